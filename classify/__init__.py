@@ -1,0 +1,1 @@
+"""Store + labels -> heads, tuning, evaluation. Console script: classify."""

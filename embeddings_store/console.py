@@ -1,0 +1,50 @@
+"""How every command of the house talks: JSON on stdout, the rest on stderr, one message an error, exit codes."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import typer
+
+from embeddings_store.errors import OctProbeError
+
+
+def run_command(app: typer.Typer) -> NoReturn:
+    """Run a command line and leave with its exit code; an OctProbeError becomes one message, no traceback.
+
+    Exit codes: 0 done; 1 the run failed; 2 wrong usage; 3 done, with error rows; 130 interrupted.
+    """
+    try:
+        sys.exit(app(standalone_mode=True))
+    except OctProbeError as error:
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("interrupted: everything that was committed is kept; run the same command again to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """Make a command line whose errors and help look alike everywhere in the house."""
+    return typer.Typer(
+        help=help_text,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        no_args_is_help=False,
+    )
+
+
+def say(text: str) -> None:
+    """Tell the user something: on stderr, so that stdout stays machine-readable."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
+
+
+def emit_json(record: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(record, indent=2), file=sys.stdout, flush=True)  # noqa: T201 - the machine-readable output

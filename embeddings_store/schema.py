@@ -1,0 +1,124 @@
+"""The words of the contract: what a row is called, what it says, and where its parts lie.
+
+Layout of a store (see docs/store.md)::
+
+    <store>/                    group attributes: embedding space, capacity, schema version
+      index/<segment>.parquet   one line a volume: row, key, size, etag, volume, participant, eye, device, protocol
+      pooled                    float32 [capacity, layers, pools, C]        one chunk a row
+      tokens/<layer>            float16 [capacity, gd, gh, gw, C]           one chunk a row
+      facts                     float64 [capacity, 8]                       one chunk a row, see FACT_COLUMNS
+      commit                    int64   [capacity, 8]                       one chunk a row, WRITTEN LAST
+      workers/<id>.json         device, versions and code commit of the process that wrote a row
+      errors/<row>.json         quarantine: why a volume has no row
+      snapshots/<n>/, LATEST    immutable copies that training reads
+"""
+
+from dataclasses import dataclass
+from enum import IntFlag, StrEnum
+from hashlib import sha256
+from typing import NewType
+
+SCHEMA_VERSION = 1
+
+VolumeId = NewType("VolumeId", str)
+"""16 hex digits: a digest of the key below the prefix. Safe to print: it holds no UID and no name."""
+
+ParticipantId = NewType("ParticipantId", str)
+"""Four digits. Names a person inside the study, encodes the site, and is never a feature."""
+
+SITES = {"1": "UW", "4": "UCSD", "7": "UAB"}
+
+COMMIT_COLUMNS = (
+    "status",  # 1: committed; 0: not (an unwritten chunk reads as 0)
+    "crc_vectors",  # crc32c over the bytes of pooled, then of facts
+    "crc_tokens",  # crc32c over the bytes of the token grids, in the order of the space's layers; 0 without tokens
+    "source_size_bytes",
+    "source_md5_high",  # the md5 of the source object as two signed 64-bit halves
+    "source_md5_low",
+    "time_ns",  # since the epoch, UTC
+    "worker",  # id of the process that wrote the row: workers/<id>.json
+)
+
+FACT_COLUMNS = (
+    "frames",
+    "rows",
+    "columns",
+    "spacing_frame_mm",  # NaN: the file does not say
+    "spacing_axial_mm",
+    "spacing_lateral_mm",
+    "eye",  # what the file itself says: 0 unknown, 1 left (OS), 2 right (OD)
+    "notes",  # bit mask of Note
+)
+
+INDEX_COLUMNS = ("row", "key", "size", "etag", "volume", "participant", "eye", "device", "protocol")
+
+
+class Eye(StrEnum):
+    """Laterality, in the letters of DICOM ImageLaterality (0020,0062)."""
+
+    LEFT = "L"
+    RIGHT = "R"
+    UNKNOWN = "U"
+
+
+class Note(IntFlag):
+    """What was noticed about a volume that was used all the same."""
+
+    NONE = 0
+    NO_SPACING = 1
+    SPACING_UNRELIABLE = 2  # the Cirrus converter wrote a lateral spacing into SliceThickness
+    FRAME_COUNT_DISAGREES = 4  # more frames stored than declared
+    FRAME_ORDER_DISAGREES = 8  # positions are not monotonic; the stored order is used
+    MONOCHROME1 = 16  # not inverted: pretraining saw it so
+    CONSTANT = 32  # every voxel is equal: the embedding says nothing
+    EYE_DISAGREES = 64  # file name and ImageLaterality differ
+    UNKNOWN_PROTOCOL = 128
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRef:
+    """One object of the bucket that should become a row: everything its key and listing tell.
+
+    ``key`` is relative to the prefix, ``size`` in bytes, ``etag`` without quotes ("" where the source has none).
+    """
+
+    key: str
+    size: int
+    etag: str
+    volume: VolumeId
+    participant: ParticipantId
+    eye: Eye
+    device: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowFacts:
+    """What the file itself told: geometry, eye and notes. Unknown spacing is None."""
+
+    frames: int
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, float, float] | None
+    eye: Eye
+    notes: Note
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFailure:
+    """Why a volume has no row: the stage, the class of the error and its message (no name, no UID)."""
+
+    stage: str
+    error: str
+    message: str
+    attempts: int
+
+
+def volume_id(key: str) -> VolumeId:
+    """Name a volume by its key below the prefix, so that a moved bucket keeps its ids."""
+    return VolumeId(sha256(key.encode()).hexdigest()[:16])
+
+
+def site_of(participant: str) -> str:
+    """Give the clinical site that a participant id encodes: UW, UCSD, UAB or "unknown"."""
+    return SITES.get(participant[:1], "unknown")

@@ -1,0 +1,71 @@
+"""The embedding space: everything that changes the numbers, and nothing else."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
+from typing import Any, Self
+
+from embeddings_store.errors import StoreError
+from embeddings_store.schema import SCHEMA_VERSION
+
+Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpace:
+    """Where a vector lives; two vectors may be compared only when their spaces are equal.
+
+    family: "vjepa3d", "vjepa2". weights_sha256: digest of the encoder's tensors (not of the file).
+    image_size, patch: voxels (D, H, W). width: channels C. preset: every field of the preprocessing preset.
+    layers: block numbers from "1", and "last" (after the final norm). pools: "mean", "max", "std".
+    token_grid: stored grid (gd, gh, gw), None when tokens are not stored. precision: "fp32" or "bf16".
+    """
+
+    family: str
+    weights_sha256: str
+    image_size: Grid
+    patch: Grid
+    width: int
+    depth: int
+    heads: int
+    preset: Mapping[str, Any]
+    layers: tuple[str, ...]
+    pools: tuple[str, ...]
+    token_grid: Grid | None
+    precision: str
+    pooled_dtype: str = "float32"
+    token_dtype: str = "float16"
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def id(self) -> str:
+        """Short name of the space: 16 hex digits of the sha256 of its canonical JSON."""
+        return sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Write canonical JSON: sorted keys, no spaces."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain JSON types, ready for group attributes."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what to_dict wrote; a missing or unknown field is a StoreError that names it."""
+        names = {field.name for field in fields(cls)}
+        if missing := sorted(names - raw.keys()):
+            raise StoreError(f"embedding space: expected the field {missing[0]!r}, got none; is this a store?")
+        if unknown := sorted(raw.keys() - names):
+            raise StoreError(
+                f"embedding space: unknown field {unknown[0]!r}; was the store written by a newer octprobe?"
+            )
+        parsed: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
+        return cls(**parsed)
+
+    def differences(self, other: Self) -> list[str]:
+        """List the fields that differ, one line each: "layers: ('last',) here, ('3', 'last') there"."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [f"{name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]

@@ -1,0 +1,1 @@
+"""Bucket -> volumes -> encoder -> store. Console scripts: extract-embeddings and oct-phantom."""

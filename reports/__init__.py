@@ -1,0 +1,1 @@
+"""Explanations, figures, HTML pages and the MLflow mirror of a finished run. Console script: reports."""
