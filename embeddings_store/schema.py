@@ -73,13 +73,15 @@ class Note(IntFlag):
     CONSTANT = 32  # every voxel is equal: the embedding says nothing
     EYE_DISAGREES = 64  # file name and ImageLaterality differ
     UNKNOWN_PROTOCOL = 128
+    SYNTHETIC = 256  # a phantom: the file's own tags say so
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeRef:
     """One object of the bucket that should become a row: everything its key and listing tell.
 
-    ``key`` is relative to the prefix, ``size`` in bytes, ``etag`` without quotes ("" where the source has none).
+    ``key`` is relative to the prefix; ``size`` in bytes, -1 where only a manifest named the object;
+    ``etag`` without quotes, "" where the source has none.
     """
 
     key: str
