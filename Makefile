@@ -1,0 +1,42 @@
+# Two commands matter: `make demo` shows the whole line on synthetic data, `make test` proves it.
+# Needed on the machine: Python 3.11 or newer, make, and a package index that pip is set up for.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(CURDIR)/$(VENV)/bin
+
+# One BLAS thread a process: the suite runs one process a core, and two threads each were measured up to 19x slower.
+SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: help venv demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+
+venv: $(VENV)/.installed  ## create .venv and install octprobe with everything that demo, tests and lint need
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: octprobe needs Python 3.11 or newer, got $$($(PYTHON) --version); call make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+demo: venv  ## phantom bucket -> S3 server -> embeddings -> probes -> report, in ./demo
+	@PATH="$(BIN):$$PATH" bash docs/demo.sh
+
+test: venv  ## the whole suite
+	$(SINGLE_THREADED) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: venv  ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: venv  ## every benchmark, side by side with its peer; writes tests/benchmarks/results/
+	$(BIN)/python tests/benchmarks/run.py
+
+clean:  ## remove the environment and the demo
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
