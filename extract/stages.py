@@ -1,6 +1,6 @@
 """How long each stage took, summed over threads."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -13,7 +13,7 @@ class StageClock:
     """Sums the seconds spent in each stage; stages overlap, so their sum may exceed the wall time."""
 
     def __init__(self) -> None:
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._lock = Lock()
         self._start = perf_counter()
 

@@ -1,6 +1,12 @@
 """What every test may use: the reference fixtures, and clean surroundings."""
 
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,3 +37,48 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left: its exit code and what it wrote."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on stdout."""
+        record: dict[str, Any] = json.loads(self.stdout)
+        return record
+
+
+Command = Callable[..., Finished]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a console script inside this process, as a user would type it: command("classify", "probe", ...)."""
+
+    def run(name: str, *arguments: object) -> Finished:
+        script = next(script for script in entry_points(group="console_scripts") if script.name == name)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            script.load()()
+        written = capsys.readouterr()
+        return Finished(int(left.value.code or 0), written.out, written.err)
+
+    return run
+
+
+@pytest.fixture
+def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Put a test server's keys where boto3 and obstore look for them."""
+
+    def use(access_key: str, secret_key: str) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
+
+    return use

@@ -1,0 +1,207 @@
+"""The command line `extract-embeddings`: it parses and calls; nobody imports it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from embeddings_store.console import emit_json, new_app, run_command, say
+from embeddings_store.errors import UsageError
+
+app = new_app(
+    """Encode every OCT volume of a bucket once, into a store that probes and reports read.
+
+    extract-embeddings --bucket eye-dataset --prefix ai-readi/dataset --endpoint-url https://s3.us-west-004.backblazeb2.com
+    --checkpoint best.pt --store ./store
+
+    Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or an AWS profile.
+
+    An interrupted run goes on where it stopped: run the same command again.
+
+    Exit codes: 0 done, 1 the run failed, 2 wrong usage, 3 done with error rows (see status).
+    """
+)
+
+Bucket = Annotated[str | None, typer.Option(help="Bucket name, s3://bucket/prefix, or a local folder.")]
+Endpoint = Annotated[
+    str | None, typer.Option("--endpoint-url", help="S3 endpoint of bucket and store, where it is not AWS.")
+]
+Store = Annotated[str, typer.Option(help="The store: a local folder or s3://bucket/prefix.")]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(help="Encoder weights: a .pt of the trainer, or .safetensors. Its code is never run."),
+]
+RandomEncoder = Annotated[
+    str | None,
+    typer.Option("--encoder", help="random:tiny or random:base[,seed=N]: untrained, for demos and as a baseline."),
+]
+Heads = Annotated[int | None, typer.Option(help="Attention heads, where the checkpoint does not say.")]
+Interpolate = Annotated[
+    bool, typer.Option("--interpolate", help="Resize the position table to --image-size instead of refusing.")
+]
+ImageSize = Annotated[
+    str | None, typer.Option(help="Encoder input D,H,W in voxels. [default: what the encoder was made for]")
+]
+PresetName = Annotated[str, typer.Option("--preset", help="Preprocessing: pretrain, finetune_v0, or a YAML file.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; everything else is on stderr.")]
+
+
+@app.callback(invoke_without_command=True)
+def extract(
+    context: typer.Context,
+    bucket: Bucket = None,
+    prefix: Annotated[str, typer.Option(help="Where the dataset begins inside the bucket.")] = "",
+    endpoint_url: Endpoint = None,
+    store: Annotated[str | None, typer.Option(help="Where embeddings go: a folder or s3://bucket/prefix.")] = None,
+    checkpoint: Checkpoint = None,
+    encoder: RandomEncoder = None,
+    heads: Heads = None,
+    interpolate: Interpolate = False,
+    image_size: ImageSize = None,
+    preset: PresetName = "pretrain",
+    layers: Annotated[str, typer.Option(help="Blocks from 1, or last (after the final norm): 3,6,last.")] = "last",
+    pool: Annotated[str, typer.Option(help="Pooled vectors to store: any of mean,max,std.")] = "mean,max,std",
+    tokens: Annotated[str, typer.Option(help="Patch tokens to store: full, a reduced grid DxHxW, or none.")] = "full",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or xla.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    batch_size: Annotated[str, typer.Option(help="Volumes a forward pass, or auto.")] = "auto",
+    streams: Annotated[int, typer.Option(min=1, help="Objects fetched at once.")] = 32,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after the first N volumes of the listing.")] = None,
+    min_coverage: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Exit with 3 when a smaller fraction of volumes has a row.")
+    ] = 0.0,
+    json: Json = False,
+) -> None:
+    """Encode a bucket."""
+    if context.invoked_subcommand is not None:
+        return
+    if bucket is None or store is None:
+        missing = "--bucket" if bucket is None else "--store"
+        raise UsageError(f"{missing} is missing: say where the volumes are and where embeddings go; see --help")
+    from extract.options import parse_options
+    from extract.pipeline import extract as run
+
+    options = parse_options(
+        **{name: value for name, value in context.params.items() if name not in ("json", "min_coverage")}
+    )
+    _finish(run(options), as_json=json, min_coverage=min_coverage)
+
+
+def _finish(summary: dict[str, Any], *, as_json: bool, min_coverage: float) -> None:
+    from extract.summary import describe_summary
+
+    say(describe_summary(summary))
+    if as_json:
+        emit_json(summary)
+    coverage = summary["committed"] / summary["selected"] if summary["selected"] else 0.0
+    if coverage < min_coverage:
+        say(f"coverage: expected at least {min_coverage:.1%} of the selected volumes, got {coverage:.1%}")
+    if summary["errors"] or coverage < min_coverage:
+        raise typer.Exit(3)
+
+
+@app.command()
+def status(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
+    """Show what is in a store: rows, errors, coverage by site, device, protocol and eye."""
+    from embeddings_store.reader import open_reader
+    from embeddings_store.status import store_status
+    from extract.summary import print_status
+
+    found = store_status(open_reader(store, endpoint_url=endpoint_url))
+    if json:
+        emit_json(found)
+    else:
+        print_status(found)
+
+
+@app.command()
+def verify(
+    store: Store,
+    endpoint_url: Endpoint = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Check only this many rows, spread over the store.")] = None,
+    json: Json = False,
+) -> None:
+    """Recompute every checksum; a row that fails loses its commit and is encoded again by the next run."""
+    from embeddings_store.verify import verify_store
+
+    found = verify_store(store, endpoint_url=endpoint_url, sample=sample)
+    say(f"{found['checked']:,} rows checked, {found['bad']:,} bad, {found['orphans']:,} orphans")
+    if json:
+        emit_json(found)
+    if found["bad"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def snapshot(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
+    """Write an immutable copy of the pooled vectors, in large chunks: what training reads."""
+    from embeddings_store.snapshot import write_snapshot
+
+    number = write_snapshot(store, endpoint_url=endpoint_url)
+    say(f"snapshot {number} written")
+    if json:
+        emit_json({"snapshot": number})
+
+
+@app.command()
+def retry(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
+    """Lift the quarantine of all error rows, so that the next run tries them again."""
+    from embeddings_store.writer import clear_errors
+
+    lifted = clear_errors(store, endpoint_url=endpoint_url)
+    say(f"{lifted:,} error rows lifted; run extract-embeddings --bucket ... --store {store} again to retry them")
+    if json:
+        emit_json({"lifted": lifted})
+
+
+@app.command()
+def diff(store_a: str, store_b: str, endpoint_url: Endpoint = None, json: Json = False) -> None:
+    """Compare two stores row by row, joined by key: what only one has, what differs and by how much."""
+    from embeddings_store.diff import diff_stores
+
+    found = diff_stores(store_a, store_b, endpoint_url=endpoint_url)
+    say("\n".join(f"{name}: {value}" for name, value in found.items()))
+    if json:
+        emit_json(found)
+
+
+@app.command()
+def preprocess(
+    file: Annotated[Path, typer.Argument(help="A multi-frame OCT DICOM file.")],
+    out: Annotated[Path, typer.Option(help="Where the float32 [1, D, H, W] array goes (.npy).")],
+    preset: PresetName = "pretrain",
+    image_size: Annotated[str, typer.Option(help="D,H,W in voxels.")] = "64,384,384",
+) -> None:
+    """Write exactly what the encoder would see of one file."""
+    from extract.options import parse_image_size
+    from extract.single import preprocess_file
+
+    say(preprocess_file(file, out, preset=preset, image_size=parse_image_size(image_size)))
+
+
+@app.command()
+def encode(
+    file: Annotated[Path, typer.Argument(help="A .dcm, or a preprocessed .npy: float32 [1,D,H,W] or [B,1,D,H,W].")],
+    out: Annotated[Path, typer.Option(help="Where the tokens go: float32 [B, N, C] (.npy).")],
+    checkpoint: Checkpoint = None,
+    encoder: RandomEncoder = None,
+    heads: Heads = None,
+    interpolate: Interpolate = False,
+    image_size: ImageSize = None,
+    preset: PresetName = "pretrain",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or xla.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+) -> None:
+    """Write the patch tokens of one file."""
+    from extract.options import EncoderChoice, parse_image_size
+    from extract.single import encode_file
+
+    choice = EncoderChoice(
+        checkpoint, encoder, heads, interpolate, parse_image_size(image_size) if image_size else None
+    )
+    say(encode_file(file, out, choice=choice, preset=preset, device=device, precision=precision))
+
+
+def main() -> None:
+    """Run extract-embeddings."""
+    run_command(app)

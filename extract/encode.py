@@ -1,0 +1,128 @@
+"""A batch of preprocessed volumes through the encoder: pooled vectors and token grids, ready for rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32
+from torch import Tensor
+
+from embeddings_store.errors import UsageError
+from embeddings_store.space import EmbeddingSpace, Grid
+from extract.device.backend import Backend
+from extract.encoder.architecture import LAST
+from extract.encoder.encoder import Encoder
+from extract.pooling import pool, reduce_tokens, require_division, require_pools
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """What the volumes of one batch became, in their order.
+
+    tokens: by layer; empty where no grid is stored. failures: why the volume at an index may not become a row.
+    """
+
+    pooled: Float32[np.ndarray, "B L P C"]
+    tokens: Mapping[str, Float16[np.ndarray, "B gd gh gw C"]]
+    failures: Mapping[int, str]
+
+
+class BatchEncoder:
+    """An encoder on a device, with what is kept of its output.
+
+    batch_size: volumes a forward at most; where the device compiles for each shape, short batches are padded to it.
+    Raises UsageError on unknown layers or pools, or a grid that does not divide the encoder's.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        backend: Backend,
+        *,
+        layers: Sequence[str] = (LAST,),
+        pools: Sequence[str] = ("mean",),
+        token_grid: Grid | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        self.layers = encoder.architecture.require_layers(layers)
+        self.pools = require_pools(pools)
+        if token_grid is not None:
+            require_division(encoder.architecture.grid, token_grid)
+        self._architecture = encoder.architecture
+        self._backend = backend
+        self._module = backend.prepare(encoder.module)
+        self._token_grid = token_grid
+        self._batch_size = batch_size
+
+    def encode(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> EncodedBatch:
+        """Encode 1 to batch_size volumes."""
+        count = len(batch)
+        with torch.no_grad():
+            found = self._module(self._place(batch), self.layers)
+            pooled = torch.stack([pool(found[layer], self.pools) for layer in self.layers], dim=1)
+            grids = {} if self._token_grid is None else self._grids(found, self._token_grid)
+            vectors = self._backend.to_host(pooled)[:count]
+            tokens = {layer: self._backend.to_host(grid)[:count] for layer, grid in grids.items()}
+        return EncodedBatch(vectors, tokens, _failures(vectors, tokens))
+
+    def tokens(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> Float32[np.ndarray, "b N C"]:
+        """Give all tokens after the final norm."""
+        with torch.no_grad():
+            found = self._module(self._place(batch), (LAST,))[LAST]
+            return self._backend.to_host(found.to(torch.float32))[: len(batch)]
+
+    def _place(self, batch: np.ndarray) -> Tensor:
+        if not 1 <= len(batch) <= self._batch_size:
+            raise UsageError(f"batch: expected 1 to {self._batch_size} volumes, got {len(batch)}")
+        missing = self._batch_size - len(batch)
+        if self._backend.static_shapes and missing:
+            padding = np.zeros((missing, *batch.shape[1:]), batch.dtype)
+            return self._backend.place(np.concatenate([batch, padding]))
+        return self._backend.place(batch)
+
+    def _grids(self, found: Mapping[str, Tensor], target: Grid) -> dict[str, Tensor]:
+        own = self._architecture.grid
+        return {layer: reduce_tokens(found[layer], own, target).to(torch.float16) for layer in self.layers}
+
+
+def build_space(
+    encoder: Encoder,
+    preset: Mapping[str, Any],
+    *,
+    layers: Sequence[str],
+    pools: Sequence[str],
+    token_grid: Grid | None,
+    precision: str,
+) -> EmbeddingSpace:
+    """Name the embedding space that an encoder, a preset and what is kept make together."""
+    architecture = encoder.architecture
+    return EmbeddingSpace(
+        family=architecture.family,
+        weights_sha256=encoder.weights_sha256,
+        image_size=architecture.image_size,
+        patch=architecture.patch,
+        width=architecture.width,
+        depth=architecture.depth,
+        heads=architecture.heads,
+        preset=preset,
+        layers=architecture.require_layers(layers),
+        pools=require_pools(pools),
+        token_grid=token_grid,
+        precision=precision,
+    )
+
+
+def _failures(vectors: np.ndarray, tokens: Mapping[str, np.ndarray]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for layer, grids in tokens.items():
+        for index in _not_finite(grids):
+            found[index] = f"tokens of layer {layer} exceed float16 (65504): store pooled vectors only (--tokens none)"
+    for index in _not_finite(vectors):
+        found[index] = "pooled vectors are not finite: the volume holds NaN, or the precision overflows (use fp32)"
+    return found
+
+
+def _not_finite(arrays: np.ndarray) -> list[int]:
+    return [index for index, array in enumerate(arrays) if not np.isfinite(array).all()]

@@ -1,0 +1,87 @@
+"""The part of the error tree that belongs to reading, fetching and encoding.
+
+::
+
+    RunError
+    ├── BucketError          credentials, a bucket, an endpoint or a listing that cannot be used
+    ├── CheckpointError      the encoder's weights are refused
+    └── DeviceError          the accelerator is missing or cannot do what was asked
+    VolumeError
+    ├── FetchError           fetch: the object is gone, changed, or breaks off again and again
+    ├── DicomError           decode: the bytes are no usable volume
+    │   ├── NotDicom             no DICOM file, or a header that cannot be read
+    │   ├── NoPixelData          a DICOM file without PixelData
+    │   ├── ShortPixelData       PixelData breaks off
+    │   ├── NotAVolume           one image: rows would be taken for depth
+    │   ├── UnsupportedColour    more than one sample a pixel
+    │   ├── UnsupportedSyntax    a transfer syntax without a decoder; the message names its UID
+    │   ├── UndecodablePixels    the decoder, or a contradiction in the header, says no
+    │   └── TooLarge             the header claims more voxels than any scan has
+    └── PreprocessError      preprocess: the preset cannot be applied to this volume
+
+The names of the leaves are the error classes of error rows, so they never change.
+"""
+
+from embeddings_store.errors import RunError, VolumeError
+
+
+class BucketError(RunError):
+    """The bucket cannot be read: credentials, name, endpoint, or nothing recognised in it."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint is refused."""
+
+
+class DeviceError(RunError):
+    """The device that was asked for cannot be used."""
+
+
+class FetchError(VolumeError):
+    """One object could not be fetched whole and unchanged."""
+
+    stage = "fetch"
+
+
+class DicomError(VolumeError):
+    """The bytes of one object are no usable volume."""
+
+    stage = "decode"
+
+
+class NotDicom(DicomError):  # noqa: N818 - an error class of the rows, see the tree above
+    """Not a DICOM file, or its header cannot be read."""
+
+
+class NoPixelData(DicomError):  # noqa: N818
+    """The file ends without a PixelData element."""
+
+
+class ShortPixelData(DicomError):  # noqa: N818
+    """Fewer pixel bytes or frames than the header declares."""
+
+
+class NotAVolume(DicomError):  # noqa: N818
+    """A single image, or one frame."""
+
+
+class UnsupportedColour(DicomError):  # noqa: N818
+    """More than one sample a pixel, or a palette."""
+
+
+class UnsupportedSyntax(DicomError):  # noqa: N818
+    """No decoder for the transfer syntax."""
+
+
+class UndecodablePixels(DicomError):  # noqa: N818
+    """The pixel data contradict the header or their decoder."""
+
+
+class TooLarge(DicomError):  # noqa: N818
+    """More voxels claimed than the reader would ever allocate."""
+
+
+class PreprocessError(VolumeError):
+    """The preset cannot be applied to this volume."""
+
+    stage = "preprocess"

@@ -1,0 +1,127 @@
+"""The main verb: encode every volume of a bucket once, and lose none of them.
+
+list_volumes -> missing_rows -> fetch -> read_dicom -> preprocess -> make_batches -> encode -> write_row (commit last)
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypedDict
+
+import numpy as np
+
+from embeddings_store.errors import VolumeError
+from embeddings_store.reader import reader_on
+from embeddings_store.schema import VolumeFailure
+from embeddings_store.space import Grid
+from embeddings_store.writer import StoreWriter, open_writer
+from extract.ahead import read_ahead
+from extract.bucket.listing import list_volumes
+from extract.bucket.source import open_source
+from extract.device.select import open_device
+from extract.encode import BatchEncoder, EncodedBatch, build_space
+from extract.encoder.open import open_encoder
+from extract.load import FailedVolume, LoadedVolume, new_loader
+from extract.options import ExtractOptions
+from extract.pooling import parse_token_grid
+from extract.preset import load_preset
+from extract.progress import Progress, show_progress
+from extract.stages import StageClock
+from extract.summary import Outcome, summarise
+from extract.worker import worker_record
+
+BUDGET_BYTES = 1_000_000_000  # raw and preprocessed volumes in flight: a handful of full-size ones, many small ones
+BATCH_SIZES = {"cpu": 1}  # one volume keeps every core busy, and its row cannot depend on its neighbours
+ACCELERATOR_BATCH_SIZE = 8
+
+
+class Kept(TypedDict):
+    """What is kept of the encoder's output: both the encoder and the space must be told the same."""
+
+    layers: tuple[str, ...]
+    pools: tuple[str, ...]
+    token_grid: Grid | None
+
+
+def extract(options: ExtractOptions) -> dict[str, Any]:
+    """Encode what the bucket holds and the store lacks; give the summary of the run.
+
+    Whatever can stop a run is tried before the store is touched: bucket, listing, preset, encoder, device.
+    Raises RunError, StoreError, UsageError; the failure of a volume is an error row instead.
+    """
+    clock = StageClock()
+    source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=options.streams)
+    listing = list_volumes(source)
+    preset = load_preset(options.preset)
+    encoder = open_encoder(**options.choice.arguments())
+    backend = open_device(options.device, options.precision)
+
+    grid = parse_token_grid(options.tokens, encoder.architecture.grid)
+    batch_size = options.batch_size or BATCH_SIZES.get(backend.name, ACCELERATOR_BATCH_SIZE)
+    batch_encoder = BatchEncoder(
+        encoder, backend, layers=options.layers, pools=options.pools, token_grid=grid, batch_size=batch_size
+    )
+    space = build_space(
+        encoder,
+        preset.to_dict(),
+        layers=options.layers,
+        pools=options.pools,
+        token_grid=grid,
+        precision=backend.precision,
+    )
+    writer = open_writer(options.store, space, endpoint_url=options.endpoint_url, worker=worker_record(backend))
+
+    selected = listing.refs[: options.limit]
+    writer.add_volumes(selected)
+    missing = writer.missing_rows([ref.key for ref in selected])
+    load = new_loader(source, preset, encoder.architecture.image_size, clock)
+    loaded = read_ahead(missing, load, threads=options.streams, budget_bytes=BUDGET_BYTES, cost_bytes=load.cost_bytes)
+    with show_progress(len(missing)) as progress:
+        for batch in make_batches(quarantine_failures(loaded, writer, progress), batch_size):
+            with clock.time("encode"):
+                encoded = batch_encoder.encode(np.stack([volume.image for volume in batch]))
+            with clock.time("write"):
+                write_batch(writer, batch, encoded, progress)
+    return summarise(
+        Outcome(options, listing, selected, missing, reader_on(writer.storage), backend, source.counts, clock)
+    )
+
+
+def quarantine_failures(
+    loaded: Iterable[LoadedVolume | FailedVolume], writer: StoreWriter, progress: Progress
+) -> Iterator[LoadedVolume]:
+    """Turn volumes that could not be loaded into error rows; pass the others on."""
+    for volume in loaded:
+        if isinstance(volume, FailedVolume):
+            writer.write_error(volume.line.row, volume.failure)
+            progress.advance(failed=True)
+        else:
+            yield volume
+
+
+def make_batches(volumes: Iterator[LoadedVolume], batch_size: int) -> Iterator[list[LoadedVolume]]:
+    """Group volumes as they come; only the last batch may be short."""
+    while batch := list(islice(volumes, batch_size)):
+        yield batch
+
+
+def write_batch(writer: StoreWriter, batch: Sequence[LoadedVolume], encoded: EncodedBatch, progress: Progress) -> None:
+    """Write each volume's row, or its error row where its numbers cannot be kept."""
+    for index, volume in enumerate(batch):
+        failure = write_volume(writer, volume, encoded, index)
+        if failure is not None:
+            writer.write_error(volume.line.row, failure)
+        progress.advance(failed=failure is not None)
+
+
+def write_volume(writer: StoreWriter, volume: LoadedVolume, encoded: EncodedBatch, index: int) -> VolumeFailure | None:
+    """Commit one row; give the reason where it cannot be."""
+    if index in encoded.failures:
+        return VolumeFailure("encode", "NotFinite", encoded.failures[index], attempts=1)
+    tokens = {layer: grids[index] for layer, grids in encoded.tokens.items()}
+    try:
+        writer.write_row(
+            volume.line.row, encoded.pooled[index], tokens, volume.facts, volume.source_md5, volume.source_size
+        )
+    except VolumeError as error:
+        return VolumeFailure(error.stage, type(error).__name__, str(error), attempts=1)
+    return None

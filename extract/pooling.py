@@ -1,0 +1,65 @@
+"""From tokens to what a row keeps: pooled vectors, and a grid of tokens."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from embeddings_store.errors import UsageError
+from embeddings_store.space import Grid
+
+POOLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda tokens: tokens.mean(1),
+    "max": lambda tokens: tokens.amax(1),
+    "std": lambda tokens: tokens.std(1, correction=0),
+}
+"""Over all tokens of a volume, each channel alone; std is the population's."""
+
+
+def require_pools(pools: Sequence[str]) -> tuple[str, ...]:
+    """Check pool names: at least one, none twice, each in POOLS; else UsageError."""
+    if unknown := [name for name in pools if name not in POOLS]:
+        raise UsageError(f"pool {unknown[0]!r}: expected one of {', '.join(POOLS)}")
+    if not pools or len(set(pools)) != len(pools):
+        raise UsageError(f"pools {','.join(pools) or '(none)'}: expected at least one pool, and none twice")
+    return tuple(pools)
+
+
+def pool(tokens: Float[Tensor, "B N C"], pools: Sequence[str]) -> Float32[Tensor, "B P C"]:
+    """Pool over tokens, always computed in float32; raises UsageError on an unknown pool."""
+    exact = tokens.to(torch.float32)
+    return torch.stack([POOLS[name](exact) for name in require_pools(pools)], dim=1)
+
+
+def reduce_tokens(tokens: Float[Tensor, "B N C"], grid: Grid, target: Grid) -> Float32[Tensor, "B gd gh gw C"]:
+    """Average whole boxes of neighbouring tokens, in float32; ``target`` divides ``grid`` along each axis."""
+    require_division(grid, target)
+    batch, _, width = tokens.shape
+    if grid == target:
+        return tokens.to(torch.float32).reshape(batch, *grid, width)
+    sides = [size for whole, kept in zip(grid, target, strict=True) for size in (kept, whole // kept)]
+    return tokens.to(torch.float32).reshape(batch, *sides, width).mean((2, 4, 6))
+
+
+def parse_token_grid(text: str, grid: Grid) -> Grid | None:
+    """Read --tokens: "full" is the encoder's own grid, "none" is None, "4x6x6" a grid that divides it."""
+    if text == "none":
+        return None
+    if text == "full":
+        return grid
+    parts = text.split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise UsageError(f"tokens {text!r}: expected full, none, or three numbers such as 4x6x6")
+    depth, height, width = (int(part) for part in parts)
+    require_division(grid, (depth, height, width))
+    return depth, height, width
+
+
+def require_division(grid: Grid, target: Grid) -> None:
+    """Check that a token grid divides the encoder's along each axis; else UsageError."""
+    if any(whole % kept for whole, kept in zip(grid, target, strict=True)):
+        raise UsageError(
+            f"token grid {'x'.join(map(str, target))}: expected a divisor of the encoder's {'x'.join(map(str, grid))} "
+            "along each axis"
+        )

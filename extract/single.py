@@ -1,0 +1,76 @@
+"""One file: what the encoder would see of it, and what it says."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from embeddings_store.errors import UsageError
+from embeddings_store.space import Grid
+from extract.device.select import open_device
+from extract.dicom.reader import read_dicom
+from extract.encode import BatchEncoder
+from extract.encoder.open import open_encoder
+from extract.errors import PreprocessError
+from extract.options import EncoderChoice
+from extract.preprocess import frame_chooser, preprocess
+from extract.preset import load_preset
+
+
+def preprocess_file(file: Path, out: Path, *, preset: str, image_size: Grid) -> str:
+    """Write the float32 [1, D, H, W] array of a DICOM file; say what was written. Raises a VolumeError."""
+    image = _preprocessed(file, preset, image_size)
+    return _save(out, image)
+
+
+def encode_file(file: Path, out: Path, *, choice: EncoderChoice, preset: str, device: str, precision: str) -> str:
+    """Write the float32 [B, N, C] tokens of a DICOM file or of a preprocessed array; say what was written."""
+    encoder = open_encoder(**choice.arguments())
+    size = encoder.architecture.image_size
+    images = _load_array(file, size) if file.suffix == ".npy" else _preprocessed(file, preset, size)[None]
+    batch_encoder = BatchEncoder(encoder, open_device(device, precision))
+    tokens = np.concatenate([batch_encoder.tokens(image[None]) for image in images])
+    return _save(out, tokens)
+
+
+def _preprocessed(file: Path, preset_name: str, image_size: Grid) -> Float32[np.ndarray, "1 D H W"]:
+    preset = load_preset(preset_name)
+    volume = read_dicom(_read_bytes(file), frames=frame_chooser(preset, image_size[0]))
+    return preprocess(volume, preset, image_size)
+
+
+def _load_array(file: Path, image_size: Grid) -> Float32[np.ndarray, "B 1 D H W"]:
+    try:
+        array: np.ndarray = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: expected a .npy array, got a file that cannot be read as one ({error})") from error
+    images = array[None] if array.ndim == 4 else array
+    if images.dtype != np.float32 or images.ndim != 5 or images.shape[1:] != (1, *image_size):
+        expected = ",".join(map(str, image_size))
+        raise UsageError(
+            f"{file}: expected preprocessed float32 [1,{expected}] or [B,1,{expected}], "
+            f"got {array.dtype} {list(array.shape)}; give the .dcm, or --image-size"
+        )
+    if not np.isfinite(images).all():
+        raise PreprocessError(f"{file}: expected finite values, got NaN or infinity")
+    return images
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file}: expected a file, got {error.strerror}") from error
+
+
+def _save(out: Path, array: np.ndarray) -> str:
+    """Write aside, publish by rename, so that a half-written array never has the name."""
+    aside = out.with_name(f".{out.name}.part")
+    try:
+        with aside.open("wb") as file:
+            np.save(file, array)
+        aside.replace(out)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UsageError(f"--out {out}: expected a place that can be written, got {error.strerror}") from error
+    return f"{out}: {array.dtype} {list(array.shape)}, mean {array.mean():.4f}, std {array.std():.4f}"
