@@ -14,6 +14,7 @@ from embeddings_store.space import EmbeddingSpace, Grid
 from extract.device.backend import Backend
 from extract.encoder.architecture import LAST
 from extract.encoder.encoder import Encoder
+from extract.errors import EncodeError, NotFinite, TokenOverflow
 from extract.pooling import pool, reduce_tokens, require_division, require_pools
 
 
@@ -26,7 +27,7 @@ class EncodedBatch:
 
     pooled: Float32[np.ndarray, "B L P C"]
     tokens: Mapping[str, Float16[np.ndarray, "B gd gh gw C"]]
-    failures: Mapping[int, str]
+    failures: Mapping[int, EncodeError]
 
 
 class BatchEncoder:
@@ -114,13 +115,13 @@ def build_space(
     )
 
 
-def _failures(vectors: np.ndarray, tokens: Mapping[str, np.ndarray]) -> dict[int, str]:
-    found: dict[int, str] = {}
+def _failures(vectors: np.ndarray, tokens: Mapping[str, np.ndarray]) -> dict[int, EncodeError]:
+    found: dict[int, EncodeError] = {}
     for layer, grids in tokens.items():
         for index in _not_finite(grids):
-            found[index] = f"tokens of layer {layer} exceed float16 (65504): store pooled vectors only (--tokens none)"
+            found[index] = TokenOverflow(f"tokens of layer {layer} exceed float16 (65504): store none (--tokens none)")
     for index in _not_finite(vectors):
-        found[index] = "pooled vectors are not finite: the volume holds NaN, or the precision overflows (use fp32)"
+        found[index] = NotFinite("pooled vectors are not finite: the precision overflows; use --precision fp32")
     return found
 
 

@@ -17,7 +17,10 @@
     │   ├── UnsupportedSyntax    a transfer syntax without a decoder; the message names its UID
     │   ├── UndecodablePixels    the decoder, or a contradiction in the header, says no
     │   └── TooLarge             the header claims more voxels than any scan has
-    └── PreprocessError      preprocess: the preset cannot be applied to this volume
+    ├── PreprocessError      preprocess: the preset cannot be applied to this volume
+    └── EncodeError          encode: the encoder's output cannot be kept
+        ├── NotFinite            pooled vectors hold NaN or infinity
+        └── TokenOverflow        tokens exceed float16
 
 The names of the leaves are the error classes of error rows, so they never change.
 """
@@ -85,3 +88,17 @@ class PreprocessError(VolumeError):
     """The preset cannot be applied to this volume."""
 
     stage = "preprocess"
+
+
+class EncodeError(VolumeError):
+    """What the encoder made of a volume cannot be kept."""
+
+    stage = "encode"
+
+
+class NotFinite(EncodeError):  # noqa: N818
+    """Pooled vectors hold NaN or infinity."""
+
+
+class TokenOverflow(EncodeError):  # noqa: N818
+    """Tokens exceed the largest float16."""

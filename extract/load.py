@@ -55,7 +55,7 @@ class VolumeLoader:
         try:
             return self._load(line)
         except VolumeError as error:
-            return FailedVolume(line, VolumeFailure(error.stage, type(error).__name__, str(error), attempts=1))
+            return FailedVolume(line, describe_failure(error))
         except OctProbeError:
             raise
         except Exception as error:  # noqa: BLE001 - the one place that turns any failure of a volume into a row
@@ -80,6 +80,11 @@ class VolumeLoader:
 def new_loader(source: Source, preset: Preset, image_size: tuple[int, int, int], clock: StageClock) -> VolumeLoader:
     """Make a loader that decodes as many volumes at once as there are cores."""
     return VolumeLoader(source, preset, image_size, clock, Semaphore(os.cpu_count() or 1))
+
+
+def describe_failure(error: VolumeError) -> VolumeFailure:
+    """Put an error of one volume into the words of its error row."""
+    return VolumeFailure(error.stage, type(error).__name__, str(error), attempts=1)
 
 
 def _unexpected(error: Exception) -> VolumeFailure:

@@ -20,7 +20,7 @@ from extract.bucket.source import open_source
 from extract.device.select import open_device
 from extract.encode import BatchEncoder, EncodedBatch, build_space
 from extract.encoder.open import open_encoder
-from extract.load import FailedVolume, LoadedVolume, new_loader
+from extract.load import FailedVolume, LoadedVolume, describe_failure, new_loader
 from extract.options import ExtractOptions
 from extract.pooling import parse_token_grid
 from extract.preset import load_preset
@@ -115,13 +115,13 @@ def write_batch(writer: StoreWriter, batch: Sequence[LoadedVolume], encoded: Enc
 
 def write_volume(writer: StoreWriter, volume: LoadedVolume, encoded: EncodedBatch, index: int) -> VolumeFailure | None:
     """Commit one row; give the reason where it cannot be."""
-    if index in encoded.failures:
-        return VolumeFailure("encode", "NotFinite", encoded.failures[index], attempts=1)
     tokens = {layer: grids[index] for layer, grids in encoded.tokens.items()}
     try:
+        if index in encoded.failures:
+            raise encoded.failures[index]
         writer.write_row(
             volume.line.row, encoded.pooled[index], tokens, volume.facts, volume.source_md5, volume.source_size
         )
     except VolumeError as error:
-        return VolumeFailure(error.stage, type(error).__name__, str(error), attempts=1)
+        return describe_failure(error)
     return None

@@ -37,7 +37,7 @@ class Preset:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> "Preset":
+    def from_dict(cls, raw: Mapping[Any, Any]) -> "Preset":
         """Read the fields; a step that is not named is not done. Raises: UsageError for unknown fields and values."""
         names = [field.name for field in fields(cls)]
         if unknown := sorted(str(name) for name in set(raw) - set(names)):
@@ -49,7 +49,9 @@ class Preset:
                 raise UsageError(f"preset {raw['name']!r}: {field} must be {expected}; got {raw[field]!r}")
         if raw.get("power") is not None and not raw.get("min_max"):
             raise UsageError(f"preset {raw['name']!r}: power needs min_max, as negative values have no power")
-        return cls(**{name: float(v) if isinstance(v, int) and name in _NUMBERS else v for name, v in raw.items()})
+        numbers = {name: float(raw[name]) for name in ("clip_quantile", "power") if raw.get(name) is not None}
+        values: dict[str, Any] = dict(raw) | numbers
+        return cls(**values)
 
 
 def _is_flag(value: object) -> bool:
@@ -72,7 +74,6 @@ def _is_power(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 10)
 
 
-_NUMBERS = ("clip_quantile", "power")
 _FLAG = (_is_flag, "true or false")
 _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "name": (_is_word, "a word"),

@@ -25,9 +25,13 @@ def preprocess_file(file: Path, out: Path, *, preset: str, image_size: Grid) -> 
 
 def encode_file(file: Path, out: Path, *, choice: EncoderChoice, preset: str, device: str, precision: str) -> str:
     """Write the float32 [B, N, C] tokens of a DICOM file or of a preprocessed array; say what was written."""
-    encoder = open_encoder(**choice.arguments())
-    size = encoder.architecture.image_size
-    images = _load_array(file, size) if file.suffix == ".npy" else _preprocessed(file, preset, size)[None]
+    if file.suffix == ".npy":
+        images = _load_array(file)
+        encoder = open_encoder(**(choice.arguments() | {"image_size": choice.image_size or images.shape[2:]}))
+        _check_size(file, images, encoder.architecture.image_size)
+    else:
+        encoder = open_encoder(**choice.arguments())
+        images = _preprocessed(file, preset, encoder.architecture.image_size)[None]
     batch_encoder = BatchEncoder(encoder, open_device(device, precision))
     tokens = np.concatenate([batch_encoder.tokens(image[None]) for image in images])
     return _save(out, tokens)
@@ -39,21 +43,25 @@ def _preprocessed(file: Path, preset_name: str, image_size: Grid) -> Float32[np.
     return preprocess(volume, preset, image_size)
 
 
-def _load_array(file: Path, image_size: Grid) -> Float32[np.ndarray, "B 1 D H W"]:
+def _load_array(file: Path) -> Float32[np.ndarray, "B 1 D H W"]:
+    """Read a preprocessed array; its shape may say the image size that a checkpoint leaves open."""
     try:
         array: np.ndarray = np.load(file, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: expected a .npy array, got a file that cannot be read as one ({error})") from error
     images = array[None] if array.ndim == 4 else array
-    if images.dtype != np.float32 or images.ndim != 5 or images.shape[1:] != (1, *image_size):
-        expected = ",".join(map(str, image_size))
+    if images.dtype != np.float32 or images.ndim != 5 or images.shape[1] != 1 or 0 in images.shape:
         raise UsageError(
-            f"{file}: expected preprocessed float32 [1,{expected}] or [B,1,{expected}], "
-            f"got {array.dtype} {list(array.shape)}; give the .dcm, or --image-size"
+            f"{file}: expected preprocessed float32 [1,D,H,W] or [B,1,D,H,W], got {array.dtype} {list(array.shape)}"
         )
     if not np.isfinite(images).all():
         raise PreprocessError(f"{file}: expected finite values, got NaN or infinity")
     return images
+
+
+def _check_size(file: Path, images: Float32[np.ndarray, "B 1 D H W"], image_size: Grid) -> None:
+    if images.shape[2:] != image_size:
+        raise UsageError(f"{file}: expected volumes of {list(image_size)} voxels, got {list(images.shape[2:])}")
 
 
 def _read_bytes(file: Path) -> bytes:

@@ -1,0 +1,49 @@
+"""The CPU: the reference that every other back end is compared with."""
+
+import platform
+import resource
+import sys
+from copy import deepcopy
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Shaped
+from torch import Tensor
+
+from extract.device.backend import DTYPES, ModuleT, Precision
+
+
+class CpuBackend:
+    """Eager torch on the CPU; the number of threads is the caller's affair (torch.set_num_threads)."""
+
+    name = "cpu"
+    static_shapes = False
+
+    def __init__(self, precision: Precision) -> None:
+        self.precision: Precision = precision
+        self._dtype = DTYPES[precision]
+
+    @property
+    def description(self) -> str:
+        """Name the processor's kind and torch's threads."""
+        return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+    def prepare(self, module: ModuleT) -> ModuleT:
+        """Give the module itself in fp32, and a rounded copy in bf16."""
+        if self._dtype == torch.float32:
+            return module
+        return deepcopy(module).to(self._dtype)
+
+    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
+        """Wrap the batch without a copy where it may be written to (torch refuses read-only memory)."""
+        writeable = batch if batch.flags.writeable else batch.copy()
+        return torch.from_numpy(writeable).to(self._dtype)
+
+    def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
+        """Give the numbers as they lie."""
+        return tensor.numpy()
+
+    def peak_memory_bytes(self) -> int:
+        """Give the peak resident set of this process (Linux counts in KiB, macOS in bytes)."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

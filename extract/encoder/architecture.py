@@ -1,0 +1,98 @@
+"""The numbers that define an encoder, and the tensors that follow from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from embeddings_store.errors import UsageError
+from embeddings_store.space import Grid
+
+LAST = "last"
+"""The layer after the final norm; the others are block numbers from "1", before the final norm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """One encoder of a family: image_size and patch in voxels (D, H, W), width in channels.
+
+    Raises UsageError where the patch does not divide the image or the heads do not divide the width.
+    """
+
+    family: str
+    image_size: Grid
+    patch: Grid
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+
+    def __post_init__(self) -> None:
+        numbers = (*self.image_size, *self.patch, self.width, self.depth, self.heads, self.mlp_width)
+        if min(numbers) < 1:
+            raise UsageError(f"encoder: expected sizes and counts of at least 1, got {self}")
+        if any(size % step for size, step in zip(self.image_size, self.patch, strict=True)):
+            raise UsageError(
+                f"image size {shape_text(self.image_size)}: expected multiples of the patch {shape_text(self.patch)}; "
+                "choose another --image-size"
+            )
+        if self.width % self.heads:
+            raise UsageError(
+                f"{self.heads} heads: expected a number that divides the width {self.width}; correct --heads"
+            )
+
+    @property
+    def grid(self) -> Grid:
+        """Tokens along depth, height and width."""
+        depth, height, width = (size // step for size, step in zip(self.image_size, self.patch, strict=True))
+        return depth, height, width
+
+    @property
+    def token_count(self) -> int:
+        """All tokens of one volume."""
+        return prod(self.grid)
+
+    @property
+    def parameter_count(self) -> int:
+        """All parameters, the position table included."""
+        return sum(prod(shape) for shape in self.tensor_shapes.values())
+
+    @property
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor of the state dict and its shape."""
+        return tensor_shapes(self.token_count, self.patch, self.width, self.depth, self.mlp_width)
+
+    def require_layers(self, layers: Sequence[str]) -> tuple[str, ...]:
+        """Check layer names: at least one, none twice, each "1".."depth" or "last"; else UsageError."""
+        known = [*(str(number) for number in range(1, self.depth + 1)), LAST]
+        if unknown := [name for name in layers if name not in known]:
+            raise UsageError(f"layer {unknown[0]!r}: expected a block from 1 to {self.depth} or {LAST!r}")
+        if not layers or len(set(layers)) != len(layers):
+            raise UsageError(f"layers {','.join(layers) or '(none)'}: expected at least one layer, and none twice")
+        return tuple(layers)
+
+
+def tensor_shapes(token_count: int, patch: Grid, width: int, depth: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
+    """Give the state dict of a vjepa3d encoder as names and shapes (source: MODEL.md, section 1)."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "pos_embed": (1, token_count, width),
+        "patch_embed.proj.weight": (width, 1, *patch),
+        "patch_embed.proj.bias": (width,),
+    }
+    linears = {
+        "attn.qkv": (3 * width, width),
+        "attn.proj": (width, width),
+        "mlp.fc1": (mlp_width, width),
+        "mlp.fc2": (width, mlp_width),
+    }
+    norms = [f"blocks.{block}.{norm}" for block in range(depth) for norm in ("norm1", "norm2")]
+    for norm in [*norms, "norm"]:
+        shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
+    for block in range(depth):
+        for name, (rows, columns) in linears.items():
+            shapes |= {f"blocks.{block}.{name}.weight": (rows, columns), f"blocks.{block}.{name}.bias": (rows,)}
+    return shapes
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Write a shape for a message: 16x64x64."""
+    return "x".join(str(size) for size in shape) or "scalar"

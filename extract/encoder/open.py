@@ -1,0 +1,30 @@
+"""Where an encoder comes from: a checkpoint, or a random start."""
+
+from pathlib import Path
+
+from embeddings_store.errors import UsageError
+from embeddings_store.space import Grid
+from extract.encoder.checkpoint import load_checkpoint
+from extract.encoder.encoder import Encoder
+from extract.encoder.random_init import random_encoder
+
+
+def open_encoder(
+    *,
+    checkpoint: Path | None = None,
+    encoder: str | None = None,
+    heads: int | None = None,
+    image_size: Grid | None = None,
+    interpolate: bool = False,
+) -> Encoder:
+    """Open exactly one of ``checkpoint`` and ``encoder`` ("random:tiny", "random:base", with ",seed=N").
+
+    Raises UsageError for none, both, or an option that only a checkpoint has; CheckpointError for a refused file.
+    """
+    if checkpoint is not None and encoder is None:
+        return load_checkpoint(checkpoint, heads=heads, image_size=image_size, interpolate=interpolate)
+    if encoder is None or checkpoint is not None:
+        raise UsageError("expected exactly one of --checkpoint FILE and --encoder random:tiny|random:base")
+    if heads is not None or interpolate:
+        raise UsageError("--heads and --interpolate belong to --checkpoint; a random encoder has its own head count")
+    return random_encoder(encoder, image_size)

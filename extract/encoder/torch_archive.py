@@ -1,0 +1,153 @@
+"""A zip archive written by torch.save, read record by record with its checksums and without running it."""
+
+import pickle
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from extract.encoder.claims import Claims, claims_of_config
+from extract.encoder.unpickle import Inert, TensorRef, read_pickle
+from extract.errors import CheckpointError
+
+STATE_KEYS = ("model_state_dict", "state_dict", "model")
+"""Where the trainer, and others, keep the weights; else the file itself is the state dict."""
+
+_HARMLESS = re.compile(
+    r"omegaconf\..*|typing\..*|collections\.defaultdict|(__builtin__|builtins)\.(dict|list|tuple|set|int|long|float|str|bool)"
+)
+"""Foreign names that the trainer's own config brings; any other is reported (all are inert)."""
+
+
+class TorchArchive:
+    """A .pt file; see WeightFile. Tensors that nobody asks for (optimizer moments) are never read."""
+
+    def __init__(self, source: str, archive: ZipFile) -> None:
+        self.source = source
+        self._zip = archive
+        self._folder = self._find_folder()
+        self._require_little_endian()
+        root, foreign = self._unpickle()
+        state = next((root[key] for key in STATE_KEYS if isinstance(root.get(key), Mapping)), root)
+        self._tensors = self._tensors_of(state)
+        self.shapes: Mapping[str, tuple[int, ...]] = {name: ref.shape for name, ref in self._tensors.items()}
+        self.claims: Claims = claims_of_config(root.get("config"))
+        self.facts: Mapping[str, Any] = self._training_facts(root, foreign)
+
+    def read(self, name: str) -> Shaped[Tensor, "..."]:
+        """Read one tensor; its record's checksum and size are verified."""
+        return self._materialise(self._tensors[name], name)
+
+    def _find_folder(self) -> str:
+        pickles = [name for name in self._zip.namelist() if name.rpartition("/")[2] == "data.pkl"]
+        if len(pickles) != 1:
+            raise CheckpointError(
+                f"{self.source} is a zip archive but no checkpoint: expected one data.pkl of torch.save, "
+                f"got {len(pickles)}; point to the .pt file itself"
+            )
+        return pickles[0].removesuffix("data.pkl")
+
+    def _require_little_endian(self) -> None:
+        record = f"{self._folder}byteorder"
+        if record in self._zip.namelist() and self._record(record) != b"little":
+            raise CheckpointError(
+                f"{self.source}: expected little-endian tensors, got big-endian; save it as .safetensors"
+            )
+
+    def _unpickle(self) -> tuple[dict[Any, Any], tuple[str, ...]]:
+        try:
+            root, foreign = read_pickle(self._record(f"{self._folder}data.pkl"))
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(
+                f"{self.source}: data.pkl cannot be read safely ({error}); copy the file again"
+            ) from error
+        if not isinstance(root, dict):
+            raise CheckpointError(
+                f"{self.source}: expected a dict of tensors, got {_what(root)}; save the model's state_dict() instead"
+            )
+        return root, foreign
+
+    def _tensors_of(self, state: Mapping[Any, Any]) -> dict[str, TensorRef]:
+        tensors = {str(name): value for name, value in state.items() if isinstance(value, TensorRef)}
+        for name, value in state.items():
+            if isinstance(value, Inert) and str(value.qualified_name).startswith("torch"):
+                raise CheckpointError(
+                    f"{self.source}: tensor {name} is saved as {_what(value)}, which is not read; "
+                    "save the weights as .safetensors, or from the CPU"
+                )
+        return tensors
+
+    def _training_facts(self, root: Mapping[Any, Any], foreign: tuple[str, ...]) -> dict[str, Any]:
+        """Give what is known of: epoch, step, loss, scheduler_last_epoch, optimizer_steps, foreign_globals."""
+        scheduler, optimizer = root.get("scheduler_state_dict"), root.get("optimizer_state_dict")
+        moments = optimizer.get("state") if isinstance(optimizer, dict) else None
+        first = next(iter(moments.values()), None) if isinstance(moments, dict) else None
+        candidates = {
+            "epoch": root.get("epoch"),
+            "step": root.get("step"),
+            "loss": root.get("loss"),
+            "scheduler_last_epoch": scheduler.get("last_epoch") if isinstance(scheduler, dict) else None,
+            "optimizer_steps": first.get("step") if isinstance(first, dict) else None,
+        }
+        numbers = {name: self._number(value, name) for name, value in candidates.items()}
+        strange = [name for name in foreign if not _HARMLESS.fullmatch(name)]
+        known: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
+        return known | ({"foreign_globals": strange} if strange else {})
+
+    def _number(self, value: object, name: str) -> int | float | None:
+        if isinstance(value, TensorRef) and value.shape in ((), (1,)):
+            return self._materialise(value, name).item()
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def _materialise(self, ref: TensorRef, name: str) -> Tensor:
+        data = self._storage(ref, name)
+        last = ref.offset + sum((size - 1) * stride for size, stride in zip(ref.shape, ref.strides, strict=True))
+        if 0 in ref.shape or last >= len(data) // ref.stored_dtype.itemsize:
+            raise CheckpointError(f"{self.source}: tensor {name} {ref.shape} is empty or reaches beyond its record")
+        elements = torch.frombuffer(data, dtype=ref.stored_dtype)
+        return elements.as_strided(ref.shape, ref.strides, ref.offset).to(ref.dtype).contiguous()
+
+    def _storage(self, ref: TensorRef, name: str) -> bytearray:
+        record = f"{self._folder}data/{ref.storage.key}"
+        expected = ref.storage.element_count * ref.storage.dtype.itemsize
+        if record not in self._zip.namelist() or self._zip.getinfo(record).file_size != expected:
+            raise CheckpointError(
+                f"{self.source}: tensor {name}: expected a record of {expected} bytes, got none or another size; "
+                "copy the file again"
+            )
+        return bytearray(self._record(record))
+
+    def _record(self, record: str) -> bytes:
+        if self._zip.getinfo(record).compress_type != ZIP_STORED:
+            raise CheckpointError(f"{self.source}: a compressed record, which torch.save never writes; save it again")
+        with _damage_named(self.source):
+            return self._zip.read(record)
+
+
+@contextmanager
+def open_torch_archive(path: Path) -> Iterator[TorchArchive]:
+    """Open for reading; CheckpointError when the archive is cut off, encrypted, or a checksum is wrong."""
+    with ExitStack() as stack:
+        with _damage_named(path.name):
+            archive = stack.enter_context(ZipFile(path))
+        yield TorchArchive(path.name, archive)
+
+
+@contextmanager
+def _damage_named(source: str) -> Iterator[None]:
+    """Turn what zipfile raises on damaged bytes into one message."""
+    try:
+        yield
+    except (BadZipFile, EOFError, RuntimeError, ValueError, LookupError, OSError, struct.error) as error:
+        raise CheckpointError(f"{source} is a damaged or cut-off archive ({error}); copy the file again") from error
+
+
+def _what(value: object) -> str:
+    return value.qualified_name if isinstance(value, Inert) else type(value).__name__

@@ -1,0 +1,217 @@
+"""Read a trainer's pickle without running anything that it names.
+
+A pickle is a program: it names globals and calls them. Here a name gives one of three things: a tensor rebuilder that
+only writes down where the numbers lie (TensorRef), a constant such as a dtype, or an inert class that keeps what it was
+given and does nothing. Nothing is ever imported on the file's word.
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+
+DTYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "UntypedStorage": torch.uint8,
+}
+
+
+class Inert:
+    """Stands for an object of a foreign class: remembers its name, arguments and state, and does nothing.
+
+    Every class here has __setstate__, so that BUILD can change neither the class nor a global.
+    """
+
+    __slots__ = ("arguments", "state")
+    qualified_name = ""
+    arguments: tuple[object, ...]
+    state: object
+
+    def __new__(cls, *arguments: object, **named: object) -> "Inert":
+        """Take any arguments; named ones exist only in newer pickle protocols."""
+        made = object.__new__(cls)
+        made.arguments = (*arguments, *named.values())
+        made.state = None
+        return made
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        """Accept what __new__ accepted."""
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def __setitem__(self, key: object, value: object) -> None:
+        """Drop the item of a foreign mapping."""
+
+    def append(self, item: object) -> None:
+        """Drop the item of a foreign list."""
+
+    def extend(self, items: object) -> None:
+        """Drop the items of a foreign list."""
+
+
+class PlainDict(dict[Any, Any]):
+    """An OrderedDict of the file; attributes such as a state dict's _metadata are dropped."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        """Drop attributes."""
+
+
+@dataclass(frozen=True)
+class StorageRef:
+    """One storage record of the archive: its key, what it holds, and how many elements."""
+
+    key: str
+    dtype: torch.dtype
+    element_count: int
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise pickle.UnpicklingError("the file tries to change a storage")
+
+
+@dataclass(frozen=True)
+class TensorRef:
+    """Where a tensor lies: offset and strides in elements of ``stored_dtype`` inside one storage."""
+
+    storage: StorageRef
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    stored_dtype: torch.dtype
+    dtype: torch.dtype
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise pickle.UnpicklingError("the file tries to change a tensor")
+
+
+class _Rebuild:
+    """A callable for REDUCE that cannot be changed by BUILD."""
+
+    __slots__ = ("_rebuild",)
+
+    def __init__(self, rebuild: Callable[..., object]) -> None:
+        self._rebuild = rebuild
+
+    def __call__(self, *arguments: object) -> object:
+        return self._rebuild(*arguments)
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise pickle.UnpicklingError("the file tries to change a function")
+
+
+def read_pickle(data: bytes) -> tuple[Any, tuple[str, ...]]:
+    """Give the pickled object with TensorRef and Inert in place of tensors and foreign objects.
+
+    Also gives the sorted names of the foreign globals. Raises pickle.UnpicklingError where the bytes are no pickle.
+    """
+    unpickler = _Unpickler(io.BytesIO(data))
+    try:
+        return unpickler.load(), tuple(sorted(unpickler.inert))
+    except (ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError, MemoryError) as error:
+        raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
+
+
+class _Unpickler(pickle.Unpickler):
+    """Resolves names by allow-list; every other name becomes an inert class."""
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        super().__init__(stream)
+        self.inert: dict[str, type] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Give the harmless stand-in of a global; nothing is imported."""
+        full_name = f"{module}.{name}"
+        if full_name in _KNOWN:
+            return _KNOWN[full_name]
+        if full_name not in self.inert:
+            body = {"__slots__": (), "qualified_name": full_name}
+            self.inert[full_name] = type("Inert", (Inert,), body)
+        return self.inert[full_name]
+
+    def persistent_load(self, pid: Any) -> StorageRef:
+        """Write down a storage; its numbers are read only when asked for."""
+        match pid:
+            case ("storage", torch.dtype() as dtype, str(key), _, int(count)):
+                return StorageRef(key, dtype, count)
+        raise pickle.UnpicklingError("a storage is described in a way that torch.save does not write")
+
+
+def _tensor(storage: object, offset: object, shape: object, strides: object, dtype: torch.dtype | None) -> TensorRef:
+    if not isinstance(storage, StorageRef) or not isinstance(offset, int):
+        raise pickle.UnpicklingError("a tensor is described in a way that torch.save does not write")
+    shape, strides = _sizes(shape), _sizes(strides)
+    if len(shape) != len(strides) or offset < 0:
+        raise pickle.UnpicklingError("a tensor has another number of strides than axes, or starts before its storage")
+    dtype = dtype or storage.dtype
+    return TensorRef(storage, offset, shape, strides, dtype, dtype)
+
+
+def _sizes(sizes: object) -> tuple[int, ...]:
+    if not isinstance(sizes, tuple) or not all(isinstance(size, int) and size >= 0 for size in sizes):
+        raise pickle.UnpicklingError("a tensor has a shape or strides that are no natural numbers")
+    return sizes
+
+
+def _tensor_v2(storage: object, offset: object, shape: object, strides: object, *_: object) -> TensorRef:
+    return _tensor(storage, offset, shape, strides, None)
+
+
+def _tensor_v3(
+    storage: object,
+    offset: object,
+    shape: object,
+    strides: object,
+    _grad: object,
+    _hooks: object,
+    dtype: object,
+    *_: object,
+) -> TensorRef:
+    if not isinstance(dtype, torch.dtype):
+        raise pickle.UnpicklingError("a tensor has a dtype that torch does not know")
+    return _tensor(storage, offset, shape, strides, dtype)
+
+
+def _device_tensor(tensor: object, dtype: object, *_: object) -> object:
+    """Take a tensor that lay on an accelerator (XLA): its numbers were saved from the CPU, as ``dtype``."""
+    if not isinstance(tensor, TensorRef) or not isinstance(dtype, torch.dtype):
+        return tensor
+    return TensorRef(tensor.storage, tensor.offset, tensor.shape, tensor.strides, tensor.stored_dtype, dtype)
+
+
+def _first(tensor: object, *_: object) -> object:
+    return tensor
+
+
+def _from_type(rebuild: object, _type: object, arguments: object, _state: object) -> object:
+    if not isinstance(rebuild, _Rebuild) or not isinstance(arguments, tuple):
+        raise pickle.UnpicklingError("a tensor subclass is described in a way that torch.save does not write")
+    return rebuild(*arguments)
+
+
+_KNOWN: dict[str, object] = {
+    "collections.OrderedDict": PlainDict,
+    "torch.Size": _Rebuild(tuple),
+    "torch._utils._rebuild_tensor_v2": _Rebuild(_tensor_v2),
+    "torch._utils._rebuild_tensor_v3": _Rebuild(_tensor_v3),
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _Rebuild(_device_tensor),
+    "torch._utils._rebuild_parameter": _Rebuild(_first),
+    "torch._utils._rebuild_parameter_with_state": _Rebuild(_first),
+    "torch._tensor._rebuild_from_type_v2": _Rebuild(_from_type),
+    **{f"torch.{name}": dtype for name, dtype in DTYPES.items()},
+    **{f"torch.storage.{name}": dtype for name, dtype in DTYPES.items()},
+    **{str(dtype): dtype for dtype in {*DTYPES.values()}},
+}
