@@ -1,14 +1,12 @@
 """What every test may use: the reference fixtures, and clean surroundings."""
 
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import Command, Finished
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -37,24 +35,6 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a command left: its exit code and what it wrote."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The one JSON object on stdout."""
-        record: dict[str, Any] = json.loads(self.stdout)
-        return record
-
-
-Command = Callable[..., Finished]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Command, Finished
+from command_line import Command, Finished
 from rclone_server import rclone_s3
 
 ENCODER = ("--encoder", "random:tiny", "--tokens", "none")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from command_line import Command
 
 PARTICIPANTS = 24
 KILLS = 3

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Command
+from command_line import Command
 from PIL import Image
 from rclone_server import rclone_s3
 from scanner_bucket import EMRI_ENCODINGS, UNREADABLE, place, scanner_bucket, wrap_as_dicom

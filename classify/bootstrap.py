@@ -1,0 +1,92 @@
+"""The participant-clustered bootstrap: whole participants are drawn, so scans of one person stay together.
+
+A replicate is a column of multiplicities (how often each participant was drawn); metrics re-weigh their units by it,
+so thousands of replicates cost a few matrix products. Column 0 counts everybody once: it is the estimate itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64, Shaped
+
+from classify.metrics import all_metrics, why_absent
+from classify.predictions import Predictions
+
+LEVEL_PERCENT = 95.0
+LARGEST_DROPPED_SHARE = 0.5
+"""When a metric is undefined in more replicates than this, what is left says little: it is absent."""
+
+COLUMNS_AT_ONCE = 500
+"""Bounds the memory: 4,000 volumes x 500 replicates are 16 MB an array."""
+
+Measured = dict[str, Any]
+"""{"value", "low", "high"} and, where replicates were undefined, "dropped"; or {"absent": reason}."""
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """How often each participant was drawn in each replicate; column 0 is once for everybody."""
+
+    participant: Shaped[np.ndarray, " people"]
+    counts: Int64[np.ndarray, "people R"]
+
+    def weights_of(self, participant: Shaped[np.ndarray, " n"], columns: slice) -> Float64[np.ndarray, "n columns"]:
+        """Spread the multiplicities over units that belong to participants."""
+        place = np.searchsorted(self.participant, participant)
+        return self.counts[place, columns].astype(np.float64)
+
+
+def draw_replicates(participant: Shaped[np.ndarray, " n"], *, replicates: int, seed: int) -> Replicates:
+    """Draw as many participants as there are, with replacement, for each replicate."""
+    people = np.unique(participant)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=replicates)
+    return Replicates(people, np.vstack([np.ones(len(people), np.int64), drawn]).T)
+
+
+def replicate_metrics(
+    predictions: Predictions, replicates: Replicates, classes: Sequence[str]
+) -> dict[str, Float64[np.ndarray, " R"]]:
+    """Compute every metric in every replicate; element 0 is the estimate, NaN is undefined."""
+    total = replicates.counts.shape[1]
+    blocks = [
+        all_metrics(
+            predictions.label,
+            predictions.probability,
+            replicates.weights_of(predictions.participant, slice(start, min(start + COLUMNS_AT_ONCE, total))),
+            classes,
+        )
+        for start in range(0, total, COLUMNS_AT_ONCE)
+    ]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def summarise(values: Float64[np.ndarray, " R"], reason: str) -> Measured:
+    """Give the estimate with its percentile interval; ``reason`` is told when the estimate is undefined."""
+    estimate, drawn = values[0], values[1:]
+    if not np.isfinite(estimate):
+        return {"absent": reason}
+    defined = drawn[np.isfinite(drawn)]
+    dropped = len(drawn) - len(defined)
+    if not len(defined) or dropped > LARGEST_DROPPED_SHARE * len(drawn):
+        return {"absent": f"undefined in {dropped} of {len(drawn)} bootstrap replicates: too few participants"}
+    tail = (100 - LEVEL_PERCENT) / 2
+    low, high = np.percentile(defined, [tail, 100 - tail])
+    measured: Measured = {"value": float(estimate), "low": float(low), "high": float(high)}
+    return measured | ({"dropped": dropped} if dropped else {})
+
+
+def measure(
+    predictions: Predictions, replicates: Replicates, classes: Sequence[str]
+) -> tuple[dict[str, Measured], dict[str, Float64[np.ndarray, " R"]]]:
+    """Give every metric with its interval, and the replicates behind them for paired differences."""
+    values = replicate_metrics(predictions, replicates, classes)
+    label = predictions.label
+    return {name: summarise(drawn, why_absent(name, label, classes)) for name, drawn in values.items()}, values
+
+
+def paired_difference(ours: Float64[np.ndarray, " R"], theirs: Float64[np.ndarray, " R"], reason: str) -> Measured:
+    """Give ours minus theirs on the same replicates; positive: ours is larger."""
+    return summarise(ours - theirs, reason)

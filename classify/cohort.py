@@ -1,0 +1,195 @@
+"""The one door through which volumes meet labels: store index x participants -> Cohort, and who was left out."""
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float32, Int64
+
+from classify.errors import CohortError, LeakError
+from classify.splits import SPLITS, check_no_leak
+from classify.tasks import Task
+from embeddings_store.schema import Note
+
+COLUMNS = ("volume", "participant", "eye", "device", "protocol", "site", "age", "label", "split")
+
+Step = dict[str, Any]
+"""{"step", "kind": "total" | "excluded" | "note", "volumes", "participants", "reason"}: one line of the flow."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The analysed volumes with their labels, sorted by participant and volume.
+
+    table: COLUMNS, one line a volume; age in years (NaN: missing), label: number of the class in task.classes.
+    position: where each volume's vector lies in the snapshot's pooled array. flow: from store rows to analysed.
+    """
+
+    table: pd.DataFrame
+    position: Int64[np.ndarray, " n"]
+    task: Task
+    phantom: bool
+    flow: list[Step] = field(default_factory=list)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the table: equal when the same volumes carry the same labels and splits."""
+        return sha256(self.table.to_csv(index=False, float_format="%.6g").encode()).hexdigest()
+
+    def people(self, split: str) -> pd.DataFrame:
+        """One line a participant of a split: participant, site, age, label."""
+        part = self.table[self.table["split"] == split]
+        return part.drop_duplicates("participant")[["participant", "site", "age", "label"]].reset_index(drop=True)
+
+    def sizes(self) -> dict[str, Any]:
+        """Count participants, eyes, volumes and participants per class in each split."""
+        return {split: self._size(split) for split in SPLITS}
+
+    def _size(self, split: str) -> dict[str, Any]:
+        part = self.table[self.table["split"] == split]
+        labels = self.people(split)["label"]
+        return {
+            "participants": int(part["participant"].nunique()),
+            "eyes": len(part.drop_duplicates(["participant", "eye"])),
+            "volumes": len(part),
+            "per_class": {name: int((labels == number).sum()) for number, name in enumerate(self.task.classes)},
+        }
+
+
+def join_cohort(
+    index: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], participants: pd.DataFrame, task: Task
+) -> Cohort:
+    """Join the rows of a store with the participants table; the order of either does not matter.
+
+    Raises: CohortError where nothing is left, a volume stands twice, or a class or split cannot be used;
+    LeakError where one scan stands under two participants.
+    """
+    if index.empty:
+        raise CohortError("the store: expected committed volumes, got none; run extract-embeddings first")
+    if count := int(index["volume"].duplicated().sum()):
+        raise CohortError(f"the store: {count} volumes stand in more than one row; run extract-embeddings verify")
+    rows = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
+    rows = rows.rename(columns={"site": "site_of_id"}).merge(participants, on="participant", how="left", validate="m:1")
+    flow: list[Step] = [_step("store", "total", rows, "volumes with an embedding")]
+    for step, reason, bad in _exclusions(rows, pooled, task):
+        bad_now = bad[rows.index]
+        if bad_now.any():
+            flow.append(_step(step, "excluded", rows[bad_now], reason))
+            rows = rows[~bad_now]
+    flow.extend(_notes(rows, index, participants))
+    table = _analysed_table(rows, task)
+    flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
+    flow.extend(_split_steps(table))
+    cohort = Cohort(table, rows["position"].to_numpy(np.int64), task, _is_phantom(index), flow)
+    _check_usable(cohort)
+    return cohort
+
+
+def _analysed_table(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+    table = rows.assign(
+        label=rows["group"].map(dict(task.class_of)).astype(np.int64),
+        site=rows["site"].where(rows["site"] != "", rows["site_of_id"]),
+    )
+    return table[list(COLUMNS)].reset_index(drop=True)
+
+
+def _exclusions(
+    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], task: Task
+) -> list[tuple[str, str, "pd.Series[bool]"]]:
+    """Name every reason to leave a volume out, in the order in which they are asked."""
+    known = rows["group"].notna()
+    constant = _has_note(rows, Note.CONSTANT)
+    finite = pd.Series(_finite_rows(pooled)[rows["position"]], index=rows.index)
+    unknown_group = known & ~rows["group"].isin(list(task.class_of))
+    values = ", ".join(sorted(repr(value) for value in rows.loc[unknown_group, "group"].unique())[:3])
+    usable = ~constant & finite
+    return [
+        ("no participant", "the participant is not in the participants table", ~known),
+        ("no label", f"study_group is none of the four known ones: {values}", unknown_group),
+        ("no split", f"recommended_split is none of {', '.join(SPLITS)}", known & ~rows["split"].isin(SPLITS)),
+        ("constant", "every voxel of the volume is equal", constant),
+        ("not finite", "the embedding holds NaN or infinity; run extract-embeddings verify", ~finite),
+        ("copy", "another volume of the same participant has the same embedding", _copies(rows[usable], pooled, rows)),
+    ]
+
+
+def _finite_rows(pooled: Float32[np.ndarray, "rows L P C"]) -> Bool[np.ndarray, " rows"]:
+    return np.array([bool(np.isfinite(row).all()) for row in pooled], dtype=bool)
+
+
+def _copies(usable: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Find volumes that repeat a scan, by equal vectors: the encoder is deterministic, names and UIDs are not.
+
+    Raises: LeakError where the same scan stands under two participants: one of the labels must be wrong.
+    """
+    digest = pd.Series([sha256(pooled[place].tobytes()).digest() for place in usable["position"]], index=usable.index)
+    owners = usable["participant"].groupby(digest).nunique()
+    shared = digest.isin(owners.index[owners > 1])
+    if shared.any():
+        names = ", ".join(sorted(usable.loc[shared, "participant"].unique()))
+        raise LeakError(f"the same scan stands under several participants: {names}; find out whose it is")
+    return digest.duplicated().reindex(rows.index, fill_value=False)
+
+
+def _notes(rows: pd.DataFrame, index: pd.DataFrame, participants: pd.DataFrame) -> list[Step]:
+    """Say what is odd about the analysed rows without being a reason to leave them out."""
+    scanned = participants["participant"].isin(index["participant"])
+    flagged_only = int(((participants["flagged"] == "TRUE") & ~scanned).sum())
+    notes = [
+        ("flag without volumes", 0, flagged_only, "retinal_oct is TRUE but the store holds no volume"),
+        _note("volumes without flag", rows[rows["flagged"] == "FALSE"], "retinal_oct is FALSE but volumes exist"),
+        _note("age missing", rows[rows["age"].isna()], "no usable age; kept, and marked for the age baselines"),
+        _note(
+            "site disagrees",
+            rows[(rows["site"] != "") & (rows["site_of_id"] != "unknown") & (rows["site"] != rows["site_of_id"])],
+            "clinical_site differs from the site that the id encodes; clinical_site is used",
+        ),
+    ]
+    return [
+        {"step": step, "kind": "note", "volumes": volumes, "participants": people, "reason": reason}
+        for step, volumes, people, reason in notes
+        if people
+    ]
+
+
+def _note(step: str, rows: pd.DataFrame, reason: str) -> tuple[str, int, int, str]:
+    return step, len(rows), int(rows["participant"].nunique()), reason
+
+
+def _step(step: str, kind: str, rows: pd.DataFrame, reason: str) -> Step:
+    people = int(rows["participant"].nunique())
+    return {"step": step, "kind": kind, "volumes": len(rows), "participants": people, "reason": reason}
+
+
+def _split_steps(table: pd.DataFrame) -> list[Step]:
+    reasons = {"train": "fitted on", "val": "predicted", "test": "locked: neither fitted on nor predicted"}
+    return [_step(split, "total", table[table["split"] == split], reason) for split, reason in reasons.items()]
+
+
+def _is_phantom(index: pd.DataFrame) -> bool:
+    return bool(_has_note(index, Note.SYNTHETIC).any())
+
+
+def _has_note(rows: pd.DataFrame, note: Note) -> "pd.Series[bool]":
+    return (rows["notes"].astype(np.int64) & note.value) != 0
+
+
+def _check_usable(cohort: Cohort) -> None:
+    """Refuse a cohort on which nothing can be learned or judged."""
+    if cohort.table.empty:
+        reasons = "; ".join(f"{step['step']}: {step['volumes']}" for step in cohort.flow if step["kind"] == "excluded")
+        raise CohortError(f"no volume is left to analyse ({reasons}); do the store and the table belong together?")
+    sides = {split: cohort.people(split)["participant"].tolist() for split in SPLITS}
+    check_no_leak(sides)
+    sizes = cohort.sizes()
+    for split in ("train", "val"):
+        if not sizes[split]["participants"]:
+            raise CohortError(f"the {split} split is empty: expected participants with recommended_split {split!r}")
+    absent = [name for name, count in sizes["train"]["per_class"].items() if not count]
+    if absent:
+        raise CohortError(
+            f"task {cohort.task.name}: every class needs a participant in train; none for {', '.join(absent)}; "
+            f"extract more volumes, or choose another --task"
+        )

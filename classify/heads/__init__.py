@@ -1,0 +1,39 @@
+"""The heads by name. A head is a scikit-learn classifier that can be saved without pickle."""
+
+import json
+from pathlib import Path
+
+from classify.errors import RunFolderError
+from classify.heads.contract import STATE, Head
+from classify.heads.dummy import DummyHead
+from classify.heads.lgbm import LgbmHead
+from classify.heads.linear import LinearHead
+from classify.heads.mlp import MlpHead
+from embeddings_store.errors import UsageError
+
+__all__ = ["HEADS", "Head", "find_head", "load_head"]
+
+HEADS: dict[str, type[Head]] = {
+    "dummy": DummyHead,
+    "linear": LinearHead,
+    "lgbm": LgbmHead,
+    "mlp": MlpHead,
+}
+
+
+def find_head(name: str) -> type[Head]:
+    """Look a head up by its name; an unknown one is a UsageError that lists them."""
+    if name not in HEADS:
+        raise UsageError(f"--model: expected one of {', '.join(HEADS)}, got {name!r}")
+    return HEADS[name]
+
+
+def load_head(folder: Path) -> Head:
+    """Read the head that save wrote into a folder. Raises: RunFolderError where there is none."""
+    try:
+        name = json.loads((folder / STATE).read_text())["head"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFolderError(f"model folder: expected a saved head ({STATE}), found none that can be read") from error
+    if name not in HEADS:
+        raise RunFolderError(f"model folder: expected one of the heads {', '.join(HEADS)}, got {name!r}")
+    return HEADS[name]().load(folder)

@@ -1,0 +1,94 @@
+"""What every head is: a scikit-learn classifier that saves itself without pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+STATE = "head.json"
+ARRAYS = "head.npz"
+
+
+class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A classifier over feature rows; a head adds its parameters, _fit, _probability, _write and _read.
+
+    fit(X [n,d], y [n], sample_weight [n], groups [n]): groups names the participant of each row, for heads that
+    hold some rows back. predict_proba(X) -> float64 [n, k]. Learned: classes_, n_features_in_.
+    """
+
+    name: str
+    balanced = True  # whether the classes should weigh the same when it learns
+    classes_: np.ndarray
+    n_features_in_: int
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "Head":
+        """Learn from feature rows. Raises: ValueError where rows, labels or weights cannot be used."""
+        rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"{type(self).__name__} needs labels of at least two classes, got one class")
+        weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+        people = np.arange(len(codes)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+        self._fit(rows, codes.astype(np.int64), weights, people.astype(np.int64))
+        return self
+
+    def predict_proba(self, X: Any) -> Float64[np.ndarray, "n k"]:
+        """Give the probability of each class of classes_."""
+        check_is_fitted(self, "classes_")
+        rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        return np.asarray(self._probability(rows), dtype=np.float64)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Give the most probable class."""
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[likeliest])
+
+    def save(self, folder: Path) -> None:
+        """Write the head as JSON and plain arrays."""
+        check_is_fitted(self, "classes_")
+        state = {
+            "head": self.name,
+            "parameters": self.get_params(),
+            "classes": self.classes_.tolist(),
+            "features": self.n_features_in_,
+        }
+        (folder / STATE).write_text(json.dumps(state, indent=2))
+        self._write(folder)
+
+    def load(self, folder: Path) -> "Head":
+        """Become the head that save wrote."""
+        state = json.loads((folder / STATE).read_text())
+        self.set_params(**state["parameters"])
+        self.classes_, self.n_features_in_ = np.asarray(state["classes"]), int(state["features"])
+        self._read(folder)
+        return self
+
+    def _fit(
+        self,
+        rows: np.ndarray,
+        codes: Int64[np.ndarray, " n"],
+        weights: Float64[np.ndarray, " n"],
+        people: Int64[np.ndarray, " n"],
+    ) -> None:
+        raise NotImplementedError
+
+    def _probability(self, rows: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _write(self, folder: Path) -> None:
+        raise NotImplementedError
+
+    def _read(self, folder: Path) -> None:
+        raise NotImplementedError
+
+
+def softmax(logits: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
+    """Turn logits into probabilities, row by row."""
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))

@@ -1,0 +1,154 @@
+"""A small multilayer perceptron, C-512-256-n with batch normalisation and dropout, in torch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from classify.heads.contract import Head, softmax
+from classify.splits import grouped_folds
+
+MODEL = "head.safetensors"
+
+
+class MlpHead(Head):
+    """Two hidden layers, AdamW, early stopping on participants held back from its own training rows.
+
+    hold_out: one participant in this many is held back, stratified by class. patience: epochs without a better
+    held-back loss before it stops; the best epoch's weights are kept.
+    """
+
+    name = "mlp"
+    network_: Any
+
+    def __init__(
+        self,
+        *,
+        width: int = 512,
+        dropout: float = 0.5,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-2,
+        batch_size: int = 256,
+        max_epochs: int = 100,
+        patience: int = 10,
+        hold_out: int = 5,
+        random_state: int | None = 0,
+    ) -> None:
+        self.width = width
+        self.dropout = dropout
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.hold_out = hold_out
+        self.random_state = random_state
+
+    def _fit(
+        self,
+        rows: np.ndarray,
+        codes: Int64[np.ndarray, " n"],
+        weights: Float64[np.ndarray, " n"],
+        people: Int64[np.ndarray, " n"],
+    ) -> None:
+        import torch
+
+        seed = 0 if self.random_state is None else self.random_state
+        held = grouped_folds(people, codes, folds=self.hold_out, seed=seed) == 0
+        with torch.random.fork_rng(devices=[]), _one_thread():
+            torch.manual_seed(seed)
+            self.network_ = _build(self.n_features_in_, self.width, len(self.classes_), self.dropout)
+            self._train(rows.astype(np.float32), codes, (weights / weights.mean()).astype(np.float32), held)
+
+    def _train(self, rows: np.ndarray, codes: np.ndarray, weights: np.ndarray, held: Bool[np.ndarray, " n"]) -> None:
+        """Run epochs until the held-back loss stops falling, then take the best epoch's weights back."""
+        import torch
+
+        x, y, w = torch.from_numpy(rows), torch.from_numpy(codes), torch.from_numpy(weights)
+        kept = torch.from_numpy(~held)
+        seen = (x[kept], y[kept], w[kept])
+        optimiser = torch.optim.AdamW(self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        best_loss, best_state, best_epoch = np.inf, _copy_state(self.network_), 0
+        for epoch in range(1, self.max_epochs + 1):
+            self._run_epoch(seen, optimiser)
+            loss = self._mean_loss(x[~kept], y[~kept], w[~kept])
+            if loss < best_loss:
+                best_loss, best_state, best_epoch = loss, _copy_state(self.network_), epoch
+            if epoch - best_epoch >= self.patience:
+                break
+        self.network_.load_state_dict(best_state)
+        self.network_.eval()
+        self.n_iter_ = best_epoch
+
+    def _run_epoch(self, seen: tuple[Any, Any, Any], optimiser: Any) -> None:
+        import torch
+
+        x, y, w = seen
+        self.network_.train()
+        for batch in torch.split(torch.randperm(len(x)), self.batch_size):
+            if len(batch) < 2:  # batch normalisation needs two rows
+                continue
+            optimiser.zero_grad()
+            loss = torch.nn.functional.cross_entropy(self.network_(x[batch]), y[batch], reduction="none")
+            (loss * w[batch]).mean().backward()
+            optimiser.step()
+
+    def _mean_loss(self, x: Any, y: Any, w: Any) -> float:
+        import torch
+
+        self.network_.eval()
+        with torch.inference_mode():
+            loss = torch.nn.functional.cross_entropy(self.network_(x), y, reduction="none")
+        return float((loss * w).sum() / w.sum())
+
+    def _probability(self, rows: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            logits = self.network_(torch.from_numpy(rows.astype(np.float32)))
+        return softmax(logits.numpy().astype(np.float64))
+
+    def _write(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.contiguous() for name, tensor in self.network_.state_dict().items()}, folder / MODEL)
+
+    def _read(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        self.network_ = _build(self.n_features_in_, self.width, len(self.classes_), self.dropout)
+        self.network_.load_state_dict(load_file(folder / MODEL))
+        self.network_.eval()
+
+
+def _build(features: int, width: int, classes: int, dropout: float) -> Any:
+    from torch import nn
+
+    sizes = (features, width, width // 2)
+    hidden = [
+        layer
+        for wide, narrow in pairwise(sizes)
+        for layer in (nn.Linear(wide, narrow), nn.BatchNorm1d(narrow), nn.ReLU(), nn.Dropout(dropout))
+    ]
+    return nn.Sequential(*hidden, nn.Linear(sizes[-1], classes))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Use one thread, so that sums are made in the same order on every machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _copy_state(network: Any) -> dict[str, Any]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -1,0 +1,57 @@
+"""Judge predictions: metrics with intervals at each level, baselines on the same people, and the paired difference."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from classify.baselines import HEADLINE_BASELINE
+from classify.bootstrap import Measured, draw_replicates, measure, paired_difference
+from classify.metrics import HEADLINE, confusion_counts, why_absent
+from classify.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The judged parts of a run record, as run.json holds them."""
+
+    metrics: dict[str, dict[str, dict[str, Measured]]]
+    confusion: dict[str, list[list[int]]]
+    baselines: dict[str, dict[str, dict[str, Measured]]]
+    difference_to_age_site: dict[str, Measured]
+
+
+def judge(
+    levels: Mapping[str, Predictions],
+    baselines: Mapping[str, Predictions],
+    classes: Sequence[str],
+    *,
+    replicates: int,
+    seed: int,
+) -> Judgement:
+    """Measure a model at every level and the baselines at participant level, all on the same bootstrap replicates.
+
+    levels: volume, eye and participant predictions of one split; baselines: participant predictions of that split.
+    """
+    people = levels["participant"]
+    drawn = draw_replicates(people.participant, replicates=replicates, seed=seed)
+    measured = {level: measure(predictions, drawn, classes) for level, predictions in levels.items()}
+    others = {name: measure(predictions, drawn, classes) for name, predictions in baselines.items()}
+    ours, theirs = measured["participant"][1], others[HEADLINE_BASELINE][1]
+    return Judgement(
+        metrics={level: {people.split: table} for level, (table, _) in measured.items()},
+        confusion={level: _confusion(predictions, len(classes)) for level, predictions in levels.items()},
+        baselines={name: {people.split: table} for name, (table, _) in others.items()},
+        difference_to_age_site={
+            name: paired_difference(ours[name], theirs[name], why_absent(name, people.label, classes))
+            for name in HEADLINE
+        },
+    )
+
+
+def _confusion(predictions: Predictions, classes: int) -> list[list[int]]:
+    """Count units by label (row) and predicted class (column)."""
+    once = np.ones((len(predictions.label), 1))
+    counts: Any = confusion_counts(predictions.label, predictions.probability.argmax(axis=1), once, classes)
+    return [[int(count) for count in row] for row in counts[:, :, 0]]

@@ -1,0 +1,136 @@
+"""Every metric for many weightings at once: column r of ``weights`` says how often each unit counts in replicate r.
+
+Where a metric is undefined (a class without a unit, nothing predicted as it) its value is NaN, never 0 or 0.5.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+Values = Float64[np.ndarray, " R"]
+
+CALIBRATION_BINS = 15
+"""Equal-width bins of the top probability (Guo et al., ICML 2017, section 2)."""
+
+HEADLINE = ("balanced_accuracy", "macro_auroc")
+"""The metrics whose difference to age+site is the headline."""
+
+OVERALL = (
+    "balanced_accuracy",
+    "macro_auroc",
+    "quadratic_weighted_kappa",
+    "accuracy",
+    "log_loss",
+    "brier",
+    "expected_calibration_error",
+)
+PER_CLASS = ("recall", "precision", "f1", "auroc")
+
+
+def all_metrics(
+    label: Int64[np.ndarray, " n"],
+    probability: Float64[np.ndarray, "n k"],
+    weights: Float64[np.ndarray, "n R"],
+    classes: Sequence[str],
+) -> dict[str, Float64[np.ndarray, " R"]]:
+    """Compute OVERALL and, as "recall/<class>" and so on, PER_CLASS metrics of every replicate.
+
+    Agrees with scikit-learn's balanced_accuracy_score, roc_auc_score (one against the rest, macro; two classes: the
+    second), cohen_kappa_score (quadratic), accuracy_score, log_loss, brier_score_loss,
+    precision_recall_fscore_support; tests hold them to 1e-9.
+    """
+    counts = confusion_counts(label, probability.argmax(axis=1), weights, len(classes))
+    auroc = [auroc_one_vs_rest(label == c, probability[:, c], weights) for c in range(len(classes))]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        right = np.einsum("ccr->cr", counts)
+        recall, precision = right / counts.sum(axis=1), right / counts.sum(axis=0)
+        f1 = np.where(counts.sum(axis=1) > 0, 2 * right / (counts.sum(axis=1) + counts.sum(axis=0)), np.nan)
+        overall = {
+            "balanced_accuracy": recall.mean(axis=0),
+            "macro_auroc": np.mean(auroc, axis=0) if len(classes) > 2 else auroc[1],
+            "quadratic_weighted_kappa": _quadratic_weighted_kappa(counts),
+            "accuracy": right.sum(axis=0) / counts.sum(axis=(0, 1)),
+            "log_loss": _mean(-np.log(_of_label(np.clip(probability, np.finfo(float).eps, 1.0), label)), weights),
+            "brier": _mean(_squared_error(label, probability), weights),
+            "expected_calibration_error": _calibration_error(label, probability, weights),
+        }
+    by_class = {"recall": recall, "precision": precision, "f1": f1, "auroc": auroc}
+    return overall | {f"{name}/{of}": by_class[name][c] for name in PER_CLASS for c, of in enumerate(classes)}
+
+
+def why_absent(metric: str, label: Int64[np.ndarray, " n"], classes: Sequence[str]) -> str:
+    """Say in one line why a metric of these units is undefined."""
+    missing = [name for number, name in enumerate(classes) if not (label == number).any()]
+    if metric.startswith("precision/"):
+        return f"{metric.removeprefix('precision/')} is never predicted"
+    if missing:
+        return f"no unit of class {', '.join(missing)}"
+    return "undefined for these units"
+
+
+def confusion_counts(
+    label: Int64[np.ndarray, " n"],
+    predicted: Int64[np.ndarray, " n"],
+    weights: Float64[np.ndarray, "n R"],
+    classes: int,
+) -> Float64[np.ndarray, "k k R"]:
+    """Count label x prediction for every replicate."""
+    cell = np.eye(classes * classes)[label * classes + predicted]
+    return np.asarray((cell.T @ weights).reshape(classes, classes, -1))
+
+
+def auroc_one_vs_rest(
+    positive: np.ndarray, score: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "n R"]
+) -> Float64[np.ndarray, " R"]:
+    """Area under the ROC curve as the Mann-Whitney statistic, ties counting one half (Hanley & McNeil 1982).
+
+    Scores are sorted once; each replicate only re-weighs them. NaN where one side is empty.
+    """
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
+    sorted_weights, sorted_positive = weights[order], positive[order]
+    above = np.add.reduceat(sorted_weights * sorted_positive[:, None], starts, axis=0)
+    below = np.add.reduceat(sorted_weights * ~sorted_positive[:, None], starts, axis=0)
+    won = above * (np.cumsum(below, axis=0) - below / 2)
+    pairs = above.sum(axis=0) * below.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(pairs > 0, won.sum(axis=0) / np.where(pairs > 0, pairs, 1.0), np.nan))
+
+
+def _quadratic_weighted_kappa(counts: Float64[np.ndarray, "k k R"]) -> Float64[np.ndarray, " R"]:
+    """Cohen's kappa with squared distances between ordered classes (Cohen 1968)."""
+    number = np.arange(len(counts))
+    distance = (number[:, None] - number[None, :]) ** 2.0
+    expected = np.einsum("ir,jr->ijr", counts.sum(axis=1), counts.sum(axis=0)) / counts.sum(axis=(0, 1))
+    chance = np.einsum("ij,ijr->r", distance, expected)
+    seen = np.einsum("ij,ijr->r", distance, counts)
+    return np.asarray(np.where(chance > 0, 1.0 - seen / chance, np.nan))
+
+
+def _calibration_error(
+    label: Int64[np.ndarray, " n"], probability: Float64[np.ndarray, "n k"], weights: Float64[np.ndarray, "n R"]
+) -> Float64[np.ndarray, " R"]:
+    """Expected calibration error of the top class over CALIBRATION_BINS bins."""
+    confidence = probability.max(axis=1)
+    gap = (probability.argmax(axis=1) == label) - confidence
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    in_bin = np.eye(CALIBRATION_BINS)[bins] * gap[:, None]
+    return np.asarray(np.abs(in_bin.T @ weights).sum(axis=0) / weights.sum(axis=0))
+
+
+def _squared_error(
+    label: Int64[np.ndarray, " n"], probability: Float64[np.ndarray, "n k"]
+) -> Float64[np.ndarray, " n"]:
+    """Sum of squared errors over classes, halved for two classes (Brier 1950, as in scikit-learn)."""
+    classes = probability.shape[1]
+    error = ((probability - np.eye(classes)[label]) ** 2).sum(axis=1)
+    return np.asarray(error / 2 if classes == 2 else error)
+
+
+def _of_label(probability: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    return np.asarray(probability[np.arange(len(label)), label])
+
+
+def _mean(per_unit: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "n R"]) -> Float64[np.ndarray, " R"]:
+    return np.asarray(per_unit @ weights / weights.sum(axis=0))

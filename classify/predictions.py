@@ -1,0 +1,63 @@
+"""What a model said about each unit of one level: a volume, an eye or a participant."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int64, Shaped
+
+LEVELS = ("volume", "eye", "participant")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits and probabilities of one model, level and split.
+
+    unit: volume id, "participant:eye" or participant. label: class numbers.
+    """
+
+    model: str
+    level: str
+    split: str
+    unit: Shaped[np.ndarray, " n"]
+    participant: Shaped[np.ndarray, " n"]
+    label: Int64[np.ndarray, " n"]
+    logits: Float64[np.ndarray, "n k"]
+    probability: Float64[np.ndarray, "n k"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give one line a unit: model, level, split, unit, participant, label, probability_0.., logit_0.."""
+        columns = {
+            "model": self.model,
+            "level": self.level,
+            "split": self.split,
+            "unit": self.unit.astype(object),
+            "participant": self.participant.astype(object),
+            "label": self.label,
+        }
+        classes = range(self.logits.shape[1])
+        columns |= {f"probability_{number}": self.probability[:, number] for number in classes}
+        columns |= {f"logit_{number}": self.logits[:, number] for number in classes}
+        return pd.DataFrame(columns)
+
+
+def stack_predictions(parts: Iterable[Predictions]) -> pd.DataFrame:
+    """Put the predictions of several models and levels under each other."""
+    return pd.concat([part.to_frame() for part in parts], ignore_index=True)
+
+
+def pick_predictions(frame: pd.DataFrame, *, model: str, level: str, split: str) -> Predictions:
+    """Take one model, level and split out of a stacked table."""
+    part = frame[(frame["model"] == model) & (frame["level"] == level) & (frame["split"] == split)]
+    classes = sum(name.startswith("logit_") for name in frame.columns)
+    return Predictions(
+        model,
+        level,
+        split,
+        part["unit"].to_numpy(str),
+        part["participant"].to_numpy(str),
+        part["label"].to_numpy(np.int64),
+        part[[f"logit_{number}" for number in range(classes)]].to_numpy(np.float64),
+        part[[f"probability_{number}" for number in range(classes)]].to_numpy(np.float64),
+    )

@@ -1,0 +1,120 @@
+"""The run folder: everything that a result carries, written aside and published by rename, run.json last.
+
+::
+
+    runs/<id>/
+      predictions.parquet   model, level, split, unit, participant, label, probability_0.., logit_0..
+      cohort.parquet        the analysed volumes: volume, participant, eye, device, protocol, site, age, label, split
+      model/                the head and the standardiser, without pickle
+      search.journal        Optuna's journal, where --trials was given
+      run.json              the record; a folder without it is no run
+"""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from classify.errors import RunFolderError
+
+RECORD = "run.json"
+PREDICTIONS = "predictions.parquet"
+COHORT = "cohort.parquet"
+MODEL = "model"
+
+Measures = dict[str, dict[str, Any]]
+"""metric -> {"value", "low", "high"} or {"absent": reason}"""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The fields of run.json, in its order. Class names are in clinical order; times in UTC; seconds by stage."""
+
+    id: str
+    created: str
+    command: list[str]
+    model: str
+    task: str
+    classes: list[str]
+    space: str
+    embedding_space: dict[str, Any]
+    snapshot: dict[str, Any]
+    cohort_sha256: str
+    splits: dict[str, Any]
+    features: dict[str, Any]
+    parameters: dict[str, Any]
+    search: dict[str, Any] | None
+    seeds: dict[str, int]
+    metrics: dict[str, dict[str, Measures]]
+    confusion: dict[str, list[list[int]]]
+    baselines: dict[str, dict[str, Measures]]
+    difference_to_age_site: Measures
+    flow: list[dict[str, Any]]
+    phantom: bool
+    seconds: dict[str, float]
+    versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that was read back: the record as a dictionary, the tables, and where the model lies."""
+
+    record: dict[str, Any]
+    predictions: pd.DataFrame
+    cohort: pd.DataFrame
+    folder: Path
+
+
+def new_run_id(now: datetime, model: str, task: str) -> str:
+    """Name a run by its UTC time, model, task and six random hex digits: 20261122-150301-lgbm-four-class-0a1b2c."""
+    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{model}-{task}-{secrets.token_hex(3)}"
+
+
+@contextmanager
+def run_folder(runs: Path, run_id: str) -> Iterator[Path]:
+    """Give a folder aside (``.<id>.tmp``) to write a run into; it is removed again unless publish_run renamed it.
+
+    Raises: RunFolderError where the folder of runs cannot be written.
+    """
+    aside = runs / f".{run_id}.tmp"
+    try:
+        (aside / MODEL).mkdir(parents=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"--runs {runs}: expected a folder that can be written, got: {error.strerror}; choose another --runs"
+        ) from error
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def save_run(aside: Path, record: RunRecord, predictions: pd.DataFrame, cohort: pd.DataFrame) -> Path:
+    """Write the tables and, last, the record, then publish the folder under its id. The model lies there already."""
+    predictions.to_parquet(aside / PREDICTIONS, index=False)
+    cohort.to_parquet(aside / COHORT, index=False)
+    (aside / RECORD).write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
+    return aside.rename(aside.parent / record.id)
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder. Raises: RunFolderError where it is missing, unfinished or damaged."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        return Run(record, pd.read_parquet(folder / PREDICTIONS), pd.read_parquet(folder / COHORT), folder)
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"run folder {folder.name}: expected {RECORD}, {PREDICTIONS} and {COHORT}; "
+            f"{type(error).__name__} while reading; make the run again"
+        ) from error

@@ -1,0 +1,46 @@
+"""Splits and folds that keep every scan of a person on one side."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from classify.errors import LeakError
+
+SPLITS = ("train", "val", "test")
+
+
+def check_no_leak(sides: Mapping[str, Sequence[str]]) -> None:
+    """Refuse participants that stand on two sides.
+
+    sides: name of a split or fold -> its participants (repeats within one side are fine).
+    Raises: LeakError that names every leaked participant and its sides.
+    """
+    where: dict[str, list[str]] = {}
+    for side, participants in sides.items():
+        for participant in set(participants):
+            where.setdefault(participant, []).append(side)
+    leaked = {participant: names for participant, names in where.items() if len(names) > 1}
+    if leaked:
+        lines = ", ".join(f"{participant} ({' and '.join(names)})" for participant, names in sorted(leaked.items()))
+        raise LeakError(f"participants on two sides of a split: {lines}; keep every scan of a person on one side")
+
+
+def grouped_folds(
+    participant: Shaped[np.ndarray, " n"], label: Int64[np.ndarray, " n"], *, folds: int, seed: int
+) -> Int64[np.ndarray, " n"]:
+    """Deal participants into folds, stratified by label, and give each volume the fold of its participant.
+
+    Each class is shuffled and dealt in turn, going on where the class before it ended, so fold sizes differ by one
+    at most and no class needs as many participants as there are folds. The order of the volumes does not matter.
+    """
+    names, first, inverse = np.unique(participant, return_index=True, return_inverse=True)
+    person_label = label[first]
+    rng = np.random.default_rng(seed)
+    fold_of_person = np.empty(len(names), np.int64)
+    dealt = 0
+    for value in np.unique(person_label):
+        members = rng.permutation(np.flatnonzero(person_label == value))
+        fold_of_person[members] = (dealt + np.arange(len(members))) % folds
+        dealt += len(members)
+    return fold_of_person[inverse]

@@ -1,0 +1,90 @@
+"""A small study with a known truth: embeddings of participants, and their participants.tsv."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from classify.tasks import STUDY_GROUPS
+from embeddings_store.schema import Note, site_of, volume_id
+from embeddings_store.snapshot import Snapshot
+from embeddings_store.space import EmbeddingSpace
+
+PROTOCOLS = (("heidelberg_spectralis", "spectralis_ppol_mac_hr"), ("topcon_triton", "triton_macula_6x6"))
+SITE_DIGITS = {"UW": "1", "UCSD": "4", "UAB": "7"}
+CHANNELS = 6
+
+
+@dataclass
+class Study:
+    """What a bucket and its embeddings would look like: raw columns of participants.tsv, and the store's rows."""
+
+    people: pd.DataFrame
+    stored: Snapshot
+
+    def write(self, folder: Path) -> Path:
+        path = folder / "participants.tsv"
+        self.people.to_csv(path, sep="\t", index=False)
+        return path
+
+
+def space() -> EmbeddingSpace:
+    return EmbeddingSpace(
+        family="vjepa3d",
+        weights_sha256="0" * 64,
+        image_size=(8, 16, 16),
+        patch=(4, 4, 4),
+        width=CHANNELS,
+        depth=2,
+        heads=2,
+        preset={"name": "pretrain"},
+        layers=("1", "last"),
+        pools=("mean", "max"),
+        token_grid=None,
+        precision="fp32",
+    )
+
+
+def make_people(participants: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Deal classes and splits in turn, so that each split holds every class; ages are drawn for everybody alike."""
+    sites = np.array(list(SITE_DIGITS))[rng.integers(0, 3, participants)]
+    numbers = np.arange(participants)
+    return pd.DataFrame(
+        {
+            "participant_id": [f"{SITE_DIGITS[site]}{number:03d}" for site, number in zip(sites, numbers, strict=True)],
+            "clinical_site": sites,
+            "study_group": [STUDY_GROUPS[number % 4] for number in numbers],
+            "age": rng.integers(40, 80, participants).astype(str),
+            "study_visit_date": "2023-08-01",
+            "recommended_split": [("train", "train", "val", "test")[number // 4 % 4] for number in numbers],
+            "retinal_oct": "TRUE",
+        }
+    )
+
+
+def make_study(participants: int = 64, *, effect: float = 0.0, scans: int = 1, seed: int = 0) -> Study:
+    """Make embeddings in which protocol and participant vary a lot and the study group by ``effect`` a class step."""
+    rng = np.random.default_rng(seed)
+    people = make_people(participants, rng)
+    rows, vectors = [], []
+    for person in people.itertuples():
+        own = rng.normal(0, 0.5, CHANNELS)
+        own[0] += effect * STUDY_GROUPS.index(person.study_group)
+        for eye in "LR":
+            for number, (device, protocol) in enumerate(PROTOCOLS * scans):
+                key = f"{device}/{person.participant_id}/{protocol}_{eye}_{number}.dcm"
+                rows.append((key, person.participant_id, eye, device, protocol))
+                vectors.append(own + 20.0 * (device == PROTOCOLS[0][0]) + rng.normal(0, 0.5, CHANNELS))
+    index = pd.DataFrame(rows, columns=["key", "participant", "eye", "device", "protocol"])
+    index = index.assign(
+        row=np.arange(len(index)),
+        size=1000,
+        etag="",
+        volume=[volume_id(key) for key in index["key"]],
+        site=[site_of(person) for person in index["participant"]],
+        notes=int(Note.SYNTHETIC),
+    )
+    last = np.stack(vectors)
+    pooled = np.stack([np.stack([last * 0, last * 0], 1), np.stack([last, last + 1], 1)], 1).astype(np.float32)
+    return Study(people, Snapshot(pooled, index, space(), 1, ("1", "last"), ("mean", "max"), "snapshot", "snapshot 1"))

@@ -1,0 +1,104 @@
+"""The command line on a real store: JSON on stdout, words on stderr, one message an error."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from classify_study import Study, make_study
+
+from classify.cli import main
+from classify.features import rebuild_features
+from classify.run import load_run
+from embeddings_store.schema import Eye, Note, RowFacts, VolumeRef
+from embeddings_store.writer import open_writer
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
+    """A study whose vectors lie in a real store."""
+    folder = tmp_path_factory.mktemp("study")
+    study = make_study(32, effect=2.0)
+    fill_store(study, folder / "store")
+    study.write(folder)
+    return study, folder
+
+
+def fill_store(study: Study, url: Path) -> None:
+    index = study.stored.index
+    refs = [
+        VolumeRef(line.key, 1000, "", line.volume, line.participant, Eye(line.eye), line.device, line.protocol)
+        for line in index.itertuples()
+    ]
+    writer = open_writer(str(url), study.stored.space, capacity=1000, worker={"device": "test"})
+    writer.add_volumes(refs)
+    facts = RowFacts(8, 16, 16, None, Eye.UNKNOWN, Note.SYNTHETIC | Note.NO_SPACING)
+    vector_of = dict(zip(index["key"], study.stored.pooled, strict=True))
+    for line in writer.missing_rows():
+        writer.write_row(line.row, vector_of[line.ref.key], {}, facts, bytes(16), 1000)
+
+
+def classify(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from classify.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_probe_prints_one_json_object_and_names_nobody(store: tuple[Study, Path]) -> None:
+    study, folder = store
+    done = classify(
+        "probe", "--model", "linear", "--store", "store", "--participants", "participants.tsv",
+        "--replicates", "50", "--json", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    run = load_run(folder / record.pop("path"))
+    assert run.record == record
+    assert "difference to age+site" in done.stderr
+    assert "SYNTHETIC PHANTOM" in done.stderr
+    assert "Research use only" in done.stderr
+    for participant in study.people["participant_id"]:
+        assert participant not in done.stderr
+    assert record["snapshot"]["number"] == 1
+    features = rebuild_features(run, str(folder / "store"))
+    assert features.volume.tolist() == run.cohort["volume"].tolist()
+    assert features.names[:2] == ("last/mean/000", "last/mean/001")
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "message"),
+    [
+        ({"--model": "forest"}, 2, "expected one of dummy, linear, lgbm, mlp"),
+        ({"--task": "five-class"}, 2, "expected one of four-class"),
+        ({"--layer": "9"}, 2, "--layer: the store holds 1, last"),
+        ({"--pool": "mean,,max"}, 2, "--pool: expected different names"),
+        ({"--participants": "nothing.tsv"}, 1, "found no file"),
+        ({"--store": "nothing"}, 1, "nothing"),
+        ({"--runs": "participants.tsv"}, 1, "--runs"),
+    ],
+)
+def test_a_bad_request_is_one_message(
+    store: tuple[Study, Path],
+    changed: dict[str, str],
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = {"--model": "dummy", "--store": "store", "--participants": "participants.tsv"} | changed
+    monkeypatch.chdir(store[1])
+    monkeypatch.setattr(sys, "argv", ["classify", "probe", *(word for pair in options.items() for word in pair)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    out, err = capsys.readouterr()
+    assert (left.value.code, out) == (code, "")
+    assert message in err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom classify.cli import app\ntry:\n    app(['probe', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'pandas', 'sklearn', 'torch', 'lightgbm', 'optuna', 'zarr', 'jaxtyping'}\n"
+        "sys.exit(bool(heavy & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,160 @@
+"""The verb as a whole: what it writes, what it never touches, what it cannot find where nothing is."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from classify_study import Study, make_study
+
+from classify.errors import RunFolderError
+from classify.features import features_of_run
+from classify.heads import HEADS, load_head
+from classify.predictions import pick_predictions
+from classify.probe import Probed, ProbeOptions, probe
+from classify.run import load_run
+from classify.tasks import TASKS
+from embeddings_store.errors import UsageError
+
+NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
+
+
+def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Probed:
+    folder.mkdir(exist_ok=True)
+    asked = {"replicates": 50, "runs": folder / "runs", "participants": study.write(folder)} | options
+    return probe(ProbeOptions(model=model, **asked), now=NOW, read=lambda: study.stored)
+
+
+def same_numbers(one: Probed, two: Probed) -> bool:
+    unlike = {"id", "seconds", "command"}
+    first, second = (done.record.to_dict() for done in (one, two))
+    return all(first[name] == second[name] for name in first.keys() - unlike)
+
+
+@pytest.mark.parametrize("model", list(HEADS))
+def test_a_run_folder_is_complete(study: Study, tmp_path: Path, model: str) -> None:
+    done = run(study, tmp_path, model)
+    assert done.folder.name.startswith(f"20261122-150301-{model}-four-class-")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [done.record.id]
+    loaded = load_run(done.folder)
+    assert loaded.record == done.record.to_dict()
+    assert loaded.record["phantom"] is True
+    assert set(loaded.predictions["model"]) == {model, "dummy", "age", "site", "age+site"}
+    assert loaded.predictions.duplicated(["model", "level", "unit"]).sum() == 0
+    features = features_of_run(loaded, study.stored)
+    val = features.only("val")
+    expected = pick_predictions(loaded.predictions, model=model, level="volume", split="val")
+    assert val.volume.tolist() == expected.unit.tolist()
+    probability = load_head(done.folder / "model").predict_proba(val.x)
+    np.testing.assert_allclose(probability, expected.probability, atol=1e-9)
+
+
+def test_the_record_has_the_fields_that_reports_read(study: Study, tmp_path: Path) -> None:
+    record = json.loads((run(study, tmp_path).folder / "run.json").read_text())
+    assert record["created"] == "2026-11-22T15:03:01+00:00"
+    assert record["snapshot"] == {"number": 1, "rows": 256, "note": "snapshot 1"}
+    assert record["splits"]["val"]["per_class"] == dict.fromkeys(TASKS["four-class"].classes, 4)
+    assert record["features"]["dimensions"] == 6
+    for level in ("volume", "eye", "participant"):
+        measured = record["metrics"][level]["val"]["balanced_accuracy"]
+        assert measured["low"] <= measured["value"] <= measured["high"]
+    assert set(record["baselines"]) == {"dummy", "age", "site", "age+site"}
+    assert set(record["difference_to_age_site"]) == {"balanced_accuracy", "macro_auroc"}
+    assert np.sum(record["confusion"]["participant"]) == 16
+
+
+@pytest.mark.parametrize("model", ["linear", "lgbm", "mlp"])
+def test_heads_find_an_effect_beyond_age_and_site(tmp_path: Path, model: str) -> None:
+    done = run(make_study(96, effect=2.0), tmp_path, model)
+    assert done.record.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.8
+    assert done.record.difference_to_age_site["macro_auroc"]["low"] > 0
+
+
+@pytest.mark.parametrize("model", ["linear", "lgbm", "mlp"])
+def test_shuffled_labels_stay_at_chance(tmp_path: Path, model: str) -> None:
+    study = make_study(160, effect=2.0)
+    rng = np.random.default_rng(5)
+    study.people["study_group"] = rng.permutation(study.people["study_group"])
+    measured = run(study, tmp_path, model).record.metrics["participant"]["val"]["macro_auroc"]
+    assert measured["low"] < 0.5 < measured["high"]
+
+
+@pytest.mark.parametrize("model", ["linear", "lgbm", "mlp"])
+def test_a_phantom_without_an_effect_stays_at_chance(tmp_path: Path, model: str) -> None:
+    measured = run(make_study(160, effect=0.0, seed=2), tmp_path, model).record.metrics["participant"]["val"]
+    assert measured["macro_auroc"]["low"] < 0.5 < measured["macro_auroc"]["high"]
+
+
+@pytest.mark.parametrize("model", ["linear", "lgbm"])
+def test_the_same_seed_gives_the_same_numbers(study: Study, tmp_path: Path, model: str) -> None:
+    assert same_numbers(run(study, tmp_path, model, seed=3), run(study, tmp_path, model, seed=3))
+
+
+def test_the_order_of_the_rows_does_not_matter(study: Study, tmp_path: Path) -> None:
+    before = run(study, tmp_path)
+    order = np.random.default_rng(1).permutation(len(study.stored.index))
+    index = study.stored.index.iloc[order].reset_index(drop=True)
+    stored = replace(study.stored, index=index, pooled=study.stored.pooled[order])
+    people = study.people.sample(frac=1, random_state=2)
+    assert same_numbers(before, run(Study(people, stored), tmp_path))
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_val_and_test_do_not_change_the_model(study: Study, tmp_path: Path, split: str) -> None:
+    before = run(study, tmp_path / "before")
+    owner = study.people.set_index("participant_id")["recommended_split"]
+    rows = (owner[study.stored.index["participant"]] == split).to_numpy()
+    study.stored.pooled[rows] += np.random.default_rng(0).normal(3, 9, study.stored.pooled[rows].shape).astype("f4")
+    after = run(study, tmp_path / "after")
+    for name in ("head.npz", "standardiser.npz"):
+        one, two = (np.load(done.folder / "model" / name) for done in (before, after))
+        assert all((one[array] == two[array]).all() for array in one.files)
+    assert same_numbers(before, after) is (split == "test")
+
+
+def test_the_test_split_is_counted_and_never_predicted(study: Study, tmp_path: Path) -> None:
+    done = run(study, tmp_path)
+    assert done.record.splits["test"]["participants"] == 16
+    loaded = load_run(done.folder)
+    assert set(loaded.predictions["split"]) == {"val"}
+    locked = set(loaded.cohort.loc[loaded.cohort["split"] == "test", "participant"])
+    assert not locked & set(loaded.predictions["participant"])
+
+
+def test_trials_are_recorded(study: Study, tmp_path: Path) -> None:
+    done = run(study, tmp_path, "lgbm", trials=2)
+    assert done.record.search is not None
+    assert done.record.search["trials"] == 2
+    assert done.record.search["best"]["parameters"].items() <= done.record.parameters.items()
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_every_task_runs(study: Study, tmp_path: Path, task: str) -> None:
+    record = run(study, tmp_path, task=task).record
+    assert record.classes == list(TASKS[task].classes)
+    assert np.array(record.confusion["participant"]).shape == (len(record.classes),) * 2
+
+
+def test_a_refused_request_leaves_nothing_behind(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        run(study, tmp_path, layer="11")
+    with pytest.raises(UsageError):
+        run(study, tmp_path, "dummy", trials=5)
+    assert list(tmp_path.glob("runs/*")) == list(tmp_path.glob("runs/.*")) == []
+
+
+def test_an_unfinished_run_folder_is_no_run(study: Study, tmp_path: Path) -> None:
+    done = run(study, tmp_path, "dummy")
+    (done.folder / "run.json").unlink()
+    with pytest.raises(RunFolderError, match=r"expected run\.json"):
+        load_run(done.folder)
+
+
+def test_features_of_another_space_are_refused(study: Study, tmp_path: Path) -> None:
+    loaded = load_run(run(study, tmp_path, "dummy").folder)
+    other = replace(study.stored, space=replace(study.stored.space, precision="bf16"))
+    with pytest.raises(RunFolderError, match="embedding space"):
+        features_of_run(loaded, other)

@@ -1,0 +1,53 @@
+"""The whole line finds an effect that is there, and none where there is none (all data: SYNTHETIC PHANTOM)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Command
+
+PARTICIPANTS = 150
+CHANCE = {"balanced_accuracy": 0.25, "macro_auroc": 0.5}
+
+
+def study(folder: Path, command: Command, effect_um: int) -> Path:
+    """Generate a phantom bucket with this effect and encode it."""
+    phantom = command(
+        *("oct-phantom", "--out", folder / "bucket", "--participants", PARTICIPANTS, "--scale", "0.06"),
+        *("--devices", "zeiss_cirrus,heidelberg_spectralis", "--effect", effect_um, "--seed", 3),
+    )
+    assert phantom.code == 0, phantom.stderr
+    store = ("--store", folder / "store", "--encoder", "random:tiny", "--tokens", "none")
+    encoded = command("extract-embeddings", "--bucket", folder / "bucket", *store)
+    assert encoded.code == 0, encoded.stderr
+    return folder
+
+
+def probe(folder: Path, command: Command, model: str) -> dict[str, Any]:
+    """Give the participant-level metrics on val."""
+    done = command(
+        *("classify", "probe", "--model", model, "--store", folder / "store", "--runs", folder / "runs", "--json"),
+        *("--participants", folder / "bucket" / "participants.tsv", "--replicates", 1000),
+    )
+    assert done.code == 0, done.stderr
+    record = done.json
+    assert record["phantom"] is True
+    metrics: dict[str, Any] = record["metrics"]["participant"]["val"]
+    return metrics
+
+
+@pytest.mark.slow
+def test_no_effect_no_head_finds_one(tmp_path: Path, command: Command) -> None:
+    folder = study(tmp_path, command, effect_um=0)
+    for model in ("linear", "lgbm", "mlp", "dummy"):
+        metrics = probe(folder, command, model)
+        for name, chance in CHANCE.items():
+            assert metrics[name]["low"] <= chance <= metrics[name]["high"], f"{model}: {name} {metrics[name]}"
+
+
+@pytest.mark.slow
+def test_an_effect_is_found(tmp_path: Path, command: Command) -> None:
+    folder = study(tmp_path, command, effect_um=12)
+    for model in ("linear", "lgbm"):
+        assert probe(folder, command, model)["macro_auroc"]["low"] > CHANCE["macro_auroc"]
+    assert probe(folder, command, "dummy")["macro_auroc"]["value"] == CHANCE["macro_auroc"]
