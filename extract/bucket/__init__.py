@@ -1,0 +1,1 @@
+"""The bucket: what lies in it, and the bytes of each object."""

@@ -1,0 +1,65 @@
+"""list_volumes: everything of a bucket that should become a row, and what was passed over."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from embeddings_store.schema import VolumeRef
+from extract.bucket.keys import LAYOUT, MANIFEST, Skip, parse_object
+from extract.bucket.manifest import read_manifest
+from extract.bucket.source import ObjectInfo, Source
+from extract.errors import BucketError
+
+
+@dataclass(frozen=True)
+class Listing:
+    """refs: volumes in the order of their keys. listed: objects seen. skipped: how many, by reason."""
+
+    refs: list[VolumeRef]
+    listed: int
+    skipped: Mapping[str, int]
+    from_manifest: bool
+
+
+def list_volumes(source: Source) -> Listing:
+    """Name every volume of a source: from its manifest with one request, else from the flat listing.
+
+    Raises: BucketError when nothing is recognised; it says what was seen and which layout was expected.
+    """
+    manifest = source.read_optional(MANIFEST)
+    if manifest is None:
+        seen: Iterable[tuple[ObjectInfo, str]] = ((info, "") for info in source.list_objects())
+    else:
+        seen = read_manifest(manifest)
+    listing = _sort_out(seen, from_manifest=manifest is not None)
+    if not listing.refs:
+        raise BucketError(_describe_nothing(source, listing))
+    return listing
+
+
+def _sort_out(seen: Iterable[tuple[ObjectInfo, str]], *, from_manifest: bool) -> Listing:
+    """Parse every object; participant is what a manifest says beside the path, and must agree with it."""
+    refs: dict[str, VolumeRef] = {}
+    skipped: Counter[str] = Counter()
+    listed = 0
+    for info, participant in seen:
+        listed += 1
+        parsed = parse_object(info)
+        if isinstance(parsed, Skip):
+            skipped[parsed.value] += 1
+        elif participant and participant != parsed.participant:
+            skipped[Skip.CONTRADICTED.value] += 1
+        elif info.key in refs:
+            skipped[Skip.DOUBLE.value] += 1
+        else:
+            refs[info.key] = parsed
+    return Listing([refs[key] for key in sorted(refs)], listed, dict(skipped), from_manifest)
+
+
+def _describe_nothing(source: Source, listing: Listing) -> str:
+    if not listing.listed:
+        seen = "nothing is there"
+    else:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(listing.skipped.items()))
+        seen = f"{listing.listed:,} objects, none of them a volume ({reasons})"
+    return f"bucket {source.name}: {seen}; expected {LAYOUT} below the prefix: is --prefix right?"

@@ -1,0 +1,89 @@
+"""What an S3 server refused, in the house's own errors: one message each, never a key or a secret."""
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+
+from embeddings_store.errors import OctProbeError
+from extract.errors import BucketError, FetchError
+
+_CREDENTIALS = frozenset(
+    {
+        "401",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "Unauthorized",
+        "UnauthorizedAccess",
+    }
+)
+_DENIED = frozenset({"403", "AccessDenied", "AllAccessDisabled", "Forbidden"})
+_REGION = frozenset({"301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"})
+_CHANGED = frozenset({"412", "416", "InvalidRange", "PreconditionFailed"})
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+
+
+def is_missing(error: ClientError | BotoCoreError) -> bool:
+    """Tell whether the bucket answered that it has no such object."""
+    return _code(error) in _MISSING
+
+
+def explain_bucket(error: Exception, name: str, endpoint: str | None) -> BucketError:
+    """Say why the bucket as a whole cannot be read, and what to do."""
+    where = f"{name} at {endpoint}" if endpoint else name
+    return BucketError(f"bucket {where}: {_reason(error)}")
+
+
+def explain_object(error: ClientError | BotoCoreError, volume: str, name: str, endpoint: str | None) -> OctProbeError:
+    """Say why one object cannot be read: a FetchError, or a BucketError when the next one would fare no better."""
+    code = _code(error)
+    if code in _MISSING:
+        return FetchError(f"{volume}: the object is gone")
+    if code in _CHANGED:
+        return FetchError(f"{volume}: the object changed after it was listed; run again to list anew")
+    hopeless = isinstance(error, (NoCredentialsError, PartialCredentialsError, BotoConnectionError))
+    if hopeless or code in _CREDENTIALS | _REGION | {"NoSuchBucket"}:
+        return explain_bucket(error, name, endpoint)
+    return FetchError(f"{volume}: the server refused with {code or type(error).__name__}")
+
+
+def _code(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def _reason(error: Exception) -> str:
+    code = _code(error)
+    for codes, reason in _REASONS.items():
+        if code in codes:
+            return f"{reason} ({code})"
+    for kinds, reason in _FAILURES.items():
+        if isinstance(error, kinds):
+            return reason
+    return f"the server or client refused with {code or type(error).__name__}"
+
+
+_REASONS = {
+    _CREDENTIALS: "the credentials are refused; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    _DENIED: "access is denied; expected credentials that may list and read this bucket",
+    _REGION: "the bucket lies in another region; check --endpoint-url, or AWS_REGION",
+    frozenset({"NoSuchBucket", "404"}): "there is no such bucket; check --bucket and --endpoint-url",
+}
+_FAILURES: dict[tuple[type[Exception], ...], str] = {
+    (NoCredentialsError, PartialCredentialsError): (
+        "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    ),
+    (ProfileNotFound,): "AWS_PROFILE names a profile that the AWS configuration does not have",
+    (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",
+    (ValueError,): "the endpoint is no URL; expected https://host",
+}

@@ -1,0 +1,179 @@
+"""A bucket behind the S3 protocol: AWS, Backblaze B2, or a server of one's own."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
+
+from embeddings_store.schema import volume_id
+from extract.bucket.refusals import explain_bucket, explain_object, is_missing
+from extract.bucket.source import Fetched, ObjectInfo, TransferCounts, Wanted
+from extract.errors import BucketError, FetchError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+KEYS_PER_PAGE = 1000  # the most that S3 gives
+BODY_ATTEMPTS = 6
+CHUNK_BYTES = 1 << 20
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 30
+PATIENCE_S = 30.0
+MIN_BYTES_PER_S = 64 * 1024  # after PATIENCE_S a body slower than this is given up and resumed on a new connection
+
+_BACKBLAZE = re.compile(r"s3\.([a-z0-9-]+)\.backblazeb2\.com")
+_BODY_BROKEN = (IncompleteReadError, ResponseStreamingError, HTTPClientError, TimeoutError)
+
+
+class _SlowBodyError(TimeoutError):
+    """The body comes, but far too slowly."""
+
+
+class S3Source:
+    """Objects of one bucket below a prefix; one client, made once, shared by all threads.
+
+    Credentials come from the environment or an AWS profile, and are never printed. Raises: BucketError.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "", endpoint_url: str | None = None, *, streams: int = 32) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._endpoint = _complete(endpoint_url)
+        self.name = f"s3://{bucket}/{self._prefix}"
+        self.counts = TransferCounts()
+        try:
+            self.client = _make_client(self._endpoint, streams)
+        except (BotoCoreError, ValueError) as error:
+            raise explain_bucket(error, self.name, self._endpoint) from error
+
+    def list_objects(self) -> Iterator[ObjectInfo]:
+        """List everything below the prefix, 1,000 keys a request."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix, PaginationConfig={"PageSize": KEYS_PER_PAGE}
+        )
+        try:
+            for page in pages:
+                self.counts.add(list_requests=1, retries=_retries(page))
+                for entry in page.get("Contents", []):
+                    key = entry["Key"].removeprefix(self._prefix)
+                    yield ObjectInfo(key, entry["Size"], entry.get("ETag", "").strip('"'))
+        except (ClientError, BotoCoreError) as error:
+            raise explain_bucket(error, self.name, self._endpoint) from error
+
+    def fetch(self, wanted: Wanted) -> Fetched:
+        """Give one object whole: a body that breaks off is resumed where it broke, then length and md5 are checked."""
+        try:
+            return self._fetch(wanted)
+        except (ClientError, BotoCoreError) as error:
+            raise explain_object(error, volume_id(wanted.key), self.name, self._endpoint) from error
+
+    def read_optional(self, key: str) -> bytes | None:
+        """Give a small object, or None when there is none."""
+        try:
+            return self._fetch(ObjectInfo(key, -1, "")).data
+        except (ClientError, BotoCoreError) as error:
+            if is_missing(error):
+                return None
+            raise explain_bucket(error, self.name, self._endpoint) from error
+
+    def _fetch(self, wanted: Wanted) -> Fetched:
+        name = volume_id(wanted.key)
+        body = _Body(name, wanted.size, wanted.etag)
+        for attempt in range(BODY_ATTEMPTS):
+            response = self._get(wanted.key, body, resumed=attempt > 0)
+            try:
+                body.receive(response)
+            except _BODY_BROKEN:
+                continue
+            finally:
+                response["Body"].close()
+            self.counts.add(received_bytes=len(body.received))
+            return body.finish()
+        raise FetchError(
+            f"{name}: the body broke off {BODY_ATTEMPTS} times; got {len(body.received):,} of {body.size:,} bytes"
+        )
+
+    def _get(self, key: str, body: "_Body", *, resumed: bool) -> Any:
+        request: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + key}
+        if body.received:
+            request |= {"Range": f"bytes={len(body.received)}-", "IfMatch": f'"{body.etag}"'}
+        response = self.client.get_object(**request)
+        retries = _retries(response)
+        self.counts.add(get_requests=1 + retries, retries=retries + resumed)
+        return response
+
+
+class _Body:
+    """The bytes of one object that came so far, over as many responses as it takes."""
+
+    def __init__(self, name: str, size: int, etag: str) -> None:
+        self.name, self.size, self.etag = name, size, etag
+        self.received = bytearray()
+
+    def receive(self, response: Any) -> None:
+        """Append one response's bytes. Raises: FetchError when the object is another one now; a body error."""
+        self._check_unchanged(response)
+        start, before = monotonic(), len(self.received)
+        while chunk := response["Body"].read(CHUNK_BYTES):
+            self.received += chunk
+            elapsed = monotonic() - start
+            if elapsed > PATIENCE_S and len(self.received) - before < elapsed * MIN_BYTES_PER_S:
+                raise _SlowBodyError
+        if len(self.received) < self.size:
+            raise IncompleteReadError(actual_bytes=len(self.received), expected_bytes=self.size)
+
+    def finish(self) -> Fetched:
+        """Check length and md5 (an ETag without "-" is one, unless the server encrypts), and give the object."""
+        data = bytes(self.received)
+        digest = hashlib.md5(data, usedforsecurity=False)
+        if len(data) != self.size:
+            raise FetchError(f"{self.name}: expected {self.size:,} bytes, got {len(data):,}")
+        if re.fullmatch(r"[0-9a-f]{32}", self.etag) and digest.hexdigest() != self.etag:
+            raise FetchError(f"{self.name}: the {len(data):,} bytes that came do not have the md5 of the object")
+        return Fetched(data, self.size, self.etag, digest.digest())
+
+    def _check_unchanged(self, response: Any) -> None:
+        etag = response["ETag"].strip('"')
+        size = len(self.received) + response["ContentLength"]
+        if self.etag not in {"", etag} or self.size not in {-1, size}:
+            raise FetchError(f"{self.name}: the object changed after it was listed; run again to list anew")
+        self.etag, self.size = etag, size
+
+
+def _make_client(endpoint: str | None, streams: int) -> "S3Client":
+    """Make the one client. B2 refuses the checksums that boto3 sends by default since 1.36."""
+    session = boto3.Session()
+    backblaze = _BACKBLAZE.search(endpoint or "")
+    return session.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=backblaze[1] if backblaze else session.region_name or "us-east-1",
+        config=Config(
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "total_max_attempts": 5},
+            max_pool_connections=max(streams, 10),
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if endpoint else "auto"},
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            tcp_keepalive=True,
+        ),
+    )
+
+
+def _complete(endpoint_url: str | None) -> str | None:
+    if not endpoint_url:
+        return None
+    if "@" in endpoint_url:
+        raise BucketError("endpoint: expected a plain URL; credentials belong in the environment or an AWS profile")
+    return endpoint_url if "://" in endpoint_url else f"https://{endpoint_url}"
+
+
+def _retries(response: Any) -> int:
+    return int(response["ResponseMetadata"].get("RetryAttempts", 0))

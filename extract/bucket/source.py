@@ -1,0 +1,94 @@
+"""The seam to the outside: where objects are listed and fetched, whatever holds them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from embeddings_store.schema import VolumeRef
+from extract.errors import BucketError
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object of a listing. key: below the prefix; size in bytes, -1 unknown; etag without quotes, "" unknown."""
+
+    key: str
+    size: int
+    etag: str
+
+
+Wanted: TypeAlias = ObjectInfo | VolumeRef
+"""What fetch needs to know: key, and size and etag where they are known."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One object, whole. md5: 16 bytes, of the data. size, etag: as they are now, never unknown but for etag ""."""
+
+    data: bytes
+    size: int
+    etag: str
+    md5: bytes
+
+
+@dataclass
+class TransferCounts:
+    """What the source was asked for so far; retries and resumed bodies count as get_requests, too. Thread-safe."""
+
+    list_requests: int = 0
+    get_requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def add(self, *, list_requests: int = 0, get_requests: int = 0, retries: int = 0, received_bytes: int = 0) -> None:
+        """Add to the counts."""
+        with self._lock:
+            self.list_requests += list_requests
+            self.get_requests += get_requests
+            self.retries += retries
+            self.bytes += received_bytes
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where objects come from. name is safe to print; all methods may be called from several threads.
+
+    Every method raises BucketError when the bucket as a whole cannot be used.
+    """
+
+    name: str
+    counts: TransferCounts
+
+    def list_objects(self) -> Iterator[ObjectInfo]:
+        """List every object below the prefix, junk too."""
+
+    def fetch(self, wanted: Wanted) -> Fetched:
+        """Give one object whole, checked against the size and etag that are known of it.
+
+        Raises: FetchError when it is gone, has changed, or breaks off again and again.
+        """
+
+    def read_optional(self, key: str) -> bytes | None:
+        """Give a small object, or None when there is none. Raises: FetchError when it cannot be read."""
+
+
+def open_source(bucket: str, prefix: str = "", endpoint_url: str | None = None, *, streams: int = 32) -> Source:
+    """Open a local folder, "s3://bucket/prefix" or the name of an S3 bucket; keys are relative to the prefix.
+
+    streams: connections that are kept open. Raises: BucketError.
+    """
+    folder = Path(bucket)
+    if not bucket.startswith("s3://") and folder.is_dir():
+        from extract.bucket.folder import FolderSource
+
+        return FolderSource(folder / prefix.strip("/"))
+    name, _, inner = bucket.removeprefix("s3://").partition("/")
+    if not name or ("/" in bucket and not bucket.startswith("s3://")):
+        raise BucketError(f"bucket {bucket!r}: expected an existing folder, s3://bucket/prefix or a bucket's name")
+    from extract.bucket.s3 import S3Source
+
+    parts = [part.strip("/") for part in (inner, prefix)]
+    return S3Source(name, "/".join(part for part in parts if part), endpoint_url, streams=streams)
