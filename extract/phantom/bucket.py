@@ -1,0 +1,111 @@
+"""Write a whole phantom bucket: in a side folder first, then by rename, participants.tsv last.
+
+An interrupted generation leaves only the side folder ``.unfinished`` inside --out, which no reader takes for a bucket
+and which the next generation removes.
+"""
+
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embeddings_store.errors import UsageError
+from extract.phantom.broken import Damage, break_bucket
+from extract.phantom.participants import Participant, draw_participants
+from extract.phantom.plan import Plan
+from extract.phantom.scanners import PROTOCOLS
+from extract.phantom.tables import ManifestRow, manifest_text, participants_text
+from extract.phantom.worker import Written, write_participant
+
+SIDE_FOLDER = ".unfinished"
+TABLE = "participants.tsv"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was made. files: healthy scans; bytes: everything below the root; participants: rows of the table."""
+
+    participants: int
+    files: int
+    bytes: int
+    seed: int
+    broken: dict[str, list[str]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain JSON types."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def generate(plan: Plan, out: Path, workers: int, advance: Callable[[], None]) -> Summary:
+    """Make the bucket of a plan at ``out``; advance() is called once a finished participant.
+
+    Raises: UsageError when ``out`` is a file or not empty.
+    """
+    octa = any(PROTOCOLS[name].octa for name in plan.protocols)
+    people = draw_participants(plan.participants, plan.seed, octa=octa, site_follows_class=plan.confound == "site")
+    side = _side_folder(out)
+    try:
+        written = [one for scans in _all_scans(side, plan, people, workers, advance) for one in scans]
+        damage = break_bucket(side, plan, people)
+        _write_tables(side, plan, people, written, damage)
+        size = sum(path.stat().st_size for path in side.rglob("*") if path.is_file())
+        rows = len(people) + sum(len(one.people) for one in damage.values())
+        _publish(side, out)
+    except BaseException:
+        shutil.rmtree(side, ignore_errors=True)
+        raise
+    return Summary(rows, len(written), size, plan.seed, {kind: one.keys for kind, one in damage.items()})
+
+
+def _all_scans(
+    side: Path, plan: Plan, people: list[Participant], workers: int, advance: Callable[[], None]
+) -> Iterator[list[Written]]:
+    """Make each participant's scans, in order of the ids, in this process or in several."""
+    if workers <= 1 or len(people) == 1:
+        for person in people:
+            yield write_participant(side, plan, person)
+            advance()
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(people)), mp_context=context) as pool:
+        futures = [pool.submit(write_participant, side, plan, person) for person in people]
+        try:
+            for future in futures:
+                yield future.result()
+                advance()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _side_folder(out: Path) -> Path:
+    side = out / SIDE_FOLDER
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: expected a new or empty folder, got a file; choose another place")
+    if out.exists() and any(path.name != SIDE_FOLDER for path in out.iterdir()):
+        raise UsageError(f"--out {out}: expected a new or empty folder, got one with content; choose another place")
+    if side.exists():
+        shutil.rmtree(side)
+    side.mkdir(parents=True)
+    return side
+
+
+def _write_tables(
+    side: Path, plan: Plan, people: list[Participant], written: list[Written], damage: dict[str, Damage]
+) -> None:
+    if plan.manifest:
+        rows: list[ManifestRow] = [one.row for one in written]
+        rows += [row for one in damage.values() for row in one.rows]
+        (side / "retinal_oct" / "manifest.tsv").write_text(manifest_text(rows, plan.schema), encoding="utf-8")
+    everybody = people + [person for one in damage.values() for person in one.people]
+    (side / TABLE).write_text(participants_text(everybody, plan.schema), encoding="utf-8")
+
+
+def _publish(side: Path, out: Path) -> None:
+    """Move the finished parts into place, the table last, as its presence says that the bucket is whole."""
+    for part in sorted(side.iterdir(), key=lambda path: path.name == TABLE):
+        part.rename(out / part.name)
+    side.rmdir()
