@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
-from typing import Any, Self
+from typing import Any
 
 from embeddings_store.errors import StoreError
 from embeddings_store.schema import SCHEMA_VERSION
@@ -38,6 +38,10 @@ class EmbeddingSpace:
     token_dtype: str = "float16"
     schema_version: int = SCHEMA_VERSION
 
+    def __post_init__(self) -> None:
+        # As it comes back from the store's JSON, so that a preset with tuples equals itself after a round trip.
+        object.__setattr__(self, "preset", json.loads(json.dumps(dict(self.preset))))
+
     @property
     def id(self) -> str:
         """Short name of the space: 16 hex digits of the sha256 of its canonical JSON."""
@@ -53,7 +57,7 @@ class EmbeddingSpace:
         return plain
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: Mapping[str, Any]) -> "EmbeddingSpace":
         """Read what to_dict wrote; a missing or unknown field is a StoreError that names it."""
         names = {field.name for field in fields(cls)}
         if missing := sorted(names - raw.keys()):
@@ -65,7 +69,7 @@ class EmbeddingSpace:
         parsed: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
         return cls(**parsed)
 
-    def differences(self, other: Self) -> list[str]:
+    def differences(self, other: "EmbeddingSpace") -> list[str]:
         """List the fields that differ, one line each: "layers: ('last',) here, ('3', 'last') there"."""
         mine, theirs = self.to_dict(), other.to_dict()
         return [f"{name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]

@@ -1,0 +1,150 @@
+"""The index: which key has which row. Append-only segments; a key's row never changes.
+
+Segments are numbered. A later line for the same row (the object was replaced) supersedes an earlier one.
+Whoever puts a segment then lists: unless it follows exactly the segments that its rows were planned from, it withdraws
+and plans again. So at most one of two racing writers goes on, with nothing but PUT, LIST and DELETE.
+"""
+
+import io
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from embeddings_store.errors import StoreError
+from embeddings_store.schema import INDEX_COLUMNS, Eye, ParticipantId, VolumeId, VolumeRef, site_of
+from embeddings_store.storage import Storage, concurrently
+
+FOLDER = "index"
+PATIENCE_S = 5.0
+DTYPES = {"row": "int64", "size": "int64"}
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """One line of the index: the row that a volume has, for ever."""
+
+    row: int
+    ref: VolumeRef
+
+
+@dataclass(frozen=True, slots=True)
+class AddedVolumes:
+    """What an append did. ``replaced``: known volumes whose object in the bucket is another one now."""
+
+    new: int
+    known: int
+    replaced: tuple[IndexRow, ...]
+
+
+def read_index(storage: Storage) -> pd.DataFrame:
+    """Read the whole index, sorted by row: INDEX_COLUMNS and ``site``. Raises StoreError when segments collide."""
+    return read_segments(storage, settled_segments(storage))
+
+
+def read_segments(storage: Storage, names: Sequence[str]) -> pd.DataFrame:
+    """Join segments, given in order, to one index. Raises StoreError when they do not fit together."""
+    tables = list(concurrently(lambda name: _read_segment(storage, name), names))
+    lines = pd.concat(tables) if tables else _table([])
+    newest = lines.drop_duplicates("row", keep="last").sort_values("row", ignore_index=True)
+    if newest["key"].duplicated().any() or (newest["row"] != newest.index).any():
+        raise StoreError(f"the index of {storage.url} is damaged: a segment below {FOLDER}/ is missing or foreign")
+    return newest.assign(site=[site_of(participant) for participant in newest["participant"]])
+
+
+def settled_segments(storage: Storage) -> list[str]:
+    """List the segments in order, waiting out writers that are about to withdraw. Raises StoreError if they do not."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        names = _segment_names(storage)
+        if [_number(name) for name in names] == list(range(1, len(names) + 1)):
+            return names
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"the index of {storage.url} is ambiguous: expected segments 1 to {len(names)} below {FOLDER}/, got "
+                f"{names}; a writer was killed while another appended: delete the segment whose rows have no commits"
+            )
+        time.sleep(0.1)
+
+
+def index_rows(index: pd.DataFrame) -> list[IndexRow]:
+    """Give the lines of an index as typed rows."""
+    columns = [index[name].tolist() for name in INDEX_COLUMNS]
+    return [
+        IndexRow(row, VolumeRef(key, size, etag, VolumeId(volume), ParticipantId(person), Eye(eye), device, protocol))
+        for row, key, size, etag, volume, person, eye, device, protocol in zip(*columns, strict=True)
+    ]
+
+
+def plan_append(known: Sequence[IndexRow], refs: Iterable[VolumeRef]) -> tuple[list[IndexRow], AddedVolumes]:
+    """Work out the lines that a segment must hold: new keys, and known keys whose line changed. Pure."""
+    by_key = {line.ref.key: line for line in known}
+    next_row, lines, replaced = len(known), list[IndexRow](), list[IndexRow]()
+    asked = {ref.key: ref for ref in refs}
+    for ref in asked.values():
+        old = by_key.get(ref.key)
+        line = IndexRow(next_row, ref) if old is None else IndexRow(old.row, _merged(old.ref, ref))
+        next_row += old is None
+        if line != old:
+            lines.append(line)
+        if old is not None and is_other_object(old.ref, ref):
+            replaced.append(line)
+    new = next_row - len(known)
+    return lines, AddedVolumes(new, len(asked) - new, tuple(replaced))
+
+
+def is_other_object(old: VolumeRef, new: VolumeRef) -> bool:
+    """Tell whether the bucket holds another object under the key; an unknown size or etag proves nothing."""
+    other_size = -1 not in (old.size, new.size) and old.size != new.size
+    return other_size or ("" not in (old.etag, new.etag) and old.etag != new.etag)
+
+
+def put_segment(storage: Storage, lines: Sequence[IndexRow], after: Sequence[str], author: int) -> bool:
+    """Put the segment that follows ``after``; False, with nothing left behind, when another writer came between."""
+    name = f"{len(after) + 1:06d}-{author:x}.parquet"
+    buffer = io.BytesIO()
+    _table(lines).to_parquet(buffer, index=False, compression="zstd")
+    storage.put(f"{FOLDER}/{name}", buffer.getvalue())
+    if _segment_names(storage) == [*after, name]:
+        return True
+    storage.delete(f"{FOLDER}/{name}")
+    time.sleep(random.uniform(0.01, 0.2))  # noqa: S311 - so that two writers do not meet again in step
+    return False
+
+
+def _merged(old: VolumeRef, new: VolumeRef) -> VolumeRef:
+    """Keep the size and etag that are known when a manifest names the object without them."""
+    size = old.size if new.size == -1 else new.size
+    return replace(new, size=size, etag=new.etag or old.etag)
+
+
+def _segment_names(storage: Storage) -> list[str]:
+    names = (path.rpartition("/")[2] for path in storage.list_paths(FOLDER))
+    return sorted(name for name in names if name.endswith(".parquet"))
+
+
+def _number(name: str) -> int:
+    return int(name.partition("-")[0])
+
+
+def _read_segment(storage: Storage, name: str) -> pd.DataFrame:
+    body = storage.get(f"{FOLDER}/{name}")
+    if body is None:
+        raise StoreError(f"the index segment {name} of {storage.url} went away while it was read; try again")
+    try:
+        table = pd.read_parquet(io.BytesIO(body))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the index segment {name} of {storage.url} is damaged: {error}") from error
+    return table[list(INDEX_COLUMNS)]
+
+
+def _table(lines: Sequence[IndexRow]) -> pd.DataFrame:
+    rows = [
+        (line.row, ref.key, ref.size, ref.etag, ref.volume, ref.participant, str(ref.eye), ref.device, ref.protocol)
+        for line in lines
+        for ref in (line.ref,)
+    ]
+    table = pd.DataFrame(rows, columns=list(INDEX_COLUMNS))
+    return table.astype({name: DTYPES.get(name, "str") for name in INDEX_COLUMNS})

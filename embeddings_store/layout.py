@@ -1,0 +1,120 @@
+"""A store's Zarr metadata: made once, checked at every open.
+
+The group document at the root is put last, so a folder without it is a store that was never finished.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from embeddings_store.arrays import StoreArrays, arrays_of
+from embeddings_store.errors import SpaceMismatchError, StoreError
+from embeddings_store.schema import SCHEMA_VERSION
+from embeddings_store.space import EmbeddingSpace
+from embeddings_store.storage import Storage
+
+ROOT = "zarr.json"
+FORMAT = "octprobe embeddings"
+
+
+def zarr_documents(build: Callable[[Any], None], attributes: dict[str, Any]) -> dict[str, bytes]:
+    """Let zarr make a group in memory and give its files, the root document last.
+
+    zarr creates parents with a conditional PUT (set_if_not_exists), which B2 refuses; so its files are put by us.
+    """
+    import zarr
+
+    files: dict[str, Any] = {}
+    group = zarr.create_group(zarr.storage.MemoryStore(files), attributes=attributes)
+    build(group)
+    root = files.pop(ROOT)
+    return {path: files[path].to_bytes() for path in sorted(files)} | {ROOT: root.to_bytes()}
+
+
+def create_layout(storage: Storage, space: EmbeddingSpace, capacity: int) -> None:
+    """Write the metadata of an empty store, or finish a creation that was cut off.
+
+    Two processes at once write the same bytes. Raises StoreError for a place where something else lies.
+    """
+    arrays = arrays_of(space)
+
+    def build(group: Any) -> None:
+        from zarr.codecs import Crc32cCodec
+
+        for array in arrays.all:
+            group.create_array(
+                name=array.name,
+                shape=(capacity, *array.row_shape),
+                chunks=(1, *array.row_shape),
+                dtype=array.dtype,
+                fill_value=0,
+                compressors=[Crc32cCodec()],
+                chunk_key_encoding={"name": "default", "separator": "."},
+                config={"write_empty_chunks": True},
+            )
+
+    attributes = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "space": space.to_dict(),
+        "space_id": space.id,
+        "capacity": capacity,
+    }
+    files = zarr_documents(build, attributes)
+    foreign = [path for path in storage.first_paths(len(files) + 1) if path not in files]
+    if storage.get(ROOT) is not None:  # another process finished it meanwhile
+        return
+    if foreign:
+        raise StoreError(
+            f"{storage.url} is not empty and no store: it holds {foreign[0].partition('/')[0]!r}; "
+            "name an empty or new place"
+        )
+    for path, body in files.items():
+        storage.put(path, body)
+
+
+def load_layout(storage: Storage) -> tuple[EmbeddingSpace, int] | None:
+    """Read the space and capacity of a store; None where no store was finished. Raises StoreError for other groups."""
+    body = storage.get(ROOT)
+    if body is None:
+        return None
+    attributes = _parse(body, storage, ROOT).get("attributes", {})
+    if attributes.get("format") != FORMAT:
+        raise StoreError(f"{storage.url} is a Zarr group, but no store of embeddings: its attributes name none")
+    if attributes["schema_version"] != SCHEMA_VERSION:
+        raise StoreError(
+            f"{storage.url} has schema version {attributes['schema_version']}, this octprobe reads {SCHEMA_VERSION}; "
+            "use the version that wrote it, or extract into a new store"
+        )
+    space, capacity = EmbeddingSpace.from_dict(attributes["space"]), int(attributes["capacity"])
+    _check_arrays(storage, arrays_of(space), capacity)
+    return space, capacity
+
+
+def check_same_space(storage: Storage, stored: EmbeddingSpace, asked: EmbeddingSpace) -> None:
+    """Refuse to mix spaces. Raises SpaceMismatchError with one line for each field that differs."""
+    if lines := stored.differences(asked):
+        raise SpaceMismatchError(
+            f"the store {storage.url} holds another embedding space than this run would write "
+            "(here: the store; there: this run):\n  "
+            + "\n  ".join(lines)
+            + "\nuse the same settings, or another --store"
+        )
+
+
+def _check_arrays(storage: Storage, arrays: StoreArrays, capacity: int) -> None:
+    for array in arrays.all:
+        path = f"{array.name}/{ROOT}"
+        body = storage.get(path)
+        shape = _parse(body, storage, path).get("shape") if body is not None else None
+        expected = [capacity, *array.row_shape]
+        if shape != expected:
+            raise StoreError(f"{storage.url} is damaged: {path} should give the shape {expected}, got {shape}")
+
+
+def _parse(body: memoryview, storage: Storage, path: str) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(bytes(body))
+    except ValueError as error:
+        raise StoreError(f"{storage.url} is damaged: {path} is not JSON ({error})") from error
+    return document

@@ -1,0 +1,127 @@
+"""Reading a store, also while it grows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float16, Float32
+
+from embeddings_store.arrays import RowArray, StoreArrays, arrays_of
+from embeddings_store.errors import StoreError
+from embeddings_store.index import read_index
+from embeddings_store.layout import load_layout
+from embeddings_store.quarantine import QuarantinedRow, quarantined_rows, read_errors
+from embeddings_store.rows import crc_over
+from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS
+from embeddings_store.space import EmbeddingSpace
+from embeddings_store.storage import THREADS, Storage, concurrently, open_storage
+
+BLOCK_ROWS = 64
+
+
+def open_reader(url: str, *, endpoint_url: str | None = None) -> "StoreReader":
+    """Open a store for reading. Raises StoreError where there is none."""
+    return reader_on(open_storage(url, endpoint_url=endpoint_url, create=False))
+
+
+def reader_on(storage: Storage) -> "StoreReader":
+    """Do the same on an opened storage."""
+    found = load_layout(storage)
+    if found is None:
+        raise StoreError(f"there is no store at {storage.url}: expected what `extract-embeddings --store` made")
+    space, capacity = found
+    return StoreReader(storage, space, capacity, arrays_of(space))
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReader:
+    """Reads a store of one space. Every call looks afresh, so a growing store shows its new rows."""
+
+    storage: Storage
+    space: EmbeddingSpace
+    capacity: int
+    arrays: StoreArrays
+
+    @property
+    def space_id(self) -> str:
+        """Short name of the space."""
+        return self.space.id
+
+    def index(self) -> pd.DataFrame:
+        """Give INDEX_COLUMNS and ``site``, one line a volume, line i for row i."""
+        return read_index(self.storage)
+
+    def committed(self) -> Bool[np.ndarray, " N"]:
+        """Tell for each line of the index whether its row exists; from one listing, without reading a row."""
+        # The index first: a row that is committed after it was read belongs to the next look.
+        rows = len(self.index())
+        return self.committed_among(rows)
+
+    def committed_among(self, rows: int) -> Bool[np.ndarray, " N"]:
+        """Tell which of the first ``rows`` rows exist."""
+        mask = np.zeros(rows, dtype=np.bool_)
+        mask[[row for row in self.arrays.commit.written_rows(self.storage) if row < rows]] = True
+        return mask
+
+    def commits(self, rows: Sequence[int] | None = None) -> pd.DataFrame:
+        """Read commits (of every committed row by default): COMMIT_COLUMNS, indexed by row."""
+        chosen = sorted(self.arrays.commit.written_rows(self.storage)) if rows is None else list(rows)
+        numbers = self._read(self.arrays.commit, chosen)
+        return pd.DataFrame(numbers, columns=list(COMMIT_COLUMNS), index=pd.Index(chosen, name="row", dtype="int64"))
+
+    def pooled(self, rows: Sequence[int]) -> Float32[np.ndarray, "n L P C"]:
+        """Read pooled vectors. Raises StoreError for a row that was not written or is damaged."""
+        return self._read(self.arrays.pooled, rows)
+
+    def tokens(self, row: int, layer: str) -> Float16[np.ndarray, "gd gh gw C"]:
+        """Read one row's token grid of one layer (read-only, no copy). Raises StoreError as pooled does."""
+        array = self.arrays.token_array(layer)
+        return self._read_row(array, row)
+
+    def token_batch(self, rows: Sequence[int], layer: str) -> Float16[np.ndarray, "n gd gh gw C"]:
+        """Read the token grids of several rows side by side."""
+        return self._read(self.arrays.token_array(layer), rows)
+
+    def facts(self, rows: Sequence[int]) -> pd.DataFrame:
+        """Read what the files told: FACT_COLUMNS, indexed by row."""
+        numbers = self._read(self.arrays.facts, rows)
+        return pd.DataFrame(numbers, columns=list(FACT_COLUMNS), index=pd.Index(list(rows), name="row", dtype="int64"))
+
+    def errors(self) -> list[QuarantinedRow]:
+        """Read the error records of rows that are not committed, sorted by row."""
+        rows = quarantined_rows(self.storage)
+        return read_errors(self.storage, rows - self.arrays.commit.written_rows(self.storage)) if rows else []
+
+    def vectors(self, rows: Sequence[int]) -> tuple[Float32[np.ndarray, "n L P C"], pd.DataFrame]:
+        """Read pooled vectors and facts, compared with their commits. Raises StoreError for a row that differs."""
+        pooled, facts, commits = self.pooled(rows), self.facts(rows), self.commits(rows)
+        numbers = facts.to_numpy(dtype="<f8")
+        for place, row in enumerate(rows):
+            if crc_over([pooled[place], numbers[place]]) != commits["crc_vectors"].iloc[place]:
+                raise StoreError(
+                    f"row {row} of {self.storage.url} differs from its commit; "
+                    "run `extract-embeddings verify`, then extract again"
+                )
+        return pooled, facts
+
+    def _read(self, array: RowArray, rows: Sequence[int]) -> np.ndarray:
+        """Read rows side by side, each straight to its place."""
+        target = np.empty((len(rows), *array.row_shape), dtype=np.dtype(array.dtype))
+
+        # Blocks, because handing a small row to a thread costs more than reading it from a disk.
+        step = max(1, min(BLOCK_ROWS, len(rows) // (4 * THREADS)))
+
+        def fill(first: int) -> None:
+            for place in range(first, min(first + step, len(rows))):
+                target[place] = self._read_row(array, rows[place])
+
+        for _ in concurrently(fill, range(0, len(rows), step)):
+            pass
+        return target
+
+    def _read_row(self, array: RowArray, row: int) -> np.ndarray:
+        values = array.read(self.storage, row)
+        if values is None:
+            raise StoreError(f"{array.name} row {row} is not in {self.storage.url}: it was never written")
+        return values

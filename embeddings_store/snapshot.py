@@ -1,0 +1,108 @@
+"""Snapshots: what training reads. Immutable, in large chunks, and always said where the numbers came from."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from embeddings_store.errors import StoreError
+from embeddings_store.index import read_segments, settled_segments
+from embeddings_store.reader import StoreReader, open_reader
+from embeddings_store.snapshot_files import SnapshotFiles, get_snapshot, latest_number, put_snapshot
+from embeddings_store.space import EmbeddingSpace
+
+Origin = Literal["snapshot", "new snapshot", "live rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All committed rows at one moment.
+
+    ``index`` has one line a row of ``pooled``: INDEX_COLUMNS, ``site``, and FACT_COLUMNS (the file's own eye code as
+    ``eye_in_file``: 0 unknown, 1 left, 2 right). ``number`` is None for live rows; ``note`` says why in words.
+    """
+
+    pooled: Float32[np.ndarray, "n L P C"]
+    index: pd.DataFrame
+    space: EmbeddingSpace
+    number: int | None
+    layers: tuple[str, ...]
+    pools: tuple[str, ...]
+    origin: Origin
+    note: str
+
+    @property
+    def space_id(self) -> str:
+        """Short name of the space."""
+        return self.space.id
+
+
+def write_snapshot(url: str, *, endpoint_url: str | None = None) -> int:
+    """Copy all committed rows, checked against their commits, into a new snapshot; give its number.
+
+    Raises StoreError when a row is damaged or the store cannot be written; LATEST then stays as it was.
+    """
+    reader = open_reader(url, endpoint_url=endpoint_url)
+    return put_snapshot(reader.storage, _gather(reader))
+
+
+def read_snapshot(url: str, number: int | None = None, *, endpoint_url: str | None = None) -> Snapshot:
+    """Read one snapshot, the newest by default. Raises StoreError when there is none."""
+    reader = open_reader(url, endpoint_url=endpoint_url)
+    chosen = latest_number(reader.storage) if number is None else number
+    if chosen is None:
+        raise StoreError(f"{reader.storage.url} has no snapshot; make one with `extract-embeddings snapshot`")
+    return _snapshot(get_snapshot(reader.storage, chosen), chosen, "snapshot", f"snapshot {chosen}")
+
+
+def read_features_source(url: str, *, endpoint_url: str | None = None) -> Snapshot:
+    """Give all committed rows the cheapest way, and say which (``origin``, ``note``).
+
+    The newest snapshot when it holds exactly the committed rows; else a new one; live rows where none can be written.
+    """
+    reader = open_reader(url, endpoint_url=endpoint_url)
+    newest = latest_number(reader.storage)
+    if newest is not None:
+        files = get_snapshot(reader.storage, newest)
+        if files.attributes["fingerprint"] == _fingerprint(_committed_rows(reader), settled_segments(reader.storage)):
+            return _snapshot(files, newest, "snapshot", f"snapshot {newest}")
+    files = _gather(reader)
+    try:
+        made = put_snapshot(reader.storage, files)
+    except StoreError as error:
+        return _snapshot(files, None, "live rows", f"live rows, because no snapshot could be made: {error}")
+    return _snapshot(files, made, "new snapshot", f"snapshot {made}, made now because rows were newer")
+
+
+def _gather(reader: StoreReader) -> SnapshotFiles:
+    """Read every committed row with its line of the index and its facts."""
+    segments = settled_segments(reader.storage)
+    index = read_segments(reader.storage, segments)
+    rows = [row for row in _committed_rows(reader) if row < len(index)]
+    pooled, facts = reader.vectors(rows)
+    whole = facts.rename(columns={"eye": "eye_in_file"}).reset_index(drop=True)
+    table = pd.concat([index.iloc[rows].reset_index(drop=True), whole], axis=1)
+    attributes: dict[str, Any] = {
+        "space": reader.space.to_dict(),
+        "space_id": reader.space_id,
+        "fingerprint": _fingerprint(rows, segments),
+        "columns": list(table.columns),
+    }
+    return SnapshotFiles(pooled, table, reader.space.layers, reader.space.pools, attributes)
+
+
+def _committed_rows(reader: StoreReader) -> list[int]:
+    return sorted(reader.arrays.commit.written_rows(reader.storage))
+
+
+def _fingerprint(rows: list[int], segments: list[str]) -> str:
+    """Name a state of the store: which rows exist, and which index segments (a replaced object makes a new one)."""
+    return sha256(f"{rows} {segments}".encode()).hexdigest()
+
+
+def _snapshot(files: SnapshotFiles, number: int | None, origin: Origin, note: str) -> Snapshot:
+    space = EmbeddingSpace.from_dict(files.attributes["space"])
+    return Snapshot(files.pooled, files.table, space, number, files.layers, files.pools, origin, note)

@@ -1,0 +1,44 @@
+"""How complete a store is: counts, coverage by what matters, and the space."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from embeddings_store.reader import StoreReader
+from embeddings_store.snapshot_files import latest_number
+
+COVERED_BY = ("site", "device", "protocol", "eye")
+STATES = ("committed", "errors", "missing")
+
+
+def store_status(reader: StoreReader) -> dict[str, Any]:
+    """Describe a store in plain JSON types, from listings, the index and the error records; no row is read."""
+    index = reader.index()
+    committed = reader.committed_among(len(index))
+    errors = [record for record in reader.errors() if record.row < len(index)]
+    failed = np.zeros(len(index), dtype=np.bool_)
+    failed[[record.row for record in errors]] = True
+    states = pd.Series(np.select([committed, failed], STATES[:2], STATES[2]), index=index.index)
+    return {
+        "store": reader.storage.url,
+        "space_id": reader.space_id,
+        "space": reader.space.to_dict(),
+        "rows": len(index),
+        "capacity": reader.capacity,
+        "committed": int(committed.sum()),
+        "errors": len(errors),
+        "missing": int((states == "missing").sum()),
+        "errors_by_class": dict(Counter(record.failure.error for record in errors).most_common()),
+        "participants": int(index["participant"].nunique()),
+        "coverage": {column: _coverage(states, index[column]) for column in COVERED_BY},
+        "snapshot": latest_number(reader.storage),
+        "row_bytes": {array.name: array.row_bytes for array in reader.arrays.all},
+    }
+
+
+def _coverage(states: pd.Series, values: pd.Series) -> dict[str, dict[str, int]]:
+    """Count the states for each value of a column: {"UW": {"committed": 8, "errors": 1, "missing": 0}}."""
+    table = pd.crosstab(values, states).reindex(columns=list(STATES), fill_value=0)
+    return {str(value): {state: int(counts[state]) for state in STATES} for value, counts in table.iterrows()}

@@ -1,0 +1,161 @@
+"""Where the bytes lie: one way to local folders, S3 prefixes and memory (obstore behind it).
+
+Only whole objects are put, listed and deleted: no append, no lock and no conditional PUT, which Backblaze B2 refuses.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from embeddings_store.errors import StoreError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
+    from zarr.storage import ObjectStore
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+THREADS = 16
+LIST_PAGE = 10_000
+# obstore's default is 30 s a request: too little for a 14 MB token grid over a slow line.
+CLIENT_OPTIONS: "ClientConfig" = {"timeout": "300s", "connect_timeout": "10s", "allow_http": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A place for objects with paths. ``url`` names it for people; ``objects`` is any obstore store."""
+
+    url: str
+    objects: Any
+
+    def put(self, path: str, *parts: Any) -> None:
+        """Write one object whole, from one or more buffers. Raises StoreError when the place refuses."""
+        body = parts[0] if len(parts) == 1 else iter(parts)
+        with self._as_store_error("write"):
+            obstore.put(self.objects, path, body, use_multipart=False)
+
+    def get(self, path: str) -> memoryview | None:
+        """Read one object whole (no copy, read-only); None when it is not there."""
+        with self._as_store_error("read"):
+            try:
+                return memoryview(obstore.get(self.objects, path).bytes())
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def list_paths(self, folder: str) -> list[str]:
+        """List every path below a folder ("" for all), in no order."""
+        with self._as_store_error("list"):
+            pages = obstore.list(self.objects, folder or None, chunk_size=LIST_PAGE)
+            return [entry["path"] for page in pages for entry in page]
+
+    def first_paths(self, count: int) -> list[str]:
+        """List a few paths only: cheap where a folder is large and foreign."""
+        with self._as_store_error("list"):
+            page = next(iter(obstore.list(self.objects, chunk_size=count)), [])
+            return [entry["path"] for entry in page][:count]
+
+    def list_names(self, folder: str) -> list[str]:
+        """List the names directly below a folder, of files and of folders."""
+        with self._as_store_error("list"):
+            found = obstore.list_with_delimiter(self.objects, folder)
+        paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
+        return [path.rstrip("/").rpartition("/")[2] for path in paths]
+
+    def delete(self, path: str) -> None:
+        """Delete one object; one that is not there is no error."""
+        with self._as_store_error("delete"):
+            try:
+                obstore.delete(self.objects, path)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+
+    def zarr_store(self) -> "ObjectStore[Any]":
+        """Give the same place to zarr.
+
+        Only open arrays with it: creating one writes parents with a conditional PUT (zarr 3.1, set_if_not_exists).
+        """
+        from zarr.storage import ObjectStore
+
+        return ObjectStore(self.objects)
+
+    @contextmanager
+    def _as_store_error(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot {verb} in the store {self.url}: {_first_line(error)}") from error
+
+
+def open_storage(url: str, *, endpoint_url: str | None = None, create: bool) -> Storage:
+    """Open a local folder or s3://bucket/prefix; ``create`` makes a missing folder.
+
+    S3 credentials come from the environment only (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN).
+    Raises StoreError when the place is missing or cannot be made.
+    """
+    scheme = url.partition("://")[0] if "://" in url else "file"
+    if scheme not in ("file", "s3"):
+        raise StoreError(f"store {url}: expected a local folder or s3://bucket/prefix, got the scheme {scheme!r}")
+    return _open_s3(url, endpoint_url) if scheme == "s3" else _open_folder(url.removeprefix("file://"), create=create)
+
+
+def concurrently(function: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:
+    """Apply a function in threads, results in order; obstore waits without the interpreter lock."""
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(function, items)
+
+
+def _open_folder(name: str, *, create: bool) -> Storage:
+    folder = Path(name).expanduser().absolute()
+    if not create and not folder.is_dir():
+        raise StoreError(f"there is no store at {folder}: the folder does not exist")
+    try:
+        return Storage(str(folder), LocalStore(folder, mkdir=create))
+    except (BaseError, OSError) as error:
+        raise StoreError(
+            f"cannot make the store {folder}: {_first_line(error)}; choose a folder you can write to"
+        ) from error
+
+
+def _open_s3(url: str, endpoint_url: str | None) -> Storage:
+    parts = urlsplit(url)
+    endpoint = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not parts.netloc:
+        raise StoreError(f"store {url}: expected s3://bucket/prefix, got no bucket")
+    if not os.environ.get("AWS_ACCESS_KEY_ID"):
+        raise StoreError(f"store {url}: expected credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, got none")
+    objects = S3Store(
+        parts.netloc,
+        prefix=parts.path.strip("/") or None,
+        config={
+            "region": _region(endpoint),
+            "virtual_hosted_style_request": False,
+            **({"endpoint": endpoint.rstrip("/")} if endpoint else {}),
+        },
+        client_options=CLIENT_OPTIONS,
+    )
+    return Storage(url.rstrip("/"), objects)
+
+
+def _region(endpoint: str | None) -> str:
+    """Choose the signing region: the endpoint's own (s3.us-west-004.backblazeb2.com), else the environment's."""
+    named = re.search(r"//s3[.-]([a-z]+-[a-z]+-\d+)\.", endpoint or "")
+    environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return named[1] if named else environment or "us-east-1"
+
+
+def _first_line(error: BaseException) -> str:
+    """Shorten obstore's message: its other lines are debug output."""
+    text = str(error).strip()
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    return text.splitlines()[0][:300] + (f" ({code[1]})" if code else "") if text else type(error).__name__

@@ -1,0 +1,112 @@
+"""verify finds every flipped byte, wherever it lies, and takes back the commit of that row alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from store_makers import FAILURE, SPACE, WORKER, make_ref, make_refs, pooled_of, tokens_of, write_rows
+
+from embeddings_store.errors import StoreError
+from embeddings_store.reader import open_reader
+from embeddings_store.verify import verify_store
+from embeddings_store.writer import StoreWriter, open_writer
+
+ROWS = 4
+DAMAGED = 2
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> StoreWriter:
+    writer = open_writer(str(tmp_path / "store"), SPACE, capacity=10, worker=WORKER)
+    writer.add_volumes(make_refs(ROWS))
+    write_rows(writer, range(ROWS))
+    return writer
+
+
+def flip(writer: StoreWriter, path: str, place: int) -> None:
+    body = bytearray(writer.storage.get(path) or b"")
+    body[place] ^= 1
+    writer.storage.put(path, bytes(body))
+
+
+@pytest.mark.parametrize("place", [0, 13, -1])
+@pytest.mark.parametrize("array", ["pooled", "tokens/2", "tokens/last", "facts", "commit"])
+def test_a_flipped_byte_is_found_and_the_row_done_again(writer: StoreWriter, array: str, place: int) -> None:
+    chosen = {one.name: one for one in writer.arrays.all}[array]
+    flip(writer, chosen.chunk_path(DAMAGED), place)
+
+    found = verify_store(writer.storage.url)
+    assert (found["checked"], found["bad"], list(found["faults"])) == (ROWS, 1, [str(DAMAGED)])
+    assert [line.row for line in writer.missing_rows()] == [DAMAGED]
+
+    write_rows(writer, [DAMAGED])
+    assert verify_store(writer.storage.url)["bad"] == 0
+
+
+def other_pooled(writer: StoreWriter) -> None:
+    writer.arrays.pooled.write(writer.storage, DAMAGED, pooled_of(99))
+
+
+def other_tokens(writer: StoreWriter) -> None:
+    writer.arrays.tokens[1].write(writer.storage, DAMAGED, tokens_of(99)["last"])
+
+
+def cut_short(writer: StoreWriter) -> None:
+    writer.storage.put(writer.arrays.pooled.chunk_path(DAMAGED), b"")
+
+
+def lost(writer: StoreWriter) -> None:
+    writer.storage.delete(writer.arrays.tokens[0].chunk_path(DAMAGED))
+
+
+def other_object(writer: StoreWriter) -> None:
+    lines = [make_ref(DAMAGED, size=1000 + DAMAGED, etag="f" * 32)]
+    writer.add_volumes(lines)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (other_pooled, "pooled or facts differ"),
+        (other_tokens, "tokens differ"),
+        (cut_short, "0 bytes came"),
+        (lost, "missing"),
+        (other_object, "another object than the index names"),
+    ],
+)
+def test_whole_chunks_of_another_row_are_found(
+    writer: StoreWriter, harm: Callable[[StoreWriter], None], message: str
+) -> None:
+    harm(writer)
+    found = verify_store(writer.storage.url, repair=False)
+    assert found["bad"] == 1
+    assert message in found["faults"][str(DAMAGED)]
+    assert found["repaired"] == 0
+    assert open_reader(writer.storage.url).committed().all()
+
+
+def test_orphans_are_listed(writer: StoreWriter) -> None:
+    writer.add_volumes(make_refs(ROWS + 2))
+    writer.arrays.pooled.write(writer.storage, ROWS, pooled_of(ROWS))  # cut off before its commit
+    writer.write_error(9, FAILURE)  # beyond the index
+    found = verify_store(writer.storage.url)
+    assert found["orphans"] == 2
+    assert "pooled without a commit" in found["orphan_rows"][str(ROWS)]
+    assert "error record of no volume" in found["orphan_rows"]["9"]
+
+
+def test_a_sample_is_spread_over_the_store_and_progress_is_told(writer: StoreWriter) -> None:
+    told: list[tuple[int, int]] = []
+    found = verify_store(writer.storage.url, sample=2, progress=lambda done, total: told.append((done, total)))
+    assert (found["checked"], told) == (2, [(1, 2), (2, 2)])
+    flip(writer, writer.arrays.pooled.chunk_path(ROWS - 1), 0)
+    assert verify_store(writer.storage.url, sample=2)["bad"] == 1
+
+
+def test_a_reader_never_hands_out_damaged_numbers(writer: StoreWriter) -> None:
+    flip(writer, writer.arrays.tokens[1].chunk_path(DAMAGED), 5)
+    reader = open_reader(writer.storage.url)
+    with pytest.raises(StoreError, match=r"tokens/last row 2 .* is damaged"):
+        reader.tokens(DAMAGED, "last")
+    np.testing.assert_array_equal(reader.tokens(1, "last"), tokens_of(1)["last"])
