@@ -16,7 +16,7 @@ mkdir -p "$demo/buckets"
 started=$SECONDS
 
 # The positive control is switched on (--effect): a phantom without it carries no signal, and a probe must stay at chance.
-show oct-phantom --out "$demo/buckets/eye-dataset" --participants "$participants" --scale 0.1 --effect 8 --seed 7
+show oct-phantom --out "$demo/buckets/eye-dataset" --participants "$participants" --scale 0.1 --effect 12 --seed 7
 
 show rclone serve s3 --auth-key "$AWS_ACCESS_KEY_ID,$AWS_SECRET_ACCESS_KEY" --addr "127.0.0.1:$port" \
     --vfs-cache-mode off "$demo/buckets" > "$demo/rclone.log" 2>&1 &

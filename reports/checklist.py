@@ -1,0 +1,127 @@
+"""A reporting checklist in the manner of CLAIM, STARD-AI and TRIPOD+AI: only what software knows is filled in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.coverage import StoreFacts
+from reports.runs import FinishedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that a reader of a study should find. ``known`` is empty where only the investigator can say it."""
+
+    section: str
+    name: str
+    known: str = ""
+
+    @property
+    def filled_by(self) -> str:
+        """Say who fills it."""
+        return "filled by software" if self.known else "to be filled by the investigator"
+
+
+def make_checklist(facts: StoreFacts, run: FinishedRun, runs: Sequence[FinishedRun], test_looks: str) -> list[Item]:
+    """List the items in the order of a paper; ``run`` is the one that the page is about."""
+    return [
+        *_background(run),
+        *_data(facts, run),
+        *_model(run),
+        *_evaluation(runs),
+        *_results(test_looks),
+        *_closing(run),
+    ]
+
+
+def _background(run: FinishedRun) -> list[Item]:
+    return [
+        Item("Title", "Kind of study", f"Probe on frozen embeddings of retinal OCT volumes; task {run.record['task']}"),
+        Item("Introduction", "Clinical background, intended use and intended users"),
+        Item("Introduction", "Objectives and hypotheses, stated before the analysis"),
+        Item("Methods", "Study design, setting and dates"),
+        Item("Methods", "Ethics approval, consent, licence of the data"),
+    ]
+
+
+def _data(facts: StoreFacts, run: FinishedRun) -> list[Item]:
+    devices = ", ".join(row.value for row in facts.coverage.get("device", ())) or "unknown"
+    sites = ", ".join(row.value for row in facts.coverage.get("site", ())) or "unknown"
+    splits = run.record["splits"]
+    sizes = ", ".join(f"{name} {size['participants']}" for name, size in splits.items())
+    return [
+        Item("Methods", "Data source", f"{facts.indexed:,} volumes indexed; sites: {sites}; devices: {devices}"),
+        Item("Methods", "How participants were recruited, and whom they represent"),
+        Item("Methods", "Eligibility and flow", "Section “Who was analysed”, from indexed volumes to splits"),
+        Item("Methods", "Reference standard: classes", " < ".join(run.classes)),
+        Item("Methods", "Reference standard: how, when and by whom the label was made"),
+        Item("Methods", "Missing data", "Left out, with counts and reasons; nothing was imputed in the embeddings"),
+        Item("Methods", "Data partitions", f"Participants: {sizes}; all scans of a person are in one split"),
+        Item("Methods", "Sample size: justification"),
+    ]
+
+
+def _model(run: FinishedRun) -> list[Item]:
+    space, features = run.record.get("embedding_space") or {}, run.record.get("features") or {}
+    weights = str(space.get("weights_sha256", "unknown"))
+    pools = ", ".join(_as_list(features.get("pools")))
+    return [
+        Item(
+            "Methods", "Preprocessing", f"Preset {space.get('preset', 'unknown')}; precision {space.get('precision')}"
+        ),
+        Item("Methods", "Encoder", f"{space.get('family', 'unknown')}, weights sha256 {weights}, frozen"),
+        Item("Methods", "Pretraining data, and their overlap with these participants"),
+        Item(
+            "Methods", "Features", f"Layer {features.get('layer')}; pools {pools}; {features.get('dimensions')} numbers"
+        ),
+        Item("Methods", "Classifier and tuning", f"{run.model}; {_search_said(run)}"),
+        Item("Methods", "Software", ", ".join(f"{k} {v}" for k, v in (run.record.get("versions") or {}).items())),
+    ]
+
+
+def _evaluation(runs: Sequence[FinishedRun]) -> list[Item]:
+    compared = ", ".join(dict.fromkeys(name for run in runs for name in run.record.get("baselines") or {})) or "none"
+    return [
+        Item("Methods", "Unit of analysis", "Participant (primary), eye and volume"),
+        Item("Methods", "Metrics", "Balanced accuracy (primary), macro AUROC, quadratic kappa, calibration"),
+        Item("Methods", "Uncertainty", "95 % intervals by a bootstrap that draws whole participants"),
+        Item("Methods", "Comparators", f"{compared}; same participants, paired difference to age+site"),
+        Item("Methods", "Number of models compared", f"{len(runs)} on this page"),
+        Item("Methods", "Models tried but not on this page"),
+        Item("Methods", "Fairness: groups considered, and why"),
+    ]
+
+
+def _results(test_looks: str) -> list[Item]:
+    return [
+        Item("Results", "Participants in each split and class", "Table of splits"),
+        Item("Results", "Demographic and clinical characteristics"),
+        Item("Results", "Performance with intervals", "Results tables and interval figure"),
+        Item("Results", "Calibration", "Reliability diagram, with the number of participants in each bin"),
+        Item("Results", "Errors of the model", "Confusion matrix; per-class table"),
+        Item("Results", "Volumes that could not be used", "Coverage and error classes"),
+        Item("Results", "Use of the test split", test_looks),
+        Item("Results", "External validation"),
+    ]
+
+
+def _closing(run: FinishedRun) -> list[Item]:
+    return [
+        Item("Discussion", "Interpretation, limitations, generalisability"),
+        Item("Discussion", "Harms that a wrong answer could do"),
+        Item("Other", "How to repeat the run", " ".join(_as_list(run.record.get("command")))),
+        Item("Other", "Registration and protocol"),
+        Item("Other", "Availability of data, code and weights"),
+        Item("Other", "Funding and interests"),
+    ]
+
+
+def _search_said(run: FinishedRun) -> str:
+    search = run.record.get("search")
+    if not search:
+        return "default parameters, no search"
+    return f"{search.get('trials')} trials inside the training participants, chosen by {search.get('metric')}"
+
+
+def _as_list(raw: Any) -> list[str]:
+    return [str(part) for part in raw] if isinstance(raw, list | tuple) else [str(raw)]

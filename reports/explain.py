@@ -1,0 +1,99 @@
+"""Which features moved the LightGBM head: exact tree SHAP values, their check, and their summary."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.stats import rankdata
+
+from embeddings_store.errors import RunError
+
+ADDITIVITY_TOLERANCE = 1e-6
+TOP_FEATURES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class TreeShap:
+    """SHAP values of a booster, in units of its raw score (log-odds, or the softmax score of a class).
+
+    values: [rows, outputs, features]; expected: the score without any feature; gap: the largest
+    |expected + sum of values - raw score|. One output for two classes: the score of the second.
+    """
+
+    values: Float64[np.ndarray, "n outputs d"]
+    expected: Float64[np.ndarray, " outputs"]
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureWeight:
+    """How much one feature moved the scores, in all and by output.
+
+    mean_abs: mean |SHAP|; direction: rank correlation of the feature with its SHAP value (0: the feature or
+    its values never varied). Positive: a higher feature value raises the score of that class.
+    """
+
+    name: str
+    mean_abs: float
+    mean_abs_by_output: tuple[float, ...]
+    direction_by_output: tuple[float, ...]
+
+
+def explain_trees(booster: Any, x: Float64[np.ndarray, "n d"]) -> TreeShap:
+    """Compute SHAP values with LightGBM's own tree SHAP (Lundberg et al., 2020) and check that they add up.
+
+    Raises: RunError when the features don't fit the booster or the values don't add up to the raw score.
+    """
+    width = booster.num_feature()
+    if x.shape[1] != width:
+        raise RunError(f"the LightGBM model: expected {width} features, got {x.shape[1]}; is this the run's own store?")
+    outputs = booster.num_model_per_iteration()
+    parts = np.asarray(booster.predict(x, pred_contrib=True), np.float64).reshape(len(x), outputs, width + 1)
+    raw = np.asarray(booster.predict(x, raw_score=True), np.float64).reshape(len(x), outputs)
+    gap = float(np.abs(parts.sum(axis=2) - raw).max())
+    if gap > ADDITIVITY_TOLERANCE * max(1.0, float(np.abs(raw).max())):
+        raise RunError(f"SHAP values do not add up to the model's score: they are {gap:.2e} apart; nothing is shown")
+    return TreeShap(parts[:, :, :width], parts[0, :, width], gap)
+
+
+def load_booster(folder: Path) -> Any:
+    """Load the LightGBM text model of a run folder.
+
+    Raises: RunError when there is not exactly one.
+    """
+    import lightgbm
+
+    found = sorted((folder / "model").glob("*.txt"))
+    if len(found) != 1:
+        raise RunError(f"{folder.name}: expected one LightGBM text model in model/, found {len(found)}")
+    try:
+        return lightgbm.Booster(model_file=found[0])
+    except lightgbm.basic.LightGBMError as error:
+        raise RunError(f"{folder.name}: model/{found[0].name} is no LightGBM model: {error}") from error
+
+
+def rank_features(
+    shap: TreeShap, x: Float64[np.ndarray, "n d"], names: Sequence[str], top: int = TOP_FEATURES
+) -> list[FeatureWeight]:
+    """Give the features with the largest mean |SHAP|, summed over outputs; those that never count are left out."""
+    by_output = np.abs(shap.values).mean(axis=0)
+    total = by_output.sum(axis=0)
+    order = [int(i) for i in np.argsort(-total, kind="stable")[:top] if total[i] > 0]
+    return [
+        FeatureWeight(
+            names[i],
+            float(total[i]),
+            tuple(float(v) for v in by_output[:, i]),
+            tuple(_direction(x[:, i], shap.values[:, output, i]) for output in range(shap.values.shape[1])),
+        )
+        for i in order
+    ]
+
+
+def _direction(feature: Float64[np.ndarray, " n"], value: Float64[np.ndarray, " n"]) -> float:
+    if np.ptp(feature) == 0 or np.ptp(value) == 0:
+        return 0.0
+    return float(np.corrcoef(rankdata(feature), rankdata(value))[0, 1])

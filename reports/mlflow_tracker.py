@@ -1,0 +1,103 @@
+"""MLflow as a tracker: a local sqlite file is enough, no server; nothing but what was pointed at is reached."""
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from embeddings_store.errors import RunError
+from reports.tracking import MirroredRun
+
+KEY_TAG = "octprobe.record_sha256"
+WHOLE_TAG = "octprobe.whole"
+BATCH = 100  # mlflow.utils.validation.MAX_PARAMS_TAGS_PER_BATCH
+
+
+class MlflowTracker:
+    """Copies runs into one MLflow experiment. A copy counts once its last tag stands; half a copy is deleted."""
+
+    def __init__(self, tracking_uri: str, experiment: str) -> None:
+        """Open the tracking store, and the experiment in it. Raises RunError when it can't be used."""
+        with _quiet_mlflow() as mlflow:
+            self._client = mlflow.MlflowClient(tracking_uri=tracking_uri)
+            found = self._client.get_experiment_by_name(experiment)
+            if found is not None and found.lifecycle_stage == "deleted":
+                raise RunError(
+                    f"--experiment {experiment}: it was deleted in MLflow; restore it, or choose another name"
+                )
+            self._experiment = (
+                found.experiment_id
+                if found
+                else self._client.create_experiment(experiment, artifact_location=artifacts_beside(tracking_uri))
+            )
+
+    def has(self, key: str) -> bool:
+        """Say whether a whole copy is there."""
+        return bool(self._find(f"tags.`{KEY_TAG}` = '{key}' and tags.`{WHOLE_TAG}` = 'true'"))
+
+    def keep(self, run: MirroredRun) -> None:
+        """Store a copy; what an interrupted mirror left of it before is deleted first."""
+        with _quiet_mlflow() as mlflow:
+            for half in self._find(f"tags.`{KEY_TAG}` = '{run.key}'"):
+                self._client.delete_run(half.info.run_id)
+            copy = self._client.create_run(
+                self._experiment, start_time=run.started_ms, run_name=run.name, tags={KEY_TAG: run.key, **run.tags}
+            )
+            copy_id = copy.info.run_id
+            entities = mlflow.entities
+            for part in _batches(run.parameters.items()):
+                parameters = [entities.Param(mlflow_name(name), value) for name, value in part]
+                self._client.log_batch(copy_id, params=parameters)
+            for numbers in _batches(run.metrics.items()):
+                metrics = [entities.Metric(mlflow_name(name), value, run.started_ms, 0) for name, value in numbers]
+                self._client.log_batch(copy_id, metrics=metrics)
+            for path in run.artifacts:
+                self._client.log_artifact(copy_id, str(path))
+            self._client.set_terminated(copy_id, end_time=run.started_ms)
+            self._client.set_tag(copy_id, WHOLE_TAG, "true")
+
+    def _find(self, condition: str) -> list[Any]:
+        with _quiet_mlflow():
+            return list(self._client.search_runs([self._experiment], condition))
+
+
+def mlflow_name(name: str) -> str:
+    """Keep the letters that MLflow allows in a name; the others become "_"."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
+
+
+def artifacts_beside(tracking_uri: str) -> str | None:
+    """Put artifacts beside a sqlite file; elsewhere MLflow's own place is right."""
+    if not tracking_uri.startswith("sqlite:///"):
+        return None
+    return (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+
+
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    left = iter(items)
+    while batch := list(islice(left, BATCH)):
+        yield batch
+
+
+@contextmanager
+def _quiet_mlflow() -> Iterator[Any]:
+    """Import MLflow without telemetry, its database chatter and other packages' warnings; map its errors."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+        import sqlalchemy
+
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        try:
+            yield mlflow
+        except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+            first = str(error).splitlines()[0]
+            raise RunError(f"MLflow: expected a tracking store that can be written, got: {first}") from error

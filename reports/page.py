@@ -1,0 +1,72 @@
+"""Fills the page's templates, and publishes one self-contained HTML file."""
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from embeddings_store.errors import RunError
+from reports.headline import number
+from reports.tables import flatten
+
+TEMPLATES = Path(__file__).parent / "templates"
+USE_ONLY = "Research use only — not for clinical decisions"
+SETTINGS = ("parameters", "features", "search", "seeds", "versions", "seconds")
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Fill a template. Every value is escaped; a name that the context lacks is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=number, words=in_words, metric_title=metric_title, command=command_line, settings=settings
+    )
+    environment.globals["use_only"] = USE_ONLY
+    return environment.get_template(template).render(**context)
+
+
+def publish(page: str, path: Path) -> None:
+    """Write aside and rename, so that a reader never sees half a page.
+
+    Raises: RunError when the folder can't be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.write_text(page, encoding="utf-8")
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"--out {path.parent}: expected a folder to write to, got: {error.strerror}; choose another --out"
+        ) from error
+
+
+def in_words(name: str) -> str:
+    """Write a class name with spaces, so that a long one can wrap."""
+    return name.replace("_", " ")
+
+
+def metric_title(kind: str) -> str:
+    """Write the name of a per-class metric as on paper."""
+    return {"auroc": "AUROC", "f1": "F1"}.get(kind, in_words(kind).capitalize())
+
+
+def command_line(raw: Any) -> str:
+    """Write a recorded command as it can be typed."""
+    return shlex.join(str(part) for part in raw) if isinstance(raw, list | tuple) else str(raw)
+
+
+def settings(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List the settings of a run record, by group."""
+    return flatten({group: record[group] for group in SETTINGS if record.get(group)})

@@ -1,0 +1,105 @@
+"""Figures with the words that belong to them: title, caption (n and level), and a text for those who can't see them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from classify.predictions import Predictions
+from reports.curves import bin_reliability, count_confusion, macro_roc, trace_roc
+from reports.explain import FeatureWeight
+from reports.figures import draw_confusion, draw_forest, draw_reliability, draw_roc, draw_shap
+from reports.headline import number
+from reports.runs import Estimate
+from reports.tables import Panel
+
+SPLIT_NAMES = {"val": "Validation", "test": "Test"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure as it stands on a page."""
+
+    anchor: str
+    title: str
+    caption: str
+    alt: str
+    data_uri: str
+
+
+def picture_forest(panels: Sequence[Panel], people: int, split: str, phantom: bool) -> Picture:
+    """Show every run and baseline with its interval."""
+    caption = (
+        f"{SPLIT_NAMES[split]} participants, n = {people}. Blue dots: runs; grey diamonds: baselines; bars: 95 % "
+        "intervals. The dashed line is what guessing gives or, in the last panel, no difference to age+site."
+    )
+    first = panels[0]
+    said = [f"{name} {_said(e)}" for name, e in zip(first.names, first.estimates, strict=True) if e is not None]
+    alt = f"Interval plot. {first.title}: {'; '.join(said)}."
+    return Picture(f"forest-{split}", "Every run and baseline.", caption, alt, draw_forest(panels, phantom))
+
+
+def picture_confusion(predictions: Predictions, classes: Sequence[str], phantom: bool) -> Picture:
+    """Show the confusion matrix."""
+    counts = count_confusion(predictions)
+    cells = [f"{name}: {', '.join(str(n) for n in row)}" for name, row in zip(classes, counts.tolist(), strict=True)]
+    caption = f"{_people(predictions)}. Counts, and the share of each true class (row)."
+    alt = f"Confusion matrix; rows are true classes, columns predicted ones in the same order. {'; '.join(cells)}."
+    return Picture("confusion", "Confusion matrix.", caption, alt, draw_confusion(counts, classes, phantom))
+
+
+def picture_roc(predictions: Predictions, classes: Sequence[str], phantom: bool) -> Picture:
+    """Show the ROC curves of each class against the rest, and their mean."""
+    curves = trace_roc(predictions, classes)
+    macro = macro_roc(curves) if len(curves) > 1 else None
+    areas = [f"{c.name} {number(c.auroc) if c.auroc is not None else f'absent ({c.absent})'}" for c in curves]
+    caption = f"{_people(predictions)}. Each class against the rest" + (
+        ", and the mean curve in black." if macro else "."
+    )
+    alt = f"ROC curves. Areas: {'; '.join(areas)}."
+    if macro is not None:
+        alt += f" Macro: {number(macro.auroc) if macro.auroc is not None else f'absent ({macro.absent})'}."
+    return Picture("roc", "ROC curves.", caption, alt, draw_roc(curves, macro, phantom))
+
+
+def picture_reliability(predictions: Predictions, phantom: bool) -> Picture:
+    """Show how far probabilities can be taken at their word."""
+    reliability = bin_reliability(predictions)
+    bins = len(reliability.count)
+    caption = (
+        f"{_people(predictions)}, {bins} bins. Expected calibration error {number(reliability.ece)}. Points below the "
+        "dashed line: the model was surer than it was right. Bars: how many units a point stands on."
+    )
+    filled = [
+        f"at {number(c)} right {number(a)} (n = {n})"
+        for c, a, n in zip(reliability.confidence, reliability.accuracy, reliability.count, strict=True)
+        if n
+    ]
+    alt = f"Reliability diagram. Probability given: {'; '.join(filled)}."
+    return Picture("reliability", "Reliability.", caption, alt, draw_reliability(reliability, phantom))
+
+
+def picture_shap(
+    features: Sequence[FeatureWeight], outputs: Sequence[str], volumes: int, run_id: str, gap: float, phantom: bool
+) -> Picture:
+    """Show the features that moved a LightGBM run most."""
+    caption = (
+        f"Run {run_id}, {volumes} validation volumes. Left: mean |SHAP| in units of the raw score, all classes. "
+        "Right: by class, times the rank correlation of the feature with its SHAP value; orange and + where a higher "
+        "feature raises the score of the class, purple and − where it lowers it, pale where neither is clear. "
+        f"The parts add up to the model's score (largest gap {gap:.1e})."
+    )
+    alt = "SHAP summary, mean |SHAP|: " + "; ".join(f"{f.name} {number(f.mean_abs)}" for f in features) + "."
+    return Picture(
+        "shap", "Features that moved the boosted trees.", caption, alt, draw_shap(features, outputs, phantom)
+    )
+
+
+def _people(predictions: Predictions) -> str:
+    return f"{SPLIT_NAMES[predictions.split]} split, {predictions.level} level, n = {len(predictions.label)}"
+
+
+def _said(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return f"absent ({estimate.reason})"
+    if estimate.low is None or estimate.high is None:
+        return number(estimate.value)
+    return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"

@@ -1,0 +1,180 @@
+"""Finished runs as the report reads them: one task, one cohort, never mixed silently."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from classify.predictions import Predictions, pick_predictions
+from classify.run import RECORD, Run, load_run
+from embeddings_store.errors import RunError, UsageError
+
+PRIMARY_METRIC = "balanced_accuracy"
+PRIMARY_LEVEL = "participant"
+NEEDED_FIELDS = ("id", "model", "task", "classes", "space", "cohort_sha256", "splits", "metrics", "phantom")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval, or the reason why there is none."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+    @property
+    def has_interval(self) -> bool:
+        """True when value, low and high are all known."""
+        return self.value is not None and self.low is not None and self.high is not None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run folder with telling names for what its record (run.json) holds."""
+
+    run: Run
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """Give run.json."""
+        return self.run.record
+
+    @property
+    def folder(self) -> Path:
+        """Say where it lies."""
+        return self.run.folder
+
+    @property
+    def id(self) -> str:
+        """Name of the run."""
+        return str(self.record["id"])
+
+    @property
+    def model(self) -> str:
+        """Name of the head: lgbm, linear ..."""
+        return str(self.record["model"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in clinical order."""
+        return tuple(str(name) for name in self.record["classes"])
+
+    @property
+    def is_phantom(self) -> bool:
+        """True when the run saw a synthetic phantom; only an explicit ``false`` says otherwise."""
+        return self.record["phantom"] is not False
+
+    def estimate(self, level: str, split: str, metric: str) -> Estimate:
+        """Give one of the run's own metrics."""
+        return _estimate(_at(self.record["metrics"], level, split, metric), f"not in run.json for {level}, {split}")
+
+    def baseline(self, name: str, split: str, metric: str) -> Estimate:
+        """Give a baseline's metric at participant level."""
+        return _estimate(_at(self.record.get("baselines"), name, split, metric), f"not in run.json for {split}")
+
+    def difference(self, metric: str) -> Estimate:
+        """Give the paired difference to the age+site baseline: run minus baseline, participants of validation."""
+        return _estimate(_at(self.record.get("difference_to_age_site"), metric), "run.json holds no such difference")
+
+    def predictions(self, level: str, split: str) -> Predictions | None:
+        """Give the run's own predictions; None where it made none for this level and split."""
+        found = pick_predictions(self.run.predictions, model=self.model, level=level, split=split)
+        return found if len(found.label) else None
+
+    def metric_names(self, level: str, split: str) -> tuple[str, ...]:
+        """List the metrics recorded for a level and split, absent ones too."""
+        return tuple(_at(self.record["metrics"], level, split) or ())
+
+    def splits_judged(self) -> tuple[str, ...]:
+        """List the splits that have metrics at participant level."""
+        return tuple(_at(self.record["metrics"], PRIMARY_LEVEL) or ())
+
+
+def read_runs(runs_dir: Path) -> list[FinishedRun]:
+    """Read every finished run below a folder, oldest first; a folder without run.json is an unfinished run.
+
+    Raises: UsageError when there is no such folder or no finished run; RunError when a run can't be read.
+    """
+    if not runs_dir.is_dir():
+        raise UsageError(f"--runs {runs_dir}: expected a folder of runs, found none; run `classify probe` first")
+    folders = [path.parent for path in sorted(runs_dir.glob(f"*/{RECORD}")) if not path.parent.name.startswith(".")]
+    runs = [_read_run(folder) for folder in folders]
+    if not runs:
+        raise UsageError(
+            f"--runs {runs_dir}: expected finished runs (folders with {RECORD}), found none; run `classify probe` first"
+        )
+    return sorted(runs, key=lambda run: (str(run.record.get("created", "")), run.id))
+
+
+def select_runs(runs: Sequence[FinishedRun], task: str | None, cohort: str | None) -> list[FinishedRun]:
+    """Keep the runs of one task and one cohort (hash, or the start of it).
+
+    Raises: UsageError naming the tasks or cohorts when more than one is left, or none.
+    """
+    kept = _keep(runs, "--task", "task", task, lambda value: value == task)
+    kept = _keep(kept, "--cohort", "cohort_sha256", cohort, lambda value: value.startswith(cohort or ""))
+    _refuse_mixture(kept, "tasks", "choose one with --task", lambda run: str(run.record["task"]))
+    _refuse_mixture(kept, "cohorts", "choose one with --cohort", lambda run: str(run.record["cohort_sha256"])[:12])
+    _refuse_mixture(kept, "classes", "keep each labelling in a folder of its own", lambda run: " < ".join(run.classes))
+    return kept
+
+
+def best_by_validation(runs: Iterable[FinishedRun]) -> FinishedRun | None:
+    """Choose the run with the highest balanced accuracy of validation participants; the oldest of equals.
+
+    None when no run has that number.
+    """
+    scored = [(run.estimate(PRIMARY_LEVEL, "val", PRIMARY_METRIC).value, run) for run in runs]
+    known = [(value, run) for value, run in scored if value is not None]
+    return max(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def _keep(
+    runs: Sequence[FinishedRun], option: str, field: str, wanted: str | None, keeps: Callable[[str], bool]
+) -> list[FinishedRun]:
+    kept = [run for run in runs if wanted is None or keeps(str(run.record[field]))]
+    if not kept:
+        there = ", ".join(sorted({str(run.record[field]) for run in runs}))
+        raise UsageError(f"{option} {wanted}: no run has it; the runs have: {there}")
+    return kept
+
+
+def _refuse_mixture(runs: Sequence[FinishedRun], what: str, cure: str, value_of: Callable[[FinishedRun], str]) -> None:
+    groups: dict[str, list[str]] = {}
+    for run in runs:
+        groups.setdefault(value_of(run), []).append(run.id)
+    if len(groups) > 1:
+        said = "; ".join(f"{value} ({', '.join(ids)})" for value, ids in sorted(groups.items()))
+        raise UsageError(f"the runs have different {what}, which one page must not mix: {said}; {cure}")
+
+
+def _read_run(folder: Path) -> FinishedRun:
+    run = load_run(folder)
+    if not isinstance(run.record, dict):
+        raise RunError(f"{folder / RECORD}: expected a JSON object, got something else; make the run again")
+    if missing := [name for name in NEEDED_FIELDS if name not in run.record]:
+        raise RunError(
+            f"{folder / RECORD}: the field {missing[0]!r} is missing; was it written by another version of octprobe?"
+        )
+    return FinishedRun(run)
+
+
+def _at(tree: Any, *names: str) -> Any:
+    for name in names:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _estimate(raw: Any, missing_reason: str) -> Estimate:
+    if not isinstance(raw, Mapping):
+        return Estimate(None, reason=missing_reason)
+    if "absent" in raw:
+        return Estimate(None, reason=str(raw["absent"]))
+    value, low, high = (_finite(raw.get(name)) for name in ("value", "low", "high"))
+    return Estimate(value, low, high, "" if value is not None else "run.json holds no finite number")
+
+
+def _finite(raw: Any) -> float | None:
+    return float(raw) if isinstance(raw, int | float) and math.isfinite(raw) else None

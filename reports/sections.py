@@ -1,0 +1,83 @@
+"""The results part of the study page: which tables and figures stand there, with their captions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports.curves import count_confusion
+from reports.pictures import SPLIT_NAMES, Picture, picture_confusion, picture_forest, picture_reliability, picture_roc
+from reports.runs import PRIMARY_LEVEL, FinishedRun
+from reports.tables import METRICS, SIDE_METRICS, Metric, ResultRow, forest, results, units_judged
+
+
+@dataclass(frozen=True, slots=True)
+class ResultTable:
+    """One results table with its words, and the figure below it."""
+
+    heading: str
+    caption: str
+    rows: Sequence[ResultRow]
+    metrics: Sequence[Metric]
+    with_difference: bool
+    figure: Picture | None = None
+
+
+def result_tables(runs: Sequence[FinishedRun], phantom: bool) -> list[ResultTable]:
+    """List the tables: participants of each judged split first, then eyes and volumes."""
+    judged = [split for split in SPLIT_NAMES if any(split in run.splits_judged() for run in runs)]
+    return [table for split in judged for table in _split_tables(runs, split, phantom)]
+
+
+def _split_tables(runs: Sequence[FinishedRun], split: str, phantom: bool) -> list[ResultTable]:
+    name, people = SPLIT_NAMES[split], units_judged(runs[0], PRIMARY_LEVEL, split)
+    primary = results(runs, PRIMARY_LEVEL, split)
+    figure = picture_forest(forest(primary, METRICS, len(runs[0].classes)), people, split, phantom)
+    caption = f"{name} split, participant level (primary), n = participants. Estimate (95 % interval)."
+    side = results(runs, PRIMARY_LEVEL, split, SIDE_METRICS)
+    tables = [
+        ResultTable(f"{name}: participants", caption, primary, METRICS, split == "val", figure),
+        ResultTable(f"{name}: participants, probabilities", caption, side, SIDE_METRICS, False),
+    ]
+    for level in ("eye", "volume"):
+        caption = (
+            f"{name} split, {level} level, n = {level}s; intervals draw whole participants. Estimate (95 % interval)."
+        )
+        tables.append(ResultTable(f"{name}: {level}s", caption, results(runs, level, split), METRICS, False))
+    return tables
+
+
+def detail_pictures(run: FinishedRun, phantom: bool) -> dict[str, Picture | None]:
+    """Draw the best run's confusion matrix, ROC curves and reliability, of validation participants."""
+    predictions = run.predictions(PRIMARY_LEVEL, "val")
+    if predictions is None:
+        return {"confusion": None, "roc": None, "reliability": None}
+    return {
+        "confusion": picture_confusion(predictions, run.classes, phantom),
+        "roc": picture_roc(predictions, run.classes, phantom),
+        "reliability": picture_reliability(predictions, phantom),
+    }
+
+
+def find_warnings(runs: Sequence[FinishedRun], store_space: str) -> list[str]:
+    """Say what a reader must know before any number: records that disagree, foreign spaces, mixed phantoms."""
+    found = [
+        f"Run {run.id} was made in the embedding space {run.record['space']}; the store holds {store_space}."
+        for run in runs
+        if run.record["space"] != store_space
+    ]
+    found += [
+        f"Run {run.id}: its predictions and its recorded confusion matrix disagree." for run in runs if _disagrees(run)
+    ]
+    if len({run.is_phantom for run in runs}) > 1:
+        names = ", ".join(run.id for run in runs if run.is_phantom)
+        found.append(f"Some runs saw a synthetic phantom ({names}) and others did not.")
+    return found
+
+
+def _disagrees(run: FinishedRun) -> bool:
+    predictions = run.predictions(PRIMARY_LEVEL, "val")
+    recorded = (run.record.get("confusion") or {}).get(PRIMARY_LEVEL)
+    if predictions is None or recorded is None:
+        return False
+    return not np.array_equal(count_confusion(predictions), np.asarray(recorded))

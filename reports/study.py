@@ -1,0 +1,137 @@
+"""The verb ``reports study``: one self-contained page over all runs of a task and cohort. Reads from top to bottom."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from reports.checklist import make_checklist
+from reports.coverage import StoreFacts
+from reports.explanations import Explanation, FeaturesOf, explain_study
+from reports.flow import StoreCounts, make_flow
+from reports.flow_diagram import lay_out
+from reports.headline import Headline, make_headline
+from reports.ledger import read_looks, say_looks
+from reports.page import publish, render
+from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun, read_runs, select_runs
+from reports.sections import detail_pictures, find_warnings, result_tables
+from reports.tables import METRICS, class_table, splits_table, units_judged, used_row
+
+PAGE = "study.html"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOptions:
+    """Which runs go on the page, and where it goes. task, cohort: needed only where the runs differ in them."""
+
+    runs: Path
+    out: Path
+    task: str | None = None
+    cohort: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A published page and what it says."""
+
+    page: Path
+    runs: tuple[FinishedRun, ...]
+    headline: Headline
+    phantom: bool
+    test_looks: int
+    warnings: tuple[str, ...]
+    explanation: Explanation
+
+    def to_record(self) -> dict[str, Any]:
+        """Give plain JSON types for ``--json``."""
+        best = self.headline.run
+        return {
+            "page": str(self.page),
+            "task": self.runs[0].record["task"],
+            "runs": [run.id for run in self.runs],
+            "phantom": self.phantom,
+            "verdict": self.headline.verdict,
+            "claim": self.headline.claim,
+            "best_run": best.id if best else None,
+            "balanced_accuracy": _plain(best.estimate(PRIMARY_LEVEL, "val", PRIMARY_METRIC)) if best else None,
+            "difference_to_age_site": _plain(best.difference(PRIMARY_METRIC)) if best else None,
+            "test_looks": self.test_looks,
+            "explanation_absent": self.explanation.absent,
+            "warnings": list(self.warnings),
+        }
+
+
+def write_study(options: StudyOptions, *, facts: StoreFacts, features_of: FeaturesOf, now: datetime) -> Study:
+    """Read the runs, compute what the page says, draw it, and publish OUT/study.html.
+
+    features_of: rebuilds the features of a run from the store.
+    Raises: UsageError for no runs or a mixture; RunError for a run or ledger that can't be read.
+    """
+    runs = select_runs(read_runs(options.runs), options.task, options.cohort)
+    headline = make_headline(runs)
+    shown = headline.run or runs[-1]
+    phantom = any(run.is_phantom for run in runs)
+    looks = read_looks(options.runs, str(shown.record["cohort_sha256"]))
+    warnings = find_warnings(runs, facts.space)
+    explanation = explain_study(runs, features_of)
+    context = {
+        **_frame(facts, shown, phantom, now),
+        **_cohort_part(facts, shown),
+        **_detail_part(headline.run, phantom),
+        "headline": headline,
+        "headline_id": headline.run.id if headline.run else "",
+        "warnings": warnings,
+        "test_looks": say_looks(looks),
+        "results": result_tables(runs, phantom),
+        "explanation": explanation,
+        "runs": runs,
+        "used_rows": [used_row(run) for run in runs],
+        "checklist": make_checklist(facts, shown, runs, say_looks(looks)),
+    }
+    page = options.out / PAGE
+    publish(render("study.html.j2", context), page)
+    return Study(page, tuple(runs), headline, phantom, len(looks), tuple(warnings), explanation)
+
+
+def _frame(facts: StoreFacts, shown: FinishedRun, phantom: bool, now: datetime) -> dict[str, Any]:
+    return {
+        "facts": facts,
+        "task": shown.record["task"],
+        "classes": shown.classes,
+        "cohort_sha256": shown.record["cohort_sha256"],
+        "chance": METRICS[0].chance(len(shown.classes)),
+        "phantom": phantom,
+        "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "version": version("octprobe"),
+    }
+
+
+def _cohort_part(facts: StoreFacts, shown: FinishedRun) -> dict[str, Any]:
+    counts = StoreCounts(facts.indexed, facts.committed, facts.errors_by_class, facts.missing)
+    flow = make_flow(counts, shown.record.get("flow") or [])
+    alt = (
+        "Cohort flow. "
+        + "; ".join(f"{step.title}: {step.volumes} volumes" for step in (*flow.steps, *flow.splits))
+        + "."
+    )
+    return {"flow": flow, "diagram": lay_out(flow), "flow_alt": alt, "splits": splits_table(shown)}
+
+
+def _detail_part(run: FinishedRun | None, phantom: bool) -> dict[str, Any]:
+    if run is None:
+        return {"run": None}
+    kinds, lines = class_table(run, "val")
+    return {
+        "run": run,
+        "figures": detail_pictures(run, phantom),
+        "class_kinds": kinds,
+        "class_lines": lines,
+        "people": units_judged(run, PRIMARY_LEVEL, "val"),
+    }
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    if estimate.value is None:
+        return {"absent": estimate.reason}
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}

@@ -1,0 +1,203 @@
+"""The tables of the study page: runs and baselines with intervals, per class, splits, and which run used what."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from classify.splits import SPLITS
+from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun
+
+READABLE_LETTERS = 120
+UNIT_FIELD = {"participant": "participants", "eye": "eyes", "volume": "volumes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How a metric is called on paper, what chance gives (None: depends on the data), and whether more is better."""
+
+    name: str
+    title: str
+    more_is_better: bool = True
+
+    def chance(self, classes: int) -> float | None:
+        """Give the value of a model that knows nothing."""
+        return {"balanced_accuracy": 1 / classes, "macro_auroc": 0.5, "quadratic_weighted_kappa": 0.0}.get(self.name)
+
+
+METRICS = (
+    Metric("balanced_accuracy", "Balanced accuracy"),
+    Metric("macro_auroc", "Macro AUROC"),
+    Metric("quadratic_weighted_kappa", "Quadratic kappa"),
+)
+SIDE_METRICS = (
+    Metric("accuracy", "Accuracy"),
+    Metric("log_loss", "Log-loss", more_is_better=False),
+    Metric("brier", "Brier score", more_is_better=False),
+    Metric("expected_calibration_error", "Expected calibration error", more_is_better=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One line of a results table: a run or a baseline, with an estimate for each metric asked for."""
+
+    name: str
+    run_id: str
+    is_baseline: bool
+    units: int
+    estimates: tuple[Estimate, ...]
+    difference: Estimate | None
+
+
+def results(
+    runs: Sequence[FinishedRun], level: str, split: str, metrics: Sequence[Metric] = METRICS
+) -> list[ResultRow]:
+    """List the runs, best first by the first metric, then the baselines (participant level only)."""
+    rows = [_run_row(run_name(run, runs), run, level, split, metrics) for run in runs]
+    rows.sort(key=lambda row: -(row.estimates[0].value if row.estimates[0].value is not None else -1.0))
+    return rows + (_baseline_rows(runs, split, metrics) if level == PRIMARY_LEVEL else [])
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel of the interval figure: a metric's rows in the order of the table.
+
+    line: where chance, or no difference, lies. A None instead of an estimate: does not apply to this row.
+    """
+
+    title: str
+    line: float | None
+    names: tuple[str, ...]
+    estimates: tuple[Estimate | None, ...]
+    is_baseline: tuple[bool, ...]
+
+
+def forest(rows: Sequence[ResultRow], metrics: Sequence[Metric], classes: int) -> list[Panel]:
+    """Arrange the interval figure: a panel for each metric, and one for the difference to age and site."""
+    names, baselines = tuple(row.name for row in rows), tuple(row.is_baseline for row in rows)
+    panels = [
+        Panel(metric.title, metric.chance(classes), names, tuple(row.estimates[i] for row in rows), baselines)
+        for i, metric in enumerate(metrics)
+    ]
+    differences = tuple(row.difference for row in rows)
+    if any(difference is not None for difference in differences):
+        panels.append(Panel("Bal. accuracy − age+site", 0.0, names, differences, baselines))
+    return panels
+
+
+def units_judged(run: FinishedRun, level: str, split: str) -> int:
+    """Count the units of a level in a split, as the run recorded them."""
+    return int(_size(run, split).get(UNIT_FIELD[level], 0))
+
+
+def run_name(run: FinishedRun, runs: Sequence[FinishedRun]) -> str:
+    """Name a run by its head, and by its id where heads repeat."""
+    alone = sum(other.model == run.model for other in runs) == 1
+    return run.model if alone else f"{run.model} · {run.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRow:
+    """Sizes of one split; per_class counts participants in clinical order."""
+
+    split: str
+    participants: int
+    eyes: int
+    volumes: int
+    per_class: tuple[int, ...]
+
+
+def splits_table(run: FinishedRun) -> list[SplitRow]:
+    """List the splits that the run recorded."""
+    rows = []
+    for split in SPLITS:
+        if size := _size(run, split):
+            counts = {field: int(size.get(field, 0)) for field in ("participants", "eyes", "volumes")}
+            per_class = tuple(int(size.get("per_class", {}).get(name, 0)) for name in run.classes)
+            rows.append(SplitRow(split, **counts, per_class=per_class))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class UsedRow:
+    """What one run used."""
+
+    run: str
+    model: str
+    features: str
+    aggregation: str
+    dimensions: str
+    snapshot: str
+    search: str
+    space: str
+
+
+def used_row(run: FinishedRun) -> UsedRow:
+    """Say what a run used, in the words of its record."""
+    features, snapshot = run.record.get("features") or {}, run.record.get("snapshot") or {}
+    search = run.record.get("search")
+    return UsedRow(
+        run=run.id,
+        model=run.model,
+        features=f"{features.get('layer', 'unknown')}; {', '.join(features.get('pools', ()))}",
+        aggregation=str(features.get("aggregation", "unknown")),
+        dimensions=str(features.get("dimensions", "unknown")),
+        snapshot=f"{snapshot.get('number', 'unknown')} ({snapshot.get('rows', 'unknown')} rows)",
+        search=f"{search.get('trials')} trials by {search.get('metric')}" if search else "none",
+        space=str(run.record["space"]),
+    )
+
+
+def class_table(run: FinishedRun, split: str) -> tuple[list[str], list[tuple[str, list[Estimate]]]]:
+    """List the per-class metrics of participants: their names, then a line for each class.
+
+    A per-class metric is called "<kind>/<class>": recall/healthy, auroc/insulin_dependent ...
+    """
+    names = run.metric_names(PRIMARY_LEVEL, split)
+    kinds = list(dict.fromkeys(name.split("/", 1)[0] for name in names if "/" in name))
+    lines = [(name, [run.estimate(PRIMARY_LEVEL, split, f"{kind}/{name}") for kind in kinds]) for name in run.classes]
+    return kinds, lines
+
+
+def flatten(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List a record's leaves as (dotted name, value in JSON), for people to read and trackers to store.
+
+    Of a list that is too long to read only the length is said; run.json holds it.
+    """
+    found: list[tuple[str, str]] = []
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found += [(f"{name}.{inner}", text) for inner, text in flatten(value)]
+            continue
+        text = value if isinstance(value, str) else json.dumps(value)
+        is_long = isinstance(value, list) and len(text) > READABLE_LETTERS
+        found.append((str(name), f"{len(value)} entries, see run.json" if is_long else text))
+    return found
+
+
+def _size(run: FinishedRun, split: str) -> Mapping[str, Any]:
+    size = run.record["splits"].get(split, {})
+    return size if isinstance(size, Mapping) else {}
+
+
+def _run_row(name: str, run: FinishedRun, level: str, split: str, metrics: Sequence[Metric]) -> ResultRow:
+    estimates = tuple(run.estimate(level, split, metric.name) for metric in metrics)
+    compared = level == PRIMARY_LEVEL and split == "val"
+    difference = run.difference(PRIMARY_METRIC) if compared else None
+    return ResultRow(name, run.id, False, units_judged(run, level, split), estimates, difference)
+
+
+def _baseline_rows(runs: Sequence[FinishedRun], split: str, metrics: Sequence[Metric]) -> list[ResultRow]:
+    """List each baseline once where all runs recorded the same numbers for it, else once a run that differs."""
+    seen: dict[tuple[str, tuple[Estimate, ...]], ResultRow] = {}
+    for run in runs:
+        for name in run.record.get("baselines") or {}:
+            estimates = tuple(run.baseline(name, split, metric.name) for metric in metrics)
+            row = ResultRow(str(name), run.id, True, units_judged(run, PRIMARY_LEVEL, split), estimates, None)
+            seen.setdefault((str(name), estimates), row)
+    order = [str(name) for run in runs for name in run.record.get("baselines") or {}]
+    rows = sorted(seen.values(), key=lambda row: order.index(row.name))
+    repeats = Counter(row.name for row in rows)
+    return [replace(r, name=f"{r.name} · {r.run_id}") if repeats[r.name] > 1 else r for r in rows]

@@ -1,0 +1,129 @@
+"""The verb ``reports track``: mirrors finished runs into a tracker. The run folder stays the record; this is a copy.
+
+::
+
+    Tracker     the seam: MLflow (mlflow_tracker), and a fake in the tests
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from classify.run import RECORD
+from reports.runs import FinishedRun, read_runs
+from reports.tables import flatten
+
+PARAMETER_GROUPS = ("features", "parameters", "search", "seeds")
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredRun:
+    """What a tracker is told about one run. key: names this state of the run, so that it is mirrored once."""
+
+    key: str
+    name: str
+    started_ms: int
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    artifacts: tuple[Path, ...]
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Keeps copies of finished runs. After keep(run), has(run.key) is True; an interrupted keep leaves it False."""
+
+    def has(self, key: str) -> bool:
+        """Say whether a whole copy is there."""
+        ...
+
+    def keep(self, run: MirroredRun) -> None:
+        """Store a copy; only a whole one counts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """Ids of the runs that were mirrored now, and of those that were there."""
+
+    new: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+    def to_record(self) -> dict[str, Any]:
+        """Give plain JSON types."""
+        return {"mirrored": self.new, "already_there": self.kept}
+
+
+def mirror_runs(runs_dir: Path, tracker: Tracker, *, page_folder: Path | None = None) -> Mirrored:
+    """Mirror every finished run of a folder that the tracker does not have yet.
+
+    Raises: UsageError when there is none; RunError when one can't be read, or the tracker can't be used.
+    """
+    mirrored = Mirrored()
+    pages = tuple(sorted(page_folder.glob("*.html"))) if page_folder else ()
+    for run in read_runs(runs_dir):
+        copy = describe(run, pages)
+        if tracker.has(copy.key):
+            mirrored.kept.append(run.id)
+            continue
+        tracker.keep(copy)
+        mirrored.new.append(run.id)
+    return mirrored
+
+
+def describe(run: FinishedRun, pages: tuple[Path, ...] = ()) -> MirroredRun:
+    """Say about a run what a tracker should keep: settings, every metric with its interval, and the record itself."""
+    record = run.record
+    source = run.folder / RECORD
+    settings = {group: record[group] for group in PARAMETER_GROUPS if record.get(group)}
+    tags = {
+        "octprobe.run": run.id,
+        "octprobe.model": run.model,
+        "octprobe.task": str(record["task"]),
+        "octprobe.space": str(record["space"]),
+        "octprobe.cohort_sha256": str(record["cohort_sha256"]),
+        "octprobe.phantom": str(run.is_phantom).lower(),
+        "octprobe.use": "research use only, not for clinical decisions",
+    }
+    return MirroredRun(
+        key=sha256(source.read_bytes()).hexdigest(),
+        name=run.id,
+        started_ms=_milliseconds(str(record.get("created", ""))),
+        parameters={"model": run.model, "task": str(record["task"]), **dict(flatten(settings))},
+        metrics=dict(_metrics(record)),
+        tags=tags,
+        artifacts=(source, *pages),
+    )
+
+
+def _metrics(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Give level/split/metric, baseline/name/split/metric and difference/metric, each also with /low and /high."""
+    trees = {
+        **record["metrics"],
+        **{f"baseline/{name}": tree for name, tree in (record.get("baselines") or {}).items()},
+    }
+    for name, splits in trees.items():
+        for split, measures in splits.items():
+            for metric, measured in measures.items():
+                yield from _measured(f"{name}/{split}/{metric}", measured)
+    for metric, measured in (record.get("difference_to_age_site") or {}).items():
+        yield from _measured(f"difference_to_age_site/{metric}", measured)
+
+
+def _measured(name: str, measured: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for part, suffix in (("value", ""), ("low", "/low"), ("high", "/high")):
+        number = measured.get(part)
+        if isinstance(number, int | float) and math.isfinite(number):
+            yield name + suffix, float(number)
+
+
+def _milliseconds(created: str) -> int:
+    """Turn an ISO time into milliseconds since the epoch; 0 where the record has none."""
+    try:
+        return int(datetime.fromisoformat(created).timestamp() * 1000)
+    except ValueError:
+        return 0

@@ -1,0 +1,113 @@
+"""SHAP values add up, equal those of the shap package, and say the direction that was put in."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from simulated_run import build_run
+from simulated_study import simulated_features
+
+from embeddings_store.errors import RunError
+from reports.explain import TreeShap, explain_trees, load_booster, rank_features
+from reports.explanations import explain_study
+from reports.runs import FinishedRun, read_runs
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    folder = tmp_path_factory.mktemp("runs")
+    build_run(folder, "trees", strength=1.2)
+    return read_runs(folder)[0]
+
+
+@pytest.fixture(scope="module")
+def x(run: FinishedRun) -> np.ndarray:
+    return simulated_features(run.run).only("val").x.astype(np.float64)
+
+
+def test_values_add_up_to_the_raw_score(run: FinishedRun, x: np.ndarray) -> None:
+    booster = load_booster(run.folder)
+    shap = explain_trees(booster, x)
+    assert shap.values.shape == (len(x), 4, x.shape[1])
+    whole = shap.expected + shap.values.sum(axis=2)
+    np.testing.assert_allclose(whole, booster.predict(x, raw_score=True), atol=1e-9)
+    assert shap.gap < 1e-9
+
+
+def test_values_equal_those_of_the_shap_package(run: FinishedRun, x: np.ndarray) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from shap import TreeExplainer
+
+        theirs = np.asarray(TreeExplainer(load_booster(run.folder)).shap_values(x))
+    ours = explain_trees(load_booster(run.folder), x).values
+    np.testing.assert_allclose(ours, theirs.transpose(0, 2, 1), atol=1e-6)
+
+
+class BrokenBooster:
+    """Its parts do not add up to its score."""
+
+    def num_feature(self) -> int:
+        return 2
+
+    def num_model_per_iteration(self) -> int:
+        return 1
+
+    def predict(self, x: np.ndarray, *, pred_contrib: bool = False, raw_score: bool = False) -> np.ndarray:
+        return np.ones((len(x), 3)) if pred_contrib else np.full(len(x), 3.001)
+
+
+def test_values_that_do_not_add_up_are_refused() -> None:
+    with pytest.raises(RunError, match="do not add up"):
+        explain_trees(BrokenBooster(), np.zeros((4, 2)))
+
+
+def test_features_of_another_width_are_refused(run: FinishedRun, x: np.ndarray) -> None:
+    with pytest.raises(RunError, match="expected 16 features, got 15"):
+        explain_trees(load_booster(run.folder), x[:, :15])
+
+
+def test_the_feature_that_follows_the_label_comes_first_with_its_direction(run: FinishedRun, x: np.ndarray) -> None:
+    names = [f"last/mean/{i:03d}" for i in range(16)]
+    ranked = rank_features(explain_trees(load_booster(run.folder), x), x, names, top=5)
+    assert ranked[0].name == "last/mean/000"
+    assert ranked[0].direction_by_output[0] < -0.5  # a higher feature speaks against the lowest class
+    assert ranked[0].direction_by_output[3] > 0.5
+    assert [f.mean_abs for f in ranked] == sorted((f.mean_abs for f in ranked), reverse=True)
+    assert ranked[0].mean_abs == pytest.approx(sum(ranked[0].mean_abs_by_output))
+
+
+def test_features_that_never_count_are_left_out() -> None:
+    shap = TreeShap(np.array([[[0.5, 0.0]], [[-0.5, 0.0]]]), np.zeros(1), 0.0)
+    ranked = rank_features(shap, np.array([[1.0, 7.0], [0.0, 8.0]]), ["a", "b"])
+    assert [feature.name for feature in ranked] == ["a"]
+    assert ranked[0].direction_by_output == (pytest.approx(1.0),)
+
+
+def test_the_best_lightgbm_run_is_explained_on_validation_volumes(run: FinishedRun) -> None:
+    explanation = explain_study([run], simulated_features)
+    assert explanation.picture is not None
+    volumes = int((run.run.cohort["split"] == "val").sum())
+    assert f"{volumes} validation volumes" in explanation.picture.caption
+
+
+def test_features_that_do_not_give_the_recorded_predictions_are_not_explained(run: FinishedRun) -> None:
+    def shuffled(one: object) -> object:
+        table = simulated_features(run.run)
+        return replace(table, x=table.x[::-1].copy())
+
+    explanation = explain_study([run], shuffled)  # type: ignore[arg-type]  # a plain function of any run
+    assert explanation.picture is None
+    assert "differs from the recorded predictions" in explanation.absent
+
+
+def test_without_lightgbm_the_reason_is_said(tmp_path: Path) -> None:
+    build_run(tmp_path, "a", model="linear")
+    assert "no LightGBM run" in explain_study(read_runs(tmp_path), simulated_features).absent
+
+
+def test_a_missing_model_is_said(tmp_path: Path) -> None:
+    (build_run(tmp_path, "a") / "model" / "head.lightgbm.txt").unlink()
+    assert "expected one LightGBM text model" in explain_study(read_runs(tmp_path), simulated_features).absent

@@ -1,0 +1,219 @@
+"""The page holds what the records hold, escapes what they hold, and loads nothing."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from simulated_run import BASELINES, FOUR_CLASSES, build_run
+from simulated_study import NOW, SPACE, simulated_facts, simulated_features
+
+from embeddings_store.errors import RunError, UsageError
+from reports.headline import number
+from reports.study import Study, StudyOptions, write_study
+
+SECTIONS = {"summary", "cohort", "coverage", "results", "detail", "explanation", "runs", "checklist", "reading"}
+FIGURES = {"flow", "forest-val", "confusion", "roc", "reliability", "shap"}
+LOADING = {"src", "href", "data", "action", "poster", "srcset", "xlink:href"}
+
+
+class PageReader(HTMLParser):
+    """Collects text, ids, tags and every address that a browser would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.ids: set[str] = set()
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.alts: list[str] = []
+        self.in_style = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.in_style = tag == "style"
+        given = {name: value or "" for name, value in attrs}
+        if "id" in given:
+            self.ids.add(given["id"])
+        if tag == "img":
+            self.alts.append(given.get("alt", ""))
+        self.addresses += [value for name, value in given.items() if name in LOADING]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_style = False
+
+    def handle_data(self, data: str) -> None:
+        if not self.in_style:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def read_page(path: Path) -> PageReader:
+    reader = PageReader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    return reader
+
+
+def make(tmp_path: Path, *, space: str = SPACE) -> tuple[Study, PageReader]:
+    study = write_study(
+        StudyOptions(tmp_path / "runs", tmp_path / "out"),
+        facts=simulated_facts(space),
+        features_of=simulated_features,
+        now=NOW,
+    )
+    return study, read_page(study.page)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, PageReader]:
+    folder = tmp_path_factory.mktemp("study")
+    build_run(folder / "runs", "run-lgbm", strength=0.8)
+    build_run(folder / "runs", "run-linear", model="linear")
+    return make(folder)
+
+
+def test_every_section_and_figure_is_there(made: tuple[Study, PageReader]) -> None:
+    _, page = made
+    assert page.ids >= SECTIONS | FIGURES
+    assert all(page.alts)
+    assert len(page.alts) == len(FIGURES) - 1  # the flow is SVG with a label
+
+
+def numbers_of(measures: dict[str, Any]) -> list[str]:
+    shown = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa", "accuracy", "log_loss", "brier")
+    return [
+        f"{number(measures[m]['value'])} ({number(measures[m]['low'])} to {number(measures[m]['high'])})" for m in shown
+    ]
+
+
+def test_every_number_of_the_records_is_there(made: tuple[Study, PageReader]) -> None:
+    study, page = made
+    for run in study.runs:
+        for measured in numbers_of(run.record["metrics"]["participant"]["val"]):
+            assert measured in page.text
+        for level in ("eye", "volume"):
+            for measured in numbers_of(run.record["metrics"][level]["val"])[:3]:
+                assert measured in page.text
+        for name in BASELINES:
+            for measured in numbers_of(run.record["baselines"][name]["val"]):
+                assert measured in page.text
+        difference = run.record["difference_to_age_site"]["balanced_accuracy"]
+        assert f"{number(difference['value'], True)} ({number(difference['low'], True)} to" in page.text
+
+
+def test_what_a_reader_must_know_is_there(made: tuple[Study, PageReader]) -> None:
+    study, page = made
+    assert page.text.count("Research use only — not for clinical decisions") >= 3
+    for said in (SPACE, "ab" * 32, "2026-11-22", "s3://study/store", study.headline.claim, "looked at: never"):
+        assert said in page.text
+    for said in ("DecodeError", "TruncatedObject", "UCSD", "heidelberg_spectralis", "70 volumes: not tried yet"):
+        assert said in page.text
+    for said in ("classify probe --model lgbm --store demo/store", "seeds.bootstrap", "versions.lightgbm"):
+        assert said in page.text
+    assert "to be filled by the investigator" in page.text
+    assert "It claims no compliance" in page.text
+
+
+def test_nothing_is_loaded_and_nothing_runs(made: tuple[Study, PageReader]) -> None:
+    study, page = made
+    assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in page.addresses)
+    assert page.tags.isdisjoint({"script", "link", "iframe", "object", "embed", "form"})
+    text = study.page.read_text()
+    assert re.findall(r"(?:https?:)?//[^\s\"'<]+", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)) == ["//study/store"]
+    assert "@import" not in text
+    assert [path.name for path in study.page.parent.iterdir()] == ["study.html"]
+
+
+def test_the_phantom_banner_is_there_for_a_phantom_only(tmp_path: Path, made: tuple[Study, PageReader]) -> None:
+    build_run(tmp_path / "runs", "real", model="linear", phantom=False)
+    study, page = make(tmp_path)
+    assert not study.phantom
+    assert "PHANTOM" not in page.text.upper()
+    assert "SYNTHETIC PHANTOM" in made[1].text
+
+
+def test_one_phantom_among_others_marks_the_page(tmp_path: Path) -> None:
+    build_run(tmp_path / "runs", "real", model="linear", phantom=False)
+    build_run(tmp_path / "runs", "synthetic", model="linear", phantom=True)
+    study, page = make(tmp_path)
+    assert study.phantom
+    assert "SYNTHETIC PHANTOM" in page.text
+    assert "Some runs saw a synthetic phantom (synthetic) and others did not." in page.text
+
+
+def test_absent_metrics_are_shown_with_their_reason(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "runs", "a", model="linear")
+    record = json.loads((folder / "run.json").read_text())
+    record["metrics"]["participant"]["val"]["macro_auroc"] = {"absent": "no unit of class insulin_dependent"}
+    (folder / "run.json").write_text(json.dumps(record))
+    _, page = make(tmp_path)
+    assert "absent: no unit of class insulin_dependent" in page.text
+    assert "absent: too few participants" in page.text
+    assert "absent: no LightGBM run" in page.text
+
+
+def test_hostile_names_are_escaped(tmp_path: Path) -> None:
+    hostile = ("<script>alert(1)</script>", '"><img src=https://example.org/x>', "$\\frac{", "{{ 7*7 }}")
+    build_run(tmp_path / "runs", "a", classes=hostile, change={"model": "lgbm", "versions": {"<b>": "</code><script>"}})
+    study, page = make(tmp_path)
+    assert "script" not in page.tags
+    assert hostile[0] in page.text
+    assert "{{ 7*7 }}" in page.text
+    assert study.explanation.absent == ""
+    assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in page.addresses)
+
+
+def test_a_test_result_gets_its_own_tables(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "runs", "a", model="linear")
+    record = json.loads((folder / "run.json").read_text())
+    for level in record["metrics"].values():
+        level["test"] = level["val"]
+    (folder / "run.json").write_text(json.dumps(record))
+    _, page = make(tmp_path)
+    assert "forest-test" in page.ids
+    assert "Test: participants" in page.text
+
+
+def test_two_classes_make_a_page_too(tmp_path: Path) -> None:
+    build_run(tmp_path / "runs", "a", classes=("healthy", "rest"), task="healthy-vs-rest")
+    study, page = make(tmp_path)
+    assert study.explanation.absent == ""
+    assert page.ids >= FIGURES
+
+
+def test_a_run_of_another_space_and_a_changed_confusion_are_said(tmp_path: Path) -> None:
+    build_run(tmp_path / "runs", "a", model="linear", change={"confusion": {"participant": [[0] * 4] * 4}})
+    study, page = make(tmp_path, space="another")
+    assert [warning in page.text for warning in study.warnings] == [True, True]
+    assert "its predictions and its recorded confusion matrix disagree" in page.text
+    assert "was made in the embedding space" in page.text
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    build_run(tmp_path / "runs", "a", model="linear")
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(RunError, match="--out"):
+        make(tmp_path)
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_no_runs_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UsageError, match="expected finished runs"):
+        make(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_record_says_what_the_page_says(made: tuple[Study, PageReader]) -> None:
+    study, _ = made
+    record = json.loads(json.dumps(study.to_record()))
+    assert record["runs"] == ["run-lgbm", "run-linear"]
+    assert record["claim"] == study.headline.claim
+    assert record["phantom"] is True
+    assert record["test_looks"] == 0
+    assert set(FOUR_CLASSES) == set(study.runs[0].classes)
