@@ -4,7 +4,7 @@ A replicate is a column of multiplicities (how often each participant was drawn)
 so thousands of replicates cost a few matrix products. Column 0 counts everybody once: it is the estimate itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from classify.predictions import Predictions
 LEVEL_PERCENT = 95.0
 LARGEST_DROPPED_SHARE = 0.5
 """When a metric is undefined in more replicates than this, what is left says little: it is absent."""
+
+FEW_PARTICIPANTS = 10
+"""Below this in the smallest class, percentile intervals are too narrow to be taken at their word."""
 
 COLUMNS_AT_ONCE = 500
 """Bounds the memory: 4,000 volumes x 500 replicates are 16 MB an array."""
@@ -90,3 +93,18 @@ def measure(
 def paired_difference(ours: Float64[np.ndarray, " R"], theirs: Float64[np.ndarray, " R"], reason: str) -> Measured:
     """Give ours minus theirs on the same replicates; positive: ours is larger."""
     return summarise(ours - theirs, reason)
+
+
+def caution_few(per_class: Mapping[str, int]) -> str | None:
+    """Warn where the smallest class has too few participants for a percentile interval; None where it has enough.
+
+    A recall over n participants takes n + 1 values, so resampling few of them cannot show how far another sample
+    would lie: two of two right gives an interval without width.
+    """
+    name, count = min(per_class.items(), key=lambda item: item[1])
+    if count >= FEW_PARTICIPANTS:
+        return None
+    return (
+        f"few participants: the smallest class of val ({name}) has {count}; "
+        f"below {FEW_PARTICIPANTS}, intervals are narrower than they should be"
+    )

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from classify.bootstrap import Measured
+from classify.bootstrap import Measured, caution_few
 from classify.metrics import HEADLINE
 from classify.run import RunRecord
 
@@ -40,6 +40,8 @@ def headline(record: RunRecord) -> list[str]:
         f"{metric}: difference to age+site {format_measured(record.difference_to_age_site[metric])}"
         for metric in HEADLINE
     ]
+    if caution := caution_few(record.splits["val"]["per_class"]):
+        lines.append(caution)
     locked = record.splits["test"]["participants"]
     lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
     return [*lines, *([PHANTOM] if record.phantom else []), RESEARCH_ONLY]

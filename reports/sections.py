@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from classify.bootstrap import caution_few
 from reports.curves import count_confusion
 from reports.pictures import SPLIT_NAMES, Picture, picture_confusion, picture_forest, picture_reliability, picture_roc
 from reports.runs import PRIMARY_LEVEL, FinishedRun
@@ -72,6 +73,8 @@ def find_warnings(runs: Sequence[FinishedRun], store_space: str) -> list[str]:
     if len({run.is_phantom for run in runs}) > 1:
         names = ", ".join(run.id for run in runs if run.is_phantom)
         found.append(f"Some runs saw a synthetic phantom ({names}) and others did not.")
+    if caution := caution_few(runs[0].record["splits"]["val"]["per_class"]):
+        found.append(f"{caution[0].upper()}{caution[1:]}.")
     return found
 
 

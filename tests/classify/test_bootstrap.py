@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from sklearn import metrics as peer
 
-from classify.bootstrap import draw_replicates, measure, paired_difference, replicate_metrics, summarise
+from classify.bootstrap import (
+    FEW_PARTICIPANTS,
+    caution_few,
+    draw_replicates,
+    measure,
+    paired_difference,
+    replicate_metrics,
+    summarise,
+)
 from classify.heads.contract import softmax
 from classify.predictions import Predictions
 
@@ -97,6 +105,13 @@ def test_a_paired_interval_is_narrower_than_the_two_alone_suggest() -> None:
     difference = paired_difference(ours, theirs, "")
     assert difference["low"] > 0
     assert difference["high"] - difference["low"] < np.ptp(np.percentile(ours, [2.5, 97.5]))
+
+
+def test_few_participants_are_cautioned_by_the_smallest_class() -> None:
+    assert caution_few({"healthy": 40, "insulin_dependent": FEW_PARTICIPANTS}) is None
+    caution = caution_few({"healthy": 40, "insulin_dependent": 2})
+    assert caution is not None
+    assert "(insulin_dependent) has 2" in caution
 
 
 def test_intervals_cover_the_truth_of_simulated_cohorts() -> None:

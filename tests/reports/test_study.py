@@ -189,7 +189,8 @@ def test_two_classes_make_a_page_too(tmp_path: Path) -> None:
 def test_a_run_of_another_space_and_a_changed_confusion_are_said(tmp_path: Path) -> None:
     build_run(tmp_path / "runs", "a", model="linear", change={"confusion": {"participant": [[0] * 4] * 4}})
     study, page = make(tmp_path, space="another")
-    assert [warning in page.text for warning in study.warnings] == [True, True]
+    assert [warning in page.text for warning in study.warnings] == [True, True, True]
+    assert "Few participants: the smallest class of val" in page.text
     assert "its predictions and its recorded confusion matrix disagree" in page.text
     assert "was made in the embedding space" in page.text
 
