@@ -5,7 +5,7 @@ set -euo pipefail
 
 participants=${PARTICIPANTS:-60}
 port=${PORT:-8333}
-demo=$PWD/demo
+demo=demo
 export AWS_ACCESS_KEY_ID=phantom AWS_SECRET_ACCESS_KEY=phantom-secret
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} MLFLOW_DISABLE_TELEMETRY=true
 
@@ -39,4 +39,4 @@ done
 show reports study --store "$demo/store" --runs "$demo/runs" --out "$demo/report"
 show reports track --runs "$demo/runs" --tracking-uri "sqlite:///$demo/mlflow.db"
 
-printf '\ndemo done in %s s of work. Open the report:\n  %s\n' "$((SECONDS - started))" "$demo/report/study.html"
+printf '\ndemo done in %s s of work. Open the report:\n  %s\n' "$((SECONDS - started))" "$PWD/$demo/report/study.html"

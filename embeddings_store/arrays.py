@@ -17,6 +17,8 @@ from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage
 
 CRC_BYTES = 4
+# The crc32c (RFC 3720, appendix B.4) of any bytes followed by their own little-endian crc32c.
+CRC_RESIDUE = 0x48674BC7
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +44,26 @@ class RowArray:
         row = name.partition(".")[0]
         return int(row) if name != path and row.isdigit() else None
 
-    def write(self, storage: Storage, row: int, values: np.ndarray) -> int:
-        """Write one row and give its crc32c. ``values`` has exactly the row's shape and dtype."""
+    def write(self, storage: Storage, row: int, values: np.ndarray, crc: int | None = None) -> None:
+        """Write one row. ``values`` has exactly the row's shape and dtype; ``crc`` is its crc32c, where known."""
         data = flat_bytes(values)
-        crc = int(google_crc32c.value(data))
-        storage.put(self.chunk_path(row), data.data, crc.to_bytes(CRC_BYTES, "little"))
-        return crc
+        checksum = int(google_crc32c.value(data)) if crc is None else crc
+        storage.put(self.chunk_path(row), data.data, checksum.to_bytes(CRC_BYTES, "little"))
 
     def read(self, storage: Storage, row: int) -> np.ndarray | None:
-        """Read one row (read-only); None when it was never written. Raises StoreError when it is damaged."""
-        body = storage.get(self.chunk_path(row))
-        if body is None:
+        """Read one row; None when it was never written. Raises StoreError when it is damaged."""
+        values = np.empty(self.row_bytes, dtype=np.uint8)
+        came, crc = 0, 0
+        for block in storage.read_into(self.chunk_path(row), values):
+            came, crc = came + block.size, google_crc32c.extend(crc, block)
+        if came == 0 and storage.get(self.chunk_path(row)) is None:
             return None
-        data = np.frombuffer(body[:-CRC_BYTES], dtype=np.uint8)
-        if len(body) != self.row_bytes or google_crc32c.value(data) != int.from_bytes(body[-CRC_BYTES:], "little"):
+        if came != self.row_bytes or crc != CRC_RESIDUE:
             raise StoreError(
-                f"{self.name} row {row} in {storage.url} is damaged: {len(body)} bytes came, {self.row_bytes} with a "
+                f"{self.name} row {row} in {storage.url} is damaged: {came} bytes came, {self.row_bytes} with a "
                 "right checksum were expected; run `extract-embeddings verify`, then extract again"
             )
-        return data.view(self.dtype).reshape(self.row_shape)
+        return values[:-CRC_BYTES].view(self.dtype).reshape(self.row_shape)
 
     def written_rows(self, storage: Storage) -> set[int]:
         """List the rows that have a chunk: one LIST request for a thousand rows, no reads."""

@@ -15,7 +15,7 @@ from embeddings_store.quarantine import QuarantinedRow, quarantined_rows, read_e
 from embeddings_store.rows import crc_over
 from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS
 from embeddings_store.space import EmbeddingSpace
-from embeddings_store.storage import THREADS, Storage, concurrently, open_storage
+from embeddings_store.storage import Storage, concurrently, open_storage
 
 BLOCK_ROWS = 64
 
@@ -75,7 +75,7 @@ class StoreReader:
         return self._read(self.arrays.pooled, rows)
 
     def tokens(self, row: int, layer: str) -> Float16[np.ndarray, "gd gh gw C"]:
-        """Read one row's token grid of one layer (read-only, no copy). Raises StoreError as pooled does."""
+        """Read one row's token grid of one layer. Raises StoreError as pooled does."""
         array = self.arrays.token_array(layer)
         return self._read_row(array, row)
 
@@ -110,13 +110,13 @@ class StoreReader:
         target = np.empty((len(rows), *array.row_shape), dtype=np.dtype(array.dtype))
 
         # Blocks, because handing a small row to a thread costs more than reading it from a disk.
-        step = max(1, min(BLOCK_ROWS, len(rows) // (4 * THREADS)))
+        step = max(1, min(BLOCK_ROWS, len(rows) // (4 * self.storage.threads)))
 
         def fill(first: int) -> None:
             for place in range(first, min(first + step, len(rows))):
                 target[place] = self._read_row(array, rows[place])
 
-        for _ in concurrently(fill, range(0, len(rows), step)):
+        for _ in concurrently(fill, range(0, len(rows), step), self.storage.threads):
             pass
         return target
 

@@ -23,7 +23,7 @@ def verify_store(
     sample: int | None = None,
     repair: bool = True,
     progress: Progress | None = None,
-    threads: int = 4,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Check every committed row, or ``sample`` rows spread evenly; ``repair`` deletes the commits of bad rows.
 
@@ -35,7 +35,7 @@ def verify_store(
     committed = sorted(reader.arrays.commit.written_rows(reader.storage))
     orphans = _orphans(reader, set(committed), len(lines))
     chosen = [row for row in _spread(committed, sample) if row < len(lines)]
-    faults = _faults(reader, [lines[row] for row in chosen], progress, threads)
+    faults = _faults(reader, [lines[row] for row in chosen], progress, threads or reader.storage.threads)
     if repair:
         for row in faults:
             reader.storage.delete(reader.arrays.commit.chunk_path(row))

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from jaxtyping import Float16, Float32
 
-from embeddings_store.arrays import StoreArrays, arrays_of
+from embeddings_store.arrays import RowArray, StoreArrays, arrays_of, flat_bytes
 from embeddings_store.errors import StoreError, VolumeError
 from embeddings_store.index import (
     AddedVolumes,
@@ -33,8 +34,9 @@ from embeddings_store.storage import Storage, open_storage
 DEFAULT_CAPACITY = 1_000_000
 MD5_BYTES = 16
 WORKER_BITS = 62
-FLOAT16_EXPONENT = 0x7C00  # IEEE 754 binary16: all exponent bits set means NaN or infinity
-FINITE_BLOCK = 1 << 16
+SCAN_BYTES = 1 << 17
+# IEEE 754: all exponent bits set means NaN or infinity.
+EXPONENTS = {"<f2": (np.uint16, 0x7C00), "<f4": (np.uint32, 0x7F800000)}
 
 
 class RowError(VolumeError):
@@ -148,13 +150,14 @@ class StoreWriter:
         if len(source_md5) != MD5_BYTES:
             raise RowError(f"row {row}: expected an md5 of 16 bytes, got {len(source_md5)}")
         self._check_row(row)
-        grids = self._checked_tokens(row, tokens)
-        _check_numbers(row, "pooled", pooled, self.arrays.pooled.row_shape, np.float32)
+        grids = self._tokens_in_order(row, tokens)
+        arrays = (self.arrays.pooled, *self.arrays.tokens)
+        crcs = [_checked_crc(row, array, values) for array, values in zip(arrays, (pooled, *grids), strict=True)]
+        for array, values, crc in zip(arrays, (pooled, *grids), crcs, strict=True):
+            array.write(self.storage, row, values, crc)
         numbers = fact_numbers(facts)
-        crc_pooled = self.arrays.pooled.write(self.storage, row, pooled)
-        crcs = [array.write(self.storage, row, grid) for array, grid in zip(self.arrays.tokens, grids, strict=True)]
         self.arrays.facts.write(self.storage, row, numbers)
-        crc_vectors, crc_tokens = crc_over([numbers], crc_pooled), crc_over(grids[1:], crcs[0] if crcs else 0)
+        crc_vectors, crc_tokens = crc_over([numbers], crcs[0]), crc_over(grids[1:], crcs[1] if grids else 0)
         commit = Commit(crc_vectors, crc_tokens, source_size, source_md5, self.clock(), self.worker_id)
         self.arrays.commit.write(self.storage, row, commit.to_numbers())
         if row in self._with_errors:
@@ -184,28 +187,26 @@ class StoreWriter:
                 f"{self.storage.url} was made for {self.capacity} volumes, {rows} were asked for; make a new store"
             )
 
-    def _checked_tokens(self, row: int, tokens: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def _tokens_in_order(self, row: int, tokens: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         layers = self.space.layers if self.arrays.tokens else ()
         if set(tokens) != set(layers):
             raise RowError(f"row {row}: expected tokens of the layers {sorted(layers)}, got {sorted(tokens)}")
-        for layer, array in zip(layers, self.arrays.tokens, strict=True):
-            _check_numbers(row, array.name, tokens[layer], array.row_shape, np.float16)
         return [tokens[layer] for layer in layers]
 
 
-def _check_numbers(row: int, name: str, values: np.ndarray, shape: tuple[int, ...], dtype: type) -> None:
-    if values.shape != shape or values.dtype != dtype:
+def _checked_crc(row: int, array: RowArray, values: np.ndarray) -> int:
+    """Compute a row's crc32c and refuse what is no row, in one pass: blocks that fit the processor's cache."""
+    if values.shape != array.row_shape or values.dtype != np.dtype(array.dtype):
         raise RowError(
-            f"row {row}: expected {name} as {np.dtype(dtype)} {list(shape)}, got {values.dtype} {list(values.shape)}"
+            f"row {row}: expected {array.name} as {np.dtype(array.dtype)} {list(array.row_shape)}, "
+            f"got {values.dtype} {list(values.shape)}"
         )
-    if not _is_finite(values):
-        raise RowError(f"row {row}: {name} holds values that are not finite (NaN or infinity)")
-
-
-def _is_finite(values: np.ndarray) -> bool:
-    """Tell whether no number is NaN or infinite; float16 by its bits, which is several times as fast as isfinite."""
-    if values.dtype != np.float16:
-        return bool(np.isfinite(values).all())
-    bits = np.ascontiguousarray(values).reshape(-1).view(np.uint16)
-    blocks = (bits[first : first + FINITE_BLOCK] for first in range(0, bits.size, FINITE_BLOCK))
-    return all(int((block & FLOAT16_EXPONENT).max()) != FLOAT16_EXPONENT for block in blocks)
+    data, crc = flat_bytes(values), 0
+    unsigned, exponent = EXPONENTS[array.dtype]
+    for first in range(0, data.size, SCAN_BYTES):
+        block = data[first : first + SCAN_BYTES]
+        # By their bits, which is several times as fast for float16 as numpy.isfinite.
+        if int((block.view(unsigned) & exponent).max()) == exponent:
+            raise RowError(f"row {row}: {array.name} holds values that are not finite (NaN or infinity)")
+        crc = google_crc32c.extend(crc, block)
+    return crc
