@@ -111,9 +111,9 @@ def save_run(aside: Path, record: RunRecord, predictions: pd.DataFrame, cohort: 
 def load_run(folder: Path) -> Run:
     """Read a run folder. Raises: RunFolderError where it is missing, unfinished or damaged."""
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = dict(json.loads((folder / RECORD).read_text()))
         return Run(record, pd.read_parquet(folder / PREDICTIONS), pd.read_parquet(folder / COHORT), folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise RunFolderError(
             f"run folder {folder.name}: expected {RECORD}, {PREDICTIONS} and {COHORT}; "
             f"{type(error).__name__} while reading; make the run again"

@@ -7,6 +7,20 @@ from pathlib import Path
 
 import pytest
 from command_line import Command, Finished
+from jaxtyping import install_import_hook
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("embeddings_store", "extract", "classify", "finetune", "reports")
+
+
+def rooms(package: str) -> list[str]:
+    """Name the modules and sub-packages of a package; not its cli, whose Context type exists for typer alone."""
+    found = (path for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
+    return [f"{package}.{path.stem}" for path in sorted(found) if path.stem not in {"__init__", "cli"}]
+
+
+# Types, shapes and dtypes in signatures are checked in tests; in production they cost nothing.
+install_import_hook([room for package in PACKAGES for room in rooms(package)], "beartype.beartype")
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
