@@ -22,7 +22,7 @@ def run_command(app: typer.Typer) -> NoReturn:
         say(f"error: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        say("interrupted: everything that was committed is kept; run the same command again to go on")
+        say("interrupted: nothing half-written was published; rows that were committed are kept")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

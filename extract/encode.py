@@ -30,6 +30,15 @@ class EncodedBatch:
     failures: Mapping[int, EncodeError]
 
 
+@dataclass(frozen=True, slots=True)
+class SubmittedBatch:
+    """A batch on the device, perhaps still being computed; ``count`` leaves out what only padded it."""
+
+    count: int
+    pooled: Float32[Tensor, "B L P C"]
+    tokens: Mapping[str, Float16[Tensor, "B gd gh gw C"]]
+
+
 class BatchEncoder:
     """An encoder on a device, with what is kept of its output.
 
@@ -59,20 +68,30 @@ class BatchEncoder:
 
     def encode(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> EncodedBatch:
         """Encode 1 to batch_size volumes."""
-        count = len(batch)
+        return self.collect(self.submit(batch))
+
+    def submit(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> SubmittedBatch:
+        """Start to encode 1 to batch_size volumes; on an accelerator this returns before they are done.
+
+        Submit a batch before collecting the one before it, and the device computes while the host reads and writes.
+        """
         with torch.no_grad():
-            found = self._module(self._place(batch), self.layers)
-            pooled = torch.stack([pool(found[layer], self.pools) for layer in self.layers], dim=1)
-            grids = {} if self._token_grid is None else self._grids(found, self._token_grid)
-            vectors = self._backend.to_host(pooled)[:count]
-            tokens = {layer: self._backend.to_host(grid)[:count] for layer, grid in grids.items()}
+            pooled, tokens = self._reduced(self._place(batch))
+        self._backend.launch()
+        return SubmittedBatch(len(batch), pooled, tokens)
+
+    def collect(self, submitted: SubmittedBatch) -> EncodedBatch:
+        """Wait for a submitted batch, and check what came of each volume."""
+        vectors = self._backend.to_host(submitted.pooled)[: submitted.count]
+        tokens = {name: self._backend.to_host(grid)[: submitted.count] for name, grid in submitted.tokens.items()}
         return EncodedBatch(vectors, tokens, _failures(vectors, tokens))
 
     def tokens(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> Float32[np.ndarray, "b N C"]:
         """Give all tokens after the final norm."""
         with torch.no_grad():
-            found = self._module(self._place(batch), (LAST,))[LAST]
-            return self._backend.to_host(found.to(torch.float32))[: len(batch)]
+            found = self._module(self._place(batch), (LAST,))[LAST].to(torch.float32)
+        self._backend.launch()
+        return self._backend.to_host(found)[: len(batch)]
 
     def _place(self, batch: np.ndarray) -> Tensor:
         if not 1 <= len(batch) <= self._batch_size:
@@ -82,6 +101,12 @@ class BatchEncoder:
             padding = np.zeros((missing, *batch.shape[1:]), batch.dtype)
             return self._backend.place(np.concatenate([batch, padding]))
         return self._backend.place(batch)
+
+    def _reduced(self, volumes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Keep no reference to whole tokens: a lazy device would have to give them out too."""
+        found = self._module(volumes, self.layers)
+        pooled = torch.stack([pool(found[layer], self.pools) for layer in self.layers], dim=1)
+        return pooled, {} if self._token_grid is None else self._grids(found, self._token_grid)
 
     def _grids(self, found: Mapping[str, Tensor], target: Grid) -> dict[str, Tensor]:
         own = self._architecture.grid

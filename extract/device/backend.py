@@ -1,5 +1,22 @@
-"""What extraction asks of an accelerator."""
+"""What extraction asks of an accelerator.
 
+A back end is one file with one class beside this one, and one line in ``extract.device.select``. What torch code
+usually asks of a device, and where it is answered here:
+
+==================  ====================================================================================================
+device              held by the back end; ``name`` and ``description`` tell which
+place               ``prepare`` for weights, ``place`` for batches, ``to_host`` for results
+precision           ``prepare`` and ``place`` round to DTYPES: one type for weights and activations, no autocast
+compile             ``static_shapes``: the caller pads, so that one shape is compiled once
+step mark           ``launch``: a lazy back end computes there what was asked so far
+attention           ``prepare`` chooses it (EncoderModule.use_attention)
+compile count       ``compilations``, and ``fallbacks`` for what was computed on the host instead
+seed                nobody: inference draws no numbers, and random encoders are drawn by NumPy on the host
+rank, world size    nobody: rows are dealt to processes outside, and nothing is exchanged between devices
+==================  ====================================================================================================
+"""
+
+from collections.abc import Mapping
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -41,8 +58,17 @@ class Backend(Protocol):
     def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
         """Carry a batch to the device, in the precision."""
 
+    def launch(self) -> None:
+        """Start computing everything asked so far, as one program; does not wait for it."""
+
     def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
         """Bring a float32 or float16 result back; waits until it is computed."""
 
     def peak_memory_bytes(self) -> int:
         """Give the largest amount of memory held so far: of the device, or of the process on the CPU."""
+
+    def compilations(self) -> int:
+        """Count the programs compiled since this back end was opened; 0 where nothing is compiled."""
+
+    def fallbacks(self) -> Mapping[str, int]:
+        """Count, by operator, what the device could not compute and the host did; empty is as it should be."""

@@ -11,13 +11,13 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from extract.device.backend import DTYPES, ModuleT, Precision
+from extract.device.eager import Eager
 
 
-class CpuBackend:
+class CpuBackend(Eager):
     """Eager torch on the CPU; the number of threads is the caller's affair (torch.set_num_threads)."""
 
     name = "cpu"
-    static_shapes = False
 
     def __init__(self, precision: Precision) -> None:
         self.precision: Precision = precision
@@ -44,6 +44,11 @@ class CpuBackend:
         return tensor.numpy()
 
     def peak_memory_bytes(self) -> int:
-        """Give the peak resident set of this process (Linux counts in KiB, macOS in bytes)."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        """Give the peak resident set of this process."""
+        return process_peak_bytes()
+
+
+def process_peak_bytes() -> int:
+    """Give the peak resident set of this process so far (Linux counts in KiB, macOS in bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -8,14 +8,14 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from extract.device.backend import DTYPES, ModuleT, Precision
+from extract.device.eager import Eager
 from extract.errors import DeviceError
 
 
-class CudaBackend:
+class CudaBackend(Eager):
     """Eager torch on the current GPU. Raises DeviceError where this machine, or this torch, has none."""
 
     name = "cuda"
-    static_shapes = False
 
     def __init__(self, precision: Precision) -> None:
         if not torch.cuda.is_available():

@@ -6,6 +6,7 @@ from math import prod
 
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
+from extract.encoder.layout import LAYOUTS, tensor_shapes
 
 LAST = "last"
 """The layer after the final norm; the others are block numbers from "1", before the final norm."""
@@ -15,7 +16,8 @@ LAST = "last"
 class Architecture:
     """One encoder of a family: image_size and patch in voxels (D, H, W), width in channels.
 
-    Raises UsageError where the patch does not divide the image or the heads do not divide the width.
+    Raises UsageError on an unknown family, a patch that does not divide the image, or heads that do not divide the
+    width.
     """
 
     family: str
@@ -27,6 +29,8 @@ class Architecture:
     mlp_width: int
 
     def __post_init__(self) -> None:
+        if self.family not in LAYOUTS:
+            raise UsageError(f"encoder family {self.family!r}: expected one of {', '.join(LAYOUTS)}")
         numbers = (*self.image_size, *self.patch, self.width, self.depth, self.heads, self.mlp_width)
         if min(numbers) < 1:
             raise UsageError(f"encoder: expected sizes and counts of at least 1, got {self}")
@@ -53,13 +57,14 @@ class Architecture:
 
     @property
     def parameter_count(self) -> int:
-        """All parameters, the position table included."""
+        """All parameters, a learned position table included."""
         return sum(prod(shape) for shape in self.tensor_shapes.values())
 
     @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor of the state dict and its shape."""
-        return tensor_shapes(self.token_count, self.patch, self.width, self.depth, self.mlp_width)
+        layout = LAYOUTS[self.family]
+        return tensor_shapes(layout, self.token_count, self.patch, self.width, self.depth, self.mlp_width)
 
     def require_layers(self, layers: Sequence[str]) -> tuple[str, ...]:
         """Check layer names: at least one, none twice, each "1".."depth" or "last"; else UsageError."""
@@ -69,28 +74,6 @@ class Architecture:
         if not layers or len(set(layers)) != len(layers):
             raise UsageError(f"layers {','.join(layers) or '(none)'}: expected at least one layer, and none twice")
         return tuple(layers)
-
-
-def tensor_shapes(token_count: int, patch: Grid, width: int, depth: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
-    """Give the state dict of a vjepa3d encoder as names and shapes (source: MODEL.md, section 1)."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "pos_embed": (1, token_count, width),
-        "patch_embed.proj.weight": (width, 1, *patch),
-        "patch_embed.proj.bias": (width,),
-    }
-    linears = {
-        "attn.qkv": (3 * width, width),
-        "attn.proj": (width, width),
-        "mlp.fc1": (mlp_width, width),
-        "mlp.fc2": (width, mlp_width),
-    }
-    norms = [f"blocks.{block}.{norm}" for block in range(depth) for norm in ("norm1", "norm2")]
-    for norm in [*norms, "norm"]:
-        shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
-    for block in range(depth):
-        for name, (rows, columns) in linears.items():
-            shapes |= {f"blocks.{block}.{name}.weight": (rows, columns), f"blocks.{block}.{name}.bias": (rows,)}
-    return shapes
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from embeddings_store.space import Grid
 from extract.encoder.encoder import Encoder, freeze, weights_digest
 from extract.encoder.geometry import trained_architecture, wanted_architecture
+from extract.encoder.layout import LAYOUTS, VJEPA3D, Layout
 from extract.encoder.positions import interpolate_positions
 from extract.encoder.selection import require_complete, select_encoder
 from extract.encoder.weight_file import WeightFile, open_weight_file
@@ -25,25 +26,39 @@ def load_checkpoint(
     interpolate: bool = False,
     which: Literal["context", "target"] = "context",
 ) -> Encoder:
-    """Load an encoder from a .pt of torch.save or a .safetensors file.
+    """Load an encoder from a .pt of torch.save, a .safetensors file, or a Hugging Face folder of V-JEPA 2.
 
     heads, image_size (voxels D, H, W): what the file does not say itself; where it does, both must agree, except that
-    ``interpolate`` carries the position table from the file's image size to the caller's.
-    Every refusal is a CheckpointError; the outcomes are those of the fixture vjepa3d_nested.
+    ``interpolate`` carries the positions from the file's image size to the caller's: a learned table is resized, rotary
+    positions just go on. Every refusal is a CheckpointError; the outcomes are those of the fixture vjepa3d_nested.
     """
     with open_weight_file(path) as file:
-        names = select_encoder(file.shapes, which, file.source)
+        layout = _layout_of(file)
+        names = select_encoder(file.shapes, layout, which, file.source)
         shapes = {name: file.shapes[own] for name, own in names.items()}
-        require_complete(shapes, file.source)
-        trained = trained_architecture(shapes, file.claims, heads, image_size, file.source)
+        require_complete(shapes, layout, file.source)
+        trained = trained_architecture(shapes, layout, file.claims, heads, image_size, file.source)
         wanted = wanted_architecture(trained, image_size, interpolate, file.source)
         weights = {name: _read_float32(file, own, name) for name, own in names.items()}
         source, facts, claimed_digest = file.source, dict[str, Any](file.facts), file.claims.weights_sha256
     _require_digest(weights, claimed_digest, source)
     if wanted.grid != trained.grid:
-        weights["pos_embed"] = interpolate_positions(weights["pos_embed"], trained.grid, wanted.grid)
+        if layout.positions is not None:
+            table = weights[layout.positions]
+            weights[layout.positions] = interpolate_positions(table, trained.grid, wanted.grid)
         facts["interpolated_from"] = list(trained.image_size)
     return freeze(wanted, weights, source, facts)
+
+
+def _layout_of(file: WeightFile) -> Layout:
+    """Only our own export and a Hugging Face folder state a family; everything else is the trainer's."""
+    family = file.claims.family or VJEPA3D.family
+    if family not in LAYOUTS:
+        raise CheckpointError(
+            f"{file.source}: expected an encoder of family {' or '.join(LAYOUTS)}, got {family!r}; "
+            "was it written by a newer octprobe?"
+        )
+    return LAYOUTS[family]
 
 
 def _require_digest(weights: Mapping[str, Tensor], claimed: str | None, source: str) -> None:

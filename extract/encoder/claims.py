@@ -12,11 +12,13 @@ from extract.encoder.unpickle import Inert
 class Claims:
     """Sizes that a file states; None where it does not. image_size and patch in voxels (D, H, W)."""
 
+    family: str | None = None
     heads: int | None = None
     image_size: Grid | None = None
     patch: Grid | None = None
     width: int | None = None
     depth: int | None = None
+    mlp_width: int | None = None
     weights_sha256: str | None = None
 
 
@@ -37,6 +39,7 @@ def claims_of_config(config: object) -> Claims:
 def claims_of_metadata(metadata: Mapping[str, str]) -> Claims:
     """Read the metadata of a .safetensors file, where every value is text: num_heads "12", image_size "64,384,384"."""
     return Claims(
+        family=metadata.get("family"),
         heads=_count(_number(metadata.get("num_heads", ""))),
         image_size=_grid([_number(part) for part in metadata.get("image_size", "").split(",")]),
         patch=_grid([_number(part) for part in metadata.get("patch_size", "").split(",")]),

@@ -1,6 +1,6 @@
 """A frozen encoder: its module, its identity, and what its file tells about it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -11,7 +11,15 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from extract.encoder.architecture import Architecture
+from extract.encoder.layout import VJEPA2, VJEPA3D
+from extract.encoder.module import EncoderModule
 from extract.encoder.vit3d import VisionTransformer3D
+from extract.encoder.vjepa2 import RotaryVisionTransformer
+
+MODULES: dict[str, Callable[[Architecture], EncoderModule]] = {
+    VJEPA3D.family: VisionTransformer3D,
+    VJEPA2.family: RotaryVisionTransformer,
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Encoder:
     source: what to call it in messages. facts: epoch, step, loss and whatever else the file tells.
     """
 
-    module: VisionTransformer3D
+    module: EncoderModule
     architecture: Architecture
     weights_sha256: str
     source: str
@@ -34,7 +42,7 @@ def freeze(
 ) -> Encoder:
     """Put complete weights into a module without ever initialising one at random."""
     with torch.device("meta"):
-        module = VisionTransformer3D(architecture)
+        module = MODULES[architecture.family](architecture)
     module.load_state_dict(dict(weights), strict=True, assign=True)
     module.eval().requires_grad_(requires_grad=False)
     return Encoder(module, architecture, weights_digest(weights), source, facts)

@@ -3,45 +3,52 @@
 from collections.abc import Iterable, Mapping
 
 from embeddings_store.space import Grid
-from extract.encoder.architecture import shape_text, tensor_shapes
+from extract.encoder.architecture import shape_text
+from extract.encoder.layout import VJEPA2, Layout, tensor_shapes
 from extract.errors import CheckpointError
 
 WRAPPERS = frozenset({"module", "_orig_mod"})
 """Name parts that DistributedDataParallel and torch.compile put in."""
 
-PREFIXES = {"context": "context_encoder.", "target": "target_encoder.encoder."}
 
-
-def select_encoder(names: Iterable[str], which: str, source: str) -> dict[str, str]:
+def select_encoder(names: Iterable[str], layout: Layout, which: str, source: str) -> dict[str, str]:
     """Map the encoder's plain tensor names to the file's own names.
 
     which: "context" (the one to use) or "target". A file without any prefix is one bare encoder, taken as the context.
     Raises CheckpointError where the encoder asked for is not in the file.
     """
     unwrapped = _unwrap(names, source)
-    chosen = {
-        name.removeprefix(PREFIXES[which]): own for name, own in unwrapped.items() if name.startswith(PREFIXES[which])
-    }
+    prefix = layout.prefixes.get(which)
+    if prefix is None:
+        raise CheckpointError(f"{source} holds no {which} encoder: a {layout.family} file has one encoder only")
+    chosen = {name.removeprefix(prefix): own for name, own in unwrapped.items() if name.startswith(prefix)}
     if chosen:
         return chosen
-    if which == "context" and ("pos_embed" in unwrapped or "patch_embed.proj.weight" in unwrapped):
+    bare = [layout.positions or layout.final_norm, f"{layout.patch}.weight"]
+    if which == "context" and any(name in unwrapped for name in bare):
         return unwrapped
+    if _is_without_config(unwrapped):
+        raise CheckpointError(
+            f"{source} is a Hugging Face V-JEPA 2 model without its config: point to the folder that holds config.json "
+            "and this file"
+        )
     raise CheckpointError(
-        f"{source} holds no {which} encoder: expected tensors named {PREFIXES[which]}*"
-        f"{' or pos_embed, blocks.*' if which == 'context' else ''}, got {_some(unwrapped)}; "
+        f"{source} holds no {which} encoder: expected tensors named {prefix}*"
+        f"{f' or {bare[0]}, {layout.blocks}.*' if which == 'context' else ''}, got {_some(unwrapped)}; "
         "point to a file of the trainer, or of one encoder"
     )
 
 
-def require_complete(shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+def require_complete(shapes: Mapping[str, tuple[int, ...]], layout: Layout, source: str) -> None:
     """Compare names and shapes with the architecture that they imply.
 
     Raises CheckpointError that names the first tensor that is missing, unexpected or of another shape.
     """
-    patch, (token_count, width) = _read_patch(shapes, source), _read_table(shapes, source)
-    depth = 1 + max((int(name.split(".")[1]) for name in shapes if _is_block(name)), default=0)
-    mlp_width = shapes.get("blocks.0.mlp.fc1.weight", (4 * width,))[0]
-    expected = tensor_shapes(token_count, patch, width, depth, mlp_width)
+    patch, width = _read_patch(shapes, layout, source)
+    token_count = _read_table(shapes, layout.positions, source) if layout.positions else 0
+    depth = 1 + max((int(name.split(".")[1]) for name in shapes if _is_block(name, layout)), default=0)
+    mlp_width = shapes.get(f"{layout.blocks}.0.mlp.fc1.weight", (4 * width,))[0]
+    expected = tensor_shapes(layout, token_count, patch, width, depth, mlp_width)
     if missing := [name for name in expected if name not in shapes]:
         raise CheckpointError(
             f"{source}: tensor {missing[0]} is missing ({len(missing)} of {len(expected)} are); nothing is filled in "
@@ -50,7 +57,7 @@ def require_complete(shapes: Mapping[str, tuple[int, ...]], source: str) -> None
     if unexpected := [name for name in shapes if name not in expected]:
         raise CheckpointError(
             f"{source}: unexpected tensor {unexpected[0]} (one of {len(unexpected)}): this is another architecture "
-            "than vjepa3d, whose tensors MODEL.md lists; it cannot be used"
+            f"than {layout.family}; it cannot be used"
         )
     for name, shape in expected.items():
         if shapes[name] != shape:
@@ -69,37 +76,42 @@ def _unwrap(names: Iterable[str], source: str) -> dict[str, str]:
     return unwrapped
 
 
-def _read_patch(shapes: Mapping[str, tuple[int, ...]], source: str) -> Grid:
-    shape = shapes.get("patch_embed.proj.weight")
+def _read_patch(shapes: Mapping[str, tuple[int, ...]], layout: Layout, source: str) -> tuple[Grid, int]:
+    name = f"{layout.patch}.weight"
+    shape = shapes.get(name)
     if shape is None:
-        raise CheckpointError(f"{source}: tensor patch_embed.proj.weight is missing; use a complete checkpoint")
+        raise CheckpointError(f"{source}: tensor {name} is missing; use a complete checkpoint")
     if len(shape) != 5:
         kind = "a 2D model, whose patches have no depth" if len(shape) == 4 else "another architecture"
         raise CheckpointError(
-            f"{source}: tensor patch_embed.proj.weight: expected five axes (width, 1, and the patch's three), "
+            f"{source}: tensor {name}: expected five axes (width, channels, and the patch's three), "
             f"got {shape_text(shape)}: {kind}; use a 3D encoder"
         )
-    if shape[1] != 1:
+    if shape[1] != layout.channels:
+        wanted = "one grey channel" if layout.channels == 1 else f"{layout.channels} channels"
         raise CheckpointError(
-            f"{source}: tensor patch_embed.proj.weight: expected one grey channel, got {shape[1]}; "
-            "use a vjepa3d encoder"
+            f"{source}: tensor {name}: expected {wanted}, got {shape[1]}; use a {layout.family} encoder"
         )
-    _, _, depth, height, width = shape
-    return depth, height, width
+    width, _, *patch = shape
+    return (patch[0], patch[1], patch[2]), width
 
 
-def _read_table(shapes: Mapping[str, tuple[int, ...]], source: str) -> tuple[int, int]:
-    shape = shapes.get("pos_embed")
+def _read_table(shapes: Mapping[str, tuple[int, ...]], name: str, source: str) -> int:
+    shape = shapes.get(name)
     if shape is None:
-        raise CheckpointError(f"{source}: tensor pos_embed is missing; use a complete checkpoint")
+        raise CheckpointError(f"{source}: tensor {name} is missing; use a complete checkpoint")
     if len(shape) != 3 or shape[0] != 1:
-        raise CheckpointError(f"{source}: tensor pos_embed: expected [1, tokens, width], got {shape_text(shape)}")
-    return shape[1], shape[2]
+        raise CheckpointError(f"{source}: tensor {name}: expected [1, tokens, width], got {shape_text(shape)}")
+    return shape[1]
 
 
-def _is_block(name: str) -> bool:
+def _is_without_config(unwrapped: Iterable[str]) -> bool:
+    return f"{VJEPA2.prefixes['context']}{VJEPA2.patch}.weight" in unwrapped
+
+
+def _is_block(name: str, layout: Layout) -> bool:
     parts = name.split(".")
-    return len(parts) > 2 and parts[0] == "blocks" and parts[1].isdecimal()
+    return len(parts) > 2 and parts[0] == layout.blocks and parts[1].isdecimal()
 
 
 def _some(names: Iterable[str]) -> str:

@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embeddings_store.errors import UsageError
-from extract.encoder.architecture import LAST, Architecture, shape_text
+from extract.encoder.architecture import LAST, Architecture
+from extract.encoder.attention import SelfAttention
+from extract.encoder.layout import VJEPA3D
+from extract.encoder.module import EncoderModule, run_blocks
 
-FAMILY = "vjepa3d"
 NORM_EPS = 1e-5
 
 
@@ -20,25 +21,24 @@ class PatchEmbedding(nn.Module):
     Written as reshape + linear because the weight gradient of a Conv3d does not compile on TPU in reasonable time.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, channels: int) -> None:
         super().__init__()
         self.patch, self.grid = architecture.patch, architecture.grid
-        self.proj = nn.Conv3d(1, architecture.width, architecture.patch, architecture.patch)
+        self.proj = nn.Conv3d(channels, architecture.width, architecture.patch, architecture.patch)
 
-    def forward(self, volumes: Float[Tensor, "B 1 D H W"]) -> Float[Tensor, "B N C"]:
+    def forward(self, volumes: Float[Tensor, "B channels D H W"]) -> Float[Tensor, "B N C"]:
         """Cut and project; tokens are row-major: depth slowest, then height, then width."""
         sides = [size for pair in zip(self.grid, self.patch, strict=True) for size in pair]
-        cubes = volumes.reshape(volumes.shape[0], *sides).permute(0, 1, 3, 5, 2, 4, 6)
+        cubes = volumes.reshape(*volumes.shape[:2], *sides).permute(0, 2, 4, 6, 1, 3, 5, 7)
         flat = cubes.flatten(4).flatten(1, 3)
         return functional.linear(flat, self.proj.weight.flatten(1), self.proj.bias)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention whose score matrix is never held in memory."""
+class PackedAttention(SelfAttention):
+    """Multi-head self-attention with one projection for queries, keys and values."""
 
     def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        self.heads = architecture.heads
+        super().__init__(architecture.heads)
         self.qkv = nn.Linear(architecture.width, 3 * architecture.width)
         self.proj = nn.Linear(architecture.width, architecture.width)
 
@@ -47,7 +47,7 @@ class Attention(nn.Module):
         batch, count, width = tokens.shape
         packed = self.qkv(tokens).reshape(batch, count, 3, self.heads, width // self.heads)
         query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mixed = self.attend(query, key, value)
         projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
         return projected
 
@@ -72,7 +72,7 @@ class Block(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(architecture.width, eps=NORM_EPS)
-        self.attn = Attention(architecture)
+        self.attn = PackedAttention(architecture)
         self.norm2 = nn.LayerNorm(architecture.width, eps=NORM_EPS)
         self.mlp = Mlp(architecture)
 
@@ -83,16 +83,15 @@ class Block(nn.Module):
         return changed
 
 
-class VisionTransformer3D(nn.Module):
+class VisionTransformer3D(EncoderModule):
     """The encoder of MODEL.md, section 1; its state dict has the names of the trainer's files.
 
     Source of the numbers: the fixture vjepa3d_tiny, to which every block is compared in float32 and float64.
     """
 
     def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        self.architecture = architecture
-        self.patch_embed = PatchEmbedding(architecture)
+        super().__init__(architecture)
+        self.patch_embed = PatchEmbedding(architecture, VJEPA3D.channels)
         self.pos_embed = nn.Parameter(torch.zeros(1, architecture.token_count, architecture.width))
         self.blocks = nn.ModuleList(Block(architecture) for _ in range(architecture.depth))
         self.norm = nn.LayerNorm(architecture.width, eps=NORM_EPS)
@@ -100,28 +99,6 @@ class VisionTransformer3D(nn.Module):
     def forward(
         self, volumes: Float[Tensor, "B 1 D H W"], layers: Sequence[str] = (LAST,)
     ) -> dict[str, Float[Tensor, "B N C"]]:
-        """Give the tokens after the asked blocks ("1".."depth", before the final norm) and "last" (after it).
-
-        One pass serves every layer, and blocks beyond the deepest one asked for are not run.
-        Raises UsageError on an unknown layer or a volume of another size.
-        """
-        self.architecture.require_layers(layers)
-        self._require_size(volumes)
-        deepest = len(self.blocks) if LAST in layers else max(int(name) for name in layers)
-        tokens = self.patch_embed(volumes) + self.pos_embed
-        found: dict[str, Tensor] = {}
-        for number in range(1, deepest + 1):
-            tokens = self.blocks[number - 1](tokens)
-            if str(number) in layers:
-                found[str(number)] = tokens
-        if LAST in layers:
-            found[LAST] = self.norm(tokens)
-        return {name: found[name] for name in layers}
-
-    def _require_size(self, volumes: Tensor) -> None:
-        expected = self.architecture.image_size
-        if tuple(volumes.shape[2:]) != expected:
-            raise UsageError(
-                f"encoder input: expected volumes of {shape_text(expected)}, got {shape_text(volumes.shape[2:])}; "
-                "preprocess to the encoder's image size"
-            )
+        """See EncoderModule.forward."""
+        self.require_input(volumes, layers)
+        return run_blocks(self.patch_embed(volumes) + self.pos_embed, self.blocks, self.norm, layers)

@@ -41,10 +41,15 @@ class WeightFile(Protocol):
 
 @contextmanager
 def open_weight_file(path: Path) -> Iterator[WeightFile]:
-    """Open a .pt or .safetensors file by its content; CheckpointError for anything else."""
+    """Open a .pt or .safetensors file by its content, or a Hugging Face folder; CheckpointError for anything else."""
+    from extract.encoder.hugging_face import open_hugging_face
     from extract.encoder.safetensors_file import open_safetensors
     from extract.encoder.torch_archive import open_torch_archive
 
+    if path.is_dir():
+        with open_hugging_face(path) as folder:
+            yield folder
+        return
     start = _first_bytes(path)
     if start[:4] == ZIP_MAGIC:
         with open_torch_archive(path) as archive:
@@ -65,8 +70,6 @@ def open_weight_file(path: Path) -> Iterator[WeightFile]:
 
 
 def _first_bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise CheckpointError(f"{path.name} is a directory; expected the .pt or .safetensors file of the encoder")
     try:
         with path.open("rb") as stream:
             start = stream.read(16)

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from extract.encoder.architecture import tensor_shapes
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
+from extract.encoder.layout import VJEPA3D, tensor_shapes
 from extract.encoder.positions import interpolate_positions
 from extract.encoder.safetensors_file import export_safetensors
 from extract.errors import CheckpointError
@@ -332,4 +332,4 @@ def bytes_read() -> int:
 
 def test_tensor_shapes_are_those_of_the_fixture() -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in load_file(NESTED / "weights.safetensors").items()}
-    assert tensor_shapes(64, (4, 16, 16), 12, 2, 48) == shapes
+    assert tensor_shapes(VJEPA3D, 64, (4, 16, 16), 12, 2, 48) == shapes

@@ -1,9 +1,11 @@
 """The seam to the accelerator: one contract, kept by every back end that this machine has."""
 
-import numpy as np
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 import torch
-from torch import nn
+from backend_contract import BackendContract
 
 from embeddings_store.errors import UsageError
 from extract.device.backend import Backend
@@ -12,54 +14,8 @@ from extract.device.cuda import CudaBackend
 from extract.device.select import open_device
 from extract.errors import DeviceError
 
+without_torch_xla = pytest.mark.skipif(find_spec("torch_xla") is not None, reason="torch_xla is installed here")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
-
-
-class BackendContract:
-    """What extraction relies on; a back end's tests inherit it."""
-
-    precision = "fp32"
-
-    def open(self) -> Backend:
-        raise NotImplementedError
-
-    def test_says_what_it_is(self) -> None:
-        backend = self.open()
-        assert isinstance(backend, Backend)
-        assert backend.precision == self.precision
-        assert backend.name
-        assert backend.description
-
-    def test_place_and_back(self) -> None:
-        backend, batch = self.open(), np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-        returned = backend.to_host(backend.place(batch).to(torch.float32))
-        assert isinstance(returned, np.ndarray)
-        np.testing.assert_array_equal(returned, batch)
-
-    def test_takes_read_only_batches(self) -> None:
-        batch = np.ones((1, 2), np.float32)
-        batch.flags.writeable = False
-        assert self.open().place(batch).shape == (1, 2)
-
-    def test_prepare_leaves_the_module_as_it_was(self) -> None:
-        module = nn.Linear(3, 3)
-        before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-        prepared = self.open().prepare(module)
-        assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
-        assert prepared.weight.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[self.precision]
-
-    def test_runs_what_it_prepared(self) -> None:
-        backend, module = self.open(), nn.Linear(4, 2)
-        batch = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-        with torch.no_grad():
-            expected = module(torch.from_numpy(batch)).numpy()
-            found = backend.to_host(backend.prepare(module)(backend.place(batch)).to(torch.float32))
-        np.testing.assert_allclose(found, expected, atol=1e-5 if self.precision == "fp32" else 0.05)
-
-    def test_counts_memory(self) -> None:
-        backend = self.open()
-        backend.place(np.ones((1, 1024), np.float32))
-        assert backend.peak_memory_bytes() >= 4096
 
 
 class TestCpu(BackendContract):
@@ -101,9 +57,40 @@ def test_a_gpu_asked_for_where_there_is_none() -> None:
         open_device("cuda", "bf16")
 
 
-@pytest.mark.parametrize("name", ["xla", "tpu", "mps", ""])
+@without_torch_xla
+def test_xla_where_torch_xla_is_not_installed() -> None:
+    with pytest.raises(DeviceError, match=r"got no module torch_xla; .*pip install 'octprobe\[tpu\]'"):
+        open_device("xla")
+
+
+@without_torch_xla
+def test_a_torch_xla_of_another_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(install_broken_torch_xla(tmp_path))
+    with pytest.raises(DeviceError, match=r"beside torch 2\.9, got one .*\(undefined symbol: _ZN5torch\); "):
+        open_device("xla")
+
+
+@without_torch_xla
+def test_auto_takes_the_tpu_that_the_surroundings_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PJRT_DEVICE", "TPU")
+    assert open_device("auto").name != "xla"
+    monkeypatch.syspath_prepend(install_broken_torch_xla(tmp_path))
+    with pytest.raises(DeviceError, match="device xla"):
+        open_device("auto")
+    monkeypatch.setenv("PJRT_DEVICE", "CPU")
+    assert open_device("auto").name != "xla"
+
+
+def install_broken_torch_xla(folder: Path) -> Path:
+    """What a torch_xla built for another torch does when it is imported."""
+    (folder / "torch_xla").mkdir()
+    (folder / "torch_xla" / "__init__.py").write_text("raise ImportError('undefined symbol: _ZN5torch')")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["tpu", "mps", ""])
 def test_a_back_end_that_is_not_here(name: str) -> None:
-    with pytest.raises(DeviceError, match="has the back ends cpu, cuda"):
+    with pytest.raises(DeviceError, match="has the back ends cpu, cuda, xla"):
         open_device(name, "fp32")
 
 

@@ -106,3 +106,8 @@ def test_the_state_dict_has_the_names_and_shapes_of_the_trainer(encoder: Encoder
 def test_impossible_architectures_are_refused(image_size: tuple[int, int, int], heads: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Architecture("vjepa3d", image_size, (4, 16, 16), 48, 3, heads, 192)
+
+
+def test_an_unknown_family_is_refused() -> None:
+    with pytest.raises(UsageError, match="encoder family 'vjepa4': expected one of vjepa3d, vjepa2"):
+        Architecture("vjepa4", (16, 64, 64), (4, 16, 16), 48, 3, 4, 192)

@@ -1,0 +1,135 @@
+"""A folder as Hugging Face stores a V-JEPA 2 model: config.json beside model.safetensors."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Shaped
+from torch import Tensor
+
+from embeddings_store.space import Grid
+from extract.encoder.claims import Claims
+from extract.encoder.layout import VJEPA2
+from extract.encoder.safetensors_file import SafetensorsFile, open_safetensors
+from extract.encoder.vjepa2 import NORM_EPS
+from extract.errors import CheckpointError
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+FIXED: dict[str, object] = {
+    "model_type": "vjepa2",
+    "hidden_act": "gelu",
+    "in_chans": VJEPA2.channels,
+    "layer_norm_eps": NORM_EPS,
+    "qkv_bias": True,
+}
+"""Fields that change the arithmetic: other values are other models (source: the fixture vjepa2_hf)."""
+
+
+class HuggingFaceFolder:
+    """A V-JEPA 2 model; see WeightFile. Only the encoder's tensors are seen, not the predictor's or a classifier's."""
+
+    facts: Mapping[str, Any] = {}
+
+    def __init__(self, source: str, claims: Claims, weights: SafetensorsFile) -> None:
+        self.source, self.claims, self._weights = source, claims, weights
+        own = {name: shape for name, shape in weights.shapes.items() if name.startswith(VJEPA2.prefixes["context"])}
+        if not own:
+            raise CheckpointError(
+                f"{source}: {WEIGHTS} holds no tensors named {VJEPA2.prefixes['context']}*, got "
+                f"{', '.join(sorted(weights.shapes)[:3]) or 'none'} ...; expected a VJEPA2Model"
+            )
+        self.shapes: Mapping[str, tuple[int, ...]] = own
+
+    def read(self, name: str) -> Shaped[Tensor, "..."]:
+        """Read one tensor."""
+        return self._weights.read(name)
+
+
+@contextmanager
+def open_hugging_face(path: Path) -> Iterator[HuggingFaceFolder]:
+    """Open for reading; CheckpointError for another folder, another model, or damaged files."""
+    source = path.resolve().name
+    claims = claims_of_vjepa2(_read_config(path / CONFIG, source), source)
+    _require_weights(path, source)
+    with open_safetensors(path / WEIGHTS) as weights:
+        yield HuggingFaceFolder(source, claims, weights)
+
+
+def claims_of_vjepa2(config: Mapping[str, Any], source: str) -> Claims:
+    """Read the encoder's sizes from a config.json; a clip of frames_per_clip frames is the volume.
+
+    Raises CheckpointError that names the field, what was expected and what came.
+    """
+    for field, expected in FIXED.items():
+        if (found := config.get(field)) != expected:
+            raise _refusal(source, field, f"{expected!r}, which is what family vjepa2 computes", found)
+    if strange := [field for field in config if "rope" in field.lower() or "rotary" in field.lower()]:
+        raise _refusal(source, strange[0], "no such field (positions as in V-JEPA 2)", config[strange[0]])
+    tubelet, patch = _count(config, "tubelet_size", source), _count(config, "patch_size", source)
+    frames, side = _count(config, "frames_per_clip", source), _count(config, "crop_size", source)
+    width = _count(config, "hidden_size", source)
+    image_size: Grid = (frames, side, side)
+    return Claims(
+        family=VJEPA2.family,
+        heads=_count(config, "num_attention_heads", source),
+        image_size=image_size,
+        patch=(tubelet, patch, patch),
+        width=width,
+        depth=_count(config, "num_hidden_layers", source),
+        mlp_width=int(width * _ratio(config, source)),
+    )
+
+
+def _read_config(path: Path, source: str) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{source} is a directory without {CONFIG}; expected the .pt or .safetensors file of an encoder, or the "
+            f"folder of a Hugging Face V-JEPA 2 model with {CONFIG} and {WEIGHTS}"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{source}: {CONFIG} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {CONFIG} is no JSON ({error}); copy the folder again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{source}: {CONFIG}: expected a JSON object, got {type(config).__name__}")
+    return config
+
+
+def _require_weights(path: Path, source: str) -> None:
+    weights = path / WEIGHTS
+    if not weights.is_file():
+        others = sorted(
+            entry.name for entry in path.iterdir() if entry.suffix in (".bin", ".json", ".pt", ".safetensors")
+        )
+        raise CheckpointError(
+            f"{source}: expected the weights in one file {WEIGHTS}, got {', '.join(others)}; save the model again with "
+            "transformers as one .safetensors file"
+        )
+    with weights.open("rb") as stream:
+        if stream.read(23) == b"version https://git-lfs":
+            raise CheckpointError(f"{source}: {WEIGHTS} is a git-lfs pointer, not the weights; run git lfs pull")
+
+
+def _count(config: Mapping[str, Any], field: str, source: str) -> int:
+    value = config.get(field)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _refusal(source, field, "a whole number from 1", value)
+    return value
+
+
+def _ratio(config: Mapping[str, Any], source: str) -> float:
+    value = config.get("mlp_ratio")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1000:
+        raise _refusal(source, "mlp_ratio", "a number above 0", value)
+    return float(value)
+
+
+def _refusal(source: str, field: str, expected: str, found: object) -> CheckpointError:
+    return CheckpointError(
+        f"{source}: {CONFIG}: {field}: expected {expected}, got {found!r}; this model cannot be used as an encoder"
+    )
