@@ -1,0 +1,161 @@
+"""The volumes to learn from: read from the bucket once, kept preprocessed on disk, joined with the participants."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from classify.cohort import Cohort, join_cohort
+from classify.errors import CohortError
+from classify.tasks import Task
+from embeddings_store.index import IndexRow
+from embeddings_store.schema import Note, VolumeRef, site_of
+from extract.ahead import read_ahead
+from extract.encode import BatchEncoder
+from extract.load import FailedVolume, LoadedVolume, VolumeLoader, describe_failure
+from finetune.images import ImageCache
+
+STREAMS = 32
+BUDGET_BYTES = 1_000_000_000  # raw and preprocessed volumes in flight
+SELECTED_BY_VAL = "predicted, and used to choose the best epoch: its numbers are optimistic"
+
+
+@dataclass(frozen=True)
+class ReadVolumes:
+    """What was read, and what stays locked.
+
+    lines: volumes with a vector, and the locked ones, whose "vector" is only their row number.
+    vectors: mean-pooled tokens of the starting encoder. failures: volumes that could not be used.
+    """
+
+    lines: list[IndexRow]
+    vectors: Float32[np.ndarray, "rows 1 1 C"]
+    notes: list[Note]
+    failures: list[FailedVolume]
+
+
+def is_open(ref: VolumeRef, split_of: dict[str, str]) -> bool:
+    """Say whether a volume may be read: a participant of train or val with a known study group."""
+    return split_of.get(ref.participant) in {"train", "val"}
+
+
+def open_splits(participants: pd.DataFrame, task: Task) -> dict[str, str]:
+    """Give the split of each participant whose label the task knows."""
+    labelled = participants[participants["group"].isin(list(task.class_of))]
+    return dict(zip(labelled["participant"], labelled["split"], strict=True))
+
+
+def read_volumes(
+    refs: Sequence[VolumeRef],
+    may_read: Callable[[VolumeRef], bool],
+    load: VolumeLoader,
+    images: ImageCache,
+    encoder: BatchEncoder,
+    advance: Callable[[bool], None],
+) -> ReadVolumes:
+    """Fetch, preprocess, keep and encode every volume that may be read; the others are only counted.
+
+    advance(failed) is called after each volume. Raises RunError where the run cannot go on.
+    """
+    lines = [IndexRow(row, ref) for row, ref in enumerate(refs)]
+    opened = [line for line in lines if may_read(line.ref)]
+    images.require_room([line.ref for line in opened], load.image_size)
+    vectors: dict[int, np.ndarray] = {}
+    notes: dict[int, Note] = defaultdict(lambda: Note.NONE)
+    failures: list[FailedVolume] = []
+    loaded = read_ahead(
+        opened,
+        lambda line: _load_kept(line, load, images),
+        threads=STREAMS,
+        budget_bytes=BUDGET_BYTES,
+        cost_bytes=load.cost_bytes,
+    )
+    for volume in loaded:
+        outcome = _encode(volume, encoder)
+        if isinstance(outcome, FailedVolume):
+            failures.append(outcome)
+        else:
+            vectors[volume.line.row], notes[volume.line.row] = outcome
+        advance(isinstance(outcome, FailedVolume))
+    if not vectors:
+        raise CohortError(
+            f"none of {len(opened)} volumes of train and val could be used, of {len(refs)} in the bucket; do bucket "
+            f"and participants table belong together?{_first_reason(failures)}"
+        )
+    failed = {failure.line.row for failure in failures}
+    kept = [line for line in lines if line.row not in failed]
+    # A locked volume needs a vector that is finite and like no other: its row number.
+    width = len(next(iter(vectors.values())))
+    stacked = np.stack([vectors.get(line.row, np.full(width, line.row, np.float32)) for line in kept])
+    failures.sort(key=lambda failure: failure.line.row)
+    return ReadVolumes(kept, stacked[:, None, None], [notes[line.row] for line in kept], failures)
+
+
+def make_cohort(read: ReadVolumes, participants: pd.DataFrame, task: Task) -> Cohort:
+    """Join what was read with the participants, by the rules of the probes; failures become steps of the flow.
+
+    Raises: CohortError; LeakError where one scan stands under two participants.
+    """
+    index = pd.DataFrame(
+        {
+            "volume": [line.ref.volume for line in read.lines],
+            "participant": [line.ref.participant for line in read.lines],
+            "eye": [str(line.ref.eye) for line in read.lines],
+            "device": [line.ref.device for line in read.lines],
+            "protocol": [line.ref.protocol for line in read.lines],
+            "site": [site_of(line.ref.participant) for line in read.lines],
+            "notes": [int(note) for note in read.notes],
+        }
+    )
+    cohort = join_cohort(index, read.vectors, participants, task)
+    return replace(cohort, flow=_describe_flow(cohort.flow, read))
+
+
+def _load_kept(line: IndexRow, load: VolumeLoader, images: ImageCache) -> LoadedVolume | FailedVolume:
+    kept = images.read(line)
+    if kept is not None:
+        return kept
+    loaded = load(line)
+    if isinstance(loaded, LoadedVolume):
+        images.write(loaded)
+    return loaded
+
+
+def _encode(
+    volume: LoadedVolume | FailedVolume, encoder: BatchEncoder
+) -> tuple[Float32[np.ndarray, " C"], Note] | FailedVolume:
+    """Pool one volume: alone in its batch, so that copies of a scan have equal vectors."""
+    if isinstance(volume, FailedVolume):
+        return volume
+    encoded = encoder.encode(volume.image[None])
+    if encoded.failures:
+        return FailedVolume(volume.line, describe_failure(encoded.failures[0]))
+    return encoded.pooled[0, 0, 0], volume.facts.notes
+
+
+def _describe_flow(flow: list[dict[str, Any]], read: ReadVolumes) -> list[dict[str, Any]]:
+    """Begin with the bucket, name the failures by class, and say what val was used for."""
+    everything = [*(line.ref for line in read.lines), *(failure.line.ref for failure in read.failures)]
+    failed: dict[str, list[FailedVolume]] = defaultdict(list)
+    for failure in read.failures:
+        failed[failure.failure.error].append(failure)
+    steps = [_step("store", "total", everything, "volumes of the bucket; those of test are not opened")]
+    for error, volumes in sorted(failed.items()):
+        stage, example = volumes[0].failure.stage, volumes[0].failure.message
+        refs = [volume.line.ref for volume in volumes]
+        steps.append(_step(error, "excluded", refs, f"failed at {stage}; for instance: {example}"))
+    told = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in flow]
+    return [*steps, *(step for step in told if step["step"] != "store")]
+
+
+def _step(step: str, kind: str, refs: Sequence[VolumeRef], reason: str) -> dict[str, Any]:
+    people = len({ref.participant for ref in refs})
+    return {"step": step, "kind": kind, "volumes": len(refs), "participants": people, "reason": reason}
+
+
+def _first_reason(failures: Sequence[FailedVolume]) -> str:
+    return f" (first failure: {failures[0].failure.message})" if failures else ""

@@ -1,0 +1,86 @@
+"""The command line: what it prints, how it leaves, and that help is quick."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from finetune_study import copy_of, scans
+
+from finetune.cli import main
+
+
+def finetune(monkeypatch: pytest.MonkeyPatch, bucket: Path, *options: object) -> int:
+    arguments = [
+        "--bucket", bucket, "--participants", bucket / "participants.tsv", "--encoder", "random:tiny",
+        "--image-size", "4,32,32", "--device", "cpu", "--epochs", 1, "--replicates", 5, *options,
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["finetune", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
+def test_one_json_on_stdout_and_progress_on_stderr(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = finetune(monkeypatch, phantom, "--runs", tmp_path, "--stages", "head,last", "--json")
+    written = capsys.readouterr()
+    record = json.loads(written.out)
+    assert code == 0
+    assert json.loads((Path(record["path"]) / "run.json").read_text())["id"] == record["id"]
+    assert record["command"][:2] == ["finetune", "--bucket"]
+    assert "head 1/1: train loss" in written.err
+    assert "last 1/1: train loss" in written.err
+    assert "optimistic" in written.err
+    assert "Research use only" in written.err
+
+
+def test_failed_volumes_end_with_code_3(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    scans(bucket, "train")[0].write_bytes(b"no DICOM")
+    assert finetune(monkeypatch, bucket, "--runs", tmp_path / "runs", "--stages", "head", "--json") == 3
+    written = capsys.readouterr()
+    assert json.loads(written.out)["errors"] == {"NotDicom": 1}
+    assert "not used: 1 volumes with NotDicom" in written.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--stages", "neck"), 2, "--stages"),
+        (("--config", "nothing.yaml"), 2, "nothing.yaml"),
+        (("--task", "five-class"), 2, "--task"),
+        (("--image-size", "4,33,32"), 2, "image size"),
+        (("--checkpoint", "x.pt"), 2, "exactly one"),
+        (("--device", "quantum"), 1, "device 'quantum'"),
+        (("--prefix", "nowhere"), 1, "bucket"),
+        (("--lora",), 2, "No such option"),
+    ],
+)
+def test_wrong_usage_is_one_message(
+    phantom: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    assert finetune(monkeypatch, phantom, "--runs", tmp_path / "runs", *options) == code
+    written = capsys.readouterr()
+    assert said in written.err
+    assert written.out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'numpy', 'pandas', 'pydantic', 'sklearn', 'boto3'}"
+    code = (
+        f"import sys, finetune.cli; sys.exit(str({heavy} & sys.modules.keys()) if {heavy} & sys.modules.keys() else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,209 @@
+"""The verb as a whole, on a phantom bucket: what it writes, what it never touches, what it refuses."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from finetune_study import IMAGE_SIZE, SHORT, TINY, copy_of, run, scans, table
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from classify.errors import CohortError, LeakError
+from classify.predictions import pick_predictions
+from classify.run import load_run
+from classify.standardise import Standardiser
+from embeddings_store.errors import RunError, UsageError
+from embeddings_store.schema import volume_id
+from extract.dicom.reader import read_dicom
+from extract.encoder.checkpoint import load_checkpoint
+from extract.encoder.random_init import random_encoder
+from extract.preprocess import preprocess
+from extract.preset import PRESETS
+from finetune.config import load_config
+from finetune.model import groups_of
+from finetune.train import Finetuned
+
+
+def same_numbers(one: Finetuned, two: Finetuned) -> bool:
+    unlike = {"id", "seconds", "command"}
+    first, second = (done.record.to_dict() for done in (one, two))
+    return all(first[name] == second[name] for name in first.keys() - unlike)
+
+
+def weights_of(done: Finetuned) -> dict[str, bytes]:
+    """The head's and the encoder's weights (the metadata of .safetensors have no fixed order)."""
+    head = load_file(done.folder / "model" / "head.safetensors")
+    digest = load_checkpoint(done.folder / "model" / "encoder.safetensors").weights_sha256
+    return {name: weight.numpy().tobytes() for name, weight in head.items()} | {"encoder": digest.encode()}
+
+
+def test_a_run_folder_is_complete_and_reads_like_a_probe(phantom: Path, tmp_path: Path) -> None:
+    done = run(phantom, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [done.record.id]
+    assert done.folder.name.startswith("20261122-150301-finetune-four-class-")
+    assert {path.name for path in done.folder.iterdir()} == {
+        "run.json", "predictions.parquet", "cohort.parquet", "config.yaml", "model",
+    }  # fmt: skip
+    loaded = load_run(done.folder)
+    assert loaded.record == done.record.to_dict()
+    assert (loaded.record["model"], loaded.record["phantom"], done.failures) == ("finetune", True, {})
+    assert set(loaded.predictions["model"]) == {"finetune", "dummy", "age", "site", "age+site"}
+    assert set(loaded.record["baselines"]) == {"dummy", "age", "site", "age+site"}
+    assert loaded.record["parameters"]["stages"] == ["head", "last", "all"]
+    assert [epoch["stage"] for epoch in loaded.record["parameters"]["history"]] == ["head"] * 2 + ["last"] * 2 + [
+        "all"
+    ] * 2
+    assert "optimistic" in loaded.record["parameters"]["caution"]
+    assert "optimistic" in next(step["reason"] for step in loaded.record["flow"] if step["step"] == "val")
+    assert load_config(done.folder / "config.yaml") == SHORT
+    assert (
+        loaded.record["embedding_space"]["weights_sha256"] == random_encoder("random:tiny", IMAGE_SIZE).weights_sha256
+    )
+
+
+def test_the_saved_files_give_the_recorded_predictions(phantom: Path, tmp_path: Path) -> None:
+    done = run(phantom, tmp_path)
+    folder = done.folder / "model"
+    encoder = load_checkpoint(folder / "encoder.safetensors")
+    assert encoder.weights_sha256 == done.record.parameters["encoder"]["weights_sha256"]
+    standardiser = Standardiser.load(folder)
+    with safe_open(folder / "head.safetensors", framework="pt") as file:
+        weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+        assert json.loads(file.metadata()["classes"]) == done.record.classes
+    expected = pick_predictions(load_run(done.folder).predictions, model="finetune", level="volume", split="val")
+    group = groups_of(standardiser, np.array(["cirrus_mac"]))
+    found = {}
+    for path in scans(phantom, "val"):
+        key = path.relative_to(phantom).as_posix()
+        image = preprocess(read_dicom(path.read_bytes()), PRESETS["pretrain"], IMAGE_SIZE)
+        pooled = encoder.module(torch.from_numpy(image[None]))["last"].mean(1).numpy()
+        x = (pooled - standardiser.mean[group]) / standardiser.scale[group]
+        logits = x @ weight.numpy().T + bias.numpy()
+        found[volume_id(key)] = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    assert sorted(found) == sorted(expected.unit.tolist())
+    np.testing.assert_allclose([found[unit] for unit in expected.unit], expected.probability, atol=1e-4)
+
+
+def test_the_best_epoch_is_published_and_not_the_last(phantom: Path, tmp_path: Path) -> None:
+    record = run(phantom, tmp_path, config=load_config(None, epochs=4)).record
+    best = record.parameters["selection"]["best"]
+    assert best != record.parameters["history"][-1]
+    assert record.metrics["participant"]["val"]["log_loss"]["value"] == pytest.approx(best["val_log_loss"], abs=1e-4)
+    assert record.parameters["history"][-1]["val_log_loss"] > best["val_log_loss"] + 1e-3
+
+
+def test_the_head_alone_leaves_the_encoder_as_it_was(phantom: Path, tmp_path: Path) -> None:
+    start = random_encoder("random:tiny", IMAGE_SIZE).weights_sha256
+    head = run(phantom, tmp_path, stages=("head",)).record.parameters["encoder"]["weights_sha256"]
+    assert head == start
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(phantom: Path, tmp_path: Path) -> None:
+    one, two, other = (run(phantom, tmp_path / str(n), seed=seed) for n, seed in enumerate((3, 3, 4)))
+    assert same_numbers(one, two)
+    assert weights_of(one) == weights_of(two)
+    assert weights_of(one)["weight"] != weights_of(other)["weight"]
+
+
+def test_the_test_split_is_neither_read_nor_predicted(phantom: Path, tmp_path: Path) -> None:
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    for path in scans(bucket, "test"):
+        path.write_bytes(b"no DICOM: whoever reads this fails")
+    done = run(bucket, tmp_path / "runs", stages=("head",), cache_dir=tmp_path / "cache")
+    assert done.failures == {}
+    assert done.record.splits["test"]["participants"] == 4
+    loaded = load_run(done.folder)
+    assert set(loaded.predictions["split"]) == {"val"}
+    kept = {path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()}
+    opened = [*scans(bucket, "train"), *scans(bucket, "val")]
+    assert kept == {volume_id(path.relative_to(bucket).as_posix()) for path in opened}
+    assert same_numbers(done, run(phantom, tmp_path / "runs", stages=("head",)))
+
+
+def test_val_chooses_and_never_teaches(phantom: Path, tmp_path: Path) -> None:
+    one_epoch = load_config(None, epochs=1)
+    before = run(phantom, tmp_path / "runs", config=one_epoch, stages=("last",))
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    first, *others = scans(bucket, "val")
+    for path in others:
+        path.unlink()
+    after = run(bucket, tmp_path / "runs", config=one_epoch, stages=("last",))
+    assert first.exists()
+    assert weights_of(before) == weights_of(after)
+
+
+def test_broken_volumes_are_counted_with_their_reason(phantom: Path, tmp_path: Path) -> None:
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    broken, cut, *_ = scans(bucket, "train")
+    broken.write_bytes(b"no DICOM")
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    done = run(bucket, tmp_path / "runs", stages=("head",))
+    assert done.failures == {"NotDicom": 1, "ShortPixelData": 1}
+    steps = {step["step"]: step for step in done.record.flow}
+    assert (steps["store"]["volumes"], steps["NotDicom"]["volumes"], steps["analysed"]["volumes"]) == (32, 1, 30)
+    assert steps["NotDicom"]["kind"] == "excluded"
+    assert steps["NotDicom"]["reason"].startswith("failed at decode")
+    assert broken.name not in json.dumps(done.record.to_dict())
+
+
+def test_a_bucket_without_any_usable_volume_is_refused(phantom: Path, tmp_path: Path) -> None:
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    for path in bucket.rglob("*.dcm"):
+        path.write_bytes(b"no DICOM")
+    with pytest.raises(CohortError, match=r"none of 24 volumes .* could be used.*first failure"):
+        run(bucket, tmp_path / "runs")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_participant_in_two_splits_is_refused(phantom: Path, tmp_path: Path) -> None:
+    people = table(phantom)
+    leaked = people.iloc[[1]].assign(recommended_split="val")
+    path = tmp_path / "participants.tsv"
+    with path.open("w") as file:
+        people.to_csv(file, sep="\t", index=False)
+        leaked.to_csv(file, sep="\t", index=False, header=False)
+    with pytest.raises(LeakError, match=leaked["participant_id"].item()):
+        run(phantom, tmp_path / "runs", participants=path)
+
+
+def test_one_scan_under_two_participants_is_refused(phantom: Path, tmp_path: Path) -> None:
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    shutil.copyfile(scans(bucket, "train")[0], scans(bucket, "val")[0])
+    with pytest.raises(LeakError, match="the same scan stands under several participants"):
+        run(bucket, tmp_path / "runs")
+
+
+def test_a_copy_of_a_scan_is_left_out(phantom: Path, tmp_path: Path) -> None:
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    first = scans(bucket, "train")[0]
+    shutil.copyfile(first, first.with_name(first.name.replace("2.25.", "2.25.9")))
+    done = run(bucket, tmp_path / "runs", stages=("head",))
+    assert [step["volumes"] for step in done.record.flow if step["step"] == "copy"] == [1]
+
+
+def test_kept_volumes_are_not_read_again(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(phantom, tmp_path / "runs", cache_dir=tmp_path / "cache")
+    monkeypatch.setattr("extract.bucket.folder.FolderSource.fetch", lambda *_: pytest.fail("the bucket was read"))
+    assert same_numbers(first, run(phantom, tmp_path / "runs", cache_dir=tmp_path / "cache"))
+
+
+def test_more_blocks_than_there_are_is_refused(phantom: Path, tmp_path: Path) -> None:
+    config = SHORT.model_copy(update={"last": SHORT.last.model_copy(update={"blocks": 5})})
+    with pytest.raises(UsageError, match="4 blocks, got 5"):
+        run(phantom, tmp_path, config=config)
+
+
+def test_a_failure_leaves_no_half_run(phantom: Path, tmp_path: Path) -> None:
+    hot = SHORT.model_copy(update={"head": SHORT.head.model_copy(update={"learning_rate": 1e30})})
+    with pytest.raises(RunError, match="not finite"):
+        run(phantom, tmp_path, config=hot)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_takes_the_first_volumes(phantom: Path, tmp_path: Path) -> None:
+    done = run(phantom, tmp_path, limit=30, stages=("head",), choice=replace(TINY, encoder="random:tiny,seed=2"))
+    assert next(step for step in done.record.flow if step["step"] == "store")["volumes"] == 30
