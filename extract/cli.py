@@ -29,7 +29,7 @@ Endpoint = Annotated[
 Store = Annotated[str, typer.Option(help="The store: a local folder or s3://bucket/prefix.")]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option(help="Encoder weights: a .pt of the trainer, or .safetensors. Its code is never run."),
+    typer.Option(help="Encoder weights: a trainer's .pt, .safetensors, or a V-JEPA 2 folder."),
 ]
 RandomEncoder = Annotated[
     str | None,
@@ -37,7 +37,7 @@ RandomEncoder = Annotated[
 ]
 Heads = Annotated[int | None, typer.Option(help="Attention heads, where the checkpoint does not say.")]
 Interpolate = Annotated[
-    bool, typer.Option("--interpolate", help="Resize the position table to --image-size instead of refusing.")
+    bool, typer.Option("--interpolate", help="Take another --image-size than the encoder's own, instead of refusing.")
 ]
 ImageSize = Annotated[
     str | None, typer.Option(help="Encoder input D,H,W in voxels. [default: what the encoder was made for]")
@@ -200,6 +200,46 @@ def encode(
         checkpoint, encoder, heads, interpolate, parse_image_size(image_size) if image_size else None
     )
     say(encode_file(file, out, choice=choice, preset=preset, device=device, precision=precision))
+
+
+@app.command()
+def doctor(
+    checkpoint: Checkpoint = None,
+    encoder: RandomEncoder = None,
+    heads: Heads = None,
+    image_size: ImageSize = None,
+    which: Annotated[str, typer.Option(help="Which encoder of the checkpoint: context or target.")] = "context",
+    bucket: Bucket = None,
+    prefix: Annotated[str, typer.Option(help="Where the dataset begins inside the bucket.")] = "",
+    endpoint_url: Endpoint = None,
+    store: Annotated[str | None, typer.Option(help="Try whether this store can be written.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or xla.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    volumes: Annotated[int, typer.Option(min=1, help="Volumes of the bucket to try.")] = 4,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the encoder in use as .safetensors, and read it back.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Look before a long run: is the encoder trained, the device right, the bucket readable, the store writable?
+
+    Exit codes: 0 nothing failed (warnings included), 1 a check failed, 2 wrong usage.
+    """
+    from extract.doctor.options import parse_doctor
+    from extract.doctor.run import examine
+    from extract.doctor.show import print_report
+
+    options = parse_doctor(
+        checkpoint=checkpoint, encoder=encoder, heads=heads, image_size=image_size, which=which, bucket=bucket,
+        prefix=prefix, endpoint_url=endpoint_url, store=store, device=device, precision=precision, volumes=volumes,
+        export=export,
+    )  # fmt: skip
+    report = examine(options, say)
+    print_report(report)
+    if json:
+        emit_json(report.to_dict())
+    if report.failed:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -3,22 +3,22 @@
 list_volumes -> missing_rows -> fetch -> read_dicom -> preprocess -> make_batches -> encode -> write_row (commit last)
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
 from embeddings_store.errors import VolumeError
 from embeddings_store.reader import reader_on
 from embeddings_store.schema import VolumeFailure
-from embeddings_store.space import Grid
 from embeddings_store.writer import StoreWriter, open_writer
 from extract.ahead import read_ahead
 from extract.bucket.listing import list_volumes
 from extract.bucket.source import open_source
 from extract.device.select import open_device
-from extract.encode import BatchEncoder, EncodedBatch, build_space
+from extract.encode import BatchEncoder, EncodedBatch, SubmittedBatch, build_space
 from extract.encoder.open import open_encoder
 from extract.load import FailedVolume, LoadedVolume, describe_failure, new_loader
 from extract.options import ExtractOptions
@@ -32,14 +32,7 @@ from extract.worker import worker_record
 BUDGET_BYTES = 1_000_000_000  # raw and preprocessed volumes in flight: a handful of full-size ones, many small ones
 BATCH_SIZES = {"cpu": 1}  # one volume keeps every core busy, and its row cannot depend on its neighbours
 ACCELERATOR_BATCH_SIZE = 8
-
-
-class Kept(TypedDict):
-    """What is kept of the encoder's output: both the encoder and the space must be told the same."""
-
-    layers: tuple[str, ...]
-    pools: tuple[str, ...]
-    token_grid: Grid | None
+BATCHES_BEHIND = {"cpu": 0}  # the CPU has nothing to overlap with: each row is committed at once
 
 
 def extract(options: ExtractOptions) -> dict[str, Any]:
@@ -76,9 +69,8 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     load = new_loader(source, preset, encoder.architecture.image_size, clock)
     loaded = read_ahead(missing, load, threads=options.streams, budget_bytes=BUDGET_BYTES, cost_bytes=load.cost_bytes)
     with show_progress(len(missing)) as progress:
-        for batch in make_batches(quarantine_failures(loaded, writer, progress), batch_size):
-            with clock.time("encode"):
-                encoded = batch_encoder.encode(np.stack([volume.image for volume in batch]))
+        batches = make_batches(quarantine_failures(loaded, writer, progress), batch_size)
+        for batch, encoded in encode_batches(batch_encoder, batches, clock, behind=BATCHES_BEHIND.get(backend.name, 1)):
             with clock.time("write"):
                 write_batch(writer, batch, encoded, progress)
     return summarise(
@@ -102,6 +94,28 @@ def make_batches(volumes: Iterator[LoadedVolume], batch_size: int) -> Iterator[l
     """Group volumes as they come; only the last batch may be short."""
     while batch := list(islice(volumes, batch_size)):
         yield batch
+
+
+def encode_batches(
+    encoder: BatchEncoder, batches: Iterable[list[LoadedVolume]], clock: StageClock, *, behind: int
+) -> Iterator[tuple[list[LoadedVolume], EncodedBatch]]:
+    """Encode batch after batch; collect each ``behind`` batches late: the device works while the host writes."""
+    waiting = deque[tuple[list[LoadedVolume], SubmittedBatch]]()
+    for batch in batches:
+        with clock.time("encode"):
+            waiting.append((batch, encoder.submit(np.stack([volume.image for volume in batch]))))
+        if len(waiting) > behind:
+            yield _collect_oldest(encoder, waiting, clock)
+    while waiting:
+        yield _collect_oldest(encoder, waiting, clock)
+
+
+def _collect_oldest(
+    encoder: BatchEncoder, waiting: deque[tuple[list[LoadedVolume], SubmittedBatch]], clock: StageClock
+) -> tuple[list[LoadedVolume], EncodedBatch]:
+    batch, submitted = waiting.popleft()
+    with clock.time("encode"):
+        return batch, encoder.collect(submitted)
 
 
 def write_batch(writer: StoreWriter, batch: Sequence[LoadedVolume], encoded: EncodedBatch, progress: Progress) -> None:

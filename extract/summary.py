@@ -65,6 +65,8 @@ def summarise(run: Outcome) -> dict[str, Any]:
         "peak_rss_mb": round(_peak_rss_mb(), 1),
         "device": run.backend.name,
         "precision": run.backend.precision,
+        "compilations": run.backend.compilations(),
+        "fallbacks": dict(run.backend.fallbacks()),
     }
 
 

@@ -1,0 +1,135 @@
+"""The bucket: can it be reached, how fast does it list and give, and do a few volumes come through every stage?"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+
+import numpy as np
+from jaxtyping import Float32
+
+from embeddings_store.index import IndexRow
+from embeddings_store.schema import VolumeRef
+from embeddings_store.space import Grid
+from extract.bucket.listing import Listing, list_volumes
+from extract.bucket.source import Fetched, ObjectInfo, Source, Wanted, open_source
+from extract.doctor.report import Check, Report, Status, measured
+from extract.load import FailedVolume, LoadedVolume, new_loader
+from extract.preset import load_preset
+from extract.stages import StageClock
+
+LISTED_KEYS = 5_000
+"""Five pages of S3: enough for a rate, and seconds at most."""
+
+STAGES = ("fetch", "decode", "preprocess", "encode")
+
+Encode = Callable[[Float32[np.ndarray, "1 D H W"]], Float32[np.ndarray, "N C"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A few volumes of the bucket: the encoder's inputs, and its tokens where there is an encoder."""
+
+    images: list[Float32[np.ndarray, "1 D H W"]]
+    tokens: list[Float32[np.ndarray, "N C"]]
+
+
+class TimedSource:
+    """A source that keeps the time and the bytes of its fetches; asked by one thread."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.name, self.counts = source.name, source.counts
+        self.seconds, self.received = 0.0, 0
+
+    def list_objects(self) -> Iterator[ObjectInfo]:
+        """List as the source does."""
+        return self._source.list_objects()
+
+    def fetch(self, wanted: Wanted) -> Fetched:
+        """Fetch, and add to time and bytes."""
+        start = perf_counter()
+        fetched = self._source.fetch(wanted)
+        self.seconds += perf_counter() - start
+        self.received += len(fetched.data)
+        return fetched
+
+    def read_optional(self, key: str) -> bytes | None:
+        """Read as the source does."""
+        return self._source.read_optional(key)
+
+
+def examine_bucket(bucket: str, prefix: str, endpoint_url: str | None) -> tuple[Report, tuple[Source, list[VolumeRef]]]:
+    """Open and list a bucket; give its source and volumes. Raises BucketError."""
+    source = open_source(bucket, prefix, endpoint_url, streams=1)
+    start = perf_counter()
+    keys = sum(1 for _ in islice(source.list_objects(), LISTED_KEYS))
+    rate = keys / (perf_counter() - start)
+    listing = list_volumes(source)
+    words = (
+        f"{source.name}: {len(listing.refs):,} volumes among {listing.listed:,} {_origin(listing)}; "
+        f"the first {keys:,} keys listed at {rate:,.0f} keys/s"
+    )
+    figures = {"volumes": len(listing.refs), "listed": listing.listed, "skipped": dict(listing.skipped)}
+    report = Report((Check("bucket", Status.OK, words),), figures) + measured({"list_keys_per_second": round(rate, 1)})
+    return report, (source, listing.refs)
+
+
+def examine_volumes(
+    source: Source, refs: Sequence[VolumeRef], count: int, image_size: Grid, encode: Encode | None
+) -> tuple[Report, Samples]:
+    """Take a few volumes, spread over the listing, through every stage, one after the other.
+
+    The stages' times are those of the first volume that comes through. Raises BucketError when the bucket goes away.
+    """
+    timed, samples = TimedSource(source), Samples([], [])
+    failed: list[FailedVolume] = []
+    stages = Report()
+    for number, ref in enumerate(spread(refs, count)):
+        clock = StageClock()
+        volume = new_loader(timed, load_preset("pretrain"), image_size, clock)(IndexRow(number, ref))
+        if isinstance(volume, FailedVolume):
+            failed.append(volume)
+            continue
+        if encode is not None:
+            with clock.time("encode"):
+                samples.tokens.append(encode(volume.image))
+        samples.images.append(volume.image)
+        stages = stages if stages.checks else _describe_stages(volume, clock, encoded=encode is not None)
+    return _describe_volumes(timed, samples, failed) + stages, samples
+
+
+def spread(refs: Sequence[VolumeRef], count: int) -> list[VolumeRef]:
+    """Choose volumes evenly from the first to the last of a listing: keys begin with the device, so several come."""
+    places = np.linspace(0, len(refs) - 1, min(count, len(refs))).round().astype(int)
+    return [refs[place] for place in places]
+
+
+def _origin(listing: Listing) -> str:
+    return "lines of the manifest" if listing.from_manifest else "objects"
+
+
+def _describe_volumes(timed: TimedSource, samples: Samples, failed: Sequence[FailedVolume]) -> Report:
+    good, all_tried = len(samples.images), len(samples.images) + len(failed)
+    rate = timed.received / timed.seconds if timed.seconds > 0 else None
+    words = f"{good} of {all_tried} sample volumes came through"
+    if rate is not None:
+        words += f"; one stream gives {rate / 1e6:,.1f} MB/s"
+    if failed:
+        reasons = Counter(volume.failure.error for volume in failed)
+        words += f"; failed: {', '.join(f'{name} {n}' for name, n in reasons.items())} ({failed[0].failure.message})"
+    status = Status.OK if not failed else Status.WARN if good else Status.FAIL
+    figures = {"sample_volumes": good, "sample_errors": dict(Counter(volume.failure.error for volume in failed))}
+    speed = measured({"bytes_per_second_per_stream": rate}, {"bytes_per_second_per_stream": "nothing was fetched"})
+    return Report((Check("volumes", status, words),), figures) + speed
+
+
+def _describe_stages(volume: LoadedVolume, clock: StageClock, *, encoded: bool) -> Report:
+    taken = clock.seconds()
+    seconds = {stage: taken[stage] for stage in STAGES if encoded or stage != "encode"}
+    words = ", ".join(f"{stage} {value:.3f} s" for stage, value in seconds.items())
+    facts = volume.facts
+    shape = f"{facts.frames} frames of {facts.rows} x {facts.columns}, {volume.source_size / 1e6:,.1f} MB"
+    check = Check("stages", Status.OK, f"volume {volume.line.ref.volume} ({shape}): {words}")
+    return Report((check,), {"sample_volume": str(volume.line.ref.volume), "stage_seconds": seconds})

@@ -1,0 +1,96 @@
+"""The verb: examine what a long run would rely on, part by part, and go on where one of them fails."""
+
+from collections.abc import Callable
+from functools import partial
+
+from embeddings_store.space import Grid
+from extract.device.backend import Backend
+from extract.doctor.bucket import Encode, Samples, examine_bucket, examine_volumes
+from extract.doctor.decoders import examine_decoders, examine_versions
+from extract.doctor.export import examine_export
+from extract.doctor.geometry import examine_geometry
+from extract.doctor.options import DoctorOptions
+from extract.doctor.parity import examine_device, examine_parity
+from extract.doctor.report import Examination, Report
+from extract.doctor.store import examine_space, examine_store
+from extract.doctor.weights import examine_checkpoint, examine_random
+from extract.encode import BatchEncoder
+from extract.encoder.encoder import Encoder
+from extract.encoder.random_init import ARCHITECTURES
+
+GEOMETRY = ("effective_rank", "effective_rank_tokens", "twin_cka")
+
+
+def examine(options: DoctorOptions, tell: Callable[[str], None]) -> Report:
+    """Examine whatever was asked for, and what every run needs; ``tell`` hears what is being looked at.
+
+    Raises UsageError for an option that is wrong in itself; every other failure is a failed check.
+    """
+    visit = Examination(tell)
+    visit.attempt("versions", examine_versions)
+    visit.attempt("decoders", examine_decoders)
+    encoder = _encoder(visit, options)
+    backend = visit.attempt("device", lambda: examine_device(options.device, options.precision))
+    if backend is not None and _usable(options, encoder):
+        visit.attempt("parity", lambda: examine_parity(encoder, backend))
+    if options.bucket is not None:
+        _bucket(visit, options, encoder, backend)
+    if options.store is not None:
+        _store(visit, options, encoder)
+    if options.export is not None and encoder is not None:
+        visit.attempt("export", partial(examine_export, encoder, options.export))
+    return visit.report
+
+
+def _encoder(visit: Examination, options: DoctorOptions) -> Encoder | None:
+    path, name = options.checkpoint, options.encoder
+    if path is not None:
+        return visit.attempt(
+            "encoder",
+            lambda: examine_checkpoint(path, heads=options.heads, image_size=options.image_size, which=options.which),
+        )
+    if name is not None:
+        return visit.attempt("encoder", lambda: examine_random(name, options.image_size))
+    return None
+
+
+def _usable(options: DoctorOptions, encoder: Encoder | None) -> bool:
+    """Parity with a stand-in is for those who named no encoder: one that was refused has no parity."""
+    return encoder is not None or (options.checkpoint is None and options.encoder is None)
+
+
+def _bucket(visit: Examination, options: DoctorOptions, encoder: Encoder | None, backend: Backend | None) -> None:
+    """Read a few volumes; judge their embeddings where encoder and device are both there."""
+    bucket = options.bucket or ""
+    found = visit.attempt("bucket", lambda: examine_bucket(bucket, options.prefix, options.endpoint_url))
+    if found is None:
+        return
+    source, refs = found
+    encode = _tokens_with(encoder, backend) if encoder is not None and backend is not None else None
+    size = _image_size(options, encoder)
+    samples = visit.attempt("volumes", lambda: examine_volumes(source, refs, options.volumes, size, encode))
+    if samples is None or encoder is None or backend is None:
+        visit.add(Report(absent=dict.fromkeys(GEOMETRY, "it needs volumes, an encoder and a device, all usable")))
+        return
+    _geometry(visit, encoder, backend, samples)
+
+
+def _geometry(visit: Examination, encoder: Encoder, backend: Backend, samples: Samples) -> None:
+    visit.attempt("geometry", lambda: examine_geometry(encoder, backend, samples.images, samples.tokens))
+
+
+def _store(visit: Examination, options: DoctorOptions, encoder: Encoder | None) -> None:
+    place = options.store or ""
+    space = visit.attempt("store", lambda: examine_store(place, options.endpoint_url))
+    if space is not None and encoder is not None:
+        visit.attempt("space", lambda: examine_space(space, encoder, options.precision))
+
+
+def _tokens_with(encoder: Encoder, backend: Backend) -> Encode:
+    runner = BatchEncoder(encoder, backend)
+    return lambda image: runner.tokens(image[None])[0]
+
+
+def _image_size(options: DoctorOptions, encoder: Encoder | None) -> Grid:
+    """Preprocess to the encoder's size; without an encoder to the one asked for, or the full one."""
+    return encoder.architecture.image_size if encoder else options.image_size or ARCHITECTURES["base"].image_size

@@ -1,0 +1,169 @@
+"""The encoder's weights: what the file says of itself, and whether training changed them at all."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from embeddings_store.space import Grid
+from extract.doctor.report import Check, Report, Status, measured
+from extract.encoder.architecture import shape_text
+from extract.encoder.checkpoint import load_checkpoint
+from extract.encoder.encoder import Encoder
+from extract.encoder.random_init import random_encoder
+from extract.errors import CheckpointError
+
+Which = Literal["context", "target"]
+
+BARELY_MOVED = 0.05
+"""Relative L2 distance between context and target below which training has hardly begun.
+
+Weights start with a standard deviation of 0.02 and norms at 1, so 5 % over all parameters of the full encoder is a mean
+movement of 1e-3, a twentieth of the spread at the start: some ten AdamW steps at a rate of 1e-4, not an epoch's worth.
+The fixture vjepa3d_dose has 0.2 % and 33 %.
+"""
+
+BARELY_BIASED = 1e-3
+"""Largest linear bias below which training has hardly begun: biases start at exactly 0, and an AdamW step moves a
+parameter by at most about the learning rate (1e-4). The fixture vjepa3d_dose has 2e-4 and 3e-2."""
+
+POSITIONS_START_STD = 0.02
+"""Spread of the position table at its start (MODEL.md, fixture vjepa3d_dose)."""
+
+OTHER: dict[Which, Which] = {"context": "target", "target": "context"}
+FACTS = ("epoch", "step", "loss", "scheduler_last_epoch", "optimizer_steps")
+MAX_NAME = 80
+
+
+def examine_checkpoint(
+    path: Path, *, heads: int | None, image_size: Grid | None, which: Which
+) -> tuple[Report, Encoder]:
+    """Load one encoder of a file and report what it is, and whether it was trained. Raises CheckpointError."""
+    encoder = load_checkpoint(path, heads=heads, image_size=image_size, which=which)
+    report = _describe(encoder, which) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
+    distance: float | None = None
+    reason = ""
+    try:
+        other = load_checkpoint(path, heads=heads, image_size=image_size, which=OTHER[which])
+    except CheckpointError as error:
+        reason = f"it needs both encoders: {error}"
+    else:
+        context, target = (encoder, other) if which == "context" else (other, encoder)
+        distance = relative_distance(context, target)
+        if distance is None:
+            reason = "the two encoders have different shapes, or the target is all zero"
+    spread = measure_spread(encoder.module)
+    moved = {"rel_l2_context_vs_target": distance}
+    report += measured({**moved, **spread}, {"rel_l2_context_vs_target": reason, **dict.fromkeys(spread, NO_TENSOR)})
+    return report + Report((judge_training(encoder.facts, which, distance, spread["max_abs_linear_bias"]),)), encoder
+
+
+NO_TENSOR = "this architecture has no such tensor"
+
+
+def examine_random(name: str, image_size: Grid | None) -> tuple[Report, Encoder]:
+    """Report a random encoder: a baseline by intention. Raises UsageError on an unknown name."""
+    encoder = random_encoder(name, image_size)
+    spread = measure_spread(encoder.module)
+    warning = Check("training", Status.WARN, "random weights, as asked for: a baseline to beat, not a trained encoder")
+    report = _describe(encoder, None) + measured(spread, dict.fromkeys(spread, NO_TENSOR)) + Report((warning,))
+    return report, encoder
+
+
+def relative_distance(context: Encoder, target: Encoder) -> float | None:
+    """Give |context - target| / |target| in L2 over all parameters, in float64; None where it is not defined.
+
+    Source: fixtures/vjepa3d_dose. The trainer never updates the target, so this is what training changed.
+    """
+    ours, theirs = context.module.state_dict(), target.module.state_dict()
+    if {name: tensor.shape for name, tensor in ours.items()} != {name: tensor.shape for name, tensor in theirs.items()}:
+        return None
+    moved = sum(float((ours[name].double() - theirs[name].double()).square().sum()) for name in theirs)
+    size = sum(float(tensor.double().square().sum()) for tensor in theirs.values())
+    return float((moved / size) ** 0.5) if size else None
+
+
+def measure_spread(module: nn.Module) -> dict[str, float | None]:
+    """Give the largest absolute bias of all linear layers, and the sample standard deviation of the position table."""
+    biases = [float(part.bias.abs().max()) for part in module.modules() if isinstance(part, nn.Linear) and _has(part)]
+    positions = module.state_dict().get("pos_embed")
+    return {
+        "max_abs_linear_bias": max(biases, default=None),
+        "pos_embed_std": None if positions is None else float(positions.double().std()),
+    }
+
+
+def judge_training(facts: Mapping[str, Any], which: Which, distance: float | None, bias: float | None) -> Check:
+    """Say in plain words whether this encoder was trained at all (MODEL.md, section 2)."""
+    said = [f"distance context-target {distance:.2%}" if distance is not None else "distance context-target not known"]
+    said += [f"largest linear bias {bias:.1e}" if bias is not None else "no linear biases"]
+    said += [f"{name.replace('_', ' ')} {facts[name]}" for name in FACTS if name in facts]
+    figures = ", ".join(said)
+    if bias is not None and bias < BARELY_BIASED:
+        return Check("training", Status.WARN, f"{_barely(facts, which)} ({figures}); {EXPECTED}")
+    if which == "context" and distance is not None and distance < BARELY_MOVED:
+        return Check("training", Status.WARN, f"{NEAR_TARGET} ({figures}); {EXPECTED}")
+    if distance is None and bias is None:
+        return Check("training", Status.WARN, f"nothing in the file tells whether it was trained ({figures})")
+    return Check("training", Status.OK, f"the weights have moved away from a random start ({figures})")
+
+
+EXPECTED = (
+    f"a trained encoder has biases above {BARELY_BIASED:g} (they start at 0) and is more than {BARELY_MOVED:.0%} away "
+    "from its start: use a later checkpoint, and compare with the random twin before you trust any result"
+)
+NEAR_TARGET = (
+    "context and target encoder are nearly equal: either training has hardly begun, or the target follows the context, "
+    "and then their distance says nothing"
+)
+
+
+def _barely(facts: Mapping[str, Any], which: Which) -> str:
+    words = f"this {which} encoder is almost its random start: it was trained barely, or not at all"
+    if facts.get("epoch") == 0 and facts.get("loss") == 0:
+        words += "; a loss of exactly 0 at epoch 0 is an empty validation mask, which stays 'best' for ever"
+    return words
+
+
+def _describe(encoder: Encoder, which: Which | None) -> Report:
+    architecture = encoder.architecture
+    parameters = sum(parameter.numel() for parameter in encoder.module.parameters())
+    words = (
+        f"{encoder.source}{f' ({which} encoder)' if which else ''}: {architecture.family}, "
+        f"{architecture.depth} blocks, width {architecture.width}, {architecture.heads} heads, "
+        f"image {shape_text(architecture.image_size)}, {parameters:,} parameters, weights {encoder.weights_sha256[:16]}"
+    )
+    figures = {
+        "family": architecture.family,
+        "architecture": asdict(architecture),
+        "parameters": parameters,
+        "weights_sha256": encoder.weights_sha256,
+    }
+    return Report((Check("encoder", Status.OK, words),), figures)
+
+
+def _training_facts(facts: Mapping[str, Any]) -> Report:
+    return measured({name: facts.get(name) for name in FACTS}, dict.fromkeys(FACTS, "the file does not say"))
+
+
+def _foreign_names(facts: Mapping[str, Any]) -> Report:
+    """Warn of names that a trainer's file has no need of; they were never imported, but somebody put them there."""
+    names = [_printable(name) for name in facts.get("foreign_globals", ())]
+    if not names:
+        return Report()
+    some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    words = (
+        f"the file names foreign code ({some}), which a trainer's file does not need; it was kept inert and nothing of "
+        "it was run: ask where this file comes from"
+    )
+    return Report((Check("foreign code", Status.WARN, words),), {"foreign_globals": names})
+
+
+def _printable(name: str) -> str:
+    return name.encode("unicode_escape").decode("ascii")[:MAX_NAME]
+
+
+def _has(part: nn.Linear) -> bool:
+    return part.bias is not None
