@@ -78,7 +78,9 @@ def _read_float32(file: WeightFile, own_name: str, name: str) -> Float32[Tensor,
             "quantised weights are not read: use the original ones"
         )
     weights = tensor.to(torch.float32)
-    if bad := int((~torch.isfinite(weights)).sum()):
+    # The extremes are NaN or infinite as soon as one number is, and cost no second copy of the tensor.
+    if weights.numel() and not torch.isfinite(torch.stack(torch.aminmax(weights))).all():
+        bad = int((~torch.isfinite(weights)).sum())
         raise CheckpointError(
             f"{file.source}: tensor {name}: expected finite numbers, got {bad} NaN or infinite of {weights.numel()}; "
             "this training diverged or the file is damaged: use another checkpoint"

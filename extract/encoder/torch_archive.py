@@ -10,12 +10,14 @@ from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from extract.encoder.claims import Claims, claims_of_config
 from extract.encoder.unpickle import Inert, TensorRef, read_pickle
 from extract.errors import CheckpointError
+
+PIECE_BYTES = 1 << 20
 
 STATE_KEYS = ("model_state_dict", "state_dict", "model")
 """Where the trainer, and others, keep the weights; else the file itself is the state dict."""
@@ -111,10 +113,9 @@ class TorchArchive:
         last = ref.offset + sum((size - 1) * stride for size, stride in zip(ref.shape, ref.strides, strict=True))
         if 0 in ref.shape or last >= len(data) // ref.stored_dtype.itemsize:
             raise CheckpointError(f"{self.source}: tensor {name} {ref.shape} is empty or reaches beyond its record")
-        elements = torch.frombuffer(data, dtype=ref.stored_dtype)
-        return elements.as_strided(ref.shape, ref.strides, ref.offset).to(ref.dtype).contiguous()
+        return data.view(ref.stored_dtype).as_strided(ref.shape, ref.strides, ref.offset).to(ref.dtype).contiguous()
 
-    def _storage(self, ref: TensorRef, name: str) -> bytearray:
+    def _storage(self, ref: TensorRef, name: str) -> UInt8[Tensor, " bytes"]:
         record = f"{self._folder}data/{ref.storage.key}"
         expected = ref.storage.element_count * ref.storage.dtype.itemsize
         if record not in self._zip.namelist() or self._zip.getinfo(record).file_size != expected:
@@ -122,13 +123,27 @@ class TorchArchive:
                 f"{self.source}: tensor {name}: expected a record of {expected} bytes, got none or another size; "
                 "copy the file again"
             )
-        return bytearray(self._record(record))
+        data = torch.empty(expected, dtype=torch.uint8)
+        self._copy_record(record, data.numpy().data)
+        return data
+
+    def _copy_record(self, record: str, target: memoryview) -> None:
+        """Copy piece by piece, so that a tensor never lies in memory twice; the checksum is verified at the end."""
+        self._require_stored(record)
+        with _damage_named(self.source), self._zip.open(record) as file:
+            start = 0
+            while piece := file.read(PIECE_BYTES):
+                target[start : start + len(piece)] = piece
+                start += len(piece)
 
     def _record(self, record: str) -> bytes:
-        if self._zip.getinfo(record).compress_type != ZIP_STORED:
-            raise CheckpointError(f"{self.source}: a compressed record, which torch.save never writes; save it again")
+        self._require_stored(record)
         with _damage_named(self.source):
             return self._zip.read(record)
+
+    def _require_stored(self, record: str) -> None:
+        if self._zip.getinfo(record).compress_type != ZIP_STORED:
+            raise CheckpointError(f"{self.source}: a compressed record, which torch.save never writes; save it again")
 
 
 @contextmanager
