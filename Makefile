@@ -40,8 +40,9 @@ $(XLA_VENV)/.installed: pyproject.toml requirements-xla.lock
 
 test-xla: $(XLA_VENV)/.installed  ## the TPU back end on XLA's CPU device (an environment of 8 GB, made in about 4 minutes)
 	PJRT_DEVICE=CPU $(SINGLE_THREADED) $(XLA_BIN)/python -m pytest -m xla tests/extract/test_xla.py
+	OMP_NUM_THREADS=1 $(XLA_BIN)/python tests/benchmarks/tpu_compile.py
 
-tpu-compile: $(XLA_VENV)/.installed  ## ask the TPU compiler whether the encoder fits a v5e and a v4 chip (no TPU needed)
+tpu-compile: $(XLA_VENV)/.installed  ## add the TPU compiler, and ask it whether the encoder fits a chip (no TPU needed)
 	$(XLA_BIN)/python -m pip install --quiet --constraint requirements-xla.lock jax jaxlib libtpu
 	OMP_NUM_THREADS=1 $(XLA_BIN)/python tests/benchmarks/tpu_compile.py
 

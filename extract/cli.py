@@ -39,6 +39,7 @@ Heads = Annotated[int | None, typer.Option(help="Attention heads, where the chec
 Interpolate = Annotated[
     bool, typer.Option("--interpolate", help="Take another --image-size than the encoder's own, instead of refusing.")
 ]
+Which = Annotated[str, typer.Option(help="Which encoder of the checkpoint: context or target.")]
 ImageSize = Annotated[
     str | None, typer.Option(help="Encoder input D,H,W in voxels. [default: what the encoder was made for]")
 ]
@@ -57,6 +58,7 @@ def extract(
     encoder: RandomEncoder = None,
     heads: Heads = None,
     interpolate: Interpolate = False,
+    which: Which = "context",
     image_size: ImageSize = None,
     preset: PresetName = "pretrain",
     layers: Annotated[str, typer.Option(help="Blocks from 1, or last (after the final norm): 3,6,last.")] = "last",
@@ -187,18 +189,18 @@ def encode(
     encoder: RandomEncoder = None,
     heads: Heads = None,
     interpolate: Interpolate = False,
+    which: Which = "context",
     image_size: ImageSize = None,
     preset: PresetName = "pretrain",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or xla.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
 ) -> None:
     """Write the patch tokens of one file."""
-    from extract.options import EncoderChoice, parse_image_size
+    from extract.options import EncoderChoice, parse_image_size, parse_which
     from extract.single import encode_file
 
-    choice = EncoderChoice(
-        checkpoint, encoder, heads, interpolate, parse_image_size(image_size) if image_size else None
-    )
+    size = parse_image_size(image_size) if image_size else None
+    choice = EncoderChoice(checkpoint, encoder, heads, interpolate, size, parse_which(which))
     say(encode_file(file, out, choice=choice, preset=preset, device=device, precision=precision))
 
 
@@ -208,7 +210,7 @@ def doctor(
     encoder: RandomEncoder = None,
     heads: Heads = None,
     image_size: ImageSize = None,
-    which: Annotated[str, typer.Option(help="Which encoder of the checkpoint: context or target.")] = "context",
+    which: Which = "context",
     bucket: Bucket = None,
     prefix: Annotated[str, typer.Option(help="Where the dataset begins inside the bucket.")] = "",
     endpoint_url: Endpoint = None,

@@ -2,11 +2,14 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from embeddings_store.errors import UsageError
 
 POOLS = ("mean", "max", "std")
+
+Which = Literal["context", "target"]
+"""A trainer's file holds two encoders; the context encoder is the one that was trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class EncoderChoice:
     heads: int | None = None
     interpolate: bool = False
     image_size: tuple[int, int, int] | None = None
+    which: Which = "context"
 
     def arguments(self) -> dict[str, Any]:
         """Give the fields as keyword arguments of open_encoder."""
@@ -54,6 +58,7 @@ def parse_options(
     encoder: str | None = None,
     heads: int | None = None,
     interpolate: bool = False,
+    which: str = "context",
     image_size: str | None = None,
     preset: str = "pretrain",
     layers: str = "last",
@@ -72,7 +77,7 @@ def parse_options(
         prefix=prefix,
         endpoint_url=endpoint_url,
         store=store,
-        choice=EncoderChoice(checkpoint, encoder, heads, interpolate, size),
+        choice=EncoderChoice(checkpoint, encoder, heads, interpolate, size, parse_which(which)),
         preset=preset,
         layers=_parse_names("--layers", layers),
         pools=_parse_names("--pool", pool, allowed=POOLS),
@@ -83,6 +88,14 @@ def parse_options(
         streams=streams,
         limit=limit,
     )
+
+
+def parse_which(text: str) -> Which:
+    """Read which encoder of a checkpoint is meant."""
+    known: dict[str, Which] = {"context": "context", "target": "target"}
+    if text not in known:
+        raise UsageError(f"--which: expected context or target, got {text!r}")
+    return known[text]
 
 
 def parse_image_size(text: str) -> tuple[int, int, int]:

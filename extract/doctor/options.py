@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
 from extract.device.backend import DTYPES
-from extract.doctor.weights import Which
-from extract.options import parse_image_size
+from extract.options import Which, parse_image_size, parse_which
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +66,12 @@ def parse_doctor(
     export: Path | None = None,
 ) -> DoctorOptions:
     """Read the words of the command line. Raises UsageError, naming the option."""
-    chosen: Which | None = next((known for known in get_args(Which) if known == which), None)
-    if chosen is None:
-        raise UsageError(f"--which {which!r}: expected {' or '.join(get_args(Which))}")
     return DoctorOptions(
         checkpoint=checkpoint,
         encoder=encoder,
         heads=heads,
         image_size=parse_image_size(image_size) if image_size else None,
-        which=chosen,
+        which=parse_which(which),
         bucket=bucket,
         prefix=prefix,
         endpoint_url=endpoint_url,

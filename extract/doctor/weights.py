@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -14,8 +14,7 @@ from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.random_init import random_encoder
 from extract.errors import CheckpointError
-
-Which = Literal["context", "target"]
+from extract.options import Which
 
 BARELY_MOVED = 0.05
 """Relative L2 distance between context and target below which training has hardly begun.

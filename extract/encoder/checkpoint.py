@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float32
@@ -16,6 +16,7 @@ from extract.encoder.positions import interpolate_positions
 from extract.encoder.selection import require_complete, select_encoder
 from extract.encoder.weight_file import WeightFile, open_weight_file
 from extract.errors import CheckpointError
+from extract.options import Which
 
 
 def load_checkpoint(
@@ -24,7 +25,7 @@ def load_checkpoint(
     heads: int | None = None,
     image_size: Grid | None = None,
     interpolate: bool = False,
-    which: Literal["context", "target"] = "context",
+    which: Which = "context",
 ) -> Encoder:
     """Load an encoder from a .pt of torch.save, a .safetensors file, or a Hugging Face folder of V-JEPA 2.
 

@@ -7,6 +7,7 @@ from embeddings_store.space import Grid
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.random_init import random_encoder
+from extract.options import Which
 
 
 def open_encoder(
@@ -16,15 +17,19 @@ def open_encoder(
     heads: int | None = None,
     image_size: Grid | None = None,
     interpolate: bool = False,
+    which: Which = "context",
 ) -> Encoder:
     """Open exactly one of ``checkpoint`` and ``encoder`` ("random:tiny", "random:base", with ",seed=N").
 
+    which: the context or the target encoder of a checkpoint.
     Raises UsageError for none, both, or an option that only a checkpoint has; CheckpointError for a refused file.
     """
     if checkpoint is not None and encoder is None:
-        return load_checkpoint(checkpoint, heads=heads, image_size=image_size, interpolate=interpolate)
+        return load_checkpoint(checkpoint, heads=heads, image_size=image_size, interpolate=interpolate, which=which)
     if encoder is None or checkpoint is not None:
         raise UsageError("expected exactly one of --checkpoint FILE and --encoder random:tiny|random:base")
-    if heads is not None or interpolate:
-        raise UsageError("--heads and --interpolate belong to --checkpoint; a random encoder has its own head count")
+    if heads is not None or interpolate or which != "context":
+        raise UsageError(
+            "--heads, --interpolate and --which belong to --checkpoint; a random encoder needs none of them"
+        )
     return random_encoder(encoder, image_size)

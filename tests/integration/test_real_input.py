@@ -130,3 +130,16 @@ def test_preprocess_refuses_what_is_no_volume(name: str, tmp_path: Path, referen
     assert done.code == 1
     assert done.stderr.startswith("error: ")
     assert list(tmp_path.glob("*x.npy*")) == []
+
+
+def test_the_target_encoder_is_encoded_on_request(tmp_path: Path, reference: Path, command: Command) -> None:
+    nested = reference / "vjepa3d_nested"
+    line = ("extract-embeddings", "encode", nested / "input.npy", "--heads", 3, "--out", tmp_path / "tokens.npy")
+
+    refused = command(*line, "--checkpoint", nested / "target_only.pt")
+    done = command(*line, "--checkpoint", nested / "target_only.pt", "--which", "target")
+
+    assert (refused.code, done.code) == (1, 0)
+    assert "no context encoder" in refused.stderr
+    expected = np.load(nested / "expected_target_tokens.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "tokens.npy"), expected, rtol=0, atol=2e-5)
