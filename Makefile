@@ -53,6 +53,7 @@ lint: venv  ## ruff, mypy --strict, import contracts
 	$(BIN)/lint-imports
 
 bench: venv  ## every benchmark, side by side with its peer; writes tests/benchmarks/results/
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,bench]'
 	$(BIN)/python tests/benchmarks/run.py
 
 clean:  ## remove the environment and the demo

@@ -1,0 +1,68 @@
+"""results/<machine>.json: what was measured, with which versions, when, and how busy the machine was."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from embeddings_store.provenance import package_versions
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = (
+    "octprobe",
+    "numpy",
+    "scipy",
+    "torch",
+    "scikit-learn",
+    "lightgbm",
+    "zarr",
+    "pydicom",
+    "monai",
+    "transformers",
+)
+
+
+def machine_name() -> str:
+    """Name the kind of machine, never the host: linux-x86_64-2cpu."""
+    return f"{platform.system()}-{platform.machine()}-{os.cpu_count()}cpu".lower()
+
+
+def make_record(
+    rows: Sequence[Mapping[str, Any]], earlier: Mapping[str, Any] | None, *, today: date, cores: int
+) -> dict[str, Any]:
+    """Join new rows with earlier ones of the same versions; a benchmark replaces all its rows of the same size.
+
+    provisional: some row was measured while more was waiting to run than there are cores.
+    """
+    versions = package_versions(PACKAGES)
+    stamped = [{**row, "date": today.isoformat()} for row in rows]
+    kept = list(earlier["rows"]) if earlier and earlier["versions"] == versions else []
+    replaced = {(row["id"], row["full"]) for row in stamped}
+    stamped += [row for row in kept if (row["id"], row["full"]) not in replaced]
+    ordered = sorted(stamped, key=lambda row: (int(row["id"].removeprefix("P")), row["full"]))
+    return {
+        "machine": machine_name(),
+        "date": today.isoformat(),
+        "versions": versions,
+        "provisional": any(row["load_average"]["before"] > cores for row in ordered),
+        "rows": ordered,
+    }
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read an earlier result file; None where there is none."""
+    if not path.exists():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write aside, publish by rename."""
+    aside = path.with_suffix(".tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    aside.replace(path)
