@@ -10,7 +10,7 @@ XLA_BIN  := $(CURDIR)/$(XLA_VENV)/bin
 # One BLAS thread a process: the suite runs one process a core, and two threads each were measured up to 19x slower.
 SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help venv demo test test-xla tpu-compile lint bench clean
+.PHONY: help venv demo test test-xla tpu-compile lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -56,5 +56,9 @@ bench: venv  ## every benchmark, side by side with its peer; writes tests/benchm
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,bench]'
 	$(BIN)/python tests/benchmarks/run.py
 
+docs: venv  ## the pages of docs/ as a site, in ./site
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,docs]'
+	$(BIN)/mkdocs build --strict --quiet
+
 clean:  ## remove the environment and the demo
-	rm -rf $(VENV) $(XLA_VENV) demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(XLA_VENV) demo site .mypy_cache .ruff_cache .import_linter_cache .hypothesis
