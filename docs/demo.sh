@@ -7,6 +7,7 @@ participants=${PARTICIPANTS:-60}
 port=${PORT:-8333}
 demo=demo
 export AWS_ACCESS_KEY_ID=phantom AWS_SECRET_ACCESS_KEY=phantom-secret
+export XDG_CACHE_HOME=$PWD/$demo/cache
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} MLFLOW_DISABLE_TELEMETRY=true
 
 show() { printf '\n$ %s\n' "$*" >&2; "$@"; }

@@ -1,12 +1,15 @@
 """The command line `extract-embeddings`: it parses and calls; nobody imports it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.errors import UsageError
+
+if TYPE_CHECKING:
+    from extract.options import ExtractOptions
 
 app = new_app(
     """Encode every OCT volume of a bucket once, into a store that probes and reports read.
@@ -43,6 +46,28 @@ Which = Annotated[str, typer.Option(help="Which encoder of the checkpoint: conte
 ImageSize = Annotated[
     str | None, typer.Option(help="Encoder input D,H,W in voxels. [default: what the encoder was made for]")
 ]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        help="Only matching volumes, such as: device=topcon_triton,zeiss_cirrus and eye=L and frames>=64. "
+        "Fields: device, protocol, eye, site, participant, split, frames."
+    ),
+]
+Participants = Annotated[
+    Path | None, typer.Option(help="Only these participants: a participants.tsv, or a file of one id a line.")
+]
+Refresh = Annotated[
+    bool, typer.Option("--refresh", help="List the bucket anew, whatever the catalogue of an earlier start says.")
+]
+CacheDir = Annotated[
+    Path | None, typer.Option(help="Keep raw objects here for the next run; patients' data, so mind the disk.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be read, moved, paid and written, and do none of it.")
+]
+MinCoverage = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Exit with 3 when a smaller fraction of volumes has a row.")
+]
 PresetName = Annotated[str, typer.Option("--preset", help="Preprocessing: pretrain, finetune_v0, or a YAML file.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; everything else is on stderr.")]
 
@@ -69,9 +94,13 @@ def extract(
     batch_size: Annotated[str, typer.Option(help="Volumes a forward pass, or auto.")] = "auto",
     streams: Annotated[int, typer.Option(min=1, help="Objects fetched at once.")] = 32,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after the first N volumes of the listing.")] = None,
-    min_coverage: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Exit with 3 when a smaller fraction of volumes has a row.")
-    ] = 0.0,
+    where: Where = None,
+    participants: Participants = None,
+    refresh: Refresh = False,
+    cache_dir: CacheDir = None,
+    cache_gb: Annotated[float, typer.Option(min=0.001, help="Size of --cache-dir in 10^9 bytes.")] = 50.0,
+    dry_run: DryRun = False,
+    min_coverage: MinCoverage = 0.0,
     json: Json = False,
 ) -> None:
     """Encode a bucket."""
@@ -84,9 +113,21 @@ def extract(
     from extract.pipeline import extract as run
 
     options = parse_options(
-        **{name: value for name, value in context.params.items() if name not in ("json", "min_coverage")}
+        **{name: value for name, value in context.params.items() if name not in ("json", "min_coverage", "dry_run")}
     )
+    if dry_run:
+        _show_plan(options, as_json=json)
+        return
     _finish(run(options), as_json=json, min_coverage=min_coverage)
+
+
+def _show_plan(options: "ExtractOptions", *, as_json: bool) -> None:
+    from extract.dry_run import describe_plan, plan_run
+
+    plan = plan_run(options)
+    say(describe_plan(plan))
+    if as_json:
+        emit_json(plan)
 
 
 def _finish(summary: dict[str, Any], *, as_json: bool, min_coverage: float) -> None:
@@ -114,6 +155,11 @@ def status(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> N
         emit_json(found)
     else:
         print_status(found)
+        projected = found["projected_bytes"]
+        say(
+            f"{found['row_bytes_in_all'] / 1e6:,.2f} MB a row; 25,000 volumes take {projected['25000'] / 1e9:,.1f} GB, "
+            f"250,000 take {projected['250000'] / 1e9:,.1f} GB on a disk"
+        )
 
 
 @app.command()
@@ -127,7 +173,10 @@ def verify(
     from embeddings_store.verify import verify_store
 
     found = verify_store(store, endpoint_url=endpoint_url, sample=sample)
-    say(f"{found['checked']:,} rows checked, {found['bad']:,} bad, {found['orphans']:,} orphans")
+    say(
+        f"{found['checked']:,} rows checked, {found['bad']:,} bad, {found['orphans']:,} orphans, "
+        f"{len(found['leftovers']):,} files of killed runs deleted"
+    )
     if json:
         emit_json(found)
     if found["bad"]:
@@ -143,6 +192,48 @@ def snapshot(store: Store, endpoint_url: Endpoint = None, json: Json = False) ->
     say(f"snapshot {number} written")
     if json:
         emit_json({"snapshot": number})
+
+
+@app.command("export")
+def export_pooled(
+    store: Store,
+    out: Annotated[Path, typer.Option(help="A new file (parquet) or a new folder (npy).")],
+    format_name: Annotated[str, typer.Option("--format", help="parquet: one table; npy: a matrix and its index.")],
+    snapshot: Annotated[int | None, typer.Option(min=1, help="Which snapshot. [default: the newest state]")] = None,
+    endpoint_url: Endpoint = None,
+    json: Json = False,
+) -> None:
+    """Write the pooled vectors and their index for pandas, R or NumPy: one row a volume."""
+    from embeddings_store.export import export_store
+
+    found = export_store(store, out, format_name, number=snapshot, endpoint_url=endpoint_url)
+    say(f"{found['rows']:,} rows of {found['numbers_a_row']:,} numbers in {out} ({found['source']})")
+    if json:
+        emit_json(found)
+
+
+@app.command("pool")
+def pool_stored(
+    store: Store,
+    pool: Annotated[str, typer.Option(help="Vectors to derive: any of mean,max,std,min,median.")],
+    tokens: Annotated[str, typer.Option(help="Token grid to derive as well, DxHxW, or none.")] = "none",
+    endpoint_url: Endpoint = None,
+    json: Json = False,
+) -> None:
+    """Derive pooled vectors and coarser token grids from stored full tokens, without bucket and encoder."""
+    from embeddings_store.derive import derive_store
+    from embeddings_store.token_pooling import parse_coarse_grid, parse_token_pools
+
+    found = derive_store(store, parse_token_pools(pool), parse_coarse_grid(tokens), endpoint_url=endpoint_url)
+    say(f"{found['derived']:,} rows derived, {found['committed']:,} in all, in {found['store']}")
+    deviation = found["deviation"]
+    for name, relative in deviation["max_relative"].items():
+        say(
+            f"{name} of stored tokens, which are rounded, against the encoder's own, over {deviation['rows']:,} rows: "
+            f"up to {relative:.1e} of a vector's length, {deviation['max_abs'][name]:.1e} a number"
+        )
+    if json:
+        emit_json(found)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from embeddings_store.errors import UsageError
+from extract.bucket.where import Comparison, parse_where
 
 POOLS = ("mean", "max", "std")
 
@@ -30,7 +31,11 @@ class EncoderChoice:
 
 @dataclass(frozen=True, slots=True)
 class ExtractOptions:
-    """One run of extract-embeddings. ``batch_size`` None means: what suits the device."""
+    """One run of extract-embeddings. ``batch_size`` None means: what suits the device.
+
+    refresh: list anew whatever the catalogue says. participants: a table or list of ids to keep to.
+    cache_dir, cache_gb: where raw objects are kept, and how many 10^9 bytes of them; None: nowhere.
+    """
 
     bucket: str
     prefix: str
@@ -46,6 +51,11 @@ class ExtractOptions:
     batch_size: int | None
     streams: int
     limit: int | None
+    where: tuple[Comparison, ...]
+    participants: Path | None
+    refresh: bool
+    cache_dir: Path | None
+    cache_gb: float
 
 
 def parse_options(
@@ -69,6 +79,11 @@ def parse_options(
     batch_size: str = "auto",
     streams: int = 32,
     limit: int | None = None,
+    where: str | None = None,
+    participants: Path | None = None,
+    refresh: bool = False,
+    cache_dir: Path | None = None,
+    cache_gb: float = 50.0,
 ) -> ExtractOptions:
     """Read the words of the command line. Raises UsageError, naming the option."""
     size = parse_image_size(image_size) if image_size else None
@@ -87,6 +102,11 @@ def parse_options(
         batch_size=None if batch_size == "auto" else _parse_count("--batch-size", batch_size),
         streams=streams,
         limit=limit,
+        where=parse_where(where) if where else (),
+        participants=participants,
+        refresh=refresh,
+        cache_dir=cache_dir,
+        cache_gb=cache_gb,
     )
 
 

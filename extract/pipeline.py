@@ -1,11 +1,12 @@
 """The main verb: encode every volume of a bucket once, and lose none of them.
 
-list_volumes -> missing_rows -> fetch -> read_dicom -> preprocess -> make_batches -> encode -> write_row (commit last)
+select_volumes -> missing_rows -> fetch -> read_dicom -> preprocess -> make_batches -> encode -> write_row (commit last)
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from time import time_ns
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,6 @@ from embeddings_store.reader import reader_on
 from embeddings_store.schema import VolumeFailure
 from embeddings_store.writer import StoreWriter, open_writer
 from extract.ahead import read_ahead
-from extract.bucket.listing import list_volumes
-from extract.bucket.source import open_source
 from extract.device.select import open_device
 from extract.encode import BatchEncoder, EncodedBatch, SubmittedBatch, build_space
 from extract.encoder.open import open_encoder
@@ -25,6 +24,7 @@ from extract.options import ExtractOptions
 from extract.pooling import parse_token_grid
 from extract.preset import load_preset
 from extract.progress import Progress, show_progress
+from extract.selection import select_volumes
 from extract.stages import StageClock
 from extract.summary import Outcome, summarise
 from extract.worker import worker_record
@@ -42,8 +42,8 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     Raises RunError, StoreError, UsageError; the failure of a volume is an error row instead.
     """
     clock = StageClock()
-    source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=options.streams)
-    listing = list_volumes(source)
+    selection = select_volumes(options, now_ns=time_ns())
+    source, selected = selection.source, selection.refs
     preset = load_preset(options.preset)
     encoder = open_encoder(**options.choice.arguments())
     backend = open_device(options.device, options.precision)
@@ -63,7 +63,6 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     )
     writer = open_writer(options.store, space, endpoint_url=options.endpoint_url, worker=worker_record(backend))
 
-    selected = listing.refs[: options.limit]
     writer.add_volumes(selected)
     missing = writer.missing_rows([ref.key for ref in selected])
     load = new_loader(source, preset, encoder.architecture.image_size, clock)
@@ -73,9 +72,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
         for batch, encoded in encode_batches(batch_encoder, batches, clock, behind=BATCHES_BEHIND.get(backend.name, 1)):
             with clock.time("write"):
                 write_batch(writer, batch, encoded, progress)
-    return summarise(
-        Outcome(options, listing, selected, missing, reader_on(writer.storage), backend, source.counts, clock)
-    )
+    return summarise(Outcome(options, selection, missing, reader_on(writer.storage), backend, source.counts, clock))
 
 
 def quarantine_failures(

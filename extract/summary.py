@@ -9,11 +9,12 @@ from typing import Any
 
 from embeddings_store.index import IndexRow
 from embeddings_store.reader import StoreReader
-from embeddings_store.schema import VolumeRef
-from extract.bucket.listing import Listing
+from extract.bucket.catalogue import Catalogue
+from extract.bucket.report import describe_report, report_bucket
 from extract.bucket.source import TransferCounts
 from extract.device.backend import Backend
 from extract.options import ExtractOptions
+from extract.selection import Selection
 from extract.stages import StageClock
 
 COVERAGE_BY = ("site", "device", "protocol", "eye")
@@ -24,8 +25,7 @@ class Outcome:
     """What is left of a run when it is over; ``missing`` are the rows that it set out to make."""
 
     options: ExtractOptions
-    listing: Listing
-    selected: Sequence[VolumeRef]
+    selection: Selection
     missing: Sequence[IndexRow]
     store: StoreReader
     backend: Backend
@@ -39,23 +39,23 @@ def summarise(run: Outcome) -> dict[str, Any]:
     ``committed`` counts selected volumes that have a row now, those of earlier runs included; so do ``errors``.
     """
     index = run.store.index()
-    chosen = index["key"].isin({ref.key for ref in run.selected}).to_numpy()
+    selected, catalogue, skipped = run.selection.refs, run.selection.catalogue, run.selection.skipped
+    chosen = index["key"].isin({ref.key for ref in selected}).to_numpy()
     rows = set(index["row"][chosen])
     errors = Counter(record.failure.error for record in run.store.errors() if record.row in rows)
-    already = len(run.selected) - len(run.missing)
-    passed_over = len(run.listing.refs) - len(run.selected)
-    reasons = dict(run.listing.skipped) | ({"beyond --limit": passed_over} if passed_over else {})
     seconds = run.clock.seconds()
     return {
         "space": run.store.space_id,
         "store": run.options.store,
-        "listed": run.listing.listed,
-        "selected": len(run.selected),
+        "listed": catalogue.listing.listed,
+        "selected": len(selected),
         "committed": int(run.store.committed_among(len(index))[chosen].sum()),
-        "already_done": already,
-        "skipped": sum(reasons.values()),
-        "skipped_reasons": reasons,
+        "already_done": len(selected) - len(run.missing),
+        "skipped": sum(skipped.values()),
+        "skipped_reasons": skipped,
         "errors": dict(errors),
+        "bucket_report": report_bucket(catalogue),
+        "catalogue": describe_catalogue(catalogue),
         "list_requests": run.counts.list_requests,
         "get_requests": run.counts.get_requests,
         "retries": run.counts.retries,
@@ -70,6 +70,11 @@ def summarise(run: Outcome) -> dict[str, Any]:
     }
 
 
+def describe_catalogue(catalogue: Catalogue) -> dict[str, Any]:
+    """Say how old the look at the bucket is that a run works from, and whether the next start will find it."""
+    return {"from_cache": catalogue.from_cache, "age_s": round(catalogue.age_s, 1), "kept": catalogue.kept}
+
+
 def _peak_rss_mb() -> float:
     """Give the largest resident memory of this process so far; the kernel counts KiB on Linux, bytes on macOS."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -77,11 +82,12 @@ def _peak_rss_mb() -> float:
 
 
 def describe_summary(summary: Mapping[str, Any]) -> str:
-    """Put the summary of a run into four lines: what was there, what it became, how fast, where it lies."""
-    seconds = summary["seconds"]
+    """Put the summary of a run into five lines: the bucket, what was there, what it became, how fast, where it lies."""
+    seconds, look = summary["seconds"], summary["catalogue"]
     stages = ", ".join(f"{stage} {seconds[stage]:.1f}" for stage in seconds if stage != "wall")
     requests = summary["list_requests"] + summary["get_requests"]
     return (
+        f"{describe_report(summary['bucket_report'], look['age_s'], from_cache=look['from_cache'])}\n"
         f"{summary['listed']:,} objects listed, {summary['selected']:,} volumes selected, "
         f"{summary['skipped']:,} skipped{_in_brackets(summary['skipped_reasons'])}\n"
         f"{summary['committed']:,} volumes have a row ({summary['already_done']:,} were done before), "

@@ -31,7 +31,15 @@ def list_volumes(source: Source) -> Listing:
         seen: Iterable[tuple[ObjectInfo, str]] = ((info, "") for info in source.list_objects())
     else:
         seen = read_manifest(manifest)
-    listing = _sort_out(seen, from_manifest=manifest is not None)
+    return list_objects_as(source, seen, from_manifest=manifest is not None)
+
+
+def list_objects_as(source: Source, seen: Iterable[tuple[ObjectInfo, str]], *, from_manifest: bool) -> Listing:
+    """Name every volume among objects that were seen in a source, each with the participant that a manifest gives it.
+
+    Raises: BucketError when nothing is recognised.
+    """
+    listing = _sort_out(seen, from_manifest=from_manifest)
     if not listing.refs:
         raise BucketError(_describe_nothing(source, listing))
     return listing

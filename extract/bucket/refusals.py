@@ -32,11 +32,19 @@ _DENIED = frozenset({"403", "AccessDenied", "AllAccessDisabled", "Forbidden"})
 _REGION = frozenset({"301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"})
 _CHANGED = frozenset({"412", "416", "InvalidRange", "PreconditionFailed"})
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_SLOW_DOWN = frozenset({"503", "SlowDown", "ServiceUnavailable"})
+
+CHANGED = "the object changed after it was listed; run again to list anew (extract-embeddings: --refresh)"
 
 
 def is_missing(error: ClientError | BotoCoreError) -> bool:
     """Tell whether the bucket answered that it has no such object."""
     return _code(error) in _MISSING
+
+
+def is_slow_down(error: ClientError | BotoCoreError) -> bool:
+    """Tell whether the server asked for fewer requests."""
+    return _code(error) in _SLOW_DOWN
 
 
 def explain_bucket(error: Exception, name: str, endpoint: str | None) -> BucketError:
@@ -51,7 +59,7 @@ def explain_object(error: ClientError | BotoCoreError, volume: str, name: str, e
     if code in _MISSING:
         return FetchError(f"{volume}: the object is gone")
     if code in _CHANGED:
-        return FetchError(f"{volume}: the object changed after it was listed; run again to list anew")
+        return FetchError(f"{volume}: {CHANGED}")
     hopeless = isinstance(error, (NoCredentialsError, PartialCredentialsError, BotoConnectionError))
     if hopeless or code in _CREDENTIALS | _REGION | {"NoSuchBucket"}:
         return explain_bucket(error, name, endpoint)

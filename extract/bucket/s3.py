@@ -11,7 +11,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
 
 from embeddings_store.schema import volume_id
-from extract.bucket.refusals import explain_bucket, explain_object, is_missing
+from extract.bucket.gate import StreamGate
+from extract.bucket.refusals import CHANGED, explain_bucket, explain_object, is_missing, is_slow_down
 from extract.bucket.source import Fetched, ObjectInfo, TransferCounts, Wanted
 from extract.errors import BucketError, FetchError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 KEYS_PER_PAGE = 1000  # the most that S3 gives
+SLOW_DOWN = 503
 BODY_ATTEMPTS = 6
 CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 10
@@ -46,10 +48,12 @@ class S3Source:
         self._endpoint = _complete(endpoint_url)
         self.name = f"s3://{bucket}/{self._prefix}"
         self.counts = TransferCounts()
+        self.gate = StreamGate(streams)
         try:
             self.client = _make_client(self._endpoint, streams)
         except (BotoCoreError, ValueError) as error:
             raise explain_bucket(error, self.name, self._endpoint) from error
+        self.client.meta.events.register("response-received.s3.GetObject", self._obey)
 
     def list_objects(self) -> Iterator[ObjectInfo]:
         """List everything below the prefix, 1,000 keys a request."""
@@ -66,11 +70,17 @@ class S3Source:
             raise explain_bucket(error, self.name, self._endpoint) from error
 
     def fetch(self, wanted: Wanted) -> Fetched:
-        """Give one object whole: a body that breaks off is resumed where it broke, then length and md5 are checked."""
+        """Give one object whole: a body that breaks off is resumed where it broke, then length and md5 are checked.
+
+        While the server says SlowDown, fewer objects are fetched at once, and none before its Retry-After is over.
+        """
         try:
-            return self._fetch(wanted)
+            with self.gate.stream():
+                fetched = self._fetch(wanted)
         except (ClientError, BotoCoreError) as error:
             raise explain_object(error, volume_id(wanted.key), self.name, self._endpoint) from error
+        self.gate.succeed()
+        return fetched
 
     def read_optional(self, key: str) -> bytes | None:
         """Give a small object, or None when there is none."""
@@ -85,7 +95,12 @@ class S3Source:
         name = volume_id(wanted.key)
         body = _Body(name, wanted.size, wanted.etag)
         for attempt in range(BODY_ATTEMPTS):
-            response = self._get(wanted.key, body, resumed=attempt > 0)
+            try:
+                response = self._get(wanted.key, body, resumed=attempt > 0)
+            except ClientError as error:
+                if attempt + 1 == BODY_ATTEMPTS or not is_slow_down(error):
+                    raise
+                continue
             try:
                 body.receive(response)
             except _BODY_BROKEN:
@@ -102,10 +117,23 @@ class S3Source:
         request: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + key}
         if body.received:
             request |= {"Range": f"bytes={len(body.received)}-", "IfMatch": f'"{body.etag}"'}
-        response = self.client.get_object(**request)
+        try:
+            response: Any = self.client.get_object(**request)
+        except ClientError as error:
+            self._count(error.response, resumed=resumed)
+            raise
+        self._count(response, resumed=resumed)
+        return response
+
+    def _count(self, response: Any, *, resumed: bool) -> None:
         retries = _retries(response)
         self.counts.add(get_requests=1 + retries, retries=retries + resumed)
-        return response
+
+    def _obey(self, response_dict: dict[str, Any] | None, **_: Any) -> None:
+        """See each answer before botocore tries again: it would not read Retry-After, nor spare the other streams."""
+        if response_dict is not None and response_dict["status_code"] == SLOW_DOWN:
+            self.gate.slow_down(_retry_after_s(response_dict["headers"]))
+            self.gate.wait()
 
 
 class _Body:
@@ -141,7 +169,7 @@ class _Body:
         etag = response["ETag"].strip('"')
         size = len(self.received) + response["ContentLength"]
         if self.etag not in {"", etag} or self.size not in {-1, size}:
-            raise FetchError(f"{self.name}: the object changed after it was listed; run again to list anew")
+            raise FetchError(f"{self.name}: {CHANGED}")
         self.etag, self.size = etag, size
 
 
@@ -176,4 +204,10 @@ def _complete(endpoint_url: str | None) -> str | None:
 
 
 def _retries(response: Any) -> int:
-    return int(response["ResponseMetadata"].get("RetryAttempts", 0))
+    return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
+
+
+def _retry_after_s(headers: Any) -> float:
+    """Read Retry-After in seconds (RFC 9110, 10.2.3); its other form, a date, is not used by S3 servers."""
+    text = str(headers.get("retry-after", "")).strip()
+    return float(text) if text.isascii() and text.isdecimal() else 0.0

@@ -1,0 +1,99 @@
+"""The catalogue: what a bucket holds, listed once and kept, so that the next start asks for no listing.
+
+The flat listing is the truth about objects even where a manifest exists: it costs one request a thousand keys, once,
+and only it knows sizes, etags, junk and files that the manifest forgot; the manifest adds frames, eye and participant.
+Local folders are walked every time: that is as fast as reading a catalogue, and never old.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+from extract.bucket.catalogue_file import BucketRecord, catalogue_path, read_record, write_record
+from extract.bucket.folder import FolderSource
+from extract.bucket.keys import MANIFEST, PARTICIPANTS
+from extract.bucket.listing import Listing, list_objects_as
+from extract.bucket.manifest import UNKNOWN_FRAMES, ManifestLine, read_manifest_lines
+from extract.bucket.participants import Enrolled, read_participants
+from extract.bucket.source import Source
+from extract.errors import BucketError
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A look at the bucket. from_cache: it is an earlier one; kept: the next start will find it."""
+
+    record: BucketRecord
+    listing: Listing
+    age_s: float
+    from_cache: bool
+    kept: bool
+
+    @cached_property
+    def lines(self) -> Mapping[str, ManifestLine]:
+        """What the manifest says, by key."""
+        return {line.key: line for line in self.record.manifest or ()}
+
+    @cached_property
+    def splits(self) -> Mapping[str, str]:
+        """The recommended split of each participant."""
+        return {person.participant: person.split for person in self.record.participants}
+
+    def frames(self, key: str) -> int:
+        """Give the number of frames of an object, -1 where no manifest says."""
+        line = self.lines.get(key)
+        return UNKNOWN_FRAMES if line is None else line.frames
+
+
+def open_catalogue(source: Source, *, now_ns: int, endpoint_url: str | None = None, refresh: bool = False) -> Catalogue:
+    """Read the kept catalogue of a source, or list the source and keep what came.
+
+    One request for participants.tsv is made at every start: it proves that the bucket may be read, and another table
+    than the one of the catalogue means another release, so the bucket is listed anew. A bucket without the table gives
+    no such proof and is listed every time. A damaged catalogue is replaced.
+    Raises: BucketError when the bucket cannot be used, or nothing in it is recognised.
+    """
+    table = source.read_optional(PARTICIPANTS)
+    token = sha256(table).hexdigest() if table is not None else ""
+    path = catalogue_path(f"{endpoint_url or ''}\n{source.name}")
+    keep = bool(token) and not isinstance(source, FolderSource)
+    record = read_record(path) if keep and not refresh else None
+    if record is not None and record.token == token:
+        return _catalogue(source, record, now_ns, from_cache=True, kept=True)
+    catalogue = _catalogue(source, _look(source, table, token, now_ns), now_ns, from_cache=False, kept=False)
+    if not keep:
+        return catalogue
+    try:
+        write_record(path, catalogue.record)
+    except (OSError, sqlite3.Error):  # a home that cannot be written only costs the next start a listing
+        return catalogue
+    return Catalogue(catalogue.record, catalogue.listing, catalogue.age_s, from_cache=False, kept=True)
+
+
+def _look(source: Source, table: bytes | None, token: str, now_ns: int) -> BucketRecord:
+    manifest = source.read_optional(MANIFEST)
+    return BucketRecord(
+        listed_at_ns=now_ns,
+        token=token,
+        objects=tuple(sorted(source.list_objects(), key=lambda info: info.key)),
+        manifest=None if manifest is None else tuple(read_manifest_lines(manifest)),
+        participants=() if table is None else _enrolled(table),
+    )
+
+
+def _enrolled(table: bytes) -> tuple[Enrolled, ...]:
+    """Read the table; one in other columns counts as absent, for no volume needs it to be encoded."""
+    try:
+        return tuple(read_participants(table))
+    except BucketError:
+        return ()
+
+
+def _catalogue(source: Source, record: BucketRecord, now_ns: int, *, from_cache: bool, kept: bool) -> Catalogue:
+    said = {line.key: line.participant for line in record.manifest or ()}
+    seen = ((info, said.get(info.key, "")) for info in record.objects)
+    listing = list_objects_as(source, seen, from_manifest=False)
+    age_s = max(0.0, (now_ns - record.listed_at_ns) / 1e9)
+    return Catalogue(record, listing, age_s, from_cache, kept)

@@ -1,0 +1,108 @@
+"""--dry-run: what a run would read, move, cost and write; nothing is fetched but the listing and its tables."""
+
+from collections import Counter
+from collections.abc import Mapping
+from time import time_ns
+from typing import Any
+
+from embeddings_store.arrays import arrays_of
+from extract.bucket.prices import price_reading
+from extract.bucket.report import describe_report, report_bucket
+from extract.encode import build_space
+from extract.encoder.open import open_encoder
+from extract.load import UNKNOWN_SIZE_BYTES
+from extract.options import ExtractOptions
+from extract.pooling import parse_token_grid
+from extract.preset import load_preset
+from extract.selection import Selection, select_volumes
+from extract.summary import describe_catalogue
+
+STATED_BYTES_PER_S = 125e6
+"""A link of 1 Gbit/s, stated and not measured: what a single host can usually take from a bucket."""
+
+
+def plan_run(options: ExtractOptions) -> dict[str, Any]:
+    """Say what ``extract`` would do with the same options, had the store no row yet.
+
+    The encoder is opened, since its width decides the size of a row. Raises: as ``extract`` does before it begins.
+    """
+    selection = select_volumes(options, now_ns=time_ns())
+    source = selection.source
+    sizes = [ref.size if ref.size >= 0 else UNKNOWN_SIZE_BYTES for ref in selection.refs]
+    size_bytes, row_bytes = sum(sizes), _row_bytes(options)
+    kinds = Counter((ref.device, ref.protocol) for ref in selection.refs)
+    return {
+        "dry_run": True,
+        "listed": selection.catalogue.listing.listed,
+        "selected": len(selection.refs),
+        "skipped": sum(selection.skipped.values()),
+        "skipped_reasons": selection.skipped,
+        "volumes": [
+            {"device": device, "protocol": protocol, "volumes": n} for (device, protocol), n in sorted(kinds.items())
+        ],
+        "bytes": size_bytes,
+        "get_requests": len(selection.refs),
+        "transfer_s": {
+            "at_least": round(size_bytes / STATED_BYTES_PER_S, 1),
+            "rate": f"stated, not measured: {STATED_BYTES_PER_S / 1e6:.0f} MB/s (1 Gbit/s)",
+            "encoding": "absent: how fast the encoder is here is not known before a run (try one with --limit 20)",
+        },
+        "dollars": _price(selection, options, size_bytes),
+        "row_bytes": row_bytes,
+        "store_bytes": row_bytes * len(selection.refs),
+        "bucket_report": report_bucket(selection.catalogue),
+        "catalogue": describe_catalogue(selection.catalogue),
+        "list_requests": source.counts.list_requests,
+    }
+
+
+def _price(selection: Selection, options: ExtractOptions, size_bytes: int) -> dict[str, Any]:
+    counts = selection.source.counts
+    requests = len(selection.refs) + counts.get_requests
+    return price_reading(
+        options.endpoint_url, get_requests=requests, list_requests=counts.list_requests, size_bytes=size_bytes
+    )
+
+
+def _row_bytes(options: ExtractOptions) -> int:
+    """Size of one row in the store, from the arrays that the run's embedding space needs."""
+    encoder = open_encoder(**options.choice.arguments())
+    space = build_space(
+        encoder,
+        load_preset(options.preset).to_dict(),
+        layers=options.layers,
+        pools=options.pools,
+        token_grid=parse_token_grid(options.tokens, encoder.architecture.grid),
+        precision=options.precision,
+    )
+    return sum(array.row_bytes for array in arrays_of(space).all)
+
+
+def describe_plan(plan: Mapping[str, Any]) -> str:
+    """Put a plan into a few lines for a person."""
+    look, transfer, dollars = plan["catalogue"], plan["transfer_s"], plan["dollars"]
+    kinds = "\n".join(f"  {kind['device']} {kind['protocol']}: {kind['volumes']:,}" for kind in plan["volumes"])
+    price = (
+        f"at most ${dollars['at_most']:,.2f} (B2 prices of {dollars['looked_up']}, {dollars['source']})"
+        if "at_most" in dollars
+        else f"dollars absent: {dollars['absent']}"
+    )
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in plan["skipped_reasons"].items())
+    return (
+        f"{describe_report(plan['bucket_report'], look['age_s'], from_cache=look['from_cache'])}\n"
+        f"would encode {plan['selected']:,} volumes of {plan['listed']:,} objects "
+        f"({plan['skipped']:,} skipped{': ' if reasons else ''}{reasons}):\n{kinds}\n"
+        f"{_size(plan['bytes'])} in {plan['get_requests']:,} requests; "
+        f"transfer takes {transfer['at_least']:,.0f} s or more ({transfer['rate']}); encoding {transfer['encoding']}\n"
+        f"{price}\nthe store would grow by {_size(plan['store_bytes'])} "
+        f"({_size(plan['row_bytes'])} a volume; rows that it already has are not subtracted)\n"
+        "dry run: nothing was written to the store"
+    )
+
+
+def _size(size_bytes: int) -> str:
+    """Put a size into the unit that suits it, in powers of ten."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:,.1f} {unit}"
+    return f"{size_bytes / 1e3:,.1f} kB"

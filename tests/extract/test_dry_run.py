@@ -1,0 +1,99 @@
+"""--dry-run: the sums that it tells, and that it reads and writes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embeddings_store.errors import UsageError
+from extract.bucket.prices import price_reading
+from extract.bucket.source import Source
+from extract.dry_run import describe_plan, plan_run
+from extract.options import ExtractOptions, parse_options
+
+CIRRUS, TRITON = "zeiss_cirrus", "topcon_triton"
+SIZES = {
+    f"retinal_oct/structural_oct/{CIRRUS}/1001/1001_cirrus_mac_oct_l_1.1.dcm": 100,
+    f"retinal_oct/structural_oct/{CIRRUS}/4001/4001_cirrus_mac_oct_r_1.2.dcm": 300,
+    f"retinal_oct/structural_oct/{TRITON}/4001/4001_triton_macula_6x6_oct_r_1.3.dcm": 5000,
+    ".DS_Store": 1,
+}
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Path:
+    for key, size in SIZES.items():
+        (tmp_path / "bucket" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bucket" / key).write_bytes(b"x" * size)
+    return tmp_path / "bucket"
+
+
+def options(bucket: Path, **changed: Any) -> ExtractOptions:
+    usual = {"store": str(bucket.parent / "store"), "encoder": "random:tiny", "tokens": "none"}
+    return parse_options(bucket=str(bucket), **{**usual, **changed})
+
+
+def test_the_sums(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Source, _: object) -> None:
+        raise AssertionError("a dry run fetches no volume")
+
+    monkeypatch.setattr("extract.bucket.folder.FolderSource.fetch", refuse)
+    before = sorted(bucket.parent.rglob("*"))
+    plan = plan_run(options(bucket))
+    assert sorted(bucket.parent.rglob("*")) == before
+    assert (plan["listed"], plan["selected"], plan["bytes"], plan["get_requests"]) == (4, 3, 5400, 3)
+    assert plan["skipped_reasons"] == {"hidden file": 1}
+    assert plan["volumes"] == [
+        {"device": TRITON, "protocol": "triton_macula_6x6", "volumes": 1},
+        {"device": CIRRUS, "protocol": "cirrus_mac", "volumes": 2},
+    ]
+    assert plan["store_bytes"] == 3 * plan["row_bytes"]
+    assert "not measured" in plan["transfer_s"]["rate"]
+
+
+def test_tokens_make_a_larger_store(bucket: Path) -> None:
+    assert plan_run(options(bucket, tokens="full"))["row_bytes"] > plan_run(options(bucket))["row_bytes"]
+
+
+def test_a_selection(bucket: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids").write_text("4001\n9999\n")
+    plan = plan_run(options(bucket, where=f"device={CIRRUS}", participants=tmp_path / "ids"))
+    assert (plan["selected"], plan["bytes"]) == (1, 300)
+    assert plan["skipped_reasons"] == {"hidden file": 1, "excluded by --where": 1, "excluded by --participants": 1}
+    assert plan["listed"] == plan["selected"] + plan["skipped"]
+
+
+def test_nobody_invited(bucket: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids").write_text("9999\n")
+    with pytest.raises(UsageError, match="none of its 1 participants"):
+        plan_run(options(bucket, participants=tmp_path / "ids"))
+
+
+def test_prices_of_backblaze() -> None:
+    price = price_reading(
+        "https://s3.us-west-004.backblazeb2.com", get_requests=25_732, list_requests=26, size_bytes=2 * 10**12
+    )
+    assert price["requests"] == pytest.approx(25_732 * 4e-7 + 26 * 4e-6, abs=1e-4)
+    assert price["download"] == 20_000 / 1000
+    assert price["at_most"] == pytest.approx(price["requests"] + price["download"], abs=0.005)
+    assert price["source"].startswith("https://www.backblaze.com/")
+
+
+@pytest.mark.parametrize("endpoint", [None, "https://s3.example.org"])
+def test_prices_elsewhere_are_not_made_up(endpoint: str | None) -> None:
+    assert price_reading(endpoint, get_requests=1, list_requests=1, size_bytes=1) == {
+        "absent": "prices are known for Backblaze B2 endpoints only"
+    }
+
+
+def test_the_words(bucket: Path) -> None:
+    told = describe_plan(plan_run(options(bucket)))
+    for words in (
+        "would encode 3 volumes of 4 objects",
+        f"{CIRRUS} cirrus_mac: 2",
+        "dollars absent",
+        "hidden file 1",
+        "5.4 kB in 3",
+    ):
+        assert words in told
+    assert "1001" not in told
