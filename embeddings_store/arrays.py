@@ -52,18 +52,25 @@ class RowArray:
 
     def read(self, storage: Storage, row: int) -> np.ndarray | None:
         """Read one row; None when it was never written. Raises StoreError when it is damaged."""
-        values = np.empty(self.row_bytes, dtype=np.uint8)
+        values = np.empty(self.row_shape, dtype=np.dtype(self.dtype))
+        return values if self.read_into(storage, row, values) else None
+
+    def read_into(self, storage: Storage, row: int, values: np.ndarray) -> bool:
+        """Read one row straight to its place, contiguous memory; False when it was never written, StoreError as read.
+
+        After a False or an error the place may hold anything.
+        """
         came, crc = 0, 0
-        for block in storage.read_into(self.chunk_path(row), values):
+        for block in storage.read_into(self.chunk_path(row), flat_bytes(values)):
             came, crc = came + block.size, google_crc32c.extend(crc, block)
         if came == 0 and storage.get(self.chunk_path(row)) is None:
-            return None
+            return False
         if came != self.row_bytes or crc != CRC_RESIDUE:
             raise StoreError(
                 f"{self.name} row {row} in {storage.url} is damaged: {came} bytes came, {self.row_bytes} with a "
                 "right checksum were expected; run `extract-embeddings verify`, then extract again"
             )
-        return values[:-CRC_BYTES].view(self.dtype).reshape(self.row_shape)
+        return True
 
     def written_rows(self, storage: Storage) -> set[int]:
         """List the rows that have a chunk: one LIST request for a thousand rows, no reads."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import google_crc32c
 import pandas as pd
 
 from embeddings_store.errors import StoreError
@@ -103,10 +104,11 @@ def is_other_object(old: VolumeRef, new: VolumeRef) -> bool:
 
 def put_segment(storage: Storage, lines: Sequence[IndexRow], after: Sequence[str], author: int) -> bool:
     """Put the segment that follows ``after``; False, with nothing left behind, when another writer came between."""
-    name = f"{len(after) + 1:06d}-{author:x}.parquet"
     buffer = io.BytesIO()
     _table(lines).to_parquet(buffer, index=False, compression="zstd")
-    storage.put(f"{FOLDER}/{name}", buffer.getvalue())
+    body = buffer.getvalue()
+    name = f"{len(after) + 1:06d}-{author:x}-{google_crc32c.value(body):08x}.parquet"
+    storage.put(f"{FOLDER}/{name}", body)
     if _segment_names(storage) == [*after, name]:
         return True
     storage.delete(f"{FOLDER}/{name}")
@@ -133,9 +135,13 @@ def _read_segment(storage: Storage, name: str) -> pd.DataFrame:
     body = storage.get(f"{FOLDER}/{name}")
     if body is None:
         raise StoreError(f"the index segment {name} of {storage.url} went away while it was read; try again")
+    # The name ends with the crc32c of what it names, as a flipped byte may leave readable Parquet with other keys.
+    _, _, *crc = name.removesuffix(".parquet").split("-")
+    if crc and int(crc[0], 16) != google_crc32c.value(bytes(body)):
+        raise StoreError(f"the index segment {name} of {storage.url} is damaged: its checksum is another; restore it")
     try:
         table = pd.read_parquet(io.BytesIO(body))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"the index segment {name} of {storage.url} is damaged: {error}") from error
     return table[list(INDEX_COLUMNS)]
 

@@ -4,15 +4,18 @@ The group document at the root is put last, so a folder without it is a store th
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from embeddings_store.arrays import StoreArrays, arrays_of
+from embeddings_store.creation import claims, is_claim, sole_creation
 from embeddings_store.errors import SpaceMismatchError, StoreError
 from embeddings_store.schema import SCHEMA_VERSION
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage
 
+NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 ROOT = "zarr.json"
 FORMAT = "octprobe embeddings"
 
@@ -31,10 +34,13 @@ def zarr_documents(build: Callable[[Any], None], attributes: dict[str, Any]) -> 
     return {path: files[path].to_bytes() for path in sorted(files)} | {ROOT: root.to_bytes()}
 
 
-def create_layout(storage: Storage, space: EmbeddingSpace, capacity: int) -> None:
-    """Write the metadata of an empty store, or finish a creation that was cut off.
+def create_layout(
+    storage: Storage, space: EmbeddingSpace, capacity: int, further: Mapping[str, Any] = NO_ATTRIBUTES
+) -> None:
+    """Write the metadata of an empty store, or finish a creation that was cut off; ``further`` attributes if any.
 
-    Two processes at once write the same bytes. Raises StoreError for a place where something else lies.
+    Two processes at once write the same bytes; of two with different spaces one makes the store, the other finds it.
+    Raises StoreError for a place where something else lies.
     """
     arrays = arrays_of(space)
 
@@ -54,6 +60,7 @@ def create_layout(storage: Storage, space: EmbeddingSpace, capacity: int) -> Non
             )
 
     attributes = {
+        **further,
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "space": space.to_dict(),
@@ -61,16 +68,27 @@ def create_layout(storage: Storage, space: EmbeddingSpace, capacity: int) -> Non
         "capacity": capacity,
     }
     files = zarr_documents(build, attributes)
-    foreign = [path for path in storage.first_paths(len(files) + 1) if path not in files]
-    if storage.get(ROOT) is not None:  # another process finished it meanwhile
+    if not claims(storage):
+        # Before a claim is put, so that a foreign place is not touched.
+        _refuse_foreign(storage, files)
+    with sole_creation(storage, f"{space.id}-{capacity}"):
+        if storage.get(ROOT) is None:
+            _refuse_foreign(storage, files, alone=True)
+            for path, body in files.items():
+                storage.put(path, body)
+
+
+def _refuse_foreign(storage: Storage, files: Mapping[str, bytes], *, alone: bool = False) -> None:
+    """Raise StoreError where something else lies than a creation that was cut off, or goes on (unless ``alone``)."""
+    found = storage.first_paths(len(files) + 1 + len(claims(storage)))
+    foreign = [path for path in found if path not in files and not is_claim(path)]
+    # In this order: a creator puts its claim, its files, the root document, and deletes the claim last.
+    if not foreign or (not alone and claims(storage)) or storage.get(ROOT) is not None:
         return
-    if foreign:
-        raise StoreError(
-            f"{storage.url} is not empty and no store: it holds {foreign[0].partition('/')[0]!r}; "
-            "name an empty or new place"
-        )
-    for path, body in files.items():
-        storage.put(path, body)
+    raise StoreError(
+        f"{storage.url} is not empty and no store: it holds {foreign[0].partition('/')[0]!r}; "
+        "name an empty or new place"
+    )
 
 
 def load_layout(storage: Storage) -> tuple[EmbeddingSpace, int] | None:
@@ -87,6 +105,10 @@ def load_layout(storage: Storage) -> tuple[EmbeddingSpace, int] | None:
             "use the version that wrote it, or extract into a new store"
         )
     space, capacity = EmbeddingSpace.from_dict(attributes["space"]), int(attributes["capacity"])
+    if space.id != attributes["space_id"]:
+        raise StoreError(
+            f"{storage.url} is damaged: {ROOT} names the space {attributes['space_id']}, its fields give {space.id}"
+        )
     _check_arrays(storage, arrays_of(space), capacity)
     return space, capacity
 

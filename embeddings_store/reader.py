@@ -114,7 +114,8 @@ class StoreReader:
 
         def fill(first: int) -> None:
             for place in range(first, min(first + step, len(rows))):
-                target[place] = self._read_row(array, rows[place])
+                if not array.read_into(self.storage, rows[place], target[place]):
+                    raise self._never_written(array, rows[place])
 
         for _ in concurrently(fill, range(0, len(rows), step), self.storage.threads):
             pass
@@ -123,5 +124,8 @@ class StoreReader:
     def _read_row(self, array: RowArray, row: int) -> np.ndarray:
         values = array.read(self.storage, row)
         if values is None:
-            raise StoreError(f"{array.name} row {row} is not in {self.storage.url}: it was never written")
+            raise self._never_written(array, row)
         return values
+
+    def _never_written(self, array: RowArray, row: int) -> StoreError:
+        return StoreError(f"{array.name} row {row} is not in {self.storage.url}: it was never written")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32
@@ -50,6 +51,7 @@ def put_snapshot(storage: Storage, files: SnapshotFiles) -> int:
     for path, body in documents.items():
         storage.put(f"{folder}/{path}", body)
     _fill_pooled(storage, folder, files.pooled)
+    storage.put(f"{folder}.crc32c", f"{google_crc32c.value(root):08x}\n".encode())
     storage.put(f"{folder}/{ROOT}", root)
     publish_newest(storage)
     storage.delete(claim)
@@ -69,8 +71,7 @@ def get_snapshot(storage: Storage, number: int) -> SnapshotFiles:
     import zarr
 
     folder = f"{FOLDER}/{number}"
-    if storage.get(f"{folder}/{ROOT}") is None:
-        raise StoreError(f"{storage.url} has no snapshot {number}; make one with `extract-embeddings snapshot`")
+    _check_document(storage, folder, number)
     try:
         group = zarr.open_group(storage.zarr_store(), path=folder, mode="r")
         attributes: dict[str, Any] = dict(group.attrs)
@@ -81,6 +82,15 @@ def get_snapshot(storage: Storage, number: int) -> SnapshotFiles:
     layers, pools = (tuple(str(value) for value in values.pop(name)) for name in ("layer", "pool"))
     table = pd.DataFrame({name: _column(column) for name, column in values.items()})
     return SnapshotFiles(pooled, table, layers, pools, attributes)
+
+
+def _check_document(storage: Storage, folder: str, number: int) -> None:
+    """Compare the group's document with its checksum beside it, which the first snapshots did not have."""
+    root, crc = storage.get(f"{folder}/{ROOT}"), storage.get(f"{folder}.crc32c")
+    if root is None:
+        raise StoreError(f"{storage.url} has no snapshot {number}; make one with `extract-embeddings snapshot`")
+    if crc is not None and bytes(crc).strip() != f"{google_crc32c.value(bytes(root)):08x}".encode():
+        raise StoreError(f"snapshot {number} of {storage.url} is damaged: {ROOT} has another checksum; make a new one")
 
 
 def _array(group: Any, name: str) -> Any:
@@ -94,7 +104,7 @@ def _column(values: np.ndarray) -> pd.Series:
 
 def _build(group: Any, files: SnapshotFiles) -> None:
     """Describe the pooled array and write every label; small enough to pass through memory."""
-    from zarr.codecs import Crc32cCodec
+    from zarr.codecs import Crc32cCodec, ZstdCodec
 
     rows = files.pooled.shape[0]
     group.create_array(
@@ -110,7 +120,15 @@ def _build(group: Any, files: SnapshotFiles) -> None:
     labels = {name: ("volume", _labels(files.table[name])) for name in files.table.columns}
     labels |= {"layer": ("layer", _labels(files.layers)), "pool": ("pool", _labels(files.pools))}
     for name, (dimension, values) in labels.items():
-        group.create_array(name=name, data=values, chunks=(max(len(values), 1),), dimension_names=(dimension,))
+        group.create_array(
+            name=name,
+            data=values,
+            chunks=(max(len(values), 1),),
+            compressors=[ZstdCodec(), Crc32cCodec()],
+            dimension_names=(dimension,),
+            # A column of zeros must be a chunk too: one that is lost would else read as zeros.
+            config={"write_empty_chunks": True},
+        )
 
 
 def _consolidated(root: bytes, documents: Mapping[str, bytes]) -> bytes:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from embeddings_store.reader import StoreReader
+from embeddings_store.room import account
 from embeddings_store.snapshot_files import latest_number
 
 COVERED_BY = ("site", "device", "protocol", "eye")
@@ -34,7 +35,8 @@ def store_status(reader: StoreReader) -> dict[str, Any]:
         "participants": int(index["participant"].nunique()),
         "coverage": {column: _coverage(states, index[column]) for column in COVERED_BY},
         "snapshot": latest_number(reader.storage),
-        "row_bytes": {array.name: array.row_bytes for array in reader.arrays.all},
+        "derived": sorted(reader.storage.list_names("derived")),
+        **account(reader.space),
     }
 
 

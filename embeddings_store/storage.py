@@ -31,6 +31,7 @@ R = TypeVar("R")
 THREADS = 16
 LIST_PAGE = 10_000
 BLOCK_BYTES = 1 << 20
+TAIL_BYTES = 64
 # obstore's default is 30 s a request: too little for a 14 MB token grid over a slow line.
 CLIENT_OPTIONS: "ClientConfig" = {"timeout": "300s", "connect_timeout": "10s", "allow_http": True}
 
@@ -62,9 +63,10 @@ class Storage:
                 return None
 
     def read_into(self, path: str, target: UInt8[np.ndarray, " bytes"]) -> Iterator[UInt8[np.ndarray, " block"]]:
-        """Fill a buffer with an object of its size, and give each part while it is still in the processor's cache.
+        """Fill a buffer with the beginning of an object, and give each part while it is in the processor's cache.
 
-        Nothing comes when the object is not there; too little or too much comes when its size is another.
+        What the object holds beyond the buffer comes last, of a local file only as far as TAIL_BYTES.
+        Nothing comes when the object is not there.
         """
         if isinstance(self.objects, LocalStore):
             yield from self._read_file_into(Path(self.url) / path, target)
@@ -85,7 +87,7 @@ class Storage:
                 while got := stream.readinto(target[place : place + BLOCK_BYTES].data):
                     yield target[place : place + got]
                     place += got
-                yield np.frombuffer(stream.read(1), dtype=np.uint8)
+                yield np.frombuffer(stream.read(TAIL_BYTES), dtype=np.uint8)
 
     def list_paths(self, folder: str) -> list[str]:
         """List every path below a folder ("" for all), in no order."""
@@ -150,11 +152,12 @@ def concurrently(function: Callable[[T], R], items: Iterable[T], threads: int = 
 
 
 def _open_folder(name: str, *, create: bool) -> Storage:
-    folder = Path(name).expanduser().absolute()
+    # Named as the user typed it: messages and pages then carry no more of this machine than the user did.
+    folder = Path(name).expanduser()
     if not create and not folder.is_dir():
         raise StoreError(f"there is no store at {folder}: the folder does not exist")
     try:
-        return Storage(str(folder), LocalStore(folder, mkdir=create))
+        return Storage(str(folder), LocalStore(folder.absolute(), mkdir=create))
     except (BaseError, OSError) as error:
         raise StoreError(
             f"cannot make the store {folder}: {_first_line(error)}; choose a folder you can write to"

@@ -7,6 +7,7 @@ import numpy as np
 
 from embeddings_store.errors import StoreError
 from embeddings_store.index import IndexRow, index_rows
+from embeddings_store.leftovers import abandoned_files, delete_leftovers
 from embeddings_store.quarantine import quarantined_rows
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.rows import Commit, crc_over
@@ -28,7 +29,8 @@ def verify_store(
     """Check every committed row, or ``sample`` rows spread evenly; ``repair`` deletes the commits of bad rows.
 
     Memory: one row for each thread. ``progress`` is called with (rows done, rows in all).
-    Gives checked, bad, orphans, repaired (counts), faults {row: what is wrong} and orphan_rows {row: what lies there}.
+    Gives checked, bad, orphans, repaired (counts), faults {row: what is wrong}, orphan_rows {row: what lies there}
+    and leftovers {path: bytes}: files that killed writers left aside an hour ago or more, which ``repair`` deletes.
     """
     reader = open_reader(url, endpoint_url=endpoint_url)
     lines = index_rows(reader.index())
@@ -36,9 +38,11 @@ def verify_store(
     orphans = _orphans(reader, set(committed), len(lines))
     chosen = [row for row in _spread(committed, sample) if row < len(lines)]
     faults = _faults(reader, [lines[row] for row in chosen], progress, threads or reader.storage.threads)
+    leftovers = abandoned_files(reader.storage)
     if repair:
         for row in faults:
             reader.storage.delete(reader.arrays.commit.chunk_path(row))
+        delete_leftovers(reader.storage, leftovers)
     return {
         "checked": len(chosen),
         "bad": len(faults),
@@ -46,6 +50,7 @@ def verify_store(
         "orphans": len(orphans),
         "faults": {str(row): fault for row, fault in faults.items()},
         "orphan_rows": {str(row): found for row, found in sorted(orphans.items())},
+        "leftovers": {leftover.path: leftover.size_bytes for leftover in leftovers},
     }
 
 

@@ -23,7 +23,7 @@ from embeddings_store.index import (
     read_segments,
     settled_segments,
 )
-from embeddings_store.layout import check_same_space, create_layout, load_layout
+from embeddings_store.layout import NO_ATTRIBUTES, check_same_space, create_layout, load_layout
 from embeddings_store.quarantine import QuarantinedRow, delete_errors, error_path, put_error, quarantined_rows
 from embeddings_store.reader import open_reader
 from embeddings_store.rows import Commit, crc_over, fact_numbers
@@ -34,9 +34,9 @@ from embeddings_store.storage import Storage, open_storage
 DEFAULT_CAPACITY = 1_000_000
 MD5_BYTES = 16
 WORKER_BITS = 62
-SCAN_BYTES = 1 << 17
-# IEEE 754: all exponent bits set means NaN or infinity.
-EXPONENTS = {"<f2": (np.uint16, 0x7C00), "<f4": (np.uint32, 0x7F800000)}
+SCAN_BYTES = 1 << 18
+# IEEE 754: all exponent bits set means NaN or infinity. As integers these lie above every finite number of their sign.
+INFINITY_BITS = {"<f2": (np.int16, np.uint16, 0x7C00, 0xFC00), "<f4": (np.int32, np.uint32, 0x7F800000, 0xFF800000)}
 
 
 class RowError(VolumeError):
@@ -69,11 +69,12 @@ def writer_on(
     capacity: int,
     worker: Mapping[str, Any],
     clock: Callable[[], int] = time.time_ns,
+    attributes: Mapping[str, Any] = NO_ATTRIBUTES,
 ) -> "StoreWriter":
-    """Do the same on an opened storage."""
+    """Do the same on an opened storage; a new store gets the further ``attributes``, such as its parent."""
     found = load_layout(storage)
     if found is None:
-        create_layout(storage, space, capacity)
+        create_layout(storage, space, capacity, attributes)
         # Another process may have made it at the same moment: what lies there counts.
         found = load_layout(storage)
     if found is None:
@@ -202,11 +203,11 @@ def _checked_crc(row: int, array: RowArray, values: np.ndarray) -> int:
             f"got {values.dtype} {list(values.shape)}"
         )
     data, crc = flat_bytes(values), 0
-    unsigned, exponent = EXPONENTS[array.dtype]
+    signed, unsigned, infinity, minus_infinity = INFINITY_BITS[array.dtype]
     for first in range(0, data.size, SCAN_BYTES):
         block = data[first : first + SCAN_BYTES]
         # By their bits, which is several times as fast for float16 as numpy.isfinite.
-        if int((block.view(unsigned) & exponent).max()) == exponent:
+        if int(block.view(signed).max()) >= infinity or int(block.view(unsigned).max()) >= minus_infinity:
             raise RowError(f"row {row}: {array.name} holds values that are not finite (NaN or infinity)")
         crc = google_crc32c.extend(crc, block)
     return crc

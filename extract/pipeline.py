@@ -13,6 +13,7 @@ import numpy as np
 
 from embeddings_store.errors import VolumeError
 from embeddings_store.reader import reader_on
+from embeddings_store.room import require_room
 from embeddings_store.schema import VolumeFailure
 from embeddings_store.writer import StoreWriter, open_writer
 from extract.ahead import read_ahead
@@ -61,6 +62,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
         token_grid=grid,
         precision=backend.precision,
     )
+    require_room(options.store, space, [ref.key for ref in selected])
     writer = open_writer(options.store, space, endpoint_url=options.endpoint_url, worker=worker_record(backend))
 
     writer.add_volumes(selected)

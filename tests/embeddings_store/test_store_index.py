@@ -92,5 +92,5 @@ def test_a_damaged_segment_is_named() -> None:
     writer.add_volumes(make_refs(2))
     (segment,) = writer.storage.list_paths("index")
     writer.storage.put(segment, b"not parquet")
-    with pytest.raises(StoreError, match=r"index segment 000001-\w+.parquet of memory://test is damaged"):
+    with pytest.raises(StoreError, match=r"index segment 000001-\w+-\w+.parquet of memory://test is damaged"):
         writer.missing_rows()
