@@ -47,6 +47,12 @@ def aggregate_levels(volumes: Predictions, eye: Shaped[np.ndarray, " n"]) -> dic
     return {"volume": volumes, "eye": eyes, "participant": _mean_by(eyes, eyes.participant, "participant")}
 
 
+def predict_levels(head: Head, table: FeatureTable, classes: int) -> dict[str, Predictions]:
+    """Predict standardised rows of one split, per volume, eye and participant."""
+    volumes = predict_volumes(head, table, classes=classes, model=head.name, split=str(table.split[0]))
+    return aggregate_levels(volumes, table.eye)
+
+
 def _mean_by(parts: Predictions, unit: Shaped[np.ndarray, " n"], level: str) -> Predictions:
     names, first, inverse, counts = np.unique(unit, return_index=True, return_inverse=True, return_counts=True)
     logits = np.zeros((len(names), parts.logits.shape[1]))

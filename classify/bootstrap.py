@@ -95,7 +95,7 @@ def paired_difference(ours: Float64[np.ndarray, " R"], theirs: Float64[np.ndarra
     return summarise(ours - theirs, reason)
 
 
-def caution_few(per_class: Mapping[str, int]) -> str | None:
+def caution_few(per_class: Mapping[str, int], split: str = "val") -> str | None:
     """Warn where the smallest class has too few participants for a percentile interval; None where it has enough.
 
     A recall over n participants takes n + 1 values, so resampling few of them cannot show how far another sample
@@ -105,6 +105,6 @@ def caution_few(per_class: Mapping[str, int]) -> str | None:
     if count >= FEW_PARTICIPANTS:
         return None
     return (
-        f"few participants: the smallest class of val ({name}) has {count}; "
+        f"few participants: the smallest class of {split} ({name}) has {count}; "
         f"below {FEW_PARTICIPANTS}, intervals are narrower than they should be"
     )

@@ -39,9 +39,12 @@ class Cohort:
         return sha256(self.table.to_csv(index=False, float_format="%.6g").encode()).hexdigest()
 
     def people(self, split: str) -> pd.DataFrame:
-        """One line a participant of a split: participant, site, age, label."""
+        """One line a participant of a split: participant, site, age, label, protocols ("device/protocol|...")."""
         part = self.table[self.table["split"] == split]
-        return part.drop_duplicates("participant")[["participant", "site", "age", "label"]].reset_index(drop=True)
+        scanned = (part["device"] + "/" + part["protocol"]).groupby(part["participant"])
+        protocols = scanned.agg(lambda names: "|".join(sorted(set(names)))).rename("protocols")
+        people = part.drop_duplicates("participant")[["participant", "site", "age", "label"]]
+        return people.join(protocols, on="participant").reset_index(drop=True)
 
     def sizes(self) -> dict[str, Any]:
         """Count participants, eyes, volumes and participants per class in each split."""

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from classify.baselines import HEADLINE_BASELINE
+from classify.baselines import HEADLINE_BASELINE, TOGETHER
 from classify.bootstrap import Measured, draw_replicates, measure, paired_difference
+from classify.contrasts import measure_contrasts
 from classify.metrics import HEADLINE, confusion_counts, why_absent
+from classify.permutation import PERMUTATIONS, permute_labels
 from classify.predictions import Predictions
 
 
@@ -20,6 +22,9 @@ class Judgement:
     confusion: dict[str, list[list[int]]]
     baselines: dict[str, dict[str, dict[str, Measured]]]
     difference_to_age_site: dict[str, Measured]
+    added_to_age_site: dict[str, Measured]
+    contrasts: dict[str, dict[str, Mapping[str, Measured]]]
+    permutation: dict[str, dict[str, Any]]
 
 
 def judge(
@@ -39,6 +44,7 @@ def judge(
     measured = {level: measure(predictions, drawn, classes) for level, predictions in levels.items()}
     others = {name: measure(predictions, drawn, classes) for name, predictions in baselines.items()}
     ours, theirs = measured["participant"][1], others[HEADLINE_BASELINE][1]
+    together = others[TOGETHER][1] if TOGETHER in others else {}
     return Judgement(
         metrics={level: {people.split: table} for level, (table, _) in measured.items()},
         confusion={level: _confusion(predictions, len(classes)) for level, predictions in levels.items()},
@@ -47,6 +53,13 @@ def judge(
             name: paired_difference(ours[name], theirs[name], why_absent(name, people.label, classes))
             for name in HEADLINE
         },
+        added_to_age_site={
+            name: paired_difference(values, theirs[name], why_absent(name, people.label, classes))
+            for name, values in together.items()
+            if name in HEADLINE
+        },
+        contrasts={people.split: measure_contrasts(people, drawn, classes)},
+        permutation={people.split: permute_labels(people, classes, permutations=PERMUTATIONS, seed=seed)},
     )
 
 

@@ -13,6 +13,9 @@ Values = Float64[np.ndarray, " R"]
 CALIBRATION_BINS = 15
 """Equal-width bins of the top probability (Guo et al., ICML 2017, section 2)."""
 
+PAIRS_AT_ONCE = 50_000
+"""Pairs of a positive and a negative unit that are compared one by one: 400 kB, and faster than sorting."""
+
 HEADLINE = ("balanced_accuracy", "macro_auroc")
 """The metrics whose difference to age+site is the headline."""
 
@@ -85,8 +88,11 @@ def auroc_one_vs_rest(
 ) -> Float64[np.ndarray, " R"]:
     """Area under the ROC curve as the Mann-Whitney statistic, ties counting one half (Hanley & McNeil 1982).
 
-    Scores are sorted once; each replicate only re-weighs them. NaN where one side is empty.
+    Few units: every pair is compared once, and two matrix products weigh the pairs. Many: scores are sorted once, and
+    each replicate only re-weighs them. NaN where one side is empty.
     """
+    if positive.sum() * (~positive).sum() <= PAIRS_AT_ONCE:
+        return _auroc_of_pairs(positive, score, weights)
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
     sorted_weights, sorted_positive = weights[order], positive[order]
@@ -96,6 +102,16 @@ def auroc_one_vs_rest(
     pairs = above.sum(axis=0) * below.sum(axis=0)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(pairs > 0, won.sum(axis=0) / np.where(pairs > 0, pairs, 1.0), np.nan))
+
+
+def _auroc_of_pairs(
+    positive: np.ndarray, score: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "n R"]
+) -> Float64[np.ndarray, " R"]:
+    apart = score[positive][:, None] - score[~positive][None, :]
+    above, below = weights[positive], weights[~positive]
+    won = np.einsum("pr,pr->r", above, ((np.sign(apart) + 1) / 2) @ below)
+    pairs = above.sum(axis=0) * below.sum(axis=0)
+    return np.asarray(np.where(pairs > 0, won / np.where(pairs > 0, pairs, 1.0), np.nan))
 
 
 def _quadratic_weighted_kappa(counts: Float64[np.ndarray, "k k R"]) -> Float64[np.ndarray, " R"]:

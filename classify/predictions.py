@@ -1,7 +1,7 @@
 """What a model said about each unit of one level: a volume, an eye or a participant."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,12 @@ class Predictions:
         columns |= {f"probability_{number}": self.probability[:, number] for number in classes}
         columns |= {f"logit_{number}": self.logits[:, number] for number in classes}
         return pd.DataFrame(columns)
+
+
+def rows_of(predictions: Predictions, chosen: Shaped[np.ndarray, " rows"]) -> Predictions:
+    """Keep the units of a mask or of positions."""
+    arrays = ("unit", "participant", "label", "logits", "probability")
+    return replace(predictions, **{name: getattr(predictions, name)[chosen] for name in arrays})
 
 
 def stack_predictions(parts: Iterable[Predictions]) -> pd.DataFrame:

@@ -6,28 +6,38 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from classify.aggregate import aggregate_levels, predict_volumes
-from classify.baselines import predict_baselines
+from classify.aggregate import predict_levels
+from classify.baselines import COVARIATES, MISSING, TOGETHER, predict_baselines
+from classify.calibrate import calibrate, find_method
 from classify.cohort import Cohort, join_cohort
 from classify.features import FeatureTable, make_features
 from classify.heads import Head, find_head
 from classify.judge import judge
+from classify.nuisance import probe_nuisance
 from classify.participants import read_participants
 from classify.predictions import Predictions, stack_predictions
+from classify.robustness import leave_one_out
 from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
 from classify.search import head_weights, search_head
+from classify.stacking import predict_with_age_and_site
 from classify.standardise import Standardiser
 from classify.stopwatch import Stopwatch
+from classify.subgroups import measure_subgroups
 from classify.tasks import find_task
 from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.snapshot import Snapshot
 
 PACKAGES = ("octprobe", "numpy", "pandas", "scikit-learn", "lightgbm", "optuna", "torch")
+DUMMY = "dummy"
 
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """What the command line asked for. layer and pools must be in the store; trials 0: the safe defaults."""
+    """What the command line asked for. layer and pools must be in the store; trials 0: the safe defaults.
+
+    calibrate: temperature, isotonic or none; fitted on val, so only a later evaluation uses it.
+    robustness: also fit the head without each site and each device, and judge it there.
+    """
 
     model: str
     participants: Path
@@ -35,6 +45,8 @@ class ProbeOptions:
     layer: str = "last"
     pools: tuple[str, ...] = ("mean",)
     trials: int = 0
+    calibrate: str = "temperature"
+    robustness: bool = False
     seed: int = 0
     replicates: int = 2000
     runs: Path = Path("runs")
@@ -57,6 +69,7 @@ def probe(options: ProbeOptions, *, now: datetime, read: Callable[[], Snapshot])
     """
     clock = Stopwatch()
     task, head_class = find_task(options.task), find_head(options.model)
+    method = find_method(options.calibrate)
     people_table = read_participants(options.participants)
     stored = read()
     cohort = join_cohort(stored.index, stored.pooled, people_table, task)
@@ -75,9 +88,20 @@ def probe(options: ProbeOptions, *, now: datetime, read: Callable[[], Snapshot])
         fit_head(head, train.standardised(standardiser))
         clock.lap("fit")
         levels = predict_levels(head, val.standardised(standardiser), len(task.classes))
-        others = predict_baselines(cohort.people("train"), cohort.people("val"), classes=len(task.classes), split="val")
+        others = predict_beside(head, train, levels["participant"], cohort, seed=options.seed)
         judged = judge(levels, others, task.classes, replicates=options.replicates, seed=options.seed)
+        groups = measure_subgroups(
+            levels["volume"],
+            cohort.table[cohort.table["split"] == "val"],
+            task.classes,
+            replicates=options.replicates,
+            seed=options.seed,
+        )
+        fitted = calibrate(method, levels, seed=options.seed) if method else None
         clock.lap("evaluate")
+        robust = check_robustness(options, head, features, cohort, levels["volume"]) if options.robustness else None
+        if fitted:
+            fitted[0].save(aside / MODEL)
         head.save(aside / MODEL)
         standardiser.save(aside / MODEL)
         record = RunRecord(
@@ -87,7 +111,12 @@ def probe(options: ProbeOptions, *, now: datetime, read: Callable[[], Snapshot])
             parameters=head.get_params(),
             search=found.record if found else None,
             **vars(judged),
+            baselines_missing=list(MISSING),
+            probes_of_nuisance=probe_nuisance(features, cohort.table, replicates=options.replicates, seed=options.seed),
             seconds=clock.seconds(),
+            subgroups={"val": groups},
+            robustness=robust,
+            calibration=fitted[1] if fitted else None,
         )
         predictions = stack_predictions([*levels.values(), *(p for n, p in others.items() if n != options.model)])
         folder = save_run(aside, record, predictions, cohort.table)
@@ -99,10 +128,37 @@ def fit_head(head: Head, train: FeatureTable) -> None:
     head.fit(train.x, train.y, head_weights(head.name, train), train.participant)
 
 
-def predict_levels(head: Head, table: FeatureTable, classes: int) -> dict[str, Predictions]:
-    """Predict standardised rows of one split, per volume, eye and participant."""
-    volumes = predict_volumes(head, table, classes=classes, model=head.name, split=str(table.split[0]))
-    return aggregate_levels(volumes, table.eye)
+def predict_beside(
+    head: Head, train: FeatureTable, people: Predictions, cohort: Cohort, *, seed: int
+) -> dict[str, Predictions]:
+    """Predict what stands beside the head: the baselines, and the head together with age and site.
+
+    train: raw features; people: the head's own participant predictions of the judged split.
+    """
+    fitted_on, judged = cohort.people("train"), cohort.people(people.split)
+    classes, names = len(cohort.task.classes), tuple(COVARIATES)
+    others = predict_baselines(fitted_on, judged, classes=classes, split=people.split, names=names)
+    if head.name == DUMMY:  # without an embedding it would be age+site again
+        return others
+    together = predict_with_age_and_site(
+        lambda: type(head)(**head.get_params()), train, people, fitted_on, judged, seed=seed
+    )
+    return others | {TOGETHER: together}
+
+
+def check_robustness(
+    options: ProbeOptions, head: Head, features: FeatureTable, cohort: Cohort, whole: Predictions
+) -> dict[str, list[dict[str, Any]]]:
+    """Fit the head again without each site and each device, and judge it there."""
+    return leave_one_out(
+        lambda: type(head)(**head.get_params()),
+        features,
+        cohort.table,
+        whole,
+        cohort.task.classes,
+        replicates=options.replicates,
+        seed=options.seed,
+    )
 
 
 def describe_inputs(options: ProbeOptions, cohort: Cohort, features: FeatureTable, stored: Snapshot) -> dict[str, Any]:

@@ -5,7 +5,7 @@
     runs/<id>/
       predictions.parquet   model, level, split, unit, participant, label, probability_0.., logit_0..
       cohort.parquet        the analysed volumes: volume, participant, eye, device, protocol, site, age, label, split
-      model/                the head and the standardiser, without pickle
+      model/                the head, the standardiser and the calibration, without pickle
       search.journal        Optuna's journal, where --trials was given
       run.json              the record; a folder without it is no run
 """
@@ -13,9 +13,9 @@
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,15 @@ Measures = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The fields of run.json, in its order. Class names are in clinical order; times in UTC; seconds by stage."""
+    """The fields of run.json, in its order. Class names are in clinical order; times in UTC; seconds by stage.
+
+    Those with a default may be missing in older records:
+    added_to_age_site: embedding+age+site minus age+site, on val. baselines_missing: name and reason.
+    probes_of_nuisance: how well site, device, protocol, eye and age are guessed from the features, a line each.
+    contrasts: {split: {contrast: measures}} and permutation: {split: null, seed, p_values}, both of participants.
+    subgroups: {split: one line a group}. robustness: {"site" | "device": one line a value left out}, where asked for.
+    calibration: method, parameters, before and after on val. evaluations: one entry a look of this run at test.
+    """
 
     id: str
     created: str
@@ -60,6 +68,15 @@ class RunRecord:
     phantom: bool
     seconds: dict[str, float]
     versions: dict[str, str]
+    added_to_age_site: Measures = field(default_factory=dict)
+    baselines_missing: list[dict[str, str]] = field(default_factory=list)
+    probes_of_nuisance: list[dict[str, Any]] = field(default_factory=list)
+    contrasts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    permutation: dict[str, dict[str, Any]] = field(default_factory=dict)
+    subgroups: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    robustness: dict[str, list[dict[str, Any]]] | None = None
+    calibration: dict[str, Any] | None = None
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types."""
@@ -106,6 +123,35 @@ def save_run(aside: Path, record: RunRecord, predictions: pd.DataFrame, cohort: 
     cohort.to_parquet(aside / COHORT, index=False)
     (aside / RECORD).write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
     return aside.rename(aside.parent / record.id)
+
+
+def update_run(run: Run, record: Mapping[str, Any], predictions: pd.DataFrame, *, split: str) -> None:
+    """Put the predictions of one more split and the new record into a finished run; each file is replaced whole.
+
+    Predictions of that split from before are replaced. run.json comes last: it never speaks of what is not there.
+    Raises: RunFolderError where the folder cannot be written; the run then is as it was.
+    """
+    kept = run.predictions[run.predictions["split"] != split]
+    try:
+        with _replaced(run.folder / PREDICTIONS) as aside:
+            pd.concat([kept, predictions], ignore_index=True).to_parquet(aside, index=False)
+        with _replaced(run.folder / RECORD) as aside:
+            aside.write_text(json.dumps(record, indent=2, allow_nan=False))
+    except OSError as error:
+        raise RunFolderError(
+            f"run folder {run.folder.name}: expected a folder that can be written, got: {error.strerror}"
+        ) from error
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Give a file aside that takes the place of path when it is whole."""
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def load_run(folder: Path) -> Run:

@@ -29,6 +29,8 @@ Range = tuple[str, float, float]
 
 SPACES: Mapping[str, Mapping[str, Range]] = {
     "linear": {"C": ("log", 1e-6, 1e1)},
+    "ordinal": {"C": ("log", 1e-6, 1e1)},
+    "knn": {"n_neighbors": ("int", 3.0, 100.0)},
     "lgbm": {
         "n_estimators": ("int", 50.0, 400.0),
         "learning_rate": ("log", 0.01, 0.2),
@@ -47,8 +49,10 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
 
 GRIDS: Mapping[str, list[dict[str, Any]]] = {
     "linear": [{"C": float(strength)} for strength in np.logspace(-5, 1, 13)],
+    "ordinal": [{"C": float(strength)} for strength in np.logspace(-5, 1, 7)],
+    "knn": [{"n_neighbors": count} for count in (60, 30, 15, 8)],
 }
-"""Tried without --trials, from the strongest penalty on; of equals the first is taken."""
+"""Tried without --trials, from the smoothest head on; of equals the first is taken."""
 
 
 @dataclass(frozen=True)

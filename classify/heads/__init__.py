@@ -6,9 +6,11 @@ from pathlib import Path
 from classify.errors import RunFolderError
 from classify.heads.contract import STATE, Head
 from classify.heads.dummy import DummyHead
+from classify.heads.knn import KnnHead
 from classify.heads.lgbm import LgbmHead
 from classify.heads.linear import LinearHead
 from classify.heads.mlp import MlpHead
+from classify.heads.ordinal import OrdinalHead
 from embeddings_store.errors import UsageError
 
 __all__ = ["HEADS", "Head", "find_head", "load_head"]
@@ -18,6 +20,8 @@ HEADS: dict[str, type[Head]] = {
     "linear": LinearHead,
     "lgbm": LgbmHead,
     "mlp": MlpHead,
+    "ordinal": OrdinalHead,
+    "knn": KnnHead,
 }
 
 

@@ -17,12 +17,13 @@ def people(count: int, *, seed: int = 0) -> pd.DataFrame:
             "site": np.array(["UW", "UAB", "UCSD"])[rng.integers(0, 3, count)],
             "age": 50.0 + 20 * label + rng.normal(0, 3, count),
             "label": label,
+            "protocols": np.where(rng.integers(0, 2, count) > 0, "a/p|b/q", "a/p"),
         }
     )
 
 
 def accuracy(name: str, train: pd.DataFrame, judged: pd.DataFrame) -> float:
-    predictions = predict_baselines(train, judged, classes=2, split="val")[name]
+    predictions = predict_baselines(train, judged, classes=2, split="val", names=[name])[name]
     return float((predictions.probability.argmax(axis=1) == predictions.label).mean())
 
 
@@ -53,8 +54,20 @@ def test_no_ages_at_all_and_an_unseen_site_still_predict() -> None:
     train, judged = people(40), people(8, seed=1)
     train["age"] = judged["age"] = np.nan
     judged["site"] = "elsewhere"
-    for name, predictions in predict_baselines(train, judged, classes=4, split="val").items():
-        assert name in COVARIATES
+    for name, predictions in predict_baselines(train, judged, classes=4, split="val", names=list(COVARIATES)).items():
+        assert predictions.model == name
         assert predictions.probability.shape == (8, 4)
         assert predictions.probability.sum(axis=1) == pytest.approx(1)
         assert (predictions.probability[:, 2:] < 1e-9).all()
+
+
+def test_device_and_protocol_are_found_where_they_tell_the_class() -> None:
+    train, judged = people(60), people(40, seed=1)
+    assert accuracy("device+protocol", train, judged) < 0.75
+    for table in (train, judged):
+        table["protocols"] = np.where(table["label"] == 1, "a/p|b/q", "a/p")
+    assert accuracy("device+protocol", train, judged) == 1.0
+    judged["protocols"] = "unseen/r"
+    encoded = encode_covariates(judged, train, ("protocols",))
+    assert encoded.shape == (40, 2)
+    assert (encoded == 0).all()

@@ -65,14 +65,45 @@ def test_probe_prints_one_json_object_and_names_nobody(store: tuple[Study, Path]
     assert features.names[:2] == ("last/mean/000", "last/mean/001")
 
 
+def call(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: str
+) -> tuple[object, str, str]:
+    """Run a command in this process: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["classify", command, *options])
+    with pytest.raises(SystemExit) as left:
+        main()
+    out, err = capsys.readouterr()
+    return left.value.code, out, err
+
+
+def test_evaluate_counts_its_looks_and_names_nobody(
+    store: tuple[Study, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, folder = store
+    monkeypatch.chdir(folder)
+    options = ("--store", "store", "--participants", "participants.tsv", "--replicates", "20", "--json")
+    _, made, _ = call("probe", monkeypatch, capsys, "--model", "dummy", "--runs", "looked", *options)
+    run = json.loads(made)["path"]
+    for looks in ("1 time", "2 times"):
+        code, out, err = call("evaluate", monkeypatch, capsys, "--run", run, "--split", "test", *options)
+        assert code == 0, err
+        assert f"looked at {looks}" in err
+        assert "balanced_accuracy" in json.loads(out)["metrics"]["participant"]["test"]
+        assert not any(participant in err for participant in study.people["participant_id"])
+    code, out, err = call("evaluate", monkeypatch, capsys, "--run", run, "--split", "val", *options)
+    assert (code, out) == (2, "")
+    assert "--split: expected test" in err
+
+
 @pytest.mark.parametrize(
     ("changed", "code", "message"),
     [
-        ({"--model": "forest"}, 2, "expected one of dummy, linear, lgbm, mlp"),
+        ({"--model": "forest"}, 2, "expected one of dummy, linear, lgbm, mlp, ordinal, knn"),
         ({"--task": "five-class"}, 2, "expected one of four-class"),
         ({"--layer": "9"}, 2, "--layer: the store holds 1, last"),
         ({"--pool": "mean,,max"}, 2, "--pool: expected different names"),
         ({"--participants": "nothing.tsv"}, 1, "found no file"),
+        ({"--calibrate": "platt"}, 2, "--calibrate: expected one of none, temperature, isotonic"),
         ({"--store": "nothing"}, 1, "nothing"),
         ({"--runs": "participants.tsv"}, 1, "--runs"),
     ],

@@ -10,20 +10,28 @@ from classify.errors import RunFolderError
 from classify.heads import HEADS, find_head, load_head
 from classify.heads.contract import Head
 from classify.heads.dummy import DummyHead
+from classify.heads.knn import KnnHead
 from classify.heads.lgbm import LgbmHead
 from classify.heads.linear import LinearHead
+from classify.heads.ordinal import OrdinalHead, penalised_loss
 from embeddings_store.errors import UsageError
 
 CHECKED_TYPES = {"check_do_not_raise_errors_in_init_or_set_params": "tests check annotations, production does not"}
 KNOWN_DEVIATIONS = {
     "LgbmHead": {
         "check_sample_weight_equivalence_on_dense_data": "leaf sizes and row sampling count rows, not weights",
-    }
+    },
+    "OrdinalHead": {
+        "check_classifiers_train": "the check wants 83 % of three blobs whose classes lie in no order",
+    },
+    "KnnHead": {
+        "check_sample_weight_equivalence_on_dense_data": "the nearest rows are counted, whatever they weigh",
+    },
 }
 
 
 @parametrize_with_checks(
-    [DummyHead(), LinearHead(C=1.0), LgbmHead(feature_fraction=1.0, lambda_l2=0.0)],
+    [DummyHead(), LinearHead(C=1.0), LgbmHead(feature_fraction=1.0, lambda_l2=0.0), OrdinalHead(C=1.0), KnnHead()],
     expected_failed_checks=lambda head: CHECKED_TYPES | KNOWN_DEVIATIONS.get(type(head).__name__, {}),
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
@@ -110,6 +118,47 @@ class TestMlp(HeadContract):
         return HEADS["mlp"](width=16, max_epochs=15, batch_size=16, learning_rate=1e-2)
 
 
+class TestOrdinal(HeadContract):
+    def make(self) -> Head:
+        return HEADS["ordinal"](C=1.0)
+
+
+class TestKnn(HeadContract):
+    def make(self) -> Head:
+        return HEADS["knn"](n_neighbors=9)
+
+
+def test_the_ordinal_gradient_is_the_slope_of_the_loss() -> None:
+    rng = np.random.default_rng(0)
+    x, codes, weights = rng.normal(size=(40, 5)), rng.integers(0, 4, 40), rng.uniform(0.2, 2.0, 40)
+    at = rng.normal(size=8) * 0.5
+    _, gradient = penalised_loss(at, x, codes, weights, 0.7)
+    for number in range(8):
+        step = 1e-6 * np.eye(8)[number]
+        above, below = (penalised_loss(at + sign * step, x, codes, weights, 0.7)[0] for sign in (1, -1))
+        assert gradient[number] == pytest.approx((above - below) / 2e-6, rel=1e-5, abs=1e-6)
+
+
+def test_the_ordinal_head_on_two_classes_is_logistic_regression() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    x, y, people = make_rows(2)
+    ours = OrdinalHead(C=0.5, tol=1e-9).fit(x, y, None, people)
+    theirs = LogisticRegression(C=0.5, tol=1e-9, max_iter=5000).fit(x.astype(np.float64), y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_[0], atol=1e-4)
+    np.testing.assert_allclose(ours.predict_proba(x), theirs.predict_proba(x.astype(np.float64)), atol=1e-4)
+
+
+def test_the_ordinal_head_recovers_its_own_model() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(20_000, 2))
+    latent = x @ [1.0, -0.5] + rng.logistic(size=20_000)
+    y = np.searchsorted([-1.0, 0.5, 2.0], latent)
+    head = OrdinalHead(C=100.0).fit(x, y)
+    np.testing.assert_allclose(head.coef_, [1.0, -0.5], atol=0.06)
+    np.testing.assert_allclose(head.cuts_, [-1.0, 0.5, 2.0], atol=0.08)
+
+
 def test_the_mlp_stops_on_participants_it_did_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     from classify.heads import mlp
 
@@ -122,7 +171,7 @@ def test_the_mlp_stops_on_participants_it_did_not_fit(monkeypatch: pytest.Monkey
 
 
 def test_an_unknown_head_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="dummy, linear, lgbm, mlp"):
+    with pytest.raises(UsageError, match="dummy, linear, lgbm, mlp, ordinal, knn"):
         find_head("forest")
     with pytest.raises(RunFolderError, match="found none"):
         load_head(tmp_path)

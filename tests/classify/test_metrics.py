@@ -95,3 +95,14 @@ def test_a_class_without_units_makes_metrics_undefined_never_a_half() -> None:
 def test_auroc_of_one_side_only_is_nan() -> None:
     value = auroc_one_vs_rest(np.array([True, True]), np.array([0.1, 0.2]), np.ones((2, 1)))
     assert np.isnan(value[0])
+
+
+def test_comparing_pairs_and_sorting_give_the_same_auroc(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    positive, score = rng.random(60) < 0.3, np.round(rng.normal(size=60), 1)
+    weights = rng.multinomial(60, np.full(60, 1 / 60), size=40).T.astype(np.float64)
+    weights[positive, 0] = 0
+    pairs = auroc_one_vs_rest(positive, score, weights)
+    monkeypatch.setattr("classify.metrics.PAIRS_AT_ONCE", -1)
+    np.testing.assert_allclose(auroc_one_vs_rest(positive, score, weights), pairs, rtol=0, atol=1e-12)
+    assert np.isnan(pairs[0])

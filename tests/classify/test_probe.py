@@ -21,6 +21,8 @@ from embeddings_store.errors import UsageError
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 
+BESIDE = {"dummy", "age", "site", "age+site", "device+protocol"}
+
 
 def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Probed:
     folder.mkdir(exist_ok=True)
@@ -42,7 +44,8 @@ def test_a_run_folder_is_complete(study: Study, tmp_path: Path, model: str) -> N
     loaded = load_run(done.folder)
     assert loaded.record == done.record.to_dict()
     assert loaded.record["phantom"] is True
-    assert set(loaded.predictions["model"]) == {model, "dummy", "age", "site", "age+site"}
+    beside = BESIDE if model == "dummy" else BESIDE | {"embedding+age+site"}
+    assert set(loaded.predictions["model"]) == beside | {model}
     assert loaded.predictions.duplicated(["model", "level", "unit"]).sum() == 0
     features = features_of_run(loaded, study.stored)
     val = features.only("val")
@@ -61,7 +64,14 @@ def test_the_record_has_the_fields_that_reports_read(study: Study, tmp_path: Pat
     for level in ("volume", "eye", "participant"):
         measured = record["metrics"][level]["val"]["balanced_accuracy"]
         assert measured["low"] <= measured["value"] <= measured["high"]
-    assert set(record["baselines"]) == {"dummy", "age", "site", "age+site"}
+    assert set(record["baselines"]) == BESIDE | {"embedding+age+site"}
+    assert set(record["added_to_age_site"]) == set(record["difference_to_age_site"])
+    assert {line["name"] for line in record["baselines_missing"]} >= {"HbA1c", "random-initialised twin"}
+    assert len(record["probes_of_nuisance"]) == 10
+    assert {line["by"] for line in record["subgroups"]["val"]} == {"site", "device", "protocol", "eye", "age_band"}
+    assert set(record["contrasts"]["val"]) == {"healthy-vs-rest", "medicated-vs-not", "insulin-vs-rest"}
+    assert record["permutation"]["val"]["p_values"]["macro_auroc"]["value"] < 0.05
+    assert record["calibration"]["method"] == "temperature"
     assert set(record["difference_to_age_site"]) == {"balanced_accuracy", "macro_auroc"}
     assert np.sum(record["confusion"]["participant"]) == 16
 

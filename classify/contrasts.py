@@ -1,0 +1,69 @@
+"""Two-sided questions asked of class probabilities: who is healthy, who takes medication, who needs insulin."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from classify.bootstrap import COLUMNS_AT_ONCE, Measured, Replicates, summarise
+from classify.metrics import auroc_one_vs_rest
+from classify.predictions import Predictions
+from classify.tasks import STUDY_GROUPS, TASKS
+
+SPECIFICITIES = {"sensitivity_at_specificity_90": 0.90, "sensitivity_at_specificity_95": 0.95}
+
+
+def contrast_classes(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Name the contrasts of a task and the classes on their positive side; two classes: the second one."""
+    if tuple(classes) != STUDY_GROUPS:
+        return {f"{classes[1]} vs {classes[0]}": (1,)} if len(classes) == 2 else {}
+    binary = {name: task for name, task in TASKS.items() if len(task.classes) == 2}
+    return {
+        name: tuple(number for number, group in enumerate(STUDY_GROUPS) if task.class_of[group] == 1)
+        for name, task in binary.items()
+    }
+
+
+def measure_contrasts(
+    predictions: Predictions, replicates: Replicates, classes: Sequence[str]
+) -> dict[str, Mapping[str, Measured]]:
+    """Give AUROC and sensitivities with intervals of every contrast; the score is the summed probability.
+
+    Every replicate chooses its own threshold for a specificity, as the estimate does: both are chosen on the
+    participants they are judged on, so a threshold taken elsewhere will do somewhat worse.
+    """
+    return {name: _measure(predictions, replicates, positive) for name, positive in contrast_classes(classes).items()}
+
+
+def _measure(predictions: Predictions, replicates: Replicates, positive: tuple[int, ...]) -> dict[str, Measured]:
+    truth = np.isin(predictions.label, positive)
+    score = predictions.probability[:, list(positive)].sum(axis=1)
+    total = replicates.counts.shape[1]
+    parts: dict[str, list[np.ndarray]] = {"auroc": [], **{name: [] for name in SPECIFICITIES}}
+    for start in range(0, total, COLUMNS_AT_ONCE):
+        weights = replicates.weights_of(predictions.participant, slice(start, min(start + COLUMNS_AT_ONCE, total)))
+        parts["auroc"].append(auroc_one_vs_rest(truth, score, weights))
+        for name, specificity in SPECIFICITIES.items():
+            parts[name].append(sensitivity_at(truth, score, weights, specificity))
+    reason = "no participant on one side of the contrast"
+    return {name: summarise(np.concatenate(values), reason) for name, values in parts.items()}
+
+
+def sensitivity_at(
+    positive: Bool[np.ndarray, " n"],
+    score: Float64[np.ndarray, " n"],
+    weights: Float64[np.ndarray, "n R"],
+    specificity: float,
+) -> Float64[np.ndarray, " R"]:
+    """Give the largest sensitivity of a threshold whose specificity is at least the one asked for, per weighting.
+
+    Units with a score above the threshold are called positive; equal scores are called the same. NaN where one side
+    is empty. Agrees with a search over scikit-learn's roc_curve.
+    """
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.diff(-score[order], prepend=-np.inf))
+    hits = np.cumsum(np.add.reduceat(weights[order] * positive[order][:, None], starts, axis=0), axis=0)
+    alarms = np.cumsum(np.add.reduceat(weights[order] * ~positive[order][:, None], starts, axis=0), axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sensitivity = np.where(alarms <= (1 - specificity) * alarms[-1] + 1e-9, hits, 0.0).max(axis=0) / hits[-1]
+    return np.asarray(np.where(alarms[-1] > 0, sensitivity, np.nan))

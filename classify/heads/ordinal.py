@@ -1,0 +1,96 @@
+"""The proportional-odds model: one direction, and cut points between ordered classes (McCullagh 1980)."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from classify.heads.contract import ARRAYS, Head
+
+SMALLEST = 1e-15
+"""Keeps the logarithm of a class between two cut points finite while the optimiser tries out steps."""
+
+
+class OrdinalHead(Head):
+    """P(class <= j | x) = sigmoid(cut_j - x . coef), L2 penalty on coef; C is the inverse strength.
+
+    With two classes this is logistic regression with scikit-learn's C. coef_ [d], cuts_ [k-1], rising.
+    """
+
+    name = "ordinal"
+    coef_: Float64[np.ndarray, " d"]
+    cuts_: Float64[np.ndarray, " cuts"]
+
+    def __init__(
+        self, *, C: float = 1e-2, max_iter: int = 1000, tol: float = 1e-5, random_state: int | None = 0
+    ) -> None:
+        self.C = C
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+
+    def _fit(
+        self,
+        rows: np.ndarray,
+        codes: Int64[np.ndarray, " n"],
+        weights: Float64[np.ndarray, " n"],
+        people: Int64[np.ndarray, " n"],  # noqa: ARG002 - nothing is held back
+    ) -> None:
+        x = rows.astype(np.float64)
+        share = np.cumsum(np.bincount(codes, weights, minlength=len(self.classes_)))[:-1] / weights.sum()
+        clipped = np.clip(share, 1e-3, 1 - 1e-3)
+        cuts = np.maximum.accumulate(np.log(clipped / (1 - clipped)) + 1e-3 * np.arange(len(share)))
+        start = np.r_[np.zeros(x.shape[1]), cuts[0], np.log(np.maximum(np.diff(cuts), 1e-3))]
+        found = minimize(
+            penalised_loss, start, args=(x, codes, weights, self.C), jac=True, method="L-BFGS-B",
+            options={"maxiter": self.max_iter, "gtol": self.tol * self.C, "ftol": 1e-12},
+        )  # fmt: skip
+        self.n_iter_ = int(found.nit)
+        self.coef_, self.cuts_ = unpack(found.x, x.shape[1])
+
+    def _probability(self, rows: np.ndarray) -> np.ndarray:
+        below = expit(self.cuts_[None, :] - (rows.astype(np.float64) @ self.coef_)[:, None])
+        edges = np.hstack([np.zeros((len(rows), 1)), below, np.ones((len(rows), 1))])
+        return np.diff(edges, axis=1)
+
+    def _write(self, folder: Path) -> None:
+        np.savez(folder / ARRAYS, coef=self.coef_, cuts=self.cuts_)
+
+    def _read(self, folder: Path) -> None:
+        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+            self.coef_, self.cuts_ = arrays["coef"], arrays["cuts"]
+
+
+def unpack(
+    parameters: Float64[np.ndarray, " p"], features: int
+) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, " cuts"]]:
+    """Split into coefficients and cut points; the first cut is free, the logarithms of the gaps follow."""
+    tail = parameters[features:]
+    return parameters[:features], np.cumsum(np.r_[tail[0], np.exp(tail[1:])])
+
+
+def penalised_loss(
+    parameters: Float64[np.ndarray, " p"],
+    x: Float64[np.ndarray, "n d"],
+    codes: Int64[np.ndarray, " n"],
+    weights: Float64[np.ndarray, " n"],
+    strength: float,
+) -> tuple[float, Float64[np.ndarray, " p"]]:
+    """Give |coef|^2 / 2 + C * weighted negative log-likelihood, and its gradient."""
+    coef, cuts = unpack(parameters, x.shape[1])
+    score = x @ coef
+    edges = np.r_[-np.inf, cuts, np.inf]
+    upper, lower = expit(edges[codes + 1] - score), expit(edges[codes] - score)
+    probability = np.maximum(upper - lower, SMALLEST)
+    by_upper, by_lower = upper * (1 - upper) / probability, lower * (1 - lower) / probability
+    loss = coef @ coef / 2 - strength * (weights @ np.log(probability))
+    pull = strength * weights
+    by_coef = coef + x.T @ (pull * (by_upper - by_lower))
+    count = len(cuts)
+    by_cut = np.bincount(codes, -pull * by_upper, minlength=count + 1)[:count]
+    by_cut += np.bincount(codes, pull * by_lower, minlength=count + 1)[1:]
+    by_gap = np.cumsum(by_cut[::-1])[::-1]  # a gap moves every cut above it
+    by_tail = np.r_[by_gap[0], by_gap[1:] * np.diff(cuts)]
+    return float(loss), np.r_[by_coef, by_tail]

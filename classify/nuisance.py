@@ -1,0 +1,132 @@
+"""What the embedding knows besides the label: site, device, protocol, laterality and age, each by a ridge probe."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Shaped
+
+from classify.bootstrap import Replicates, draw_replicates, summarise
+from classify.features import FeatureTable, participant_weights
+from classify.metrics import auroc_one_vs_rest
+from classify.standardise import Standardiser
+
+TARGETS = {"site": "participant", "device": "volume", "protocol": "volume", "eye": "volume", "age": "participant"}
+"""What is guessed, and the level at which it is judged: a device differs between scans, a site does not."""
+
+AS_STORED = "as stored"
+AS_SEEN = "standardised within protocol"
+FEWEST_PARTICIPANTS = 5
+"""A value with fewer participants than this in train or val is left out of its target."""
+
+SHRINKAGE = 0.1
+"""Penalty as a share of the weight of the training rows, for features of unit spread."""
+
+ABSENT_AGE = "no age is known in train or in val"
+ABSENT_VALUES = f"fewer than two values with {FEWEST_PARTICIPANTS} participants in train and in val"
+
+
+def probe_nuisance(features: FeatureTable, table: pd.DataFrame, *, replicates: int, seed: int) -> list[dict[str, Any]]:
+    """Fit on train, judge on val, twice a target: features as stored (standardised over all) and as the heads see them.
+
+    features: raw, one row a line of table (the cohort). A line: target, features, level, values, metric (macro_auroc;
+    r_squared for age), chance, and the measure with its interval or the reason why there is none.
+    """
+    train, val = ((table["split"] == split).to_numpy() for split in ("train", "val"))
+    drawn = draw_replicates(features.participant[val], replicates=replicates, seed=seed)
+    nowhere = np.full(len(features.y), "all")
+    lines = []
+    for name, protocol in ((AS_STORED, nowhere), (AS_SEEN, features.protocol)):
+        x = Standardiser.fit(features.x[train], protocol[train]).transform(features.x, protocol).astype(np.float64)
+        for target, level in TARGETS.items():
+            line = {"target": target, "features": name, "level": level}
+            lines.append(line | _probe(target, x, table, train, val, drawn, level))
+    return lines
+
+
+def _probe(
+    target: str,
+    x: Float64[np.ndarray, "n d"],
+    table: pd.DataFrame,
+    train: Bool[np.ndarray, " n"],
+    val: Bool[np.ndarray, " n"],
+    drawn: Replicates,
+    level: str,
+) -> dict[str, Any]:
+    values, usable, wanted = encode_age(table) if target == "age" else encode_values(table, target)
+    metric, chance = ("r_squared", 0.0) if target == "age" else ("macro_auroc", 0.5)
+    said = {"values": values, "metric": metric, "chance": chance}
+    fitted, judged = train & usable, val & usable
+    if len(values) == 1 or not fitted.any() or not judged.any():
+        return said | {"absent": ABSENT_AGE if target == "age" else ABSENT_VALUES}
+    person = table["participant"].to_numpy(str)
+    score = ridge_scores(x[fitted], wanted[fitted], person[fitted], x[judged])
+    who, truth = person[judged], wanted[judged]
+    if level == "participant":
+        who, score, truth = _mean_by_person(who, score, truth)
+    weights = drawn.weights_of(who, slice(None))
+    measured = _r_squared(truth[:, 0], score[:, 0], weights) if target == "age" else _auroc(truth, score, weights)
+    return said | {"units": len(who)} | summarise(measured, "undefined for these units")
+
+
+def encode_age(table: pd.DataFrame) -> tuple[list[str], Bool[np.ndarray, " n"], Float64[np.ndarray, "n 1"]]:
+    """Give no names of values, the volumes with a known age, and ages in years (0 where unknown)."""
+    age = table["age"].to_numpy(np.float64)
+    return [], ~np.isnan(age), np.nan_to_num(age)[:, None]
+
+
+def encode_values(
+    table: pd.DataFrame, target: str
+) -> tuple[list[str], Bool[np.ndarray, " n"], Float64[np.ndarray, "n t"]]:
+    """Give the shared values, the volumes that have one of them, and a column of 0 and 1 for each."""
+    values = shared_values(table, target)
+    member = table[target].to_numpy(str)[:, None] == np.array(values, dtype=str)[None, :]
+    return values, member.any(axis=1), member.astype(np.float64)
+
+
+def shared_values(table: pd.DataFrame, target: str) -> list[str]:
+    """List the values that FEWEST_PARTICIPANTS of train and of val have."""
+    sides = pd.crosstab(table[target], table["split"], table["participant"], aggfunc="nunique")
+    counts = sides.reindex(columns=["train", "val"]).fillna(0)
+    return [str(value) for value in counts.index[(counts >= FEWEST_PARTICIPANTS).all(axis=1)]]
+
+
+def ridge_scores(
+    x: Float64[np.ndarray, "n d"],
+    wanted: Float64[np.ndarray, "n t"],
+    participant: Shaped[np.ndarray, " n"],
+    judged: Float64[np.ndarray, "m d"],
+) -> Float64[np.ndarray, "m t"]:
+    """Fit a weighted ridge regression in closed form and predict; every participant weighs one."""
+    weights = participant_weights(np.zeros(len(x), np.int64), participant, balanced=False)
+    centre, mean = weights @ x / weights.sum(), weights @ wanted / weights.sum()
+    heavy = (x - centre) * weights[:, None]
+    gram = heavy.T @ (x - centre) + SHRINKAGE * weights.sum() * np.eye(x.shape[1])
+    return np.asarray((judged - centre) @ np.linalg.solve(gram, heavy.T @ (wanted - mean)) + mean)
+
+
+def _mean_by_person(
+    who: Shaped[np.ndarray, " n"], score: Float64[np.ndarray, "n t"], truth: Float64[np.ndarray, "n t"]
+) -> tuple[Shaped[np.ndarray, " p"], Float64[np.ndarray, "p t"], Float64[np.ndarray, "p t"]]:
+    people, first, place, count = np.unique(who, return_index=True, return_inverse=True, return_counts=True)
+    total = np.zeros((len(people), score.shape[1]))
+    np.add.at(total, place, score)
+    return people, total / count[:, None], truth[first]
+
+
+def _auroc(
+    truth: Float64[np.ndarray, "n t"], score: Float64[np.ndarray, "n t"], weights: Float64[np.ndarray, "n R"]
+) -> Float64[np.ndarray, " R"]:
+    each = [auroc_one_vs_rest(truth[:, t] > 0, score[:, t], weights) for t in range(truth.shape[1])]
+    return np.asarray(np.mean(each, axis=0))
+
+
+def _r_squared(
+    truth: Float64[np.ndarray, " n"], guess: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "n R"]
+) -> Float64[np.ndarray, " R"]:
+    """Share of the variance among the judged that is explained; below 0: worse than their own mean."""
+    total = weights.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = truth**2 @ weights - (truth @ weights) ** 2 / total
+        explained = 1 - (truth - guess) ** 2 @ weights / np.where(spread > 0, spread, np.nan)
+    return np.asarray(explained)

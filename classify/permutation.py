@@ -1,0 +1,72 @@
+"""A p-value for the headline metrics: labels are dealt anew to participants, the predictions stay as they are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from scipy.stats import rankdata
+
+from classify.metrics import HEADLINE, all_metrics, why_absent
+from classify.predictions import Predictions
+
+NULL = (
+    "the predictions of these participants carry no information about their labels: every way to deal the labels "
+    "to the participants is equally likely. The head is not fitted again. Age and site are not held fixed, so a head "
+    "that only knows them may have a small p-value; the difference to age+site answers that"
+)
+PERMUTATIONS = 2000
+COLUMNS_AT_ONCE = 500
+
+
+def permute_labels(people: Predictions, classes: Sequence[str], *, permutations: int, seed: int) -> dict[str, Any]:
+    """Give {"null", "permutations", "seed", "p_values": {metric: {"value"} or {"absent"}}} of participant predictions.
+
+    One-sided: the share of dealings that do as well or better, the real one among them (Phipson & Smyth 2010).
+    """
+    rng = np.random.default_rng(seed)
+    real = observed(people, classes)
+    blocks = [
+        permuted_metrics(people.probability, people.label, rng, min(COLUMNS_AT_ONCE, permutations - start))
+        for start in range(0, permutations, COLUMNS_AT_ONCE)
+    ]
+    dealt = {name: np.concatenate([block[name] for block in blocks]) for name in HEADLINE}
+    p_values = {
+        name: {"value": p_value(real[name], dealt[name])}
+        if np.isfinite(real[name])
+        else {"absent": why_absent(name, people.label, classes)}
+        for name in HEADLINE
+    }
+    return {"null": NULL, "permutations": permutations, "seed": seed, "p_values": p_values}
+
+
+def observed(people: Predictions, classes: Sequence[str]) -> dict[str, float]:
+    """Give the HEADLINE metrics under the real labels."""
+    values = all_metrics(people.label, people.probability, np.ones((len(people.label), 1)), classes)
+    return {name: float(values[name][0]) for name in HEADLINE}
+
+
+def p_value(real: float, dealt: Float64[np.ndarray, " P"]) -> float:
+    """Count dealings at or above the real value; rounding noise of equal values counts as equal."""
+    return float((1 + (dealt >= real - 1e-12).sum()) / (1 + len(dealt)))
+
+
+def permuted_metrics(
+    probability: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, " n"], rng: np.random.Generator, columns: int
+) -> dict[str, Float64[np.ndarray, " columns"]]:
+    """Compute HEADLINE for as many dealings as there are columns; NaN where a class has nobody.
+
+    Balanced accuracy from hits by class; AUROC from the rank sum of each class (Mann-Whitney, ties share ranks).
+    """
+    dealt = rng.permuted(np.repeat(label[:, None], columns, axis=1), axis=0)
+    predicted = probability.argmax(axis=1)
+    recall, auroc = [], []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for number in range(probability.shape[1]):
+            member = (dealt == number).astype(np.float64)
+            size = member.sum(axis=0)
+            recall.append((predicted == number).astype(np.float64) @ member / size)
+            ranks = rankdata(probability[:, number]) @ member
+            auroc.append((ranks - size * (size + 1) / 2) / (size * (len(label) - size)))
+    macro = np.mean(auroc, axis=0) if probability.shape[1] > 2 else auroc[1]
+    return {"balanced_accuracy": np.mean(recall, axis=0), "macro_auroc": np.asarray(macro)}

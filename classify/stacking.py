@@ -1,0 +1,66 @@
+"""Embedding, age and site together: does the retina add anything to what age and site say already?"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+from sklearn.linear_model import LogisticRegression
+
+from classify.aggregate import SMALLEST_PROBABILITY, aggregate_levels, predict_volumes
+from classify.baselines import TOGETHER, encode_covariates
+from classify.features import FeatureTable
+from classify.heads.contract import Head, softmax
+from classify.predictions import Predictions
+from classify.search import head_weights, make_folds
+
+
+def predict_with_age_and_site(
+    new_head: Callable[[], Head],
+    train: FeatureTable,
+    people: Predictions,
+    train_people: pd.DataFrame,
+    judged_people: pd.DataFrame,
+    *,
+    seed: int,
+) -> Predictions:
+    """Fit a logistic regression (C = 1, balanced) on the head's logits, age and site of train participants.
+
+    The logits of train come from folds that did not fit on the participant (Wolpert 1992, stacked generalisation).
+    train: raw features. people: the run's own predictions of the judged participants. Both tables: see
+    predict_baselines.
+    """
+    classes = people.logits.shape[1]
+    logits, label = out_of_fold_logits(new_head, train, classes, seed=seed)
+    order = train_people["participant"].tolist()
+    known = np.stack([logits[name] for name in order])
+    centre, spread = known.mean(axis=0), known.std(axis=0)
+    scale = np.where(spread > 1e-9, spread, 1.0)
+    columns = ("age", "site")
+    fitted_on = np.hstack([(known - centre) / scale, encode_covariates(train_people, train_people, columns)])
+    rows = judged_people.set_index("participant").loc[people.participant].reset_index()
+    judged = np.hstack([(people.logits - centre) / scale, encode_covariates(rows, train_people, columns)])
+    model = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced")
+    model.fit(fitted_on, [label[name] for name in order])
+    probability = np.full((len(rows), classes), SMALLEST_PROBABILITY)
+    probability[:, model.classes_] = np.clip(model.predict_proba(judged), SMALLEST_PROBABILITY, None)
+    found = np.log(probability)
+    return Predictions(
+        TOGETHER, "participant", people.split, people.unit, people.participant, people.label, found, softmax(found)
+    )
+
+
+def out_of_fold_logits(
+    new_head: Callable[[], Head], train: FeatureTable, classes: int, *, seed: int
+) -> tuple[dict[str, Float64[np.ndarray, " k"]], dict[str, int]]:
+    """Give logits and label of every participant of train, by name, each from a head that did not see them."""
+    logits: dict[str, Float64[np.ndarray, " k"]] = {}
+    label: dict[str, int] = {}
+    for fold in make_folds(train, seed):
+        head = new_head()
+        head.fit(fold.fit.x, fold.fit.y, head_weights(head.name, fold.fit), fold.fit.participant)
+        volumes = predict_volumes(head, fold.held, classes=classes, model=head.name, split="train")
+        people = aggregate_levels(volumes, fold.held.eye)["participant"]
+        logits |= dict(zip(people.participant.tolist(), people.logits, strict=True))
+        label |= dict(zip(people.participant.tolist(), people.label.tolist(), strict=True))
+    return logits, label

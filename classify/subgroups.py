@@ -1,0 +1,70 @@
+"""The same predictions, group by group: site, device, protocol, eye, age band. Small groups stay, and say so."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from classify.aggregate import aggregate_levels
+from classify.bootstrap import caution_few, draw_replicates, measure
+from classify.metrics import HEADLINE
+from classify.predictions import Predictions, rows_of
+
+GROUPINGS = ("site", "device", "protocol", "eye", "age_band")
+AGE_BANDS = ((0.0, 50.0, "under 50"), (50.0, 60.0, "50 to 59"), (60.0, 70.0, "60 to 69"), (70.0, np.inf, "70 and over"))
+"""From (years, included) to (excluded), and the name."""
+
+UNKNOWN_AGE = "unknown"
+
+
+def measure_subgroups(
+    volumes: Predictions, table: pd.DataFrame, classes: Sequence[str], *, replicates: int, seed: int
+) -> list[dict[str, Any]]:
+    """Give one line a group: by, value, participants, volumes, per_class, HEADLINE with intervals, caution.
+
+    volumes: predictions of one split; table: the cohort's lines of the same volumes, in the same order. A participant
+    is judged by those of their volumes that are in the group, so one scanned by two devices stands under both.
+    """
+    groups = table.assign(age_band=[name_age_band(age) for age in table["age"]])
+    return [
+        _measure_group(volumes, groups, by, value, classes, replicates, seed)
+        for by in GROUPINGS
+        for value in sorted(groups[by].unique())
+    ]
+
+
+def name_age_band(age: float) -> str:
+    """Name the band of an age in years; NaN is "unknown"."""
+    return next((name for low, high, name in AGE_BANDS if low <= age < high), UNKNOWN_AGE)
+
+
+def _measure_group(
+    volumes: Predictions,
+    groups: pd.DataFrame,
+    by: str,
+    value: str,
+    classes: Sequence[str],
+    replicates: int,
+    seed: int,
+) -> dict[str, Any]:
+    chosen = (groups[by] == value).to_numpy()
+    people = aggregate_levels(rows_of(volumes, chosen), groups.loc[chosen, "eye"].to_numpy(str))["participant"]
+    measured, _ = measure(people, draw_replicates(people.participant, replicates=replicates, seed=seed), classes)
+    return {
+        "by": by,
+        "value": str(value),
+        "volumes": int(chosen.sum()),
+        **count_people(people, classes),
+        **{name: measured[name] for name in HEADLINE},
+    }
+
+
+def count_people(people: Predictions, classes: Sequence[str]) -> dict[str, Any]:
+    """Count participants, in all and by class, and caution where a class has few."""
+    per_class = {name: int((people.label == number).sum()) for number, name in enumerate(classes)}
+    return {
+        "participants": len(people.label),
+        "per_class": per_class,
+        "caution": caution_few(per_class, "this group"),
+    }

@@ -1,0 +1,157 @@
+"""The locked test split: every look is counted before it happens, and a wrong cohort never gets one."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from classify_study import Study, make_study
+
+from classify.errors import CohortError, LeakError, RunFolderError
+from classify.evaluate import Evaluated, EvaluateOptions, evaluate
+from classify.ledger import LEDGER
+from classify.predictions import pick_predictions
+from classify.probe import Probed, ProbeOptions, probe
+from classify.run import COHORT, RECORD, load_run
+from embeddings_store.errors import UsageError
+
+NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
+
+
+def probed(study: Study, folder: Path, model: str = "linear", **options: Any) -> Probed:
+    asked = {"replicates": 50, "runs": folder / "runs", "participants": study.write(folder)} | options
+    return probe(ProbeOptions(model=model, **asked), now=NOW, read=lambda: study.stored)
+
+
+def look(study: Study, folder: Path, run: Path, *, split: str = "test") -> Evaluated:
+    options = EvaluateOptions(run, study.write(folder), split, replicates=50)
+    return evaluate(options, now=NOW, read=lambda record: study.stored)
+
+
+def ledger(folder: Path) -> list[Mapping[str, str]]:
+    path = folder / "runs" / LEDGER
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_a_look_puts_test_beside_val_and_a_line_into_the_ledger(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path)
+    seen = look(study, tmp_path, done.folder)
+    run = load_run(done.folder)
+    assert run.record == seen.record
+    assert ledger(tmp_path) == [
+        {"run": done.record.id, "date": "2026-11-22T15:03:01+00:00", "cohort_sha256": done.record.cohort_sha256}
+    ]
+    for level in ("volume", "eye", "participant"):
+        assert set(run.record["metrics"][level]) == {"val", "test"}
+        assert run.record["metrics"][level]["val"] == done.record.metrics[level]["val"]
+    assert set(run.record["baselines"]["age+site"]) == {"val", "test"}
+    assert run.record["confusion"] == done.record.confusion
+    entry = run.record["evaluations"][0]
+    assert np.sum(entry["confusion"]["participant"]) == 16
+    assert entry["calibration"] == "temperature"
+    people = pick_predictions(run.predictions, model="linear", level="participant", split="test")
+    locked = set(run.cohort.loc[run.cohort["split"] == "test", "participant"])
+    assert set(people.participant) == locked
+    flow = {step["step"]: step["reason"] for step in run.record["flow"]}
+    assert flow["test"] == "predicted by classify evaluate on 2026-11-22"
+
+
+def test_the_saved_head_is_what_predicts(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path, calibrate="none")
+    look(study, tmp_path, done.folder)
+    people = pick_predictions(load_run(done.folder).predictions, model="linear", level="participant", split="test")
+    right = float((people.probability.argmax(axis=1) == people.label).mean())
+    assert right > 0.6
+    with np.load(done.folder / "model" / "head.npz") as saved:
+        swapped = {"coef": -saved["coef"], "intercept": saved["intercept"]}
+    np.savez(done.folder / "model" / "head.npz", **swapped)
+    look(study, tmp_path, done.folder)
+    people = pick_predictions(load_run(done.folder).predictions, model="linear", level="participant", split="test")
+    assert float((people.probability.argmax(axis=1) == people.label).mean()) < right
+
+
+def test_a_second_look_is_counted_and_replaces_the_first(study: Study, tmp_path: Path) -> None:
+    first, other = probed(study, tmp_path), probed(study, tmp_path, "dummy")
+    assert look(study, tmp_path, first.folder).looks == 1
+    assert look(study, tmp_path, other.folder).looks == 2
+    again = look(study, tmp_path, first.folder)
+    assert again.looks == 3
+    assert [entry["look"] for entry in again.record["evaluations"]] == [1, 3]
+    predictions = load_run(first.folder).predictions
+    assert predictions.duplicated(["model", "level", "split", "unit"]).sum() == 0
+    assert len(ledger(tmp_path)) == 3
+
+
+def refused(study: Study, folder: Path, run: Path, error: type[Exception], message: str) -> None:
+    before = (run / RECORD).read_text()
+    with pytest.raises(error, match=message):
+        look(study, folder, run)
+    assert ledger(folder) == []
+    assert (run / RECORD).read_text() == before
+    assert list(run.glob(".*")) == []
+
+
+def test_another_cohort_gets_no_look(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path)
+    fewer = replace(study.stored, index=study.stored.index[:-1], pooled=study.stored.pooled[:-1])
+    refused(Study(study.people, fewer), tmp_path, done.folder, CohortError, "made on the cohort")
+    study.people.loc[0, "study_group"] = study.people.loc[1, "study_group"]
+    refused(study, tmp_path, done.folder, CohortError, "made on the cohort")
+
+
+def test_another_space_gets_no_look(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path)
+    other = replace(study.stored, space=replace(study.stored.space, precision="bf16"))
+    refused(Study(study.people, other), tmp_path, done.folder, RunFolderError, "embedding space")
+
+
+def test_a_participant_that_was_fitted_on_gets_no_look(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path)
+    cohort = pd.read_parquet(done.folder / COHORT)
+    leaked = cohort.loc[cohort["split"] == "test", "participant"].iloc[0]
+    cohort.loc[cohort["participant"] == leaked, "split"] = "train"
+    cohort.to_parquet(done.folder / COHORT)
+    refused(study, tmp_path, done.folder, LeakError, leaked)
+
+
+def test_a_finetuned_run_and_another_split_are_refused(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path, "dummy")
+    with pytest.raises(UsageError, match="--split: expected test"):
+        look(study, tmp_path, done.folder, split="val")
+    record = json.loads((done.folder / RECORD).read_text()) | {"model": "finetune"}
+    (done.folder / RECORD).write_text(json.dumps(record))
+    refused(study, tmp_path, done.folder, RunFolderError, "expected a run of classify probe")
+
+
+def test_nobody_looks_over_a_damaged_ledger(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path, "dummy")
+    (tmp_path / "runs" / LEDGER).write_text('{"run": "x"}\n')
+    with pytest.raises(RunFolderError, match="line 1"):
+        look(study, tmp_path, done.folder)
+    assert "test" not in load_run(done.folder).record["metrics"]["participant"]
+
+
+def test_a_look_that_fails_afterwards_stays_counted(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = probed(study, tmp_path, "dummy")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RunFolderError("disk full")
+
+    monkeypatch.setattr("classify.evaluate.update_run", fail)
+    with pytest.raises(RunFolderError, match="disk full"):
+        look(study, tmp_path, done.folder)
+    assert len(ledger(tmp_path)) == 1
+
+
+def test_a_phantom_without_an_effect_stays_at_chance_on_test(tmp_path: Path) -> None:
+    study = make_study(160, effect=0.0, seed=4)
+    record = look(study, tmp_path, probed(study, tmp_path).folder).record
+    measured = record["metrics"]["participant"]["test"]["macro_auroc"]
+    assert measured["low"] < 0.5 < measured["high"]

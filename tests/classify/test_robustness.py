@@ -1,0 +1,77 @@
+"""Leaving a place out: its training rows are not used, and a head that knows only the place is found out."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from classify_study import Study, make_study
+
+from classify.probe import Probed, ProbeOptions, probe
+from classify.summary import robustness_lines
+from classify.tasks import STUDY_GROUPS
+
+NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
+
+
+def probed(study: Study, folder: Path, **options: Any) -> Probed:
+    folder.mkdir(exist_ok=True)
+    asked = {"replicates": 50, "runs": folder / "runs", "participants": study.write(folder)} | options
+    return probe(ProbeOptions(model="linear", robustness=True, **asked), now=NOW, read=lambda: study.stored)
+
+
+def line_of(done: Probed, by: str, value: str) -> dict[str, Any]:
+    assert done.record.robustness is not None
+    return next(line for line in done.record.robustness[by] if line["held_out"] == value)
+
+
+def rows_of_site(study: Study, site: str, split: str) -> np.ndarray:
+    people = study.people.set_index("participant_id").loc[study.stored.index["participant"]]
+    return ((people["clinical_site"] == site) & (people["recommended_split"] == split)).to_numpy()
+
+
+def test_every_site_and_device_is_left_out_once(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path)
+    assert done.record.robustness is not None
+    assert [line["held_out"] for line in done.record.robustness["device"]] == [
+        "heidelberg_spectralis", "topcon_triton",
+    ]  # fmt: skip
+    sites = done.record.robustness["site"]
+    assert [line["held_out"] for line in sites] == ["UAB", "UCSD", "UW"]
+    assert sum(line["participants"] for line in sites) == 16
+    assert len(robustness_lines(done.record.robustness)) == 5
+
+
+def test_training_rows_of_the_left_out_site_are_not_used(tmp_path: Path) -> None:
+    before = probed(make_study(192, effect=2.0), tmp_path / "before")
+    study = make_study(192, effect=2.0)
+    rows = rows_of_site(study, "UW", "train")
+    study.stored.pooled[rows] += np.random.default_rng(0).normal(0, 1, study.stored.pooled[rows].shape).astype("f4")
+    after = probed(study, tmp_path / "after")
+    for name in ("head", "standardiser"):  # the run's own model did change
+        one, two = (np.load(done.folder / "model" / f"{name}.npz") for done in (before, after))
+        assert any((one[array] != two[array]).any() for array in one.files)
+    assert before.record.parameters == after.record.parameters  # the grid chose the same strength
+    assert line_of(before, "site", "UW")["without"] == line_of(after, "site", "UW")["without"]
+    assert line_of(before, "site", "UW")["with"] != line_of(after, "site", "UW")["with"]
+
+
+def test_an_effect_that_points_the_other_way_at_one_site_is_found_out(tmp_path: Path) -> None:
+    study = make_study(192, effect=2.0)
+    people = study.people.set_index("participant_id").loc[study.stored.index["participant"]]
+    away = (people["clinical_site"] == "UAB").to_numpy()
+    step = people["study_group"].map(STUDY_GROUPS.index).to_numpy(np.float32)
+    study.stored.pooled[away, ..., 0] -= 4.0 * step[away, None, None]
+    done = probed(study, tmp_path)
+    assert line_of(done, "site", "UAB")["without"]["macro_auroc"]["high"] < 0.5
+    assert done.record.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.5
+
+
+def test_a_class_that_only_one_site_has_is_absent(tmp_path: Path) -> None:
+    study = make_study(64, effect=2.0)
+    alone = study.people["study_group"] == STUDY_GROUPS[3]
+    study.people.loc[~alone & (study.people["clinical_site"] == "UW"), "clinical_site"] = "UAB"
+    study.people.loc[alone, "clinical_site"] = "UW"
+    line = line_of(probed(study, tmp_path), "site", "UW")
+    assert line["absent"] == f"without UW, nobody in train is {STUDY_GROUPS[3]}"
+    assert line["participants"] == 4

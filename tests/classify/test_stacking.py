@@ -1,0 +1,64 @@
+"""Embedding with age and site: logits of train come from heads that did not see the participant, and all three help."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from classify_study import Study, make_study
+
+from classify.aggregate import predict_levels
+from classify.baselines import TOGETHER
+from classify.cohort import Cohort, join_cohort
+from classify.features import FeatureTable, make_features
+from classify.heads import HEADS
+from classify.participants import read_participants
+from classify.probe import fit_head, predict_beside
+from classify.stacking import out_of_fold_logits
+from classify.standardise import Standardiser
+from classify.tasks import STUDY_GROUPS, TASKS
+
+
+def joined(study: Study, folder: Path) -> tuple[Cohort, FeatureTable]:
+    people = read_participants(study.write(folder))
+    cohort = join_cohort(study.stored.index, study.stored.pooled, people, TASKS["four-class"])
+    return cohort, make_features(cohort, study.stored.pooled, study.stored.space, layer="last", pools=["mean"])
+
+
+def balanced_accuracy(study: Study, folder: Path) -> dict[str, float]:
+    cohort, features = joined(study, folder)
+    train, val = features.only("train"), features.only("val")
+    standardiser = Standardiser.fit(train.x, train.protocol)
+    head = HEADS["linear"](C=0.1)
+    fit_head(head, train.standardised(standardiser))
+    people = predict_levels(head, val.standardised(standardiser), 4)["participant"]
+    others = predict_beside(head, train, people, cohort, seed=0)
+    found = others | {"linear": people}
+    return {name: float((part.probability.argmax(axis=1) == part.label).mean()) for name, part in found.items()}
+
+
+def test_age_and_embedding_together_beat_either(tmp_path: Path) -> None:
+    """The embedding tells healthy and lifestyle from the others; age tells the first of each pair from the second."""
+    study = make_study(160)
+    group = study.people["study_group"].map(STUDY_GROUPS.index).to_numpy()
+    rng = np.random.default_rng(0)
+    study.people["age"] = (45 + 20 * (group % 2) + rng.integers(0, 5, len(group))).astype(str)
+    of_row = study.people.assign(group=group).set_index("participant_id").loc[study.stored.index["participant"]]
+    study.stored.pooled[..., 0] += 6.0 * (of_row["group"].to_numpy() >= 2)[:, None, None]
+    found = balanced_accuracy(study, tmp_path)
+    assert found[TOGETHER] > 0.9
+    assert max(found["linear"], found["age+site"]) < 0.75
+
+
+def test_nobody_is_predicted_by_a_head_that_saw_them(tmp_path: Path) -> None:
+    """Labels without any effect: a head that had seen a participant would know them, one that had not cannot."""
+    _, features = joined(make_study(120, seed=5), tmp_path)
+    train = features.only("train")
+    logits, label = out_of_fold_logits(lambda: HEADS["knn"](n_neighbors=1), train, 4, seed=0)
+    assert set(logits) == set(train.participant)
+    right = np.mean([logits[name].argmax() == label[name] for name in logits])
+    assert right == pytest.approx(0.25, abs=0.17)
+
+
+def test_an_embedding_without_an_effect_adds_nothing(tmp_path: Path) -> None:
+    found = balanced_accuracy(make_study(160, seed=6), tmp_path)
+    assert found[TOGETHER] < 0.45
