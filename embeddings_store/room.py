@@ -79,6 +79,6 @@ def _too_small(folder: Path, space: EmbeddingSpace, rows: int, needed: int, free
     fits = int(rows * free / needed)
     smaller = "a coarser token grid (--tokens 4x6x6) or none (--tokens none)" if space.token_grid else "fewer pools"
     return (
-        f"the disk of {folder} is too small: {rows:,} rows need {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; "
+        f"the disk of {folder} is too small: {rows:,} rows need {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free; "
         f"store {smaller}, name another place with --store, or take --limit {fits}"
     )

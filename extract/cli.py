@@ -7,6 +7,7 @@ import typer
 
 from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.errors import UsageError
+from extract.store_commands import store_commands
 
 if TYPE_CHECKING:
     from extract.options import ExtractOptions
@@ -29,7 +30,6 @@ Bucket = Annotated[str | None, typer.Option(help="Bucket name, s3://bucket/prefi
 Endpoint = Annotated[
     str | None, typer.Option("--endpoint-url", help="S3 endpoint of bucket and store, where it is not AWS.")
 ]
-Store = Annotated[str, typer.Option(help="The store: a local folder or s3://bucket/prefix.")]
 Checkpoint = Annotated[
     Path | None,
     typer.Option(help="Encoder weights: a trainer's .pt, .safetensors, or a V-JEPA 2 folder."),
@@ -144,121 +144,6 @@ def _finish(summary: dict[str, Any], *, as_json: bool, min_coverage: float) -> N
 
 
 @app.command()
-def status(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
-    """Show what is in a store: rows, errors, coverage by site, device, protocol and eye."""
-    from embeddings_store.reader import open_reader
-    from embeddings_store.status import store_status
-    from extract.summary import print_status
-
-    found = store_status(open_reader(store, endpoint_url=endpoint_url))
-    if json:
-        emit_json(found)
-    else:
-        print_status(found)
-        projected = found["projected_bytes"]
-        say(
-            f"{found['row_bytes_in_all'] / 1e6:,.2f} MB a row; 25,000 volumes take {projected['25000'] / 1e9:,.1f} GB, "
-            f"250,000 take {projected['250000'] / 1e9:,.1f} GB on a disk"
-        )
-
-
-@app.command()
-def verify(
-    store: Store,
-    endpoint_url: Endpoint = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="Check only this many rows, spread over the store.")] = None,
-    json: Json = False,
-) -> None:
-    """Recompute every checksum; a row that fails loses its commit and is encoded again by the next run."""
-    from embeddings_store.verify import verify_store
-
-    found = verify_store(store, endpoint_url=endpoint_url, sample=sample)
-    say(
-        f"{found['checked']:,} rows checked, {found['bad']:,} bad, {found['orphans']:,} orphans, "
-        f"{len(found['leftovers']):,} files of killed runs deleted"
-    )
-    if json:
-        emit_json(found)
-    if found["bad"]:
-        raise typer.Exit(1)
-
-
-@app.command()
-def snapshot(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
-    """Write an immutable copy of the pooled vectors, in large chunks: what training reads."""
-    from embeddings_store.snapshot import write_snapshot
-
-    number = write_snapshot(store, endpoint_url=endpoint_url)
-    say(f"snapshot {number} written")
-    if json:
-        emit_json({"snapshot": number})
-
-
-@app.command("export")
-def export_pooled(
-    store: Store,
-    out: Annotated[Path, typer.Option(help="A new file (parquet) or a new folder (npy).")],
-    format_name: Annotated[str, typer.Option("--format", help="parquet: one table; npy: a matrix and its index.")],
-    snapshot: Annotated[int | None, typer.Option(min=1, help="Which snapshot. [default: the newest state]")] = None,
-    endpoint_url: Endpoint = None,
-    json: Json = False,
-) -> None:
-    """Write the pooled vectors and their index for pandas, R or NumPy: one row a volume."""
-    from embeddings_store.export import export_store
-
-    found = export_store(store, out, format_name, number=snapshot, endpoint_url=endpoint_url)
-    say(f"{found['rows']:,} rows of {found['numbers_a_row']:,} numbers in {out} ({found['source']})")
-    if json:
-        emit_json(found)
-
-
-@app.command("pool")
-def pool_stored(
-    store: Store,
-    pool: Annotated[str, typer.Option(help="Vectors to derive: any of mean,max,std,min,median.")],
-    tokens: Annotated[str, typer.Option(help="Token grid to derive as well, DxHxW, or none.")] = "none",
-    endpoint_url: Endpoint = None,
-    json: Json = False,
-) -> None:
-    """Derive pooled vectors and coarser token grids from stored full tokens, without bucket and encoder."""
-    from embeddings_store.derive import derive_store
-    from embeddings_store.token_pooling import parse_coarse_grid, parse_token_pools
-
-    found = derive_store(store, parse_token_pools(pool), parse_coarse_grid(tokens), endpoint_url=endpoint_url)
-    say(f"{found['derived']:,} rows derived, {found['committed']:,} in all, in {found['store']}")
-    deviation = found["deviation"]
-    for name, relative in deviation["max_relative"].items():
-        say(
-            f"{name} of stored tokens, which are rounded, against the encoder's own, over {deviation['rows']:,} rows: "
-            f"up to {relative:.1e} of a vector's length, {deviation['max_abs'][name]:.1e} a number"
-        )
-    if json:
-        emit_json(found)
-
-
-@app.command()
-def retry(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
-    """Lift the quarantine of all error rows, so that the next run tries them again."""
-    from embeddings_store.writer import clear_errors
-
-    lifted = clear_errors(store, endpoint_url=endpoint_url)
-    say(f"{lifted:,} error rows lifted; run extract-embeddings --bucket ... --store {store} again to retry them")
-    if json:
-        emit_json({"lifted": lifted})
-
-
-@app.command()
-def diff(store_a: str, store_b: str, endpoint_url: Endpoint = None, json: Json = False) -> None:
-    """Compare two stores row by row, joined by key: what only one has, what differs and by how much."""
-    from embeddings_store.diff import diff_stores
-
-    found = diff_stores(store_a, store_b, endpoint_url=endpoint_url)
-    say("\n".join(f"{name}: {value}" for name, value in found.items()))
-    if json:
-        emit_json(found)
-
-
-@app.command()
 def preprocess(
     file: Annotated[Path, typer.Argument(help="A multi-frame OCT DICOM file.")],
     out: Annotated[Path, typer.Option(help="Where the float32 [1, D, H, W] array goes (.npy).")],
@@ -333,6 +218,9 @@ def doctor(
         emit_json(report.to_dict())
     if report.failed:
         raise typer.Exit(1)
+
+
+app.add_typer(store_commands)
 
 
 def main() -> None:
