@@ -42,7 +42,7 @@ test-xla: $(XLA_VENV)/.installed  ## the TPU back end on XLA's CPU device (an en
 	PJRT_DEVICE=CPU $(SINGLE_THREADED) $(XLA_BIN)/python -m pytest -m xla tests/extract/test_xla.py
 	OMP_NUM_THREADS=1 $(XLA_BIN)/python tests/benchmarks/tpu_compile.py
 
-tpu-compile: $(XLA_VENV)/.installed  ## add the TPU compiler, and ask it whether the encoder fits a chip (no TPU needed)
+tpu-compile: $(XLA_VENV)/.installed  ## add the TPU compiler, and ask it whether encoder and training step fit a chip (no TPU)
 	$(XLA_BIN)/python -m pip install --quiet --constraint requirements-xla.lock jax jaxlib libtpu
 	OMP_NUM_THREADS=1 $(XLA_BIN)/python tests/benchmarks/tpu_compile.py
 

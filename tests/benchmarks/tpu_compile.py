@@ -1,11 +1,12 @@
-"""Does the encoder fit a TPU? Asks the TPU compiler, which needs no TPU.
+"""Do the encoder and the training step fit a TPU? Asks the TPU compiler, which needs no TPU.
 
     .venv-xla/bin/python tests/benchmarks/tpu_compile.py [--cases v5e:8:chunked,...] [--depth 12] [--out FILE.json]
 
-torch_xla traces the graph that extraction runs (bf16, pooled vectors out), jax hands it to libtpu's compiler for the
-named chip, and the compiler tells the memory it planned. Needs jax 0.7.1, jaxlib 0.7.1 and libtpu 0.0.24 beside
-torch_xla 2.9.0 (private interfaces: other versions may fail); says so and does nothing where they are missing. One
-process at a time: libtpu takes a lock. Exits with 1 where a program does not fit.
+torch_xla traces the graph that extraction runs (bf16, pooled vectors out) or, for "train", one step of fine-tuning's
+last stage (tpu_training_step.py). jax hands it to libtpu's compiler for the named chip, and the compiler tells the
+memory it planned. Needs jax 0.7.1, jaxlib 0.7.1 and libtpu 0.0.24 beside torch_xla 2.9.0 (private interfaces: other
+versions may fail); says so and does nothing where they are missing. One process at a time: libtpu takes a lock. Exits
+with 1 where a program does not fit.
 """
 
 import argparse
@@ -20,11 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from tpu_training_step import flash_traced_for_tpu, trace_training_step
 
 from extract.device.backend import Backend
 from extract.device.select import open_device
-from extract.device.xla_attention import attend_in_chunks
+from extract.device.xla_attention import attend_in_chunks, flash_attention
 from extract.encoder.attention import Attention
 from extract.encoder.random_init import ARCHITECTURES, random_twin
 from extract.pooling import pool
@@ -34,7 +35,8 @@ TOPOLOGIES = {"v5e": "v5e:2x2", "v4": "v4:2x2x1"}
 MEMORY_GB = {"v5e": 16, "v4": 32}
 """Of one chip; source: the cloud's system architecture pages."""
 
-CASES = "v5e:8:chunked,v4:16:chunked,v5e:8:flash,v4:16:flash"
+CASES = "v5e:8:chunked,v4:16:chunked,v5e:8:flash,v4:16:flash,v5e:8:train"
+TRAIN = "train"
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,21 @@ class Compiled:
 
     chip: str
     batch: int
+    work: str
     attention: str
     depth: int
     compile_s: float
     temporary_mb: float
     arguments_mb: float
     output_mb: float
+    moments_mb: float
+    """Of AdamW: not in the program, but in the memory beside it."""
     accessed_gb: float
     memory_gb: int
 
     @property
     def total_gb(self) -> float:
-        return (self.temporary_mb + self.arguments_mb + self.output_mb) / 1000
+        return (self.temporary_mb + self.arguments_mb + self.output_mb + self.moments_mb) / 1000
 
     @property
     def fits(self) -> bool:
@@ -69,11 +74,11 @@ def main() -> int:
         return 0
     os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "JAX_PLATFORMS": "cpu", "PJRT_DEVICE": "CPU"}
     compiled = []
-    print(f"{'chip':6}{'batch':>6} {'attention':10}{'blocks':>7}{'compile s':>11}{'temp MB':>9}{'args MB':>9}"
-          f"{'out MB':>8}{'GB accessed':>13}{'of memory':>15}")  # fmt: skip
+    print(f"{'chip':6}{'batch':>6} {'work':14}{'attention':10}{'blocks':>7}{'compile s':>11}{'temp MB':>9}"
+          f"{'args MB':>9}{'out MB':>8}{'GB accessed':>13}{'of memory':>15}")  # fmt: skip
     for case in words.cases.split(","):
-        chip, batch, attention = case.split(":")
-        compiled.append(compile_case(chip, int(batch), attention, words.depth))
+        chip, batch, kind = case.split(":")
+        compiled.append(compile_case(chip, int(batch), kind, words.depth))
         print(describe(compiled[-1]), flush=True)
     if words.out:
         words.out.write_text(json.dumps([asdict(each) for each in compiled], indent=2) + "\n")
@@ -82,7 +87,7 @@ def main() -> int:
 
 def parse_words() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default=CASES, help="CHIP:BATCH:ATTENTION,... (v5e or v4; chunked or flash)")
+    parser.add_argument("--cases", default=CASES, help="CHIP:BATCH:KIND,... (v5e or v4; chunked, flash or train)")
     parser.add_argument("--depth", type=int, default=12, help="blocks")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     return parser.parse_args()
@@ -91,14 +96,17 @@ def parse_words() -> argparse.Namespace:
 def describe(each: Compiled) -> str:
     share = f"{each.total_gb:.1f} of {each.memory_gb} GB"
     return (
-        f"{each.chip:6}{each.batch:6d} {each.attention:10}{each.depth:7d}{each.compile_s:11.0f}"
+        f"{each.chip:6}{each.batch:6d} {each.work:14}{each.attention:10}{each.depth:7d}{each.compile_s:11.0f}"
         f"{each.temporary_mb:9,.0f}{each.arguments_mb:9,.0f}{each.output_mb:8,.1f}{each.accessed_gb:13,.1f}{share:>15}"
+        + (f"  with {each.moments_mb:,.0f} MB of AdamW moments (2 x parameters x 4 bytes)" if each.moments_mb else "")
         + ("" if each.fits else "  DOES NOT FIT")
     )
 
 
-def compile_case(chip: str, batch: int, attention: str, depth: int) -> Compiled:
-    program = trace_encoder(batch, attention, depth)
+def compile_case(chip: str, batch: int, kind: str, depth: int) -> Compiled:
+    """Trace and compile an encoder with the attention named by kind, or with "train" a training step with flash."""
+    train = kind == TRAIN
+    program, moment_bytes = trace_training_step(batch, depth) if train else (trace_encoder(batch, kind, depth), 0)
     start = time.perf_counter()
     executable = compile_for(TOPOLOGIES[chip], program)
     seconds = time.perf_counter() - start
@@ -106,12 +114,14 @@ def compile_case(chip: str, batch: int, attention: str, depth: int) -> Compiled:
     return Compiled(
         chip=chip,
         batch=batch,
-        attention=attention,
+        work="training step" if train else "encoder",
+        attention="flash" if train else kind,
         depth=depth,
         compile_s=round(seconds, 1),
         temporary_mb=memory.temp_size_in_bytes / 1e6,
         arguments_mb=memory.argument_size_in_bytes / 1e6,
         output_mb=memory.output_size_in_bytes / 1e6,
+        moments_mb=moment_bytes / 1e6,
         accessed_gb=cost["bytes accessed"] / 1e9,
         memory_gb=MEMORY_GB[chip],
     )
@@ -125,7 +135,7 @@ def trace_encoder(batch: int, attention: str, depth: int) -> bytes:
     architecture = replace(ARCHITECTURES["base"], depth=depth)
     module = backend.prepare(random_twin(architecture, 0, "twin").module)
     module.use_attention(ATTENTIONS[attention])
-    with torch.no_grad():
+    with torch.no_grad(), flash_traced_for_tpu():
         volumes = backend.place(np.zeros((batch, 1, *architecture.image_size), np.float32))
         pooled = pool(module(volumes)["last"], ("mean", "max", "std"))
         bytecode: bytes = xla_model.get_stablehlo_bytecode([pooled])
@@ -141,25 +151,6 @@ def compile_for(topology: str, program: bytes) -> Any:
     chip = topologies.get_topology_desc(topology, platform="tpu").devices[0]
     options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
     return chip.client.compile(program, _jax.DeviceList((chip,)), options)
-
-
-def flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Make the call of torch_xla's flash_attention; its own tracing would ask for a TPU in this machine."""
-    import jax
-    import torch_xla
-    from jax.experimental.pallas.ops.tpu.flash_attention import _flash_attention_impl
-    from torch_xla.experimental.custom_kernel import FlashAttention, _extract_backend_config, to_jax_shape_dtype_struct
-
-    sizes = FlashAttention.DEFAULT_BLOCK_SIZES
-    tensors = [to_jax_shape_dtype_struct(each) for each in (query, key, value)]
-    fixed = (
-        *(None, None, False, False, query.shape[3] ** -0.5),
-        *(min(sizes["block_b"], query.shape[0]), sizes["block_q"], sizes["block_k_major"], sizes["block_k"], False),
-    )
-    traced = jax.jit(_flash_attention_impl, static_argnums=range(5, 13)).trace(*tensors, *fixed)
-    payload = _extract_backend_config(traced.lower(lowering_platforms=("tpu",)).compiler_ir())
-    (mixed,) = torch_xla._XLAC._xla_tpu_custom_call([query, key, value], payload, [query.shape], [query.dtype])
-    return mixed
 
 
 ATTENTIONS: dict[str, Attention] = {"chunked": attend_in_chunks, "flash": flash_attention}
