@@ -1,13 +1,18 @@
 """What every test may use: the reference fixtures, and clean surroundings."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from b2_rules import refuse_what_b2_refuses
 from command_line import Command, Finished
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("embeddings_store", "extract", "classify", "finetune", "reports")
@@ -68,9 +73,26 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
+@pytest.fixture(scope="session")
+def b2_guard() -> Iterator[None]:
+    """Each S3Source that is opened from now on fails on a request that B2 would refuse."""
+    from extract.bucket import s3
+
+    make_client = s3._make_client
+
+    def make_guarded_client(endpoint: str | None, streams: int) -> "S3Client":
+        client = make_client(endpoint, streams)
+        client.meta.events.register("before-send.s3", refuse_what_b2_refuses)
+        return client
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3, "_make_client", make_guarded_client)
+        yield
+
+
 @pytest.fixture
-def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Put a test server's keys where boto3 and obstore look for them."""
+def s3_credentials(monkeypatch: pytest.MonkeyPatch, b2_guard: None) -> Callable[[str, str], None]:
+    """Put a test server's keys where boto3 and obstore look for them; boto3 is guarded (b2_guard)."""
 
     def use(access_key: str, secret_key: str) -> None:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)

@@ -31,7 +31,9 @@ _CREDENTIALS = frozenset(
 _DENIED = frozenset({"403", "AccessDenied", "AllAccessDisabled", "Forbidden"})
 _REGION = frozenset({"301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"})
 _CHANGED = frozenset({"412", "416", "InvalidRange", "PreconditionFailed"})
+_BEYOND_END = frozenset({"416", "InvalidRange"})
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_SERVER = frozenset({"500", "502", "504", "InternalError", "RequestTimeout"})
 _SLOW_DOWN = frozenset({"503", "SlowDown", "ServiceUnavailable"})
 
 CHANGED = "the object changed after it was listed; run again to list anew (extract-embeddings: --refresh)"
@@ -45,6 +47,16 @@ def is_missing(error: ClientError | BotoCoreError) -> bool:
 def is_slow_down(error: ClientError | BotoCoreError) -> bool:
     """Tell whether the server asked for fewer requests."""
     return _code(error) in _SLOW_DOWN
+
+
+def is_passing(error: ClientError | BotoCoreError) -> bool:
+    """Tell whether the same request may fare better a little later."""
+    return isinstance(error, (BotoConnectionError, HTTPClientError)) or _code(error) in _SLOW_DOWN | _SERVER
+
+
+def is_beyond_end(error: ClientError | BotoCoreError) -> bool:
+    """Tell whether the server has no byte of the range that was asked for."""
+    return _code(error) in _BEYOND_END
 
 
 def explain_bucket(error: Exception, name: str, endpoint: str | None) -> BucketError:

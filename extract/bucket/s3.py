@@ -3,16 +3,25 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
 from embeddings_store.schema import volume_id
 from extract.bucket.gate import StreamGate
-from extract.bucket.refusals import CHANGED, explain_bucket, explain_object, is_missing, is_slow_down
+from extract.bucket.refusals import (
+    CHANGED,
+    explain_bucket,
+    explain_object,
+    is_beyond_end,
+    is_missing,
+    is_passing,
+    is_slow_down,
+)
 from extract.bucket.source import Fetched, ObjectInfo, TransferCounts, Wanted
 from extract.errors import BucketError, FetchError
 
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
 KEYS_PER_PAGE = 1000  # the most that S3 gives
 SLOW_DOWN = 503
 BODY_ATTEMPTS = 6
+FIRST_PAUSE_S = 0.25  # after a server's error or a lost connection; twice as long after each further one
 CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
@@ -29,11 +39,14 @@ PATIENCE_S = 30.0
 MIN_BYTES_PER_S = 64 * 1024  # after PATIENCE_S a body slower than this is given up and resumed on a new connection
 
 _BACKBLAZE = re.compile(r"s3\.([a-z0-9-]+)\.backblazeb2\.com")
-_BODY_BROKEN = (IncompleteReadError, ResponseStreamingError, HTTPClientError, TimeoutError)
 
 
-class _SlowBodyError(TimeoutError):
-    """The body comes, but far too slowly."""
+class _BrokenBodyError(Exception):
+    """The body ends too early, or comes far too slowly."""
+
+
+class _SpoiledBodyError(Exception):
+    """What came is not the object: none of it can be kept."""
 
 
 class S3Source:
@@ -70,8 +83,9 @@ class S3Source:
             raise explain_bucket(error, self.name, self._endpoint) from error
 
     def fetch(self, wanted: Wanted) -> Fetched:
-        """Give one object whole: a body that breaks off is resumed where it broke, then length and md5 are checked.
+        """Give one object whole, of the length and md5 that the bucket says.
 
+        A body that breaks off is resumed where it broke; what came wrong is thrown away and asked for anew.
         While the server says SlowDown, fewer objects are fetched at once, and none before its Retry-After is over.
         """
         try:
@@ -92,26 +106,33 @@ class S3Source:
             raise explain_bucket(error, self.name, self._endpoint) from error
 
     def _fetch(self, wanted: Wanted) -> Fetched:
-        name = volume_id(wanted.key)
-        body = _Body(name, wanted.size, wanted.etag)
+        body = _Body(wanted)
         for attempt in range(BODY_ATTEMPTS):
             try:
                 response = self._get(wanted.key, body, resumed=attempt > 0)
-            except ClientError as error:
-                if attempt + 1 == BODY_ATTEMPTS or not is_slow_down(error):
+            except (ClientError, BotoCoreError) as error:
+                # botocore tries again, too, but hardly any more once many objects failed: its quota is the client's.
+                if attempt + 1 == BODY_ATTEMPTS or not (is_passing(error) or body.is_beyond_its_end(error)):
                     raise
+                if body.is_beyond_its_end(error):
+                    body = _Body(wanted)
+                elif not is_slow_down(error):
+                    sleep(FIRST_PAUSE_S * 2**attempt)
                 continue
             try:
                 body.receive(response)
-            except _BODY_BROKEN:
-                continue
+                fetched = body.finish()
+            except (_BrokenBodyError, HTTPError, TimeoutError):
+                problem = f"the body broke off {BODY_ATTEMPTS} times; got {len(body.received):,} of {body.size:,} bytes"
+            except _SpoiledBodyError as error:
+                problem = f"{error}, {BODY_ATTEMPTS} times"
+                body = _Body(wanted)
+            else:
+                self.counts.add(received_bytes=fetched.size)
+                return fetched
             finally:
                 response["Body"].close()
-            self.counts.add(received_bytes=len(body.received))
-            return body.finish()
-        raise FetchError(
-            f"{name}: the body broke off {BODY_ATTEMPTS} times; got {len(body.received):,} of {body.size:,} bytes"
-        )
+        raise FetchError(f"{volume_id(wanted.key)}: {problem}")
 
     def _get(self, key: str, body: "_Body", *, resumed: bool) -> Any:
         request: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + key}
@@ -119,8 +140,8 @@ class S3Source:
             request |= {"Range": f"bytes={len(body.received)}-", "IfMatch": f'"{body.etag}"'}
         try:
             response: Any = self.client.get_object(**request)
-        except ClientError as error:
-            self._count(error.response, resumed=resumed)
+        except (ClientError, BotoCoreError) as error:
+            self._count(error.response if isinstance(error, ClientError) else {}, resumed=resumed)
             raise
         self._count(response, resumed=resumed)
         return response
@@ -139,36 +160,45 @@ class S3Source:
 class _Body:
     """The bytes of one object that came so far, over as many responses as it takes."""
 
-    def __init__(self, name: str, size: int, etag: str) -> None:
-        self.name, self.size, self.etag = name, size, etag
+    def __init__(self, wanted: Wanted) -> None:
+        self.name, self.size, self.etag = volume_id(wanted.key), wanted.size, wanted.etag
         self.received = bytearray()
 
     def receive(self, response: Any) -> None:
-        """Append one response's bytes. Raises: FetchError when the object is another one now; a body error."""
+        """Append one response's bytes. Raises: FetchError when the object is another one now; an error of the body."""
         self._check_unchanged(response)
         start, before = monotonic(), len(self.received)
-        while chunk := response["Body"].read(CHUNK_BYTES):
-            self.received += chunk
+        # StreamingBody.read would wait for a whole chunk, however slowly it trickles; read1 gives what is there.
+        stream = response["Body"]._raw_stream
+        while len(self.received) < self.size:
             elapsed = monotonic() - start
             if elapsed > PATIENCE_S and len(self.received) - before < elapsed * MIN_BYTES_PER_S:
-                raise _SlowBodyError
-        if len(self.received) < self.size:
-            raise IncompleteReadError(actual_bytes=len(self.received), expected_bytes=self.size)
+                raise _BrokenBodyError
+            chunk = stream.read1(CHUNK_BYTES)
+            if not chunk:
+                raise _BrokenBodyError
+            self.received += chunk
 
     def finish(self) -> Fetched:
-        """Check length and md5 (an ETag without "-" is one, unless the server encrypts), and give the object."""
+        """Check the md5 (an ETag without "-" is one, unless the server encrypts), and give the object."""
         data = bytes(self.received)
         digest = hashlib.md5(data, usedforsecurity=False)
-        if len(data) != self.size:
-            raise FetchError(f"{self.name}: expected {self.size:,} bytes, got {len(data):,}")
         if re.fullmatch(r"[0-9a-f]{32}", self.etag) and digest.hexdigest() != self.etag:
-            raise FetchError(f"{self.name}: the {len(data):,} bytes that came do not have the md5 of the object")
+            raise _SpoiledBodyError(f"the {len(data):,} bytes that came do not have the md5 of the object")
         return Fetched(data, self.size, self.etag, digest.digest())
+
+    def is_beyond_its_end(self, error: ClientError | BotoCoreError) -> bool:
+        """Tell whether the server has no more bytes, though the first answer promised some."""
+        return bool(self.received) and is_beyond_end(error)
 
     def _check_unchanged(self, response: Any) -> None:
         etag = response["ETag"].strip('"')
         size = len(self.received) + response["ContentLength"]
-        if self.etag not in {"", etag} or self.size not in {-1, size}:
+        if self.etag not in {"", etag}:
+            raise FetchError(f"{self.name}: {CHANGED}")
+        if self.size not in {-1, size}:
+            if self.etag:
+                raise _SpoiledBodyError(f"expected {self.size:,} bytes, but the server announced {size:,}")
             raise FetchError(f"{self.name}: {CHANGED}")
         self.etag, self.size = etag, size
 

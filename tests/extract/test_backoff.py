@@ -1,6 +1,6 @@
 """503 SlowDown: fewer streams, Retry-After obeyed, nothing lost; then slowly as many streams as before."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
@@ -68,10 +68,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[BusyServer, S3Source]]:
+def busy(
+    monkeypatch: pytest.MonkeyPatch, s3_credentials: Callable[[str, str], None]
+) -> Iterator[tuple[BusyServer, S3Source]]:
     """A server, and a source whose botocore retries at once."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testkey")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "verysecret")
+    s3_credentials("testkey", "verysecret")
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     server = BusyServer()
     Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True).start()
