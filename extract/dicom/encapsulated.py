@@ -8,6 +8,7 @@ from jaxtyping import Int
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import RLELossless
 
+from extract.dicom.codestream import stream_size
 from extract.dicom.header import FOREIGN_ERRORS, Header, quiet_pydicom
 from extract.dicom.items import DELIMITER, ITEM, find_frames
 from extract.dicom.layout import Layout, check_size
@@ -16,6 +17,9 @@ from extract.volume import Voxels
 
 PLUGIN = {RLELossless: "pylibjpeg"}
 """pydicom tries its own RLE decoder first, in pure Python; everything else is decoded in pydicom's order."""
+
+RUST_PANIC = "PanicException"
+"""The RLE decoder panics on a segment longer than its frame: no Exception, and a class that no module exports."""
 
 
 class EncapsulatedFrames:
@@ -56,18 +60,29 @@ class EncapsulatedFrames:
             "number_of_frames": 1,
             "pixel_keyword": "PixelData",
         }
-        wrapped = _wrap(b"".join(self._frames[number]))
+        stream = b"".join(self._frames[number])
+        self._check_stream(stream, number)
         try:
             frame, _ = self._decoder.as_array(
-                wrapped, index=0, validate=False, decoding_plugin=self._plugin, raw=True, **options
+                _wrap(stream), index=0, validate=False, decoding_plugin=self._plugin, raw=True, **options
             )
-        except FOREIGN_ERRORS as error:
+        except BaseException as error:
+            if not isinstance(error, FOREIGN_ERRORS) and type(error).__name__ != RUST_PANIC:
+                raise
             raise UndecodablePixels(
                 f"{self._source}: frame {number} cannot be decoded; expected {self._layout.rows} x "
                 f"{self._layout.columns} of {self._decoder.UID.name} ({self._decoder.UID})"
             ) from error
         array: np.ndarray = frame
         return array
+
+    def _check_stream(self, stream: bytes, number: int) -> None:
+        """Refuse another size than the header's: a decoder would allocate what the stream claims, or never end."""
+        size, expected = stream_size(stream), (self._layout.rows, self._layout.columns)
+        if size not in {None, expected}:
+            raise UndecodablePixels(
+                f"{self._source}: frame {number} is a code stream of {size} rows and columns, expected {expected}"
+            )
 
 
 def _find_decoder(header: Header, source: str) -> Any:

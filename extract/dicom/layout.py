@@ -35,7 +35,7 @@ def read_layout(elements: Dataset, source: str) -> Layout:
     Raises: UnsupportedColour, NotAVolume, UndecodablePixels (missing or impossible values), TooLarge.
     """
     samples = _integer(elements, "SamplesPerPixel", 1)
-    photometric = str(elements.get("PhotometricInterpretation") or "MONOCHROME2").strip()
+    photometric = _photometric(elements)
     if samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}:
         raise UnsupportedColour(f"{source}: expected one grey sample a pixel, got {samples} of {photometric[:16]}")
     bits_allocated = _integer(elements, "BitsAllocated", 0)
@@ -68,6 +68,14 @@ def _check_layout(layout: Layout, source: str) -> None:
     if layout.frames < 2:
         raise NotAVolume(f"{source}: expected a volume, got {layout.frames} frame: rows would be taken for depth")
     check_size(layout, layout.frames, source)
+
+
+def _photometric(elements: Dataset) -> str:
+    """Read the colour space; missing and empty give grey, malformed gives what no check lets through."""
+    try:
+        return str(elements.get("PhotometricInterpretation") or "MONOCHROME2").strip()
+    except FOREIGN_ERRORS:
+        return "(malformed)"
 
 
 def _integer(elements: Dataset, keyword: str, default: int) -> int:
