@@ -36,7 +36,7 @@ def make_checklist(facts: StoreFacts, run: FinishedRun, runs: Sequence[FinishedR
 
 def _background(run: FinishedRun) -> list[Item]:
     return [
-        Item("Title", "Kind of study", f"Probe on frozen embeddings of retinal OCT volumes; task {run.record['task']}"),
+        Item("Title", "Kind of study", f"{_kind_said(run)}; task {run.record['task']}"),
         Item("Introduction", "Clinical background, intended use and intended users"),
         Item("Introduction", "Objectives and hypotheses, stated before the analysis"),
         Item("Methods", "Study design, setting and dates"),
@@ -69,7 +69,7 @@ def _model(run: FinishedRun) -> list[Item]:
         Item(
             "Methods", "Preprocessing", f"Preset {space.get('preset', 'unknown')}; precision {space.get('precision')}"
         ),
-        Item("Methods", "Encoder", f"{space.get('family', 'unknown')}, weights sha256 {weights}, frozen"),
+        Item("Methods", "Encoder", f"{space.get('family', 'unknown')}, weights sha256 {weights}, {_tuned_said(run)}"),
         Item("Methods", "Pretraining data, and their overlap with these participants"),
         Item(
             "Methods", "Features", f"Layer {features.get('layer')}; pools {pools}; {features.get('dimensions')} numbers"
@@ -116,7 +116,21 @@ def _closing(run: FinishedRun) -> list[Item]:
     ]
 
 
+def _kind_said(run: FinishedRun) -> str:
+    if run.stages:
+        return f"Fine-tuning on retinal OCT volumes (stages {', '.join(run.stages)})"
+    return "Probe on frozen embeddings of retinal OCT volumes"
+
+
+def _tuned_said(run: FinishedRun) -> str:
+    if set(run.stages) <= {"head"}:
+        return "frozen"
+    return f"then trained further to sha256 {run.record['parameters']['encoder']['weights_sha256']}"
+
+
 def _search_said(run: FinishedRun) -> str:
+    if run.stages:
+        return "parameters as set, no search; the epoch was chosen on validation participants"
     search = run.record.get("search")
     if not search:
         return "default parameters, no search"

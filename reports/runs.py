@@ -42,6 +42,11 @@ class FinishedRun:
         return self.run.record
 
     @property
+    def stages(self) -> tuple[str, ...]:
+        """Name the stages of fine-tuning, in order; () for a probe, which leaves the encoder as it is."""
+        return tuple((self.record.get("parameters") or {}).get("stages", ()))
+
+    @property
     def folder(self) -> Path:
         """Say where it lies."""
         return self.run.folder

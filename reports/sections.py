@@ -73,6 +73,9 @@ def find_warnings(runs: Sequence[FinishedRun], store_space: str) -> list[str]:
     if len({run.is_phantom for run in runs}) > 1:
         names = ", ".join(run.id for run in runs if run.is_phantom)
         found.append(f"Some runs saw a synthetic phantom ({names}) and others did not.")
+    found += [
+        f"Run {run.id}: {caution}." for run in runs if (caution := (run.record.get("parameters") or {}).get("caution"))
+    ]
     if caution := caution_few(runs[0].record["splits"]["val"]["per_class"]):
         found.append(f"{caution[0].upper()}{caution[1:]}.")
     return found

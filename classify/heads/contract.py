@@ -1,6 +1,7 @@
 """What every head is: a scikit-learn classifier that saves itself without pickle."""
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ STATE = "head.json"
 ARRAYS = "head.npz"
 
 
-class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
     """A classifier over feature rows; a head adds its parameters, _fit, _probability, _write and _read.
 
     fit(X [n,d], y [n], sample_weight [n], groups [n]): groups names the participant of each row, for heads that
@@ -69,6 +70,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         self._read(folder)
         return self
 
+    @abstractmethod
     def _fit(
         self,
         rows: np.ndarray,
@@ -76,16 +78,19 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
     ) -> None:
-        raise NotImplementedError
+        """Learn from rows, class codes from 0, weights and participants, all checked."""
 
+    @abstractmethod
     def _probability(self, rows: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Give float64 [n, k] for float64 rows [n, d]."""
 
+    @abstractmethod
     def _write(self, folder: Path) -> None:
-        raise NotImplementedError
+        """Write what was learned, beside the parameters."""
 
+    @abstractmethod
     def _read(self, folder: Path) -> None:
-        raise NotImplementedError
+        """Read what _write wrote."""
 
 
 def softmax(logits: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:

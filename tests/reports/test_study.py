@@ -195,6 +195,17 @@ def test_a_run_of_another_space_and_a_changed_confusion_are_said(tmp_path: Path)
     assert "was made in the embedding space" in page.text
 
 
+def test_a_fine_tuned_run_is_not_called_frozen(tmp_path: Path) -> None:
+    tuned = {"stages": ["head", "last"], "encoder": {"weights_sha256": "ab" * 32}, "caution": "val chose the epoch"}
+    build_run(tmp_path / "runs", "a", model="finetune", change={"parameters": tuned, "search": None})
+    study, page = make(tmp_path)
+    assert "Fine-tuning on retinal OCT volumes (stages head, last)" in page.text
+    assert "then trained further to sha256 abab" in page.text
+    assert "the epoch was chosen on validation participants" in page.text
+    assert "Run a: val chose the epoch." in study.warnings
+    assert "frozen" not in page.text
+
+
 def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     build_run(tmp_path / "runs", "a", model="linear")
     (tmp_path / "out").write_text("a file")
