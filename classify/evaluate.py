@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from classify.aggregate import predict_levels
-from classify.calibrate import Calibrator, load_calibrator, measure_calibration
-from classify.cohort import Cohort, join_cohort
+from classify.cohort.join import join_cohort
+from classify.cohort.participants import read_participants
+from classify.cohort.splits import check_no_leak
+from classify.cohort.table import Cohort
+from classify.cohort.tasks import find_task
 from classify.errors import CohortError, RunFolderError
 from classify.features import make_features
 from classify.heads import HEADS, Head, load_head
-from classify.judge import Judgement, judge
+from classify.judging.calibrate import Calibrator, load_calibrator, measure_calibration
+from classify.judging.judge import Judgement, judge
+from classify.judging.subgroups import measure_subgroups
 from classify.ledger import append_look, count_looks
-from classify.participants import read_participants
 from classify.predictions import stack_predictions
 from classify.probe import predict_beside
 from classify.run import MODEL, Run, load_run, update_run
-from classify.splits import check_no_leak
 from classify.standardise import Standardiser
-from classify.subgroups import measure_subgroups
-from classify.tasks import find_task
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 

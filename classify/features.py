@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
 
-from classify.cohort import Cohort
+from classify.cohort.table import Cohort
+from classify.cohort.tasks import find_task
 from classify.errors import RunFolderError
 from classify.run import MODEL, Run
 from classify.standardise import Standardiser
-from classify.tasks import find_task
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot, read_features_source
 from embeddings_store.space import EmbeddingSpace

@@ -8,22 +8,24 @@ from typing import Any
 
 from classify.aggregate import predict_levels
 from classify.baselines import COVARIATES, MISSING, TOGETHER, predict_baselines
-from classify.calibrate import calibrate, find_method
-from classify.cohort import Cohort, join_cohort
+from classify.cohort.join import join_cohort
+from classify.cohort.participants import read_participants
+from classify.cohort.table import Cohort
+from classify.cohort.tasks import find_task
 from classify.features import FeatureTable, make_features
 from classify.heads import Head, find_head
-from classify.judge import judge
-from classify.nuisance import probe_nuisance
-from classify.participants import read_participants
+from classify.judging.calibrate import calibrate, find_method
+from classify.judging.judge import judge
+from classify.judging.nuisance import probe_nuisance
+from classify.judging.robustness import leave_one_out
+from classify.judging.subgroups import measure_subgroups
 from classify.predictions import Predictions, stack_predictions
-from classify.robustness import leave_one_out
 from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
-from classify.search import head_weights, search_head
+from classify.search.folds import head_weights
+from classify.search.search import search_head
 from classify.stacking import predict_with_age_and_site
 from classify.standardise import Standardiser
 from classify.stopwatch import Stopwatch
-from classify.subgroups import measure_subgroups
-from classify.tasks import find_task
 from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.snapshot import Snapshot
 

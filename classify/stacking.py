@@ -12,7 +12,7 @@ from classify.baselines import TOGETHER, encode_covariates
 from classify.features import FeatureTable
 from classify.heads.contract import Head, softmax
 from classify.predictions import Predictions
-from classify.search import head_weights, make_folds
+from classify.search.folds import head_weights, make_folds
 
 
 def predict_with_age_and_site(

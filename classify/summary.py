@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from classify.bootstrap import Measured, caution_few
-from classify.metrics import HEADLINE
+from classify.judging.bootstrap import Measured, caution_few
+from classify.judging.metrics import HEADLINE
 from classify.run import RunRecord
 
 SHOWN = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa")

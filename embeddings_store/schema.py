@@ -14,7 +14,7 @@ Layout of a store (see docs/store.md)::
 """
 
 from dataclasses import dataclass
-from enum import IntFlag, StrEnum
+from enum import IntEnum, IntFlag, StrEnum
 from hashlib import sha256
 from typing import NewType
 
@@ -76,6 +76,29 @@ class Note(IntFlag):
     SYNTHETIC = 256  # a phantom: the file's own tags say so
 
 
+class SpacingSource(IntEnum):
+    """Which part of the file told the pixel spacing."""
+
+    NONE = 0
+    SHARED = 1  # SharedFunctionalGroupsSequence
+    PER_FRAME = 2  # PerFrameFunctionalGroupsSequence, the first frame that tells
+    TOP_LEVEL = 3  # the data set itself
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """How bright a scan is, in stored units: mean, standard deviation and percentiles 1, 50 and 99.
+
+    Of the resized volume before its normalisation, every fourth row and column of it.
+    """
+
+    mean: float
+    sd: float
+    p01: float
+    p50: float
+    p99: float
+
+
 @dataclass(frozen=True, slots=True)
 class VolumeRef:
     """One object of the bucket that should become a row: everything its key and listing tell.
@@ -96,7 +119,7 @@ class VolumeRef:
 
 @dataclass(frozen=True, slots=True)
 class RowFacts:
-    """What the file itself told: geometry, eye and notes. Unknown spacing is None."""
+    """What the file itself told: geometry, eye, notes and brightness. Unknown spacing and brightness are None."""
 
     frames: int
     rows: int
@@ -104,6 +127,8 @@ class RowFacts:
     spacing_mm: tuple[float, float, float] | None
     eye: Eye
     notes: Note
+    spacing_source: SpacingSource = SpacingSource.NONE
+    intensity: Intensity | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from classify.cohort import Cohort, join_cohort
+from classify.cohort.join import join_cohort
+from classify.cohort.table import Cohort
+from classify.cohort.tasks import Task
 from classify.errors import CohortError
-from classify.tasks import Task
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import Note, VolumeRef, site_of
 from extract.ahead import read_ahead

@@ -12,7 +12,7 @@ from torch.nn import functional
 from classify.aggregate import aggregate_levels, from_probability
 from classify.features import FeatureTable, participant_weights
 from classify.heads.contract import softmax
-from classify.metrics import all_metrics
+from classify.judging.metrics import all_metrics
 from classify.predictions import Predictions
 from embeddings_store.errors import RunError
 from finetune.config import StageConfig

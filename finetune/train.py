@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from classify.baselines import predict_baselines
-from classify.cohort import Cohort
+from classify.cohort.participants import read_participants
+from classify.cohort.table import Cohort
+from classify.cohort.tasks import find_task
 from classify.features import FeatureTable, make_features
-from classify.judge import judge
-from classify.participants import read_participants
+from classify.judging.judge import judge
 from classify.predictions import stack_predictions
 from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
 from classify.standardise import Standardiser
 from classify.stopwatch import Stopwatch
-from classify.tasks import find_task
 from embeddings_store.errors import UsageError
 from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.space import EmbeddingSpace

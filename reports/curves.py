@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from classify.metrics import CALIBRATION_BINS
+from classify.judging.metrics import CALIBRATION_BINS
 from classify.predictions import Predictions
 
 MACRO_GRID_POINTS = 201

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from classify.splits import SPLITS
+from classify.cohort.splits import SPLITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classify.bootstrap import caution_few
+from classify.judging.bootstrap import caution_few
 from reports.curves import count_confusion
 from reports.pictures import SPLIT_NAMES, Picture, picture_confusion, picture_forest, picture_reliability, picture_roc
 from reports.runs import PRIMARY_LEVEL, FinishedRun

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from classify.splits import SPLITS
+from classify.cohort.splits import SPLITS
 from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun
 
 READABLE_LETTERS = 120

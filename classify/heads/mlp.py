@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from classify.cohort.splits import grouped_folds
 from classify.heads.contract import Head, softmax
-from classify.splits import grouped_folds
 
 MODEL = "head.safetensors"
 

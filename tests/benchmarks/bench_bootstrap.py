@@ -16,8 +16,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from classify.bootstrap import Replicates, draw_replicates, replicate_metrics
-from classify.metrics import CALIBRATION_BINS
+from classify.judging.bootstrap import Replicates, draw_replicates, replicate_metrics
+from classify.judging.metrics import CALIBRATION_BINS
 from classify.predictions import Predictions
 
 CLASSES = ("healthy", "pre", "oral", "insulin")
@@ -73,7 +73,7 @@ def scikit_learn_loop(predictions: Predictions, drawn: Replicates, looped: int) 
 
 
 def scikit_learn_metrics(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
-    """Compute what classify.metrics computes, one resample at a time."""
+    """Compute what classify.judging.metrics computes, one resample at a time."""
     predicted, numbers = probability.argmax(axis=1), np.arange(len(CLASSES))
     precision, recall, f1, _ = precision_recall_fscore_support(label, predicted, labels=numbers, zero_division=np.nan)
     auroc = [roc_auc_score(label == number, probability[:, number]) for number in numbers]

@@ -15,7 +15,8 @@ from sklearn.linear_model import LogisticRegression
 
 from classify.features import FeatureTable
 from classify.heads.linear import LinearHead
-from classify.search import FOLDS, GRIDS, Fold, head_weights, make_folds
+from classify.search.folds import FOLDS, Fold, head_weights, make_folds
+from classify.search.spaces import GRIDS
 
 CLASSES, VOLUMES_A_PERSON = 4, 4
 PROBABILITY_TOLERANCE = 1e-4

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from classify.tasks import STUDY_GROUPS
+from classify.cohort.tasks import STUDY_GROUPS
 from embeddings_store.schema import Note, site_of, volume_id
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.space import EmbeddingSpace

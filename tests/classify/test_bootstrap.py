@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as peer
 
-from classify.bootstrap import (
+from classify.heads.contract import softmax
+from classify.judging.bootstrap import (
     FEW_PARTICIPANTS,
     caution_few,
     draw_replicates,
@@ -13,7 +14,6 @@ from classify.bootstrap import (
     replicate_metrics,
     summarise,
 )
-from classify.heads.contract import softmax
 from classify.predictions import Predictions
 
 CLASSES = ("a", "b", "c", "d")

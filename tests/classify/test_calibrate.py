@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classify.calibrate import (
+from classify.cohort.splits import grouped_folds
+from classify.errors import RunFolderError
+from classify.heads.contract import softmax
+from classify.judging.calibrate import (
     CALIBRATION,
     METHODS,
     calibrate,
@@ -16,10 +19,7 @@ from classify.calibrate import (
     measure_calibration,
     reliability,
 )
-from classify.errors import RunFolderError
-from classify.heads.contract import softmax
 from classify.predictions import Predictions
-from classify.splits import grouped_folds
 from embeddings_store.errors import UsageError
 
 

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from classify_study import Study
 
-from classify.cohort import COLUMNS, Cohort, join_cohort
+from classify.cohort.join import join_cohort
+from classify.cohort.participants import read_participants
+from classify.cohort.table import COLUMNS, Cohort
+from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.errors import CohortError, LeakError
-from classify.participants import read_participants
-from classify.tasks import STUDY_GROUPS, TASKS
 from embeddings_store.schema import Note
 
 

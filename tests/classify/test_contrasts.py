@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as peer
 
-from classify.bootstrap import draw_replicates
-from classify.contrasts import contrast_classes, measure_contrasts, sensitivity_at
+from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.heads.contract import softmax
+from classify.judging.bootstrap import draw_replicates
+from classify.judging.contrasts import contrast_classes, measure_contrasts, sensitivity_at
 from classify.predictions import Predictions
-from classify.tasks import STUDY_GROUPS, TASKS
 
 
 def people(count: int, *, shift: float = 1.0) -> Predictions:

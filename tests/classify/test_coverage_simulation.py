@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from classify.bootstrap import draw_replicates, measure, replicate_metrics
 from classify.heads.contract import softmax
+from classify.judging.bootstrap import draw_replicates, measure, replicate_metrics
 from classify.predictions import Predictions
 
 CLASSES = ("a", "b", "c", "d")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from classify_study import CHANNELS, Study
 
-from classify.cohort import join_cohort
+from classify.cohort.join import join_cohort
+from classify.cohort.participants import read_participants
+from classify.cohort.tasks import TASKS
 from classify.features import FeatureTable, make_features, participant_weights
-from classify.participants import read_participants
 from classify.standardise import RARE_VOLUMES, Standardiser
-from classify.tasks import TASKS
 from embeddings_store.errors import UsageError
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as peer
 
-from classify.metrics import all_metrics, auroc_one_vs_rest, why_absent
+from classify.judging.metrics import all_metrics, auroc_one_vs_rest, why_absent
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -103,6 +103,6 @@ def test_comparing_pairs_and_sorting_give_the_same_auroc(monkeypatch: pytest.Mon
     weights = rng.multinomial(60, np.full(60, 1 / 60), size=40).T.astype(np.float64)
     weights[positive, 0] = 0
     pairs = auroc_one_vs_rest(positive, score, weights)
-    monkeypatch.setattr("classify.metrics.PAIRS_AT_ONCE", -1)
+    monkeypatch.setattr("classify.judging.metrics.PAIRS_AT_ONCE", -1)
     np.testing.assert_allclose(auroc_one_vs_rest(positive, score, weights), pairs, rtol=0, atol=1e-12)
     assert np.isnan(pairs[0])

@@ -8,11 +8,11 @@ from classify_study import Study, make_study
 from sklearn import metrics as peer
 from sklearn.linear_model import Ridge
 
-from classify.cohort import join_cohort
+from classify.cohort.join import join_cohort
+from classify.cohort.participants import read_participants
+from classify.cohort.tasks import TASKS
 from classify.features import make_features
-from classify.nuisance import AS_SEEN, AS_STORED, FEWEST_PARTICIPANTS, SHRINKAGE, probe_nuisance, ridge_scores
-from classify.participants import read_participants
-from classify.tasks import TASKS
+from classify.judging.nuisance import AS_SEEN, AS_STORED, FEWEST_PARTICIPANTS, SHRINKAGE, probe_nuisance, ridge_scores
 
 
 def probed(study: Study, folder: Any) -> dict[tuple[str, str], dict[str, Any]]:
@@ -63,7 +63,7 @@ def test_the_ridge_is_scikit_learns() -> None:
 
 
 def test_r_squared_agrees_with_scikit_learn() -> None:
-    from classify.nuisance import _r_squared
+    from classify.judging.nuisance import _r_squared
 
     rng = np.random.default_rng(0)
     truth, guess = rng.normal(60, 9, 40), rng.normal(60, 9, 40)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from classify.cohort.participants import read_participants
 from classify.errors import CohortError, LeakError
-from classify.participants import read_participants
 
 HEADER = "participant_id\tclinical_site\tstudy_group\tage\trecommended_split\tretinal_oct"
 LINE = "1001\tUW\thealthy\t61\ttrain\tTRUE"

@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from sklearn import metrics as peer
 
 from classify.heads.contract import softmax
-from classify.permutation import permute_labels, permuted_metrics
+from classify.judging.permutation import permute_labels, permuted_metrics
 from classify.predictions import Predictions
 
 CLASSES = ("a", "b", "c", "d")

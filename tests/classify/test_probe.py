@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from classify_study import Study, make_study
 
+from classify.cohort.tasks import TASKS
 from classify.errors import RunFolderError
 from classify.features import features_of_run
 from classify.heads import HEADS, load_head
 from classify.predictions import pick_predictions
 from classify.probe import Probed, ProbeOptions, probe
 from classify.run import load_run
-from classify.tasks import TASKS
 from embeddings_store.errors import UsageError
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from classify_study import Study, make_study
 
+from classify.cohort.tasks import STUDY_GROUPS
 from classify.probe import Probed, ProbeOptions, probe
 from classify.summary import robustness_lines
-from classify.tasks import STUDY_GROUPS
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from classify_study import CHANNELS, Study, make_study
 
-from classify.cohort import join_cohort
+from classify.cohort.join import join_cohort
+from classify.cohort.participants import read_participants
+from classify.cohort.splits import check_no_leak
+from classify.cohort.tasks import TASKS
 from classify.features import FeatureTable, make_features
-from classify.participants import read_participants
-from classify.search import FOLDS, GRIDS, SPACES, make_folds, search_head
-from classify.splits import check_no_leak
-from classify.tasks import TASKS
+from classify.search.folds import FOLDS, make_folds
+from classify.search.search import search_head
+from classify.search.spaces import GRIDS, SPACES
 from embeddings_store.errors import UsageError
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.errors import LeakError
-from classify.splits import check_no_leak, grouped_folds
 
 
 def test_a_leaked_participant_is_refused_by_name() -> None:

@@ -8,14 +8,15 @@ from classify_study import Study, make_study
 
 from classify.aggregate import predict_levels
 from classify.baselines import TOGETHER
-from classify.cohort import Cohort, join_cohort
+from classify.cohort.join import join_cohort
+from classify.cohort.participants import read_participants
+from classify.cohort.table import Cohort
+from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.features import FeatureTable, make_features
 from classify.heads import HEADS
-from classify.participants import read_participants
 from classify.probe import fit_head, predict_beside
 from classify.stacking import out_of_fold_logits
 from classify.standardise import Standardiser
-from classify.tasks import STUDY_GROUPS, TASKS
 
 
 def joined(study: Study, folder: Path) -> tuple[Cohort, FeatureTable]:

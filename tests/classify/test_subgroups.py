@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from classify.bootstrap import draw_replicates, measure
 from classify.heads.contract import softmax
+from classify.judging.bootstrap import draw_replicates, measure
+from classify.judging.subgroups import measure_subgroups, name_age_band
 from classify.predictions import Predictions
-from classify.subgroups import measure_subgroups, name_age_band
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.tasks import STUDY_GROUPS
+from classify.cohort.tasks import STUDY_GROUPS
 from embeddings_store.schema import Eye, Note, ParticipantId, RowFacts, VolumeFailure, VolumeRef, volume_id
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.writer import open_writer

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
-from classify.metrics import all_metrics
+from classify.judging.metrics import all_metrics
 from classify.predictions import Predictions
 from reports.curves import bin_reliability, count_confusion, macro_roc, trace_roc
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Shaped
 
-from classify.bootstrap import Replicates, draw_replicates, summarise
 from classify.features import FeatureTable, participant_weights
-from classify.metrics import auroc_one_vs_rest
+from classify.judging.bootstrap import Replicates, draw_replicates, summarise
+from classify.judging.metrics import auroc_one_vs_rest
 from classify.standardise import Standardiser
 
 TARGETS = {"site": "participant", "device": "volume", "protocol": "volume", "eye": "volume", "age": "participant"}

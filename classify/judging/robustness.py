@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from classify.aggregate import aggregate_levels, predict_volumes
-from classify.bootstrap import draw_replicates, measure, paired_difference
 from classify.features import FeatureTable
 from classify.heads.contract import Head
-from classify.metrics import HEADLINE, why_absent
+from classify.judging.bootstrap import draw_replicates, measure, paired_difference
+from classify.judging.metrics import HEADLINE, why_absent
+from classify.judging.subgroups import count_people
 from classify.predictions import Predictions, rows_of
-from classify.search import head_weights
+from classify.search.folds import head_weights
 from classify.standardise import Standardiser
-from classify.subgroups import count_people
 
 LEFT_OUT = ("site", "device")
 

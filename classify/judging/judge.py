@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from classify.baselines import HEADLINE_BASELINE, TOGETHER
-from classify.bootstrap import Measured, draw_replicates, measure, paired_difference
-from classify.contrasts import measure_contrasts
-from classify.metrics import HEADLINE, confusion_counts, why_absent
-from classify.permutation import PERMUTATIONS, permute_labels
+from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_difference
+from classify.judging.contrasts import measure_contrasts
+from classify.judging.metrics import HEADLINE, confusion_counts, why_absent
+from classify.judging.permutation import PERMUTATIONS, permute_labels
 from classify.predictions import Predictions
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from classify.bootstrap import COLUMNS_AT_ONCE, Measured, Replicates, summarise
-from classify.metrics import auroc_one_vs_rest
+from classify.cohort.tasks import STUDY_GROUPS, TASKS
+from classify.judging.bootstrap import COLUMNS_AT_ONCE, Measured, Replicates, summarise
+from classify.judging.metrics import auroc_one_vs_rest
 from classify.predictions import Predictions
-from classify.tasks import STUDY_GROUPS, TASKS
 
 SPECIFICITIES = {"sensitivity_at_specificity_90": 0.90, "sensitivity_at_specificity_95": 0.95}
 

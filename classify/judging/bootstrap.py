@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from classify.metrics import all_metrics, why_absent
+from classify.judging.metrics import all_metrics, why_absent
 from classify.predictions import Predictions
 
 LEVEL_PERCENT = 95.0

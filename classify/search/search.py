@@ -6,61 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from classify.aggregate import aggregate_levels, predict_volumes
-from classify.features import FeatureTable, participant_weights
+from classify.features import FeatureTable
 from classify.heads import HEADS
-from classify.metrics import all_metrics
+from classify.judging.metrics import all_metrics
 from classify.predictions import Predictions
-from classify.splits import check_no_leak, grouped_folds
-from classify.standardise import Standardiser
+from classify.search.folds import FOLDS, Fold, head_weights, make_folds
+from classify.search.spaces import GRIDS, SPACES, Range
 from embeddings_store.errors import UsageError
 
 METRIC = "macro_auroc"
 """Of participants, predictions of all folds together. Finer than balanced accuracy: every pair of participants counts,
 so two candidates rarely tie, and no decision threshold is tuned by accident."""
 
-FOLDS = 5
 JOURNAL = "search.journal"
-
-Range = tuple[str, float, float]
-"""("log" | "linear" | "int", low, high)"""
-
-SPACES: Mapping[str, Mapping[str, Range]] = {
-    "linear": {"C": ("log", 1e-6, 1e1)},
-    "ordinal": {"C": ("log", 1e-6, 1e1)},
-    "knn": {"n_neighbors": ("int", 3.0, 100.0)},
-    "lgbm": {
-        "n_estimators": ("int", 50.0, 400.0),
-        "learning_rate": ("log", 0.01, 0.2),
-        "num_leaves": ("int", 3.0, 15.0),
-        "min_child_share": ("log", 0.005, 0.1),
-        "feature_fraction": ("log", 0.02, 0.5),
-        "bagging_fraction": ("linear", 0.4, 1.0),
-        "lambda_l2": ("log", 0.1, 100.0),
-    },
-    "mlp": {
-        "dropout": ("linear", 0.0, 0.7),
-        "learning_rate": ("log", 1e-4, 1e-2),
-        "weight_decay": ("log", 1e-4, 1.0),
-    },
-}
-
-GRIDS: Mapping[str, list[dict[str, Any]]] = {
-    "linear": [{"C": float(strength)} for strength in np.logspace(-5, 1, 13)],
-    "ordinal": [{"C": float(strength)} for strength in np.logspace(-5, 1, 7)],
-    "knn": [{"n_neighbors": count} for count in (60, 30, 15, 8)],
-}
-"""Tried without --trials, from the smoothest head on; of equals the first is taken."""
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Standardised rows to fit on and rows held out; the standardiser saw the former only."""
-
-    fit: FeatureTable
-    held: FeatureTable
 
 
 @dataclass(frozen=True)
@@ -93,19 +53,6 @@ def search_head(
     return _result("grid", history)
 
 
-def make_folds(train: FeatureTable, seed: int) -> list[Fold]:
-    """Deal the participants of train into FOLDS folds, each standardised by its own training part."""
-    fold = grouped_folds(train.participant, train.y, folds=FOLDS, seed=seed)
-    check_no_leak({f"fold {number}": train.participant[fold == number].tolist() for number in range(FOLDS)})
-    return [_make_fold(train, fold != number) for number in range(FOLDS) if (fold == number).any()]
-
-
-def _make_fold(train: FeatureTable, fitted: np.ndarray) -> Fold:
-    fit, held = train.where(fitted), train.where(~fitted)
-    standardiser = Standardiser.fit(fit.x, fit.protocol)
-    return Fold(fit.standardised(standardiser), held.standardised(standardiser))
-
-
 def score_candidate(model: str, parameters: Mapping[str, Any], folds: list[Fold], classes: int, seed: int) -> float:
     """Give METRIC of the participants, each predicted by the fold that did not fit on them."""
     people = [_predict_held(model, parameters, fold, classes, seed) for fold in folds]
@@ -120,11 +67,6 @@ def _predict_held(model: str, parameters: Mapping[str, Any], fold: Fold, classes
     head.fit(fold.fit.x, fold.fit.y, head_weights(model, fold.fit), fold.fit.participant)
     volumes = predict_volumes(head, fold.held, classes=classes, model=model, split="train")
     return aggregate_levels(volumes, fold.held.eye)["participant"]
-
-
-def head_weights(model: str, table: FeatureTable) -> Float64[np.ndarray, " n"]:
-    """Weigh the volumes as the head wants its classes."""
-    return participant_weights(table.y, table.participant, balanced=HEADS[model].balanced)
 
 
 def _search_tpe(model: str, folds: list[Fold], *, classes: int, trials: int, seed: int, folder: Path) -> SearchResult:

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.optimize import minimize_scalar
 
+from classify.cohort.splits import grouped_folds
 from classify.errors import RunFolderError
 from classify.features import participant_weights
 from classify.heads.contract import softmax
-from classify.metrics import CALIBRATION_BINS, all_metrics
+from classify.judging.metrics import CALIBRATION_BINS, all_metrics
 from classify.predictions import Predictions, rows_of
-from classify.splits import grouped_folds
 from embeddings_store.errors import UsageError
 
 CALIBRATION = "calibration.json"

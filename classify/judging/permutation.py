@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.stats import rankdata
 
-from classify.metrics import HEADLINE, all_metrics, why_absent
+from classify.judging.metrics import HEADLINE, all_metrics, why_absent
 from classify.predictions import Predictions
 
 NULL = (

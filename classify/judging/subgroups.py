@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from classify.aggregate import aggregate_levels
-from classify.bootstrap import caution_few, draw_replicates, measure
-from classify.metrics import HEADLINE
+from classify.judging.bootstrap import caution_few, draw_replicates, measure
+from classify.judging.metrics import HEADLINE
 from classify.predictions import Predictions, rows_of
 
 GROUPINGS = ("site", "device", "protocol", "eye", "age_band")

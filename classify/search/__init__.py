@@ -1,0 +1,1 @@
+"""Choosing parameters inside train: folds, spaces, and the search over them."""
