@@ -1,0 +1,1 @@
+"""From token numbers back to places in the eye: millimetres, sectors, slabs of B-scans."""
