@@ -50,9 +50,9 @@ def en_face_regions(
     centre_mm: nasal and superior place of the foveal pit, where one was found; None: the centre of the scan.
     """
     depth, height, width = grid
-    if scan.spacing_mm is None:
+    if scan.spacing_mm is None or scan.shows_disc:
         flat, names, kind = _ninths(scan, depth, width), _ninth_names(scan), "ninths"
-        said = f"ninths of the scan: {scan.why_no_raster}"
+        said = f"ninths of the scan: {scan.why_no_raster or 'ETDRS sectors are those of the macula, not of the disc'}"
     else:
         flat, kind = _sectors(token_points(scan, depth, width, fine=FINE), centre_mm or (0.0, 0.0)), "etdrs"
         names = (*SECTORS, OUTSIDE)

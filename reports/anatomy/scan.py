@@ -28,6 +28,11 @@ class ScanGeometry:
     why_no_raster: str
 
     @property
+    def shows_disc(self) -> bool:
+        """True for protocols around the optic disc, where the sectors of the macula mean nothing."""
+        return "_disc" in self.protocol or "_onh_" in self.protocol
+
+    @property
     def height_mm(self) -> float:
         """Extent from the first frame to the last; NaN without a raster."""
         return self.frames * self.spacing_mm[0] if self.spacing_mm else math.nan
