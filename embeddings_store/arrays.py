@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from embeddings_store.errors import StoreError
-from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS
+from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS, FACTS_OF_SCHEMA, SCHEMA_VERSION
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage
+from embeddings_store.token_codec import token_codec
 
 CRC_BYTES = 4
 # The crc32c (RFC 3720, appendix B.4) of any bytes followed by their own little-endian crc32c.
@@ -66,10 +67,7 @@ class RowArray:
         if came == 0 and storage.get(self.chunk_path(row)) is None:
             return False
         if came != self.row_bytes or crc != CRC_RESIDUE:
-            raise StoreError(
-                f"{self.name} row {row} in {storage.url} is damaged: {came} bytes came, {self.row_bytes} with a "
-                "right checksum were expected; run `extract-embeddings verify`, then extract again"
-            )
+            raise self._damaged(storage, row, came)
         return True
 
     def written_rows(self, storage: Storage) -> set[int]:
@@ -77,10 +75,42 @@ class RowArray:
         rows = (self.row_of(path) for path in storage.list_paths(self.name))
         return {row for row in rows if row is not None}
 
+    def _damaged(self, storage: Storage, row: int, came: int) -> StoreError:
+        return StoreError(
+            f"{self.name} row {row} in {storage.url} is damaged: {came} bytes came, {self.row_bytes} with a "
+            "right checksum were expected; run `extract-embeddings verify`, then extract again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OlderFacts(RowArray):
+    """The facts in a store of schema 1, where a row has eight of them: the others come as NaN.
+
+    While such a store is being upgraded, some rows have all.
+    """
+
+    def read_into(self, storage: Storage, row: int, values: np.ndarray) -> bool:
+        """Read a row of either length."""
+        body = storage.get(self.chunk_path(row))
+        if body is None:
+            return False
+        data = np.frombuffer(body, dtype=np.uint8)
+        counts = {count * values.itemsize + CRC_BYTES: count for count in FACTS_OF_SCHEMA.values()}
+        count = counts.get(data.size)
+        if count is None or google_crc32c.value(data) != CRC_RESIDUE:
+            raise self._damaged(storage, row, data.size)
+        values[:count] = data[:-CRC_BYTES].view(self.dtype)
+        values[count:] = np.nan
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class StoreArrays:
-    """All arrays of a store in one space; ``tokens`` is in the order of the space's layers, () when none are stored."""
+    """All arrays of a store in one space.
+
+    ``tokens`` are all that hold tokens, in the order of the space's layers, () when none are stored: one array a layer,
+    or, of int8, the grid and its scales.
+    """
 
     pooled: RowArray
     facts: RowArray
@@ -92,25 +122,33 @@ class StoreArrays:
         """Every array, the commit last: the order in which a row is written."""
         return (self.pooled, *self.tokens, self.facts, self.commit)
 
-    def token_array(self, layer: str) -> RowArray:
-        """Give the array of one layer's tokens. Raises StoreError when it is not stored."""
-        found = {array.name: array for array in self.tokens}
-        if f"tokens/{layer}" not in found:
-            raise StoreError(f"tokens of layer {layer!r}: expected one of {sorted(found)}; extract with --tokens full")
-        return found[f"tokens/{layer}"]
+    def token_arrays(self, layer: str) -> tuple[RowArray, ...]:
+        """Give the arrays of one layer's tokens. Raises StoreError when they are not stored."""
+        found = tuple(array for array in self.tokens if array.name.partition("/")[2] == layer)
+        if not found:
+            layers = sorted({array.name.partition("/")[2] for array in self.tokens})
+            raise StoreError(f"tokens of layer {layer!r}: expected one of {layers}; extract with --tokens full")
+        return found
 
 
-def arrays_of(space: EmbeddingSpace) -> StoreArrays:
-    """Say which arrays a space needs."""
+def arrays_of(space: EmbeddingSpace, schema_version: int = SCHEMA_VERSION) -> StoreArrays:
+    """Say which arrays a store of a space has."""
     pooled_shape = (len(space.layers), len(space.pools), space.width)
-    tokens = () if space.token_grid is None else tuple(f"tokens/{layer}" for layer in space.layers)
-    grid = (*space.token_grid, space.width) if space.token_grid else ()
+    facts = RowArray if schema_version == SCHEMA_VERSION else OlderFacts
     return StoreArrays(
         pooled=RowArray("pooled", pooled_shape, "<f4"),
-        facts=RowArray("facts", (len(FACT_COLUMNS),), "<f8"),
+        facts=facts("facts", (len(FACT_COLUMNS),), "<f8"),
         commit=RowArray("commit", (len(COMMIT_COLUMNS),), "<i8"),
-        tokens=tuple(RowArray(name, grid, "<f2") for name in tokens),
+        tokens=tuple(array for layer in space.layers for array in _token_arrays(space, layer)),
     )
+
+
+def _token_arrays(space: EmbeddingSpace, layer: str) -> list[RowArray]:
+    if space.token_grid is None:
+        return []
+    codec, shapes = token_codec(space.token_dtype), ((*space.token_grid, space.width), space.token_grid)
+    named = zip(codec.folders, shapes, codec.dtypes, strict=False)
+    return [RowArray(f"{folder}/{layer}", shape, dtype) for folder, shape, dtype in named]
 
 
 def flat_bytes(values: np.ndarray) -> UInt8[np.ndarray, " bytes"]:

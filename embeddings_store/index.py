@@ -10,10 +10,11 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-import google_crc32c
 import pandas as pd
 
+from embeddings_store.checksums import CHANGED, checksum
 from embeddings_store.errors import StoreError
 from embeddings_store.schema import INDEX_COLUMNS, Eye, ParticipantId, VolumeId, VolumeRef, site_of
 from embeddings_store.storage import Storage, concurrently
@@ -107,13 +108,19 @@ def put_segment(storage: Storage, lines: Sequence[IndexRow], after: Sequence[str
     buffer = io.BytesIO()
     _table(lines).to_parquet(buffer, index=False, compression="zstd")
     body = buffer.getvalue()
-    name = f"{len(after) + 1:06d}-{author:x}-{google_crc32c.value(body):08x}.parquet"
+    name = f"{len(after) + 1:06d}-{author:x}-{checksum(body):08x}.parquet"
     storage.put(f"{FOLDER}/{name}", body)
     if _segment_names(storage) == [*after, name]:
         return True
     storage.delete(f"{FOLDER}/{name}")
     time.sleep(random.uniform(0.01, 0.2))  # noqa: S311 - so that two writers do not meet again in step
     return False
+
+
+def segment_fault(path: str, body: Any) -> str | None:
+    """Compare a segment with its name, which ends with its crc32c: a flipped byte may leave readable Parquet."""
+    _, _, *crc = path.removesuffix(".parquet").split("-")
+    return CHANGED if crc and int(crc[0], 16) != checksum(body) else None
 
 
 def _merged(old: VolumeRef, new: VolumeRef) -> VolumeRef:
@@ -135,9 +142,7 @@ def _read_segment(storage: Storage, name: str) -> pd.DataFrame:
     body = storage.get(f"{FOLDER}/{name}")
     if body is None:
         raise StoreError(f"the index segment {name} of {storage.url} went away while it was read; try again")
-    # The name ends with the crc32c of what it names, as a flipped byte may leave readable Parquet with other keys.
-    _, _, *crc = name.removesuffix(".parquet").split("-")
-    if crc and int(crc[0], 16) != google_crc32c.value(bytes(body)):
+    if segment_fault(name, body):
         raise StoreError(f"the index segment {name} of {storage.url} is damaged: its checksum is another; restore it")
     try:
         table = pd.read_parquet(io.BytesIO(body))

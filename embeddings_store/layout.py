@@ -6,18 +6,33 @@ The group document at the root is put last, so a folder without it is a store th
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from embeddings_store.arrays import StoreArrays, arrays_of
+from embeddings_store.checksums import ROOT_DOCUMENT, checksum_list
 from embeddings_store.creation import claims, is_claim, sole_creation
 from embeddings_store.errors import SpaceMismatchError, StoreError
-from embeddings_store.schema import SCHEMA_VERSION
+from embeddings_store.schema import FACTS_OF_SCHEMA, SCHEMA_VERSION
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage
 
 NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
-ROOT = "zarr.json"
+ROOT = ROOT_DOCUMENT
+CHECKSUMS = "layout.crc32c"
 FORMAT = "octprobe embeddings"
+
+
+class Layout(NamedTuple):
+    """What a store's root document says."""
+
+    space: EmbeddingSpace
+    capacity: int
+    schema_version: int
+
+    @property
+    def arrays(self) -> StoreArrays:
+        """The arrays of this store."""
+        return arrays_of(self.space, self.schema_version)
 
 
 def zarr_documents(build: Callable[[Any], None], attributes: dict[str, Any]) -> dict[str, bytes]:
@@ -67,7 +82,8 @@ def create_layout(
         "space_id": space.id,
         "capacity": capacity,
     }
-    files = zarr_documents(build, attributes)
+    documents = zarr_documents(build, attributes)
+    files = {CHECKSUMS: checksum_list(documents), **documents}
     if not claims(storage):
         # Before a claim is put, so that a foreign place is not touched.
         _refuse_foreign(storage, files)
@@ -91,26 +107,37 @@ def _refuse_foreign(storage: Storage, files: Mapping[str, bytes], *, alone: bool
     )
 
 
-def load_layout(storage: Storage) -> tuple[EmbeddingSpace, int] | None:
-    """Read the space and capacity of a store; None where no store was finished. Raises StoreError for other groups."""
+def load_layout(storage: Storage) -> Layout | None:
+    """Read what a store is; None where no store was finished. Raises StoreError for other groups and newer stores."""
     body = storage.get(ROOT)
     if body is None:
         return None
-    attributes = _parse(body, storage, ROOT).get("attributes", {})
+    attributes = parse_document(body, storage, ROOT).get("attributes", {})
     if attributes.get("format") != FORMAT:
         raise StoreError(f"{storage.url} is a Zarr group, but no store of embeddings: its attributes name none")
-    if attributes["schema_version"] != SCHEMA_VERSION:
+    version = attributes["schema_version"]
+    if version not in FACTS_OF_SCHEMA:
         raise StoreError(
-            f"{storage.url} has schema version {attributes['schema_version']}, this octprobe reads {SCHEMA_VERSION}; "
-            "use the version that wrote it, or extract into a new store"
+            f"{storage.url} was written by a newer octprobe: it has schema version {version}, this one reads "
+            f"{' and '.join(map(str, FACTS_OF_SCHEMA))}; update octprobe"
         )
     space, capacity = EmbeddingSpace.from_dict(attributes["space"]), int(attributes["capacity"])
     if space.id != attributes["space_id"]:
         raise StoreError(
             f"{storage.url} is damaged: {ROOT} names the space {attributes['space_id']}, its fields give {space.id}"
         )
-    _check_arrays(storage, arrays_of(space), capacity)
-    return space, capacity
+    found = Layout(space, capacity, version)
+    _check_arrays(storage, found)
+    return found
+
+
+def require_newest_schema(storage: Storage, found: Layout) -> None:
+    """Refuse to write rows into a store of an older schema. Raises StoreError."""
+    if found.schema_version < SCHEMA_VERSION:
+        raise StoreError(
+            f"{storage.url} was made by an older octprobe (schema version {found.schema_version}, rows are written in "
+            f"{SCHEMA_VERSION} now): run `extract-embeddings upgrade --store {storage.url}` once; it encodes nothing"
+        )
 
 
 def check_same_space(storage: Storage, stored: EmbeddingSpace, asked: EmbeddingSpace) -> None:
@@ -124,19 +151,25 @@ def check_same_space(storage: Storage, stored: EmbeddingSpace, asked: EmbeddingS
         )
 
 
-def _check_arrays(storage: Storage, arrays: StoreArrays, capacity: int) -> None:
-    for array in arrays.all:
-        path = f"{array.name}/{ROOT}"
-        body = storage.get(path)
-        shape = _parse(body, storage, path).get("shape") if body is not None else None
-        expected = [capacity, *array.row_shape]
-        if shape != expected:
-            raise StoreError(f"{storage.url} is damaged: {path} should give the shape {expected}, got {shape}")
-
-
-def _parse(body: memoryview, storage: Storage, path: str) -> dict[str, Any]:
+def parse_document(body: memoryview, storage: Storage, path: str) -> dict[str, Any]:
+    """Read a Zarr document. Raises StoreError when it is no JSON."""
     try:
         document: dict[str, Any] = json.loads(bytes(body))
     except ValueError as error:
         raise StoreError(f"{storage.url} is damaged: {path} is not JSON ({error})") from error
     return document
+
+
+def _check_arrays(storage: Storage, found: Layout) -> None:
+    for array in found.arrays.all:
+        path = f"{array.name}/{ROOT}"
+        body = storage.get(path)
+        shape = parse_document(body, storage, path).get("shape") if body is not None else None
+        expected = [found.capacity, *array.row_shape]
+        if shape != expected and not (array.name == "facts" and shape == _older_facts(found)):
+            raise StoreError(f"{storage.url} is damaged: {path} should give the shape {expected}, got {shape}")
+
+
+def _older_facts(found: Layout) -> list[int]:
+    """Give the shape that the facts have until an upgrade is done."""
+    return [found.capacity, FACTS_OF_SCHEMA[found.schema_version]]

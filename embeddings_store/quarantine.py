@@ -1,10 +1,14 @@
-"""Quarantine: volumes that failed, one JSON record each, so that the next run does not try them again unasked."""
+"""Quarantine: volumes that failed, one JSON record each, so that the next run does not try them again unasked.
+
+A record that is lifted is kept beside, under another name: the row is missing again, and its tries go on being counted.
+"""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from embeddings_store.checksums import seal_fault, sealed_json
 from embeddings_store.errors import StoreError
 from embeddings_store.schema import VolumeFailure
 from embeddings_store.storage import Storage, concurrently
@@ -24,7 +28,19 @@ class QuarantinedRow:
 
 
 def put_error(storage: Storage, record: QuarantinedRow) -> None:
-    """Write errors/<row>.json."""
+    """Write errors/<row>.json; the attempts of a record that was lifted, or lies there still, are added to its own."""
+    before = _attempts_before(storage, record.row)
+    failure = replace(record.failure, attempts=record.failure.attempts + before)
+    _put(storage, error_path(record.row), replace(record, failure=failure))
+    storage.delete(lifted_path(record.row))
+
+
+def _attempts_before(storage: Storage, row: int) -> int:
+    bodies = (storage.get(path) for path in (error_path(row), lifted_path(row)))
+    return max((_parse(bytes(body), storage).failure.attempts for body in bodies if body is not None), default=0)
+
+
+def _put(storage: Storage, path: str, record: QuarantinedRow) -> None:
     fields = {
         "row": record.row,
         **asdict(record.failure),
@@ -32,13 +48,18 @@ def put_error(storage: Storage, record: QuarantinedRow) -> None:
         "worker": str(record.worker),
         "versions": dict(record.versions),
     }
-    storage.put(error_path(record.row), json.dumps(fields, indent=1).encode())
+    storage.put(path, sealed_json(fields))
 
 
 def quarantined_rows(storage: Storage) -> set[int]:
-    """List the rows that have an error record."""
-    names = (path.rpartition("/")[2].removesuffix(".json") for path in storage.list_paths(FOLDER))
-    return {int(name) for name in names if name.isdigit()}
+    """List the rows that have an error record which is not lifted."""
+    return {row for row, is_lifted in failed_rows(storage) if not is_lifted}
+
+
+def failed_rows(storage: Storage) -> set[tuple[int, bool]]:
+    """List the rows that have a record, and whether it is lifted."""
+    names = (path.rpartition("/")[2].removesuffix(".json").partition(".") for path in storage.list_paths(FOLDER))
+    return {(int(row), bool(lifted)) for row, _, lifted in names if row.isdigit()}
 
 
 def read_errors(storage: Storage, rows: set[int]) -> list[QuarantinedRow]:
@@ -47,10 +68,21 @@ def read_errors(storage: Storage, rows: set[int]) -> list[QuarantinedRow]:
     return [_parse(bytes(body), storage) for body in found if body is not None]
 
 
-def delete_errors(storage: Storage) -> int:
-    """Delete every error record and count them."""
-    rows = quarantined_rows(storage)
-    return sum(1 for _ in concurrently(lambda row: storage.delete(error_path(row)), rows))
+def lift_errors(storage: Storage, records: Sequence[QuarantinedRow]) -> None:
+    """Put records aside, so that their rows are missing again; to be cut off in between, or done twice, is harmless."""
+
+    def lift(record: QuarantinedRow) -> None:
+        _put(storage, lifted_path(record.row), record)
+        storage.delete(error_path(record.row))
+
+    for _ in concurrently(lift, records):
+        pass
+
+
+def forget_error(storage: Storage, row: int) -> None:
+    """Delete what is known of a row's failures: it succeeded, or is another object now."""
+    storage.delete(error_path(row))
+    storage.delete(lifted_path(row))
 
 
 def error_path(row: int) -> str:
@@ -58,7 +90,14 @@ def error_path(row: int) -> str:
     return f"{FOLDER}/{row}.json"
 
 
+def lifted_path(row: int) -> str:
+    """Say where the record lies once it is lifted; no reader of the quarantine takes it for one."""
+    return f"{FOLDER}/{row}.lifted.json"
+
+
 def _parse(body: bytes, storage: Storage) -> QuarantinedRow:
+    if fault := seal_fault(body):
+        raise StoreError(f"an error record below {FOLDER}/ in {storage.url} is damaged: {fault}; delete it")
     try:
         raw: dict[str, Any] = json.loads(body)
         failure = VolumeFailure(raw["stage"], raw["error"], raw["message"], int(raw["attempts"]))

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float16, Float32
 
-from embeddings_store.arrays import RowArray, StoreArrays, arrays_of
+from embeddings_store.arrays import RowArray, StoreArrays
 from embeddings_store.errors import StoreError
 from embeddings_store.index import read_index
 from embeddings_store.layout import load_layout
 from embeddings_store.quarantine import QuarantinedRow, quarantined_rows, read_errors
-from embeddings_store.rows import crc_over
+from embeddings_store.rows import Commit, crc_over
 from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage, concurrently, open_storage
+from embeddings_store.token_codec import token_codec
 
 BLOCK_ROWS = 64
 
@@ -30,8 +31,7 @@ def reader_on(storage: Storage) -> "StoreReader":
     found = load_layout(storage)
     if found is None:
         raise StoreError(f"there is no store at {storage.url}: expected what `extract-embeddings --store` made")
-    space, capacity = found
-    return StoreReader(storage, space, capacity, arrays_of(space))
+    return StoreReader(storage, found.space, found.capacity, found.arrays, found.schema_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class StoreReader:
     space: EmbeddingSpace
     capacity: int
     arrays: StoreArrays
+    schema_version: int
 
     @property
     def space_id(self) -> str:
@@ -70,18 +71,36 @@ class StoreReader:
         numbers = self._read(self.arrays.commit, chosen)
         return pd.DataFrame(numbers, columns=list(COMMIT_COLUMNS), index=pd.Index(chosen, name="row", dtype="int64"))
 
+    def commit(self, row: int) -> Commit:
+        """Read one commit. Raises StoreError where there is no valid one."""
+        found = Commit.from_numbers(self._read_row(self.arrays.commit, row))
+        if found is None:
+            raise self._damaged(row, "it has no valid commit")
+        return found
+
     def pooled(self, rows: Sequence[int]) -> Float32[np.ndarray, "n L P C"]:
         """Read pooled vectors. Raises StoreError for a row that was not written or is damaged."""
         return self._read(self.arrays.pooled, rows)
 
     def tokens(self, row: int, layer: str) -> Float16[np.ndarray, "gd gh gw C"]:
-        """Read one row's token grid of one layer. Raises StoreError as pooled does."""
-        array = self.arrays.token_array(layer)
-        return self._read_row(array, row)
+        """Read one row's token grid of one layer, whatever it is stored as. Raises StoreError as pooled does."""
+        parts = [self._read_row(array, row) for array in self.arrays.token_arrays(layer)]
+        return token_codec(self.space.token_dtype).decode(parts)
 
     def token_batch(self, rows: Sequence[int], layer: str) -> Float16[np.ndarray, "n gd gh gw C"]:
         """Read the token grids of several rows side by side."""
-        return self._read(self.arrays.token_array(layer), rows)
+        codec, arrays = token_codec(self.space.token_dtype), self.arrays.token_arrays(layer)
+        return codec.decode([self._read(array, rows) for array in arrays])
+
+    def committed_tokens(self, row: int) -> dict[str, Float16[np.ndarray, "gd gh gw C"]]:
+        """Read one row's grids of every layer, compared with its commit. Raises StoreError for a row that differs."""
+        parts = {
+            layer: [self._read_row(one, row) for one in self.arrays.token_arrays(layer)] for layer in self.space.layers
+        }
+        if crc_over([part for some in parts.values() for part in some]) != self.commit(row).crc_tokens:
+            raise self._damaged(row, "its tokens differ from its commit")
+        codec = token_codec(self.space.token_dtype)
+        return {layer: codec.decode(some) for layer, some in parts.items()}
 
     def facts(self, rows: Sequence[int]) -> pd.DataFrame:
         """Read what the files told: FACT_COLUMNS, indexed by row."""
@@ -95,14 +114,12 @@ class StoreReader:
 
     def vectors(self, rows: Sequence[int]) -> tuple[Float32[np.ndarray, "n L P C"], pd.DataFrame]:
         """Read pooled vectors and facts, compared with their commits. Raises StoreError for a row that differs."""
-        pooled, facts, commits = self.pooled(rows), self.facts(rows), self.commits(rows)
+        pooled, facts, commits = self.pooled(rows), self.facts(rows), self._read(self.arrays.commit, rows)
         numbers = facts.to_numpy(dtype="<f8")
         for place, row in enumerate(rows):
-            if crc_over([pooled[place], numbers[place]]) != commits["crc_vectors"].iloc[place]:
-                raise StoreError(
-                    f"row {row} of {self.storage.url} differs from its commit; "
-                    "run `extract-embeddings verify`, then extract again"
-                )
+            commit = Commit.from_numbers(commits[place])
+            if commit is None or not commit.fits_vectors(pooled[place], numbers[place]):
+                raise self._damaged(row, "its vectors differ from its commit")
         return pooled, facts
 
     def _read(self, array: RowArray, rows: Sequence[int]) -> np.ndarray:
@@ -129,3 +146,8 @@ class StoreReader:
 
     def _never_written(self, array: RowArray, row: int) -> StoreError:
         return StoreError(f"{array.name} row {row} is not in {self.storage.url}: it was never written")
+
+    def _damaged(self, row: int, why: str) -> StoreError:
+        return StoreError(
+            f"row {row} of {self.storage.url}: {why}; run `extract-embeddings verify`, then extract again"
+        )

@@ -77,7 +77,9 @@ def _settled_keys(folder: Path) -> set[str]:
 
 def _too_small(folder: Path, space: EmbeddingSpace, rows: int, needed: int, free: int) -> str:
     fits = int(rows * free / needed)
-    smaller = "a coarser token grid (--tokens 4x6x6) or none (--tokens none)" if space.token_grid else "fewer pools"
+    smaller = "fewer pools"
+    if space.token_grid:
+        smaller = "int8 tokens (--token-dtype int8), a coarser grid (--tokens 4x6x6) or none (--tokens none)"
     return (
         f"the disk of {folder} is too small: {rows:,} rows need {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free; "
         f"store {smaller}, name another place with --store, or take --limit {fits}"

@@ -1,16 +1,15 @@
 """What a row says beside its vectors: the facts of its file, and the commit that makes it a row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 
 import google_crc32c
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from embeddings_store.arrays import flat_bytes
-from embeddings_store.schema import Eye, RowFacts
+from embeddings_store.schema import FACTS_OF_SCHEMA, SCHEMA_VERSION, Eye, Intensity, RowFacts
 
-COMMITTED = 1
 EYE_CODES = {Eye.UNKNOWN: 0.0, Eye.LEFT: 1.0, Eye.RIGHT: 2.0}
 
 
@@ -24,21 +23,26 @@ class Commit:
     source_md5: bytes
     time_ns: int
     worker: int
+    schema_version: int = SCHEMA_VERSION
 
     def to_numbers(self) -> Int64[np.ndarray, "8"]:
         """Give the commit as stored; the md5 as two signed halves."""
         high, low = (int.from_bytes(half, "big", signed=True) for half in (self.source_md5[:8], self.source_md5[8:]))
         fields = (self.crc_vectors, self.crc_tokens, self.source_size_bytes, high, low, self.time_ns, self.worker)
-        return np.array((COMMITTED, *fields), dtype="<i8")
+        return np.array((self.schema_version, *fields), dtype="<i8")
 
     @classmethod
     def from_numbers(cls, numbers: Int64[np.ndarray, "8"]) -> "Commit | None":
-        """Read a stored commit; None when its status is not "committed"."""
+        """Read a stored commit; None when its status names no schema version."""
         status, crc_vectors, crc_tokens, size, high, low, time_ns, worker = (int(number) for number in numbers)
-        if status != COMMITTED:
+        if status not in FACTS_OF_SCHEMA:
             return None
         md5 = high.to_bytes(8, "big", signed=True) + low.to_bytes(8, "big", signed=True)
-        return cls(crc_vectors, crc_tokens, size, md5, time_ns, worker)
+        return cls(crc_vectors, crc_tokens, size, md5, time_ns, worker, status)
+
+    def fits_vectors(self, pooled: np.ndarray, facts: Float64[np.ndarray, " facts"]) -> bool:
+        """Tell whether these are the vectors and facts that were committed."""
+        return crc_over([pooled, facts[: FACTS_OF_SCHEMA[self.schema_version]]]) == self.crc_vectors
 
 
 def crc_over(arrays: Sequence[np.ndarray], start: int = 0) -> int:
@@ -49,9 +53,10 @@ def crc_over(arrays: Sequence[np.ndarray], start: int = 0) -> int:
     return crc
 
 
-def fact_numbers(facts: RowFacts) -> Float64[np.ndarray, "8"]:
-    """Give the facts in the order of FACT_COLUMNS; unknown spacing is NaN."""
+def fact_numbers(facts: RowFacts) -> Float64[np.ndarray, " facts"]:
+    """Give the facts in the order of FACT_COLUMNS; unknown spacing and brightness are NaN."""
     spacing = facts.spacing_mm or (np.nan, np.nan, np.nan)
-    return np.array(
-        (facts.frames, facts.rows, facts.columns, *spacing, EYE_CODES[facts.eye], int(facts.notes)), dtype="<f8"
-    )
+    size = (facts.frames, facts.rows, facts.columns)
+    told = (EYE_CODES[facts.eye], int(facts.notes), int(facts.spacing_source))
+    brightness = astuple(facts.intensity) if facts.intensity else (np.nan,) * len(fields(Intensity))
+    return np.array((*size, *spacing, *told, *brightness), dtype="<f8")

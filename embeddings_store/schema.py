@@ -2,14 +2,16 @@
 
 Layout of a store (see docs/store.md)::
 
-    <store>/                    group attributes: embedding space, capacity, schema version
+    <store>/                    group attributes: embedding space, capacity, SCHEMA_VERSION
       index/<segment>.parquet   one line a volume: row, key, size, etag, volume, participant, eye, device, protocol
       pooled                    float32 [capacity, layers, pools, C]        one chunk a row
-      tokens/<layer>            float16 [capacity, gd, gh, gw, C]           one chunk a row
-      facts                     float64 [capacity, 8]                       one chunk a row, see FACT_COLUMNS
+      tokens/<layer>            float16 or int8 [capacity, gd, gh, gw, C]   one chunk a row
+      token_scales/<layer>      float32 [capacity, gd, gh, gw]              one chunk a row, beside int8 tokens only
+      facts                     float64 [capacity, 14]                      one chunk a row, see FACT_COLUMNS
       commit                    int64   [capacity, 8]                       one chunk a row, WRITTEN LAST
+      layout.crc32c             checksums of the Zarr documents
       workers/<id>.json         device, versions and code commit of the process that wrote a row
-      errors/<row>.json         quarantine: why a volume has no row
+      errors/<row>.json         quarantine: why a volume has no row; <row>.lifted.json: lifted by retry, keeps its count
       snapshots/<n>/, LATEST    immutable copies that training reads
 """
 
@@ -18,7 +20,11 @@ from enum import IntEnum, IntFlag, StrEnum
 from hashlib import sha256
 from typing import NewType
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of a store's layout, in its root attributes. 1: eight facts a row, the first of FACT_COLUMNS; 2: all of them.
+
+No part of the embedding space: a store that is upgraded keeps its numbers, and so the id of its space.
+"""
 
 VolumeId = NewType("VolumeId", str)
 """16 hex digits: a digest of the key below the prefix. Safe to print: it holds no UID and no name."""
@@ -29,9 +35,9 @@ ParticipantId = NewType("ParticipantId", str)
 SITES = {"1": "UW", "4": "UCSD", "7": "UAB"}
 
 COMMIT_COLUMNS = (
-    "status",  # 1: committed; 0: not (an unwritten chunk reads as 0)
-    "crc_vectors",  # crc32c over the bytes of pooled, then of facts
-    "crc_tokens",  # crc32c over the bytes of the token grids, in the order of the space's layers; 0 without tokens
+    "status",  # 0: not committed (an unwritten chunk reads as 0); else the schema version that committed the row
+    "crc_vectors",  # crc32c over the bytes of pooled, then of the facts that the version in "status" has
+    "crc_tokens",  # crc32c over the token grids (of int8: each grid, then its scales), layer by layer; 0 without tokens
     "source_size_bytes",
     "source_md5_high",  # the md5 of the source object as two signed 64-bit halves
     "source_md5_low",
@@ -48,7 +54,16 @@ FACT_COLUMNS = (
     "spacing_lateral_mm",
     "eye",  # what the file itself says: 0 unknown, 1 left (OS), 2 right (OD)
     "notes",  # bit mask of Note
+    "spacing_source",  # code of SpacingSource; NaN here and below: unknown
+    "intensity_mean",  # of Intensity
+    "intensity_sd",
+    "intensity_p01",
+    "intensity_p50",
+    "intensity_p99",
 )
+
+FACTS_OF_SCHEMA = {1: 8, 2: len(FACT_COLUMNS)}
+"""How many of FACT_COLUMNS a row has that was committed by a schema version."""
 
 INDEX_COLUMNS = ("row", "key", "size", "etag", "volume", "participant", "eye", "device", "protocol")
 
@@ -74,6 +89,7 @@ class Note(IntFlag):
     EYE_DISAGREES = 64  # file name and ImageLaterality differ
     UNKNOWN_PROTOCOL = 128
     SYNTHETIC = 256  # a phantom: the file's own tags say so
+    ETAG_IS_NO_MD5 = 512  # it looks like one, but the server encrypts (SSE-KMS, SSE-C): it says nothing of the bytes
 
 
 class SpacingSource(IntEnum):

@@ -10,10 +10,13 @@ from jaxtyping import Float32
 
 from embeddings_store.errors import StoreError
 from embeddings_store.index import read_segments, settled_segments
+from embeddings_store.progress import Progress, no_progress
 from embeddings_store.reader import StoreReader, open_reader
-from embeddings_store.snapshot_files import SnapshotFiles, get_snapshot, latest_number, put_snapshot
+from embeddings_store.snapshot_files import SnapshotFiles, latest_number, put_snapshot
+from embeddings_store.snapshot_reading import get_snapshot
 from embeddings_store.space import EmbeddingSpace
 
+BLOCK_ROWS = 1024
 Origin = Literal["snapshot", "new snapshot", "live rows"]
 
 
@@ -39,14 +42,25 @@ class Snapshot:
         """Short name of the space."""
         return self.space.id
 
+    def frame(self, layer: str, pool: str) -> pd.DataFrame:
+        """Give one layer and pool as a table: a row a volume, a column a channel, ``index`` as its index.
 
-def write_snapshot(url: str, *, endpoint_url: str | None = None) -> int:
+        Raises StoreError for a layer or pool that is not stored.
+        """
+        for kind, name, known in (("layer", layer, self.layers), ("pool", pool, self.pools)):
+            if name not in known:
+                raise StoreError(f"{kind} {name!r}: expected one of {', '.join(known)}")
+        vectors = self.pooled[:, self.layers.index(layer), self.pools.index(pool)]
+        return pd.DataFrame(vectors, index=pd.MultiIndex.from_frame(self.index))
+
+
+def write_snapshot(url: str, *, endpoint_url: str | None = None, progress: Progress = no_progress) -> int:
     """Copy all committed rows, checked against their commits, into a new snapshot; give its number.
 
     Raises StoreError when a row is damaged or the store cannot be written; LATEST then stays as it was.
     """
     reader = open_reader(url, endpoint_url=endpoint_url)
-    return put_snapshot(reader.storage, _gather(reader))
+    return put_snapshot(reader.storage, _gather(reader, progress))
 
 
 def read_snapshot(url: str, number: int | None = None, *, endpoint_url: str | None = None) -> Snapshot:
@@ -77,13 +91,19 @@ def read_features_source(url: str, *, endpoint_url: str | None = None) -> Snapsh
     return _snapshot(files, made, "new snapshot", f"snapshot {made}, made now because rows were newer")
 
 
-def _gather(reader: StoreReader) -> SnapshotFiles:
+def _gather(reader: StoreReader, progress: Progress = no_progress) -> SnapshotFiles:
     """Read every committed row with its line of the index and its facts."""
     segments = settled_segments(reader.storage)
     index = read_segments(reader.storage, segments)
     rows = [row for row in _committed_rows(reader) if row < len(index)]
-    pooled, facts = reader.vectors(rows)
-    whole = facts.rename(columns={"eye": "eye_in_file"}).reset_index(drop=True)
+    pooled = np.empty((len(rows), *reader.arrays.pooled.row_shape), dtype=np.float32)
+    facts = [reader.facts([])]
+    for first in range(0, len(rows), BLOCK_ROWS):
+        block = rows[first : first + BLOCK_ROWS]
+        pooled[first : first + len(block)], found = reader.vectors(block)
+        facts.append(found)
+        progress(first + len(block), len(rows))
+    whole = pd.concat(facts).rename(columns={"eye": "eye_in_file"}).reset_index(drop=True)
     table = pd.concat([index.iloc[rows].reset_index(drop=True), whole], axis=1)
     attributes: dict[str, Any] = {
         "space": reader.space.to_dict(),

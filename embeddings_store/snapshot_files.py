@@ -1,5 +1,9 @@
-"""The files of snapshots: an immutable Zarr group each, labelled so that xarray opens it, and LATEST beside them."""
+"""Writing snapshots: an immutable Zarr group each, labelled so that xarray opens it, and LATEST beside them.
 
+Beside each group lie <n>.index.parquet, its labels once more as one table, and <n>.crc32c, the sums of all documents.
+"""
+
+import io
 import json
 import random
 import time
@@ -8,18 +12,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
+from embeddings_store.arrays import CRC_BYTES, flat_bytes
+from embeddings_store.checksums import checksum, checksum_list
 from embeddings_store.errors import StoreError
 from embeddings_store.layout import ROOT, zarr_documents
-from embeddings_store.storage import Storage
+from embeddings_store.storage import Storage, concurrently
 
 FOLDER = "snapshots"
 LATEST = "LATEST"
 CHUNK_ROWS = 4096
+INDEX, SUMS = "index.parquet", "crc32c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +53,16 @@ def put_snapshot(storage: Storage, files: SnapshotFiles) -> int:
     number, claim = _claim_number(storage)
     folder = f"{FOLDER}/{number}"
     documents = zarr_documents(lambda group: _build(group, files), {**files.attributes, "number": number})
-    root = _consolidated(documents.pop(ROOT), documents)
+    documents[ROOT] = _consolidated(documents.pop(ROOT), documents)
+    index = _index_file(files.table)
+    sums = {f"{number}/{path}": body for path, body in documents.items() if path.endswith(ROOT)}
     for path, body in documents.items():
-        storage.put(f"{folder}/{path}", body)
-    _fill_pooled(storage, folder, files.pooled)
-    storage.put(f"{folder}.crc32c", f"{google_crc32c.value(root):08x}\n".encode())
-    storage.put(f"{folder}/{ROOT}", root)
+        if path != ROOT:
+            storage.put(f"{folder}/{path}", body)
+    _put_pooled(storage, folder, files.pooled)
+    storage.put(f"{folder}.{INDEX}", index)
+    storage.put(f"{folder}.{SUMS}", checksum_list(sums | {f"{number}.{INDEX}": index}))
+    storage.put(f"{folder}/{ROOT}", documents[ROOT])
     publish_newest(storage)
     storage.delete(claim)
     return number
@@ -61,45 +71,15 @@ def put_snapshot(storage: Storage, files: SnapshotFiles) -> int:
 def publish_newest(storage: Storage) -> None:
     """Name the newest finished snapshot in LATEST; look again, as another process may have finished meanwhile."""
     newest = None
-    while newest != (found := _newest_finished(storage)):
+    while newest != (found := max(finished_numbers(storage), default=None)):
         newest = found
         storage.put(LATEST, f"{newest}\n".encode())
 
 
-def get_snapshot(storage: Storage, number: int) -> SnapshotFiles:
-    """Read one snapshot whole. Raises StoreError when it was not finished or is damaged."""
-    import zarr
-
-    folder = f"{FOLDER}/{number}"
-    _check_document(storage, folder, number)
-    try:
-        group = zarr.open_group(storage.zarr_store(), path=folder, mode="r")
-        attributes: dict[str, Any] = dict(group.attrs)
-        values = {name: _array(group, name)[:] for name in [*attributes["columns"], "layer", "pool"]}
-        pooled = _array(group, "pooled")[:]
-    except (ValueError, KeyError) as error:
-        raise StoreError(f"snapshot {number} of {storage.url} is damaged: {error}; make a new one") from error
-    layers, pools = (tuple(str(value) for value in values.pop(name)) for name in ("layer", "pool"))
-    table = pd.DataFrame({name: _column(column) for name, column in values.items()})
-    return SnapshotFiles(pooled, table, layers, pools, attributes)
-
-
-def _check_document(storage: Storage, folder: str, number: int) -> None:
-    """Compare the group's document with its checksum beside it, which the first snapshots did not have."""
-    root, crc = storage.get(f"{folder}/{ROOT}"), storage.get(f"{folder}.crc32c")
-    if root is None:
-        raise StoreError(f"{storage.url} has no snapshot {number}; make one with `extract-embeddings snapshot`")
-    if crc is not None and bytes(crc).strip() != f"{google_crc32c.value(bytes(root)):08x}".encode():
-        raise StoreError(f"snapshot {number} of {storage.url} is damaged: {ROOT} has another checksum; make a new one")
-
-
-def _array(group: Any, name: str) -> Any:
-    return group[name]
-
-
-def _column(values: np.ndarray) -> pd.Series:
-    text = values.dtype.kind in "TO"
-    return pd.Series(values.astype(object), dtype="str") if text else pd.Series(values)
+def finished_numbers(storage: Storage) -> list[int]:
+    """List the snapshots that are whole, in order."""
+    numbers = sorted(int(name) for name in storage.list_names(FOLDER) if name.isdigit())
+    return [number for number in numbers if storage.get(f"{FOLDER}/{number}/{ROOT}") is not None]
 
 
 def _build(group: Any, files: SnapshotFiles) -> None:
@@ -110,7 +90,7 @@ def _build(group: Any, files: SnapshotFiles) -> None:
     group.create_array(
         name="pooled",
         shape=files.pooled.shape,
-        chunks=(min(CHUNK_ROWS, max(rows, 1)), *files.pooled.shape[1:]),
+        chunks=(_chunk_rows(rows), *files.pooled.shape[1:]),
         dtype="<f4",
         compressors=[Crc32cCodec()],
         dimension_names=("volume", "layer", "pool", "channel"),
@@ -138,25 +118,35 @@ def _consolidated(root: bytes, documents: Mapping[str, bytes]) -> bytes:
     return json.dumps({**json.loads(root), "consolidated_metadata": inline}).encode()
 
 
+def _index_file(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
 def _labels(values: Any) -> np.ndarray:
     array = np.asarray(values)
     return array if array.dtype.kind in "if" else np.asarray(list(values), dtype=np.dtypes.StringDType())
 
 
-def _fill_pooled(storage: Storage, folder: str, pooled: np.ndarray) -> None:
-    import zarr
+def _put_pooled(storage: Storage, folder: str, pooled: np.ndarray) -> None:
+    """Put the chunks side by side, the last one filled up with zeros as zarr does."""
+    step = _chunk_rows(len(pooled))
 
-    target: Any = zarr.open_array(
-        storage.zarr_store(), path=f"{folder}/pooled", mode="r+", config={"write_empty_chunks": True}
-    )
-    step = target.chunks[0]
-    for first in range(0, len(pooled), step):
-        target[first : first + step] = pooled[first : first + step]
+    def put(first: int) -> None:
+        block = pooled[first : first + step]
+        if len(block) < step:
+            block = np.concatenate([block, np.zeros((step - len(block), *pooled.shape[1:]), dtype="<f4")])
+        data = flat_bytes(block)
+        path = f"{folder}/pooled/c/{first // step}" + "/0" * (pooled.ndim - 1)
+        storage.put(path, data.data, checksum(data).to_bytes(CRC_BYTES, "little"))
+
+    for _ in concurrently(put, range(0, len(pooled), step), storage.threads):
+        pass
 
 
-def _newest_finished(storage: Storage) -> int | None:
-    numbers = sorted((int(name) for name in storage.list_names(FOLDER) if name.isdigit()), reverse=True)
-    return next((number for number in numbers if storage.get(f"{FOLDER}/{number}/{ROOT}") is not None), None)
+def _chunk_rows(rows: int) -> int:
+    return min(CHUNK_ROWS, max(rows, 1))
 
 
 def _claim_number(storage: Storage) -> tuple[int, str]:

@@ -7,9 +7,13 @@ from hashlib import sha256
 from typing import Any
 
 from embeddings_store.errors import StoreError
-from embeddings_store.schema import SCHEMA_VERSION
+from embeddings_store.token_codec import cosine_error_bound, token_codec
 
 Grid = tuple[int, int, int]
+
+SPACE_VERSION = 1
+"""Of what the fields mean. It is in the id of every space, so it changes only when the same fields name other numbers;
+the layout of a store has a version of its own (schema.SCHEMA_VERSION)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,8 @@ class EmbeddingSpace:
     image_size, patch: voxels (D, H, W). width: channels C. preset: every field of the preprocessing preset.
     layers: block numbers from "1", and "last" (after the final norm). pools: "mean", "max", "std".
     token_grid: stored grid (gd, gh, gw), None when tokens are not stored. precision: "fp32" or "bf16".
+    token_dtype: "float16" or "int8". token_cosine_error: the most that 1 - cosine of a stored token and the encoder's
+    may be, by the codec; worked out here for "int8", None (and not in the JSON) for "float16".
     """
 
     family: str
@@ -36,11 +42,14 @@ class EmbeddingSpace:
     precision: str
     pooled_dtype: str = "float32"
     token_dtype: str = "float16"
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = SPACE_VERSION
+    token_cosine_error: float | None = None
 
     def __post_init__(self) -> None:
         # As it comes back from the store's JSON, so that a preset with tuples equals itself after a round trip.
         object.__setattr__(self, "preset", json.loads(json.dumps(dict(self.preset))))
+        lossy = token_codec(self.token_dtype).lossy and self.token_grid is not None
+        object.__setattr__(self, "token_cosine_error", cosine_error_bound(self.width) if lossy else None)
 
     @property
     def id(self) -> str:
@@ -54,13 +63,16 @@ class EmbeddingSpace:
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types, ready for group attributes."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.token_cosine_error is None:
+            # Spaces were named before tokens had codecs: their ids stay.
+            del plain["token_cosine_error"]
         return plain
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "EmbeddingSpace":
         """Read what to_dict wrote; a missing or unknown field is a StoreError that names it."""
         names = {field.name for field in fields(cls)}
-        if missing := sorted(names - raw.keys()):
+        if missing := sorted(names - raw.keys() - {"token_cosine_error"}):
             raise StoreError(f"embedding space: expected the field {missing[0]!r}, got none; is this a store?")
         if unknown := sorted(raw.keys() - names):
             raise StoreError(
@@ -72,4 +84,5 @@ class EmbeddingSpace:
     def differences(self, other: "EmbeddingSpace") -> list[str]:
         """List the fields that differ, one line each: "layers: ('last',) here, ('3', 'last') there"."""
         mine, theirs = self.to_dict(), other.to_dict()
-        return [f"{name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
+        names = [field.name for field in fields(self) if mine.get(field.name) != theirs.get(field.name)]
+        return [f"{name}: {mine.get(name)} here, {theirs.get(name)} there" for name in names]

@@ -1,6 +1,7 @@
 """How complete a store is: counts, coverage by what matters, and the space."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 
 from embeddings_store.reader import StoreReader
 from embeddings_store.room import account
+from embeddings_store.schema import VolumeFailure
 from embeddings_store.snapshot_files import latest_number
 
 COVERED_BY = ("site", "device", "protocol", "eye")
@@ -32,12 +34,26 @@ def store_status(reader: StoreReader) -> dict[str, Any]:
         "errors": len(errors),
         "missing": int((states == "missing").sum()),
         "errors_by_class": dict(Counter(record.failure.error for record in errors).most_common()),
+        "error_groups": _groups([record.failure for record in errors]),
         "participants": int(index["participant"].nunique()),
         "coverage": {column: _coverage(states, index[column]) for column in COVERED_BY},
         "snapshot": latest_number(reader.storage),
         "derived": sorted(reader.storage.list_names("derived")),
         **account(reader.space),
     }
+
+
+def _groups(failures: Sequence[VolumeFailure]) -> list[dict[str, Any]]:
+    """Count error rows by stage and class, the most frequent first; with the most tries that one of them had."""
+    counts = Counter((failure.stage, failure.error) for failure in failures)
+    tries = dict.fromkeys(counts, 0)
+    for failure in failures:
+        group = (failure.stage, failure.error)
+        tries[group] = max(tries[group], failure.attempts)
+    return [
+        {"stage": stage, "error": error, "rows": rows, "most_attempts": tries[stage, error]}
+        for (stage, error), rows in counts.most_common()
+    ]
 
 
 def _coverage(states: pd.Series, values: pd.Series) -> dict[str, dict[str, int]]:

@@ -5,8 +5,9 @@ Only whole objects are put, listed and deleted: no append, no lock and no condit
 
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,18 @@ from jaxtyping import UInt8
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
+from embeddings_store.credentials import profile_region, s3_credentials
 from embeddings_store.errors import StoreError
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig
+    from obstore.store import ClientConfig, S3Config
     from zarr.storage import ObjectStore
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS = 16
+AHEAD = 8
 LIST_PAGE = 10_000
 BLOCK_BYTES = 1 << 20
 TAIL_BYTES = 64
@@ -51,12 +54,12 @@ class Storage:
     def put(self, path: str, *parts: Any) -> None:
         """Write one object whole, from one or more buffers. Raises StoreError when the place refuses."""
         body = parts[0] if len(parts) == 1 else iter(parts)
-        with self._as_store_error("write"):
+        with self.as_store_error("write"):
             obstore.put(self.objects, path, body, use_multipart=False)
 
     def get(self, path: str) -> memoryview | None:
         """Read one object whole (no copy, read-only); None when it is not there."""
-        with self._as_store_error("read"):
+        with self.as_store_error("read"):
             try:
                 return memoryview(obstore.get(self.objects, path).bytes())
             except (FileNotFoundError, NotADirectoryError):
@@ -77,7 +80,7 @@ class Storage:
 
     def _read_file_into(self, file: Path, target: UInt8[np.ndarray, " bytes"]) -> Iterator[UInt8[np.ndarray, " block"]]:
         # Twice as fast as obstore's whole-object get for a token grid, which faults in new pages for every row.
-        with self._as_store_error("read"):
+        with self.as_store_error("read"):
             try:
                 stream = file.open("rb", buffering=0)
             except (FileNotFoundError, NotADirectoryError):
@@ -91,26 +94,30 @@ class Storage:
 
     def list_paths(self, folder: str) -> list[str]:
         """List every path below a folder ("" for all), in no order."""
-        with self._as_store_error("list"):
+        return list(self.list_sizes(folder))
+
+    def list_sizes(self, folder: str) -> dict[str, int]:
+        """List every path below a folder ("" for all) with its size in bytes, in no order."""
+        with self.as_store_error("list"):
             pages = obstore.list(self.objects, folder or None, chunk_size=LIST_PAGE)
-            return [entry["path"] for page in pages for entry in page]
+            return {entry["path"]: entry["size"] for page in pages for entry in page}
 
     def first_paths(self, count: int) -> list[str]:
         """List a few paths only: cheap where a folder is large and foreign."""
-        with self._as_store_error("list"):
+        with self.as_store_error("list"):
             page = next(iter(obstore.list(self.objects, chunk_size=count)), [])
             return [entry["path"] for entry in page][:count]
 
     def list_names(self, folder: str) -> list[str]:
         """List the names directly below a folder, of files and of folders."""
-        with self._as_store_error("list"):
+        with self.as_store_error("list"):
             found = obstore.list_with_delimiter(self.objects, folder)
         paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
         return [path.rstrip("/").rpartition("/")[2] for path in paths]
 
     def delete(self, path: str) -> None:
         """Delete one object; one that is not there is no error."""
-        with self._as_store_error("delete"):
+        with self.as_store_error("delete"):
             try:
                 obstore.delete(self.objects, path)
             except (FileNotFoundError, NotADirectoryError):
@@ -126,7 +133,8 @@ class Storage:
         return ObjectStore(self.objects)
 
     @contextmanager
-    def _as_store_error(self, verb: str) -> Iterator[None]:
+    def as_store_error(self, verb: str) -> Iterator[None]:
+        """Say what failed, and where, in one line."""
         try:
             yield
         except (BaseError, OSError) as error:
@@ -136,7 +144,7 @@ class Storage:
 def open_storage(url: str, *, endpoint_url: str | None = None, create: bool) -> Storage:
     """Open a local folder or s3://bucket/prefix; ``create`` makes a missing folder.
 
-    S3 credentials come from the environment only (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN).
+    S3 credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) or a profile.
     Raises StoreError when the place is missing or cannot be made.
     """
     scheme = url.partition("://")[0] if "://" in url else "file"
@@ -146,9 +154,20 @@ def open_storage(url: str, *, endpoint_url: str | None = None, create: bool) -> 
 
 
 def concurrently(function: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:
-    """Apply a function in threads, results in order; obstore waits without the interpreter lock."""
-    with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(function, items)
+    """Apply a function in threads, results in order; obstore waits without the interpreter lock.
+
+    A few items ahead at a time, so that a quarter of a million take no more memory than a hundred.
+    """
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[R]]()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > AHEAD * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _open_folder(name: str, *, create: bool) -> Storage:
@@ -169,26 +188,20 @@ def _open_s3(url: str, endpoint_url: str | None) -> Storage:
     endpoint = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if not parts.netloc:
         raise StoreError(f"store {url}: expected s3://bucket/prefix, got no bucket")
-    if not os.environ.get("AWS_ACCESS_KEY_ID"):
-        raise StoreError(f"store {url}: expected credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, got none")
-    objects = S3Store(
-        parts.netloc,
-        prefix=parts.path.strip("/") or None,
-        config={
-            "region": _region(endpoint),
-            "virtual_hosted_style_request": False,
-            **({"endpoint": endpoint.rstrip("/")} if endpoint else {}),
-        },
-        client_options=CLIENT_OPTIONS,
-    )
+    config: S3Config = {"region": _region(endpoint), "virtual_hosted_style_request": False}
+    config.update(s3_credentials(os.environ))
+    if endpoint:
+        config["endpoint"] = endpoint.rstrip("/")
+    prefix = parts.path.strip("/") or None
+    objects = S3Store(parts.netloc, prefix=prefix, config=config, client_options=CLIENT_OPTIONS)
     return Storage(url.rstrip("/"), objects)
 
 
 def _region(endpoint: str | None) -> str:
-    """Choose the signing region: the endpoint's own (s3.us-west-004.backblazeb2.com), else the environment's."""
+    """Choose the region: the endpoint's own (s3.us-west-004.backblazeb2.com), the environment's or a profile's."""
     named = re.search(r"//s3[.-]([a-z]+-[a-z]+-\d+)\.", endpoint or "")
     environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return named[1] if named else environment or "us-east-1"
+    return named[1] if named else environment or profile_region(os.environ) or "us-east-1"
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,20 +1,22 @@
 """Does every row still say what was committed? Recomputes all checksums; a bad row loses its commit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from embeddings_store.errors import StoreError
-from embeddings_store.index import IndexRow, index_rows
+from embeddings_store.file_faults import document_faults, file_faults
+from embeddings_store.index import FOLDER as INDEX
+from embeddings_store.index import index_rows
+from embeddings_store.layout import CHECKSUMS
 from embeddings_store.leftovers import abandoned_files, delete_leftovers
+from embeddings_store.progress import Progress, no_progress
 from embeddings_store.quarantine import quarantined_rows
-from embeddings_store.reader import StoreReader, open_reader
+from embeddings_store.reader import StoreReader, reader_on
 from embeddings_store.rows import Commit, crc_over
-from embeddings_store.schema import VolumeRef
-from embeddings_store.storage import concurrently
-
-Progress = Callable[[int, int], None]
+from embeddings_store.schema import FACT_COLUMNS, SCHEMA_VERSION, Note, VolumeRef
+from embeddings_store.storage import concurrently, open_storage
 
 
 def verify_store(
@@ -23,21 +25,26 @@ def verify_store(
     endpoint_url: str | None = None,
     sample: int | None = None,
     repair: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Check every committed row, or ``sample`` rows spread evenly; ``repair`` deletes the commits of bad rows.
+    """Check every committed row, or ``sample`` rows spread evenly, and every other file of the store.
 
-    Memory: one row for each thread. ``progress`` is called with (rows done, rows in all).
-    Gives checked, bad, orphans, repaired (counts), faults {row: what is wrong}, orphan_rows {row: what lies there}
-    and leftovers {path: bytes}: files that killed writers left aside an hour ago or more, which ``repair`` deletes.
+    ``repair`` deletes the commits of bad rows. Memory: one row for each thread. ``progress`` is called with (rows done,
+    rows in all). Gives checked, bad, orphans, repaired (counts), faults {row: what is wrong}, damaged_files {path: what
+    is wrong} beside the rows, orphan_rows {row: what lies there} and leftovers {path: bytes}: files that killed writers
+    left aside an hour ago or more, which ``repair`` deletes. Raises StoreError where the store cannot be opened.
     """
-    reader = open_reader(url, endpoint_url=endpoint_url)
-    lines = index_rows(reader.index())
+    reader = _open(url, endpoint_url)
+    damaged = document_faults(reader.storage, reader.schema_version) | file_faults(reader.storage)
+    # Without the whole index a row cannot be compared with its object, but with its commit it can.
+    index_is_whole = not any(path.startswith(f"{INDEX}/") for path in damaged)
+    lines = index_rows(reader.index()) if index_is_whole else []
     committed = sorted(reader.arrays.commit.written_rows(reader.storage))
-    orphans = _orphans(reader, set(committed), len(lines))
-    chosen = [row for row in _spread(committed, sample) if row < len(lines)]
-    faults = _faults(reader, [lines[row] for row in chosen], progress, threads or reader.storage.threads)
+    orphans = _orphans(reader, set(committed), len(lines)) if index_is_whole else {}
+    refs = {line.row: line.ref for line in lines}
+    chosen = [row for row in _spread(committed, sample) if row in refs or not index_is_whole]
+    faults = _faults(reader, {row: refs.get(row) for row in chosen}, progress, threads or reader.storage.threads)
     leftovers = abandoned_files(reader.storage)
     if repair:
         for row in faults:
@@ -49,48 +56,65 @@ def verify_store(
         "repaired": len(faults) if repair else 0,
         "orphans": len(orphans),
         "faults": {str(row): fault for row, fault in faults.items()},
+        "damaged_files": dict(sorted(damaged.items())),
         "orphan_rows": {str(row): found for row, found in sorted(orphans.items())},
         "leftovers": {leftover.path: leftover.size_bytes for leftover in leftovers},
     }
 
 
-def row_fault(reader: StoreReader, line: IndexRow) -> str | None:
-    """Say what is wrong with a committed row; None when every checksum agrees."""
+def row_fault(reader: StoreReader, row: int, ref: VolumeRef | None) -> str | None:
+    """Say what is wrong with a committed row; None when every checksum agrees. ``ref``: its object, where known."""
     try:
-        numbers = reader.arrays.commit.read(reader.storage, line.row)
+        numbers = reader.arrays.commit.read(reader.storage, row)
         commit = None if numbers is None else Commit.from_numbers(numbers)
         if commit is None:
             return "the commit is not valid"
-        vectors = [array.read(reader.storage, line.row) for array in (reader.arrays.pooled, reader.arrays.facts)]
-        tokens = [array.read(reader.storage, line.row) for array in reader.arrays.tokens]
+        vectors = [array.read(reader.storage, row) for array in (reader.arrays.pooled, reader.arrays.facts)]
+        tokens = [array.read(reader.storage, row) for array in reader.arrays.tokens]
     except StoreError as error:
         return str(error)
     if any(values is None for values in (*vectors, *tokens)):
         return "an array of the row is missing"
-    if crc_over([values for values in vectors if values is not None]) != commit.crc_vectors:
+    pooled, facts = vectors
+    if pooled is None or facts is None or not commit.fits_vectors(pooled, facts):
         return "pooled or facts differ from the commit"
     if crc_over([values for values in tokens if values is not None]) != commit.crc_tokens:
         return "the tokens differ from the commit"
-    return None if _same_source(commit, line.ref) else "the row was made from another object than the index names"
+    notes = Note(int(facts[FACT_COLUMNS.index("notes")]))
+    same = ref is None or _same_source(commit, ref, notes)
+    return None if same else "the row was made from another object than the index names"
 
 
-def _faults(reader: StoreReader, lines: Sequence[IndexRow], progress: Progress | None, threads: int) -> dict[int, str]:
+def _open(url: str, endpoint_url: str | None) -> StoreReader:
+    """Open the store; where that fails because a document is damaged, say which."""
+    storage = open_storage(url, endpoint_url=endpoint_url, create=False)
+    try:
+        return reader_on(storage)
+    except StoreError as error:
+        if not storage.list_names("").count(CHECKSUMS):
+            raise
+        broken = document_faults(storage, SCHEMA_VERSION)
+        raise StoreError(f"{error} (damaged: {', '.join(broken) or 'nothing else'})") from error
+
+
+def _faults(
+    reader: StoreReader, refs: Mapping[int, VolumeRef | None], progress: Progress, threads: int
+) -> dict[int, str]:
     suspects = []
-    results = concurrently(lambda line: row_fault(reader, line), lines, threads)
-    for done, (line, fault) in enumerate(zip(lines, results, strict=True), start=1):
+    results = concurrently(lambda row: row_fault(reader, row, refs[row]), refs, threads)
+    for done, (row, fault) in enumerate(zip(refs, results, strict=True), start=1):
         if fault is not None:
-            suspects.append(line)
-        if progress is not None:
-            progress(done, len(lines))
+            suspects.append(row)
+        progress(done, len(refs))
     # A second look: a row that was being written again during the first is no damage.
-    again = {line.row: row_fault(reader, line) for line in suspects}
+    again = {row: row_fault(reader, row, refs[row]) for row in suspects}
     return {row: fault for row, fault in again.items() if fault is not None}
 
 
-def _same_source(commit: Commit, ref: VolumeRef) -> bool:
-    """Compare with the listing as far as it tells: an etag without "-" is the md5 (S3, single PUT)."""
+def _same_source(commit: Commit, ref: VolumeRef, notes: Note) -> bool:
+    """Compare with the listing as far as it tells: an etag without "-" is the md5 (S3, single PUT, no SSE-KMS)."""
     same_size = ref.size in (-1, commit.source_size_bytes)
-    is_md5 = len(ref.etag) == 32 and "-" not in ref.etag
+    is_md5 = len(ref.etag) == 32 and "-" not in ref.etag and not notes & Note.ETAG_IS_NO_MD5
     return same_size and (not is_md5 or ref.etag.lower() == commit.source_md5.hex())
 
 

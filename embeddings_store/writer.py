@@ -1,18 +1,19 @@
 """Writing a store: rows first, commit last."""
 
-import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import google_crc32c
 import numpy as np
-from jaxtyping import Float16, Float32
+from jaxtyping import Float16, Float32, Float64
 
-from embeddings_store.arrays import RowArray, StoreArrays, arrays_of, flat_bytes
-from embeddings_store.errors import StoreError, VolumeError
+from embeddings_store.arrays import CRC_BYTES, RowArray, StoreArrays, flat_bytes
+from embeddings_store.checksums import sealed_json
+from embeddings_store.errors import StoreError
 from embeddings_store.index import (
     AddedVolumes,
     IndexRow,
@@ -23,26 +24,35 @@ from embeddings_store.index import (
     read_segments,
     settled_segments,
 )
-from embeddings_store.layout import NO_ATTRIBUTES, check_same_space, create_layout, load_layout
-from embeddings_store.quarantine import QuarantinedRow, delete_errors, error_path, put_error, quarantined_rows
+from embeddings_store.layout import (
+    NO_ATTRIBUTES,
+    check_same_space,
+    create_layout,
+    load_layout,
+    require_newest_schema,
+)
+from embeddings_store.quarantine import (
+    QuarantinedRow,
+    failed_rows,
+    forget_error,
+    lift_errors,
+    put_error,
+    quarantined_rows,
+)
 from embeddings_store.reader import open_reader
+from embeddings_store.row_checks import RowError, check_kind, checked_crc
 from embeddings_store.rows import Commit, crc_over, fact_numbers
 from embeddings_store.schema import RowFacts, VolumeFailure, VolumeRef
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.staging import StagedObject, stage, staging
 from embeddings_store.storage import Storage, open_storage
+from embeddings_store.token_codec import token_codec
 
 DEFAULT_CAPACITY = 1_000_000
 MD5_BYTES = 16
 WORKER_BITS = 62
-SCAN_BYTES = 1 << 18
-# IEEE 754: all exponent bits set means NaN or infinity. As integers these lie above every finite number of their sign.
-INFINITY_BITS = {"<f2": (np.int16, np.uint16, 0x7C00, 0xFC00), "<f4": (np.int32, np.uint32, 0x7F800000, 0xFF800000)}
-
-
-class RowError(VolumeError):
-    """The numbers of one volume are no valid row."""
-
-    stage = "write"
+LARGE_BYTES = 1 << 20
+SUMMING_THREADS = 4
 
 
 def open_writer(
@@ -79,18 +89,28 @@ def writer_on(
         found = load_layout(storage)
     if found is None:
         raise StoreError(f"{storage.url} does not give back what was written to it")
-    stored, stored_capacity = found
-    check_same_space(storage, stored, space)
+    check_same_space(storage, found.space, space)
+    require_newest_schema(storage, found)
     worker_id = uuid.uuid4().int >> (128 - WORKER_BITS)
     record = {"worker": str(worker_id), "time_ns": clock(), **worker}
-    storage.put(f"workers/{worker_id}.json", json.dumps(record, indent=1).encode())
+    storage.put(f"workers/{worker_id}.json", sealed_json(record))
     versions = dict(worker.get("versions", {}))
-    return StoreWriter(storage, stored, stored_capacity, arrays_of(stored), worker_id, versions, clock)
+    return StoreWriter(storage, found.space, found.capacity, found.arrays, worker_id, versions, clock)
 
 
-def clear_errors(url: str, *, endpoint_url: str | None = None) -> int:
-    """Forget every failure of a store, so that its rows are missing again; give their number."""
-    return delete_errors(open_reader(url, endpoint_url=endpoint_url).storage)
+def clear_errors(
+    url: str, *, classes: Container[str] | None = None, endpoint_url: str | None = None
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Lift the quarantine of some error classes (None: of all), so that these rows are missing again.
+
+    Gives the rows by class: what was lifted, and what stays. How often a row was tried is not forgotten.
+    """
+    reader = open_reader(url, endpoint_url=endpoint_url)
+    errors = reader.errors()
+    chosen = [record for record in errors if classes is None or record.failure.error in classes]
+    lift_errors(reader.storage, chosen)
+    lifted = Counter(record.failure.error for record in chosen)
+    return dict(lifted), dict(Counter(record.failure.error for record in errors) - lifted)
 
 
 @dataclass(slots=True)
@@ -105,9 +125,11 @@ class StoreWriter:
     versions: dict[str, str]
     clock: Callable[[], int]
     _with_errors: set[int] = field(init=False)
+    _threads: ThreadPoolExecutor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._with_errors = quarantined_rows(self.storage)
+        self._threads = ThreadPoolExecutor(SUMMING_THREADS)
+        self._with_errors = {row for row, _ in failed_rows(self.storage)}
 
     def add_volumes(self, refs: Sequence[VolumeRef]) -> AddedVolumes:
         """Append one index segment with what is new; a key's row never changes, a repeated call adds nothing.
@@ -124,7 +146,7 @@ class StoreWriter:
             # Commits go before the index names the new object: cut off in between, the next run sees the change again.
             for line in added.replaced:
                 self.storage.delete(self.arrays.commit.chunk_path(line.row))
-                self.storage.delete(error_path(line.row))
+                forget_error(self.storage, line.row)
             if not lines or put_segment(self.storage, lines, segments, self.worker_id):
                 return added
 
@@ -140,43 +162,38 @@ class StoreWriter:
         row: int,
         pooled: Float32[np.ndarray, "L P C"],
         tokens: Mapping[str, Float16[np.ndarray, "gd gh gw C"]],
-        facts: RowFacts,
+        facts: RowFacts | Float64[np.ndarray, " facts"],
         source_md5: bytes,
         source_size: int,
     ) -> None:
         """Write one row, its commit last. ``tokens`` by layer ({} when the space stores none); md5 in 16 raw bytes.
 
+        ``facts`` may be the numbers of another store's row, as they lie there (FACT_COLUMNS).
         Raises RowError (a VolumeError) for wrong shapes and for values that are not finite; then nothing was written.
         """
         if len(source_md5) != MD5_BYTES:
             raise RowError(f"row {row}: expected an md5 of 16 bytes, got {len(source_md5)}")
         self._check_row(row)
-        grids = self._tokens_in_order(row, tokens)
-        arrays = (self.arrays.pooled, *self.arrays.tokens)
-        crcs = [_checked_crc(row, array, values) for array, values in zip(arrays, (pooled, *grids), strict=True)]
-        for array, values, crc in zip(arrays, (pooled, *grids), crcs, strict=True):
-            array.write(self.storage, row, values, crc)
-        numbers = fact_numbers(facts)
-        self.arrays.facts.write(self.storage, row, numbers)
-        crc_vectors, crc_tokens = crc_over([numbers], crcs[0]), crc_over(grids[1:], crcs[1] if grids else 0)
+        parts = self._stored_tokens(row, tokens)
+        numbers = fact_numbers(facts) if isinstance(facts, RowFacts) else facts
+        arrays, values = self.arrays.all[:-1], (pooled, *parts, numbers)
+        with staging() as staged:
+            crcs = [self._stage(staged, row, array, one) for array, one in zip(arrays, values, strict=True)]
+            self._publish(staged, crcs)
+        crc_vectors, crc_tokens = crc_over([numbers], crcs[0]), crc_over(parts[1:], crcs[1] if parts else 0)
         commit = Commit(crc_vectors, crc_tokens, source_size, source_md5, self.clock(), self.worker_id)
         self.arrays.commit.write(self.storage, row, commit.to_numbers())
         if row in self._with_errors:
-            self.storage.delete(error_path(row))
+            forget_error(self.storage, row)
             self._with_errors.discard(row)
 
     def write_error(self, row: int, failure: VolumeFailure) -> None:
-        """Quarantine a row; a row that is committed stays as it is."""
+        """Quarantine a row, counting its attempts over all runs; a row that is committed stays as it is."""
         self._check_row(row)
         if self.storage.get(self.arrays.commit.chunk_path(row)) is not None:
             return
         put_error(self.storage, QuarantinedRow(row, failure, self.clock(), self.worker_id, self.versions))
         self._with_errors.add(row)
-
-    def clear_errors(self) -> int:
-        """Forget every failure, so that the rows are missing again; give their number."""
-        self._with_errors.clear()
-        return delete_errors(self.storage)
 
     def _check_row(self, row: int) -> None:
         if not 0 <= row < self.capacity:
@@ -188,26 +205,32 @@ class StoreWriter:
                 f"{self.storage.url} was made for {self.capacity} volumes, {rows} were asked for; make a new store"
             )
 
-    def _tokens_in_order(self, row: int, tokens: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def _stage(self, staged: list[StagedObject], row: int, array: RowArray, values: np.ndarray) -> int:
+        """Write a row aside, and meanwhile look at every value and sum every byte; give the crc32c."""
+        check_kind(row, array, values)
+        # A thread takes longer than the sum of a few numbers.
+        small = values.nbytes < LARGE_BYTES
+        crc = checked_crc(row, array, values) if small else self._threads.submit(checked_crc, row, array, values)
+        staged.append(stage(self.storage, array.chunk_path(row), flat_bytes(values)))
+        return crc if isinstance(crc, int) else crc.result()
+
+    def _publish(self, staged: list[StagedObject], crcs: list[int]) -> None:
+        """Put the sums at the ends; side by side where each object is a request to a far server."""
+        pairs = list(zip(staged, (crc.to_bytes(CRC_BYTES, "little") for crc in crcs), strict=True))
+        how = map if staged[0].aside is not None else self._threads.map
+        for _ in how(lambda pair: pair[0].publish(pair[1]), pairs):
+            pass
+
+    def _stored_tokens(self, row: int, tokens: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Give what the space's codec makes of the tokens, in the order of their arrays."""
         layers = self.space.layers if self.arrays.tokens else ()
         if set(tokens) != set(layers):
             raise RowError(f"row {row}: expected tokens of the layers {sorted(layers)}, got {sorted(tokens)}")
-        return [tokens[layer] for layer in layers]
-
-
-def _checked_crc(row: int, array: RowArray, values: np.ndarray) -> int:
-    """Compute a row's crc32c and refuse what is no row, in one pass: blocks that fit the processor's cache."""
-    if values.shape != array.row_shape or values.dtype != np.dtype(array.dtype):
-        raise RowError(
-            f"row {row}: expected {array.name} as {np.dtype(array.dtype)} {list(array.row_shape)}, "
-            f"got {values.dtype} {list(values.shape)}"
-        )
-    data, crc = flat_bytes(values), 0
-    signed, unsigned, infinity, minus_infinity = INFINITY_BITS[array.dtype]
-    for first in range(0, data.size, SCAN_BYTES):
-        block = data[first : first + SCAN_BYTES]
-        # By their bits, which is several times as fast for float16 as numpy.isfinite.
-        if int(block.view(signed).max()) >= infinity or int(block.view(unsigned).max()) >= minus_infinity:
-            raise RowError(f"row {row}: {array.name} holds values that are not finite (NaN or infinity)")
-        crc = google_crc32c.extend(crc, block)
-    return crc
+        codec = token_codec(self.space.token_dtype)
+        for layer in layers if codec.lossy else ():
+            # Before they are encoded: int8 has no NaN to find afterwards.
+            shape = (*(self.space.token_grid or ()), self.space.width)
+            encoded = RowArray(f"tokens/{layer}", shape, "<f2")
+            check_kind(row, encoded, tokens[layer])
+            checked_crc(row, encoded, tokens[layer])
+        return [part for layer in layers for part in codec.encode(tokens[layer])]

@@ -48,18 +48,20 @@ def in_turn(
     rounds: int,
     agree: Callable[[Any, Any], str],
     warm_up: bool = True,
+    before: tuple[Callable[[], None], Callable[[], None]] | None = None,
 ) -> Rounds:
     """Call both in turn; ``agree`` raises where their first results differ, and says how well they agree.
 
     warm_up: the first calls are not counted (caches, imports, first allocations).
+    before: what is done before each of our calls, and each of the peer's, and not timed (fresh folders, cold caches).
     """
     if rounds < 1:
         raise ValueError(f"rounds: expected at least 1, got {rounds}")
     spent: list[tuple[float, float, float, float]] = []
     agreement = ""
     for number in range(rounds + warm_up):
-        ours_wall, ours_cpu, mine = _timed(ours)
-        peer_wall, peer_cpu, theirs = _timed(peer)
+        ours_wall, ours_cpu, mine = _timed(ours, before and before[0])
+        peer_wall, peer_cpu, theirs = _timed(peer, before and before[1])
         if number == 0:
             agreement = agree(mine, theirs)
         if number >= warm_up:
@@ -68,7 +70,9 @@ def in_turn(
     return Rounds(*(tuple(column) for column in zip(*spent, strict=True)), agreement=agreement)
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, float, Any]:
+def _timed(call: Callable[[], Any], before: Callable[[], None] | None) -> tuple[float, float, Any]:
+    if before is not None:
+        before()
     wall, cpu = perf_counter(), process_time()
     result = call()
     return perf_counter() - wall, process_time() - cpu, result

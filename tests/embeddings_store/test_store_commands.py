@@ -1,5 +1,8 @@
 """The commands on a store that need neither bucket nor encoder, as a user types them."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 from command_line import Command
 from store_makers import SPACE, WORKER, make_refs, write_rows
 
+from embeddings_store.progress import Progress
 from embeddings_store.reader import open_reader
 from embeddings_store.writer import open_writer
 
@@ -65,3 +69,30 @@ def test_status_says_what_rows_take(command: Command, url: str) -> None:
     assert "MB a row; 25,000 volumes take" in finished.stderr
     found = command("extract-embeddings", "status", "--store", url, "--json").json
     assert found["row_bytes_in_all"] == sum(found["row_bytes"].values())
+
+
+def test_verify_names_each_damaged_file_and_fails(command: Command, url: str) -> None:
+    assert command("extract-embeddings", "verify", "--store", url).code == 0
+    worker = next((Path(url) / "workers").glob("*.json"))
+    worker.write_text(worker.read_text().replace("cpu", "gpu"))
+    finished = command("extract-embeddings", "verify", "--store", url, "--json")
+    assert (finished.code, finished.json["bad"]) == (1, 0)
+    assert finished.json["damaged_files"] == {f"workers/{worker.name}": "its checksum is another"}
+    assert f"workers/{worker.name}: its checksum is another" in finished.stderr
+
+
+@pytest.mark.parametrize("words", [("verify",), ("snapshot",), ("pool", "--pool", "max")])
+def test_a_bar_hears_of_every_row(
+    command: Command, url: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[tuple[int, int]]()
+
+    @contextmanager
+    def overheard(_words: str) -> Iterator[Progress]:
+        yield lambda done, total: told.append((done, total))
+
+    monkeypatch.setattr("embeddings_store.progress.row_bar", overheard)
+    write_rows(open_writer(url, FULL, worker=WORKER), [0])
+    shutil.rmtree(Path(url) / "derived", ignore_errors=True)
+    assert command("extract-embeddings", *words, "--store", url).code == 0
+    assert told[-1] == (3, 3)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from store_makers import SPACE, WORKER, ReadOnlyStorage, memory_storage
 
 from embeddings_store.errors import StoreError
-from embeddings_store.layout import ROOT, create_layout, load_layout
+from embeddings_store.layout import ROOT, Layout, create_layout, load_layout
 from embeddings_store.reader import open_reader, reader_on
+from embeddings_store.schema import SCHEMA_VERSION
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage, open_storage
 from embeddings_store.writer import open_writer, writer_on
@@ -54,7 +55,7 @@ def test_s3_without_credentials_says_where_they_are_looked_for() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 9}, "schema version 9, this octprobe reads 1"),
+        ({"schema_version": 9}, "newer octprobe: it has schema version 9, this one reads 1 and 2; update"),
         ({"format": "something"}, "no store of embeddings"),
         ({"capacity": 11}, r"pooled/zarr.json should give the shape \[11, 2, 3, 6\], got \[10, 2, 3, 6\]"),
     ],
@@ -77,7 +78,7 @@ def test_two_creators_write_the_same_bytes() -> None:
     assert paths == sorted(second.list_paths(""))
     assert [bytes(first.get(path) or b"") for path in paths] == [bytes(second.get(path) or b"") for path in paths]
     create_layout(memory_storage(), SPACE, 10)
-    assert load_layout(first) == (SPACE, 10)
+    assert load_layout(first) == Layout(SPACE, 10, SCHEMA_VERSION)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,22 @@
 """A full disk, a server that fails, a clock that goes backwards, a flipped byte anywhere: said, and nothing lost."""
 
-import http.server
-import json
 import os
+import re
 import subprocess
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from failing_server import CUT, failing_s3
 from store_makers import FAILURE, SPACE, WORKER, make_refs, memory_storage, pooled_of, write_rows
 
 from embeddings_store.errors import StoreError
 from embeddings_store.reader import open_reader, reader_on
 from embeddings_store.snapshot import read_snapshot, write_snapshot
-from embeddings_store.storage import Storage
+from embeddings_store.storage import Storage, open_storage
 from embeddings_store.verify import verify_store
 from embeddings_store.writer import StoreWriter, open_writer, writer_on
 
@@ -106,8 +105,8 @@ def flip(storage: Storage, path: str, place: int) -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        *("index/", "zarr.json", "pooled/zarr.json", "errors/2.json", "snapshots/1/zarr.json"),
-        *(f"snapshots/1/{array}/c" for array in ("pooled", "key", "participant", "row", "frames")),
+        *("index/", "zarr.json", "pooled/zarr.json", "errors/2.json"),
+        *("snapshots/1/zarr.json", "snapshots/1/pooled/c", "snapshots/1.index.parquet", "snapshots/1.crc32c"),
     ],
 )
 def test_a_flipped_byte_outside_the_rows_is_said_or_harmless_but_never_another_number(
@@ -123,6 +122,31 @@ def test_a_flipped_byte_outside_the_rows_is_said_or_harmless_but_never_another_n
         storage.put(path, whole)
     assert said > 0
     assert reads_the_same(storage.url)
+
+
+def test_verify_finds_a_flipped_byte_in_every_kind_of_file_and_only_that(written: StoreWriter) -> None:
+    storage, kinds = written.storage, {}
+    storage.put("errors/8.json", storage.get("errors/2.json") or b"")
+    rows = {array.chunk_path(row): str(row) for array in written.arrays.all for row in range(2)}
+    for path in storage.list_paths(""):
+        kinds[re.sub(r"\d+-\w+-\w+|\b\d{9,}", "N", path)] = path
+    assert len(kinds) > 70
+    for path in kinds.values():
+        whole = bytes(storage.get(path) or b"")
+        for place in {0, len(whole) // 2, len(whole) - 1}:
+            flip(storage, path, place)
+            assert found_by_verify(storage.url) == rows.get(path, path), (path, place)
+            storage.put(path, whole)
+    assert found_by_verify(storage.url) == ""
+
+
+def found_by_verify(url: str) -> str:
+    """Name what verify calls damaged: a row, a path, or the file in the message of a store that cannot be opened."""
+    try:
+        found = verify_store(url, repair=False)
+    except StoreError as error:
+        return str(error).partition("(damaged: ")[2].rstrip(")")
+    return ", ".join([*found["faults"], *found["damaged_files"]])
 
 
 def reads_the_same(url: str) -> bool:
@@ -142,66 +166,15 @@ def reads_the_same(url: str) -> bool:
     return keys == [ref.key for ref in make_refs(3)]
 
 
-@dataclass
-class FailingServer:
-    """A tiny S3: one bucket in memory that answers every ``every``-th request with a status of its own."""
-
-    status: int
-    every: int
-    objects: dict[str, bytes] = field(default_factory=dict)
-    requests: int = 0
-
-    def fails(self) -> bool:
-        self.requests += 1
-        return self.requests % self.every == 0
-
-
-def serve(state: FailingServer) -> http.server.ThreadingHTTPServer:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self, status: int, body: bytes = b"") -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", '"x"')
-            self.send_header("Last-Modified", "Sun, 22 Nov 2026 00:00:00 GMT")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_PUT(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if state.fails():
-                return self.answer(state.status, b"<Error><Code>SlowDown</Code></Error>")
-            state.objects[self.path] = body
-            return self.answer(200)
-
-        def do_GET(self) -> None:
-            if state.fails():
-                return self.answer(state.status, b"<Error><Code>SlowDown</Code></Error>")
-            body = state.objects.get(self.path)
-            return self.answer(404) if body is None else self.answer(200, body)
-
-        def log_message(self, *_words: object) -> None: ...
-
-    return http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-
 @pytest.mark.s3
-@pytest.mark.parametrize("status", [500, 503])
-def test_a_server_that_fails_now_and_then_is_asked_again(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = FailingServer(status, every=4)
-    server = serve(state)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+@pytest.mark.parametrize("status", [500, 503, CUT])
+def test_a_server_that_fails_now_and_then_is_asked_again(status: int | str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AK")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    from embeddings_store.storage import open_storage
-
-    storage = open_storage("s3://bucket/x", endpoint_url=f"http://127.0.0.1:{server.server_port}", create=True)
-    try:
+    with failing_s3(status, every=4) as (endpoint, state):
+        storage = open_storage("s3://bucket/x", endpoint_url=endpoint, create=True)
         for number in range(8):
-            storage.put(f"c.{number}", json.dumps(number).encode())
-        assert [json.loads(bytes(storage.get(f"c.{number}") or b"")) for number in range(8)] == list(range(8))
-    finally:
-        server.shutdown()
-        server.server_close()
+            storage.put(f"c.{number}", bytes([number]) * 1000, b"sum!")
+        for number in range(8):
+            assert bytes(storage.get(f"c.{number}") or b"") == bytes([number]) * 1000 + b"sum!"
     assert state.requests > 16

@@ -132,7 +132,7 @@ def test_a_store_that_cannot_be_written_gives_live_rows_and_says_why(url: str, m
 def test_a_damaged_row_never_gets_into_a_snapshot(url: str) -> None:
     writer = open_store(url)
     writer.arrays.pooled.write(writer.storage, 3, pooled_of(99, POOLED_ONLY))
-    with pytest.raises(StoreError, match=r"row 3 .* differs from its commit"):
+    with pytest.raises(StoreError, match=r"row 3 .* differ from its commit"):
         write_snapshot(url)
     assert writer.storage.list_names("snapshots") == []
 

@@ -1,14 +1,16 @@
 """verify finds every flipped byte, wherever it lies, and takes back the commit of that row alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from store_makers import FAILURE, SPACE, WORKER, make_ref, make_refs, pooled_of, tokens_of, write_rows
+from store_makers import FAILURE, SPACE, WORKER, facts_of, make_ref, make_refs, pooled_of, tokens_of, write_rows
 
 from embeddings_store.errors import StoreError
 from embeddings_store.reader import open_reader
+from embeddings_store.schema import Note
 from embeddings_store.verify import verify_store
 from embeddings_store.writer import StoreWriter, open_writer
 
@@ -110,3 +112,13 @@ def test_a_reader_never_hands_out_damaged_numbers(writer: StoreWriter) -> None:
     with pytest.raises(StoreError, match=r"tokens/last row 2 .* is damaged"):
         reader.tokens(DAMAGED, "last")
     np.testing.assert_array_equal(reader.tokens(1, "last"), tokens_of(1)["last"])
+
+
+def test_an_etag_that_is_no_md5_says_nothing_of_the_bytes(writer: StoreWriter) -> None:
+    etag = "f" * 32
+    ref = make_ref(ROWS, size=1000 + ROWS, etag=etag)
+    for note, bad in ((Note.NONE, 1), (Note.ETAG_IS_NO_MD5, 0)):
+        writer.add_volumes([ref])
+        facts = replace(facts_of(ROWS), notes=note)
+        writer.write_row(ROWS, pooled_of(ROWS), tokens_of(ROWS), facts, bytes(16), 1000 + ROWS)
+        assert verify_store(writer.storage.url)["bad"] == bad
