@@ -89,6 +89,7 @@ def extract(
     layers: Annotated[str, typer.Option(help="Blocks from 1, or last (after the final norm): 3,6,last.")] = "last",
     pool: Annotated[str, typer.Option(help="Pooled vectors to store: any of mean,max,std.")] = "mean,max,std",
     tokens: Annotated[str, typer.Option(help="Patch tokens to store: full, a reduced grid DxHxW, or none.")] = "full",
+    token_dtype: Annotated[str, typer.Option(help="float16, or int8: half the room, a little less exact.")] = "float16",  # noqa: S107 - a type of numbers, no secret
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or xla.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     batch_size: Annotated[str, typer.Option(help="Volumes a forward pass, or auto.")] = "auto",

@@ -6,6 +6,9 @@ from time import time_ns
 from typing import Any
 
 from embeddings_store.arrays import arrays_of
+from embeddings_store.errors import StoreError
+from embeddings_store.room import require_room
+from embeddings_store.space import EmbeddingSpace
 from extract.bucket.prices import price_reading
 from extract.bucket.report import describe_report, report_bucket
 from extract.encode import build_space
@@ -29,7 +32,8 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     selection = select_volumes(options, now_ns=time_ns())
     source = selection.source
     sizes = [ref.size if ref.size >= 0 else UNKNOWN_SIZE_BYTES for ref in selection.refs]
-    size_bytes, row_bytes = sum(sizes), _row_bytes(options)
+    size_bytes, space = sum(sizes), _space(options)
+    row_bytes = sum(array.row_bytes for array in arrays_of(space).all)
     kinds = Counter((ref.device, ref.protocol) for ref in selection.refs)
     return {
         "dry_run": True,
@@ -50,6 +54,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
         "dollars": _price(selection, options, size_bytes),
         "row_bytes": row_bytes,
         "store_bytes": row_bytes * len(selection.refs),
+        "refusal": _refusal(options.store, space, selection),
         "bucket_report": report_bucket(selection.catalogue),
         "catalogue": describe_catalogue(selection.catalogue),
         "list_requests": source.counts.list_requests,
@@ -64,18 +69,27 @@ def _price(selection: Selection, options: ExtractOptions, size_bytes: int) -> di
     )
 
 
-def _row_bytes(options: ExtractOptions) -> int:
-    """Size of one row in the store, from the arrays that the run's embedding space needs."""
+def _refusal(store: str, space: EmbeddingSpace, selection: Selection) -> str | None:
+    """Say why the run would not begin, where the store's disk is too small for it."""
+    try:
+        require_room(store, space, [ref.key for ref in selection.refs])
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def _space(options: ExtractOptions) -> EmbeddingSpace:
+    """Name the embedding space of the run, which decides the size of a row."""
     encoder = open_encoder(**options.choice.arguments())
-    space = build_space(
+    return build_space(
         encoder,
         load_preset(options.preset).to_dict(),
         layers=options.layers,
         pools=options.pools,
         token_grid=parse_token_grid(options.tokens, encoder.architecture.grid),
         precision=options.precision,
+        token_dtype=options.token_dtype,
     )
-    return sum(array.row_bytes for array in arrays_of(space).all)
 
 
 def describe_plan(plan: Mapping[str, Any]) -> str:
@@ -87,6 +101,7 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
         if "at_most" in dollars
         else f"dollars absent: {dollars['absent']}"
     )
+    refusal = f"the run would be refused: {plan['refusal']}\n" if plan["refusal"] else ""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in plan["skipped_reasons"].items())
     return (
         f"{describe_report(plan['bucket_report'], look['age_s'], from_cache=look['from_cache'])}\n"
@@ -96,7 +111,7 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
         f"transfer takes {transfer['at_least']:,.0f} s or more ({transfer['rate']}); encoding {transfer['encoding']}\n"
         f"{price}\nthe store would grow by {_size(plan['store_bytes'])} "
         f"({_size(plan['row_bytes'])} a volume; rows that it already has are not subtracted)\n"
-        "dry run: nothing was written to the store"
+        f"{refusal}dry run: nothing was written to the store"
     )
 
 

@@ -121,6 +121,7 @@ def build_space(
     pools: Sequence[str],
     token_grid: Grid | None,
     precision: str,
+    token_dtype: str = "float16",  # noqa: S107 - a type of numbers, no secret
 ) -> EmbeddingSpace:
     """Name the embedding space that an encoder, a preset and what is kept make together."""
     architecture = encoder.architecture
@@ -137,6 +138,7 @@ def build_space(
         pools=require_pools(pools),
         token_grid=token_grid,
         precision=precision,
+        token_dtype=token_dtype,
     )
 
 

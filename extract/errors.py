@@ -16,7 +16,9 @@
     │   ├── UnsupportedColour    more than one sample a pixel
     │   ├── UnsupportedSyntax    a transfer syntax without a decoder; the message names its UID
     │   ├── UndecodablePixels    the decoder, or a contradiction in the header, says no
-    │   └── TooLarge             the header claims more voxels than any scan has
+    │   ├── TooLarge             the header claims more voxels than any scan has
+    │   ├── DecodeTimeout        a decoder took far too long for a frame, and was ended
+    │   └── DecoderCrash         a decoder's process died over a frame
     ├── PreprocessError      preprocess: the preset cannot be applied to this volume
     └── EncodeError          encode: the encoder's output cannot be kept
         ├── NotFinite            pooled vectors hold NaN or infinity
@@ -24,6 +26,9 @@
 
 The names of the leaves are the error classes of error rows, so they never change.
 """
+
+from collections.abc import Iterator
+from typing import Final
 
 from embeddings_store.errors import RunError, VolumeError
 
@@ -84,6 +89,14 @@ class TooLarge(DicomError):  # noqa: N818
     """More voxels claimed than the reader would ever allocate."""
 
 
+class DecodeTimeout(DicomError):  # noqa: N818
+    """A decoder took far too long for a frame, and was ended."""
+
+
+class DecoderCrash(DicomError):  # noqa: N818
+    """A decoder's process died over a frame."""
+
+
 class PreprocessError(VolumeError):
     """The preset cannot be applied to this volume."""
 
@@ -102,3 +115,17 @@ class NotFinite(EncodeError):  # noqa: N818
 
 class TokenOverflow(EncodeError):  # noqa: N818
     """Tokens exceed the largest float16."""
+
+
+TRANSIENT: Final = frozenset({FetchError.__name__, MemoryError.__name__})
+"""Classes whose cause lies outside the object: the same bytes may well become a row at the next try.
+
+DecodeTimeout and DecoderCrash are none of them: a file that hangs or kills a decoder does so again.
+"""
+
+
+def error_classes(root: type[VolumeError] = VolumeError) -> Iterator[str]:
+    """Name every class that an error row may have, as far as the house defines them; an unexpected one has its own."""
+    for kind in root.__subclasses__():
+        yield kind.__name__
+        yield from error_classes(kind)

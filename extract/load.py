@@ -1,7 +1,7 @@
 """One volume from the bucket to the encoder's input; whatever is wrong with it becomes a reason, not a crash."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Semaphore
 from traceback import extract_tb
@@ -11,13 +11,16 @@ from jaxtyping import Float32
 
 from embeddings_store.errors import OctProbeError, VolumeError
 from embeddings_store.index import IndexRow
-from embeddings_store.schema import RowFacts, VolumeFailure
-from extract.bucket.source import Source
+from embeddings_store.schema import Note, RowFacts, VolumeFailure
+from extract.bucket.source import Fetched, Source
+from extract.dicom.decoder_pool import DecoderPool
+from extract.dicom.frame_decoder import FrameDecoder
 from extract.dicom.reader import read_dicom
-from extract.preprocess import frame_chooser, preprocess
+from extract.preprocess import frame_chooser, preprocess_and_measure
 from extract.preset import Preset
 from extract.stages import StageClock
 
+MD5_DIGITS = 32
 UNKNOWN_SIZE_BYTES = 130_000_000  # a Triton cube: what is assumed of an object that only a manifest named
 
 
@@ -49,6 +52,7 @@ class VolumeLoader:
     image_size: tuple[int, int, int]
     clock: StageClock
     decoding: Semaphore
+    decode: FrameDecoder
 
     def __call__(self, line: IndexRow) -> LoadedVolume | FailedVolume:
         """Load one volume. Raises only what must stop the run (RunError)."""
@@ -71,15 +75,23 @@ class VolumeLoader:
             fetched = self.source.fetch(line.ref)
         with self.decoding:
             with self.clock.time("decode"):
-                volume = read_dicom(fetched.data, ref=line.ref, frames=frame_chooser(self.preset, self.image_size[0]))
+                frames = frame_chooser(self.preset, self.image_size[0])
+                volume = read_dicom(fetched.data, ref=line.ref, frames=frames, decode=self.decode)
             with self.clock.time("preprocess"):
-                image = preprocess(volume, self.preset, self.image_size)
-        return LoadedVolume(line, image, volume.facts, fetched.md5, fetched.size)
+                seen = preprocess_and_measure(volume, self.preset, self.image_size)
+        facts = replace(volume.facts, intensity=seen.intensity, notes=volume.notes | _note_of_etag(fetched))
+        return LoadedVolume(line, seen.image, facts, fetched.md5, fetched.size)
 
 
 def new_loader(source: Source, preset: Preset, image_size: tuple[int, int, int], clock: StageClock) -> VolumeLoader:
     """Make a loader that decodes as many volumes at once as there are cores."""
-    return VolumeLoader(source, preset, image_size, clock, Semaphore(os.cpu_count() or 1))
+    return VolumeLoader(source, preset, image_size, clock, Semaphore(os.cpu_count() or 1), DecoderPool())
+
+
+def _note_of_etag(fetched: Fetched) -> Note:
+    """Mark an ETag that looks like an md5 and is none: the source fetched it all the same, so the server encrypts."""
+    is_other = len(fetched.etag) == MD5_DIGITS and "-" not in fetched.etag and fetched.etag.lower() != fetched.md5.hex()
+    return Note.ETAG_IS_NO_MD5 if is_other else Note.NONE
 
 
 def describe_failure(error: VolumeError) -> VolumeFailure:

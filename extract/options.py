@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from embeddings_store.errors import UsageError
+from embeddings_store.token_codec import token_codec
 from extract.bucket.where import Comparison, parse_where
 
 POOLS = ("mean", "max", "std")
+DEFAULT_TOKEN_DTYPE = "float16"
 
 Which = Literal["context", "target"]
 """A trainer's file holds two encoders; the context encoder is the one that was trained."""
@@ -46,6 +48,7 @@ class ExtractOptions:
     layers: tuple[str, ...]
     pools: tuple[str, ...]
     tokens: str
+    token_dtype: str
     device: str
     precision: str
     batch_size: int | None
@@ -74,6 +77,7 @@ def parse_options(
     layers: str = "last",
     pool: str = "mean,max,std",
     tokens: str = "full",
+    token_dtype: str = DEFAULT_TOKEN_DTYPE,
     device: str = "auto",
     precision: str = "fp32",
     batch_size: str = "auto",
@@ -97,6 +101,7 @@ def parse_options(
         layers=_parse_names("--layers", layers),
         pools=_parse_names("--pool", pool, allowed=POOLS),
         tokens=tokens,
+        token_dtype=_parse_token_dtype(token_dtype, tokens),
         device=device,
         precision=precision,
         batch_size=None if batch_size == "auto" else _parse_count("--batch-size", batch_size),
@@ -134,6 +139,13 @@ def _parse_names(option: str, text: str, allowed: tuple[str, ...] | None = None)
     if len(set(names)) < len(names):
         raise UsageError(f"{option}: expected each name once, got {text!r}")
     return names
+
+
+def _parse_token_dtype(text: str, tokens: str) -> str:
+    token_codec(text)
+    if tokens == "none" and text != DEFAULT_TOKEN_DTYPE:
+        raise UsageError(f"--token-dtype {text}: expected tokens to store, got --tokens none; leave one of them out")
+    return text
 
 
 def _parse_count(option: str, text: str) -> int:

@@ -61,6 +61,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
         pools=options.pools,
         token_grid=grid,
         precision=backend.precision,
+        token_dtype=options.token_dtype,
     )
     require_room(options.store, space, [ref.key for ref in selected])
     writer = open_writer(options.store, space, endpoint_url=options.endpoint_url, worker=worker_record(backend))

@@ -4,55 +4,65 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int, Shaped
-from torch.nn.functional import interpolate
 
+from embeddings_store.schema import Intensity
+from embeddings_store.space import Grid
 from extract.errors import PreprocessError
+from extract.intensity import BrightnessSample, measure_stored
+from extract.moments import Moments
 from extract.preset import PRESETS, Preset, load_preset
+from extract.resize import Blend, origin_of, plan_blend, resize_slices
 from extract.volume import Volume
 
-__all__ = ["PRESETS", "Preset", "frame_chooser", "frames_needed", "load_preset", "preprocess"]
+__all__ = ["PRESETS", "EncoderInput", "Preset", "frame_chooser", "frames_needed", "load_preset", "preprocess"]
 
-SLICES_AT_ONCE = 4  # a few output slices at a time keep the intermediate frames in the processor's cache
-
-
-@dataclass(frozen=True)
-class Blend:
-    """Linear interpolation between frames: out[k] = f[lower[k]] + weight[k] (f[upper[k]] - f[lower[k]])."""
-
-    lower: Int[np.ndarray, "out"]
-    upper: Int[np.ndarray, "out"]
-    weight: Float32[np.ndarray, "out"]
+NO_RESCALE = (1.0, 0.0)
 
 
-def preprocess(volume: Volume, preset: Preset, image_size: tuple[int, int, int]) -> Float32[np.ndarray, "1 D H W"]:
+@dataclass(frozen=True, slots=True)
+class EncoderInput:
+    """What the encoder sees of a volume, and how bright the volume was before that."""
+
+    image: Float32[np.ndarray, "1 D H W"]
+    intensity: Intensity
+
+
+def preprocess(volume: Volume, preset: Preset, image_size: Grid) -> Float32[np.ndarray, "1 D H W"]:
     """Make the encoder's input of shape (1, *image_size) from a volume whose needed frames are decoded.
 
     With the preset "pretrain" the result equals torch's trilinear interpolate of the whole float32 volume, then a
     z-score, to 1e-5 (fixtures/preprocess). Memory: about the result and a few frames.
     Raises: PreprocessError when the result is not finite or needed frames were not decoded.
     """
-    depth, height, width = image_size
-    if preset.needs_all_frames:
-        values = _change_values(volume, preset)
-        resized = _resize(values, _plan_blend(len(values), depth), height, width)
-    else:
-        resized = _resize(volume.voxels, _decoded_slots(volume, depth), height, width)
-        if preset.rescale and volume.rescale != (1.0, 0.0):
-            resized *= np.float32(volume.rescale[0])
-            resized += np.float32(volume.rescale[1])
-    if preset.z_score:
-        _z_score(resized)
-    if not np.isfinite(resized).all():
+    return preprocess_and_measure(volume, preset, image_size).image
+
+
+def preprocess_and_measure(volume: Volume, preset: Preset, image_size: Grid) -> EncoderInput:
+    """Do the same, and measure the brightness on the way.
+
+    The brightness is of the resized volume in stored units: before rescale, and before any other step of the preset, so
+    that it is the same for every preset. Where a preset changes values before the resize, the stored frames are resized
+    a second time for it.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error of this volume, below
+        if preset.needs_all_frames:
+            values = _change_values(volume, preset)
+            image, _ = _resize(values, plan_blend(len(values), image_size[0]), image_size, preset, NO_RESCALE)
+            intensity = measure_stored(volume.voxels, _decoded_slots(volume, image_size[0]), image_size)
+        else:
+            rescale = volume.rescale if preset.rescale else NO_RESCALE
+            blend = _decoded_slots(volume, image_size[0])
+            image, sample = _resize(volume.voxels, blend, image_size, preset, rescale)
+            intensity = sample.measure()
+    if image is None:
         raise PreprocessError(f"{volume.source}: preset {preset.name!r} gives values that are not finite")
-    return resized[None]
+    return EncoderInput(image[None], intensity)
 
 
 def frames_needed(frame_count: int, depth: int) -> Int[np.ndarray, "k"]:
     """Give the stored frames, ascending, that an interpolation to this depth touches: at most 2 x depth of them."""
-    blend = _plan_blend(frame_count, depth)
-    return np.unique(np.concatenate([blend.lower, blend.upper]))
+    return plan_blend(frame_count, depth).frames
 
 
 def frame_chooser(preset: Preset, depth: int) -> Callable[[int], Int[np.ndarray, "k"]] | None:
@@ -62,27 +72,10 @@ def frame_chooser(preset: Preset, depth: int) -> Callable[[int], Int[np.ndarray,
     return lambda frame_count: frames_needed(frame_count, depth)
 
 
-def _plan_blend(stored: int, depth: int) -> Blend:
-    """Compute torch's source coordinates, in float32 as torch does, for align_corners=False.
-
-    Source: ATen, area_pixel_compute_source_index; equal to torch's weights bit by bit (tests/extract).
-    """
-    if stored == depth:
-        same = np.arange(depth)
-        return Blend(same, same, np.zeros(depth, np.float32))
-    half = np.float32(0.5)
-    scale = np.float32(stored) / np.float32(depth)
-    position = np.maximum(scale * (np.arange(depth, dtype=np.float32) + half) - half, np.float32(0))
-    lower = np.minimum(position.astype(np.int64), stored - 1)
-    weight = np.clip(position - lower.astype(np.float32), np.float32(0), np.float32(1))
-    upper = np.where(weight > 0, np.minimum(lower + 1, stored - 1), lower)
-    return Blend(lower, upper, weight)
-
-
 def _decoded_slots(volume: Volume, depth: int) -> Blend:
     """Turn frame numbers into places in volume.voxels."""
-    blend = _plan_blend(volume.frame_count, depth)
-    wanted = np.unique(np.concatenate([blend.lower, blend.upper]))
+    blend = plan_blend(volume.frame_count, depth)
+    wanted = blend.frames
     if not np.isin(wanted, volume.frame_numbers).all():
         raise PreprocessError(
             f"{volume.source}: a depth of {depth} needs {len(wanted)} frames that were not all decoded"
@@ -93,36 +86,28 @@ def _decoded_slots(volume: Volume, depth: int) -> Blend:
 
 
 def _resize(
-    frames: Shaped[np.ndarray, "n rows columns"], blend: Blend, height: int, width: int
-) -> Float32[np.ndarray, "D H W"]:
-    """Interpolate trilinearly: two neighbour frames are blended, then the blend is resized in its plane.
-
-    Values are taken relative to the first voxel, so that a constant volume stays exactly constant.
-    """
-    depth = len(blend.lower)
-    resized = np.empty((depth, height, width), np.float32)
-    origin = np.float32(frames[0, 0, 0])
-    for start in range(0, depth, SLICES_AT_ONCE):
-        part = slice(start, start + SLICES_AT_ONCE)
-        blended = _blend(frames, Blend(blend.lower[part], blend.upper[part], blend.weight[part]), origin)
-        planes = interpolate(torch.from_numpy(blended)[:, None], (height, width), mode="bilinear", align_corners=False)
-        np.add(planes[:, 0].numpy(), origin, out=resized[part])
-    return resized
-
-
-def _blend(
-    frames: Shaped[np.ndarray, "n rows columns"], blend: Blend, origin: np.float32
-) -> Float32[np.ndarray, "k rows columns"]:
-    """Blend pairs of frames, relative to a value, in float32."""
-    blended = np.empty((len(blend.lower), *frames.shape[1:]), np.float32)
-    for k, (lower, upper, weight) in enumerate(zip(blend.lower, blend.upper, blend.weight, strict=True)):
-        np.subtract(frames[lower], origin, out=blended[k], dtype=np.float32)
-        if weight > 0:
-            step = np.subtract(frames[upper], origin, dtype=np.float32)
-            step -= blended[k]
-            step *= weight
-            blended[k] += step
-    return blended
+    frames: Shaped[np.ndarray, "n rows columns"],
+    blend: Blend,
+    image_size: Grid,
+    preset: Preset,
+    rescale: tuple[float, float],
+) -> tuple[Float32[np.ndarray, "D H W"] | None, BrightnessSample]:
+    """Resize, rescale and standardise, slice by slice; None in place of what is not finite."""
+    resized = np.empty(image_size, np.float32)
+    moments, sample, origin = Moments(), BrightnessSample(image_size), origin_of(frames)
+    slope, intercept = np.float32(rescale[0]), np.float32(rescale[1])
+    for planes in resize_slices(frames, blend, resized):
+        sample.add(planes, origin)
+        if rescale != NO_RESCALE:
+            np.multiply(planes, slope, out=planes)
+        if not preset.z_score:  # which would take away whatever is added to every voxel
+            np.add(planes, origin * slope + intercept, out=planes)
+        moments.add(planes)
+    if not moments.fit_float32():
+        return None, sample
+    if preset.z_score:
+        _standardise(resized, moments)
+    return resized, sample
 
 
 def _change_values(volume: Volume, preset: Preset) -> Float32[np.ndarray, "n rows columns"]:
@@ -139,14 +124,12 @@ def _change_values(volume: Volume, preset: Preset) -> Float32[np.ndarray, "n row
     low, high = values.min(), values.max()
     if preset.min_max and high > low:  # a constant volume is left as it is: the old path's record shows so
         values = (values - low) / (high - low)
-    with np.errstate(invalid="ignore"):  # a root of a negative constant is caught as not finite
-        return values if preset.power is None else np.power(values, np.float32(preset.power))
+    return values if preset.power is None else np.power(values, np.float32(preset.power))
 
 
-def _z_score(values: Float32[np.ndarray, "D H W"]) -> None:
-    """Standardise in place; sums in float64, slice by slice, so that no copy of the whole is made."""
-    mean = sum(float(plane.sum(dtype=np.float64)) for plane in values) / values.size
-    values -= np.float32(mean)
-    squares = sum(float(np.square(plane).sum(dtype=np.float64)) for plane in values)
-    spread = float(np.sqrt(squares / values.size))
-    values /= np.float32(spread if spread > 0 else 1.0)
+def _standardise(values: Float32[np.ndarray, "D H W"], moments: Moments) -> None:
+    """Apply the z-score in place; a constant is only centred, which makes it exactly zero."""
+    mean, spread = np.float32(moments.mean), np.float32(moments.sd)
+    for plane in values:  # twice over a plane in the cache, once over the whole
+        np.subtract(plane, mean, out=plane)
+        np.divide(plane, spread if spread > 0 else np.float32(1), out=plane)

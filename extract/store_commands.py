@@ -40,26 +40,35 @@ def verify(
     sample: Annotated[int | None, typer.Option(min=1, help="Check only this many rows, spread over the store.")] = None,
     json: Json = False,
 ) -> None:
-    """Recompute every checksum; a row that fails loses its commit and is encoded again by the next run."""
+    """Recompute every checksum; a row that fails loses its commit and is encoded again by the next run.
+
+    Exit codes: 0 all is whole, 1 a row was bad or another file is damaged.
+    """
+    from embeddings_store.progress import row_bar
     from embeddings_store.verify import verify_store
 
-    found = verify_store(store, endpoint_url=endpoint_url, sample=sample)
+    with row_bar("rows checked") as progress:
+        found = verify_store(store, endpoint_url=endpoint_url, sample=sample, progress=progress)
     say(
         f"{found['checked']:,} rows checked, {found['bad']:,} bad, {found['orphans']:,} orphans, "
-        f"{len(found['leftovers']):,} files of killed runs deleted"
+        f"{len(found['damaged_files']):,} other files damaged, {len(found['leftovers']):,} files of killed runs deleted"
     )
+    for path, fault in found["damaged_files"].items():
+        say(f"{path}: {fault}")
     if json:
         emit_json(found)
-    if found["bad"]:
+    if found["bad"] or found["damaged_files"]:
         raise typer.Exit(1)
 
 
 @store_commands.command()
 def snapshot(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
     """Write an immutable copy of the pooled vectors, in large chunks: what training reads."""
+    from embeddings_store.progress import row_bar
     from embeddings_store.snapshot import write_snapshot
 
-    number = write_snapshot(store, endpoint_url=endpoint_url)
+    with row_bar("rows read") as progress:
+        number = write_snapshot(store, endpoint_url=endpoint_url, progress=progress)
     say(f"snapshot {number} written")
     if json:
         emit_json({"snapshot": number})
@@ -93,9 +102,12 @@ def pool_stored(
 ) -> None:
     """Derive pooled vectors and coarser token grids from stored full tokens, without bucket and encoder."""
     from embeddings_store.derive import derive_store
+    from embeddings_store.progress import row_bar
     from embeddings_store.token_pooling import parse_coarse_grid, parse_token_pools
 
-    found = derive_store(store, parse_token_pools(pool), parse_coarse_grid(tokens), endpoint_url=endpoint_url)
+    pools, grid = parse_token_pools(pool), parse_coarse_grid(tokens)
+    with row_bar("rows derived") as progress:
+        found = derive_store(store, pools, grid, endpoint_url=endpoint_url, progress=progress)
     say(f"{found['derived']:,} rows derived, {found['committed']:,} in all, in {found['store']}")
     deviation = found["deviation"]
     for name, relative in deviation["max_relative"].items():
@@ -108,14 +120,38 @@ def pool_stored(
 
 
 @store_commands.command()
-def retry(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
-    """Lift the quarantine of all error rows, so that the next run tries them again."""
-    from embeddings_store.writer import clear_errors
+def upgrade(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
+    """Bring a store that an older octprobe made to today's layout, in place; nothing is encoded again."""
+    from dataclasses import asdict
 
-    lifted = clear_errors(store, endpoint_url=endpoint_url)
-    say(f"{lifted:,} error rows lifted; run extract-embeddings --bucket ... --store {store} again to retry them")
+    from embeddings_store.upgrade import upgrade_store
+
+    done = upgrade_store(store, endpoint_url=endpoint_url)
+    for one in done:
+        say(f"{one.store}: {one.rows:,} rows upgraded from schema version {one.schema_version_before}")
+        if one.damaged:
+            say(f"{len(one.damaged):,} rows were damaged before: run extract-embeddings verify --store {one.store}")
     if json:
-        emit_json({"lifted": lifted})
+        emit_json({"stores": [asdict(one) for one in done]})
+
+
+@store_commands.command()
+def retry(
+    store: Store,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Error classes such as FetchError,ShortPixelData, or all. [default: the transient ones]"),
+    ] = None,
+    endpoint_url: Endpoint = None,
+    json: Json = False,
+) -> None:
+    """Lift the quarantine of error rows, so that the next run tries them: by default those that may fare better."""
+    from extract.retry import describe_lifted, lift_classes
+
+    found = lift_classes(store, classes, endpoint_url=endpoint_url)
+    say(describe_lifted(found, store))
+    if json:
+        emit_json(found)
 
 
 @store_commands.command()

@@ -13,6 +13,7 @@ from extract.bucket.catalogue import Catalogue
 from extract.bucket.report import describe_report, report_bucket
 from extract.bucket.source import TransferCounts
 from extract.device.backend import Backend
+from extract.errors import TRANSIENT
 from extract.options import ExtractOptions
 from extract.selection import Selection
 from extract.stages import StageClock
@@ -118,4 +119,11 @@ def print_status(status: Mapping[str, Any]) -> None:
     for kind in COVERAGE_BY:
         for value, counts in status["coverage"][kind].items():
             table.add_row(kind, value, *(f"{counts[column]:,}" for column in ("committed", "errors", "missing")))
+    console.print(table)
+    if not status["error_groups"]:
+        return
+    table = Table("error rows: stage", "class", "rows", "most attempts", "retry", box=None, pad_edge=False)
+    for group in status["error_groups"]:
+        asked = "by default" if group["error"] in TRANSIENT else f"--classes {group['error']}"
+        table.add_row(group["stage"], group["error"], f"{group['rows']:,}", str(group["most_attempts"]), asked)
     console.print(table)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int, Int16, UInt8, UInt16
 
-from embeddings_store.schema import Eye, Note, RowFacts
+from embeddings_store.schema import Eye, Note, RowFacts, SpacingSource
 
 Voxels: TypeAlias = (
     UInt8[np.ndarray, "n rows columns"] | UInt16[np.ndarray, "n rows columns"] | Int16[np.ndarray, "n rows columns"]
@@ -23,7 +23,7 @@ class Volume:
     spacing_mm: distance between frames, axial, lateral; the first is NaN where only the pixel spacing is told, and
     None stands for no spacing at all. rescale: slope and intercept, (1, 0) where the file has none.
     eye: what the file itself says. protocol, device: from the key, "" where there is none.
-    source: a name that is safe to print.
+    source: a name that is safe to print. spacing_source: the part of the file that told the pixel spacing.
     """
 
     voxels: Voxels
@@ -36,9 +36,18 @@ class Volume:
     device: str
     source: str
     notes: Note
+    spacing_source: SpacingSource = SpacingSource.NONE
 
     @property
     def facts(self) -> RowFacts:
         """What the row of the store keeps of the file: the whole scan's size, not only the decoded frames."""
         _, rows, columns = self.voxels.shape
-        return RowFacts(self.frame_count, int(rows), int(columns), self.spacing_mm, self.eye, self.notes)
+        return RowFacts(
+            self.frame_count,
+            int(rows),
+            int(columns),
+            self.spacing_mm,
+            self.eye,
+            self.notes,
+            self.spacing_source,
+        )

@@ -4,7 +4,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
@@ -29,12 +29,15 @@ ERRORS = {"500": "InternalError", "503": "SlowDown"}
 class FaultPlan:
     """Which request ends how: a key's nth answer depends on the seed alone, not on the order of threads.
 
-    permanent: keys (below the bucket) that always get the fault named.
+    permanent: keys (below the bucket) that always get the fault named. listings: faults of the first answers to LIST,
+    one after the other; later ones are sound.
     """
 
     seed: int
     rate: float
     permanent: Mapping[str, str] = field(default_factory=dict)
+    listings: Sequence[str] = ()
+    list_requests: int = 0
     requests: int = 0
     body_bytes: int = 0
     injected: Counter[str] = field(default_factory=Counter)
@@ -51,6 +54,14 @@ class FaultPlan:
             fault = self.permanent.get(key, random_fault)
             self.injected[fault] += 1
         return fault, chance
+
+    def decide_listing(self) -> tuple[str, Random]:
+        """Do the same for a page of a listing."""
+        with self._lock:
+            self.list_requests += 1
+            spoiled = self.list_requests <= len(self.listings)
+            fault = self.listings[self.list_requests - 1] if spoiled else "none"
+            return fault, Random(f"{self.seed} page {self.list_requests}")
 
     def sent(self, size: int) -> None:
         """Count bytes of bodies."""
@@ -101,10 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         answer, data = self.ask_upstream(body)
         _, _, key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
-        if self.command != "GET" or not key or answer.status >= 300:
+        if self.command != "GET" or answer.status >= 300:
             self.send_whole(answer, data)
             return
-        fault, chance = self.server.plan.decide(key)
+        fault, chance = self.server.plan.decide(key) if key else self.server.plan.decide_listing()
         if fault in ERRORS:
             self.refuse(int(fault), ERRORS[fault])
         elif fault == "none":
@@ -175,6 +186,11 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(TRICKLE_PAUSE_S)
         self.close_connection = True
 
+    def send_nothing(self, answer: HTTPResponse, data: bytes, chance: Random) -> None:
+        """Cut before the first byte, which a client without a check of the length takes for an empty answer."""
+        self.start(answer, len(data))
+        self.close_connection = True
+
     def reset(self, answer: HTTPResponse, data: bytes, chance: Random) -> None:
         if chance.random() < 0.5:
             self.start(answer, len(data))
@@ -212,4 +228,5 @@ SPOILERS: Final = {
     "length": _Handler.claim_wrong_length,
     "flip": _Handler.flip,
     "trickle": _Handler.trickle,
+    "nothing": _Handler.send_nothing,
 }

@@ -11,6 +11,7 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
+from botocore.parsers import ResponseParserError
 
 from embeddings_store.errors import OctProbeError
 from extract.errors import BucketError, FetchError
@@ -49,9 +50,10 @@ def is_slow_down(error: ClientError | BotoCoreError) -> bool:
     return _code(error) in _SLOW_DOWN
 
 
-def is_passing(error: ClientError | BotoCoreError) -> bool:
-    """Tell whether the same request may fare better a little later."""
-    return isinstance(error, (BotoConnectionError, HTTPClientError)) or _code(error) in _SLOW_DOWN | _SERVER
+def is_passing(error: ClientError | BotoCoreError | ResponseParserError) -> bool:
+    """Tell whether the same request may fare better a little later: the server's or the network's trouble, not ours."""
+    network = isinstance(error, (BotoConnectionError, HTTPClientError, ResponseParserError))
+    return network or _code(error) in _SLOW_DOWN | _SERVER
 
 
 def is_beyond_end(error: ClientError | BotoCoreError) -> bool:
@@ -97,6 +99,7 @@ _REASONS = {
     _CREDENTIALS: "the credentials are refused; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     _DENIED: "access is denied; expected credentials that may list and read this bucket",
     _REGION: "the bucket lies in another region; check --endpoint-url, or AWS_REGION",
+    _SERVER | _SLOW_DOWN: "the server fails again and again; try again later",
     frozenset({"NoSuchBucket", "404"}): "there is no such bucket; check --bucket and --endpoint-url",
 }
 _FAILURES: dict[tuple[type[Exception], ...], str] = {
@@ -105,5 +108,6 @@ _FAILURES: dict[tuple[type[Exception], ...], str] = {
     ),
     (ProfileNotFound,): "AWS_PROFILE names a profile that the AWS configuration does not have",
     (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",
+    (ResponseParserError,): "its listing breaks off again and again; check the network, and try again later",
     (ValueError,): "the endpoint is no URL; expected https://host",
 }

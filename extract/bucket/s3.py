@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from embeddings_store.schema import volume_id
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 KEYS_PER_PAGE = 1000  # the most that S3 gives
 SLOW_DOWN = 503
 BODY_ATTEMPTS = 6
+PAGE_ATTEMPTS = 6
 FIRST_PAUSE_S = 0.25  # after a server's error or a lost connection; twice as long after each further one
 CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 10
@@ -70,17 +72,38 @@ class S3Source:
 
     def list_objects(self) -> Iterator[ObjectInfo]:
         """List everything below the prefix, 1,000 keys a request."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._prefix, PaginationConfig={"PageSize": KEYS_PER_PAGE}
-        )
-        try:
-            for page in pages:
-                self.counts.add(list_requests=1, retries=_retries(page))
-                for entry in page.get("Contents", []):
-                    key = entry["Key"].removeprefix(self._prefix)
-                    yield ObjectInfo(key, entry["Size"], entry.get("ETag", "").strip('"'))
-        except (ClientError, BotoCoreError) as error:
-            raise explain_bucket(error, self.name, self._endpoint) from error
+        go_on: dict[str, str] = {}
+        while True:
+            page = self._list_page(go_on)
+            for entry in page.get("Contents", []):
+                key = entry["Key"].removeprefix(self._prefix)
+                yield ObjectInfo(key, entry["Size"], entry.get("ETag", "").strip('"'))
+            if not page["IsTruncated"]:
+                return
+            go_on = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _list_page(self, go_on: dict[str, str]) -> Any:
+        """Ask for one page, and again where it does not come whole."""
+        attempt = 1
+        while True:
+            try:
+                return self._ask_for_page(go_on, again=attempt > 1)
+            except (ClientError, BotoCoreError, ResponseParserError) as error:
+                if attempt == PAGE_ATTEMPTS or not is_passing(error):
+                    raise explain_bucket(error, self.name, self._endpoint) from error
+            sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
+            attempt += 1
+
+    def _ask_for_page(self, go_on: dict[str, str], *, again: bool) -> Any:
+        """Ask once. botocore compares no length: it takes an answer without any byte for a page without objects."""
+        self.counts.add(list_requests=1, retries=again)
+        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": KEYS_PER_PAGE, **go_on}
+        page: Any = self.client.list_objects_v2(**request)
+        retries = _retries(page)
+        self.counts.add(list_requests=retries, retries=retries)
+        if "IsTruncated" not in page:  # every whole page says whether it is the last one
+            raise ResponseParserError("a page without an end")
+        return page
 
     def fetch(self, wanted: Wanted) -> Fetched:
         """Give one object whole, of the length and md5 that the bucket says.
@@ -163,6 +186,7 @@ class _Body:
     def __init__(self, wanted: Wanted) -> None:
         self.name, self.size, self.etag = volume_id(wanted.key), wanted.size, wanted.etag
         self.received = bytearray()
+        self._etag_is_md5 = False
 
     def receive(self, response: Any) -> None:
         """Append one response's bytes. Raises: FetchError when the object is another one now; an error of the body."""
@@ -180,10 +204,10 @@ class _Body:
             self.received += chunk
 
     def finish(self) -> Fetched:
-        """Check the md5 (an ETag without "-" is one, unless the server encrypts), and give the object."""
+        """Check the md5 where the ETag is one, and give the object."""
         data = bytes(self.received)
         digest = hashlib.md5(data, usedforsecurity=False)
-        if re.fullmatch(r"[0-9a-f]{32}", self.etag) and digest.hexdigest() != self.etag:
+        if self._etag_is_md5 and digest.hexdigest() != self.etag:
             raise _SpoiledBodyError(f"the {len(data):,} bytes that came do not have the md5 of the object")
         return Fetched(data, self.size, self.etag, digest.digest())
 
@@ -200,7 +224,7 @@ class _Body:
             if self.etag:
                 raise _SpoiledBodyError(f"expected {self.size:,} bytes, but the server announced {size:,}")
             raise FetchError(f"{self.name}: {CHANGED}")
-        self.etag, self.size = etag, size
+        self.etag, self.size, self._etag_is_md5 = etag, size, _is_md5(etag, response)
 
 
 def _make_client(endpoint: str | None, streams: int) -> "S3Client":
@@ -231,6 +255,15 @@ def _complete(endpoint_url: str | None) -> str | None:
     if "@" in endpoint_url:
         raise BucketError("endpoint: expected a plain URL; credentials belong in the environment or an AWS profile")
     return endpoint_url if "://" in endpoint_url else f"https://{endpoint_url}"
+
+
+def _is_md5(etag: str, response: Any) -> bool:
+    """Tell whether an ETag is the md5 of the object: not of one in parts ("-"), nor under SSE-KMS or SSE-C.
+
+    Source: Amazon S3 API Reference, "Object", ETag. Those objects are checked by their length alone, and by TLS.
+    """
+    encrypted = response.get("SSECustomerAlgorithm") or "kms" in response.get("ServerSideEncryption", "")
+    return re.fullmatch(r"[0-9a-f]{32}", etag) is not None and not encrypted
 
 
 def _retries(response: Any) -> int:

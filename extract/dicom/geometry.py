@@ -7,27 +7,36 @@ import numpy as np
 from jaxtyping import Float64
 from pydicom import Dataset
 
-from embeddings_store.schema import Eye
+from embeddings_store.schema import Eye, SpacingSource
 from extract.dicom.header import FOREIGN_ERRORS
 
 RASTER_TOLERANCE = 0.1  # how far positions may leave a straight line, in parts of its length, to be called a raster
+MEASURES = "PixelMeasuresSequence"
+GROUPS = {
+    "SharedFunctionalGroupsSequence": SpacingSource.SHARED,
+    "PerFrameFunctionalGroupsSequence": SpacingSource.PER_FRAME,
+}
+"""Where functional groups lie, in the order in which they are believed."""
 
 
-def read_spacing(elements: Dataset) -> tuple[float, float, float] | None:
+def read_spacing(elements: Dataset) -> tuple[tuple[float, float, float] | None, SpacingSource]:
     """Find the distance between frames, axial and lateral, in mm; None where no pixel spacing is told.
+
+    Also gives the part of the file that told the pixel spacing; the distance between frames may come from another one.
 
     Each is taken from the shared functional groups, else the per-frame groups (the first frame that tells), else the
     top level. SpacingBetweenSlices goes before SliceThickness, which is a beam's width and not a distance
     (DICOM PS3.3, C.7.6.2.1 and C.7.6.16.2.1). An unknown distance between frames is NaN.
     """
     places = list(_measure_places(elements))
-    pixel = next((s for place in places if (s := _positive(place, "PixelSpacing", 2))), None)
+    told = ((s, source) for source, place in places if (s := _positive(place, "PixelSpacing", 2)))
+    pixel, source = next(told, (None, SpacingSource.NONE))
     if pixel is None:
-        return None
-    between = next((s for place in places if (s := _positive(place, "SpacingBetweenSlices", 1))), None)
-    thickness = next((s for place in places if (s := _positive(place, "SliceThickness", 1))), None)
+        return None, source
+    between = next((s for _, place in places if (s := _positive(place, "SpacingBetweenSlices", 1))), None)
+    thickness = next((s for _, place in places if (s := _positive(place, "SliceThickness", 1))), None)
     frame = (between or thickness or [math.nan])[0]
-    return frame, pixel[0], pixel[1]
+    return (frame, pixel[0], pixel[1]), source
 
 
 def read_eye(elements: Dataset) -> Eye:
@@ -78,14 +87,15 @@ def _read_positions(elements: Dataset) -> Float64[np.ndarray, "frames 3"] | None
     return np.array(positions, dtype=np.float64)
 
 
-def _measure_places(elements: Dataset) -> Iterator[Dataset]:
-    yield from _group_items(elements, "PixelMeasuresSequence")
-    yield elements
+def _measure_places(elements: Dataset) -> Iterator[tuple[SpacingSource, Dataset]]:
+    for groups, source in GROUPS.items():
+        yield from ((source, item) for group in _items(elements, groups) for item in _items(group, MEASURES))
+    yield SpacingSource.TOP_LEVEL, elements
 
 
 def _group_items(elements: Dataset, keyword: str) -> Iterator[Dataset]:
     """Yield the items of a functional group: the shared ones first, then frame by frame."""
-    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+    for groups in GROUPS:
         for group in _items(elements, groups):
             yield from _items(group, keyword)
 

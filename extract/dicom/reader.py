@@ -10,8 +10,9 @@ from pydicom import Dataset
 from embeddings_store.schema import Eye, Note, VolumeRef
 from extract.bucket.keys import PROTOCOLS
 from extract.dicom.encapsulated import EncapsulatedFrames
+from extract.dicom.frame_decoder import FrameDecoder, decode_here
 from extract.dicom.geometry import frames_in_order, read_eye, read_numbers, read_spacing, read_text
-from extract.dicom.header import quiet_pydicom, read_header
+from extract.dicom.header import Header, quiet_pydicom, read_header
 from extract.dicom.layout import Layout, read_layout
 from extract.dicom.native import NativeFrames
 from extract.errors import UndecodablePixels
@@ -24,10 +25,17 @@ CIRRUS = "zeiss_cirrus"
 PHANTOM_MARK = "SYNTHETIC PHANTOM"
 
 
-def read_dicom(data: bytes, *, ref: VolumeRef | None = None, frames: FrameChooser | None = None) -> Volume:
+def read_dicom(
+    data: bytes,
+    *,
+    ref: VolumeRef | None = None,
+    frames: FrameChooser | None = None,
+    decode: FrameDecoder = decode_here,
+) -> Volume:
     """Read the bytes of one multi-frame file; only chosen frames are decoded (None: all).
 
     Uncompressed frames are views or slices of the bytes; nothing but an allow-list of elements is parsed.
+    decode: where compressed frames are decoded; a DecoderPool outlives a decoder that hangs or crashes.
     Raises: a DicomError, whose class says why the file cannot be used. See extract/errors.py.
     Source: DICOM PS3.3 A.52 (Ophthalmic Tomography), PS3.5 section 8 and annex A.
     """
@@ -35,10 +43,10 @@ def read_dicom(data: bytes, *, ref: VolumeRef | None = None, frames: FrameChoose
     header = read_header(data, source)
     with quiet_pydicom():
         layout = read_layout(header.elements, source)
-        spacing, eye = read_spacing(header.elements), read_eye(header.elements)
+        (spacing, spacing_source), eye = read_spacing(header.elements), read_eye(header.elements)
         rescale = _read_rescale(header.elements, source)
         notes = _notes_of_header(header.elements, layout)
-    stored = (EncapsulatedFrames if header.encapsulated else NativeFrames)(header, layout, source)
+    stored = _open_frames(header, layout, source, decode)
     numbers = _choose(frames, stored.count, source)
     voxels = stored.read(numbers)
     notes |= _notes_of_voxels(voxels, stored.count, layout)
@@ -55,7 +63,16 @@ def read_dicom(data: bytes, *, ref: VolumeRef | None = None, frames: FrameChoose
         device=ref.device if ref else "",
         source=source,
         notes=notes,
+        spacing_source=spacing_source,
     )
+
+
+def _open_frames(
+    header: Header, layout: Layout, source: str, decode: FrameDecoder
+) -> EncapsulatedFrames | NativeFrames:
+    if header.encapsulated:
+        return EncapsulatedFrames(header, layout, source, decode)
+    return NativeFrames(header, layout, source)
 
 
 def _choose(frames: FrameChooser | None, count: int, source: str) -> Int[np.ndarray, "k"]:

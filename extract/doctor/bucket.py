@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from time import perf_counter
 
@@ -86,9 +86,10 @@ def examine_volumes(
     timed, samples = TimedSource(source), Samples([], [])
     failed: list[FailedVolume] = []
     stages = Report()
+    load = new_loader(timed, load_preset("pretrain"), image_size, StageClock())
     for number, ref in enumerate(spread(refs, count)):
         clock = StageClock()
-        volume = new_loader(timed, load_preset("pretrain"), image_size, clock)(IndexRow(number, ref))
+        volume = replace(load, clock=clock)(IndexRow(number, ref))
         if isinstance(volume, FailedVolume):
             failed.append(volume)
             continue

@@ -13,6 +13,7 @@ from extract.doctor.options import DoctorOptions
 from extract.doctor.parity import examine_device, examine_parity
 from extract.doctor.report import Examination, Report
 from extract.doctor.store import examine_space, examine_store
+from extract.doctor.token_codec import FIGURES, examine_token_codec
 from extract.doctor.weights import examine_checkpoint, examine_random
 from extract.encode import BatchEncoder
 from extract.encoder.encoder import Encoder
@@ -70,9 +71,12 @@ def _bucket(visit: Examination, options: DoctorOptions, encoder: Encoder | None,
     size = _image_size(options, encoder)
     samples = visit.attempt("volumes", lambda: examine_volumes(source, refs, options.volumes, size, encode))
     if samples is None or encoder is None or backend is None:
-        visit.add(Report(absent=dict.fromkeys(GEOMETRY, "it needs volumes, an encoder and a device, all usable")))
+        visit.add(
+            Report(absent=dict.fromkeys((*GEOMETRY, *FIGURES), "it needs volumes, an encoder and a device, all usable"))
+        )
         return
     _geometry(visit, encoder, backend, samples)
+    visit.attempt("token codec", lambda: examine_token_codec(samples.tokens))
 
 
 def _geometry(visit: Examination, encoder: Encoder, backend: Backend, samples: Samples) -> None:

@@ -12,6 +12,7 @@ from extract.doctor.report import Check, Report, Status, measured
 from extract.encoder.architecture import shape_text
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
+from extract.encoder.foreign import describe_foreign, foreign_names
 from extract.encoder.random_init import random_encoder
 from extract.errors import CheckpointError
 from extract.options import Which
@@ -33,7 +34,6 @@ POSITIONS_START_STD = 0.02
 
 OTHER: dict[Which, Which] = {"context": "target", "target": "context"}
 FACTS = ("epoch", "step", "loss", "scheduler_last_epoch", "optimizer_steps")
-MAX_NAME = 80
 
 
 def examine_checkpoint(
@@ -148,20 +148,10 @@ def _training_facts(facts: Mapping[str, Any]) -> Report:
 
 
 def _foreign_names(facts: Mapping[str, Any]) -> Report:
-    """Warn of names that a trainer's file has no need of; they were never imported, but somebody put them there."""
-    names = [_printable(name) for name in facts.get("foreign_globals", ())]
-    if not names:
+    warning = describe_foreign(facts)
+    if warning is None:
         return Report()
-    some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-    words = (
-        f"the file names foreign code ({some}), which a trainer's file does not need; it was kept inert and nothing of "
-        "it was run: ask where this file comes from"
-    )
-    return Report((Check("foreign code", Status.WARN, words),), {"foreign_globals": names})
-
-
-def _printable(name: str) -> str:
-    return name.encode("unicode_escape").decode("ascii")[:MAX_NAME]
+    return Report((Check("foreign code", Status.WARN, warning),), {"foreign_globals": foreign_names(facts)})
 
 
 def _has(part: nn.Linear) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from embeddings_store.errors import UsageError
 from extract.phantom.broken import Damage, break_bucket
+from extract.phantom.measurements import MEASUREMENTS, measurements_text
 from extract.phantom.participants import Participant, draw_participants
 from extract.phantom.plan import Plan
 from extract.phantom.scanners import PROTOCOLS
@@ -100,6 +101,9 @@ def _write_tables(
         rows: list[ManifestRow] = [one.row for one in written]
         rows += [row for one in damage.values() for row in one.rows]
         (side / "retinal_oct" / "manifest.tsv").write_text(manifest_text(rows, plan.schema), encoding="utf-8")
+    if plan.measurements:
+        (side / MEASUREMENTS).parent.mkdir(parents=True)
+        (side / MEASUREMENTS).write_text(measurements_text(people, plan.seed), encoding="utf-8")
     everybody = people + [person for one in damage.values() for person in one.people]
     (side / TABLE).write_text(participants_text(everybody, plan.schema), encoding="utf-8")
 

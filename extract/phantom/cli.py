@@ -20,6 +20,7 @@ BREAK_HELP = (
     "empty-pixelmeasures, cirrus-thickness, per-frame-spacing, frame-count-mismatch, duplicate-scan, "
     "flag-without-folder, folder-without-flag, junk."
 )
+MEASUREMENTS_HELP = "Write clinical_data/measurement.csv: synthetic HbA1c (tied to the class) and BMI in OMOP shape."
 SECTOR_HELP = "Confine the effect to one ETDRS sector: centre, inner-superior, inner-nasal, ..., outer-temporal."
 CONFOUND_HELP = (
     "Tie the label to the pictures without biology. site: classes gather at sites (80 percent), and pictures of UW are "
@@ -42,6 +43,7 @@ def phantom(
     confound: Annotated[str | None, typer.Option(help=CONFOUND_HELP)] = None,
     break_: Annotated[str, typer.Option("--break", help=BREAK_HELP)] = "",
     manifest: Annotated[bool, typer.Option(help="Write retinal_oct/manifest.tsv.")] = True,
+    measurements: Annotated[bool, typer.Option("--measurements", help=MEASUREMENTS_HELP)] = False,
     schema: Annotated[str, typer.Option(help="v2 (participant_id) or v3 (person_id, some doubled tokens).")] = "v2",
     montage: Annotated[Path | None, typer.Option(help="Also draw a PNG of what was made.")] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
@@ -55,7 +57,7 @@ def phantom(
     plan = parse_plan(
         participants=participants, devices=_listed(devices), protocols=_listed(protocols), scale=scale, syntax=syntax,
         effect_um=effect, effect_sector=effect_sector, confound=confound, schema=schema, manifest=manifest,
-        breaks=_listed(break_), kinds=tuple(KINDS), seed=seed,
+        breaks=_listed(break_), kinds=tuple(KINDS), seed=seed, measurements=measurements,
     )  # fmt: skip
     if montage is not None and not montage.parent.is_dir():
         raise UsageError(f"--montage: expected an existing folder for the picture, got {montage.parent}; make it first")

@@ -33,6 +33,7 @@ class Plan:
     manifest: bool
     breaks: tuple[str, ...]
     seed: int
+    measurements: bool = False
 
     def protocol(self, name: str) -> Protocol:
         """Give a protocol at the plan's scale."""
@@ -71,6 +72,7 @@ def parse_plan(
     breaks: Sequence[str],
     kinds: Sequence[str],
     seed: int,
+    measurements: bool = False,
 ) -> Plan:
     """Check every option. Raises: UsageError, which names the option, what was expected and what came."""
     _one_of("--syntax", syntax, SYNTAXES)
@@ -88,7 +90,7 @@ def parse_plan(
         )
     return Plan(
         participants, chosen, scale, syntax, _thinning(effect_um, effect_sector), confound,
-        "v3" if schema == "v3" else "v2", manifest, _kinds(breaks, kinds), seed,
+        "v3" if schema == "v3" else "v2", manifest, _kinds(breaks, kinds), seed, measurements,
     )  # fmt: skip
 
 

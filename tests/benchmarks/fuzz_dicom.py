@@ -143,6 +143,7 @@ def report(tallies: list[Tally], seconds: float) -> None:
     grown, number, recipe = max(tally.largest_growth for tally in tallies)
     peak = max(tally.peak_bytes for tally in tallies)
     print(f"peak memory {peak / 2**20:,.0f} MiB; largest growth {grown / 2**20:,.0f} MiB: {number} ({recipe})")
+    print(f"limits: RLIMIT_AS {ALLOCATION_LIMIT_BYTES / 2**20:,.0f} MiB above the start, {FILE_LIMIT_S} s a file")
     finds = [find for tally in tallies for find in tally.finds]
     print(f"{len(finds)} finds", *finds, sep="\n  ")
     if finds:

@@ -9,7 +9,7 @@ from pydicom import Dataset
 
 import extract.dicom.header as header_module
 from embeddings_store.errors import VolumeError
-from embeddings_store.schema import Eye, Note, ParticipantId, VolumeId, VolumeRef
+from embeddings_store.schema import Eye, Note, ParticipantId, SpacingSource, VolumeId, VolumeRef
 from extract.dicom import read_dicom
 from extract.dicom.header import ALLOWED
 
@@ -31,10 +31,22 @@ class TestGeometry:
             "SliceThickness": 0.9,
         }
         found = []
-        for place in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PixelSpacing"):
-            found.append(read_dicom(make_file(layered_volume(), **groups)).spacing_mm)
-            del groups[place]
-        assert found == [(0.3, 0.1, 0.2), (0.6, 0.4, 0.5), (0.9, 0.7, 0.8)]
+        for place in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PixelSpacing", "Rows"):
+            volume = read_dicom(make_file(layered_volume(), **groups))
+            assert (volume.facts.spacing_mm, volume.facts.spacing_source) == (volume.spacing_mm, volume.spacing_source)
+            found.append((volume.spacing_mm, volume.spacing_source))
+            groups.pop(place, None)
+        assert found == [
+            ((0.3, 0.1, 0.2), SpacingSource.SHARED),
+            ((0.6, 0.4, 0.5), SpacingSource.PER_FRAME),
+            ((0.9, 0.7, 0.8), SpacingSource.TOP_LEVEL),
+            (None, SpacingSource.NONE),
+        ]
+
+    def test_the_source_is_that_of_the_pixel_spacing(self) -> None:
+        groups = {"SharedFunctionalGroupsSequence": [measures("", 0.3)], "PixelSpacing": [0.7, 0.8]}
+        volume = read_dicom(make_file(layered_volume(), **groups))
+        assert (volume.spacing_mm, volume.spacing_source) == ((0.3, 0.7, 0.8), SpacingSource.TOP_LEVEL)
 
     def test_the_distance_goes_before_the_thickness(self) -> None:
         group = measures([0.1, 0.2], 0.3, 0.25)

@@ -1,6 +1,7 @@
 """--dry-run: the sums that it tells, and that it reads and writes nothing."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,3 +98,18 @@ def test_the_words(bucket: Path) -> None:
     ):
         assert words in told
     assert "1001" not in told
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_run(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan_run(options(bucket))["refusal"] is None
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=1000))
+    plan = plan_run(options(bucket, tokens="full", token_dtype="int8"))
+    assert "3 rows need" in plan["refusal"]
+    assert f"the run would be refused: {plan['refusal']}" in describe_plan(plan)
+
+
+def test_int8_tokens_take_half_the_room(bucket: Path) -> None:
+    int8, float16 = (plan_run(options(bucket, tokens="full", token_dtype=name)) for name in ("int8", "float16"))
+    assert 0.5 < int8["row_bytes"] / float16["row_bytes"] < 0.6
+    with pytest.raises(UsageError, match="--token-dtype int8: expected tokens to store"):
+        options(bucket, token_dtype="int8")

@@ -129,6 +129,12 @@ CONTENT = bytes(range(256)) * 4096
 ETAG = md5(CONTENT, usedforsecurity=False).hexdigest()
 PROMISES = {"promises-more": 5, "promises-less": -5}
 TRICKLE_BYTES = 300
+KEYED = (
+    {"x-amz-server-side-encryption": "aws:kms"},
+    {"x-amz-server-side-encryption": "aws:kms:dsse"},
+    {"x-amz-server-side-encryption-customer-algorithm": "AES256"},
+)
+"""Encrypted so that the ETag is no md5: by a key of the user's, or one that came with the request."""
 
 
 class Faults:
@@ -137,6 +143,7 @@ class Faults:
     def __init__(self) -> None:
         self.script: list[str] = []
         self.requests: list[dict[str, str]] = []
+        self.etag, self.headers = ETAG, dict[str, str]()
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -175,7 +182,8 @@ class Handler(BaseHTTPRequestHandler):
     def send(self, answer: str) -> None:
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
         start = 0 if answer == "ignores-range" else start
-        etag = "0" * 32 if answer == "changed" else ETAG
+        faults = self.server.faults
+        etag = "f" * 32 if answer == "changed" else faults.etag
         body = CONTENT[start:] if answer != "flipped" else b"\x01" + CONTENT[start + 1 :]
         if start >= len(CONTENT):
             self.refuse("416", "InvalidRange")
@@ -183,6 +191,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body) + PROMISES.get(answer, 0)))
         self.send_header("ETag", f'"{etag}"')
+        for name, value in faults.headers.items():
+            self.send_header(name, value)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.end_headers()
@@ -271,6 +281,29 @@ class TestFaults:
         faults.script = ["500 InternalError", "500 InternalError", "hang-up", "503 SlowDown"]
         assert source.fetch(X).data == CONTENT
         assert (source.counts.get_requests, source.counts.retries) == (5, 4)
+
+    @pytest.mark.parametrize("headers", KEYED)
+    def test_an_etag_that_is_no_md5_is_not_taken_for_one(
+        self, faulty: tuple[Faults, S3Source], headers: dict[str, str]
+    ) -> None:
+        faults, source = faulty
+        faults.etag, faults.headers = "0" * 32, headers
+        fetched = source.fetch(ObjectInfo("x", len(CONTENT), "0" * 32))
+        assert (fetched.data, fetched.md5.hex(), source.counts.retries) == (CONTENT, ETAG, 0)
+
+    @pytest.mark.parametrize("headers", [{}, {"x-amz-server-side-encryption": "AES256"}])
+    def test_under_the_servers_own_keys_it_still_is_one(
+        self, faulty: tuple[Faults, S3Source], headers: dict[str, str]
+    ) -> None:
+        faults, source = faulty
+        faults.etag, faults.headers = "0" * 32, headers
+        with pytest.raises(FetchError, match="do not have the md5"):
+            source.fetch(X)
+
+    def test_parts_are_checked_by_their_length(self, faulty: tuple[Faults, S3Source]) -> None:
+        faults, source = faulty
+        faults.etag, faults.script = f"{'0' * 32}-3", ["cut", "promises-less"]
+        assert source.fetch(X).data == CONTENT
 
     @pytest.mark.parametrize("wanted", [X, ObjectInfo("x", len(CONTENT), ETAG)])
     @pytest.mark.parametrize("answer", ["promises-more", "promises-less"])

@@ -11,7 +11,7 @@ from command_line import Command
 from rclone_server import rclone_s3
 
 from embeddings_store.reader import StoreReader, open_reader
-from embeddings_store.schema import Note
+from embeddings_store.schema import Note, SpacingSource
 from extract.dry_run import describe_plan, plan_run
 from extract.options import ExtractOptions, parse_options
 from extract.pipeline import extract
@@ -88,7 +88,17 @@ def test_every_object_is_accounted_for(tmp_path: Path, phantom: dict[str, Any], 
     assert ended == ENDS
     assert set(broken) - set(ENDS) == {"flag-without-folder", "junk"}
     assert set(failures) == {broken[kind][0] for kind, end in ENDS.items() if isinstance(end, str)}
-    assert np.isfinite(store.pooled(store.index()["row"][store.committed()].tolist())).all()
+    rows = store.index()["row"][store.committed()].tolist()
+    assert np.isfinite(store.pooled(rows)).all()
+
+    facts = store.facts(rows).set_index(keys[rows])
+    assert facts["spacing_source"][broken["per-frame-spacing"][0]] == SpacingSource.PER_FRAME
+    assert facts["spacing_source"][broken["no-offset-table"][0]] == SpacingSource.SHARED
+    assert facts["spacing_source"][broken["empty-pixelmeasures"][0]] == SpacingSource.NONE
+    assert (facts["intensity_p01"] <= facts["intensity_p50"]).all()
+    assert (facts["intensity_p50"] <= facts["intensity_p99"]).all()
+    assert facts["intensity_mean"].between(0, 255).all()
+    assert (facts["intensity_sd"] > 0).all()
 
 
 @pytest.mark.s3

@@ -11,6 +11,8 @@ from fault_proxy import FAULTS, FaultPlan, fault_proxy
 from rclone_server import rclone_s3
 
 from embeddings_store.reader import open_reader
+from extract.bucket.s3 import PAGE_ATTEMPTS, S3Source
+from extract.errors import BucketError
 from extract.options import parse_options
 from extract.pipeline import extract
 
@@ -92,6 +94,40 @@ def test_every_object_is_committed_once_with_its_own_bytes(tmp_path: Path, make:
     assert set(plan.injected) == {"none", *FAULTS}
     assert summary["get_requests"] == plan.requests
     assert summary["retries"] == plan.requests - len(files) - 2, "participants.tsv and manifest.tsv are fetched, too"
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("fault", ["cut", "nothing", "reset", "500", "503"])
+def test_a_listing_that_breaks_off_is_asked_for_again(
+    tmp_path: Path, s3_credentials: Callable[[str, str], None], fault: str
+) -> None:
+    keys = [f"k{number:03d}" for number in range(60)]
+    for key in keys:
+        (tmp_path / "buckets/eye").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "buckets/eye" / key).write_bytes(b"x")
+    plan = FaultPlan(seed=8, rate=0.0, listings=[fault] * 3)
+    with rclone_s3(tmp_path / "buckets") as (server, *secrets), fault_proxy(server, plan) as endpoint:
+        s3_credentials(*secrets)
+        source = S3Source("eye", endpoint_url=endpoint)
+        listed = [info.key for info in source.list_objects()]
+    assert listed == keys
+    assert plan.list_requests == source.counts.list_requests == 4
+    assert source.counts.retries == 3
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("fault", ["cut", "nothing"])
+def test_a_listing_that_never_comes_whole_stops_the_run(
+    tmp_path: Path, s3_credentials: Callable[[str, str], None], fault: str
+) -> None:
+    (tmp_path / "buckets/eye").mkdir(parents=True)
+    (tmp_path / "buckets/eye/k").write_bytes(b"x")
+    plan = FaultPlan(seed=8, rate=0.0, listings=[fault] * 100)
+    with rclone_s3(tmp_path / "buckets") as (server, *secrets), fault_proxy(server, plan) as endpoint:
+        s3_credentials(*secrets)
+        with pytest.raises(BucketError, match="again and again"):
+            list(S3Source("eye", endpoint_url=endpoint).list_objects())
+    assert plan.list_requests >= PAGE_ATTEMPTS
 
 
 @pytest.mark.s3

@@ -1,0 +1,41 @@
+"""The other side of DecoderPool: a process that decodes frames until nobody asks any more."""
+
+import io
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import Final
+
+from extract.dicom.decoder_pipe import DECODED, READY, REFUSED, receive_stream, send
+from extract.dicom.frame_decoder import FrameError, decode_frame
+
+ALLOCATION_LIMIT_BYTES: Final = 2 << 30  # a frame is about a megabyte: what asks for more is damaged or hostile
+STATM: Final = Path("/proc/self/statm")
+
+
+def main() -> None:
+    """Serve standard input; what a decoder prints itself goes nowhere."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end closes the pipe
+    inward, outward = (io.FileIO(os.dup(number), mode) for number, mode in ((0, "r"), (1, "w")))
+    os.dup2(2, 1)
+    _limit_memory()
+    send(outward, READY)
+    while (asked := receive_stream(inward)) is not None:
+        try:
+            frame = decode_frame(*asked)
+        except (FrameError, MemoryError):
+            send(outward, REFUSED)
+        else:
+            send(outward, DECODED)
+            send(outward, frame.tobytes())
+
+
+def _limit_memory() -> None:
+    if STATM.exists():
+        used = int(STATM.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + ALLOCATION_LIMIT_BYTES,) * 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""25,000 volumes over four devices and 1,061 participants: one LIST a thousand objects, none at the second start."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter, time_ns
+
+import pytest
+from fault_proxy import FaultPlan, fault_proxy
+from rclone_server import rclone_s3
+
+from extract.options import ExtractOptions, parse_options
+from extract.phantom.scanners import PROTOCOLS
+from extract.selection import Selection, select_volumes
+
+VOLUMES = 25_000
+PARTICIPANTS = 1_061
+DEVICES = sorted({protocol.device for protocol in PROTOCOLS.values()})
+PAGES = 26  # of 1,000: the volumes and participants.tsv
+
+Select = Callable[..., Selection]
+
+
+def participant(number: int) -> str:
+    """Spread people over the three sites."""
+    return f"{'147'[number % 3]}{number // 3 + 1:03d}"
+
+
+def make_bucket(root: Path) -> None:
+    """Write one byte a volume; each participant has every device, and both eyes."""
+    for number in range(VOLUMES):
+        turn, person = divmod(number, PARTICIPANTS)
+        device, who = DEVICES[turn % len(DEVICES)], participant(person)
+        protocol = next(protocol.name for protocol in PROTOCOLS.values() if protocol.device == device)
+        path = (
+            root / f"retinal_oct/structural_oct/{device}/{who}/{who}_{protocol}_oct_{'lr'[turn % 2]}_1.2.{number}.dcm"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    lines = [f"{participant(number)}\ttrain\tTRUE" for number in range(PARTICIPANTS)]
+    (root / "participants.tsv").write_text("\n".join(["person_id\trecommended_split\tretinal_oct", *lines]))
+
+
+@pytest.fixture
+def served(tmp_path: Path, s3_credentials: Callable[[str, str], None]) -> Iterator[tuple[FaultPlan, ExtractOptions]]:
+    """A real server, behind a proxy that spoils nothing and counts."""
+    make_bucket(tmp_path / "buckets/eye")
+    plan = FaultPlan(seed=0, rate=0.0)
+    with rclone_s3(tmp_path / "buckets") as (server, *keys), fault_proxy(server, plan) as endpoint:
+        s3_credentials(*keys)
+        yield plan, parse_options(bucket="eye", endpoint_url=endpoint, store="unused", encoder="random:tiny")
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_25_000_volumes_take_26_requests_and_then_none(served: tuple[FaultPlan, ExtractOptions]) -> None:
+    plan, options = served
+    starts = []
+    for _ in range(2):
+        before = (plan.list_requests, plan.requests, perf_counter())
+        selection = select_volumes(options, now_ns=time_ns())
+        seconds = perf_counter() - before[2]
+        starts.append((selection, plan.list_requests - before[0], plan.requests - before[1], seconds))
+    (first, *asked_first), (second, *asked_second) = starts
+    print(f"first start: LIST, GET, seconds {asked_first}; second start: {asked_second}")
+
+    assert len(first.refs) == VOLUMES
+    assert {ref.device for ref in first.refs} == set(DEVICES)
+    assert len({ref.participant for ref in first.refs}) == PARTICIPANTS
+    assert first.catalogue.listing.listed == VOLUMES + 1
+    assert asked_first[0] == first.source.counts.list_requests == PAGES
+    assert asked_second[:2] == [0, 1], "participants.tsv proves that the catalogue is still this bucket's"
+    assert second.source.counts.list_requests == 0
+    assert second.catalogue.from_cache
+    assert second.refs == first.refs
