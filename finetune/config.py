@@ -1,13 +1,10 @@
-"""The recipe: how long and how fast each stage learns. Defaults here, a YAML file may change them, typos are errors."""
+"""The recipe: every number of a fine-tuning run, as strict models. recipe.py reads it from files and words."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from embeddings_store.errors import UsageError
-
-STAGES = ("head", "last", "all")
+STAGES = ("head", "last", "all", "lora")
 
 
 def _read_number(raw: object) -> object:
@@ -19,6 +16,9 @@ def _read_number(raw: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_read_number), Field(allow_inf_nan=False)]
+Rate = Annotated[Number, Field(gt=0)]
+Amount = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Strict(BaseModel):
@@ -28,81 +28,155 @@ class Strict(BaseModel):
 
 
 class StageConfig(Strict):
-    """One stage: learning_rate is the highest, reached after warmup_fraction of the steps, then a cosine to 0."""
+    """What every stage has. learning_rate is the head's highest, reached after warmup_fraction of the steps, then a
+    cosine to 0.
+
+    patience: epochs without a better one on val before the stage ends; null: all epochs. augment: strength from 0
+    (volumes as they are) to 1 (as far as ``augment`` of the recipe says).
+    """
 
     epochs: int = Field(ge=1)
-    learning_rate: Number = Field(gt=0)
-    weight_decay: Number = Field(ge=0)
-    warmup_fraction: Number = Field(ge=0, lt=1)
+    learning_rate: Rate
+    weight_decay: Amount
+    warmup_fraction: Annotated[Number, Field(ge=0, lt=1)]
+    patience: Annotated[int, Field(ge=1)] | None
+    augment: Share
 
 
-class LastConfig(StageConfig):
+class EncoderStage(StageConfig):
+    """A stage that changes the encoder, too. drop_path: of the deepest block; it grows linearly from the first."""
+
+    encoder_learning_rate: Rate
+    drop_path: Annotated[Number, Field(ge=0, lt=1)]
+
+
+class DecayedStage(EncoderStage):
+    """layer_decay: each block learns this much slower than the one above it."""
+
+    layer_decay: Annotated[Number, Field(gt=0, le=1)]
+
+
+class LastStage(DecayedStage):
     """The stage of the last blocks of the encoder."""
 
     blocks: int = Field(ge=1)
 
 
-class FinetuneConfig(Strict):
-    """The whole recipe. batch_size in volumes; gradients are clipped to the norm gradient_clip."""
+class LoraStage(EncoderStage):
+    """Low-rank changes of the attention's linear layers instead of the weights themselves; scaled by alpha / rank."""
 
-    head: StageConfig = StageConfig(epochs=30, learning_rate=1e-2, weight_decay=1e-2, warmup_fraction=0.1)
-    last: LastConfig = LastConfig(epochs=5, learning_rate=1e-4, weight_decay=5e-2, warmup_fraction=0.1, blocks=2)
-    all: StageConfig = StageConfig(epochs=3, learning_rate=5e-6, weight_decay=5e-2, warmup_fraction=0.1)
-    batch_size: int = Field(default=8, ge=1)
-    gradient_clip: Number = Field(default=1.0, gt=0)
+    rank: int = Field(ge=1)
+    alpha: Rate
 
-    def stage(self, name: str) -> StageConfig:
+
+class StagesConfig(Strict):
+    """The settings of each stage; --stages says which are run."""
+
+    head: StageConfig = StageConfig(
+        epochs=30, learning_rate=1e-2, weight_decay=1e-2, warmup_fraction=0.1, patience=10, augment=0.0
+    )
+    last: LastStage = LastStage(
+        epochs=10, learning_rate=1e-3, weight_decay=5e-2, warmup_fraction=0.1, patience=3, augment=0.5,
+        encoder_learning_rate=1e-4, drop_path=0.1, layer_decay=0.75, blocks=2,
+    )  # fmt: skip
+    all: DecayedStage = DecayedStage(
+        epochs=5, learning_rate=1e-4, weight_decay=5e-2, warmup_fraction=0.1, patience=2, augment=0.5,
+        encoder_learning_rate=1e-5, drop_path=0.1, layer_decay=0.75,
+    )  # fmt: skip
+    lora: LoraStage = LoraStage(
+        epochs=10, learning_rate=1e-3, weight_decay=0.0, warmup_fraction=0.1, patience=3, augment=0.5,
+        encoder_learning_rate=3e-4, drop_path=0.0, rank=8, alpha=16.0,
+    )  # fmt: skip
+
+    def find(self, name: str) -> StageConfig:
         """Give the settings of a stage."""
-        stages: dict[str, StageConfig] = {"head": self.head, "last": self.last, "all": self.all}
+        stages: dict[str, StageConfig] = {"head": self.head, "last": self.last, "all": self.all, "lora": self.lora}
         return stages[name]
 
 
-def load_config(path: Path | None, *, epochs: int | None = None, batch_size: int | None = None) -> FinetuneConfig:
-    """Put a YAML file, then the command line, over the defaults; epochs counts for every stage.
+class LinearHead(Strict):
+    """One linear layer over mean-pooled tokens."""
 
-    Raises: UsageError that names the key.
+    kind: Literal["linear"] = "linear"
+
+
+class MlpHead(Strict):
+    """Two hidden layers, width and width / 2, with batch normalisation and dropout."""
+
+    kind: Literal["mlp"]
+    width: int = Field(default=512, ge=2)
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.5
+
+
+class OrdinalHead(Strict):
+    """One score and ordered thresholds: classes are steps of one scale."""
+
+    kind: Literal["ordinal"]
+
+
+class AttentiveHead(Strict):
+    """A learned query pools the tokens, then one linear layer; it begins as the mean."""
+
+    kind: Literal["attentive"]
+    heads: int = Field(default=4, ge=1)
+
+
+HeadConfig = Annotated[LinearHead | MlpHead | OrdinalHead | AttentiveHead, Field(discriminator="kind")]
+
+
+class AugmentConfig(Strict):
+    """How far volumes are changed at strength 1; 0 leaves a change out.
+
+    rotation_degrees: within B-scan and en face. scaling, shift: share of each side. contrast: gamma within 1 +- this.
+    noise: standard deviation of white noise, that of the volume being 1. mirror: probability of a lateral mirror
+    image, which makes a right eye of a left one. axial_shift, tilt: share of the rows. speckle: contrast of the extra
+    speckle, 1 / sqrt(looks). frame_dropout: largest share of B-scans lost. shadows: most columns of shadow.
+    mixup, cutmix: parameter of the Beta distribution of the shares; mixing: probability that a volume is mixed at all.
     """
-    settings: dict[str, Any] = FinetuneConfig().model_dump()
-    name = f"--config {path.name}" if path else "the recipe"
-    for key, value in (_read_yaml(path) if path else {}).items():
-        known = settings.get(key)
-        settings[key] = known | value if isinstance(known, dict) and isinstance(value, dict) else value
-    try:
-        config = FinetuneConfig.model_validate(settings)
-        changes: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
-        if epochs is not None:
-            changes |= {stage: config.stage(stage).model_dump() | {"epochs": epochs} for stage in STAGES}
-        return FinetuneConfig.model_validate(config.model_dump() | changes)
-    except ValidationError as error:
-        raise UsageError(f"{name}: {_describe(error)}") from None
+
+    rotation_degrees: Annotated[Number, Field(ge=0, le=30)] = 5.0
+    scaling: Annotated[Number, Field(ge=0, le=0.5)] = 0.05
+    shift: Annotated[Number, Field(ge=0, le=0.5)] = 0.03
+    contrast: Annotated[Number, Field(ge=0, lt=1)] = 0.2
+    noise: Amount = 0.1
+    mirror: Share = 0.5
+    axial_shift: Annotated[Number, Field(ge=0, le=0.5)] = 0.05
+    tilt: Annotated[Number, Field(ge=0, le=0.5)] = 0.05
+    speckle: Annotated[Number, Field(ge=0, le=1)] = 0.2
+    frame_dropout: Annotated[Number, Field(ge=0, le=0.5)] = 0.05
+    shadows: int = Field(default=3, ge=0)
+    mixup: Amount = 0.0
+    cutmix: Amount = 0.0
+    mixing: Share = 0.5
 
 
-def save_config(config: FinetuneConfig, path: Path) -> None:
-    """Write the recipe as it was used, in the form that --config reads."""
-    import yaml
+class FinetuneConfig(Strict):
+    """The whole recipe.
 
-    path.write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
+    batch_size: volumes a step, over all processes. micro_batch_size: volumes a forward of one process; null: all of
+    its share at once; smaller ones are summed, with equal results. gradient_clip: largest norm of the gradient.
+    precision: of the encoder's arithmetic; weights stay float32. recompute: keep no activations inside a block.
+    sampling: participants equally often, or volumes once an epoch. class_weights: classes weigh the same in the loss.
+    cache: how preprocessed volumes are kept on disk. workers: processes that load volumes; 0: none beside this one.
+    save_every_steps: how often the training state is saved within an epoch; it always is after one.
+    """
 
+    stages: StagesConfig = StagesConfig()
+    head: HeadConfig = LinearHead()
+    augment: AugmentConfig = AugmentConfig()
+    batch_size: int = Field(default=8, ge=1)
+    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
+    gradient_clip: Rate = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    recompute: bool = False
+    sampling: Literal["participants", "volumes"] = "participants"
+    class_weights: bool = True
+    cache: Literal["uint8", "float32"] = "uint8"
+    workers: int = Field(default=0, ge=0)
+    save_every_steps: int = Field(default=200, ge=1)
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"--config {path}: expected a YAML file, which cannot be read: {error}") from error
-    if not isinstance(raw, dict):
-        raise UsageError(f"--config {path.name}: expected keys and values, got {type(raw).__name__}")
-    return {str(key): value for key, value in raw.items()}
-
-
-def _describe(error: ValidationError) -> str:
-    """Put the first complaint into one line."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    if first["type"] != "extra_forbidden":
-        return f"{'.'.join(place)}: {first['msg']}; got {first['input']!r}"
-    known: Any = FinetuneConfig().model_dump()
-    for part in place[:-1]:
-        known = known[part]
-    return f"unknown key {'.'.join(place)!r}; known there: {', '.join(known)}"
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "FinetuneConfig":
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} is larger than batch_size {self.batch_size}")
+        return self

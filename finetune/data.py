@@ -1,8 +1,8 @@
 """The volumes to learn from: read from the bucket once, kept preprocessed on disk, joined with the participants."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,16 @@ import pandas as pd
 from jaxtyping import Float32
 
 from classify.cohort.join import join_cohort
-from classify.cohort.table import Cohort
+from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tasks import Task
 from classify.errors import CohortError
 from embeddings_store.index import IndexRow
-from embeddings_store.schema import Note, VolumeRef, site_of
+from embeddings_store.schema import RowFacts, VolumeRef, site_of
 from extract.ahead import read_ahead
 from extract.encode import BatchEncoder
 from extract.load import FailedVolume, LoadedVolume, VolumeLoader, describe_failure
 from finetune.images import ImageCache
+from finetune.processes import Processes
 
 STREAMS = 32
 BUDGET_BYTES = 1_000_000_000  # raw and preprocessed volumes in flight
@@ -30,12 +31,13 @@ class ReadVolumes:
     """What was read, and what stays locked.
 
     lines: volumes with a vector, and the locked ones, whose "vector" is only their row number.
-    vectors: mean-pooled tokens of the starting encoder. failures: volumes that could not be used.
+    vectors: mean-pooled tokens of the starting encoder. facts: what the files told; None of locked volumes.
+    failures: volumes that could not be used.
     """
 
     lines: list[IndexRow]
     vectors: Float32[np.ndarray, "rows 1 1 C"]
-    notes: list[Note]
+    facts: list[RowFacts | None]
     failures: list[FailedVolume]
 
 
@@ -57,31 +59,41 @@ def read_volumes(
     images: ImageCache,
     encoder: BatchEncoder,
     advance: Callable[[bool], None],
+    *,
+    stored: Mapping[str, Float32[np.ndarray, " C"]],
+    processes: Processes,
 ) -> ReadVolumes:
     """Fetch, preprocess, keep and encode every volume that may be read; the others are only counted.
 
-    advance(failed) is called after each volume. Raises RunError where the run cannot go on.
+    advance(failed) is called after each volume. stored: vectors by volume that need no encoding. Each process reads
+    its share, and learns what the others found. Raises RunError where the run cannot go on.
     """
     lines = [IndexRow(row, ref) for row, ref in enumerate(refs)]
     opened = [line for line in lines if may_read(line.ref)]
     images.require_room([line.ref for line in opened], load.image_size)
     vectors: dict[int, np.ndarray] = {}
-    notes: dict[int, Note] = defaultdict(lambda: Note.NONE)
+    facts: dict[int, RowFacts] = {}
     failures: list[FailedVolume] = []
     loaded = read_ahead(
-        opened,
+        processes.share(opened),
         lambda line: _load_kept(line, load, images),
         threads=STREAMS,
         budget_bytes=BUDGET_BYTES,
         cost_bytes=load.cost_bytes,
     )
     for volume in loaded:
-        outcome = _encode(volume, encoder)
+        outcome = _encode(volume, encoder, stored)
         if isinstance(outcome, FailedVolume):
             failures.append(outcome)
         else:
-            vectors[volume.line.row], notes[volume.line.row] = outcome
+            vectors[volume.line.row], facts[volume.line.row] = outcome
         advance(isinstance(outcome, FailedVolume))
+    gathered = processes.gather((vectors, facts, failures))
+    vectors = {row: vector for part, _, _ in gathered for row, vector in part.items()}
+    facts = {row: told for _, part, _ in gathered for row, told in part.items()}
+    failures = [failure for _, _, part in gathered for failure in part]
+    for line in opened:
+        images.adopt(line.ref)
     if not vectors:
         raise CohortError(
             f"none of {len(opened)} volumes of train and val could be used, of {len(refs)} in the bucket; do bucket "
@@ -93,7 +105,7 @@ def read_volumes(
     width = len(next(iter(vectors.values())))
     stacked = np.stack([vectors.get(line.row, np.full(width, line.row, np.float32)) for line in kept])
     failures.sort(key=lambda failure: failure.line.row)
-    return ReadVolumes(kept, stacked[:, None, None], [notes[line.row] for line in kept], failures)
+    return ReadVolumes(kept, stacked[:, None, None], [facts.get(line.row) for line in kept], failures)
 
 
 def make_cohort(read: ReadVolumes, participants: pd.DataFrame, task: Task) -> Cohort:
@@ -109,9 +121,14 @@ def make_cohort(read: ReadVolumes, participants: pd.DataFrame, task: Task) -> Co
             "device": [line.ref.device for line in read.lines],
             "protocol": [line.ref.protocol for line in read.lines],
             "site": [site_of(line.ref.participant) for line in read.lines],
-            "notes": [int(note) for note in read.notes],
+            "notes": [int(facts.notes) if facts else 0 for facts in read.facts],
         }
     )
+    told = [astuple(facts.intensity) if facts and facts.intensity else None for facts in read.facts]
+    if any(told):
+        unknown = (np.nan,) * len(BRIGHTNESS)
+        brightness = pd.DataFrame([each or unknown for each in told], columns=list(BRIGHTNESS))
+        index = pd.concat([index, brightness], axis=1)
     cohort = join_cohort(index, read.vectors, participants, task)
     return replace(cohort, flow=_describe_flow(cohort.flow, read))
 
@@ -122,20 +139,22 @@ def _load_kept(line: IndexRow, load: VolumeLoader, images: ImageCache) -> Loaded
         return kept
     loaded = load(line)
     if isinstance(loaded, LoadedVolume):
-        images.write(loaded)
+        return images.write(loaded)
     return loaded
 
 
 def _encode(
-    volume: LoadedVolume | FailedVolume, encoder: BatchEncoder
-) -> tuple[Float32[np.ndarray, " C"], Note] | FailedVolume:
+    volume: LoadedVolume | FailedVolume, encoder: BatchEncoder, stored: Mapping[str, Float32[np.ndarray, " C"]]
+) -> tuple[Float32[np.ndarray, " C"], RowFacts] | FailedVolume:
     """Pool one volume: alone in its batch, so that copies of a scan have equal vectors."""
     if isinstance(volume, FailedVolume):
         return volume
+    if volume.line.ref.volume in stored:
+        return stored[volume.line.ref.volume], volume.facts
     encoded = encoder.encode(volume.image[None])
     if encoded.failures:
         return FailedVolume(volume.line, describe_failure(encoded.failures[0]))
-    return encoded.pooled[0, 0, 0], volume.facts.notes
+    return encoded.pooled[0, 0, 0], volume.facts
 
 
 def _describe_flow(flow: list[dict[str, Any]], read: ReadVolumes) -> list[dict[str, Any]]:

@@ -1,160 +1,185 @@
-"""The training loop: epochs of one stage, each judged on the participants of val, and the best weights so far."""
+"""The training loop: epochs of one stage, each judged on the participants of val, resumable after any step."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
-from torch import Tensor, nn
-from torch.nn import functional
+from jaxtyping import Float
 
 from classify.aggregate import aggregate_levels, from_probability
-from classify.features import FeatureTable, participant_weights
 from classify.heads.contract import softmax
 from classify.judging.metrics import all_metrics
 from classify.predictions import Predictions
-from embeddings_store.errors import RunError
-from finetune.config import StageConfig
-from finetune.model import LogitsOf
-from finetune.stages import learning_rate_at, new_optimiser
-
-MODEL_NAME = "finetune"
-METRIC = "balanced_accuracy"
+from extract.device.backend import Backend
+from finetune.blocks import dropping_paths, recomputing
+from finetune.config import STAGES, EncoderStage, FinetuneConfig
+from finetune.epochs import METRIC, BestWeights, Epoch, has_stalled
+from finetune.errors import DivergedError
+from finetune.feeds import Batch, Feed
+from finetune.live import mean_of, show_epoch
+from finetune.model import VolumeClassifier
+from finetune.processes import Processes
+from finetune.record import MODEL_NAME
+from finetune.resume import Position, Saved, StateFolder, restore_optimiser
+from finetune.sampling import Draw, draw_epoch
+from finetune.stages import new_optimiser, schedule_factor, set_rates
+from finetune.step import seeded, take_step, telling_what_fits
 
 
 @dataclass(frozen=True)
-class Side:
-    """One split: its rows, and how they become logits in this stage."""
+class Trainer:
+    """What all stages share.
 
-    table: FeatureTable
-    logits_of: LogitsOf
+    tell: hears of every epoch, in words. watch: sees the epochs so far, and may stop the training by an exception.
+    state: where training is kept for a resume, None: nowhere.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one epoch gave. val_balanced_accuracy is of participants; None where val lacks a class."""
-
-    stage: str
-    epoch: int
-    train_loss: float
-    val_balanced_accuracy: float | None
-    val_log_loss: float
-
-    @property
-    def score(self) -> tuple[float, float]:
-        """Order epochs: by balanced accuracy, and by log-loss where that is equal."""
-        known = -1.0 if self.val_balanced_accuracy is None else self.val_balanced_accuracy
-        return known, -self.val_log_loss
-
-
-class BestWeights:
-    """Keeps the weights of the epoch that did best on val; of equals the first."""
-
-    def __init__(self) -> None:
-        self.epoch: Epoch | None = None
-        self._weights: dict[str, Tensor] = {}
-
-    def offer(self, epoch: Epoch, model: nn.Module) -> bool:
-        """Keep a copy of the weights when the epoch is better than all before."""
-        if self.epoch is not None and epoch.score <= self.epoch.score:
-            return False
-        self.epoch = epoch
-        self._weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        return True
-
-    def restore(self, model: nn.Module) -> None:
-        """Put the best weights back; does nothing before the first epoch."""
-        if self._weights:
-            model.load_state_dict(self._weights)
+    model: VolumeClassifier
+    config: FinetuneConfig
+    classes: int
+    seed: int
+    backend: Backend
+    processes: Processes
+    best: BestWeights
+    tell: Callable[[str], None]
+    watch: Callable[[Sequence[Epoch]], None] = lambda _: None
+    state: StateFolder | None = None
 
 
 def train_stage(
-    model: nn.Module,
-    name: str,
-    stage: StageConfig,
-    train: Side,
-    val: Side,
-    *,
-    classes: int,
-    batch_size: int,
-    gradient_clip: float,
-    rng: np.random.Generator,
-    best: BestWeights,
-    tell: Callable[[str], None],
+    trainer: Trainer, name: str, train: Feed, val: Feed, history: Sequence[Epoch], saved: Saved | None = None
 ) -> list[Epoch]:
-    """Train what requires gradients for the epochs of a stage; ``best`` sees every epoch.
+    """Train what requires gradients for the epochs of a stage; ``trainer.best`` sees every epoch.
 
-    Raises RunError where the loss is not finite.
+    history: epochs of earlier stages. saved: a state within this stage to go on from.
+    Raises: DivergedError where the loss is not finite, RunError where memory does not suffice.
     """
-    optimiser = new_optimiser([model], stage)
-    weights = volume_weights(train.table)
-    batches = -(-len(train.table.y) // batch_size)
-    history: list[Epoch] = []
-    for number in range(1, stage.epochs + 1):
-        order = rng.permutation(len(train.table.y))
-        losses: list[float] = []
-        for start in range(0, len(order), batch_size):
-            step = (number - 1) * batches + len(losses)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate_at(step, stage.epochs * batches, stage)
-            rows = order[start : start + batch_size]
-            losses.append(_take_step(model, optimiser, train, rows, weights, gradient_clip) * len(rows))
-        if not np.isfinite(losses).all():
-            raise RunError(f"stage {name}, epoch {number}: the loss is not finite; lower {name}.learning_rate")
-        epoch = _judge_epoch(name, number, sum(losses) / len(order), predict(val, classes, batch_size))
-        is_best = best.offer(epoch, model)
-        history.append(epoch)
-        tell(_describe(epoch, stage.epochs, is_best=is_best))
-    return history
+    stage = trainer.config.stages.find(name)
+    optimiser = new_optimiser(trainer.model, stage, compiled=trainer.backend.static_shapes)
+    position = Position(name, history=tuple(history))
+    if saved is not None:
+        trainer.model.load_state_dict(dict(saved.model))
+        restore_optimiser(trainer.model, optimiser, saved.optimiser)
+        position = saved.position if trainer.processes.rank == 0 else replace(saved.position, loss=0.0)
+    with ExitStack() as during:
+        on = trainer.config.recompute and isinstance(stage, EncoderStage)
+        during.enter_context(recomputing(trainer.model.encoder, on=on, device=trainer.backend.name))
+        if isinstance(stage, EncoderStage):
+            during.enter_context(dropping_paths(trainer.model.encoder, stage.drop_path))
+        while position.epoch <= stage.epochs and not has_stalled(_of_stage(position.history, name), stage.patience):
+            train_loss = _run_epoch(trainer, optimiser, train, position)
+            epoch = _judge_epoch(trainer, position, train_loss, val, optimiser)
+            is_best = trainer.best.offer(epoch, trainer.model)
+            trainer.backend.launch()  # or the copies of the weights would make another program of the next step
+            trainer.tell(_describe(epoch, stage.epochs, is_best=is_best))
+            position = Position(name, position.epoch + 1, history=(*position.history, epoch))
+            _save(trainer, position, optimiser)
+            trainer.watch(position.history)
+    return list(position.history)
 
 
-def volume_weights(table: FeatureTable) -> Float64[np.ndarray, " n"]:
-    """Weigh volumes as the probes do (classes, and participants of a class, weigh the same), with a mean of 1."""
-    weights = participant_weights(table.y, table.participant)
-    return np.asarray(weights * (len(weights) / weights.sum()), dtype=np.float64)
-
-
-def predict(side: Side, classes: int, batch_size: int) -> dict[str, Predictions]:
-    """Predict every row of a split, per volume, eye and participant."""
-    rows = np.arange(len(side.table.y))
+def predict(trainer: Trainer, feed: Feed) -> dict[str, Predictions]:
+    """Predict every row of a split, per volume, eye and participant; each process does its share."""
+    table, size = feed.table, _forward_size(trainer)
+    rows = list(trainer.processes.share(range(len(table.y))))
+    draws = [[Draw(row, 0) for row in rows[start : start + size]] for start in range(0, len(rows), size)]
+    trainer.model.eval()
+    found: list[np.ndarray] = []
     with torch.no_grad():
-        logits = [side.logits_of(rows[start : start + batch_size]).cpu() for start in range(0, len(rows), batch_size)]
-    probability = softmax(torch.cat(logits).numpy().astype(np.float64))
-    table = side.table
+        for drawn, batch in zip(draws, feed.batches(draws), strict=True):
+            logits = feed.logits(trainer.model, batch).float()
+            trainer.backend.launch()
+            found.append(logits.cpu().numpy()[: len(drawn)])
+    known = np.empty((len(table.y), trainer.classes), np.float64)
+    mine = np.concatenate(found) if found else np.empty((0, trainer.classes), np.float32)
+    for own, part in trainer.processes.gather((rows, mine)):
+        known[own] = part
     volumes = from_probability(
-        probability, np.arange(classes), classes, model=MODEL_NAME, level="volume", split=str(table.split[0]),
-        unit=table.volume, table=table,
+        softmax(known), np.arange(trainer.classes), trainer.classes, model=MODEL_NAME, level="volume",
+        split=str(table.split[0]), unit=table.volume, table=table,
     )  # fmt: skip
     return aggregate_levels(volumes, table.eye)
 
 
+def _run_epoch(trainer: Trainer, optimiser: torch.optim.Optimizer, feed: Feed, position: Position) -> float:
+    """Take the steps of an epoch that are left; give its mean loss over all processes."""
+    config, stage = trainer.config, trainer.config.stages.find(position.stage)
+    seed = (trainer.seed, 1 + STAGES.index(position.stage))
+    draws = draw_epoch(feed.table, config.sampling, epoch=position.epoch, seed=seed)
+    batches = [draws[start : start + config.batch_size] for start in range(0, len(draws), config.batch_size)]
+    shares = [_split(trainer.processes.share(batch), _forward_size(trainer)) for batch in batches]
+    read = feed.batches([part for share in shares[position.step :] for part in share])
+    trainer.model.set_training(statistics=position.stage == "head")
+    total = torch.tensor(position.loss)
+    steps = stage.epochs * len(batches)
+    with show_epoch(f"{position.stage} {position.epoch}/{stage.epochs}", len(batches), trainer.tell) as live:
+        for step in range(position.step, len(batches)):
+            now = (position.epoch - 1) * len(batches) + step
+            set_rates(optimiser, schedule_factor(now, steps, stage.warmup_fraction))
+            parts = [next(read) for _ in shares[step]]
+            with seeded((*seed, position.epoch, step, trainer.processes.rank)):
+                loss = _take_step(trainer, optimiser, feed, parts, len(batches[step]), first=now == 0)
+            trainer.backend.launch()
+            total = total.to(loss.device) + loss
+            done = sum(map(len, batches[: step + 1]))
+            live.advance(step + 1, len(batches[step]), mean_of(total * trainer.processes.size, done))
+            if (step + 1) % config.save_every_steps == 0 and step + 1 < len(batches):
+                _save(trainer, replace(position, step=step + 1, loss=float(total.cpu())), optimiser)
+    mean: float = sum(trainer.processes.gather(float(total.cpu()))) / len(draws)
+    if not np.isfinite(mean):
+        where = f"stages.{position.stage}.learning_rate"
+        raise DivergedError(f"stage {position.stage}, epoch {position.epoch}: the loss is not finite; lower {where}")
+    return mean
+
+
 def _take_step(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    train: Side,
-    rows: Int64[np.ndarray, " b"],
-    weights: Float64[np.ndarray, " n"],
-    gradient_clip: float,
-) -> float:
-    """Change the weights by one batch; give its loss as it was before."""
-    logits = train.logits_of(rows)
-    label = torch.from_numpy(train.table.y[rows]).to(logits.device)
-    weight = torch.from_numpy(weights[rows].astype(np.float32)).to(logits.device)
-    loss = (functional.cross_entropy(logits, label, reduction="none") * weight).mean()
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
-    nn.utils.clip_grad_norm_([weight for weight in model.parameters() if weight.requires_grad], gradient_clip)
-    optimiser.step()
-    return float(loss.detach())
+    trainer: Trainer, optimiser: torch.optim.Optimizer, feed: Feed, parts: Sequence[Batch], volumes: int, *, first: bool
+) -> Float[torch.Tensor, ""]:
+    """Take one step; the first of a stage tells what would fit where memory does not suffice."""
+    with ExitStack() as during:
+        if first and parts:
+            during.enter_context(telling_what_fits(trainer.model, feed, parts[0], trainer.processes))
+        return take_step(
+            trainer.model, optimiser, feed, parts, volumes=volumes, gradient_clip=trainer.config.gradient_clip,
+            processes=trainer.processes,
+        )  # fmt: skip
 
 
-def _judge_epoch(stage: str, number: int, train_loss: float, levels: dict[str, Predictions]) -> Epoch:
-    people = levels["participant"]
+def _split(share: Sequence[Draw], size: int) -> list[Sequence[Draw]]:
+    return [share[start : start + size] for start in range(0, len(share), size)]
+
+
+def _forward_size(trainer: Trainer) -> int:
+    """Give the volumes of one forward in one process."""
+    share = -(-trainer.config.batch_size // trainer.processes.size)
+    return min(trainer.config.micro_batch_size or share, share)
+
+
+def _judge_epoch(
+    trainer: Trainer, position: Position, train_loss: float, val: Feed, optimiser: torch.optim.Optimizer
+) -> Epoch:
+    people = predict(trainer, val)["participant"]
     names = [str(number) for number in range(people.logits.shape[1])]
     measured = all_metrics(people.label, people.probability, np.ones((len(people.label), 1)), names)
-    accuracy = float(measured[METRIC][0])
-    return Epoch(stage, number, train_loss, accuracy if np.isfinite(accuracy) else None, float(measured["log_loss"][0]))
+    accuracy, log_loss = float(measured[METRIC][0]), float(measured["log_loss"][0])
+    known = accuracy if np.isfinite(accuracy) else None
+    rate = max(float(group["rate"]) for group in optimiser.param_groups)
+    return Epoch(position.stage, position.epoch, train_loss, known, log_loss, rate)
+
+
+def _save(trainer: Trainer, position: Position, optimiser: torch.optim.Optimizer) -> None:
+    """Keep the state; the first process writes, and all wait for it."""
+    if trainer.state is None:
+        return
+    whole = replace(position, loss=sum(trainer.processes.gather(position.loss)))
+    if trainer.processes.rank == 0:
+        trainer.state.save(whole, trainer.model, optimiser, trainer.best)
+
+
+def _of_stage(history: Sequence[Epoch], name: str) -> list[Epoch]:
+    return [epoch for epoch in history if epoch.stage == name]
 
 
 def _describe(epoch: Epoch, epochs: int, *, is_best: bool) -> str:

@@ -1,63 +1,111 @@
-"""The three stages: which weights each one may change, and how fast."""
+"""The stages: which weights each one may change, and how fast."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from math import cos, pi
+from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import AdamW
 
 from embeddings_store.errors import UsageError
 from extract.encoder.layout import LAYOUTS
 from extract.encoder.module import EncoderModule
-from finetune.config import STAGES, StageConfig
+from finetune.config import STAGES, DecayedStage, EncoderStage, FinetuneConfig, LastStage, LoraStage, StageConfig
+from finetune.lora import insert_lora
+from finetune.model import VolumeClassifier
+
+LORA = "lora"
 
 
 def parse_stages(text: str) -> tuple[str, ...]:
-    """Read "head,last,all", or a part of it in that order; else UsageError."""
+    """Read "head,last,all" or "head,lora", or a part of it in that order; else UsageError."""
     names = tuple(name.strip() for name in text.split(","))
-    if names != tuple(stage for stage in STAGES if stage in names):
-        raise UsageError(f"--stages: expected some of {','.join(STAGES)}, in this order and each once, got {text!r}")
+    alternatives = (STAGES[:3], ("head", LORA))
+    if not any(names == tuple(stage for stage in order if stage in names) for order in alternatives):
+        raise UsageError(
+            f"--stages: expected some of head,last,all, or of head,lora, in this order and each once, got {text!r}"
+        )
     return names
 
 
-def trainable_parts(encoder: EncoderModule, stage: str, blocks: int) -> list[nn.Module]:
-    """Give what a stage may change of the encoder: nothing, its last blocks with the final norm, or all of it."""
-    layout, depth = LAYOUTS[encoder.architecture.family], encoder.architecture.depth
-    last = [f"{layout.blocks}.{number}" for number in range(depth - blocks, depth)]
-    parts: dict[str, list[nn.Module]] = {
-        "head": [],
-        "last": [encoder.get_submodule(name) for name in (*last, layout.final_norm)],
-        "all": [encoder],
-    }
-    return parts[stage]
+def require_blocks(config: FinetuneConfig, stages: tuple[str, ...], depth: int) -> None:
+    """Refuse to train more last blocks than there are, before anything is read."""
+    if "last" in stages and config.stages.last.blocks > depth:
+        raise UsageError(
+            f"stages.last.blocks: expected 1 to the encoder's {depth} blocks, got {config.stages.last.blocks}"
+        )
 
 
-def set_trainable(encoder: EncoderModule, stage: str, blocks: int) -> None:
-    """Freeze the encoder but for what the stage may change; the head learns in every stage."""
-    encoder.requires_grad_(requires_grad=False)
-    for part in trainable_parts(encoder, stage, blocks):
+def set_trainable(model: VolumeClassifier, stage: StageConfig, seed: int = 0) -> None:
+    """Freeze the encoder but for what the stage may change; pooling and head learn in every stage."""
+    model.requires_grad_(requires_grad=True)
+    model.encoder.requires_grad_(requires_grad=False)
+    if isinstance(stage, LoraStage):
+        insert_lora(model.encoder, stage, seed)
+    for part in _free_parts(model.encoder, stage):
         part.requires_grad_(requires_grad=True)
 
 
-def new_optimiser(modules: Sequence[nn.Module], stage: StageConfig) -> AdamW:
-    """Make AdamW over everything that may change; biases, norms and the position table do not decay."""
-    weights = {
-        name: weight
-        for number, module in enumerate(modules)
-        for name, weight in module.named_parameters(prefix=str(number))
-        if weight.requires_grad
-    }
-    decays = {name: weight.ndim > 1 and not name.endswith("pos_embed") for name, weight in weights.items()}
-    groups = [
-        {"params": [weight for name, weight in weights.items() if decays[name] == decay], "weight_decay": amount}
-        for decay, amount in ((True, stage.weight_decay), (False, 0.0))
-    ]
-    return AdamW([group for group in groups if group["params"]], lr=stage.learning_rate)
+def _free_parts(encoder: EncoderModule, stage: StageConfig) -> list[nn.Module]:
+    """Give nothing, the last blocks with the final norm, or the whole encoder; LoRA's own weights are free already."""
+    layout, depth = LAYOUTS[encoder.architecture.family], encoder.architecture.depth
+    if isinstance(stage, LastStage):
+        last = [f"{layout.blocks}.{number}" for number in range(depth - stage.blocks, depth)]
+        return [encoder.get_submodule(name) for name in (*last, layout.final_norm)]
+    return [encoder] if isinstance(stage, DecayedStage) else []
 
 
-def learning_rate_at(step: int, steps: int, stage: StageConfig) -> float:
-    """Give the learning rate of a step (from 0): a linear warm-up, then half a cosine towards 0."""
-    warm = round(stage.warmup_fraction * steps)
+def new_optimiser(model: VolumeClassifier, stage: StageConfig, *, compiled: bool = False) -> AdamW:
+    """Make AdamW over everything that may change, in groups of one highest rate and one weight decay each.
+
+    A group has "peak", its highest learning rate. Biases, norms, thresholds and the position table do not decay.
+    compiled: rates and step counts are tensors on the device; as numbers they would make each step another program.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, weight in trainable_weights(model):
+        peak = _peak_rate(model.encoder, name, stage)
+        decay = stage.weight_decay if weight.ndim > 1 and not name.endswith("pos_embed") else 0.0
+        group = groups.setdefault((peak, decay), {"params": [], "lr": peak, "peak": peak, "weight_decay": decay})
+        group["params"].append(weight)
+    if compiled:
+        for group in groups.values():
+            group["lr"] = torch.tensor(group["peak"]).to(group["params"][0].device)
+    return AdamW(list(groups.values()), capturable=compiled)
+
+
+def trainable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Give what may change, by name, in a fixed order."""
+    return ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+
+
+def _peak_rate(encoder: EncoderModule, name: str, stage: StageConfig) -> float:
+    """Give the highest rate of one weight: the head's, or the encoder's after the decay of its depth."""
+    if not name.startswith("encoder.") or not isinstance(stage, EncoderStage):
+        return stage.learning_rate
+    decay = stage.layer_decay if isinstance(stage, DecayedStage) else 1.0
+    return stage.encoder_learning_rate * decay ** _layers_above(encoder, name.removeprefix("encoder."))
+
+
+def _layers_above(encoder: EncoderModule, name: str) -> int:
+    """Count the blocks above a weight: 0 in the last block and the final norm, the depth in the embedding."""
+    layout, depth = LAYOUTS[encoder.architecture.family], encoder.architecture.depth
+    if name.startswith(f"{layout.blocks}."):
+        return depth - 1 - int(name.split(".")[1])
+    return 0 if name.startswith(f"{layout.final_norm}.") else depth
+
+
+def schedule_factor(step: int, steps: int, warmup_fraction: float) -> float:
+    """Give the share of the highest rate at a step (from 0): a linear warm-up, then half a cosine towards 0."""
+    warm = round(warmup_fraction * steps)
     if step < warm:
-        return stage.learning_rate * (step + 1) / warm
-    return stage.learning_rate * 0.5 * (1 + cos(pi * (step - warm) / max(1, steps - warm)))
+        return (step + 1) / warm
+    return 0.5 * (1 + cos(pi * (step - warm) / max(1, steps - warm)))
+
+
+def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to a share of its highest; "rate" says it as a number."""
+    for group in optimiser.param_groups:
+        rate, before = group["peak"] * factor, group["lr"]
+        group["rate"] = rate
+        group["lr"] = torch.tensor(rate).to(before.device) if isinstance(before, torch.Tensor) else rate

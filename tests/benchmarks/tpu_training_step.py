@@ -1,7 +1,7 @@
-"""The graph of one training step of fine-tuning's last stage, for tpu_compile.py; and flash attention without a TPU.
+"""The graph of one training step of a stage of fine-tuning, for tpu_compile.py; and flash attention without a TPU.
 
-Everything learns: weights and their gradients in float32, arithmetic in bf16 by autocast, and the activations inside a
-block are computed again in the backward pass instead of kept.
+As the recipe tpu-v4-32 trains: weights and their gradients in float32, the encoder's arithmetic in bf16, and the
+activations inside a block are computed again in the backward pass instead of kept.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,35 +13,26 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from classify.standardise import Standardiser
 from extract.device.xla_attention import flash_attention
 from extract.encoder.random_init import ARCHITECTURES, random_twin
+from finetune.blocks import recomputing
+from finetune.config import LastStage
 from finetune.model import VolumeClassifier
+from finetune.recipe import load_config
 from finetune.stages import set_trainable
+from finetune.step import weighted_loss
 
 CLASSES = 4
+RECIPE = "tpu-v4-32"
 MOMENT_BYTES = 2 * 4
 """A parameter: AdamW keeps two moments, in float32."""
 
 
-class Recomputed(nn.Module):
-    """A block that keeps only its input for the backward pass; torch's own checkpoint fails on XLA 2.9."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        from torch_xla.utils.checkpoint import checkpoint
-
-        changed: Tensor = checkpoint(self.block, tokens, use_reentrant=True)
-        return changed
-
-
-def trace_training_step(batch: int, depth: int) -> tuple[bytes, int]:
+def trace_training_step(batch: int, depth: int, stage: str = "all") -> tuple[bytes, int]:
     """Give the StableHLO of forward and backward, and the bytes of AdamW's moments; nothing is computed.
 
     The outputs are the loss and every gradient. The optimiser's own step is not in the graph.
@@ -49,30 +40,33 @@ def trace_training_step(batch: int, depth: int) -> tuple[bytes, int]:
     import torch_xla
     from torch_xla.core import xla_model
 
-    model = new_classifier(depth)
-    moment_bytes = MOMENT_BYTES * sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    model = new_classifier(depth, stage)
+    free = [weight for weight in model.parameters() if weight.requires_grad]
+    moment_bytes = MOMENT_BYTES * sum(weight.numel() for weight in free)
     device = torch_xla.device()
     model = model.to(device)
     volumes = torch.zeros(batch, 1, *ARCHITECTURES["base"].image_size).to(device)
-    group, label = torch.zeros(2, batch, dtype=torch.int64).to(device).unbind(0)
-    with flash_traced_for_tpu():
-        with torch.autocast("xla", dtype=torch.bfloat16):
-            loss = functional.cross_entropy(model(volumes, group), label)
+    group = torch.zeros(batch, dtype=torch.int64).to(device)
+    label = functional.one_hot(torch.zeros(batch, dtype=torch.int64), CLASSES).float().to(device)
+    with flash_traced_for_tpu(), recomputing(model.encoder, on=True, device="xla"):
+        loss = weighted_loss(model(volumes, group), label) / batch
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
     gradients = [weight.grad for weight in model.parameters() if weight.requires_grad]
     bytecode: bytes = xla_model.get_stablehlo_bytecode([loss, *gradients])
     return bytecode, moment_bytes
 
 
-def new_classifier(depth: int) -> VolumeClassifier:
-    """Make the full-size model that fine-tuning trains, with its last stage's weights free."""
+def new_classifier(depth: int, stage: str) -> VolumeClassifier:
+    """Make the full-size model as a stage trains it: bf16 arithmetic, flash attention."""
     encoder = random_twin(replace(ARCHITECTURES["base"], depth=depth), 0, "twin")
     shape = (1, encoder.architecture.width)
-    model = VolumeClassifier(encoder, Standardiser((), np.zeros(shape), np.ones(shape)), CLASSES, seed=0)
-    set_trainable(model.encoder, "all", depth)
+    model = VolumeClassifier(encoder, Standardiser((), np.zeros(shape), np.ones(shape)), CLASSES, seed=0, bf16=True)
+    settings = load_config(RECIPE).stages.find(stage)
+    if isinstance(settings, LastStage):
+        settings = settings.model_copy(update={"blocks": min(settings.blocks, depth)})
+    set_trainable(model, settings)
     model.encoder.use_attention(flash_attention)
-    blocks = model.encoder.get_submodule("blocks").children()
-    model.encoder.blocks = nn.ModuleList(Recomputed(block) for block in blocks)
+    model.train()
     return model
 
 

@@ -1,30 +1,53 @@
-"""A small phantom bucket to fine-tune on, and runs of the verb on it."""
+"""A small phantom bucket to fine-tune on, runs of the verb on it, and small parts to put a loop together from."""
 
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from classify.features import FeatureTable
+from classify.standardise import Standardiser
+from embeddings_store.index import IndexRow
+from embeddings_store.schema import Eye, Note, ParticipantId, RowFacts, VolumeRef, volume_id
+from extract.device.cpu import CpuBackend
+from extract.encoder.encoder import Encoder
+from extract.encoder.random_init import ARCHITECTURES, random_encoder, random_twin
+from extract.load import LoadedVolume
 from extract.options import EncoderChoice
 from extract.phantom.broken import KINDS
 from extract.phantom.bucket import generate
 from extract.phantom.plan import parse_plan
-from finetune.config import FinetuneConfig, load_config
-from finetune.train import Finetuned, FinetuneOptions, finetune
+from finetune.augment.augmenter import Augmenter
+from finetune.config import FinetuneConfig
+from finetune.dataset import VolumeDataset
+from finetune.epochs import BestWeights
+from finetune.feeds import VolumeFeed
+from finetune.images import ImageCache
+from finetune.loop import Trainer
+from finetune.model import VolumeClassifier
+from finetune.options import FinetuneOptions
+from finetune.processes import OneProcess
+from finetune.recipe import load_config
+from finetune.sampling import loss_weights
+from finetune.train import Finetuned, finetune
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 IMAGE_SIZE = (4, 32, 32)
 TINY = EncoderChoice(None, "random:tiny", image_size=IMAGE_SIZE)
-SHORT: FinetuneConfig = load_config(None, epochs=2)
+PLAIN = ("stages.last.augment=0", "stages.all.augment=0", "stages.last.drop_path=0", "stages.all.drop_path=0")
+SHORT: FinetuneConfig = load_config(None, changes=PLAIN, epochs=2)
 
 
-def make_bucket(out: Path) -> Path:
-    """Sixteen participants, both eyes, one scan each: every class is in train and in val."""
+def make_bucket(out: Path, *, participants: int = 16, effect_um: float = 20.0) -> Path:
+    """Participants with both eyes, one scan each; of sixteen, every class is in train and in val."""
     plan = parse_plan(
-        participants=16, devices=("zeiss_cirrus",), protocols=(), scale=0.02, syntax="explicit", effect_um=20.0,
-        effect_sector=None, confound=None, schema="v2", manifest=False, breaks=(), kinds=tuple(KINDS), seed=5,
+        participants=participants, devices=("zeiss_cirrus",), protocols=(), scale=0.02, syntax="explicit",
+        effect_um=effect_um, effect_sector=None, confound=None, schema="v2", manifest=False, breaks=(),
+        kinds=tuple(KINDS), seed=5,
     )  # fmt: skip
     generate(plan, out, 1, lambda: None)
     return out
@@ -45,9 +68,68 @@ def copy_of(bucket: Path, out: Path) -> Path:
     return Path(shutil.copytree(bucket, out))
 
 
-def run(bucket: Path, runs: Path, **changes: Any) -> Finetuned:
+def options(bucket: Path, runs: Path, /, **changes: Any) -> FinetuneOptions:
     asked: dict[str, Any] = {
         "choice": TINY, "bucket": str(bucket), "participants": bucket / "participants.tsv", "config": SHORT,
         "device": "cpu", "replicates": 20, "runs": runs,
     }  # fmt: skip
-    return finetune(FinetuneOptions(**(asked | changes)), now=NOW, tell=lambda line: None)
+    return FinetuneOptions(**(asked | changes))
+
+
+def run(bucket: Path, runs: Path, /, **changes: Any) -> Finetuned:
+    done = finetune(options(bucket, runs, **changes), now=NOW, tell=lambda line: None)
+    assert done is not None
+    return done
+
+
+def small_encoder(seed: int = 0, depth: int = 2) -> Encoder:
+    """Two blocks of width 48: a training step takes milliseconds."""
+    tiny = random_encoder("random:tiny", IMAGE_SIZE).architecture
+    shape = {name: getattr(tiny, name) for name in ("family", "image_size", "patch")}
+    architecture = type(tiny)(**shape, width=48, depth=depth, heads=3, mlp_width=96)
+    assert set(ARCHITECTURES) >= {"tiny", "base"}
+    return random_twin(architecture, seed, "small")
+
+
+def plain_standardiser(encoder: Encoder) -> Standardiser:
+    shape = (1, encoder.architecture.width)
+    return Standardiser((), np.zeros(shape), np.ones(shape))
+
+
+def write_volumes(images: ImageCache, volumes: np.ndarray) -> list[str]:
+    """Keep volumes [n, 1, D, H, W] under ids of their own."""
+    ids = []
+    for row, image in enumerate(volumes):
+        ref = VolumeRef(f"{row}.dcm", 1, "", volume_id(f"{row}.dcm"), ParticipantId("1001"), Eye.LEFT, "d", "p")
+        facts = RowFacts(4, 32, 32, None, Eye.LEFT, Note.NONE)
+        images.write(LoadedVolume(IndexRow(row, ref), image.astype(np.float32), facts, b"", 1))
+        ids.append(str(ref.volume))
+    return ids
+
+
+def rows_of(
+    y: Sequence[int], split: str, volumes: Sequence[str], people: Sequence[str] | None = None, x: Any = None
+) -> FeatureTable:
+    count = len(y)
+    return FeatureTable(
+        x=np.zeros((count, 1), np.float32) if x is None else x.astype(np.float32), y=np.array(y, np.int64),
+        volume=np.array(volumes), participant=np.array(people or [f"{1000 + n}" for n in range(count)]),
+        eye=np.array(["L"] * count), protocol=np.array(["cirrus_mac"] * count), split=np.array([split] * count),
+        names=(), space="",
+    )  # fmt: skip
+
+
+def feed_of(
+    images: ImageCache, rows: FeatureTable, config: FinetuneConfig, classes: int, augmenter: Augmenter | None = None
+) -> VolumeFeed:
+    weights = loss_weights(rows, config.sampling, class_weights=config.class_weights)
+    group = np.zeros(len(rows.y), np.int64)
+    return VolumeFeed(VolumeDataset(rows, images, group, weights, classes, augmenter), CpuBackend("fp32"))
+
+
+def trainer_of(model: VolumeClassifier, config: FinetuneConfig, classes: int, **changes: Any) -> Trainer:
+    parts: dict[str, Any] = {
+        "model": model, "config": config, "classes": classes, "seed": 0, "backend": CpuBackend("fp32"),
+        "processes": OneProcess(), "best": BestWeights(), "tell": lambda line: None,
+    }  # fmt: skip
+    return Trainer(**(parts | changes))

@@ -25,7 +25,8 @@ def finetune(monkeypatch: pytest.MonkeyPatch, bucket: Path, *options: object) ->
 def test_one_json_on_stdout_and_progress_on_stderr(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = finetune(monkeypatch, phantom, "--runs", tmp_path, "--stages", "head,last", "--json")
+    code = finetune(monkeypatch, phantom, "--runs", tmp_path, "--stages", "head,last", "--set", "stages.last.augment=0",
+                    "--json")  # fmt: skip
     written = capsys.readouterr()
     record = json.loads(written.out)
     assert code == 0
@@ -53,6 +54,9 @@ def test_failed_volumes_end_with_code_3(
     [
         (("--stages", "neck"), 2, "--stages"),
         (("--config", "nothing.yaml"), 2, "nothing.yaml"),
+        (("--set", "stages.last.epoch=2"), 2, "unknown key 'stages.last.epoch'"),
+        (("--set", "stages.lora.rank=2"), 2, "stage 'lora' is not run"),
+        (("--store", "nowhere"), 1, "nowhere"),
         (("--task", "five-class"), 2, "--task"),
         (("--image-size", "4,33,32"), 2, "image size"),
         (("--checkpoint", "x.pt"), 2, "exactly one"),
@@ -84,3 +88,47 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def command_line(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["finetune", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
+def test_tune_writes_a_recipe_and_one_json(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = command_line(
+        monkeypatch, "tune", "--study", tmp_path / "study", "--trials", 1, "--stages", "head", "--bucket", phantom,
+        "--participants", phantom / "participants.tsv", "--encoder", "random:tiny", "--image-size", "4,32,32",
+        "--device", "cpu", "--set", "stages.head.epochs=1", "--runs", tmp_path / "runs", "--json",
+    )  # fmt: skip
+    written = capsys.readouterr()
+    assert code == 0
+    assert json.loads(written.out)["trials"] == 1
+    assert f"--config {tmp_path}/study/best.yaml" in written.err
+    assert (tmp_path / "study" / "best.yaml").is_file()
+
+
+def test_montage_writes_a_picture(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = scans(phantom, "train")[:2]
+    picture = tmp_path / "m.png"
+    assert command_line(monkeypatch, "montage", one, other, "--out", picture, "--image-size", "8,32,32") == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("montage", "nothing.dcm", "--out", "x.png"), "cannot be read"),
+        (("montage", "a", "b", "c", "--out", "x.png"), "one file or two"),
+        (("--bucket", "x"), "--participants is missing"),
+    ],
+)
+def test_wrong_words_are_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert command_line(monkeypatch, *words) == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""Where batches come from: volumes on disk, vectors of the frozen encoder, or its stored tokens."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64, Int64, Shaped
+from torch import Tensor
+
+from classify.features import FeatureTable
+from extract.device.backend import Backend
+from finetune.dataset import VolumeDataset, read_batches
+from finetune.model import VolumeClassifier
+from finetune.sampling import Draw
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs on the device, their labels [b, classes] whose rows sum to the volumes' weights, and their groups."""
+
+    inputs: Shaped[Tensor, "b ..."]
+    label: Float[Tensor, "b k"]
+    group: Shaped[Tensor, " b"]
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """One split of the cohort, in batches."""
+
+    @property
+    def table(self) -> FeatureTable:
+        """Give the rows that draws name."""
+
+    def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[Batch]:
+        """Read batches in order."""
+
+    def logits(self, model: VolumeClassifier, batch: Batch) -> Float[Tensor, "b k"]:
+        """Classify one of them."""
+
+
+@dataclass(frozen=True)
+class VolumeFeed:
+    """Volumes end to end. pad_to: volumes a batch where the device compiles for each shape, else None."""
+
+    dataset: VolumeDataset
+    backend: Backend
+    workers: int = 0
+    pad_to: int | None = None
+
+    @property
+    def table(self) -> FeatureTable:
+        """Give the rows that draws name."""
+        return self.dataset.table
+
+    def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[Batch]:
+        """Read volumes, and carry them to the device; what pads a batch weighs nothing."""
+        for volumes, label, group in read_batches(self.dataset, draws, self.workers):
+            missing = max(0, (self.pad_to or 0) - len(volumes))
+            inputs = self.backend.place(_padded(volumes, missing).numpy())
+            yield Batch(inputs, _padded(label, missing).to(inputs.device), _padded(group, missing).to(inputs.device))
+
+    def logits(self, model: VolumeClassifier, batch: Batch) -> Float[Tensor, "b k"]:
+        """Run encoder and head."""
+        result: Tensor = model(batch.inputs, batch.group)
+        return result
+
+
+@dataclass(frozen=True)
+class VectorFeed:
+    """Standardised mean-pooled vectors of the starting encoder: valid while it is frozen, and free of its cost."""
+
+    table: FeatureTable
+    backend: Backend
+    weights: Float64[np.ndarray, " n"]
+    classes: int
+
+    def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[Batch]:
+        """Take rows of the table."""
+        for rows in map(rows_of, draws):
+            yield _batch(self.table.x[rows], self, rows, np.zeros_like(rows))
+
+    def logits(self, model: VolumeClassifier, batch: Batch) -> Float[Tensor, "b k"]:
+        """Run the head."""
+        return model.classify(batch.inputs)
+
+
+@dataclass(frozen=True)
+class TokenFeed:
+    """Tokens of the starting encoder, read from a store as they are needed: float16 there, about 14 MB a volume."""
+
+    table: FeatureTable
+    backend: Backend
+    weights: Float64[np.ndarray, " n"]
+    classes: int
+    group: Int64[np.ndarray, " n"]
+    read: Callable[[list[str]], Float32[np.ndarray, "b N C"]]
+
+    def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[Batch]:
+        """Read the tokens of volumes."""
+        for rows in map(rows_of, draws):
+            yield _batch(self.read(self.table.volume[rows].tolist()), self, rows, self.group[rows])
+
+    def logits(self, model: VolumeClassifier, batch: Batch) -> Float[Tensor, "b k"]:
+        """Run pooling and head."""
+        return model.classify_tokens(batch.inputs, batch.group)
+
+
+def rows_of(draws: Sequence[Draw]) -> Int64[np.ndarray, " b"]:
+    """Give the rows of draws."""
+    return np.array([draw.row for draw in draws], dtype=np.int64)
+
+
+def _batch(
+    inputs: Float32[np.ndarray, "b ..."],
+    feed: VectorFeed | TokenFeed,
+    rows: Int64[np.ndarray, " b"],
+    group: Int64[np.ndarray, " b"],
+) -> Batch:
+    label = np.zeros((len(rows), feed.classes), np.float32)
+    label[np.arange(len(rows)), feed.table.y[rows]] = feed.weights[rows]
+    placed = feed.backend.place(inputs)
+    return Batch(placed, torch.from_numpy(label).to(placed.device), torch.from_numpy(group).to(placed.device))
+
+
+def _padded(tensor: Shaped[Tensor, "b ..."], missing: int) -> Shaped[Tensor, "more ..."]:
+    return torch.cat([tensor, tensor.new_zeros((missing, *tensor.shape[1:]))]) if missing else tensor

@@ -1,0 +1,100 @@
+"""What a run learns from: the cohort, its vectors, and its volumes where a stage needs them."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import pandas as pd
+
+from classify.cohort.join import join_cohort
+from classify.cohort.table import Cohort
+from classify.cohort.tasks import Task
+from classify.features import FeatureTable, make_features
+from embeddings_store.space import EmbeddingSpace
+from extract.bucket.listing import list_volumes
+from extract.bucket.source import open_source
+from extract.device.backend import Backend
+from extract.encode import BatchEncoder
+from extract.encoder.encoder import Encoder
+from extract.load import new_loader
+from extract.progress import show_progress
+from extract.stages import StageClock
+from finetune.data import SELECTED_BY_VAL, STREAMS, is_open, make_cohort, open_splits, read_volumes
+from finetune.images import ImageCache
+from finetune.options import PRESET, FinetuneOptions
+from finetune.processes import Processes
+from finetune.stored import LAYER, POOL, ReadTokens, StoredVectors
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """features: raw mean-pooled vectors of the starting encoder. failures: volumes that could not be used, by class.
+
+    read_tokens: stored tokens, where there are. rows: volumes of the bucket or store, the locked ones included.
+    """
+
+    cohort: Cohort
+    features: FeatureTable
+    read_tokens: ReadTokens | None
+    rows: int
+    failures: dict[str, int]
+
+    @property
+    def fingerprint(self) -> str:
+        """Name the cohort and its vectors."""
+        return sha256(self.cohort.sha256.encode() + np.ascontiguousarray(self.features.x).tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads what a run learns from; test is counted, and neither opened nor predicted."""
+
+    options: FinetuneOptions
+    task: Task
+    people: pd.DataFrame
+    encoder: Encoder
+    backend: Backend
+    space: EmbeddingSpace
+    images: ImageCache
+    processes: Processes
+    stored: StoredVectors | None
+
+    def read(self) -> Inputs:
+        """Read store and bucket, as far as they are needed. Raises: RunError, CohortError, LeakError, BucketError."""
+        tokens = None
+        if self.stored is not None and self.options.config.head.kind == "attentive":
+            tokens = self.stored.token_reader()
+        if self.options.needs_volumes:
+            return self._read_bucket(tokens)
+        return self._read_store(tokens)
+
+    def _read_store(self, tokens: ReadTokens | None) -> Inputs:
+        assert self.stored is not None  # noqa: S101 - needs_volumes is false only then
+        found = self.stored.snapshot
+        cohort = join_cohort(found.index, found.pooled, self.people, self.task)
+        flow = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in cohort.flow]
+        cohort.flow[:] = flow
+        features = make_features(cohort, found.pooled, found.space, layer=LAYER, pools=(POOL,))
+        return Inputs(cohort, features, tokens, len(found.index), {})
+
+    def _read_bucket(self, tokens: ReadTokens | None) -> Inputs:
+        options = self.options
+        assert options.bucket is not None  # noqa: S101 - require_source has seen to it
+        source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS)
+        refs = list_volumes(source).refs[: options.limit]
+        splits = open_splits(self.people, self.task)
+        load = new_loader(source, PRESET, self.encoder.architecture.image_size, StageClock())
+        vectors = self.stored.by_volume() if self.stored else {}
+        count = len(self.processes.share([ref for ref in refs if is_open(ref, splits)]))
+        with show_progress(count) as progress:
+            advance: Callable[[bool], None] = lambda failed: progress.advance(failed=failed)  # noqa: E731
+            read = read_volumes(
+                refs, lambda ref: is_open(ref, splits), load, self.images, BatchEncoder(self.encoder, self.backend),
+                advance, stored=vectors, processes=self.processes,
+            )  # fmt: skip
+        cohort = make_cohort(read, self.people, self.task)
+        features = make_features(cohort, read.vectors, self.space, layer=LAYER, pools=(POOL,))
+        failures = dict(Counter(failure.failure.error for failure in read.failures))
+        return Inputs(cohort, features, tokens, len(read.lines), failures)

@@ -1,0 +1,61 @@
+"""What a training run and a search both begin with: the encoder, the device, and everything to learn from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from classify.cohort.participants import read_participants
+from classify.cohort.tasks import Task, find_task
+from embeddings_store.space import EmbeddingSpace
+from extract.device.backend import Backend
+from extract.encode import build_space
+from extract.encoder.encoder import Encoder
+from extract.encoder.open import open_encoder
+from finetune.images import ImageCache
+from finetune.inputs import Inputs, Reader
+from finetune.options import PRESET, FinetuneOptions, image_recipe
+from finetune.processes import Processes
+from finetune.spmd import open_trainer
+from finetune.stages import require_blocks
+from finetune.stored import LAYER, POOL, open_stored
+from finetune.workplace import work_folder
+
+IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """work: a folder for whatever must survive a kill. space: of the starting encoder's vectors."""
+
+    task: Task
+    encoder: Encoder
+    backend: Backend
+    space: EmbeddingSpace
+    images: ImageCache
+    inputs: Inputs
+    work: Path
+
+
+@contextmanager
+def prepare(options: FinetuneOptions, processes: Processes) -> Iterator[Prepared]:
+    """Check what is cheap to check, then read store and bucket; the volumes of test are not opened.
+
+    Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError).
+    """
+    options.require_source()
+    task, config = find_task(options.task), options.config
+    people = read_participants(options.participants)
+    encoder = open_encoder(**options.choice.arguments())
+    require_blocks(config, options.stages, encoder.architecture.depth)
+    forward_size = config.micro_batch_size or config.batch_size
+    backend = open_trainer(options.device, bf16=config.precision == "bf16", forward_size=forward_size)
+    space = build_space(
+        encoder, PRESET.to_dict(), layers=(LAYER,), pools=(POOL,), token_grid=None, precision=backend.precision
+    )
+    stored = open_stored(options.store, options.endpoint_url, space) if options.store else None
+    with work_folder(options.runs, options.key(encoder), processes) as work:
+        recipe = image_recipe(encoder.architecture.image_size)
+        images = ImageCache(options.cache_dir or work / IMAGES, recipe, config.cache)
+        reader = Reader(options, task, people, encoder, backend, space, images, processes, stored)
+        yield Prepared(task, encoder, backend, space, images, reader.read(), work)

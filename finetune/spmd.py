@@ -1,0 +1,78 @@
+"""Training on all chips of a TPU slice by torch_xla SPMD: one program, in which every batch is cut along its volumes.
+
+Weights lie on every chip; XLA adds the exchange of gradients by itself. Each host reads whole batches and sends its own
+chips their part, so all hosts must share --runs and --cache-dir. The arithmetic is tested on XLA's CPU device with
+virtual chips (CPU_NUM_DEVICES); a program of several hosts has not been run.
+"""
+
+import os
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from embeddings_store.errors import UsageError
+from extract.device.backend import Backend, ModuleT
+from extract.device.select import open_device
+from extract.device.xla import XlaBackend
+from extract.device.xla_attention import FLASH_BLOCK_TOKENS, attend_in_chunks
+from extract.encoder.module import EncoderModule
+
+VOLUMES = "volumes"
+"""Name of the mesh's one axis."""
+
+
+class SpmdBackend(XlaBackend):
+    """All XLA devices of a slice as one. Raises DeviceError as XlaBackend does."""
+
+    def __init__(self, *, bf16: bool) -> None:
+        if find_spec("torch_xla") is not None:  # else XlaBackend says what to do
+            import_module("torch_xla.runtime").use_spmd()
+        super().__init__("fp32")  # of the weights; autocast rounds the encoder's arithmetic
+        self._spmd = import_module("torch_xla.distributed.spmd")
+        self.chips = int(self._runtime.global_runtime_device_count())
+        self.host = int(self._runtime.process_index())
+        self._mesh = self._spmd.Mesh(np.arange(self.chips), (self.chips,), (VOLUMES,))
+        self._flash = self._kind == "TPU" and bf16
+
+    def prepare(self, module: ModuleT) -> ModuleT:
+        """Give a copy on the devices; on a TPU in bf16 with flash attention, each chip on its own volumes."""
+        prepared = super().prepare(module)
+        if self._flash and isinstance(prepared, EncoderModule):
+            prepared.use_attention(partial(flash_attention_by_chip, mesh=self._mesh))
+        return prepared
+
+    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
+        """Send a batch, cut over the chips where its volumes can be dealt out evenly."""
+        placed = super().place(batch)
+        if self.chips > 1 and len(batch) % self.chips == 0:
+            self._spmd.mark_sharding(placed, self._mesh, (VOLUMES, *(None,) * (batch.ndim - 1)))
+        return placed
+
+
+def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: Any) -> Tensor:
+    """Attend with the Pallas kernel on each chip's share of the batch; in chunks where blocks do not fit the tokens."""
+    if query.shape[2] % FLASH_BLOCK_TOKENS:
+        return attend_in_chunks(query, key, value)
+    kernel = import_module("torch_xla.experimental.custom_kernel").flash_attention
+    spec = (VOLUMES, None, None, None)
+    mixed: Tensor = kernel(query, key, value, sm_scale=query.shape[3] ** -0.5, partition_spec=spec, mesh=mesh)
+    return mixed
+
+
+def open_trainer(name: str, *, bf16: bool, forward_size: int) -> Backend:
+    """Open the device to train on. Raises DeviceError, and UsageError where the chips cannot share a batch evenly."""
+    wants_tpu = name == "auto" and os.environ.get("PJRT_DEVICE") == "TPU" and find_spec("torch_xla") is not None
+    if name != "xla" and not wants_tpu:
+        return open_device(name)
+    backend = SpmdBackend(bf16=bf16)
+    if forward_size % backend.chips:
+        raise UsageError(
+            f"{forward_size} volumes a forward cannot be dealt evenly to {backend.chips} chips; choose a multiple for "
+            "batch_size and micro_batch_size"
+        )
+    return backend

@@ -1,0 +1,164 @@
+"""P14: a training epoch of fine-tuning, against a plain MONAI + PyTorch loop, and against decoding anew each epoch.
+
+All three see the same phantom volumes with the same encoder and batch size, and augment alike (a MONAI rotation, scale
+and shift, contrast, noise). The plain loop holds its preprocessed volumes in memory, as MONAI's CacheDataset does; the
+earlier way fetched, decoded and preprocessed every volume in every epoch.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from comparison import Row
+from settings import Settings
+from torch import nn
+
+from classify.features import FeatureTable
+from classify.standardise import Standardiser
+from embeddings_store.index import IndexRow
+from extract.bucket.listing import list_volumes
+from extract.bucket.source import open_source
+from extract.device.cpu import CpuBackend
+from extract.encoder.encoder import Encoder
+from extract.encoder.random_init import random_encoder
+from extract.load import LoadedVolume, VolumeLoader, new_loader
+from extract.phantom.broken import KINDS
+from extract.phantom.bucket import generate
+from extract.phantom.plan import parse_plan
+from extract.preset import PRESETS
+from extract.stages import StageClock
+from finetune.augment.augmenter import Augmenter
+from finetune.augment.montage import NOTHING
+from finetune.config import AugmentConfig
+from finetune.dataset import VolumeDataset
+from finetune.epochs import BestWeights
+from finetune.feeds import VolumeFeed
+from finetune.images import ImageCache
+from finetune.loop import Trainer, _run_epoch
+from finetune.model import VolumeClassifier
+from finetune.processes import OneProcess
+from finetune.recipe import load_config
+from finetune.resume import Position
+from finetune.stages import new_optimiser, set_trainable
+
+CLASSES, BATCH = 2, 4
+ALIKE = ("rotation_degrees", "scaling", "shift", "contrast", "noise")
+
+
+def measure(settings: Settings) -> list[Row]:
+    size, count = ((8, 64, 64), 8) if settings.quick else ((32, 96, 96), 16)
+    rounds = 1 if settings.quick else 3
+    lines, load = _bucket(settings.folder, size, count)
+    encoder = random_encoder("random:tiny", size)
+    images = ImageCache(settings.folder / "images", "bench")
+    volumes = [images.write(_loaded(load(line))).image for line in lines]
+    ours = _our_epoch(encoder, images, lines)
+    plain = _plain_epoch(encoder, lambda number: volumes[number], count)
+    earlier = _plain_epoch(encoder, lambda number: _loaded(load(lines[number])).image, count)
+    seconds = {
+        name: _fastest(epoch, rounds) for name, epoch in (("ours", ours), ("plain", plain), ("earlier", earlier))
+    }
+    work = f"one epoch of stage all on {count} volumes of {'x'.join(map(str, size))}, random:tiny, batch {BATCH}"
+    notes = "fastest of the rounds; rotation, scale, shift, contrast and noise in all of them"
+    return [
+        Row(id="P14", work=work, peer=peer, unit="s", ours=seconds["ours"], peer_value=seconds[name], rounds=rounds,
+            notes=notes)
+        for name, peer in (
+            ("plain", "a plain MONAI + PyTorch loop on volumes held in memory"),
+            ("earlier", "the same loop, decoding and preprocessing in every epoch"),
+        )
+    ]  # fmt: skip
+
+
+def _bucket(folder: Path, size: tuple[int, int, int], count: int) -> tuple[list[IndexRow], VolumeLoader]:
+    """Make a bucket of Cirrus cubes at a third of their native size, and what reads it."""
+    plan = parse_plan(
+        participants=-(-count // 2), devices=("zeiss_cirrus",), protocols=(), scale=0.3, syntax="explicit",
+        effect_um=8.0, effect_sector=None, confound=None, schema="v2", manifest=False, breaks=(), kinds=tuple(KINDS),
+        seed=1,
+    )  # fmt: skip
+    generate(plan, folder / "bucket", 1, lambda: None)
+    source = open_source(str(folder / "bucket"), "", None, streams=1)
+    refs = list_volumes(source).refs[:count]
+    return [IndexRow(row, ref) for row, ref in enumerate(refs)], new_loader(
+        source, PRESETS["pretrain"], size, StageClock()
+    )
+
+
+def _loaded(volume: object) -> LoadedVolume:
+    assert isinstance(volume, LoadedVolume), volume
+    return volume
+
+
+def _new_model(encoder: Encoder) -> VolumeClassifier:
+    shape = (1, encoder.architecture.width)
+    return VolumeClassifier(encoder, Standardiser((), np.zeros(shape), np.ones(shape)), CLASSES, seed=0)
+
+
+def _our_epoch(encoder: Encoder, images: ImageCache, lines: list[IndexRow]) -> Callable[[], None]:
+    changes = ("stages.all.drop_path=0", "sampling=volumes", f"batch_size={BATCH}")
+    config, model = load_config(None, changes=changes), _new_model(encoder)
+    set_trainable(model, config.stages.all)
+    count = len(lines)
+    table = FeatureTable(
+        x=np.zeros((count, 1), np.float32), y=np.arange(count) % CLASSES,
+        volume=np.array([line.ref.volume for line in lines]),
+        participant=np.array([f"{number}" for number in range(count)]), eye=np.array(["L"] * count),
+        protocol=np.array(["p"] * count), split=np.array(["train"] * count), names=(), space="",
+    )  # fmt: skip
+    alike = NOTHING.model_copy(update={name: getattr(AugmentConfig(), name) for name in ALIKE})
+    dataset = VolumeDataset(
+        table, images, np.zeros(count, np.int64), np.ones(count), CLASSES, Augmenter(alike, 1.0, (0,))
+    )
+    feed, optimiser = VolumeFeed(dataset, CpuBackend("fp32")), new_optimiser(model, config.stages.all)
+    trainer = Trainer(
+        model, config, CLASSES, 0, CpuBackend("fp32"), OneProcess(), BestWeights(), tell=lambda line: None
+    )
+    return lambda: _ignore(_run_epoch(trainer, optimiser, feed, Position("all")))
+
+
+def _plain_epoch(encoder: Encoder, read: Callable[[int], np.ndarray], count: int) -> Callable[[], None]:
+    """Write what a MONAI tutorial would: a Compose, a loop, AdamW over everything."""
+    from monai.transforms import Compose, NormalizeIntensity, RandAdjustContrast, RandAffine, RandGaussianNoise
+
+    change = Compose([
+        RandAffine(prob=1.0, rotate_range=(0.087, 0.087, 0.0), scale_range=(0.05, 0.05, 0.05),
+                   translate_range=(1, 3, 3), padding_mode="border"),
+        RandAdjustContrast(prob=1.0, gamma=(0.8, 1.2)),
+        RandGaussianNoise(prob=1.0, std=0.1),
+        NormalizeIntensity(),
+    ])  # fmt: skip
+    model = _new_model(encoder).requires_grad_(requires_grad=True)
+    model.train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
+
+    def epoch() -> None:
+        order = np.random.default_rng(0).permutation(count)
+        for start in range(0, count, BATCH):
+            rows = order[start : start + BATCH]
+            volumes = torch.stack([torch.as_tensor(change(read(int(row)))) for row in rows])
+            loss = nn.functional.cross_entropy(
+                model(volumes, torch.zeros(len(rows), dtype=torch.long)), torch.from_numpy(rows % CLASSES)
+            )
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+
+    return epoch
+
+
+def _fastest(epoch: Callable[[], None], rounds: int) -> float:
+    epoch()
+    seconds = []
+    for _ in range(rounds):
+        start = perf_counter()
+        epoch()
+        seconds.append(perf_counter() - start)
+    return min(seconds)
+
+
+def _ignore(_: float) -> None:
+    return

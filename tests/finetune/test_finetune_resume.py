@@ -1,0 +1,183 @@
+"""A run that is killed with SIGKILL goes on where it was, and ends with the very same weights."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from finetune_study import TINY, options, plain_standardiser, run, small_encoder
+from safetensors.torch import load_file
+
+from classify.errors import RunFolderError
+from embeddings_store.errors import RunError
+from extract.encoder.open import open_encoder
+from finetune import loop
+from finetune.epochs import BestWeights, Epoch
+from finetune.model import VolumeClassifier, host_weights
+from finetune.processes import OneProcess
+from finetune.recipe import load_config
+from finetune.resume import Position, StateFolder
+from finetune.stages import new_optimiser, set_trainable
+from finetune.workplace import work_folder
+
+OWN = ("rotation_degrees", "scaling", "shift", "contrast", "noise")
+CONFIG = load_config(  # without MONAI, whose import takes longer than the training
+    None,
+    changes=("save_every_steps=2", "batch_size=4", "augment.mixup=0.3", "stages.lora.drop_path=0.2",
+             *(f"augment.{name}=0" for name in OWN)),
+    epochs=2,
+)  # fmt: skip
+STEPS_AN_EPOCH = 16 // 4
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import finetune.loop as loop
+import finetune_study as study
+from test_finetune_resume import CONFIG
+
+stage, epoch, step = {where!r}
+taken = loop._take_step
+
+def take_step(trainer, optimiser, feed, parts, volumes, *, first):
+    found = taken(trainer, optimiser, feed, parts, volumes, first=first)
+    steps.append(None)
+    if current == [stage, epoch] and len(steps) == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+steps, current = [], None
+run_epoch = loop._run_epoch
+
+def watched(trainer, optimiser, feed, position):
+    global current
+    current = [position.stage, position.epoch]
+    steps.clear()
+    return run_epoch(trainer, optimiser, feed, position)
+
+loop._take_step, loop._run_epoch = take_step, watched
+study.run(Path({bucket!r}), Path({runs!r}), stages={stages!r}, config=CONFIG)
+"""
+
+
+def kill_at(where: tuple[str, int, int], stages: tuple[str, ...], bucket: Path, runs: Path) -> None:
+    """Run in a process of its own, which kills itself with SIGKILL after a step."""
+    tests = str(Path(__file__).parent)
+    code = KILLED.format(tests=tests, where=where, bucket=str(bucket), runs=str(runs), stages=stages)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "encoder.safetensors") | load_file(folder / "model" / "head.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("stages", "kill", "steps_left"),
+    [
+        (("head", "last"), ("last", 2, 3), STEPS_AN_EPOCH - 2),
+        (("lora",), ("lora", 1, 3), 2 * STEPS_AN_EPOCH - 2),
+    ],
+)
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
+    phantom: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stages: tuple[str, ...],
+    kill: tuple[str, int, int],
+    steps_left: int,
+) -> None:
+    whole = run(phantom, tmp_path / "whole", stages=stages, config=CONFIG)
+    kill_at(kill, stages, phantom, tmp_path / "killed")
+    (work,) = (tmp_path / "killed").iterdir()
+    assert work.name.startswith(".finetune-")
+    taken: list[int] = []
+    monkeypatch.setattr(loop, "_take_step", lambda *a, _real=loop._take_step, **k: taken.append(1) or _real(*a, **k))
+    resumed = run(phantom, tmp_path / "killed", stages=stages, config=CONFIG)
+    assert len(taken) == steps_left, "it began anew"
+    ours, theirs = weights_of(resumed.folder), weights_of(whole.folder)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert resumed.record.parameters["history"] == whole.record.parameters["history"]
+    assert resumed.record.metrics == whole.record.metrics
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == [resumed.record.id]
+
+
+def parts(folder: Path) -> tuple[VolumeClassifier, torch.optim.Optimizer, StateFolder]:
+    encoder = small_encoder()
+    model = VolumeClassifier(encoder, plain_standardiser(encoder), 2, seed=0)
+    stage = CONFIG.stages.all
+    set_trainable(model, stage)
+    return model, new_optimiser(model, stage), StateFolder(folder / "state", "inputs")
+
+
+def test_a_state_reads_back_as_it_was_and_replaces_the_one_before(tmp_path: Path) -> None:
+    model, optimiser, state = parts(tmp_path)
+    sum(weight.square().sum() for weight in model.parameters() if weight.requires_grad).backward()
+    optimiser.step()
+    best = BestWeights()
+    best.offer(Epoch("head", 1, 0.1, None, 0.3, 1e-3), model)
+    position = Position("all", 2, 5, 0.1 + 0.2, (Epoch("head", 1, 1 / 3, 0.5, 0.7),))
+    assert state.load() is None
+    state.save(replace(position, step=4), model, optimiser, best)
+    state.save(position, model, optimiser, best)
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["000002"]
+    saved = state.load()
+    assert saved is not None
+    assert (saved.position, saved.best.epoch) == (position, best.epoch)
+    assert all(torch.equal(saved.model[name], weight) for name, weight in host_weights(model).items())
+    assert any(name.endswith("/exp_avg_sq") for name in saved.optimiser)
+    assert not list(tmp_path.rglob("*.p*k*l*"))
+
+
+def test_a_state_of_other_inputs_is_not_gone_on_from(tmp_path: Path) -> None:
+    model, optimiser, state = parts(tmp_path)
+    state.save(Position("all"), model, optimiser, BestWeights())
+    assert state.load() is not None
+    assert replace(state, inputs="others").load() is None
+
+
+def test_a_half_written_state_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, optimiser, state = parts(tmp_path)
+    state.save(Position("all", 3), model, optimiser, BestWeights())
+    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(RunError, match=r"cannot be written .*No space left"):
+        state.save(Position("all", 4), model, optimiser, BestWeights())
+    saved = state.load()
+    assert saved is not None
+    assert saved.position.epoch == 3
+
+
+@pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimiser.safetensors"])
+def test_a_damaged_state_is_refused(tmp_path: Path, name: str) -> None:
+    model, optimiser, state = parts(tmp_path)
+    state.save(Position("all"), model, optimiser, BestWeights())
+    (tmp_path / "state" / "000001" / name).write_bytes(b"{")
+    with pytest.raises(RunError, match=r"damaged .*delete it to begin again"):
+        state.load()
+
+
+def test_two_runs_of_the_same_kind_do_not_share_a_state(tmp_path: Path) -> None:
+    with (
+        work_folder(tmp_path, "0", OneProcess()),
+        pytest.raises(RunFolderError, match="running there already"),
+        work_folder(tmp_path, "0", OneProcess()),
+    ):
+        pass
+    with work_folder(tmp_path, "0", OneProcess()):
+        pass
+
+
+def test_what_decides_the_weights_is_in_the_key(phantom: Path, tmp_path: Path) -> None:
+    asked = options(phantom, tmp_path)
+    encoder = open_encoder(**TINY.arguments())
+    others = [
+        replace(asked, seed=1), replace(asked, stages=("head",)), replace(asked, limit=5),
+        replace(asked, config=CONFIG), replace(asked, task="healthy-vs-rest"),
+    ]  # fmt: skip
+    assert len({each.key(encoder) for each in (asked, *others)}) == 6
+    assert replace(asked, runs=tmp_path / "x", replicates=3, cache_dir=tmp_path).key(encoder) == asked.key(encoder)
