@@ -1,4 +1,12 @@
-"""Volume -> eye -> participant by the mean of logits: every eye counts once, however often it was scanned."""
+"""Volume -> eye -> participant: every eye counts once, however often it was scanned.
+
+Logits are averaged, each scan with the weight of its protocol; or the features are, and the head sees their means.
+What a protocol weighs is learned in protocol_weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -9,6 +17,46 @@ from classify.predictions import Predictions
 
 SMALLEST_PROBABILITY = 1e-12
 """A head that is certain would give a logit of minus infinity, and one volume would outvote all others."""
+
+MEAN_LOGITS = "mean-logits"
+MEAN_FEATURES = "mean-features"
+BEST_PROTOCOL = "best-protocol"
+LEARNED_WEIGHTS = "learned-weights"
+BY_HEAD = "by-head"
+
+AGGREGATIONS: Mapping[str, str] = {
+    MEAN_LOGITS: "mean of logits: volume, eye, participant",
+    MEAN_FEATURES: "the head is fitted on the mean features of participants and sees those of eyes and participants",
+    BEST_PROTOCOL: "mean of logits over an eye's scans of the protocol that did best inside train, or over all",
+    LEARNED_WEIGHTS: "mean of logits, each scan weighted by its protocol, learned inside train",
+}
+"""The aggregations that may be asked for, and what the record says of each."""
+
+LEARNED = (BEST_PROTOCOL, LEARNED_WEIGHTS)
+"""Those that learn from predictions of held-out participants, in folds inside the training part."""
+
+SAID: Mapping[str, str] = {**AGGREGATIONS, BY_HEAD: "the head takes all scans of an eye or participant at once"}
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """How scans become an eye and a participant.
+
+    weights: weight of a protocol among the scans of an eye; other: the weight of protocols that are not named.
+    An eye whose scans all weigh 0 counts them all alike.
+    """
+
+    name: str = MEAN_LOGITS
+    weights: Mapping[str, float] = field(default_factory=dict)
+    other: float = 1.0
+
+    def weigh(self, protocol: Shaped[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Give the weight of each scan."""
+        return np.array([self.weights.get(name, self.other) for name in protocol.tolist()], dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain JSON types."""
+        return {"name": self.name, "weights": dict(self.weights), "other": self.other}
 
 
 def predict_volumes(head: Head, table: FeatureTable, *, classes: int, model: str, split: str) -> Predictions:
@@ -40,23 +88,57 @@ def from_probability(
     return Predictions(model, level, split, unit, table.participant, table.y, logits, softmax(logits))
 
 
-def aggregate_levels(volumes: Predictions, eye: Shaped[np.ndarray, " n"]) -> dict[str, Predictions]:
-    """Give the predictions of all three levels; eye is the letter of each volume's eye."""
-    separator = np.full(len(eye), ":")
-    eyes = _mean_by(volumes, np.strings.add(np.strings.add(volumes.participant, separator), eye), "eye")
-    return {"volume": volumes, "eye": eyes, "participant": _mean_by(eyes, eyes.participant, "participant")}
+def aggregate_levels(
+    volumes: Predictions, eye: Shaped[np.ndarray, " n"], weight: Float64[np.ndarray, " n"] | None = None
+) -> dict[str, Predictions]:
+    """Give the predictions of all three levels by the mean of logits.
+
+    eye: the letter of each volume's eye. weight: how much each volume counts within its eye; all alike by default.
+    """
+    alike = np.ones(len(eye)) if weight is None else weight
+    eyes = _mean_by(volumes, name_eyes(volumes.participant, eye), alike, "eye")
+    people = _mean_by(eyes, eyes.participant, np.ones(len(eyes.unit)), "participant")
+    return {"volume": volumes, "eye": eyes, "participant": people}
 
 
-def predict_levels(head: Head, table: FeatureTable, classes: int) -> dict[str, Predictions]:
-    """Predict standardised rows of one split, per volume, eye and participant."""
-    volumes = predict_volumes(head, table, classes=classes, model=head.name, split=str(table.split[0]))
-    return aggregate_levels(volumes, table.eye)
+def name_eyes(participant: Shaped[np.ndarray, " n"], eye: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+    """Name the eye of each volume: "participant:eye"."""
+    return np.strings.add(np.strings.add(participant, np.full(len(eye), ":")), eye)
 
 
-def _mean_by(parts: Predictions, unit: Shaped[np.ndarray, " n"], level: str) -> Predictions:
-    names, first, inverse, counts = np.unique(unit, return_index=True, return_inverse=True, return_counts=True)
+def first_rows(table: FeatureTable, unit: Shaped[np.ndarray, " n"]) -> FeatureTable:
+    """Keep the first row of each unit; units in sorted order, and their names in place of volumes."""
+    names, first = np.unique(unit, return_index=True)
+    return replace(table.where(first), volume=names)
+
+
+def mean_rows(table: FeatureTable, unit: Shaped[np.ndarray, " n"]) -> FeatureTable:
+    """Average the features of each unit; everything else is that of its first row."""
+    inverse, counts = np.unique(unit, return_inverse=True, return_counts=True)[1:]
+    total = np.zeros((len(counts), table.x.shape[1]))
+    np.add.at(total, inverse, table.x)
+    return replace(first_rows(table, unit), x=(total / counts[:, None]).astype(np.float32))
+
+
+def mean_eyes(table: FeatureTable) -> FeatureTable:
+    """Average the features of each eye's scans."""
+    return mean_rows(table, name_eyes(table.participant, table.eye))
+
+
+def mean_people(table: FeatureTable) -> FeatureTable:
+    """Average the features of each participant; both eyes count alike."""
+    eyes = mean_eyes(table)
+    return mean_rows(eyes, eyes.participant)
+
+
+def _mean_by(
+    parts: Predictions, unit: Shaped[np.ndarray, " n"], weight: Float64[np.ndarray, " n"], level: str
+) -> Predictions:
+    names, first, inverse = np.unique(unit, return_index=True, return_inverse=True)
+    nobody = np.bincount(inverse, weight, minlength=len(names)) == 0
+    used = np.where(nobody[inverse], 1.0, weight)
     logits = np.zeros((len(names), parts.logits.shape[1]))
-    np.add.at(logits, inverse, parts.logits)
-    logits /= counts[:, None]
+    np.add.at(logits, inverse, parts.logits * used[:, None])
+    logits /= np.bincount(inverse, used, minlength=len(names))[:, None]
     person, label = parts.participant[first], parts.label[first]
     return Predictions(parts.model, level, parts.split, names, person, label, logits, softmax(logits))

@@ -6,8 +6,37 @@ from typing import Annotated
 
 import typer
 
+from classify.options import (
+    CORES,
+    Aggregate,
+    Calibrate,
+    Endpoint,
+    Engine,
+    Folds,
+    Jobs,
+    Json,
+    Layer,
+    Measurements,
+    Minutes,
+    Nested,
+    Pool,
+    Pretrained,
+    RayAddress,
+    Replicates,
+    Robustness,
+    Runs,
+    Seed,
+    Seeds,
+    TokenGrid,
+    Trials,
+)
+from classify.study_commands import parse_names, read_store, study_commands
 from embeddings_store.console import emit_json, new_app, run_command, say
-from embeddings_store.errors import UsageError
+
+TWIN_HELP = (
+    "Store of the same volumes by extract-embeddings --encoder random:base: the same search and head stand beside"
+)
+TASK_HELP = "four-class, healthy-vs-rest, medicated-vs-not, insulin-vs-rest, or a FILE.yaml of your own"
 
 app = new_app("Train small heads on stored OCT embeddings, and judge them honestly. Research use only.")
 
@@ -20,26 +49,32 @@ def classify() -> None:
 @app.command()
 def probe(
     *,
-    model: Annotated[str, typer.Option(help="linear, mlp, lgbm, ordinal, knn or dummy")],
+    model: Annotated[str, typer.Option(help="linear, mlp, lgbm, ordinal, knn, attentive, mil or dummy")],
     store: Annotated[str, typer.Option(help="Folder or s3:// address of the embeddings")],
     participants: Annotated[Path, typer.Option(help="participants.tsv")],
-    task: Annotated[
-        str, typer.Option(help="four-class, healthy-vs-rest, medicated-vs-not or insulin-vs-rest")
-    ] = "four-class",
-    layer: Annotated[str, typer.Option(help="A layer that the store holds")] = "last",
-    pool: Annotated[str, typer.Option(help="Pools that the store holds: mean, or mean,max,std")] = "mean",
-    trials: Annotated[int, typer.Option(min=0, help="Optuna trials inside train; 0: safe defaults")] = 0,
-    calibrate: Annotated[
-        str, typer.Option(help="temperature, isotonic or none; fitted on val, used by evaluate")
-    ] = "temperature",
-    robustness: Annotated[
-        bool, typer.Option("--robustness", help="Fit again without each site and device, and judge there")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of heads, folds and bootstrap")] = 0,
-    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates")] = 2000,
-    runs: Annotated[Path, typer.Option(help="Where run folders go")] = Path("runs"),
-    endpoint_url: Annotated[str | None, typer.Option(help="S3 endpoint of the store")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the run record on stdout")] = False,
+    task: Annotated[str, typer.Option(help=TASK_HELP)] = "four-class",
+    layer: Layer = "auto",
+    pool: Pool = "auto",
+    token_grid: TokenGrid = None,
+    aggregate: Aggregate = "auto",
+    trials: Trials = 0,
+    minutes: Minutes = None,
+    folds: Folds = None,
+    jobs: Jobs = CORES,
+    nested: Nested = False,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
+    seeds: Seeds = 1,
+    calibrate: Calibrate = "temperature",
+    robustness: Robustness = False,
+    seed: Seed = 0,
+    replicates: Replicates = 2000,
+    measurements: Measurements = None,
+    pretrain_participants: Pretrained = None,
+    random_twin: Annotated[str | None, typer.Option(help=TWIN_HELP)] = None,
+    runs: Runs = Path("runs"),
+    endpoint_url: Endpoint = None,
+    json: Json = False,
 ) -> None:
     """Fit one head on train, judge it on val beside the baselines; test stays locked."""
     from datetime import UTC, datetime
@@ -47,28 +82,19 @@ def probe(
     from classify.probe import ProbeOptions
     from classify.probe import probe as run_probe
     from classify.summary import print_summary
-    from embeddings_store.snapshot import Snapshot, read_features_source
-
-    def read() -> Snapshot:
-        snapshot = read_features_source(store, endpoint_url=endpoint_url)
-        say(f"store: {len(snapshot.index)} volumes, {snapshot.note}")
-        return snapshot
+    from classify.tokens import parse_token_grid
 
     options = ProbeOptions(
-        model=model,
-        participants=participants,
-        task=task,
-        layer=layer,
-        pools=parse_pools(pool),
-        trials=trials,
-        calibrate=calibrate,
-        robustness=robustness,
-        seed=seed,
-        replicates=replicates,
-        runs=runs,
-        command=("classify", *sys.argv[1:]),
-    )
-    done = run_probe(options, now=datetime.now(UTC), read=read)
+        model=model, participants=participants, task=task,
+        layer=layer, pools=parse_names("--pool", pool), aggregate=aggregate, trials=trials, minutes=minutes,
+        folds=folds, jobs=jobs, nested=nested, engine=engine, ray_address=ray_address, seeds=seeds,
+        calibrate=calibrate, robustness=robustness, seed=seed, replicates=replicates,
+        measurements=measurements, pretrain_participants=pretrain_participants, random_twin=random_twin,
+        runs=runs, command=("classify", *sys.argv[1:]),
+        token_grid=None if token_grid is None else parse_token_grid(token_grid),
+    )  # fmt: skip
+    read_twin = None if random_twin is None else lambda: read_store(random_twin, endpoint_url)
+    done = run_probe(options, now=datetime.now(UTC), read=lambda: read_store(store, endpoint_url), read_twin=read_twin)
     print_summary(done.record)
     say(f"run: {done.folder}")
     if json:
@@ -83,6 +109,8 @@ def evaluate(
     participants: Annotated[Path, typer.Option(help="participants.tsv, the one of the run")],
     split: Annotated[str, typer.Option(help="test: unlocks it, and writes a line into the ledger beside the runs")],
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates")] = 2000,
+    measurements: Measurements = None,
+    pretrain_participants: Pretrained = None,
     endpoint_url: Annotated[str | None, typer.Option(help="S3 endpoint of the store")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the run record on stdout")] = False,
 ) -> None:
@@ -94,15 +122,26 @@ def evaluate(
     from classify.evaluate import EvaluateOptions
     from classify.evaluate import evaluate as run_evaluate
     from classify.summary import print_evaluation
+    from classify.tokens import with_tokens
     from embeddings_store.snapshot import Snapshot, read_features_source, read_snapshot
 
     def read(record: Mapping[str, Any]) -> Snapshot:
         number = record["snapshot"]["number"]
         if isinstance(number, int):  # a store that has grown since still holds the snapshot of the run
-            return read_snapshot(store, number, endpoint_url=endpoint_url)
-        return read_features_source(store, endpoint_url=endpoint_url)
+            snapshot = read_snapshot(store, number, endpoint_url=endpoint_url)
+        else:
+            snapshot = read_features_source(store, endpoint_url=endpoint_url)
+        return with_tokens(snapshot, store, endpoint_url=endpoint_url)
 
-    options = EvaluateOptions(run, participants, split, replicates, command=("classify", *sys.argv[1:]))
+    options = EvaluateOptions(
+        run,
+        participants,
+        split,
+        replicates,
+        command=("classify", *sys.argv[1:]),
+        measurements=measurements,
+        pretrain_participants=pretrain_participants,
+    )
     done = run_evaluate(options, now=datetime.now(UTC), read=read)
     print_evaluation(done.record, done.looks)
     say(f"run: {done.folder}")
@@ -110,12 +149,36 @@ def evaluate(
         emit_json(done.record | {"path": str(done.folder)})
 
 
-def parse_pools(text: str) -> tuple[str, ...]:
-    """Read "mean,max,std"; an empty or repeated name is a UsageError."""
-    pools = tuple(text.split(","))
-    if "" in pools or len(set(pools)) < len(pools):
-        raise UsageError(f"--pool: expected different names with commas between, such as mean,max, got {text!r}")
-    return pools
+@app.command()
+def baselines(
+    *,
+    store: Annotated[str, typer.Option(help="Folder or s3:// address of the embeddings")],
+    participants: Annotated[Path, typer.Option(help="participants.tsv")],
+    task: Annotated[str, typer.Option(help=TASK_HELP)] = "four-class",
+    measurements: Measurements = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap")] = 0,
+    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates")] = 2000,
+    endpoint_url: Annotated[str | None, typer.Option(help="S3 endpoint of the store")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object on stdout")] = False,
+) -> None:
+    """Judge age, site, device and the like alone on val, without any head; writes no run, and test stays locked."""
+    from classify.judge_baselines import BaselineOptions, judge_baselines
+    from classify.summary import print_baselines
+    from embeddings_store.snapshot import Snapshot, read_features_source
+
+    def read() -> Snapshot:
+        snapshot = read_features_source(store, endpoint_url=endpoint_url)
+        say(f"store: {len(snapshot.index)} volumes, {snapshot.note}")
+        return snapshot
+
+    options = BaselineOptions(participants, task, measurements, seed, replicates)
+    judged = judge_baselines(options, read=read)
+    print_baselines(judged)
+    if json:
+        emit_json(judged)
+
+
+app.add_typer(study_commands)
 
 
 def main() -> None:

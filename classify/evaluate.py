@@ -9,23 +9,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from classify.aggregate import predict_levels
-from classify.cohort.join import join_cohort
-from classify.cohort.participants import read_participants
+import numpy as np
+
 from classify.cohort.splits import check_no_leak
 from classify.cohort.table import Cohort
-from classify.cohort.tasks import find_task
-from classify.errors import CohortError, RunFolderError
-from classify.features import make_features
-from classify.heads import HEADS, Head, load_head
+from classify.cohort.tables import read_tables
+from classify.cohort.tasks import task_of_record
+from classify.errors import CohortError
 from classify.judging.calibrate import Calibrator, load_calibrator, measure_calibration
-from classify.judging.judge import Judgement, judge
-from classify.judging.subgroups import measure_subgroups
+from classify.judging.split import JudgedSplit, judge_split
 from classify.ledger import append_look, count_looks
-from classify.predictions import stack_predictions
+from classify.model import load_model
+from classify.predictions import Predictions, stack_predictions
 from classify.probe import predict_beside
 from classify.run import MODEL, Run, load_run, update_run
-from classify.standardise import Standardiser
+from classify.source import check_same_space, source_on
+from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 
@@ -34,7 +33,10 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What the command line asked for. seed None: the bootstrap seed of the run."""
+    """What the command line asked for. seed None: the bootstrap seed of the run.
+
+    measurements, pretrain_participants: as for a probe; they are not kept with a run, so they are given again.
+    """
 
     run: Path
     participants: Path
@@ -42,6 +44,8 @@ class EvaluateOptions:
     replicates: int = 2000
     seed: int | None = None
     command: tuple[str, ...] = ()
+    measurements: Path | None = None
+    pretrain_participants: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,13 @@ class Evaluated:
     looks: int
 
 
-def evaluate(options: EvaluateOptions, *, now: datetime, read: Callable[[Mapping[str, Any]], Snapshot]) -> Evaluated:
+def evaluate(
+    options: EvaluateOptions,
+    *,
+    now: datetime,
+    read: Callable[[Mapping[str, Any]], Snapshot],
+    tell: Callable[[str], None] = say,
+) -> Evaluated:
     """Predict the test split with a finished run's head, and write what came out into the run folder.
 
     read: opens the store as the run record (its argument) names it, after the cheap checks.
@@ -62,60 +72,55 @@ def evaluate(options: EvaluateOptions, *, now: datetime, read: Callable[[Mapping
     if options.split != TEST:
         raise UsageError(f"--split: expected {TEST}, got {options.split!r}; val is judged by classify probe")
     run = load_run(options.run)
-    head, standardiser, calibrator = load_model(run)
+    model, calibrator = load_model(run), load_calibrator(run.folder / MODEL)
     runs = options.run.resolve().parent
     looks = 1 + count_looks(runs, run.record["cohort_sha256"])
-    people_table = read_participants(options.participants)
+    tables = read_tables(options.participants, options.measurements, options.pretrain_participants, tell=tell)
     stored = read(run.record)
-    cohort = check_same_cohort(
-        run, stored, join_cohort(stored.index, stored.pooled, people_table, find_task(run.record["task"]))
-    )
-    chosen = run.record["features"]
-    features = make_features(cohort, stored.pooled, stored.space, layer=chosen["layer"], pools=chosen["pools"])
-    test = features.only(TEST).standardised(standardiser)
+    cohort = check_same_cohort(run, stored, tables.join(stored, task_of_record(run.record)))
+    features = source_on(cohort, stored).table(model.features)
+    test = features.only(TEST)
 
     date = now.isoformat(timespec="seconds")
     append_look(runs, run=run.record["id"], date=date, cohort_sha256=cohort.sha256)
-    raw = predict_levels(head, test, len(cohort.task.classes))
+    raw = model.predict(test, classes=len(cohort.task.classes), split=TEST)
     levels = {level: calibrator.apply(part) for level, part in raw.items()} if calibrator else raw
-    others = predict_beside(head, features.only("train"), raw["participant"], cohort, seed=run.record["seeds"]["folds"])
-    seed = run.record["seeds"]["bootstrap"] if options.seed is None else options.seed
-    judged = judge(levels, others, cohort.task.classes, replicates=options.replicates, seed=seed)
-    groups = measure_subgroups(
-        levels["volume"],
-        cohort.table[cohort.table["split"] == TEST],
-        cohort.task.classes,
-        replicates=options.replicates,
-        seed=seed,
+    others = predict_beside(
+        model.spec, features.only("train"), raw["participant"], cohort, seed=run.record["seeds"]["folds"]
     )
-    entry = {
-        "split": TEST,
-        "date": date,
-        "look": looks,
-        "command": list(options.command),
-        "replicates": options.replicates,
-        "seed": seed,
-        "calibration": calibrator.method if calibrator else None,
-        "uncalibrated": {level: measure_calibration(part) for level, part in raw.items()},
-        "confusion": judged.confusion,
-        "difference_to_age_site": judged.difference_to_age_site,
-        "added_to_age_site": judged.added_to_age_site,
-    }
-    record = merge_evaluation(run.record, judged, groups, entry)
-    said = [*levels.values(), *(part for name, part in others.items() if name != head.name)]
-    update_run(run, record, stack_predictions(said), split=TEST)
+    seed = run.record["seeds"]["bootstrap"] if options.seed is None else options.seed
+
+    def people_of(chosen: np.ndarray) -> Predictions:
+        part = model.predict(test.where(chosen), classes=len(cohort.task.classes), split=TEST)["participant"]
+        return calibrator.apply(part) if calibrator else part
+
+    said = judge_split(
+        levels, others, cohort, people_of,
+        decided_on=(levels["participant"], f"{calibrator.method}, fitted on val") if calibrator else None,
+        pretrained=tables.pretrained, replicates=options.replicates, seed=seed,
+    )  # fmt: skip
+    of_tables = tables.describe(cohort, said.without)
+    entry = {"split": TEST, "date": date, "look": looks, "seed": seed, "measurements": of_tables["measurements"]}
+    entry |= describe_look(options, calibrator, raw, said)
+    record = merge_evaluation(run.record, said, entry, of_tables["pretraining"])
+    predictions = [*levels.values(), *(part for name, part in others.items() if name != model.head.name)]
+    update_run(run, record, stack_predictions(predictions), split=TEST)
     return Evaluated(record, run.folder, looks)
 
 
-def load_model(run: Run) -> tuple[Head, Standardiser, Calibrator | None]:
-    """Read the saved head, standardiser and calibration. Raises: RunFolderError where the run has no such head."""
-    model = run.record["model"]
-    if model not in HEADS:
-        raise RunFolderError(
-            f"run {run.record['id']}: expected a run of classify probe ({', '.join(HEADS)}), got the model {model!r}"
-        )
-    folder = run.folder / MODEL
-    return load_head(folder), Standardiser.load(folder), load_calibrator(folder)
+def describe_look(
+    options: EvaluateOptions, calibrator: Calibrator | None, raw: Mapping[str, Predictions], said: JudgedSplit
+) -> dict[str, Any]:
+    """Give what an entry of ``evaluations`` says of the predictions; raw: before they were calibrated."""
+    return {
+        "command": list(options.command),
+        "replicates": options.replicates,
+        "calibration": calibrator.method if calibrator else None,
+        "uncalibrated": {level: measure_calibration(part) for level, part in raw.items()},
+        "confusion": said.judged.confusion,
+        "difference_to_age_site": said.judged.difference_to_age_site,
+        "added_to_age_site": said.judged.added_to_age_site,
+    }
 
 
 def check_same_cohort(run: Run, stored: Snapshot, cohort: Cohort) -> Cohort:
@@ -124,11 +129,7 @@ def check_same_cohort(run: Run, stored: Snapshot, cohort: Cohort) -> Cohort:
     Raises: RunFolderError (another space), CohortError (another cohort, an empty test split), LeakError.
     """
     name, record = f"run {run.record['id']}", run.record
-    if stored.space_id != record["space"]:
-        raise RunFolderError(
-            f"{name}: made in the embedding space {record['space']}, the store holds {stored.space_id}; "
-            f"give the store that the run was made from"
-        )
+    check_same_space(record, stored)
     if cohort.sha256 != record["cohort_sha256"]:
         raise CohortError(
             f"{name}: made on the cohort {record['cohort_sha256'][:12]}, store and participants table give "
@@ -144,9 +145,16 @@ def check_same_cohort(run: Run, stored: Snapshot, cohort: Cohort) -> Cohort:
 
 
 def merge_evaluation(
-    record: Mapping[str, Any], judged: Judgement, groups: list[dict[str, Any]], entry: dict[str, Any]
+    record: Mapping[str, Any],
+    said: JudgedSplit,
+    entry: dict[str, Any],
+    pretraining: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Put the test metrics beside those of val; an earlier look keeps its entry in ``evaluations``."""
+    judged = said.judged
+    known = record.get("pretraining") or pretraining
+    if pretraining["given"]:
+        known = {**pretraining, "without": known.get("without", {}) | pretraining["without"]}
     flow = [
         step | {"reason": f"predicted by classify evaluate on {entry['date'][:10]}"} if step["step"] == TEST else step
         for step in record["flow"]
@@ -160,7 +168,9 @@ def merge_evaluation(
         },
         "contrasts": record.get("contrasts", {}) | judged.contrasts,
         "permutation": record.get("permutation", {}) | judged.permutation,
-        "subgroups": record.get("subgroups", {}) | {TEST: groups},
+        "decision_curves": record.get("decision_curves", {}) | judged.decision_curves,
+        "subgroups": record.get("subgroups", {}) | {TEST: said.groups},
+        "pretraining": known,
         "flow": flow,
         "evaluations": [*record.get("evaluations", []), entry],
     }

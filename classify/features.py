@@ -1,26 +1,35 @@
 """From stored vectors to feature rows: which layer, which pools, whose label, how heavy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
 
 from classify.cohort.table import Cohort
-from classify.cohort.tasks import find_task
-from classify.errors import RunFolderError
-from classify.run import MODEL, Run
 from classify.standardise import Standardiser
 from embeddings_store.errors import UsageError
-from embeddings_store.snapshot import Snapshot, read_features_source
-from embeddings_store.space import EmbeddingSpace
+from embeddings_store.space import EmbeddingSpace, Grid
+
+
+@dataclass(frozen=True)
+class FeatureChoice:
+    """Which stored vectors become features: a layer, and its pools side by side in the order given.
+
+    token_grid: the patch tokens of the layer on this grid (D, H, W) instead of the pools, which are then ().
+    """
+
+    layer: str = "last"
+    pools: tuple[str, ...] = ("mean",)
+    token_grid: Grid | None = None
 
 
 @dataclass(frozen=True)
 class FeatureTable:
     """One row a volume; x is raw until a standardiser made a standardised copy.
 
-    names: one a feature, "layer/pool/channel". y: class numbers. space: id of the embedding space.
+    names: one a feature, "layer/pool/channel"; "layer/d0h1w2/channel" of patch tokens. y: class numbers. space: id of
+    the embedding space. tokens: how many vectors lie side by side in a row, one after another.
     """
 
     x: Float32[np.ndarray, "n d"]
@@ -32,11 +41,12 @@ class FeatureTable:
     split: Shaped[np.ndarray, " n"]
     names: tuple[str, ...]
     space: str
+    tokens: int = 1
 
     def where(self, chosen: Shaped[np.ndarray, " rows"]) -> "FeatureTable":
         """Keep the rows of a mask or of positions."""
-        rows = {name: getattr(self, name)[chosen] for name in ("x", "y", "volume", "participant", "eye", "protocol")}
-        return FeatureTable(**rows, split=self.split[chosen], names=self.names, space=self.space)
+        rows = ("x", "y", "volume", "participant", "eye", "protocol", "split")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in rows})
 
     def only(self, split: str) -> "FeatureTable":
         """Keep one split."""
@@ -44,9 +54,16 @@ class FeatureTable:
 
     def standardised(self, standardiser: Standardiser) -> "FeatureTable":
         """Copy with x standardised within protocol."""
-        rows = {name: getattr(self, name) for name in ("y", "volume", "participant", "eye", "protocol", "split")}
-        x = standardiser.transform(self.x, self.protocol)
-        return FeatureTable(x=x, **rows, names=self.names, space=self.space)
+        return replace(self, x=standardiser.transform(self.x, self.protocol))
+
+    def pooled(self) -> "FeatureTable":
+        """Average the vectors of each row, for what looks at one vector a volume; itself where there is one."""
+        if self.tokens == 1:
+            return self
+        vectors = self.x.reshape(len(self.x), self.tokens, -1)
+        names = [name.split("/") for name in self.names[: vectors.shape[2]]]
+        mean = vectors.mean(axis=1, dtype=np.float64).astype(np.float32)
+        return replace(self, x=mean, names=tuple(f"{layer}/mean/{channel}" for layer, _, channel in names), tokens=1)
 
 
 def make_features(
@@ -64,19 +81,37 @@ def make_features(
     layer_number = _find("--layer", layer, space.layers)
     pool_numbers = [_find("--pool", pool, space.pools) for pool in pools]
     chosen = pooled[cohort.position, layer_number][:, pool_numbers]
-    channels = pooled.shape[-1]
+    x = np.ascontiguousarray(chosen.reshape(len(cohort.table), -1), dtype=np.float32)
+    names = tuple(f"{layer}/{pool}/{channel:03d}" for pool in pools for channel in range(pooled.shape[-1]))
+    return table_of(cohort, x, names, space)
+
+
+def table_of(
+    cohort: Cohort, x: Float32[np.ndarray, "n d"], names: tuple[str, ...], space: EmbeddingSpace, *, tokens: int = 1
+) -> FeatureTable:
+    """Put features, one row a line of the cohort's table, beside what the cohort says of each volume."""
     table = cohort.table
     return FeatureTable(
-        x=np.ascontiguousarray(chosen.reshape(len(table), -1), dtype=np.float32),
+        x=x,
         y=table["label"].to_numpy(np.int64),
         volume=table["volume"].to_numpy(str),
         participant=table["participant"].to_numpy(str),
         eye=table["eye"].to_numpy(str),
         protocol=table["protocol"].to_numpy(str),
         split=table["split"].to_numpy(str),
-        names=tuple(f"{layer}/{pool}/{channel:03d}" for pool in pools for channel in range(channels)),
+        names=names,
         space=space.id,
+        tokens=tokens,
     )
+
+
+def count_constant(table: FeatureTable, split: str) -> int:
+    """Count the features that never vary among the volumes of a split; a look at a thousand rows at a time."""
+    rows = np.flatnonzero(table.split == split)
+    varies = np.zeros(table.x.shape[1], dtype=bool)
+    for start in range(0, len(rows), 1000):
+        varies |= (table.x[rows[start : start + 1000]] != table.x[rows[0]]).any(axis=0)
+    return int((~varies).sum())
 
 
 def participant_weights(
@@ -93,32 +128,6 @@ def participant_weights(
         _, class_number, people_of_class = np.unique(label[first], return_inverse=True, return_counts=True)
         weight_of_person = len(first) / (len(people_of_class) * people_of_class[class_number])
     return np.asarray((weight_of_person / volumes)[inverse], dtype=np.float64)
-
-
-def rebuild_features(run: Run, store: str, *, endpoint_url: str | None = None) -> FeatureTable:
-    """Read the store again and give the standardised features of every volume of a run's cohort, in its order.
-
-    Raises: RunFolderError where the store holds another space, or no longer holds a volume of the run.
-    """
-    return features_of_run(run, read_features_source(store, endpoint_url=endpoint_url))
-
-
-def features_of_run(run: Run, snapshot: Snapshot) -> FeatureTable:
-    """Do the same on a snapshot that was read already."""
-    name = f"run {run.record['id']}"
-    if snapshot.space_id != run.record["space"]:
-        raise RunFolderError(
-            f"{name}: made in the embedding space {run.record['space']}, the store holds {snapshot.space_id}; "
-            f"give the store that the run was made from"
-        )
-    place = {volume: number for number, volume in enumerate(snapshot.index["volume"])}
-    if missing := sum(volume not in place for volume in run.cohort["volume"]):
-        raise RunFolderError(f"{name}: {missing} of its volumes are not in the store any more")
-    position = run.cohort["volume"].map(place).to_numpy(np.int64)
-    cohort = Cohort(run.cohort, position, find_task(run.record["task"]), run.record["phantom"], run.record["flow"])
-    chosen = run.record["features"]
-    raw = make_features(cohort, snapshot.pooled, snapshot.space, layer=chosen["layer"], pools=chosen["pools"])
-    return raw.standardised(Standardiser.load(run.folder / MODEL))
 
 
 def _find(option: str, name: str, stored: Sequence[str]) -> int:

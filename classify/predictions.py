@@ -1,6 +1,6 @@
 """What a model said about each unit of one level: a volume, an eye or a participant."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +46,18 @@ def rows_of(predictions: Predictions, chosen: Shaped[np.ndarray, " rows"]) -> Pr
     """Keep the units of a mask or of positions."""
     arrays = ("unit", "participant", "label", "logits", "probability")
     return replace(predictions, **{name: getattr(predictions, name)[chosen] for name in arrays})
+
+
+def join_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """Put the units of several parts of one model, level and split under each other."""
+    return replace(
+        parts[0],
+        unit=np.concatenate([part.unit for part in parts]),
+        participant=np.concatenate([part.participant for part in parts]),
+        label=np.concatenate([part.label for part in parts]),
+        logits=np.concatenate([part.logits for part in parts]),
+        probability=np.concatenate([part.probability for part in parts]),
+    )
 
 
 def stack_predictions(parts: Iterable[Predictions]) -> pd.DataFrame:

@@ -1,33 +1,44 @@
 """The verb ``classify probe``: train one head on stored embeddings and judge it on val. Reads from top to bottom."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from classify.aggregate import predict_levels
-from classify.baselines import COVARIATES, MISSING, TOGETHER, predict_baselines
-from classify.cohort.join import join_cohort
-from classify.cohort.participants import read_participants
+import numpy as np
+
+from classify.aggregate import SAID
+from classify.baselines import TOGETHER, TWIN_MISSING, choose_baselines, describe_people, predict_baselines
 from classify.cohort.table import Cohort
-from classify.cohort.tasks import find_task
-from classify.features import FeatureTable, make_features
-from classify.heads import Head, find_head
-from classify.judging.calibrate import calibrate, find_method
-from classify.judging.judge import judge
+from classify.cohort.tables import CohortTables, read_tables
+from classify.cohort.tasks import Task, find_task
+from classify.features import FeatureTable, count_constant
+from classify.heads import HEADS, find_head
+from classify.inputs import digest_inputs, digest_rows
+from classify.judging.calibrate import Calibrator, calibrate, decide_on, find_method
 from classify.judging.nuisance import probe_nuisance
 from classify.judging.robustness import leave_one_out
-from classify.judging.subgroups import measure_subgroups
+from classify.judging.split import judge_split
+from classify.model import FittedModel, ModelSpec, check_aggregation, fit_model
 from classify.predictions import Predictions, stack_predictions
+from classify.random_twin import Twin, read_checked_twin, stand_beside
+from classify.reference.training import TrainingReference, remember_train
 from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
-from classify.search.folds import head_weights
-from classify.search.search import search_head
+from classify.search.folds import FOLDS, count_folds
+from classify.search.nested import score_nested
+from classify.search.search import Chosen, SearchPlan, check_plan, choose_model, keep_journal
+from classify.search.spaces import AUTO
+from classify.sensitivity import vary_seeds
+from classify.source import FeatureSource, source_on
 from classify.stacking import predict_with_age_and_site
-from classify.standardise import Standardiser
 from classify.stopwatch import Stopwatch
+from classify.tokens import resolve_grid
+from embeddings_store.console import say
+from embeddings_store.errors import UsageError
 from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.snapshot import Snapshot
+from embeddings_store.space import Grid
 
 PACKAGES = ("octprobe", "numpy", "pandas", "scikit-learn", "lightgbm", "optuna", "torch")
 DUMMY = "dummy"
@@ -35,24 +46,41 @@ DUMMY = "dummy"
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """What the command line asked for. layer and pools must be in the store; trials 0: the safe defaults.
+    """What the command line asked for. trials 0 and no minutes: the safe defaults, without a search.
 
+    layer, pools, aggregate: auto, or what the store holds (see SearchPlan, also for folds, jobs and engine).
+    nested: judge the whole search on outer folds too. seeds: how many fits show what the seed does.
     calibrate: temperature, isotonic or none; fitted on val, so only a later evaluation uses it.
-    robustness: also fit the head without each site and each device, and judge it there.
+    robustness: also fit the head without each site and each device, and judge it there. measurements: an OMOP
+    measurement.csv. pretrain_participants: ids of those that the encoder was pretrained on. random_twin: address of
+    the same volumes' store by an encoder with random weights. token_grid: of a head that reads patch tokens; None: as
+    fine as resolve_grid thinks right.
     """
 
     model: str
     participants: Path
     task: str = "four-class"
-    layer: str = "last"
-    pools: tuple[str, ...] = ("mean",)
+    layer: str = AUTO
+    pools: tuple[str, ...] = (AUTO,)
+    aggregate: str = AUTO
     trials: int = 0
+    minutes: float | None = None
+    folds: int | None = None
+    jobs: int = 1
+    nested: bool = False
+    engine: str = "local"
+    ray_address: str | None = None
+    seeds: int = 1
     calibrate: str = "temperature"
     robustness: bool = False
     seed: int = 0
     replicates: int = 2000
     runs: Path = Path("runs")
     command: tuple[str, ...] = ()
+    measurements: Path | None = None
+    pretrain_participants: Path | None = None
+    random_twin: str | None = None
+    token_grid: Grid | None = None
 
 
 @dataclass(frozen=True)
@@ -63,112 +91,223 @@ class Probed:
     folder: Path
 
 
-def probe(options: ProbeOptions, *, now: datetime, read: Callable[[], Snapshot]) -> Probed:
+def probe(
+    options: ProbeOptions,
+    *,
+    now: datetime,
+    read: Callable[[], Snapshot],
+    read_twin: Callable[[], Snapshot] | None = None,
+    tell: Callable[[str], None] = say,
+) -> Probed:
     """Fit one head on train, judge it on val beside the baselines, and publish the run folder.
 
-    The test split is counted and left alone. read: opens the store, after the cheap checks.
-    Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
+    The test split is counted and left alone. read, read_twin: open the store and its twin, after the cheap checks.
+    tell: hears what is worth knowing. Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
     """
     clock = Stopwatch()
-    task, head_class = find_task(options.task), find_head(options.model)
-    method = find_method(options.calibrate)
-    people_table = read_participants(options.participants)
+    task, method = check_options(options)
+    tables = read_tables(options.participants, options.measurements, options.pretrain_participants, tell=tell)
     stored = read()
-    cohort = join_cohort(stored.index, stored.pooled, people_table, task)
-    features = make_features(cohort, stored.pooled, stored.space, layer=options.layer, pools=options.pools)
-    train, val = features.only("train"), features.only("val")
+    twin_stored = read_checked_twin(read_twin, stored.space) if read_twin else None
+    cohort = tables.join(stored, task)
+    source = source_on(cohort, stored)
+    plan = plan_search(options, source, tell)
     clock.lap("read")
-
-    run_id = new_run_id(now, options.model, options.task)
+    run_id = new_run_id(now, options.model, task.name)
     with run_folder(options.runs, run_id) as aside:
-        found = search_head(
-            options.model, train, classes=len(task.classes), trials=options.trials, seed=options.seed, folder=aside
-        )
+        chosen = search(options, plan, source, tell)
+        keep_journal(options.runs, chosen, aside)
         clock.lap("search")
-        standardiser = Standardiser.fit(train.x, train.protocol)
-        head = head_class(random_state=options.seed, **(found.parameters if found else {}))
-        fit_head(head, train.standardised(standardiser))
+        features = source.table(chosen.spec.features)
+        train, val = features.only("train"), features.only("val")
+        model = fit_model(chosen.spec, train, classes=len(task.classes), seed=options.seed)
         clock.lap("fit")
-        levels = predict_levels(head, val.standardised(standardiser), len(task.classes))
-        others = predict_beside(head, train, levels["participant"], cohort, seed=options.seed)
-        judged = judge(levels, others, task.classes, replicates=options.replicates, seed=options.seed)
-        groups = measure_subgroups(
-            levels["volume"],
-            cohort.table[cohort.table["split"] == "val"],
-            task.classes,
-            replicates=options.replicates,
-            seed=options.seed,
-        )
+        levels = model.predict(val, classes=len(task.classes), split="val")
+        others = predict_beside(model.spec, train, levels["participant"], cohort, seed=options.seed)
+        said = judge_split(
+            levels, others, cohort,
+            lambda chosen: model.predict(val.where(chosen), classes=len(task.classes), split="val")["participant"],
+            decided_on=decide_on(method, levels["participant"], seed=options.seed),
+            pretrained=tables.pretrained, replicates=options.replicates, seed=options.seed,
+        )  # fmt: skip
         fitted = calibrate(method, levels, seed=options.seed) if method else None
         clock.lap("evaluate")
-        robust = check_robustness(options, head, features, cohort, levels["volume"]) if options.robustness else None
-        if fitted:
-            fitted[0].save(aside / MODEL)
-        head.save(aside / MODEL)
-        standardiser.save(aside / MODEL)
+        twin = compare_to_twin(options, plan, tables, twin_stored, source, levels["participant"])
+        remembered = remember_train(model.features, source, stored.index, seed=options.seed)
+        save_parts(aside / MODEL, model, remembered, fitted[0] if fitted else None)
         record = RunRecord(
             id=run_id,
-            created=now.isoformat(timespec="seconds"),
-            **describe_inputs(options, cohort, features, stored),
-            parameters=head.get_params(),
-            search=found.record if found else None,
-            **vars(judged),
-            baselines_missing=list(MISSING),
-            probes_of_nuisance=probe_nuisance(features, cohort.table, replicates=options.replicates, seed=options.seed),
+            **describe_inputs(options, cohort, stored, now),
+            **describe_model(options, model, features, cohort),
+            search=chosen.record,
+            **vars(said.judged),
+            **tables.describe(cohort, said.without),
             seconds=clock.seconds(),
-            subgroups={"val": groups},
-            robustness=robust,
+            subgroups={"val": said.groups},
             calibration=fitted[1] if fitted else None,
         )
-        predictions = stack_predictions([*levels.values(), *(p for n, p in others.items() if n != options.model)])
-        folder = save_run(aside, record, predictions, cohort.table)
+        others = {name: part for name, part in others.items() if name != options.model}
+        if twin:
+            record, others = twin.beside(record), others | {twin.people.model: twin.people}
+        folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table)
     return Probed(record, folder)
 
 
-def fit_head(head: Head, train: FeatureTable) -> None:
-    """Fit a head on standardised rows: classes weigh the same, and so do the participants of a class."""
-    head.fit(train.x, train.y, head_weights(head.name, train), train.participant)
+def check_options(options: ProbeOptions) -> tuple[Task, str | None]:
+    """Give the task and the calibration; refuse what cannot be, before anything is read. Raises: UsageError."""
+    task, method = find_task(options.task), find_method(options.calibrate)
+    find_head(options.model)
+    if options.aggregate != AUTO:
+        check_aggregation(options.model, options.aggregate)
+    check_tokens(options.model, options.pools, options.token_grid)
+    if AUTO in options.pools and len(options.pools) > 1:
+        raise UsageError("--pool: expected auto, or names of pools; got both")
+    check_plan(SearchPlan(options.model, trials=options.trials, minutes=options.minutes, engine=options.engine))
+    if options.nested and not (options.trials or options.minutes):
+        raise UsageError("--nested: expected --trials or --minutes with it; without a search there is nothing to judge")
+    return task, method
+
+
+def check_tokens(model: str, pools: tuple[str, ...], token_grid: Grid | None) -> None:
+    """Raises: UsageError where a head that reads tokens is given pools, or another one a token grid."""
+    if HEADS[model].reads_tokens and pools != (AUTO,):
+        raise UsageError(
+            f"--pool: {model} reads patch tokens, which are not pooled; leave --pool out, or give --token-grid"
+        )
+    if token_grid and not HEADS[model].reads_tokens:
+        readers = ", ".join(name for name, head in HEADS.items() if head.reads_tokens)
+        raise UsageError(f"--token-grid: {model} reads pooled vectors; patch tokens are read by {readers}")
+
+
+def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[str], None]) -> SearchPlan:
+    """Say what is searched, with as many folds as the smallest class of train allows.
+
+    Raises: UsageError where more folds are asked for, or tokens that are not stored; CohortError where no fold can be
+    made.
+    """
+    cohort = source.cohort
+    train = cohort.table[cohort.table["split"] == "train"]
+    people, label = train["participant"].to_numpy(str), train["label"].to_numpy(np.int64)
+    folds, said = FOLDS, None
+    if options.model != DUMMY:  # which fits on nothing but counts
+        folds, said = count_folds(people, label, cohort.task.classes, options.folds)
+    if said:
+        tell(said)
+    return SearchPlan(
+        options.model, options.layer, ",".join(options.pools), options.aggregate, options.trials, options.minutes,
+        folds, options.jobs, options.engine, options.ray_address, options.seed,
+        resolve_grid(source.space, options.token_grid) if HEADS[options.model].reads_tokens else None,
+    )  # fmt: skip
+
+
+def search(options: ProbeOptions, plan: SearchPlan, source: FeatureSource, tell: Callable[[str], None]) -> Chosen:
+    """Choose on train alone; nested: also judge such a choice on outer folds of train and val."""
+    facts = {
+        "task": source.cohort.task.to_dict(),
+        "versions": package_versions(PACKAGES) | {"commit": code_commit()},
+    }
+    chosen = choose_model(plan, source.only("train"), runs=options.runs, facts=facts, tell=tell)
+    if not options.nested or chosen.record is None:
+        return chosen
+    outer = score_nested(plan, source, runs=options.runs, facts=facts, replicates=options.replicates, tell=tell)
+    return replace(chosen, record=chosen.record | {"nested": outer})
 
 
 def predict_beside(
-    head: Head, train: FeatureTable, people: Predictions, cohort: Cohort, *, seed: int
+    spec: ModelSpec, train: FeatureTable, people: Predictions, cohort: Cohort, *, seed: int
 ) -> dict[str, Predictions]:
     """Predict what stands beside the head: the baselines, and the head together with age and site.
 
-    train: raw features; people: the head's own participant predictions of the judged split.
+    train: raw features; people: the model's own participant predictions of the judged split.
     """
-    fitted_on, judged = cohort.people("train"), cohort.people(people.split)
-    classes, names = len(cohort.task.classes), tuple(COVARIATES)
-    others = predict_baselines(fitted_on, judged, classes=classes, split=people.split, names=names)
-    if head.name == DUMMY:  # without an embedding it would be age+site again
+    fitted_on, judged = describe_people(cohort, "train"), describe_people(cohort, people.split)
+    names, _ = choose_baselines(fitted_on)
+    others = predict_baselines(fitted_on, judged, classes=len(cohort.task.classes), split=people.split, names=names)
+    if spec.model == DUMMY:  # without an embedding it would be age+site again
         return others
-    together = predict_with_age_and_site(
-        lambda: type(head)(**head.get_params()), train, people, fitted_on, judged, seed=seed
-    )
+    together = predict_with_age_and_site(spec, train, people, fitted_on, judged, seed=seed)
     return others | {TOGETHER: together}
 
 
-def check_robustness(
-    options: ProbeOptions, head: Head, features: FeatureTable, cohort: Cohort, whole: Predictions
-) -> dict[str, list[dict[str, Any]]]:
-    """Fit the head again without each site and each device, and judge it there."""
-    return leave_one_out(
-        lambda: type(head)(**head.get_params()),
-        features,
-        cohort.table,
-        whole,
-        cohort.task.classes,
+def save_parts(folder: Path, model: FittedModel, remembered: TrainingReference, calibrator: Calibrator | None) -> None:
+    """Write all that evaluate and predict need: the store is not asked for train again."""
+    model.save(folder)
+    remembered.save(folder)
+    if calibrator:
+        calibrator.save(folder)
+
+
+def compare_to_twin(
+    options: ProbeOptions,
+    plan: SearchPlan,
+    tables: CohortTables,
+    stored: Snapshot | None,
+    source: FeatureSource,
+    people: Predictions,
+) -> Twin | None:
+    """Search and fit once more, on the vectors of the random twin where there is one; judge it on the same people."""
+    if stored is None:
+        return None
+    alone = replace(options, nested=False)
+    return stand_beside(
+        people,
+        source.cohort,
+        source.space,
+        tables.join(stored, source.cohort.task),
+        stored,
+        lambda twin: search(alone, plan, twin, say).spec,
         replicates=options.replicates,
         seed=options.seed,
     )
 
 
-def describe_inputs(options: ProbeOptions, cohort: Cohort, features: FeatureTable, stored: Snapshot) -> dict[str, Any]:
+def check_seeds(
+    options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort
+) -> dict[str, Any] | None:
+    """Fit again with other seeds, where more than one was asked for."""
+    if options.seeds < 2:
+        return None
+    seeds = range(options.seed, options.seed + options.seeds)
+    return vary_seeds(model.spec, features.only("train"), features.only("val"), cohort.task.classes, seeds=seeds)
+
+
+def describe_model(options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort) -> dict[str, Any]:
+    """Give the fields of the run record that need the fitted model, or its features, beyond the predictions of val."""
+    asked = {"replicates": options.replicates, "seed": options.seed}
+    return {
+        "features": describe_features(model, features),
+        "parameters": model.head.get_params(),
+        "probes_of_nuisance": probe_nuisance(features, cohort.measured(), **asked),
+        "robustness": leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
+        if options.robustness
+        else None,
+        "seed_sensitivity": check_seeds(options, model, features, cohort),
+    }
+
+
+def describe_features(model: FittedModel, features: FeatureTable) -> dict[str, Any]:
+    """Say what the head saw, and how scans became participants."""
+    return {
+        "layer": model.features.layer,
+        "pools": list(model.features.pools),
+        "token_grid": model.features.token_grid,
+        "aggregation": SAID[model.aggregation.name],
+        "aggregation_learned": model.aggregation.to_dict(),
+        "standardise": "within protocol, fitted on train",
+        "dimensions": features.x.shape[1],
+        "constant": count_constant(features, "train"),
+    }
+
+
+def describe_inputs(options: ProbeOptions, cohort: Cohort, stored: Snapshot, now: datetime) -> dict[str, Any]:
     """Give the fields of the run record that are known before anything is fitted."""
     return {
+        "created": now.isoformat(timespec="seconds"),
+        "inputs_sha256": digest_inputs(asdict(options), digest_rows(stored)),
         "command": list(options.command),
         "model": options.model,
         "task": cohort.task.name,
+        "task_definition": cohort.task.to_dict(),
         "classes": list(cohort.task.classes),
         "space": stored.space_id,
         "embedding_space": stored.space.to_dict(),
@@ -179,14 +318,9 @@ def describe_inputs(options: ProbeOptions, cohort: Cohort, features: FeatureTabl
         },
         "cohort_sha256": cohort.sha256,
         "splits": cohort.sizes(),
-        "features": {
-            "layer": options.layer,
-            "pools": list(options.pools),
-            "aggregation": "mean of logits: volume, eye, participant",
-            "standardise": "within protocol, fitted on train",
-            "dimensions": features.x.shape[1],
-        },
         "seeds": {"head": options.seed, "folds": options.seed, "bootstrap": options.seed},
+        "baselines_missing": [TWIN_MISSING, *choose_baselines(describe_people(cohort, "train"))[1]],
+        "class_weights": cohort.class_weights(balanced=HEADS[options.model].balanced),
         "flow": cohort.flow,
         "phantom": cohort.phantom,
         "versions": package_versions(PACKAGES) | {"commit": code_commit()},

@@ -6,7 +6,7 @@
       predictions.parquet   model, level, split, unit, participant, label, probability_0.., logit_0..
       cohort.parquet        the analysed volumes: volume, participant, eye, device, protocol, site, age, label, split
       model/                the head, the standardiser and the calibration, without pickle
-      search.journal        Optuna's journal, where --trials was given
+      search.journal        Optuna's journal, where something was searched; it goes on growing in studies/
       run.json              the record; a folder without it is no run
 """
 
@@ -42,6 +42,11 @@ class RunRecord:
     probes_of_nuisance: how well site, device, protocol, eye and age are guessed from the features, a line each.
     contrasts: {split: {contrast: measures}} and permutation: {split: null, seed, p_values}, both of participants.
     subgroups: {split: one line a group}. robustness: {"site" | "device": one line a value left out}, where asked for.
+    decision_curves: {split: {contrast: curve}}, of participants. task_definition: what parse_task reads.
+    class_weights: what a participant of each class weighs when the head is fitted. measurements: what was read of them.
+    pretraining: how many participants of each split the encoder has seen, and {split: the result without them}.
+    seed_sensitivity: val again with other seeds of the final fit, where asked for.
+    difference_to_random_twin: on val, with what the twin is in random_twin. inputs_sha256: see digest_inputs.
     calibration: method, parameters, before and after on val. evaluations: one entry a look of this run at test.
     """
 
@@ -75,6 +80,15 @@ class RunRecord:
     permutation: dict[str, dict[str, Any]] = field(default_factory=dict)
     subgroups: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     robustness: dict[str, list[dict[str, Any]]] | None = None
+    seed_sensitivity: dict[str, Any] | None = None
+    decision_curves: dict[str, dict[str, Any]] = field(default_factory=dict)
+    task_definition: dict[str, Any] = field(default_factory=dict)
+    class_weights: dict[str, float] = field(default_factory=dict)
+    measurements: dict[str, Any] = field(default_factory=dict)
+    pretraining: dict[str, Any] = field(default_factory=dict)
+    difference_to_random_twin: Measures = field(default_factory=dict)
+    random_twin: dict[str, Any] | None = None
+    inputs_sha256: str = ""
     calibration: dict[str, Any] | None = None
     evaluations: list[dict[str, Any]] = field(default_factory=list)
 

@@ -1,22 +1,21 @@
 """Embedding, age and site together: does the retina add anything to what age and site say already?"""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 from sklearn.linear_model import LogisticRegression
 
-from classify.aggregate import SMALLEST_PROBABILITY, aggregate_levels, predict_volumes
+from classify.aggregate import SMALLEST_PROBABILITY
 from classify.baselines import TOGETHER, encode_covariates
 from classify.features import FeatureTable
-from classify.heads.contract import Head, softmax
+from classify.heads.contract import softmax
+from classify.model import ModelSpec, predict_out_of_fold
 from classify.predictions import Predictions
-from classify.search.folds import head_weights, make_folds
+from classify.search.folds import deal_folds
 
 
 def predict_with_age_and_site(
-    new_head: Callable[[], Head],
+    spec: ModelSpec,
     train: FeatureTable,
     people: Predictions,
     train_people: pd.DataFrame,
@@ -27,11 +26,11 @@ def predict_with_age_and_site(
     """Fit a logistic regression (C = 1, balanced) on the head's logits, age and site of train participants.
 
     The logits of train come from folds that did not fit on the participant (Wolpert 1992, stacked generalisation).
-    train: raw features. people: the run's own predictions of the judged participants. Both tables: see
-    predict_baselines.
+    train: raw features of the spec's choice. people: the run's own predictions of the judged participants. Both
+    tables: see predict_baselines.
     """
     classes = people.logits.shape[1]
-    logits, label = out_of_fold_logits(new_head, train, classes, seed=seed)
+    logits, label = out_of_fold_logits(spec, train, classes, seed=seed)
     order = train_people["participant"].tolist()
     known = np.stack([logits[name] for name in order])
     centre, spread = known.mean(axis=0), known.std(axis=0)
@@ -51,16 +50,13 @@ def predict_with_age_and_site(
 
 
 def out_of_fold_logits(
-    new_head: Callable[[], Head], train: FeatureTable, classes: int, *, seed: int
+    spec: ModelSpec, train: FeatureTable, classes: int, *, seed: int
 ) -> tuple[dict[str, Float64[np.ndarray, " k"]], dict[str, int]]:
-    """Give logits and label of every participant of train, by name, each from a head that did not see them."""
+    """Give logits and label of every participant of train, by name, each from a model that did not see them."""
     logits: dict[str, Float64[np.ndarray, " k"]] = {}
     label: dict[str, int] = {}
-    for fold in make_folds(train, seed):
-        head = new_head()
-        head.fit(fold.fit.x, fold.fit.y, head_weights(head.name, fold.fit), fold.fit.participant)
-        volumes = predict_volumes(head, fold.held, classes=classes, model=head.name, split="train")
-        people = aggregate_levels(volumes, fold.held.eye)["participant"]
+    for levels in predict_out_of_fold(spec, deal_folds(train, seed), classes=classes, seed=seed):
+        people = levels["participant"]
         logits |= dict(zip(people.participant.tolist(), people.logits, strict=True))
         label |= dict(zip(people.participant.tolist(), people.label.tolist(), strict=True))
     return logits, label

@@ -1,14 +1,24 @@
-"""Standardise features within protocol: the device dominates an embedding's variance, so it is taken out first."""
+"""Standardise features within protocol: the device dominates an embedding's variance, so it is taken out first.
+
+Of patch tokens each channel is standardised over all tokens of all volumes, so that a place that differs from the
+others still does.
+"""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Shaped
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped
+
+from classify.errors import RunFolderError
 
 RARE_VOLUMES = 10
 """A protocol with fewer training volumes than this uses the statistics of all training volumes."""
+
+BLOCK_NUMBERS = 4_000_000
+"""Numbers that are worked on at once, in float64: a table of tokens is large, its copies need not be."""
 
 _ARRAYS = "standardiser.npz"
 _NAMES = "standardiser.json"
@@ -16,45 +26,62 @@ _NAMES = "standardiser.json"
 
 @dataclass(frozen=True)
 class Standardiser:
-    """Means and standard deviations learned from training volumes: row 0 over all, then one row a protocol."""
+    """Means and standard deviations learned from training volumes: row 0 over all, then one row a protocol.
+
+    tokens: how many vectors of d numbers lie side by side in a row of features; 1 for pooled vectors.
+    """
 
     protocols: tuple[str, ...]
     mean: Float64[np.ndarray, "groups d"]
     scale: Float64[np.ndarray, "groups d"]
+    tokens: int = 1
 
     @classmethod
-    def fit(cls, x: Float32[np.ndarray, "n d"], protocol: Shaped[np.ndarray, " n"]) -> "Standardiser":
+    def fit(
+        cls, x: Float32[np.ndarray, "n features"], protocol: Shaped[np.ndarray, " n"], *, tokens: int = 1
+    ) -> "Standardiser":
         """Learn from training volumes; a feature that never varies is only centred."""
         names, counts = np.unique(protocol, return_counts=True)
         frequent = tuple(str(name) for name, count in zip(names, counts, strict=True) if count >= RARE_VOLUMES)
-        groups = [x, *(x[protocol == name] for name in frequent)]
-        mean = np.stack([group.mean(axis=0, dtype=np.float64) for group in groups])
-        spread = np.stack([group.std(axis=0, dtype=np.float64) for group in groups])
-        return cls(frequent, mean, np.where(_varies(spread, mean), spread, 1.0))
+        members = [np.arange(len(x)), *(np.flatnonzero(protocol == name) for name in frequent)]
+        mean, spread = (np.stack(parts) for parts in zip(*(_moments(x, rows, tokens) for rows in members), strict=True))
+        return cls(frequent, mean, np.where(_varies(spread, mean), spread, 1.0), tokens)
 
     def transform(
-        self, x: Float32[np.ndarray, "n d"], protocol: Shaped[np.ndarray, " n"]
-    ) -> Float32[np.ndarray, "n d"]:
+        self, x: Float32[np.ndarray, "n features"], protocol: Shaped[np.ndarray, " n"]
+    ) -> Float32[np.ndarray, "n features"]:
         """Give (x - mean) / scale of each volume's protocol, or of all for a rare or unseen protocol."""
         group_of = {name: number for number, name in enumerate(self.protocols, start=1)}
         group = np.array([group_of.get(name, 0) for name in protocol.tolist()], dtype=np.int64)
         out = np.empty_like(x)
         for number in np.unique(group):
-            rows = group == number
-            out[rows] = (x[rows] - self.mean[number]) / self.scale[number]
+            for rows in _blocks(np.flatnonzero(group == number), x.shape[1]):
+                vectors = x[rows].reshape(len(rows), self.tokens, -1)
+                out[rows] = ((vectors - self.mean[number]) / self.scale[number]).reshape(len(rows), -1)
         return out
+
+    def of(self, protocol: str) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, " d"]]:
+        """Give mean and scale of one protocol, or of all for a rare or unseen one."""
+        group = self.protocols.index(protocol) + 1 if protocol in self.protocols else 0
+        return self.mean[group], self.scale[group]
 
     def save(self, folder: Path) -> None:
         """Write two plain files: numbers as npz, protocol names as JSON."""
         np.savez(folder / _ARRAYS, mean=self.mean, scale=self.scale)
-        (folder / _NAMES).write_text(json.dumps({"protocols": list(self.protocols)}, indent=2))
+        (folder / _NAMES).write_text(json.dumps({"protocols": list(self.protocols), "tokens": self.tokens}, indent=2))
 
     @classmethod
     def load(cls, folder: Path) -> "Standardiser":
-        """Read what save wrote; nothing is unpickled."""
-        protocols = tuple(json.loads((folder / _NAMES).read_text())["protocols"])
-        with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
-            return cls(protocols, arrays["mean"], arrays["scale"])
+        """Read what save wrote; nothing is unpickled. Older runs had no tokens.
+
+        Raises: RunFolderError where there is none that can be read.
+        """
+        try:
+            names = json.loads((folder / _NAMES).read_text())
+            with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
+                return cls(tuple(names["protocols"]), arrays["mean"], arrays["scale"], names.get("tokens", 1))
+        except (OSError, ValueError, KeyError) as error:
+            raise RunFolderError(f"model folder: expected a saved standardiser ({_ARRAYS}), found none") from error
 
 
 def _varies(
@@ -62,3 +89,24 @@ def _varies(
 ) -> Bool[np.ndarray, "groups d"]:
     """Tell rounding noise of a constant feature from spread: float32 keeps about seven digits."""
     return np.asarray(spread > 1e-6 * np.abs(mean) + 1e-30)
+
+
+def _moments(
+    x: Float32[np.ndarray, "n features"], rows: Int64[np.ndarray, " m"], tokens: int
+) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, " d"]]:
+    """Give mean and standard deviation of the vectors in some rows, in two passes."""
+    count = len(rows) * tokens
+    channels = x.shape[1] // tokens
+    total, squares = np.zeros(channels), np.zeros(channels)
+    for block in _blocks(rows, x.shape[1]):
+        total += x[block].reshape(-1, channels).sum(axis=0, dtype=np.float64)
+    mean = total / count
+    for block in _blocks(rows, x.shape[1]):
+        squares += ((x[block].reshape(-1, channels) - mean) ** 2).sum(axis=0)
+    return mean, np.sqrt(squares / count)
+
+
+def _blocks(rows: Int64[np.ndarray, " m"], features: int) -> Iterator[Int64[np.ndarray, " b"]]:
+    step = max(1, BLOCK_NUMBERS // features)
+    for first in range(0, len(rows), step):
+        yield rows[first : first + step]

@@ -36,6 +36,55 @@ def print_evaluation(record: Mapping[str, Any], looks: int) -> None:
         console.print(line, highlight=False)
 
 
+def print_baselines(judged: Mapping[str, Any]) -> None:
+    """Print the table of ``classify baselines``, and why some of them are not in it."""
+    console = Console(stderr=True)
+    title = f"baselines, {judged['task']}: {describe_split(judged, judged['split'])}, 95 % intervals"
+    console.print(_lay_out(title, judged["baselines"]))
+    lines = [f"{line['name']}: absent: {line['reason']}" for line in judged["baselines_missing"]]
+    lines += [step_line(step) for step in judged["flow"] if step["kind"] != "total"]
+    if caution := caution_few(judged["splits"][judged["split"]]["per_class"], judged["split"]):
+        lines.append(caution)
+    for line in [*lines, *([PHANTOM] if judged["phantom"] else []), RESEARCH_ONLY]:
+        console.print(line, highlight=False)
+
+
+def step_line(step: Mapping[str, Any]) -> str:
+    """Give one step of the flow: who was left out, or what is odd about them."""
+    return f"{step['step']}: {step['participants']} participants, {step['volumes']} volumes ({step['reason']})"
+
+
+def describe_split(record: Mapping[str, Any], split: str) -> str:
+    """Give "159 participants of val", and how many of them the encoder was pretrained on."""
+    count = record["splits"][split]["participants"]
+    seen = record.get("pretraining", {}).get("participants", {}).get(split, 0)
+    said = f", {seen} OF THEM SEEN IN PRETRAINING" if seen else ""
+    return f"{count} participants of {split}{said}"
+
+
+def pretraining_lines(pretraining: Mapping[str, Any], split: str) -> list[str]:
+    """Say how far the encoder's own participants reach into a split, and what is left without them."""
+    if not pretraining:
+        return []
+    if not pretraining["given"]:
+        return [f"pretraining: {pretraining['reason']}"]
+    counts = pretraining["participants"]
+    said = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    lines = [f"seen in pretraining: {said} ({pretraining['listed']} listed)"]
+    if not any(counts.values()):
+        lines.append("nobody listed is a participant of this cohort: no overlap, or ids that are written otherwise")
+    without = pretraining["without"].get(split, {})
+    if "metrics" in without:
+        lines.append(
+            f"warning: the encoder has seen {counts[split]} of {split}; without them ({without['participants']} left): "
+            + ", ".join(f"{name} {format_measured(without['metrics'][name])}" for name in HEADLINE)
+        )
+    elif counts[split]:
+        why = without.get("absent", "give --pretrain-participants for the result without them")
+        lines.append(f"warning: the encoder has seen {counts[split]} of {split}; {why}")
+    return lines
+
+
 def evaluation_lines(record: Mapping[str, Any], looks: int) -> list[str]:
     """Give the closing lines of an evaluation; a second look is allowed, and said."""
     difference = record["evaluations"][-1]["difference_to_age_site"]
@@ -43,20 +92,24 @@ def evaluation_lines(record: Mapping[str, Any], looks: int) -> list[str]:
     lines += [*contrast_lines(record["contrasts"]["test"]), p_value_line(record["permutation"]["test"])]
     if caution := caution_few(record["splits"]["test"]["per_class"], "test"):
         lines.append(caution)
+    lines += pretraining_lines(record.get("pretraining", {}), "test")
     said = "" if looks == 1 else "; it is no longer untouched: say so with every number"
     lines.append(f"the test split of this cohort has been looked at {looks} time{'s' if looks > 1 else ''}{said}")
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
 
 
 def _table(record: Mapping[str, Any], split: str) -> Table:
-    count = record["splits"][split]["participants"]
-    table = Table(title=f"{record['model']}, {record['task']}: {count} participants of {split}, 95 % intervals")
+    title = f"{record['model']}, {record['task']}: {describe_split(record, split)}, 95 % intervals"
+    models = {record["model"]: record["metrics"]["participant"]} | record["baselines"]
+    return _lay_out(title, {name: measured[split] for name, measured in models.items() if split in measured})
+
+
+def _lay_out(title: str, models: Mapping[str, Mapping[str, Measured]]) -> Table:
+    table = Table(title=title)
     for name in ("", *SHOWN):
         table.add_column(name.replace("_", " "))
-    models = {record["model"]: record["metrics"]["participant"]} | record["baselines"]
-    judged = {name: measured for name, measured in models.items() if split in measured}
-    for name, measured in judged.items():
-        table.add_row(name, *(format_measured(measured[split][metric]) for metric in SHOWN))
+    for name, measured in models.items():
+        table.add_row(name, *(format_measured(measured[metric]) for metric in SHOWN))
     return table
 
 
@@ -70,10 +123,20 @@ def headline(record: RunRecord) -> list[str]:
         f"{metric}: added to age+site by the embedding {format_measured(measured)}"
         for metric, measured in record.added_to_age_site.items()
     ]
+    lines += [
+        f"{metric}: difference to random twin {format_measured(measured)}"
+        for metric, measured in record.difference_to_random_twin.items()
+    ]
+    lines += [f"random twin: {note}" for note in (record.random_twin or {}).get("notes", [])]
     lines += [*contrast_lines(record.contrasts["val"]), p_value_line(record.permutation["val"])]
     if caution := caution_few(record.splits["val"]["per_class"]):
         lines.append(caution)
+    lines += pretraining_lines(record.pretraining, "val")
+    lines += [step_line(step) for step in record.flow if step["kind"] == "excluded"]
+    if constant := record.features.get("constant", 0):
+        lines.append(f"{constant} of {record.features['dimensions']} features never vary in train: they say nothing")
     lines += robustness_lines(record.robustness or {})
+    lines += [*search_lines(record.search or {}), *seed_lines(record.seed_sensitivity or {})]
     locked = record.splits["test"]["participants"]
     lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
     return [*lines, *([PHANTOM] if record.phantom else []), RESEARCH_ONLY]
@@ -95,6 +158,28 @@ def robustness_lines(robustness: Mapping[str, list[dict[str, Any]]]) -> list[str
             )
             lines.append(f"without {by} {line['held_out']} ({line['participants']} participants there): {said}")
     return lines
+
+
+def search_lines(search: Mapping[str, Any]) -> list[str]:
+    """Say what was chosen inside train, and what choosing so is worth on participants that it never saw."""
+    if not search:
+        return []
+    best, features = search["best"], search["best"]["features"]
+    said = f"layer {features['layer']}, {','.join(features['pools']) or 'tokens'}, {best['aggregation']}"
+    lines = [f"search: {search['trials']} tried, {search['pruned']} stopped early; best inside train: {said}"]
+    for metric, measured in search.get("nested", {}).get("metrics", {}).items():
+        lines.append(f"nested: {metric} of the whole search on outer folds {format_measured(measured)}")
+    return lines
+
+
+def seed_lines(sensitivity: Mapping[str, Any]) -> list[str]:
+    """Say how far the result moves with the seed of the final fit: a range, not an interval."""
+    return [
+        f"seeds: {metric} over {len(sensitivity['seeds'])} fits: mean {found['mean']:.3f}, range "
+        f"{found['lowest']:.3f} to {found['highest']:.3f}"
+        for metric, found in sensitivity.get("metrics", {}).items()
+        if "mean" in found
+    ]
 
 
 def p_value_line(permutation: Mapping[str, Any]) -> str:

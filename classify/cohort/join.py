@@ -7,10 +7,13 @@ import pandas as pd
 from jaxtyping import Bool, Float32
 
 from classify.cohort.splits import SPLITS, check_no_leak
-from classify.cohort.table import COLUMNS, Cohort, Step
-from classify.cohort.tasks import Task
+from classify.cohort.table import BRIGHTNESS, COLUMNS, Cohort, Step
+from classify.cohort.tasks import STUDY_GROUPS, Task
 from classify.errors import CohortError, LeakError
-from embeddings_store.schema import Note
+from embeddings_store.schema import SITES, Note
+
+WRONG_SITES = 0.5
+"""With more participants than this share at another site than their id says, every label is in doubt."""
 
 
 def join_cohort(
@@ -18,8 +21,8 @@ def join_cohort(
 ) -> Cohort:
     """Join the rows of a store with the participants table; the order of either does not matter.
 
-    Raises: CohortError where nothing is left, a volume stands twice, or a class or split cannot be used;
-    LeakError where one scan stands under two participants.
+    Raises: CohortError where nothing is left, a volume stands twice, a class or split cannot be used, all embeddings
+    are equal, or sites say that the table is another study's; LeakError where one scan stands under two participants.
     """
     if index.empty:
         raise CohortError("the store: expected committed volumes, got none; run extract-embeddings first")
@@ -27,6 +30,7 @@ def join_cohort(
         raise CohortError(f"the store: {count} volumes stand in more than one row; run extract-embeddings verify")
     rows = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
     rows = rows.rename(columns={"site": "site_of_id"}).merge(participants, on="participant", how="left", validate="m:1")
+    _refuse_wrong_join(rows)
     flow: list[Step] = [_step("store", "total", rows, "volumes with an embedding")]
     for step, reason, bad in _exclusions(rows, pooled, task):
         bad_now = bad[rows.index]
@@ -37,9 +41,15 @@ def join_cohort(
     table = _analysed_table(rows, task)
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
     flow.extend(_split_steps(table))
-    cohort = Cohort(table, rows["position"].to_numpy(np.int64), task, _is_phantom(index), flow)
+    position = rows["position"].to_numpy(np.int64)
+    cohort = Cohort(table, position, task, _is_phantom(index), flow, brightness=_brightness(rows))
     _check_usable(cohort)
     return cohort
+
+
+def _brightness(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Take what the store says of brightness; an older store says nothing."""
+    return rows[["volume", *BRIGHTNESS]].reset_index(drop=True) if set(BRIGHTNESS) <= set(rows.columns) else None
 
 
 def _analysed_table(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
@@ -57,12 +67,15 @@ def _exclusions(
     known = rows["group"].notna()
     constant = _has_note(rows, Note.CONSTANT)
     finite = pd.Series(_finite_rows(pooled)[rows["position"]], index=rows.index)
-    unknown_group = known & ~rows["group"].isin(list(task.class_of))
+    unknown_group = known & ~rows["group"].isin(STUDY_GROUPS)
+    outside = known & ~unknown_group & ~rows["group"].isin(list(task.class_of))
+    left_out = ", ".join(group for group in STUDY_GROUPS if group not in task.class_of)
     values = ", ".join(sorted(repr(value) for value in rows.loc[unknown_group, "group"].unique())[:3])
     usable = ~constant & finite
     return [
         ("no participant", "the participant is not in the participants table", ~known),
         ("no label", f"study_group is none of the four known ones: {values}", unknown_group),
+        ("not asked", f"the task {task.name} leaves out {left_out}", outside),
         ("no split", f"recommended_split is none of {', '.join(SPLITS)}", known & ~rows["split"].isin(SPLITS)),
         ("constant", "every voxel of the volume is equal", constant),
         ("not finite", "the embedding holds NaN or infinity; run extract-embeddings verify", ~finite),
@@ -80,12 +93,28 @@ def _copies(usable: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], row
     Raises: LeakError where the same scan stands under two participants: one of the labels must be wrong.
     """
     digest = pd.Series([sha256(pooled[place].tobytes()).digest() for place in usable["position"]], index=usable.index)
+    if len(digest) > 1 == len(set(digest)):
+        raise CohortError(
+            f"the store: all {len(digest)} volumes have the same embedding, so it says nothing of any of them; "
+            f"check the checkpoint with extract-embeddings doctor"
+        )
     owners = usable["participant"].groupby(digest).nunique()
     shared = digest.isin(owners.index[owners > 1])
     if shared.any():
         names = ", ".join(sorted(usable.loc[shared, "participant"].unique()))
         raise LeakError(f"the same scan stands under several participants: {names}; find out whose it is")
     return digest.duplicated().reindex(rows.index, fill_value=False)
+
+
+def _refuse_wrong_join(rows: pd.DataFrame) -> None:
+    """Raise CohortError where table and store meet by id, but most ids encode another site than the table says."""
+    people = rows[rows["site"].isin(SITES.values())].drop_duplicates("participant")
+    wrong = int((people["site"] != people["site_of_id"]).sum())
+    if wrong > WRONG_SITES * len(people):
+        raise CohortError(
+            f"participants table: clinical_site of {wrong} of {len(people)} participants is not the site that their id "
+            f"encodes; the ids are shifted, or store and table belong to different data"
+        )
 
 
 def _notes(rows: pd.DataFrame, index: pd.DataFrame, participants: pd.DataFrame) -> list[Step]:

@@ -1,5 +1,6 @@
 """The analysed volumes with their labels: what a probe is fitted on and judged by."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -13,6 +14,9 @@ from classify.cohort.tasks import Task
 
 COLUMNS = ("volume", "participant", "eye", "device", "protocol", "site", "age", "label", "split")
 
+BRIGHTNESS = ("intensity_mean", "intensity_sd", "intensity_p01", "intensity_p50", "intensity_p99")
+"""How bright each scan is, in stored units: columns of the store's index."""
+
 Step = dict[str, Any]
 """{"step", "kind": "total" | "excluded" | "note", "volumes", "participants", "reason"}: one line of the flow."""
 
@@ -23,6 +27,8 @@ class Cohort:
 
     table: COLUMNS, one line a volume; age in years (NaN: missing), label: number of the class in task.classes.
     position: where each volume's vector lies in the snapshot's pooled array. flow: from store rows to analysed.
+    brightness: volume and BRIGHTNESS (NaN: the store does not know it). clinical: participant, hba1c and bmi, one line
+    each, where measurements were given. Both are no part of table, so that nothing is fitted on them by accident.
     """
 
     table: pd.DataFrame
@@ -30,6 +36,8 @@ class Cohort:
     task: Task
     phantom: bool
     flow: list[Step] = field(default_factory=list)
+    brightness: pd.DataFrame | None = None
+    clinical: pd.DataFrame | None = None
 
     @property
     def sha256(self) -> str:
@@ -37,16 +45,32 @@ class Cohort:
         return sha256(self.table.to_csv(index=False, float_format="%.6g").encode()).hexdigest()
 
     def people(self, split: str) -> pd.DataFrame:
-        """One line a participant of a split: participant, site, age, label, protocols ("device/protocol|...")."""
+        """One line a participant of a split: participant, site, age, label, protocols ("device/protocol|...").
+
+        And, where measurements were given, hba1c and bmi.
+        """
         part = self.table[self.table["split"] == split]
         scanned = (part["device"] + "/" + part["protocol"]).groupby(part["participant"])
         protocols = scanned.agg(lambda names: "|".join(sorted(set(names)))).rename("protocols")
         people = part.drop_duplicates("participant")[["participant", "site", "age", "label"]]
-        return people.join(protocols, on="participant").reset_index(drop=True)
+        people = people.join(protocols, on="participant").reset_index(drop=True)
+        return people if self.clinical is None else people.merge(self.clinical, on="participant", how="left")
+
+    def measured(self) -> pd.DataFrame:
+        """Table with hba1c and bmi of each volume's participant, for probes of what the embedding knows."""
+        return self.table if self.clinical is None else self.table.merge(self.clinical, on="participant", how="left")
 
     def sizes(self) -> dict[str, Any]:
         """Count participants, eyes, volumes and participants per class in each split."""
         return {split: self._size(split) for split in SPLITS}
+
+    def class_weights(self, *, balanced: bool) -> dict[str, float]:
+        """Tell what a participant of each class weighs in fitting: the classes alike, or everybody one."""
+        per_class = self._size("train")["per_class"]
+        if not balanced:
+            return dict.fromkeys(per_class, 1.0)
+        people = sum(per_class.values())
+        return {name: people / (len(per_class) * count) for name, count in per_class.items()}
 
     def _size(self, split: str) -> dict[str, Any]:
         part = self.table[self.table["split"] == split]
@@ -57,3 +81,9 @@ class Cohort:
             "volumes": len(part),
             "per_class": {name: int((labels == number).sum()) for number, name in enumerate(self.task.classes)},
         }
+
+
+def insert_notes(flow: Sequence[Step], notes: Sequence[Step]) -> list[Step]:
+    """Put notes before the line of the analysed volumes, where the other notes stand."""
+    place = next((number for number, step in enumerate(flow) if step["step"] == "analysed"), len(flow))
+    return [*flow[:place], *notes, *flow[place:]]

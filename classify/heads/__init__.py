@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 from classify.errors import RunFolderError
+from classify.heads.attentive import AttentiveHead
 from classify.heads.contract import STATE, Head
 from classify.heads.dummy import DummyHead
 from classify.heads.knn import KnnHead
 from classify.heads.lgbm import LgbmHead
 from classify.heads.linear import LinearHead
+from classify.heads.mil import MilHead
 from classify.heads.mlp import MlpHead
 from classify.heads.ordinal import OrdinalHead
 from embeddings_store.errors import UsageError
@@ -22,6 +24,8 @@ HEADS: dict[str, type[Head]] = {
     "mlp": MlpHead,
     "ordinal": OrdinalHead,
     "knn": KnnHead,
+    "attentive": AttentiveHead,
+    "mil": MilHead,
 }
 
 

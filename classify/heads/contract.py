@@ -2,17 +2,40 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 STATE = "head.json"
 ARRAYS = "head.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """What one fit sees: rows and labels, and where they matter weights and the participant of each row."""
+
+    x: Float[np.ndarray, "n d"]
+    y: Shaped[np.ndarray, " n"]
+    weights: Float64[np.ndarray, " n"] | None = None
+    groups: Shaped[np.ndarray, " n"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRows:
+    """The same, parsed: class codes from 0 into classes, participants as numbers, nothing missing."""
+
+    rows: Float[np.ndarray, "n d"]
+    classes: np.ndarray
+    codes: Int64[np.ndarray, " n"]
+    weights: Float64[np.ndarray, " n"]
+    people: Int64[np.ndarray, " n"]
 
 
 class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
@@ -24,26 +47,63 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
 
     name: str
     balanced = True  # whether the classes should weigh the same when it learns
+    pools_scans = False  # whether it takes all scans of an eye or participant at once, by predict_bags
+    reads_tokens = False  # whether its rows are patch tokens side by side, as many as its parameter ``tokens`` says
     classes_: np.ndarray
     n_features_in_: int
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "Head":
         """Learn from feature rows. Raises: ValueError where rows, labels or weights cannot be used."""
+        checked = self._check(X, y, sample_weight, groups)
+        self.classes_ = checked.classes
+        self._fit(checked.rows, checked.codes, checked.weights, checked.people)
+        return self
+
+    def _check(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> CheckedRows:
+        """Parse what fit was given, and note the features. Raises: ValueError."""
         rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(labels)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
+        classes, codes = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
             raise ValueError(f"{type(self).__name__} needs labels of at least two classes, got one class")
         weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
         people = np.arange(len(codes)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-        self._fit(rows, codes.astype(np.int64), weights, people.astype(np.int64))
-        return self
+        return CheckedRows(rows, classes, codes.astype(np.int64), weights, people.astype(np.int64))
+
+    @classmethod
+    def prepare(cls, part: TrainingRows) -> Any:
+        """Do once what every fit on these rows shares, whatever the parameters; what comes goes to fit_prepared."""
+        return part
+
+    def fit_prepared(self, prepared: Any) -> "Head":
+        """Learn from what prepare gave: the same head as fit on its rows. Raises: ValueError as fit does."""
+        return self.fit(prepared.x, prepared.y, prepared.weights, prepared.groups)
+
+    @classmethod
+    def fit_grid(
+        cls, parts: Sequence[TrainingRows], candidates: Sequence[Mapping[str, Any]], random_state: int
+    ) -> list[list["Head"]]:
+        """Fit every candidate's parameters on every part: fitted[part][candidate], each the same as by fit."""
+        prepared = [cls.prepare(part) for part in parts]
+        return [
+            [cls(random_state=random_state, **candidate).fit_prepared(one) for candidate in candidates]
+            for one in prepared
+        ]
 
     def predict_proba(self, X: Any) -> Float64[np.ndarray, "n k"]:
         """Give the probability of each class of classes_."""
         check_is_fitted(self, "classes_")
         rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         return np.asarray(self._probability(rows), dtype=np.float64)
+
+    def predict_bags(
+        self, X: Any, groups: Shaped[np.ndarray, " n"]
+    ) -> tuple[Shaped[np.ndarray, " bags"], Float64[np.ndarray, "bags k"]]:
+        """Give the names of the groups, sorted, and the probability of each class of classes_ for the rows of each.
+
+        Raises: NotImplementedError where the head does not pool scans.
+        """
+        raise NotImplementedError(f"{type(self).__name__} predicts rows; pools_scans is False")
 
     def predict(self, X: Any) -> np.ndarray:
         """Give the most probable class."""

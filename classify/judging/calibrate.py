@@ -97,6 +97,13 @@ def cross_fit(method: str, predictions: Predictions, seed: int) -> Predictions:
     return _with(predictions, probability)
 
 
+def decide_on(method: str | None, people: Predictions, *, seed: int) -> tuple[Predictions, str] | None:
+    """Give val predictions whose probabilities may be read at face value, and how they came; None: not calibrated."""
+    if method is None:
+        return None
+    return cross_fit(method, people, seed), f"{method}, each participant by a fit on the others of {people.split}"
+
+
 def reliability(predictions: Predictions) -> list[dict[str, float]]:
     """List the bins of the top probability that hold a unit: low, n, mean confidence, share that is right."""
     confidence = predictions.probability.max(axis=1)

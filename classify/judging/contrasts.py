@@ -10,7 +10,7 @@ from classify.judging.bootstrap import COLUMNS_AT_ONCE, Measured, Replicates, su
 from classify.judging.metrics import auroc_one_vs_rest
 from classify.predictions import Predictions
 
-SPECIFICITIES = {"sensitivity_at_specificity_90": 0.90, "sensitivity_at_specificity_95": 0.95}
+SPECIFICITIES = {f"sensitivity_at_specificity_{percent}": percent / 100 for percent in (80, 90, 95)}
 
 
 def contrast_classes(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ import numpy as np
 from classify.baselines import HEADLINE_BASELINE, TOGETHER
 from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_difference
 from classify.judging.contrasts import measure_contrasts
+from classify.judging.decision_curve import AS_PREDICTED, decision_curves
 from classify.judging.metrics import HEADLINE, confusion_counts, why_absent
 from classify.judging.permutation import PERMUTATIONS, permute_labels
 from classify.predictions import Predictions
@@ -25,6 +26,7 @@ class Judgement:
     added_to_age_site: dict[str, Measured]
     contrasts: dict[str, dict[str, Mapping[str, Measured]]]
     permutation: dict[str, dict[str, Any]]
+    decision_curves: dict[str, dict[str, Mapping[str, Any]]]
 
 
 def judge(
@@ -34,10 +36,12 @@ def judge(
     *,
     replicates: int,
     seed: int,
+    decided_on: tuple[Predictions, str] | None = None,
 ) -> Judgement:
     """Measure a model at every level and the baselines at participant level, all on the same bootstrap replicates.
 
     levels: volume, eye and participant predictions of one split; baselines: participant predictions of that split.
+    decided_on: calibrated participant predictions for the decision curves, and in words how they were calibrated.
     """
     people = levels["participant"]
     drawn = draw_replicates(people.participant, replicates=replicates, seed=seed)
@@ -60,6 +64,7 @@ def judge(
         },
         contrasts={people.split: measure_contrasts(people, drawn, classes)},
         permutation={people.split: permute_labels(people, classes, permutations=PERMUTATIONS, seed=seed)},
+        decision_curves={people.split: decision_curves(*(decided_on or (people, AS_PREDICTED)), drawn, classes)},
     )
 
 

@@ -1,4 +1,4 @@
-"""What the embedding knows besides the label: site, device, protocol, laterality and age, each by a ridge probe."""
+"""What the embedding knows besides the label: site, device, protocol, laterality, age and so on, by ridge probes."""
 
 from typing import Any
 
@@ -9,10 +9,14 @@ from jaxtyping import Bool, Float64, Shaped
 from classify.features import FeatureTable, participant_weights
 from classify.judging.bootstrap import Replicates, draw_replicates, summarise
 from classify.judging.metrics import auroc_one_vs_rest
+from classify.judging.regression import measure_regression
 from classify.standardise import Standardiser
 
 TARGETS = {"site": "participant", "device": "volume", "protocol": "volume", "eye": "volume", "age": "participant"}
 """What is guessed, and the level at which it is judged: a device differs between scans, a site does not."""
+
+NUMBERS = {"age": "years", "hba1c": "%", "bmi": "kg/m2"}
+"""Targets that are numbers, and their units; hba1c and bmi where measurements were given."""
 
 AS_STORED = "as stored"
 AS_SEEN = "standardised within protocol"
@@ -22,23 +26,27 @@ FEWEST_PARTICIPANTS = 5
 SHRINKAGE = 0.1
 """Penalty as a share of the weight of the training rows, for features of unit spread."""
 
-ABSENT_AGE = "no age is known in train or in val"
+ABSENT_NUMBER = "no {} is known in train or in val"
 ABSENT_VALUES = f"fewer than two values with {FEWEST_PARTICIPANTS} participants in train and in val"
 
 
 def probe_nuisance(features: FeatureTable, table: pd.DataFrame, *, replicates: int, seed: int) -> list[dict[str, Any]]:
     """Fit on train, judge on val, twice a target: features as stored (standardised over all) and as the heads see them.
 
-    features: raw, one row a line of table (the cohort). A line: target, features, level, values, metric (macro_auroc;
-    r_squared for age), chance, and the measure with its interval or the reason why there is none.
+    features: raw, one row a line of table (the cohort, with hba1c and bmi where measurements were given). A line:
+    target, features, level, values, metric (macro_auroc; r_squared for a number), chance, and the measure with its
+    interval or the reason why there is none; for a number also its unit and what measure_regression gives. Of patch
+    tokens it is their mean that is probed.
     """
+    pooled = features.pooled()
+    targets = TARGETS | {name: "participant" for name in NUMBERS if name in table.columns}
     train, val = ((table["split"] == split).to_numpy() for split in ("train", "val"))
     drawn = draw_replicates(features.participant[val], replicates=replicates, seed=seed)
     nowhere = np.full(len(features.y), "all")
     lines = []
     for name, protocol in ((AS_STORED, nowhere), (AS_SEEN, features.protocol)):
-        x = Standardiser.fit(features.x[train], protocol[train]).transform(features.x, protocol).astype(np.float64)
-        for target, level in TARGETS.items():
+        x = Standardiser.fit(pooled.x[train], protocol[train]).transform(pooled.x, protocol).astype(np.float64)
+        for target, level in targets.items():
             line = {"target": target, "features": name, "level": level}
             lines.append(line | _probe(target, x, table, train, val, drawn, level))
     return lines
@@ -53,26 +61,31 @@ def _probe(
     drawn: Replicates,
     level: str,
 ) -> dict[str, Any]:
-    values, usable, wanted = encode_age(table) if target == "age" else encode_values(table, target)
-    metric, chance = ("r_squared", 0.0) if target == "age" else ("macro_auroc", 0.5)
-    said = {"values": values, "metric": metric, "chance": chance}
+    number = target in NUMBERS
+    values, usable, wanted = (encode_number if number else encode_values)(table, target)
+    said = {"values": values, "metric": "r_squared" if number else "macro_auroc", "chance": 0.0 if number else 0.5}
     fitted, judged = train & usable, val & usable
     if len(values) == 1 or not fitted.any() or not judged.any():
-        return said | {"absent": ABSENT_AGE if target == "age" else ABSENT_VALUES}
+        return said | {"absent": ABSENT_NUMBER.format(target) if number else ABSENT_VALUES}
     person = table["participant"].to_numpy(str)
     score = ridge_scores(x[fitted], wanted[fitted], person[fitted], x[judged])
     who, truth = person[judged], wanted[judged]
     if level == "participant":
         who, score, truth = _mean_by_person(who, score, truth)
     weights = drawn.weights_of(who, slice(None))
-    measured = _r_squared(truth[:, 0], score[:, 0], weights) if target == "age" else _auroc(truth, score, weights)
-    return said | {"units": len(who)} | summarise(measured, "undefined for these units")
+    said |= {"units": len(who)}
+    if number:
+        mean = float(_mean_by_person(person[fitted], wanted[fitted], wanted[fitted])[2].mean())
+        return said | {"unit": NUMBERS[target]} | measure_regression(truth[:, 0], score[:, 0], weights, mean)
+    return said | summarise(_auroc(truth, score, weights), "undefined for these units")
 
 
-def encode_age(table: pd.DataFrame) -> tuple[list[str], Bool[np.ndarray, " n"], Float64[np.ndarray, "n 1"]]:
-    """Give no names of values, the volumes with a known age, and ages in years (0 where unknown)."""
-    age = table["age"].to_numpy(np.float64)
-    return [], ~np.isnan(age), np.nan_to_num(age)[:, None]
+def encode_number(
+    table: pd.DataFrame, target: str
+) -> tuple[list[str], Bool[np.ndarray, " n"], Float64[np.ndarray, "n 1"]]:
+    """Give no names of values, the volumes whose number is known, and the numbers (0 where unknown)."""
+    number = table[target].to_numpy(np.float64)
+    return [], ~np.isnan(number), np.nan_to_num(number)[:, None]
 
 
 def encode_values(
@@ -119,14 +132,3 @@ def _auroc(
 ) -> Float64[np.ndarray, " R"]:
     each = [auroc_one_vs_rest(truth[:, t] > 0, score[:, t], weights) for t in range(truth.shape[1])]
     return np.asarray(np.mean(each, axis=0))
-
-
-def _r_squared(
-    truth: Float64[np.ndarray, " n"], guess: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "n R"]
-) -> Float64[np.ndarray, " R"]:
-    """Share of the variance among the judged that is explained; below 0: worse than their own mean."""
-    total = weights.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        spread = truth**2 @ weights - (truth @ weights) ** 2 / total
-        explained = 1 - (truth - guess) ** 2 @ weights / np.where(spread > 0, spread, np.nan)
-    return np.asarray(explained)

@@ -1,29 +1,25 @@
 """Leave one site, or one device, out of training and judge on it: does the head know the retina or the place?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from classify.aggregate import aggregate_levels, predict_volumes
+from classify.errors import CohortError
 from classify.features import FeatureTable
-from classify.heads.contract import Head
 from classify.judging.bootstrap import draw_replicates, measure, paired_difference
 from classify.judging.metrics import HEADLINE, why_absent
 from classify.judging.subgroups import count_people
-from classify.predictions import Predictions, rows_of
-from classify.search.folds import head_weights
-from classify.standardise import Standardiser
+from classify.model import FittedModel, fit_model
+from classify.predictions import Predictions
 
 LEFT_OUT = ("site", "device")
 
 
 def leave_one_out(
-    new_head: Callable[[], Head],
+    model: FittedModel,
     features: FeatureTable,
     table: pd.DataFrame,
-    whole: Predictions,
     classes: Sequence[str],
     *,
     replicates: int,
@@ -31,13 +27,13 @@ def leave_one_out(
 ) -> dict[str, list[dict[str, Any]]]:
     """Give, for each of LEFT_OUT, one line a value that stands in val: HEADLINE with and without it in training.
 
-    new_head: an unfitted head with the run's parameters, which were chosen on all of train. features: raw, one row a
-    line of table (the cohort). whole: val volumes as the run's own head predicts them. The standardiser is fitted
-    again too. A difference below 0: the head does worse on a place that it did not train on.
+    model: the run's own, whose parameters were chosen on all of train; standardiser, head and what its aggregation
+    learns are fitted again without the place. features: raw, one row a line of table (the cohort). A difference below
+    0: the head does worse on a place that it did not train on.
     """
     return {
         by: [
-            _leave_out(by, str(value), new_head, features, table, whole, classes, replicates, seed)
+            _leave_out(by, str(value), model, features, table, classes, replicates, seed)
             for value in sorted(table.loc[table["split"] == "val", by].unique())
         ]
         for by in LEFT_OUT
@@ -47,10 +43,9 @@ def leave_one_out(
 def _leave_out(
     by: str,
     value: str,
-    new_head: Callable[[], Head],
+    model: FittedModel,
     features: FeatureTable,
     table: pd.DataFrame,
-    whole: Predictions,
     classes: Sequence[str],
     replicates: int,
     seed: int,
@@ -59,11 +54,15 @@ def _leave_out(
     val = (table["split"] == "val").to_numpy()
     judged = features.where(here & val)
     train = features.where(~here & (table["split"] == "train").to_numpy())
-    with_it = aggregate_levels(rows_of(whole, here[val]), judged.eye)["participant"]
+    with_it = _people(model, judged, len(classes))
     line = {"held_out": value, "volumes": len(judged.y), **count_people(with_it, classes)}
     if missing := [name for number, name in enumerate(classes) if not (train.y == number).any()]:
         return line | {"absent": f"without {value}, nobody in train is {', '.join(missing)}"}
-    without_it = _predict(new_head(), train, judged, len(classes))
+    try:
+        again = fit_model(model.spec, train, classes=len(classes), seed=seed)
+    except CohortError as error:  # the aggregation learns from folds, which may be impossible without the place
+        return line | {"absent": str(error)}
+    without_it = _people(again, judged, len(classes))
     drawn = draw_replicates(with_it.participant, replicates=replicates, seed=seed)
     (ours, our_values), (theirs, their_values) = (measure(part, drawn, classes) for part in (without_it, with_it))
     return line | {
@@ -76,11 +75,5 @@ def _leave_out(
     }
 
 
-def _predict(head: Head, train: FeatureTable, judged: FeatureTable, classes: int) -> Predictions:
-    standardiser = Standardiser.fit(train.x, train.protocol)
-    known = train.standardised(standardiser)
-    head.fit(known.x, np.asarray(known.y), head_weights(head.name, known), known.participant)
-    volumes = predict_volumes(
-        head, judged.standardised(standardiser), classes=classes, model=head.name, split=str(judged.split[0])
-    )
-    return aggregate_levels(volumes, judged.eye)["participant"]
+def _people(model: FittedModel, judged: FeatureTable, classes: int) -> Predictions:
+    return model.predict(judged, classes=classes, split=str(judged.split[0]))["participant"]

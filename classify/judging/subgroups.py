@@ -1,15 +1,17 @@
 """The same predictions, group by group: site, device, protocol, eye, age band. Small groups stay, and say so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from classify.aggregate import aggregate_levels
 from classify.judging.bootstrap import caution_few, draw_replicates, measure
 from classify.judging.metrics import HEADLINE
-from classify.predictions import Predictions, rows_of
+from classify.predictions import Predictions
+
+PeopleOf = Callable[[np.ndarray], Predictions]
+"""Predicts participants from a part of their volumes, given as a mask over the lines of the cohort."""
 
 GROUPINGS = ("site", "device", "protocol", "eye", "age_band")
 AGE_BANDS = ((0.0, 50.0, "under 50"), (50.0, 60.0, "50 to 59"), (60.0, 70.0, "60 to 69"), (70.0, np.inf, "70 and over"))
@@ -19,16 +21,16 @@ UNKNOWN_AGE = "unknown"
 
 
 def measure_subgroups(
-    volumes: Predictions, table: pd.DataFrame, classes: Sequence[str], *, replicates: int, seed: int
+    people_of: PeopleOf, table: pd.DataFrame, classes: Sequence[str], *, replicates: int, seed: int
 ) -> list[dict[str, Any]]:
     """Give one line a group: by, value, participants, volumes, per_class, HEADLINE with intervals, caution.
 
-    volumes: predictions of one split; table: the cohort's lines of the same volumes, in the same order. A participant
-    is judged by those of their volumes that are in the group, so one scanned by two devices stands under both.
+    table: the cohort's lines of one split, which the masks of people_of are over. A participant is judged by those of
+    their volumes that are in the group, so one scanned by two devices stands under both.
     """
     groups = table.assign(age_band=[name_age_band(age) for age in table["age"]])
     return [
-        _measure_group(volumes, groups, by, value, classes, replicates, seed)
+        _measure_group(people_of, groups, by, value, classes, replicates, seed)
         for by in GROUPINGS
         for value in sorted(groups[by].unique())
     ]
@@ -40,7 +42,7 @@ def name_age_band(age: float) -> str:
 
 
 def _measure_group(
-    volumes: Predictions,
+    people_of: PeopleOf,
     groups: pd.DataFrame,
     by: str,
     value: str,
@@ -49,7 +51,7 @@ def _measure_group(
     seed: int,
 ) -> dict[str, Any]:
     chosen = (groups[by] == value).to_numpy()
-    people = aggregate_levels(rows_of(volumes, chosen), groups.loc[chosen, "eye"].to_numpy(str))["participant"]
+    people = people_of(chosen)
     measured, _ = measure(people, draw_replicates(people.participant, replicates=replicates, seed=seed), classes)
     return {
         "by": by,

@@ -1,37 +1,138 @@
 """Participant-grouped, stratified folds inside train; what is learned before a head is learned within each."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64, Shaped
 
+from classify.aggregate import mean_people
 from classify.cohort.splits import check_no_leak, grouped_folds
+from classify.errors import CohortError
 from classify.features import FeatureTable, participant_weights
-from classify.heads import HEADS
+from classify.heads import HEADS, Head
+from classify.heads.contract import TrainingRows
 from classify.standardise import Standardiser
+from embeddings_store.errors import UsageError
 
 FOLDS = 5
+INNER_FOLDS = 3
+"""Inside a training part, for an aggregation that learns from predictions of held-out participants."""
+
+
+class TrainingPart:
+    """Rows to fit on, and what every fit on them shares: made at the first wish, then kept.
+
+    standardiser: fitted on these rows only. rows: standardised volumes. people: standardised participant means.
+    inner: folds of these rows, for what is learned from held-out predictions.
+    """
+
+    def __init__(self, raw: FeatureTable, seed: int) -> None:
+        self.raw = raw
+        self.seed = seed
+        self._prepared: dict[tuple[str, bool], Any] = {}
+
+    @cached_property
+    def standardiser(self) -> Standardiser:
+        """Means and spreads of these rows."""
+        return Standardiser.fit(self.raw.x, self.raw.protocol, tokens=self.raw.tokens)
+
+    @cached_property
+    def rows(self) -> FeatureTable:
+        """Give the standardised volumes."""
+        return self.raw.standardised(self.standardiser)
+
+    @cached_property
+    def people(self) -> FeatureTable:
+        """Give the mean of the standardised volumes of each participant."""
+        return mean_people(self.rows)
+
+    @cached_property
+    def inner(self) -> list["Fold"]:
+        """Deal these rows once more."""
+        return make_folds(self.raw, self.seed, folds=INNER_FOLDS)
+
+    def prepared(self, head: type[Head], *, of_people: bool) -> Any:
+        """Give what a head's fits on the volumes, or on the participant means, share."""
+        if (head.name, of_people) not in self._prepared:
+            self._prepared[head.name, of_people] = head.prepare(self.rows_for(head, of_people=of_people))
+        return self._prepared[head.name, of_people]
+
+    def rows_for(self, head: type[Head], *, of_people: bool) -> TrainingRows:
+        """Give the rows that a head is fitted on, as heads take them."""
+        table = self.people if of_people else self.rows
+        return TrainingRows(table.x, table.y, head_weights(head.name, table), table.participant)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Standardised rows to fit on and rows held out; the standardiser saw the former only."""
+    """Rows to fit on, and rows held out, standardised by the former."""
 
-    fit: FeatureTable
+    fit: TrainingPart
     held: FeatureTable
 
 
-def make_folds(train: FeatureTable, seed: int) -> list[Fold]:
-    """Deal the participants of train into FOLDS folds, each standardised by its own training part."""
-    fold = grouped_folds(train.participant, train.y, folds=FOLDS, seed=seed)
-    check_no_leak({f"fold {number}": train.participant[fold == number].tolist() for number in range(FOLDS)})
-    return [_make_fold(train, fold != number) for number in range(FOLDS) if (fold == number).any()]
+def make_folds(train: FeatureTable, seed: int, *, folds: int = FOLDS) -> list[Fold]:
+    """Deal the participants of train into folds, each standardised by its own training part.
+
+    A class with fewer participants than folds makes fewer folds: see count_folds, which says so.
+    """
+    return list(deal_folds(train, seed, folds=folds))
 
 
-def _make_fold(train: FeatureTable, fitted: np.ndarray) -> Fold:
-    fit, held = train.where(fitted), train.where(~fitted)
-    standardiser = Standardiser.fit(fit.x, fit.protocol)
-    return Fold(fit.standardised(standardiser), held.standardised(standardiser))
+def deal_folds(train: FeatureTable, seed: int, *, folds: int = FOLDS) -> Iterator[Fold]:
+    """Do the same one fold at a time: patch tokens are too many to hold in every fold at once."""
+    count = min(folds, smallest_class(train.participant, train.y))
+    if count < 2:
+        raise CohortError(TOO_FEW)
+    fold = grouped_folds(train.participant, train.y, folds=count, seed=seed)
+    check_no_leak({f"fold {number}": train.participant[fold == number].tolist() for number in range(count)})
+    for number in range(count):
+        yield make_fold(train, fold != number, seed)
+
+
+def make_fold(train: FeatureTable, fitted: np.ndarray, seed: int) -> Fold:
+    """Split by a mask: rows to fit on, and the others held out."""
+    part = TrainingPart(train.where(fitted), seed)
+    return Fold(part, train.where(~fitted).standardised(part.standardiser))
+
+
+TOO_FEW = (
+    "train: a class has one participant, so no fold can hold it back and fit on it as well; "
+    "choose a --task that joins it with another class"
+)
+
+
+def count_folds(
+    participant: Shaped[np.ndarray, " n"], label: Int64[np.ndarray, " n"], classes: Sequence[str], asked: int | None
+) -> tuple[int, str | None]:
+    """Give how many folds there will be, and a sentence where they are fewer than FOLDS.
+
+    asked: None for FOLDS, or for as many as the smallest class has participants.
+    Raises: UsageError where more folds are asked for than a class has participants, CohortError where it has one.
+    """
+    first = np.unique(participant, return_index=True)[1]
+    counts = np.bincount(label[first], minlength=len(classes))
+    number = min(np.flatnonzero(counts).tolist(), key=lambda one: int(counts[one]))
+    name, smallest = classes[number], int(counts[number])
+    if smallest < 2:
+        raise CohortError(TOO_FEW.replace("a class", name))
+    if asked is None and smallest < FOLDS:
+        return smallest, f"folds: {smallest} in place of {FOLDS}, because train has {smallest} participants of {name}"
+    if asked is not None and asked > smallest:
+        raise UsageError(
+            f"--folds {asked}: every fold needs every class, and train has {smallest} participants of {name}; "
+            f"give --folds {smallest} or fewer"
+        )
+    return asked or FOLDS, None
+
+
+def smallest_class(participant: Shaped[np.ndarray, " n"], label: Int64[np.ndarray, " n"]) -> int:
+    """Count the participants of the smallest class that is there."""
+    first = np.unique(participant, return_index=True)[1]
+    return int(np.unique(label[first], return_counts=True)[1].min())
 
 
 def head_weights(model: str, table: FeatureTable) -> Float64[np.ndarray, " n"]:

@@ -1,106 +1,182 @@
-"""Choose a head's parameters by participant-grouped, stratified folds inside train; val and test are never seen."""
+"""Choose a model by participant-grouped, stratified folds inside train; val and test are never seen."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from classify.aggregate import aggregate_levels, predict_volumes
-from classify.features import FeatureTable
-from classify.heads import HEADS
-from classify.judging.metrics import all_metrics
-from classify.predictions import Predictions
-from classify.search.folds import FOLDS, Fold, head_weights, make_folds
-from classify.search.spaces import GRIDS, SPACES, Range
+from classify.model import ModelSpec, fit_grid
+from classify.search.ray_engine import search_with_ray
+from classify.search.scoring import METRIC, FoldScorer, running_score
+from classify.search.spaces import AUTO, GRIDS, SearchSpace, make_space
+from classify.search.study import JOURNAL, STUDIES, Study, Tried, hold_study, study_folder
+from classify.search.trials import Budget, best_of, describe_trials, run_trials
+from classify.search.workers import one_thread, open_folds
+from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
+from embeddings_store.space import Grid
 
-METRIC = "macro_auroc"
-"""Of participants, predictions of all folds together. Finer than balanced accuracy: every pair of participants counts,
-so two candidates rarely tie, and no decision threshold is tuned by accident."""
-
-JOURNAL = "search.journal"
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """What was tried, and the parameters that did best."""
+class SearchPlan:
+    """What the command line asked of the search. layer, pool, aggregate: auto, or a name (pools with commas).
 
-    parameters: dict[str, Any]
-    record: dict[str, Any]
-
-
-def search_head(
-    model: str, train: FeatureTable, *, classes: int, trials: int, seed: int, folder: Path
-) -> SearchResult | None:
-    """Search the space of a head by Optuna's TPE, or its grid when trials is 0; None when there is nothing to choose.
-
-    train: raw features of the train split. folder: where Optuna's journal is written.
-    Raises: UsageError where trials are asked of a head without parameters.
+    trials, minutes: the budget, whichever ends first; without both nothing is searched but a small grid.
+    folds: how many, each with every class. jobs: processes, one thread each.
     """
-    if trials and model not in SPACES:
-        raise UsageError(f"--trials {trials}: {model} has no parameters to search; leave --trials out")
-    if not trials and model not in GRIDS:
-        return None
-    folds = make_folds(train, seed)
-    if trials:
-        return _search_tpe(model, folds, classes=classes, trials=trials, seed=seed, folder=folder)
-    history = [
-        {"parameters": candidate, "value": score_candidate(model, candidate, folds, classes, seed)}
-        for candidate in GRIDS[model]
-    ]
-    return _result("grid", history)
+
+    model: str
+    layer: str = AUTO
+    pool: str = AUTO
+    aggregate: str = AUTO
+    trials: int = 0
+    minutes: float | None = None
+    folds: int = 5
+    jobs: int = 1
+    engine: str = "local"
+    ray_address: str | None = None
+    seed: int = 0
+    token_grid: Grid | None = None
+
+    @property
+    def searched(self) -> bool:
+        """True where a budget was given."""
+        return bool(self.trials or self.minutes)
 
 
-def score_candidate(model: str, parameters: Mapping[str, Any], folds: list[Fold], classes: int, seed: int) -> float:
-    """Give METRIC of the participants, each predicted by the fold that did not fit on them."""
-    people = [_predict_held(model, parameters, fold, classes, seed) for fold in folds]
-    label = np.concatenate([part.label for part in people])
-    probability = np.concatenate([part.probability for part in people])
-    names = [str(number) for number in range(classes)]
-    return float(all_metrics(label, probability, np.ones((len(label), 1)), names)[METRIC][0])
+@dataclass(frozen=True)
+class Chosen:
+    """The spec that did best inside train, and what was tried (None: there was nothing to choose)."""
+
+    spec: ModelSpec
+    record: dict[str, Any] | None = None
 
 
-def _predict_held(model: str, parameters: Mapping[str, Any], fold: Fold, classes: int, seed: int) -> Predictions:
-    head = HEADS[model](random_state=seed, **parameters)
-    head.fit(fold.fit.x, fold.fit.y, head_weights(model, fold.fit), fold.fit.participant)
-    volumes = predict_volumes(head, fold.held, classes=classes, model=model, split="train")
-    return aggregate_levels(volumes, fold.held.eye)["participant"]
+def check_plan(plan: SearchPlan) -> None:
+    """Refuse what cannot be searched, before anything is read. Raises: UsageError."""
+    if plan.engine not in ENGINES:
+        raise UsageError(f"--engine: expected one of {', '.join(ENGINES)}, got {plan.engine!r}")
+    if plan.searched and plan.model == "dummy":
+        raise UsageError(f"--trials {plan.trials}: dummy has no parameters to search; leave --trials out")
+    if plan.engine == "ray" and not plan.trials:
+        raise UsageError("--engine ray: expected --trials with it; a cluster needs to know how many")
 
 
-def _search_tpe(model: str, folds: list[Fold], *, classes: int, trials: int, seed: int, folder: Path) -> SearchResult:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+def choose_model(
+    plan: SearchPlan,
+    train: FeatureSource,
+    *,
+    runs: Path,
+    facts: Mapping[str, Any],
+    tell: Callable[[str], None],
+) -> Chosen:
+    """Choose head parameters, features and aggregation on the participants of ``train`` alone.
 
-    def objective(trial: optuna.Trial) -> float:
-        return score_candidate(model, _suggest(trial, SPACES[model]), folds, classes, seed)
+    runs: where the folder of studies lies. facts: what else names the study (task, versions). tell: says what is
+    worth knowing, such as that a study goes on. Raises: UsageError, CohortError, RunFolderError.
+    """
+    classes = len(train.cohort.task.classes)
+    space = _space_of(plan, train)
+    scorer = FoldScorer(train, classes=classes, seed=plan.seed, folds=plan.folds)
+    if not plan.searched:
+        return _try_grid(plan, space, scorer)
+    named = {**study_facts(plan, train, space), **facts}
+    if plan.engine == "ray":
+        tried = search_with_ray(scorer, space, trials=plan.trials, seed=plan.seed, address=plan.ray_address, tell=tell)
+        return _chosen(plan, space, tried, {"engine": "ray", "stopped_by": "trials"})
+    folder = study_folder(runs, named)
+    with hold_study(folder, named):
+        study = Study(folder, space, seed=plan.seed)
+        resumed = len(study.tried())
+        if resumed:
+            tell(f"study {folder.name}: resumed at trial {resumed}{f' of {plan.trials}' if plan.trials else ''}")
+        budget = Budget(plan.trials, plan.minutes)
+        with open_folds(scorer, plan.jobs) as predict:
+            tried, stopped_by = run_trials(study, space, predict, scorer.folds, budget)
+    said = {"engine": "local", "stopped_by": stopped_by, "resumed_at": resumed, "study": folder.name}
+    return _chosen(plan, space, tried, said)
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed), storage=storage)
-    study.optimize(objective, n_trials=trials)
-    return _result("tpe", [{"parameters": trial.params, "value": trial.value} for trial in study.trials])
+
+def keep_journal(runs: Path, chosen: Chosen, aside: Path) -> None:
+    """Copy the journal of a local search into a run folder."""
+    if chosen.record and "study" in chosen.record:
+        shutil.copyfile(runs / STUDIES / chosen.record["study"] / JOURNAL, aside / JOURNAL)
 
 
-def _suggest(trial: Any, space: Mapping[str, Range]) -> dict[str, Any]:
+def study_facts(plan: SearchPlan, train: FeatureSource, space: SearchSpace) -> dict[str, Any]:
+    """Give what a study's numbers depend on: participants and labels, vectors, space, folds and seed."""
+    table = train.cohort.table[["volume", "participant", "eye", "protocol", "label"]]
+    vectors = np.ascontiguousarray(train.pooled[train.cohort.position])
     return {
-        name: trial.suggest_int(name, int(low), int(high))
-        if kind == "int"
-        else trial.suggest_float(name, low, high, log=kind == "log")
-        for name, (kind, low, high) in space.items()
+        "model": plan.model,
+        "search_space": space.to_dict(),
+        "folds": plan.folds,
+        "seed": plan.seed,
+        "embedding_space": train.space.id,
+        "participants_sha256": sha256(table.to_csv(index=False).encode()).hexdigest(),
+        "vectors_sha256": sha256(vectors.tobytes()).hexdigest(),
     }
 
 
-def _result(sampler: str, history: list[dict[str, Any]]) -> SearchResult:
-    best = max(history, key=lambda tried: tried["value"])
+def _space_of(plan: SearchPlan, train: FeatureSource) -> SearchSpace:
+    people = train.cohort.table.drop_duplicates("participant")
+    return make_space(
+        plan.model,
+        layer=plan.layer,
+        pool=plan.pool,
+        aggregate=plan.aggregate,
+        layers=train.space.layers,
+        pools=train.space.pools,
+        smallest_class=int(people["label"].value_counts().min()),
+        searched=plan.searched,
+        token_grid=plan.token_grid,
+    )
+
+
+def _try_grid(plan: SearchPlan, space: SearchSpace, scorer: FoldScorer) -> Chosen:
+    """Try the grid of a head on the first of everything; a head without one keeps its defaults."""
+    plain = space.first
+    if plan.model not in GRIDS:
+        return Chosen(plain)
+    with one_thread():
+        values = _score_grid(plain, scorer, GRIDS[plan.model])
+    tried = [
+        Tried(parameters, space.layers[0], space.pools[0], space.aggregations[0], value, ())
+        for parameters, value in zip(GRIDS[plan.model], values, strict=True)
+    ]
+    return _chosen(plan, space, tried, {"sampler": "grid"})
+
+
+def _score_grid(plain: ModelSpec, scorer: FoldScorer, grid: list[dict[str, Any]]) -> list[float]:
+    folds = [scorer.fold(plain.features, number) for number in range(scorer.folds)]
+    fitted = fit_grid(plain, [fold.fit for fold in folds], grid, classes=scorer.classes, seed=scorer.seed)
+    parts = [
+        [
+            model.predict_standardised(fold.held, classes=scorer.classes, split="train")["participant"]
+            for model in models
+        ]
+        for fold, models in zip(folds, fitted, strict=True)
+    ]
+    return [running_score([part[number] for part in parts]) for number in range(len(grid))]
+
+
+def _chosen(plan: SearchPlan, space: SearchSpace, tried: list[Tried], said: Mapping[str, Any]) -> Chosen:
+    best = best_of(tried)
     record = {
-        "trials": len(history),
-        "best": best,
+        "trials": len(tried),
+        "pruned": sum(one.value is None for one in tried),
+        "best": best.to_dict(),
         "metric": METRIC,
-        "sampler": sampler,
-        "folds": FOLDS,
-        "history": history,
+        "sampler": "tpe",
+        "folds": plan.folds,
+        "space": space.to_dict(),
+        **said,
+        "history": describe_trials(tried),
     }
-    return SearchResult(best["parameters"], record)
+    return Chosen(space.spec(best.parameters, best.layer, best.pools, best.aggregation), record)

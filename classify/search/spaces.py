@@ -1,14 +1,33 @@
-"""What may be chosen for each head: ranges for Optuna, and grids that need no search."""
+"""What may be chosen: ranges for Optuna, grids without it, and the layers, pools and aggregations of a store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-Range = tuple[str, float, float]
-"""("log" | "linear" | "int", low, high)"""
+from classify.aggregate import LEARNED, MEAN_LOGITS
+from classify.features import FeatureChoice
+from classify.heads import HEADS
+from classify.model import ModelSpec, aggregations_of, check_aggregation
 
-SPACES: Mapping[str, Mapping[str, Range]] = {
+AUTO = "auto"
+
+Range = tuple[str, float, float]
+"""("log" | "linear" | "int" | "log int", low, high), both ends included."""
+
+
+@dataclass(frozen=True)
+class Among:
+    """A few numbers to choose among."""
+
+    numbers: tuple[int, ...]
+
+
+Values = tuple[str, ...]
+"""Names to choose among."""
+
+SPACES: Mapping[str, Mapping[str, Range | Among]] = {
     "linear": {"C": ("log", 1e-6, 1e1)},
     "ordinal": {"C": ("log", 1e-6, 1e1)},
     "knn": {"n_neighbors": ("int", 3.0, 100.0)},
@@ -20,11 +39,25 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
         "feature_fraction": ("log", 0.02, 0.5),
         "bagging_fraction": ("linear", 0.4, 1.0),
         "lambda_l2": ("log", 0.1, 100.0),
+        "pca": Among((0, 32, 128)),
     },
     "mlp": {
+        "width": ("log int", 32.0, 512.0),
+        "depth": ("int", 1.0, 3.0),
         "dropout": ("linear", 0.0, 0.7),
         "learning_rate": ("log", 1e-4, 1e-2),
         "weight_decay": ("log", 1e-4, 1.0),
+    },
+    "attentive": {
+        "dropout": ("linear", 0.2, 0.8),
+        "learning_rate": ("log", 1e-3, 3e-2),
+        "weight_decay": ("log", 0.03, 30.0),
+    },
+    "mil": {
+        "width": ("log int", 16.0, 256.0),
+        "dropout": ("linear", 0.2, 0.8),
+        "learning_rate": ("log", 1e-3, 3e-2),
+        "weight_decay": ("log", 0.03, 30.0),
     },
 }
 
@@ -34,3 +67,105 @@ GRIDS: Mapping[str, list[dict[str, Any]]] = {
     "knn": [{"n_neighbors": count} for count in (60, 30, 15, 8)],
 }
 """Tried without --trials, from the smoothest head on; of equals the first is taken."""
+
+FEWEST_TO_LEARN = 10
+"""Participants of the smallest class below which auto leaves out aggregations that learn from folds inside folds."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Everything that a trial chooses: the head's ranges, and names of layers, pools and aggregations.
+
+    pools: several pools with commas between stand side by side. One name leaves nothing to choose.
+    """
+
+    model: str
+    ranges: Mapping[str, Range | Among]
+    layers: Values
+    pools: Values
+    aggregations: Values
+    token_grid: tuple[int, int, int] | None = None
+
+    def spec(self, parameters: Mapping[str, Any], layer: str, pools: str, aggregation: str) -> ModelSpec:
+        """Make the spec of one choice."""
+        features = FeatureChoice(layer, tuple(pools.split(",")) if pools else (), self.token_grid)
+        return ModelSpec(self.model, parameters, features, aggregation)
+
+    @property
+    def first(self) -> ModelSpec:
+        """What is taken where nothing is searched: the head's defaults on the first of everything."""
+        return self.spec({}, self.layers[0], self.pools[0], self.aggregations[0])
+
+    def defaults(self) -> dict[str, Any]:
+        """Give the head's own parameters where they lie in the ranges, and the first of what has names to choose."""
+        own = HEADS[self.model]().get_params()
+        inside = {name: own[name] for name, one in self.ranges.items() if is_inside(own[name], one)}
+        return inside | {name: values[0] for name, values in self.names.items() if len(values) > 1}
+
+    @property
+    def names(self) -> dict[str, Values]:
+        """Name what is chosen among names; one that leaves nothing to choose is in it too."""
+        return {"layer": self.layers, "pools": self.pools, "aggregation": self.aggregations}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain JSON types."""
+        return {
+            "ranges": {name: _plain(one) for name, one in self.ranges.items()},
+            "layers": list(self.layers),
+            "pools": list(self.pools),
+            "aggregations": list(self.aggregations),
+            "token_grid": list(self.token_grid) if self.token_grid else None,
+        }
+
+
+def is_inside(value: Any, one: Range | Among) -> bool:
+    """Say whether a value could have been suggested; None, for "the head decides", never is."""
+    if isinstance(one, Among):
+        return value in one.numbers
+    return isinstance(value, int | float) and one[1] <= value <= one[2]
+
+
+def make_space(
+    model: str,
+    *,
+    layer: str,
+    pool: str,
+    aggregate: str,
+    layers: Sequence[str],
+    pools: Sequence[str],
+    smallest_class: int,
+    searched: bool,
+    token_grid: tuple[int, int, int] | None = None,
+) -> SearchSpace:
+    """Read --layer, --pool and --aggregate: auto is everything where it is searched, else last, mean and mean-logits.
+
+    layers, pools: those of the store. Raises: UsageError where the head cannot have the aggregation.
+    """
+    checked = aggregate if aggregate == AUTO else check_aggregation(model, aggregate)
+    possible = aggregations_of(model)
+    if smallest_class < FEWEST_TO_LEARN:
+        possible = tuple(name for name in possible if name not in LEARNED)
+    return SearchSpace(
+        model,
+        SPACES.get(model, {}),
+        _names(layer, "last", layers, searched=searched),
+        ("",) if token_grid else _names(pool, "mean", pool_choices(pools), searched=searched),
+        _names(checked, check_aggregation(model, MEAN_LOGITS), possible, searched=searched),
+        token_grid,
+    )
+
+
+def pool_choices(pools: Sequence[str]) -> Values:
+    """Give each pool alone, and all of them side by side."""
+    return (*pools, *((",".join(pools),) if len(pools) > 1 else ()))
+
+
+def _plain(one: Range | Among) -> list[Any]:
+    return ["among", *one.numbers] if isinstance(one, Among) else list(one)
+
+
+def _names(asked: str, default: str, known: Sequence[str], *, searched: bool) -> Values:
+    """Give all known names, the default first, where auto is searched; else the one name."""
+    if asked != AUTO:
+        return (asked,)
+    return tuple(sorted(known, key=lambda name: name != default)) if searched else (default,)

@@ -21,10 +21,14 @@ BENCHMARKS = {
     "p1": "bench_encoder",
     "p2": "bench_input",
     "p4": "bench_store",
+    "growth": "bench_growth",
     "p5": "bench_linear_probe",
+    "p6": "bench_lightgbm",
+    "p7": "bench_shap",
     "p8": "bench_bootstrap",
     "p9": "bench_start",
     "p10": "bench_cached_probe",
+    "p14": "bench_finetune",
 }
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from classify.cohort.tasks import STUDY_GROUPS
-from embeddings_store.schema import Note, site_of, volume_id
+from embeddings_store.schema import Eye, Note, RowFacts, VolumeRef, site_of, volume_id
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.writer import open_writer
 
 PROTOCOLS = (("heidelberg_spectralis", "spectralis_ppol_mac_hr"), ("topcon_triton", "triton_macula_6x6"))
 SITE_DIGITS = {"UW": "1", "UCSD": "4", "UAB": "7"}
@@ -88,3 +89,18 @@ def make_study(participants: int = 64, *, effect: float = 0.0, scans: int = 1, s
     last = np.stack(vectors)
     pooled = np.stack([np.stack([last * 0, last * 0], 1), np.stack([last, last + 1], 1)], 1).astype(np.float32)
     return Study(people, Snapshot(pooled, index, space(), 1, ("1", "last"), ("mean", "max"), "snapshot", "snapshot 1"))
+
+
+def fill_store(study: Study, url: Path) -> None:
+    """Put the vectors of a study into a real store."""
+    index = study.stored.index
+    refs = [
+        VolumeRef(line.key, 1000, "", line.volume, line.participant, Eye(line.eye), line.device, line.protocol)
+        for line in index.itertuples()
+    ]
+    writer = open_writer(str(url), study.stored.space, capacity=1000, worker={"device": "test"})
+    writer.add_volumes(refs)
+    facts = RowFacts(8, 16, 16, None, Eye.UNKNOWN, Note.SYNTHETIC | Note.NO_SPACING)
+    vector_of = dict(zip(index["key"], study.stored.pooled, strict=True))
+    for line in writer.missing_rows():
+        writer.write_row(line.row, vector_of[line.ref.key], {}, facts, bytes(16), 1000)

@@ -1,10 +1,29 @@
 """Baselines learn on participants of train, say what age and site say, and handle what is missing."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from classify_study import Study, make_study
 
-from classify.baselines import COVARIATES, encode_covariates, predict_baselines
+from classify.baselines import (
+    CEILING,
+    COVARIATES,
+    WITHOUT_DEVICE,
+    choose_baselines,
+    describe_people,
+    encode_covariates,
+    predict_baselines,
+)
+from classify.brightness import brightness_of_people
+from classify.cohort.measurements import Measurements
+from classify.cohort.table import BRIGHTNESS, Cohort
+from classify.cohort.tables import CohortTables, read_tables
+from classify.cohort.tasks import TASKS
+from classify.errors import LeakError
+from classify.judging.metrics import all_metrics
 
 
 def people(count: int, *, seed: int = 0) -> pd.DataFrame:
@@ -54,7 +73,8 @@ def test_no_ages_at_all_and_an_unseen_site_still_predict() -> None:
     train, judged = people(40), people(8, seed=1)
     train["age"] = judged["age"] = np.nan
     judged["site"] = "elsewhere"
-    for name, predictions in predict_baselines(train, judged, classes=4, split="val", names=list(COVARIATES)).items():
+    names = [*WITHOUT_DEVICE, "device+protocol"]
+    for name, predictions in predict_baselines(train, judged, classes=4, split="val", names=names).items():
         assert predictions.model == name
         assert predictions.probability.shape == (8, 4)
         assert predictions.probability.sum(axis=1) == pytest.approx(1)
@@ -71,3 +91,114 @@ def test_device_and_protocol_are_found_where_they_tell_the_class() -> None:
     encoded = encode_covariates(judged, train, ("protocols",))
     assert encoded.shape == (40, 2)
     assert (encoded == 0).all()
+
+
+def brightened(study: Study, vector: np.ndarray) -> Study:
+    """Put the same number into every column of brightness, one row a volume."""
+    index = study.stored.index.assign(**dict.fromkeys(BRIGHTNESS, vector))
+    return Study(study.people, replace(study.stored, index=index))
+
+
+def joined(study: Study, folder: Path, measured: Measurements | None = None) -> Cohort:
+    tables = CohortTables(read_tables(study.write(folder), tell=print).people, measured)
+    return tables.join(study.stored, TASKS["four-class"])
+
+
+def macro_auroc(cohort: Cohort, name: str) -> float:
+    train, judged = describe_people(cohort, "train"), describe_people(cohort, "val")
+    assert name in choose_baselines(train)[0]
+    found = predict_baselines(train, judged, classes=4, split="val", names=[name])[name]
+    values = all_metrics(found.label, found.probability, np.ones((len(found.label), 1)), TASKS["four-class"].classes)
+    return float(values["macro_auroc"][0])
+
+
+def class_of_rows(study: Study) -> np.ndarray:
+    group = study.people.set_index("participant_id")["study_group"].map(TASKS["four-class"].class_of)
+    return group.loc[study.stored.index["participant"]].to_numpy(np.float64)
+
+
+def test_raw_intensities_tell_the_class_where_they_do_and_the_device_is_taken_out(tmp_path: Path) -> None:
+    study = make_study(96)
+    rng = np.random.default_rng(0)
+    device = 100.0 * (study.stored.index["device"] == "topcon_triton").to_numpy()
+    noise = rng.normal(0, 0.3, len(study.stored.index))
+    told = joined(brightened(study, device + class_of_rows(study) + noise), tmp_path)
+    assert macro_auroc(told, "raw intensity statistics") > 0.8
+    assert macro_auroc(joined(brightened(study, device + noise), tmp_path), "raw intensity statistics") < 0.7
+
+
+def test_each_eye_counts_once_and_train_sets_the_scale(tmp_path: Path) -> None:
+    study = make_study(64)
+    cohort = joined(brightened(study, np.arange(len(study.stored.index), dtype=np.float64)), tmp_path)
+    before = brightness_of_people(cohort, "train")
+    assert before is not None
+    assert before["participant"].tolist() == sorted(cohort.people("train")["participant"])
+    held_out = (cohort.table["split"] != "train").to_numpy()
+    assert cohort.brightness is not None
+    cohort.brightness.loc[held_out, list(BRIGHTNESS)] += 1e6
+    pd.testing.assert_frame_equal(brightness_of_people(cohort, "train"), before)
+
+
+def test_brightness_that_the_store_does_not_know_is_absent_or_marked(tmp_path: Path) -> None:
+    study = make_study(64)
+    assert "older extract-embeddings" in reasons(joined(study, tmp_path))["raw intensity statistics"]
+    unknown = joined(brightened(study, np.full(len(study.stored.index), np.nan)), tmp_path)
+    assert "raw intensity statistics" in reasons(unknown)
+    some = np.where(study.stored.index["participant"] == study.people["participant_id"][0], np.nan, 3.0)
+    people = describe_people(joined(brightened(study, some), tmp_path), "train")
+    encoded = encode_covariates(people, people, ("brightness",))
+    assert np.isfinite(encoded).all()
+    assert encoded[:, 1].sum() == 1
+
+
+def measured(study: Study) -> Measurements:
+    """HbA1c follows the class, BMI does not."""
+    group = study.people["study_group"].map(TASKS["four-class"].class_of).to_numpy(np.float64)
+    rng = np.random.default_rng(0)
+    hba1c, bmi = 5.4 + group + rng.normal(0, 0.2, len(group)), rng.normal(30, 5, len(group))
+    return Measurements(pd.DataFrame({"participant": study.people["participant_id"], "hba1c": hba1c, "bmi": bmi}), {})
+
+
+def reasons(cohort: Cohort) -> dict[str, str]:
+    return {line["name"]: line["reason"] for line in choose_baselines(describe_people(cohort, "train"))[1]}
+
+
+def test_hba1c_is_a_ceiling_and_bmi_a_baseline(tmp_path: Path) -> None:
+    study = make_study(96)
+    cohort = joined(study, tmp_path, measured(study))
+    assert macro_auroc(cohort, CEILING) > 0.95
+    assert macro_auroc(cohort, "BMI") < 0.7
+    assert not {"hba1c", "bmi"} & set(cohort.table.columns)
+    assert cohort.sha256 == joined(study, tmp_path).sha256
+
+
+def test_without_measurements_the_ceiling_is_absent_with_its_reason(tmp_path: Path) -> None:
+    study = make_study(64)
+    found = reasons(joined(study, tmp_path))
+    assert found[CEILING] == found["BMI"] == "--measurements was not given"
+    nobody = replace(measured(study), table=measured(study).table.assign(hba1c=np.nan))
+    found = reasons(joined(study, tmp_path, nobody))
+    assert found[CEILING] == "no participant of train has a usable hba1c"
+    assert "BMI" not in found
+
+
+DIABETES_WORDS = ("hba1c", "HbA1c", "a1c", "glucose", "insulin", "c_peptide", "C-peptide", "cpeptide", "diabetes")
+
+
+@pytest.mark.parametrize("name", [*DIABETES_WORDS, "study_group", "medication"])
+def test_what_makes_the_label_is_no_covariate(name: str) -> None:
+    train = people(40).assign(**{name: 1.0})
+    with pytest.raises(LeakError, match=f"covariate {name}: refused"):
+        encode_covariates(train, train, ("age", name))
+
+
+def test_only_the_ceiling_is_fitted_on_hba1c() -> None:
+    assert [name for name, columns in COVARIATES.items() if "hba1c" in columns] == [CEILING]
+
+
+def test_one_site_says_nothing_and_is_absent() -> None:
+    train = people(40).assign(site="UAB")
+    names, missing = choose_baselines(train)
+    assert "site" not in names
+    assert "age+site" in names
+    assert {"name": "site", "reason": "everybody in train is of one site (UAB); age+site is age alone here"} in missing

@@ -6,13 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from classify_study import Study, make_study
+from classify_study import Study, fill_store, make_study
 
 from classify.cli import main
-from classify.features import rebuild_features
 from classify.run import load_run
-from embeddings_store.schema import Eye, Note, RowFacts, VolumeRef
-from embeddings_store.writer import open_writer
+from classify.source import rebuild_features
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +21,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
     fill_store(study, folder / "store")
     study.write(folder)
     return study, folder
-
-
-def fill_store(study: Study, url: Path) -> None:
-    index = study.stored.index
-    refs = [
-        VolumeRef(line.key, 1000, "", line.volume, line.participant, Eye(line.eye), line.device, line.protocol)
-        for line in index.itertuples()
-    ]
-    writer = open_writer(str(url), study.stored.space, capacity=1000, worker={"device": "test"})
-    writer.add_volumes(refs)
-    facts = RowFacts(8, 16, 16, None, Eye.UNKNOWN, Note.SYNTHETIC | Note.NO_SPACING)
-    vector_of = dict(zip(index["key"], study.stored.pooled, strict=True))
-    for line in writer.missing_rows():
-        writer.write_row(line.row, vector_of[line.ref.key], {}, facts, bytes(16), 1000)
 
 
 def classify(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from classify.cohort.participants import read_participants
 from classify.cohort.table import COLUMNS, Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.errors import CohortError, LeakError
+from classify.features import participant_weights
 from embeddings_store.schema import Note
 
 
@@ -146,3 +147,17 @@ def test_a_volume_in_two_rows_is_one_message(study: Study, tmp_path: Path) -> No
     study.stored.index.loc[1, "volume"] = study.stored.index.loc[0, "volume"]
     with pytest.raises(CohortError, match="more than one row"):
         join(study, tmp_path)
+
+
+def test_the_reported_class_weights_are_those_of_a_participant_in_fitting(study: Study, tmp_path: Path) -> None:
+    study.people.loc[study.people["study_group"] == STUDY_GROUPS[0], "study_group"] = STUDY_GROUPS[1]
+    study.people.loc[[0, 4], "study_group"] = STUDY_GROUPS[0]
+    cohort = join(study, tmp_path)
+    train = cohort.table[cohort.table["split"] == "train"]
+    label, person = train["label"].to_numpy(np.int64), train["participant"].to_numpy(str)
+    for balanced in (True, False):
+        weigh = pd.Series(participant_weights(label, person, balanced=balanced)).groupby(person).sum()
+        said = cohort.class_weights(balanced=balanced)
+        for number, name in enumerate(STUDY_GROUPS):
+            np.testing.assert_allclose(weigh[np.unique(person[label == number])], said[name])
+    assert cohort.class_weights(balanced=True)[STUDY_GROUPS[0]] == 4.0

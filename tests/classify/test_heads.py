@@ -8,11 +8,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classify.errors import RunFolderError
 from classify.heads import HEADS, find_head, load_head
+from classify.heads.attentive import AttentiveHead
 from classify.heads.contract import Head
 from classify.heads.dummy import DummyHead
 from classify.heads.knn import KnnHead
 from classify.heads.lgbm import LgbmHead
 from classify.heads.linear import LinearHead
+from classify.heads.mil import MilHead
 from classify.heads.ordinal import OrdinalHead, penalised_loss
 from embeddings_store.errors import UsageError
 
@@ -27,11 +29,26 @@ KNOWN_DEVIATIONS = {
     "KnnHead": {
         "check_sample_weight_equivalence_on_dense_data": "the nearest rows are counted, whatever they weigh",
     },
+    "AttentiveHead": {
+        "check_sample_weight_equivalence_on_dense_data": "rows are held back and dealt out, whatever they weigh",
+    },
+    "MilHead": {
+        "check_sample_weight_equivalence_on_dense_data": "bags are held back and dealt out, whatever they weigh",
+    },
 }
+QUICK = {"learning_rate": 1e-2, "weight_decay": 0.1, "max_epochs": 30}
 
 
 @parametrize_with_checks(
-    [DummyHead(), LinearHead(C=1.0), LgbmHead(feature_fraction=1.0, lambda_l2=0.0), OrdinalHead(C=1.0), KnnHead()],
+    [
+        DummyHead(),
+        LinearHead(C=1.0),
+        LgbmHead(feature_fraction=1.0, lambda_l2=0.0),
+        OrdinalHead(C=1.0),
+        KnnHead(),
+        AttentiveHead(**QUICK),
+        MilHead(**QUICK),
+    ],
     expected_failed_checks=lambda head: CHECKED_TYPES | KNOWN_DEVIATIONS.get(type(head).__name__, {}),
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
@@ -126,6 +143,16 @@ class TestOrdinal(HeadContract):
 class TestKnn(HeadContract):
     def make(self) -> Head:
         return HEADS["knn"](n_neighbors=9)
+
+
+class TestAttentive(HeadContract):
+    def make(self) -> Head:
+        return HEADS["attentive"](tokens=2, heads=2, **QUICK)
+
+
+class TestMil(HeadContract):
+    def make(self) -> Head:
+        return HEADS["mil"](**QUICK)
 
 
 def test_the_ordinal_gradient_is_the_slope_of_the_loss() -> None:

@@ -42,6 +42,7 @@ def theirs(label: np.ndarray, probability: np.ndarray, weights: np.ndarray | Non
             label, predicted, labels=numbers, weights="quadratic", sample_weight=weights
         ),
         "accuracy": peer.accuracy_score(label, predicted, sample_weight=weights),
+        "ordinal_error": peer.mean_absolute_error(label, predicted, sample_weight=weights),
         "log_loss": peer.log_loss(label, probability, labels=numbers, sample_weight=weights),
         "brier": peer.brier_score_loss(label, probability, labels=numbers, sample_weight=weights),
     }

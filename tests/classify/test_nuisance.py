@@ -13,6 +13,7 @@ from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
 from classify.features import make_features
 from classify.judging.nuisance import AS_SEEN, AS_STORED, FEWEST_PARTICIPANTS, SHRINKAGE, probe_nuisance, ridge_scores
+from classify.judging.regression import r_squared
 
 
 def probed(study: Study, folder: Any) -> dict[tuple[str, str], dict[str, Any]]:
@@ -63,19 +64,17 @@ def test_the_ridge_is_scikit_learns() -> None:
 
 
 def test_r_squared_agrees_with_scikit_learn() -> None:
-    from classify.judging.nuisance import _r_squared
-
     rng = np.random.default_rng(0)
     truth, guess = rng.normal(60, 9, 40), rng.normal(60, 9, 40)
     weights = rng.multinomial(40, np.full(40, 1 / 40), size=5).T.astype(np.float64)
     expected = [peer.r2_score(truth, guess, sample_weight=weights[:, column]) for column in range(5)]
-    np.testing.assert_allclose(_r_squared(truth, guess, weights), expected, atol=1e-9)
+    np.testing.assert_allclose(r_squared(truth, guess, weights), expected, atol=1e-9)
 
 
 def test_what_cannot_be_asked_is_absent(tmp_path: Any) -> None:
     study = make_study(64)
     study.people["age"] = ""
-    study.people["clinical_site"] = "UW"
+    study.people["clinical_site"] = "one place"
     found = probed(study, tmp_path)
     assert "no age is known" in found["age", AS_SEEN]["absent"]
     assert f"{FEWEST_PARTICIPANTS} participants" in found["site", AS_SEEN]["absent"]

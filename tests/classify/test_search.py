@@ -1,71 +1,213 @@
-"""Parameters are chosen inside train, by participants, and the same for the same seed."""
+"""Everything is chosen inside train, by participants, and the same for the same seed, however often it is cut off."""
 
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from classify_study import CHANNELS, Study, make_study
 
+from classify.aggregate import AGGREGATIONS, LEARNED
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.splits import check_no_leak
 from classify.cohort.tasks import TASKS
-from classify.features import FeatureTable, make_features
-from classify.search.folds import FOLDS, make_folds
-from classify.search.search import search_head
-from classify.search.spaces import GRIDS, SPACES
+from classify.errors import CohortError
+from classify.features import FeatureChoice
+from classify.heads import HEADS
+from classify.search.folds import FOLDS, count_folds, make_folds
+from classify.search.scoring import FoldScorer
+from classify.search.search import Chosen, SearchPlan, check_plan, choose_model
+from classify.search.spaces import GRIDS, SPACES, SearchSpace, is_inside
+from classify.search.study import STARTUP_TRIALS, STUDIES, hold_study
+from classify.search.study import Study as OptunaStudy
+from classify.search.trials import Budget, run_trials
+from classify.search.workers import open_folds
+from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
 
 
-def train_table(study: Study, folder: Path) -> FeatureTable:
+def train_source(study: Study, folder: Path) -> FeatureSource:
     stored = study.stored
     cohort = join_cohort(stored.index, stored.pooled, read_participants(study.write(folder)), TASKS["four-class"])
-    return make_features(cohort, stored.pooled, stored.space, layer="last", pools=("mean",)).only("train")
+    return FeatureSource(cohort, stored.pooled, stored.space).only("train")
+
+
+def choose(source: FeatureSource, folder: Path, model: str = "linear", **asked: Any) -> Chosen:
+    said: list[str] = asked.pop("said", [])
+    folder.mkdir(exist_ok=True)
+    return choose_model(SearchPlan(model, **asked), source, runs=folder, facts={}, tell=said.append)
+
+
+def record_of(chosen: Chosen) -> dict[str, Any]:
+    assert chosen.record is not None
+    return chosen.record
 
 
 def test_folds_share_no_participant_and_hold_everybody_once(study: Study, tmp_path: Path) -> None:
-    train = train_table(study, tmp_path)
+    train = train_source(study, tmp_path).table(FeatureChoice())
     folds = make_folds(train, seed=0)
     assert len(folds) == FOLDS
     held = [fold.held.participant for fold in folds]
     check_no_leak({str(number): people.tolist() for number, people in enumerate(held)})
     assert sorted(np.concatenate(held)) == sorted(train.participant)
     for fold in folds:
-        check_no_leak({"fit": fold.fit.participant.tolist(), "held": fold.held.participant.tolist()})
+        check_no_leak({"fit": fold.fit.raw.participant.tolist(), "held": fold.held.participant.tolist()})
 
 
 def test_a_fold_is_standardised_by_its_own_training_part(study: Study, tmp_path: Path) -> None:
-    for fold in make_folds(train_table(study, tmp_path), seed=0):
-        for protocol in np.unique(fold.fit.protocol):
-            rows = fold.fit.x[fold.fit.protocol == protocol]
+    for fold in make_folds(train_source(study, tmp_path).table(FeatureChoice()), seed=0):
+        for protocol in np.unique(fold.fit.rows.protocol):
+            rows = fold.fit.rows.x[fold.fit.rows.protocol == protocol]
             np.testing.assert_allclose(rows.mean(axis=0), np.zeros(CHANNELS), atol=1e-4)
 
 
 def test_the_grid_is_tried_and_the_best_taken(study: Study, tmp_path: Path) -> None:
-    found = search_head("linear", train_table(study, tmp_path), classes=4, trials=0, seed=0, folder=tmp_path)
-    assert found is not None
-    assert found.record["trials"] == len(GRIDS["linear"])
-    assert found.record["best"]["value"] == max(tried["value"] for tried in found.record["history"]) > 0.8
-    assert found.parameters == found.record["best"]["parameters"]
+    chosen = choose(train_source(study, tmp_path), tmp_path)
+    record = record_of(chosen)
+    assert record["trials"] == len(GRIDS["linear"])
+    assert record["best"]["value"] == max(tried["value"] for tried in record["history"]) > 0.8
+    assert chosen.spec.parameters == record["best"]["parameters"]
+    assert chosen.spec.features == FeatureChoice("last", ("mean",))
+    assert chosen.spec.aggregation == "mean-logits"
+    assert not (tmp_path / STUDIES).exists()
 
 
 def test_a_head_without_a_grid_keeps_its_defaults(study: Study, tmp_path: Path) -> None:
-    train = train_table(study, tmp_path)
-    assert search_head("lgbm", train, classes=4, trials=0, seed=0, folder=tmp_path) is None
-    with pytest.raises(UsageError, match="dummy has no parameters"):
-        search_head("dummy", train, classes=4, trials=3, seed=0, folder=tmp_path)
+    chosen = choose(train_source(study, tmp_path), tmp_path, "lgbm")
+    assert (dict(chosen.spec.parameters), chosen.record) == ({}, None)
+    for plan in (SearchPlan("dummy", trials=3), SearchPlan("dummy", minutes=1.0)):
+        with pytest.raises(UsageError, match="dummy has no parameters"):
+            check_plan(plan)
+    with pytest.raises(UsageError, match="expected one of local, ray"):
+        check_plan(SearchPlan("linear", engine="slurm"))
 
 
-def test_trials_stay_in_their_space_are_journalled_and_repeat_per_seed(tmp_path: Path) -> None:
-    train = train_table(make_study(32, effect=2.0), tmp_path)
-    results = []
-    for name in ("one", "two"):
-        folder = tmp_path / name
-        folder.mkdir()
-        results.append(search_head("lgbm", train, classes=4, trials=3, seed=7, folder=folder))
-        assert (folder / "search.journal").stat().st_size > 0
-    assert results[0] == results[1]
-    for tried in results[0].record["history"]:
-        assert set(tried["parameters"]) == set(SPACES["lgbm"])
-        for name, (_, low, high) in SPACES["lgbm"].items():
-            assert low <= tried["parameters"][name] <= high
+@pytest.mark.parametrize("model", ["lgbm", "mlp"])
+def test_trials_stay_in_their_space_and_begin_with_the_defaults(tmp_path: Path, model: str) -> None:
+    train = train_source(make_study(32, effect=2.0), tmp_path)
+    record = record_of(choose(train, tmp_path, model, trials=3, seed=7, folds=2))
+    for tried in record["history"]:
+        assert set(tried["parameters"]) == set(SPACES[model])
+        assert all(is_inside(tried["parameters"][name], one) for name, one in SPACES[model].items())
+    first = record["history"][0]
+    own = HEADS[model]().get_params()
+    assert first["parameters"] == {name: own[name] for name in SPACES[model]}
+    assert first["aggregation"] == "mean-logits"
+    assert first["features"] == {"layer": "last", "pools": ["mean"]}
+
+
+def test_features_and_aggregation_are_searched_and_the_informative_layer_is_found(tmp_path: Path) -> None:
+    """Layer 1 holds zeros in this study, and its mean pool nothing else: only last can be right."""
+    chosen = choose(train_source(make_study(96, effect=2.0), tmp_path), tmp_path, trials=12, folds=2)
+    record = record_of(chosen)
+    tried = {(line["features"]["layer"], tuple(line["features"]["pools"])) for line in record["history"]}
+    assert len(tried) > 3
+    assert len({line["aggregation"] for line in record["history"]}) > 1
+    assert set(record["space"]["aggregations"]) == set(AGGREGATIONS)
+    assert record["space"]["pools"] == ["mean", "max", "mean,max"]
+    assert chosen.spec.features.layer == "last"
+
+
+def test_a_small_class_leaves_out_what_learns_from_folds_inside_folds(tmp_path: Path) -> None:
+    record = record_of(choose(train_source(make_study(64), tmp_path), tmp_path, trials=2))
+    assert not set(record["space"]["aggregations"]) & set(LEARNED)
+
+
+def test_the_same_seed_gives_the_same_trials_with_one_worker_or_two(tmp_path: Path) -> None:
+    train = train_source(make_study(96, effect=0.7), tmp_path)
+    asked: dict[str, Any] = {"trials": STARTUP_TRIALS + 2, "folds": 2}
+    one, again, two = (
+        record_of(choose(train, tmp_path / name, seed=3, jobs=jobs, **asked))
+        for name, jobs in (("one", 1), ("again", 1), ("two", 2))
+    )
+    assert one == again == two
+    assert len({line["aggregation"] for line in one["history"]}) == len(AGGREGATIONS)
+    assert one["history"] != record_of(choose(train, tmp_path / "other", seed=4, **asked))["history"]
+
+
+def test_a_study_that_was_cut_off_goes_on_as_if_it_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = train_source(make_study(96, effect=0.7), tmp_path)
+    asked: dict[str, Any] = {"trials": STARTUP_TRIALS + 4, "seed": 3, "folds": 2}
+    whole = record_of(choose(train, tmp_path / "whole", **asked))
+    predict, calls = FoldScorer.predict, iter(range(2 * STARTUP_TRIALS + 5))
+
+    def cut_off(scorer: FoldScorer, *spec: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return predict(scorer, *spec)
+
+    with monkeypatch.context() as cutting:
+        cutting.setattr(FoldScorer, "predict", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            choose(train, tmp_path / "cut", **asked)
+    said: list[str] = []
+    resumed = record_of(choose(train, tmp_path / "cut", said=said, **asked))
+    assert resumed["resumed_at"] > STARTUP_TRIALS
+    assert said == [f"study {resumed['study']}: resumed at trial {resumed['resumed_at']} of {asked['trials']}"]
+    assert resumed["history"] == whole["history"]
+    longer = record_of(choose(train, tmp_path / "cut", **(asked | {"trials": asked["trials"] + 1})))
+    assert longer["history"][:-1] == whole["history"]
+
+
+def test_other_vectors_labels_or_seeds_are_another_study(tmp_path: Path) -> None:
+    train = train_source(make_study(32, effect=2.0), tmp_path)
+    table = train.cohort.table.assign(label=train.cohort.table["label"].to_numpy()[::-1])
+    others = (
+        replace(train, pooled=train.pooled + np.float32(1)),
+        replace(train, cohort=replace(train.cohort, table=table)),
+    )
+    named = {record_of(choose(source, tmp_path, trials=1, folds=2))["study"] for source in (train, *others)}
+    named.add(record_of(choose(train, tmp_path, trials=1, folds=2, seed=1))["study"])
+    assert len(named) == 4
+    assert {path.name for path in (tmp_path / STUDIES).iterdir()} == named
+
+
+def test_two_searches_cannot_share_a_study(tmp_path: Path) -> None:
+    refused = pytest.raises(UsageError, match="another process is searching")
+    with hold_study(tmp_path / "x", {}), refused, hold_study(tmp_path / "x", {}):
+        pass
+
+
+def test_hopeless_trials_are_stopped_early_and_recorded_so(tmp_path: Path) -> None:
+    train = train_source(make_study(64, effect=1.0), tmp_path)
+    record = record_of(choose(train, tmp_path, trials=STARTUP_TRIALS + 20, folds=4, aggregate="mean-logits"))
+    pruned = [line for line in record["history"] if line["state"] == "pruned"]
+    assert record["pruned"] == len(pruned) > 0
+    assert all(line["value"] is None and 2 <= len(line["after_folds"]) < 4 for line in pruned)
+    assert all(line["state"] == "complete" for line in record["history"][:STARTUP_TRIALS])
+    best = max(line["value"] for line in record["history"] if line["value"] is not None)
+    assert record["best"]["value"] == best
+
+
+@pytest.mark.parametrize(("minutes", "made"), [(3.0, 2), (0.0, 1)])
+def test_minutes_end_a_search_and_one_trial_is_always_made(tmp_path: Path, minutes: float, made: int) -> None:
+    """The clock jumps a minute whenever it is read: once at the start, once before each trial."""
+    scorer = FoldScorer(train_source(make_study(32, effect=2.0), tmp_path), classes=4, seed=0, folds=2)
+    space = SearchSpace("knn", SPACES["knn"], ("last",), ("mean",), ("mean-logits",))
+    ticks = count(0.0, 60.0)
+    with open_folds(scorer, 1) as predict:
+        opened = OptunaStudy(tmp_path, space, seed=0)
+        tried, why = run_trials(opened, space, predict, 2, Budget(0, minutes, lambda: next(ticks)))
+    assert (len(tried), why) == (made, "minutes")
+
+
+@pytest.mark.parametrize(("asked", "folds", "said"), [(None, 3, True), (3, 3, False), (2, 2, False)])
+def test_a_small_class_makes_fewer_folds_and_says_so(asked: int | None, folds: int, said: bool) -> None:
+    label = np.array([0] * 9 + [1] * 3)
+    people = np.array([f"p{number:02d}" for number in range(12)])
+    found, sentence = count_folds(people, label, ("healthy", "insulin"), asked)
+    assert found == folds
+    assert (sentence is not None) is said
+    if sentence:
+        assert sentence == "folds: 3 in place of 5, because train has 3 participants of insulin"
+
+
+def test_more_folds_than_participants_of_a_class_are_refused() -> None:
+    people = np.array([f"p{number:02d}" for number in range(12)])
+    with pytest.raises(UsageError, match=r"--folds 5: .* 3 participants of insulin; give --folds 3 or fewer"):
+        count_folds(people, np.array([0] * 9 + [1] * 3), ("healthy", "insulin"), 5)
+    with pytest.raises(CohortError, match="insulin has one participant"):
+        count_folds(people, np.array([0] * 11 + [1]), ("healthy", "insulin"), None)

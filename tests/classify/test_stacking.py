@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 from classify_study import Study, make_study
 
-from classify.aggregate import predict_levels
 from classify.baselines import TOGETHER
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.features import FeatureTable, make_features
-from classify.heads import HEADS
-from classify.probe import fit_head, predict_beside
+from classify.model import ModelSpec, fit_model
+from classify.probe import predict_beside
 from classify.stacking import out_of_fold_logits
-from classify.standardise import Standardiser
 
 
 def joined(study: Study, folder: Path) -> tuple[Cohort, FeatureTable]:
@@ -28,11 +26,9 @@ def joined(study: Study, folder: Path) -> tuple[Cohort, FeatureTable]:
 def balanced_accuracy(study: Study, folder: Path) -> dict[str, float]:
     cohort, features = joined(study, folder)
     train, val = features.only("train"), features.only("val")
-    standardiser = Standardiser.fit(train.x, train.protocol)
-    head = HEADS["linear"](C=0.1)
-    fit_head(head, train.standardised(standardiser))
-    people = predict_levels(head, val.standardised(standardiser), 4)["participant"]
-    others = predict_beside(head, train, people, cohort, seed=0)
+    spec = ModelSpec("linear", {"C": 0.1})
+    people = fit_model(spec, train, classes=4, seed=0).predict(val, classes=4, split="val")["participant"]
+    others = predict_beside(spec, train, people, cohort, seed=0)
     found = others | {"linear": people}
     return {name: float((part.probability.argmax(axis=1) == part.label).mean()) for name, part in found.items()}
 
@@ -54,7 +50,7 @@ def test_nobody_is_predicted_by_a_head_that_saw_them(tmp_path: Path) -> None:
     """Labels without any effect: a head that had seen a participant would know them, one that had not cannot."""
     _, features = joined(make_study(120, seed=5), tmp_path)
     train = features.only("train")
-    logits, label = out_of_fold_logits(lambda: HEADS["knn"](n_neighbors=1), train, 4, seed=0)
+    logits, label = out_of_fold_logits(ModelSpec("knn", {"n_neighbors": 1}), train, 4, seed=0)
     assert set(logits) == set(train.participant)
     right = np.mean([logits[name].argmax() == label[name] for name in logits])
     assert right == pytest.approx(0.25, abs=0.17)

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from classify.aggregate import aggregate_levels
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.subgroups import measure_subgroups, name_age_band
-from classify.predictions import Predictions
+from classify.predictions import Predictions, rows_of
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -40,7 +41,12 @@ def make_volumes(participants: int = 48) -> tuple[Predictions, pd.DataFrame]:
 
 def lines(by: str) -> dict[str, dict[str, object]]:
     volumes, table = make_volumes()
-    found = measure_subgroups(volumes, table, CLASSES, replicates=60, seed=0)
+    eye = table["eye"].to_numpy(str)
+
+    def people_of(chosen: np.ndarray) -> Predictions:
+        return aggregate_levels(rows_of(volumes, chosen), eye[chosen])["participant"]
+
+    found = measure_subgroups(people_of, table, CLASSES, replicates=60, seed=0)
     return {str(line["value"]): line for line in found if line["by"] == by}
 
 

@@ -1,0 +1,39 @@
+"""Put HbA1c and BMI beside a cohort, and refuse them, and all else that makes the label, as a covariate."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from classify.cohort.measurements import QUANTITIES, Measurements
+from classify.cohort.table import Cohort, Step, insert_notes
+from classify.errors import LeakError
+
+LABEL_DEFINING = re.compile(r"(?<!lbscat_)a1c|gluco|insulin|c[-_ ]?peptide|diabet|study_?group|medicat", re.IGNORECASE)
+"""HbA1c, glucose, insulin, C-peptide, conditions and medication decide the study group; lbscat_a1c is haemoglobin."""
+
+
+def refuse_label_defining(covariates: Iterable[str]) -> None:
+    """Raise LeakError where a covariate is what the label was made from: a label after the fact."""
+    for name in covariates:
+        if LABEL_DEFINING.search(name):
+            raise LeakError(
+                f"covariate {name}: refused: it defines the study group, so a model that is given it is asked nothing "
+                f"about the retina; HbA1c stands beside every result as a ceiling instead (--measurements)"
+            )
+
+
+def add_measurements(cohort: Cohort, measurements: Measurements) -> Cohort:
+    """Put the measurements of the analysed participants beside a cohort; who has none is counted in the flow."""
+    people = cohort.table["participant"].unique().tolist()
+    clinical = measurements.table.set_index("participant").reindex(people).rename_axis("participant").reset_index()
+    notes = [_note_missing(cohort, clinical.loc[clinical[q.name].isna(), "participant"], q.name) for q in QUANTITIES]
+    return replace(
+        cohort, clinical=clinical, flow=insert_notes(cohort.flow, [note for note in notes if note["participants"]])
+    )
+
+
+def _note_missing(cohort: Cohort, missing: Iterable[str], name: str) -> Step:
+    rows = cohort.table[cohort.table["participant"].isin(list(missing))]
+    reason = f"no usable {name} in the measurements; kept, and marked where {name} stands beside the result"
+    people = int(rows["participant"].nunique())
+    return {"step": f"{name} missing", "kind": "note", "volumes": len(rows), "participants": people, "reason": reason}

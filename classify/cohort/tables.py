@@ -1,0 +1,62 @@
+"""Every table beside the store: who takes part, what was measured on them, and whom the encoder has seen before."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from classify.cohort.clinical import add_measurements
+from classify.cohort.join import join_cohort
+from classify.cohort.measurement_cache import cached_measurements
+from classify.cohort.measurements import Measurements
+from classify.cohort.participants import read_participants
+from classify.cohort.pretraining import NOT_GIVEN, describe_overlap, flag_pretraining, read_pretraining
+from classify.cohort.table import Cohort
+from classify.cohort.tasks import Task
+from embeddings_store.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class CohortTables:
+    """The tables as they were read. pretrained: None where the encoder's participants were not given."""
+
+    people: pd.DataFrame
+    measurements: Measurements | None = None
+    pretrained: frozenset[str] | None = None
+
+    def join(self, stored: Snapshot, task: Task) -> Cohort:
+        """Join everything with the rows of a store. Raises: CohortError, LeakError."""
+        cohort = join_cohort(stored.index, stored.pooled, self.people, task)
+        if self.measurements is not None:
+            cohort = add_measurements(cohort, self.measurements)
+        return cohort if self.pretrained is None else flag_pretraining(cohort, self.pretrained)
+
+    def describe(self, cohort: Cohort, without: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Give the fields ``measurements`` and ``pretraining`` of a record; without: {split: see measure_without}."""
+        overlap = NOT_GIVEN if self.pretrained is None else describe_overlap(cohort, self.pretrained)
+        return {
+            "measurements": {"given": False} if self.measurements is None else self.measurements.to_record(),
+            "pretraining": overlap if self.pretrained is None else overlap | {"without": dict(without or {})},
+        }
+
+
+def read_tables(
+    participants: Path,
+    measurements: Path | None = None,
+    pretrain_participants: Path | None = None,
+    *,
+    tell: Callable[[str], None],
+) -> CohortTables:
+    """Read participants.tsv and, where they were given, measurement.csv and the list of the encoder's participants.
+
+    tell: hears where the measurements came from. Raises: CohortError, LeakError.
+    """
+    people = read_participants(participants)
+    pretrained = None if pretrain_participants is None else read_pretraining(pretrain_participants)
+    if measurements is None:
+        return CohortTables(people, None, pretrained)
+    measured, note = cached_measurements(measurements)
+    tell(f"measurements: {note}")
+    return CohortTables(people, measured, pretrained)

@@ -1,0 +1,169 @@
+"""The verb ``classify compare``: checkpoints x heads x tasks in one leaderboard, on val only. Reads from top to bottom.
+
+Every cell is a run of classify probe; a cell that was made from the same inputs before is taken as it is, so that a
+comparison that broke off goes on where it stopped.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from classify.cohort.tasks import find_task
+from classify.comparison_cells import Cell, run_cells
+from classify.comparison_entries import VAL, entries_of
+from classify.comparison_folder import save_comparison
+from classify.errors import CohortError
+from classify.heads import find_head
+from classify.leaderboard import rank_entries
+from classify.probe import ProbeOptions
+from classify.run import load_run
+from embeddings_store.errors import UsageError
+from embeddings_store.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What the command line asked for.
+
+    stores: name -> address. template: what every cell shares; its model and task are replaced. finished: folders of
+    runs that stand beside the cells, fine-tuned ones too. random_twin: the name among stores of the random encoder's.
+    """
+
+    stores: Mapping[str, str]
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    template: ProbeOptions | None
+    finished: tuple[Path, ...] = ()
+    random_twin: str | None = None
+    replicates: int = 2000
+    seed: int = 0
+    runs: Path = Path("runs")
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The saved comparison: its record and its folder."""
+
+    record: dict[str, Any]
+    folder: Path
+
+
+def compare(
+    options: CompareOptions,
+    *,
+    clock: Callable[[], datetime],
+    read: Callable[[str], Snapshot],
+    tell: Callable[[str], None],
+) -> Compared:
+    """Make or find every cell, rank them task by task, and save the comparison below the runs.
+
+    read: opens a store by its address. tell: hears of every cell. A cell whose cohort cannot be used is absent, with
+    its reason. Raises: UsageError, CohortError (tasks, labels or splits disagree), LeakError, StoreError,
+    RunFolderError; finished cells stay, and the next comparison finds them.
+    """
+    check_options(options)
+    given = [Cell(run.folder.name, "", run, reused=True) for run in map(load_run, options.finished)]
+    refuse_other_tasks(options, given)
+    made: list[Cell] = []
+    absent: list[dict[str, str]] = []
+    if options.template is not None:
+        template = replace(options.template, runs=options.runs)
+        for outcome in run_cells(template, options.stores, options.tasks, options.models, clock, read, tell):
+            if isinstance(outcome, Cell):
+                made.append(outcome)
+            else:
+                absent.append(outcome)
+    cells = [*made, *given]
+    if not cells:
+        raise CohortError(f"compare: no cell could be made; the first one: {absent[0]['reason']}")
+    boards = {}
+    for task in dict.fromkeys(cell.task for cell in cells):
+        here = [cell for cell in cells if cell.task == task]
+        refuse_disagreement(here)
+        entries = [entry for cell in here for entry in entries_of(cell, here, options.random_twin)]
+        classes = here[0].run.record["classes"]
+        boards[task] = rank_entries(entries, classes, replicates=options.replicates, seed=options.seed) | {
+            "classes": classes,
+            "cohorts": describe_cohorts(here),
+        }
+    now = clock()
+    record = {
+        "created": now.isoformat(timespec="seconds"),
+        "command": list(options.command),
+        "stores": list(options.stores),
+        "random_twin": options.random_twin,
+        "phantom": any(cell.run.record["phantom"] is not False for cell in cells),
+        "runs": [{"name": cell.name, "run": cell.run.record["id"], "reused": cell.reused} for cell in cells],
+        "absent": absent,
+        "tasks": boards,
+    }
+    folder = save_comparison(options.runs, record, now)
+    return Compared({"id": folder.name} | record, folder)
+
+
+def check_options(options: CompareOptions) -> None:
+    """Refuse what can be refused before a store is opened."""
+    if not options.stores and not options.finished:
+        raise UsageError("compare: nothing to compare; give --store NAME=ADDRESS with --models, or --run FOLDER")
+    if options.stores and (options.template is None or not options.models):
+        raise UsageError("compare: --store needs --models and --participants, so that cells can be fitted")
+    for model in options.models:
+        find_head(model)
+    for task in options.tasks:
+        find_task(task)
+    if options.random_twin is not None and options.random_twin not in options.stores:
+        raise UsageError(
+            f"--random-twin: expected the name of one --store ({', '.join(options.stores) or 'none was given'}), "
+            f"got {options.random_twin!r}"
+        )
+
+
+def refuse_other_tasks(options: CompareOptions, given: list[Cell]) -> None:
+    """Runs that were given stand once, and answer a question of this comparison, or all the same one."""
+    if len({cell.name for cell in given}) < len(given):
+        raise UsageError("--run: two folders have the same name; give each run once")
+    tasks = [find_task(task).name for task in options.tasks] or [cell.task for cell in given[:1]]
+    for cell in given:
+        if cell.task not in tasks:
+            raise UsageError(
+                f"--run {cell.name}: its task is {cell.task}, this comparison is of {', '.join(tasks)}; "
+                f"compare it with runs of its own task"
+            )
+
+
+def refuse_disagreement(cells: list[Cell]) -> None:
+    """Runs are compared when their classes agree and nobody stands in another split. Raises: CohortError."""
+    first = cells[0]
+    known = _splits(first)
+    for cell in cells[1:]:
+        if cell.run.record["classes"] != first.run.record["classes"]:
+            raise CohortError(f"{first.name} and {cell.name}: the task {cell.task} has other classes in each")
+        own = _splits(cell)
+        both = known.index.intersection(own.index)
+        if unlike := int((known[both] != own[both]).sum()):
+            raise CohortError(
+                f"{cell.name}: {unlike} participants stand in another split than in {first.name} or the next ones; "
+                f"compare runs of one participants table"
+            )
+        known = known.combine_first(own)
+
+
+def _splits(cell: Cell) -> "pd.Series[str]":
+    """Give the split of every participant."""
+    return cell.run.cohort.drop_duplicates("participant").set_index("participant")["split"]
+
+
+def describe_cohorts(cells: list[Cell]) -> list[dict[str, Any]]:
+    """List the different cohorts, and whose they are."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.cohort_sha256, []).append(cell)
+    return [
+        {"cohort_sha256": digest, "val": same[0].run.record["splits"][VAL], "names": [cell.name for cell in same]}
+        for digest, same in groups.items()
+    ]

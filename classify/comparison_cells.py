@@ -1,0 +1,95 @@
+"""The cells of a comparison: runs of classify probe, made here or found among those that were made before."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from classify.cohort.tasks import find_task
+from classify.errors import CohortError, LeakError, RunFolderError
+from classify.inputs import digest_inputs, digest_rows
+from classify.probe import ProbeOptions, probe
+from classify.run import RECORD, Run, load_run
+from embeddings_store.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the comparison. store: its name, "" for a run that was given. reused: it was there before."""
+
+    name: str
+    store: str
+    run: Run
+    reused: bool
+
+    @property
+    def task(self) -> str:
+        """Name of the question."""
+        return str(self.run.record["task"])
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of search and fit; None where the run does not tell."""
+        spent = self.run.record.get("seconds") or {}
+        known = [float(spent[stage]) for stage in ("search", "fit") if stage in spent]
+        return sum(known) if known else None
+
+    @property
+    def cohort_sha256(self) -> str:
+        """Digest of the people and volumes that it was made on."""
+        return str(self.run.record["cohort_sha256"])
+
+
+def run_cells(
+    template: ProbeOptions,
+    stores: Mapping[str, str],
+    tasks: Sequence[str],
+    models: Sequence[str],
+    clock: Callable[[], datetime],
+    read: Callable[[str], Snapshot],
+    tell: Callable[[str], None],
+) -> Iterator[Cell | dict[str, str]]:
+    """Give every cell, store by store, so that one store is in memory at a time; and why one is absent.
+
+    template: what all cells share, and where the runs lie; its model and task are replaced.
+    """
+    known = find_known_runs(template.runs, tell)
+    total, number = len(stores) * len(models) * len(tasks), 0
+    for store, address in stores.items():
+        stored = read(address)
+        rows = digest_rows(stored)
+        for task in tasks:
+            for model in models:
+                number += 1
+                asked = replace(template, model=model, task=task)
+                name = f"{store}/{model}"
+                said = f"[{number}/{total}] {name}, {find_task(task).name}"
+                folder = known.get(digest_inputs(asdict(asked), rows))
+                try:
+                    made = folder or make_run(asked, clock(), stored)
+                except LeakError:
+                    raise
+                except CohortError as error:
+                    tell(f"{said}: absent: {error}")
+                    yield {"name": name, "task": find_task(task).name, "reason": str(error)}
+                    continue
+                cell = Cell(name, store, load_run(made), reused=folder is not None)
+                tell(f"{said}: {cell.seconds or 0.0:.1f} s{', made before' if cell.reused else ''}")
+                yield cell
+
+
+def make_run(asked: ProbeOptions, now: datetime, stored: Snapshot) -> Path:
+    """Make one cell, and give its folder."""
+    return probe(asked, now=now, read=lambda: stored).folder
+
+
+def find_known_runs(runs: Path, tell: Callable[[str], None]) -> dict[str, Path]:
+    """Find the finished runs by the digest of their inputs; the newest of equals. A damaged one is told and left."""
+    found = {}
+    for path in sorted(runs.glob(f"[!.]*/{RECORD}")):
+        try:
+            found[load_run(path.parent).record.get("inputs_sha256", "")] = path.parent
+        except RunFolderError as error:
+            tell(f"not reused: {error}")
+    found.pop("", None)
+    return found

@@ -1,0 +1,40 @@
+"""A comparison on disk: ``<runs>/comparisons/<id>/`` with comparison.json and leaderboard.csv."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from classify.judging.metrics import HEADLINE, OVERALL
+from classify.published_folder import COMPARISONS, published_folder
+
+COMPARISON = "comparison.json"
+LEADERBOARD = "leaderboard.csv"
+
+
+def save_comparison(runs: Path, record: Mapping[str, Any], now: datetime) -> Path:
+    """Write a comparison. Raises: RunFolderError where the folder cannot be written."""
+    with published_folder(runs, COMPARISONS, now) as (aside, place):
+        flatten(record["tasks"]).to_csv(aside / LEADERBOARD, index=False)
+        (aside / COMPARISON).write_text(json.dumps({"id": place.name} | dict(record), indent=2, allow_nan=False))
+    return place
+
+
+def flatten(tasks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Give one row a line of every leaderboard: metrics and differences with their intervals as columns."""
+    return pd.DataFrame([_flat(task, line) for task, board in tasks.items() for line in board["lines"]])
+
+
+def _flat(task: str, line: Mapping[str, Any]) -> dict[str, Any]:
+    row = {"task": task} | {
+        name: line[name] for name in ("name", "kind", "store", "model", "run", "participants", "seconds")
+    }
+    measures = {name: line["metrics"][name] for name in OVERALL}
+    for other in ("difference_to_best", "difference_to_random_twin"):
+        measures |= {f"{other}/{name}": (line[other] or {}).get(name, {}) for name in HEADLINE}
+    for name, measured in measures.items():
+        row |= {name: measured.get("value"), f"{name}/low": measured.get("low"), f"{name}/high": measured.get("high")}
+    return row

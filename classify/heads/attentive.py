@@ -1,0 +1,182 @@
+"""Attentive probe on patch tokens: a learned query looks at the tokens of a volume, then LayerNorm and a linear layer.
+
+As V-JEPA probes frozen video features (Bardes et al. 2024, arXiv:2404.08471, section 4; V-JEPA 2, arXiv:2506.09985).
+There is one query, so the key projection joins it (q.Wx = (W'q).x) and the value projection follows the weighted sum
+(the sum of a.Vx is V of the sum of a.x): the same function, and a token is only ever multiplied once by each query.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from classify.heads.contract import softmax
+from classify.heads.members import Units
+from classify.heads.network import NetworkHead
+
+BLOCK_BYTES = 64e6
+"""Tokens that are predicted at once, in float64."""
+
+START_SPREAD = 0.02
+"""Standard deviation of a fresh query, as in V-JEPA."""
+
+
+@dataclass(frozen=True)
+class AttentiveNetwork:
+    """Weights: query [H, C]; value [H, C, width/H]; residual, scale, shift [width]; weight [k, width]; bias [k].
+
+    residual is the query token itself, which the block adds to what it saw. A fresh query looks everywhere alike: the
+    probe starts as one on mean-pooled tokens. A fresh weight is not 0, or no query would learn where to look.
+    """
+
+    channels: int
+    heads: int
+    width: int
+    classes: int
+
+    @property
+    def dropped(self) -> int:
+        """Dropout acts on the normalised vector."""
+        return self.width
+
+    def start(self, rng: Any) -> dict[str, Any]:
+        """Draw the weights of one member."""
+        import torch
+
+        each = self.width // self.heads
+        return {
+            "query": torch.zeros(self.heads, self.channels),
+            "value": torch.randn(self.heads, self.channels, each, generator=rng) / self.channels**0.5,
+            "residual": START_SPREAD * torch.randn(self.width, generator=rng),
+            "scale": torch.ones(self.width),
+            "shift": torch.zeros(self.width),
+            "weight": 0.5 * torch.randn(self.classes, self.width, generator=rng) / self.width**0.5,
+            "bias": torch.zeros(self.classes),
+        }
+
+    def attend(self, weights: Mapping[str, Any], tokens: Any) -> Any:
+        """Give how much each head of each member looks at each token: [B, T, M*H], 1 over T."""
+        query = weights["query"].flatten(0, 1)
+        return (tokens.flatten(0, 1) @ query.T).reshape(*tokens.shape[:2], -1).softmax(dim=1)
+
+    def logits(self, weights: Mapping[str, Any], inputs: tuple[Any, ...], keep: Any) -> Any:
+        """Classify tokens [B, T, C]: logits [M, B, k]."""
+        import torch
+
+        (tokens,) = inputs
+        members = len(weights["query"])
+        seen = torch.bmm(self.attend(weights, tokens).transpose(1, 2), tokens)
+        seen = seen.reshape(len(tokens), members, self.heads, -1).permute(1, 2, 0, 3)  # [M, H, B, C]
+        vector = (seen @ weights["value"]).transpose(1, 2).flatten(2) + weights["residual"][:, None]
+        normed = torch.nn.functional.layer_norm(vector, (self.width,))
+        normed = normed * weights["scale"][:, None] + weights["shift"][:, None]
+        shown = normed if keep is None else normed * keep
+        return shown @ weights["weight"].transpose(1, 2) + weights["bias"][:, None]
+
+
+class AttentiveHead(NetworkHead):
+    """Rows are the tokens of a volume, one after another: X [n, tokens*C].
+
+    heads: places that may be looked at apart. width: length of the vector that is classified, shared by the heads.
+    Other parameters: see NetworkHead.
+    """
+
+    name = "attentive"
+    reads_tokens = True
+
+    def __init__(
+        self,
+        *,
+        tokens: int = 1,
+        heads: int = 4,
+        width: int = 64,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+        dropout: float = 0.5,
+        batch_size: int = 32,
+        max_epochs: int = 100,
+        patience: int = 12,
+        hold_out: int = 5,
+        device: str = "cpu",
+        random_state: int | None = 0,
+    ) -> None:
+        self.tokens = tokens
+        self.heads = heads
+        self.width = width
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.hold_out = hold_out
+        self.device = device
+        self.random_state = random_state
+
+    def attention(self, X: Any) -> Float64[np.ndarray, "n heads tokens"]:
+        """Give how much each head looks at each token of each row; 1 over the tokens."""
+        check_is_fitted(self, "classes_")
+        rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        weights, network = self._exact_weights(), self._network()
+        return np.concatenate([network.attend(weights, part).transpose(1, 2).numpy() for part in self._blocks(rows)])
+
+    def gradients(self, X: Any) -> Float64[np.ndarray, "n k tokens C"]:
+        """Give how the logarithm of each class's probability changes with each number of each token."""
+        import torch
+
+        check_is_fitted(self, "classes_")
+        rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        weights, network = self._exact_weights(), self._network()
+        found = []
+        for part in self._blocks(rows):
+            tokens = part.clone().requires_grad_()
+            with torch.enable_grad():
+                logs = network.logits(weights, (tokens,), None)[0].log_softmax(dim=1)
+                by_class = [
+                    torch.autograd.grad(logs[:, number].sum(), tokens, retain_graph=True)[0]
+                    for number in range(logs.shape[1])
+                ]
+            found.append(torch.stack(by_class, dim=1).numpy())
+        return np.concatenate(found)
+
+    def _network(self) -> AttentiveNetwork:
+        if self.n_features_in_ % self.tokens:
+            raise ValueError(
+                f"AttentiveHead: expected rows of tokens * channels numbers, got {self.n_features_in_} numbers a row "
+                f"with tokens={self.tokens}; give the number of tokens of the features"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"AttentiveHead: width must be a multiple of heads, got {self.width} and {self.heads}")
+        return AttentiveNetwork(self.n_features_in_ // self.tokens, self.heads, self.width, len(self.classes_))
+
+    def _units(
+        self,
+        rows: np.ndarray,
+        codes: Int64[np.ndarray, " n"],
+        weights: Float64[np.ndarray, " n"],
+        people: Int64[np.ndarray, " n"],
+    ) -> tuple[Units, Int64[np.ndarray, " u"]]:
+        import torch
+
+        grid = torch.from_numpy(np.require(rows, np.float32, ["C", "W"])).reshape(len(rows), self.tokens, -1)
+        return Units(lambda positions: (grid[positions],), codes, weights, np.zeros(len(codes), bool)), people
+
+    def _probability(self, rows: np.ndarray) -> np.ndarray:
+        import torch
+
+        weights, network = self._exact_weights(), self._network()
+        with torch.inference_mode():
+            logits = [network.logits(weights, (part,), None)[0].numpy() for part in self._blocks(rows)]
+        return softmax(np.concatenate(logits))
+
+    def _blocks(self, rows: np.ndarray) -> Iterator[Any]:
+        """Give tokens [b, T, C] in float64, a few volumes at a time."""
+        import torch
+
+        step = max(1, int(BLOCK_BYTES / (8 * rows.shape[1])))
+        for first in range(0, len(rows), step):
+            block = np.asarray(rows[first : first + step], dtype=np.float64)
+            yield torch.from_numpy(block).reshape(len(block), self.tokens, -1)

@@ -1,0 +1,173 @@
+"""Multinomial logistic regression on one training part, at many penalties at once.
+
+The optimum of   sum_i weight_i * cross_entropy_i + |coef|^2 / (2 C)   over coef and an unpenalised intercept is unique
+(of two classes, coef in the penalty is that of the log-odds, as scikit-learn has it). Rows are centred and turned into
+the eigenbasis of their weighted Gram matrix: there Boehning's bound on the Hessian (1992, Ann. Inst. Statist. Math.
+44:197) is diagonal for every C, which is the scale that multinomial_lbfgs works in. The k classes are k - 1 contrasts,
+so nothing is counted twice.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+from sklearn.exceptions import ConvergenceWarning
+
+from classify.heads.multinomial_lbfgs import Problem, minimise
+from embeddings_store.errors import UsageError
+
+SINGLE_FROM = 1_000_000
+"""Rows x features from which single precision does the way and double precision only the end: half the time."""
+
+SINGLE_TOL, SINGLE_PASSES = 5e-7, 200
+"""How far single precision is trusted (its rounding noise is about 1e-7), and for how long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The optimum at one C: logits = X @ coef.T + intercept.
+
+    passes: over the rows, to get there. gradient: its norm at the end, in the unit of tol.
+    """
+
+    coef: Float64[np.ndarray, "k d"]
+    intercept: Float64[np.ndarray, " k"]
+    passes: int
+    gradient: float
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A training part in its eigenbasis, ready for any C; arrays of xp (numpy, or torch on a device).
+
+    rows: centred, float64 [n, d]. basis: orthonormal [d, m]. spectrum: eigenvalues [m] of the weighted Gram matrix.
+    single: rows @ basis as float32 [n, m], or None for small parts. target: weighted one-hot labels [k, n].
+    """
+
+    xp: Any
+    rows: Any
+    basis: Any
+    spectrum: Any
+    single: Any
+    target: Any
+    weights: Any
+    mean: Any
+    contrast: Any
+
+
+def make_design(
+    x: Float[np.ndarray, "n d"],
+    codes: Int64[np.ndarray, " n"],
+    weights: Float64[np.ndarray, " n"],
+    classes: int,
+    device: str = "cpu",
+) -> Design:
+    """Centre and rotate once what every C needs.
+
+    device: cpu is NumPy, which is as fast there as torch; anything else is torch's name of a device.
+    Raises: UsageError where there is no such device.
+    """
+    xp, place = _library(device)
+    target = np.zeros((classes, len(codes)))
+    target[codes, np.arange(len(codes))] = weights
+    rows, weight = place(x, "float64"), place(weights, "float64")
+    mean = weight @ rows / weight.sum()
+    rows = rows - mean
+    large = x.size >= SINGLE_FROM
+    rounded = place(rows, "float32") if large else rows
+    basis, spectrum = _eigenbasis(xp, rounded * xp.sqrt(place(weight, "float32" if large else "float64"))[:, None])
+    return Design(
+        xp=xp,
+        rows=rows,
+        basis=basis,
+        spectrum=spectrum,
+        single=rounded @ place(basis, "float32") if large else None,
+        target=place(target, "float64"),
+        weights=weight,
+        mean=mean,
+        contrast=place(_contrasts(classes), "float64"),
+    )
+
+
+def solve(design: Design, strengths: Sequence[float], *, tol: float, max_iter: int) -> list[Solution]:
+    """Find the optimum of every C in strengths, all at once.
+
+    tol: norm of the gradient in the scale of the bound, over the root of the summed weights: about the error of a
+    training logit. It is checked in float64. Warns: ConvergenceWarning where max_iter passes did not reach it.
+    Raises: ValueError where a C is not positive.
+    """
+    if not all(0 < strength < np.inf for strength in strengths):
+        raise ValueError(f"C: expected positive finite numbers, got {', '.join(f'{one:g}' for one in strengths)}")
+    problem = _problem(design, strengths)
+    reach = tol * float(design.weights.sum()) ** 0.5
+    start, passes = problem.origin(), np.zeros(len(strengths), dtype=np.int64)
+    if design.single is not None:
+        trusted = max(reach, SINGLE_TOL * float(design.weights.sum()) ** 0.5)
+        first = minimise(problem.in_single(design.single), start, tol=trusted, max_iter=min(max_iter, SINGLE_PASSES))
+        start, passes = first.point, first.passes
+    found = minimise(problem, start, tol=reach, max_iter=max_iter)
+    gradient = found.gradient / float(design.weights.sum()) ** 0.5
+    if (worst := gradient.max()) > tol:
+        warnings.warn(
+            f"logistic regression: a gradient norm of {worst:.1e} after {max_iter} passes, expected at most {tol:.1e}; "
+            f"raise max_iter, standardise the features or lower C",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    coef, intercept = problem.unscale(found.point)
+    return [
+        Solution(slopes, levels, int(count), float(norm))
+        for slopes, levels, count, norm in zip(coef, intercept, passes + found.passes, gradient, strict=True)
+    ]
+
+
+def _problem(design: Design, strengths: Sequence[float]) -> Problem:
+    """Scale the coordinates of every C so that its Hessian is about the identity."""
+    xp = design.xp
+    curvature = 1 / len(design.target)  # where every class is as likely as another; L-BFGS learns what follows
+    log_odds = 2 if len(design.target) == 2 else 1  # |b|^2 of the log-odds b is twice |b/2|^2 + |-b/2|^2
+    inverse = xp.asarray(log_odds / np.asarray(strengths, dtype=np.float64), device=design.rows.device)
+    scale = 1 / xp.sqrt(curvature * design.spectrum[None, :] + inverse[:, None])
+    return Problem(
+        xp=xp,
+        chain=(design.rows, design.basis),
+        target=design.target,
+        weights=design.weights,
+        contrast=design.contrast,
+        scale=scale,
+        penalty=scale**2 * inverse[:, None],
+        intercept_scale=float(curvature * design.weights.sum()) ** -0.5,
+        mean=design.mean,
+    )
+
+
+def _eigenbasis(xp: Any, weighted: Any) -> tuple[Any, Any]:
+    """Give orthonormal float64 directions [d, m] and the weighted rows' squared lengths along them; m = min(n, d).
+
+    Of more features than rows only the space of the rows matters: the penalty keeps coef inside it.
+    """
+    few_rows = weighted.shape[0] < weighted.shape[1]
+    space = xp.linalg.qr(xp.asarray(weighted.T, dtype=xp.float64))[0] if few_rows else None
+    inside = weighted if space is None else xp.asarray(weighted, dtype=xp.float64) @ space
+    spectrum, vectors = xp.linalg.eigh(xp.asarray(inside.T @ inside, dtype=xp.float64))
+    return vectors if space is None else space @ vectors, xp.clip(spectrum, 0, None)
+
+
+def _contrasts(classes: int) -> Float64[np.ndarray, "contrasts k"]:
+    """Give orthonormal directions among the classes that each sum to 0."""
+    against_first = np.column_stack([np.ones(classes), np.eye(classes)[:, 1:]])
+    return np.ascontiguousarray(np.linalg.qr(against_first)[0][:, 1:].T)
+
+
+def _library(device: str) -> tuple[Any, Any]:
+    """Give the array library of a device, and how an array gets there."""
+    if device == "cpu":
+        return np, lambda array, dtype: np.asarray(array, dtype=dtype)
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {device}: this machine has no CUDA GPU that torch can use; take cpu")
+    return torch, lambda array, dtype: torch.asarray(array, dtype=getattr(torch, dtype), device=device)

@@ -1,0 +1,76 @@
+"""The verb ``classify baselines``: what can be said of these participants without a head, judged on val.
+
+It writes no run: a run is a model that can be evaluated, shown and used again, and nobody should use these.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from classify.baselines import HEADLINE_BASELINE, TWIN_MISSING, choose_baselines, describe_people, predict_baselines
+from classify.cohort.tables import read_tables
+from classify.cohort.tasks import find_task
+from classify.judging.bootstrap import draw_replicates, measure, paired_difference
+from classify.judging.metrics import HEADLINE, why_absent
+from embeddings_store.console import say
+from embeddings_store.snapshot import Snapshot
+
+JUDGED = "val"
+
+
+@dataclass(frozen=True)
+class BaselineOptions:
+    """What the command line asked for."""
+
+    participants: Path
+    task: str = "four-class"
+    measurements: Path | None = None
+    seed: int = 0
+    replicates: int = 2000
+
+
+def judge_baselines(
+    options: BaselineOptions, *, read: Callable[[], Snapshot], tell: Callable[[str], None] = say
+) -> dict[str, Any]:
+    """Fit every baseline that the tables and the store allow on train, and judge it on val; test stays locked.
+
+    Gives task, classes, split, baselines {name: metrics with intervals}, differences_to_age_site, baselines_missing,
+    splits, flow, cohort_sha256, measurements, phantom, seed and replicates. tell: hears where measurements came from.
+    Raises: UsageError, CohortError, LeakError, StoreError.
+    """
+    task = find_task(options.task)
+    tables = read_tables(options.participants, options.measurements, tell=tell)
+    cohort = tables.join(read(), task)
+    train, judged = describe_people(cohort, "train"), describe_people(cohort, JUDGED)
+    names, missing = choose_baselines(train)
+    found = predict_baselines(train, judged, classes=len(task.classes), split=JUDGED, names=names)
+    beside = found[HEADLINE_BASELINE]
+    drawn = draw_replicates(beside.participant, replicates=options.replicates, seed=options.seed)
+    measured = {name: measure(people, drawn, task.classes) for name, people in found.items()}
+    reference = measured[HEADLINE_BASELINE][1]
+    return {
+        "task": task.name,
+        "task_definition": task.to_dict(),
+        "classes": list(task.classes),
+        "split": JUDGED,
+        "baselines": {name: table for name, (table, _) in measured.items()},
+        "differences_to_age_site": {
+            name: {
+                metric: paired_difference(
+                    values[metric], reference[metric], why_absent(metric, beside.label, task.classes)
+                )
+                for metric in HEADLINE
+            }
+            for name, (_, values) in measured.items()
+            if name != HEADLINE_BASELINE
+        },
+        "baselines_missing": [TWIN_MISSING, *missing],
+        "splits": cohort.sizes(),
+        "flow": cohort.flow,
+        "cohort_sha256": cohort.sha256,
+        "measurements": tables.describe(cohort)["measurements"],
+        "phantom": cohort.phantom,
+        "seed": options.seed,
+        "replicates": options.replicates,
+    }

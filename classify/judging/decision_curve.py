@@ -1,0 +1,75 @@
+"""Decision curves: is it better to act on the probability than to treat everybody, or nobody?
+
+Net benefit at a threshold probability t is TP / n - FP / n * t / (1 - t): hits, less false alarms at the price that the
+threshold itself names (Vickers & Elkin, Med Decis Making 2006;26:565). Treating nobody has a net benefit of 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from classify.judging.bootstrap import COLUMNS_AT_ONCE, LEVEL_PERCENT, Replicates
+from classify.judging.contrasts import contrast_classes
+from classify.predictions import Predictions
+
+THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
+
+AS_PREDICTED = "as the head predicts them, not calibrated"
+
+Curve = dict[str, Any]
+"""threshold, net_benefit, low, high, treat_all: lists of one length; prevalence, treat_none; or {"absent": reason}."""
+
+
+def decision_curves(
+    people: Predictions, probabilities: str, replicates: Replicates, classes: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """Give the curve of every contrast, {} where the task has none; the probability is the summed one.
+
+    probabilities: how those of people were calibrated, in words: a curve is read at face value, so it must be said.
+    """
+    return {
+        name: _curve(people, replicates, positive) | {"probabilities": probabilities}
+        for name, positive in contrast_classes(classes).items()
+    }
+
+
+def _curve(people: Predictions, replicates: Replicates, positive: tuple[int, ...]) -> Curve:
+    truth = np.isin(people.label, positive)
+    if truth.all() or not truth.any():
+        return {"absent": "no participant on one side of the contrast"}
+    score = people.probability[:, list(positive)].sum(axis=1)
+    thresholds, total = np.array(THRESHOLDS), replicates.counts.shape[1]
+    blocks = [slice(start, min(start + COLUMNS_AT_ONCE, total)) for start in range(0, total, COLUMNS_AT_ONCE)]
+    weights = (replicates.weights_of(people.participant, block) for block in blocks)
+    drawn = np.hstack([net_benefit(truth, score, some, thresholds) for some in weights])
+    tail = (100 - LEVEL_PERCENT) / 2
+    low, high = np.percentile(drawn[:, 1:], [tail, 100 - tail], axis=1)
+    prevalence = float(truth.mean())
+    return {
+        "threshold": list(THRESHOLDS),
+        "net_benefit": drawn[:, 0].tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "treat_all": treat_all(prevalence, thresholds).tolist(),
+        "treat_none": 0.0,
+        "prevalence": prevalence,
+    }
+
+
+def net_benefit(
+    positive: Bool[np.ndarray, " n"],
+    probability: Float64[np.ndarray, " n"],
+    weights: Float64[np.ndarray, "n R"],
+    thresholds: Float64[np.ndarray, " t"],
+) -> Float64[np.ndarray, "t R"]:
+    """Weigh hits against false alarms, for each threshold and weighting; treated is who reaches the threshold."""
+    treated = probability[None, :] >= thresholds[:, None]
+    hits, alarms = ((treated & side).astype(np.float64) @ weights for side in (positive, ~positive))
+    return np.asarray((hits - alarms * (thresholds / (1 - thresholds))[:, None]) / weights.sum(axis=0))
+
+
+def treat_all(prevalence: float, thresholds: Float64[np.ndarray, " t"]) -> Float64[np.ndarray, " t"]:
+    """Give the net benefit of treating everybody."""
+    return np.asarray(prevalence - (1 - prevalence) * thresholds / (1 - thresholds))

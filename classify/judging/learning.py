@@ -1,0 +1,144 @@
+"""How a model does when it learns from fewer participants: nested subsets of train, all judged on the same val."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64, Shaped
+
+from classify.features import FeatureTable
+from classify.judging.bootstrap import (
+    Measured,
+    Replicates,
+    draw_replicates,
+    paired_difference,
+    replicate_metrics,
+    summarise,
+)
+from classify.judging.metrics import HEADLINE, why_absent
+from classify.model import ModelSpec, fit_model
+from embeddings_store.errors import UsageError
+
+ALL = 1.0
+
+Values = dict[str, Float64[np.ndarray, " R"]]
+Point = dict[str, Any]
+
+
+def check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
+    """Give fractions in rising order. Raises: UsageError where one is not above 0 and at most 1, or stands twice."""
+    if not fractions or not all(0 < fraction <= ALL for fraction in fractions):
+        raise UsageError(f"--fractions: expected numbers above 0 and at most 1, got {', '.join(map(str, fractions))}")
+    if len(set(fractions)) < len(fractions):
+        raise UsageError("--fractions: expected different numbers, got one twice")
+    return tuple(sorted(fractions))
+
+
+def draw_subsets(
+    participant: Shaped[np.ndarray, " n"], label: Int64[np.ndarray, " n"], fractions: Sequence[float], *, seed: int
+) -> list[Shaped[np.ndarray, " people"]]:
+    """Draw participants for each of rising fractions: the same share of every class, the smaller within the larger.
+
+    participant and label: one a volume; shares are rounded to whole people, so a class may have nobody.
+    """
+    names, first = np.unique(participant, return_index=True)
+    rng = np.random.default_rng(seed)
+    shuffled = [rng.permutation(names[label[first] == number]) for number in np.unique(label)]
+    return [
+        np.sort(np.concatenate([people[: int(fraction * len(people) + 0.5)] for people in shuffled]))
+        for fraction in fractions
+    ]
+
+
+def trace_curve(
+    spec: ModelSpec,
+    train: FeatureTable,
+    val: FeatureTable,
+    classes: Sequence[str],
+    *,
+    fractions: Sequence[float],
+    repeats: int,
+    replicates: int,
+    seed: int,
+    tell: Callable[[str], None],
+) -> list[Point]:
+    """Give a point for each of rising fractions: fraction, participants, volumes, per_class, repeats, HEADLINE.
+
+    A metric is the mean over repeats (other people drawn, another seed of the head) with an interval over the people of
+    val, and "spread": lowest, highest and standard deviation over the repeats. The whole of train is fitted once, since
+    there is one way to draw it; the others have "difference_to_all", paired on the people of val. A point without a
+    class is "absent", with the reason. train, val: raw rows of spec.features.
+    """
+    drawn = [draw_subsets(train.participant, train.y, fractions, seed=seed + repeat) for repeat in range(repeats)]
+    replicated = draw_replicates(val.participant, replicates=replicates, seed=seed)
+    points: list[Point] = []
+    curve: dict[float, Values] = {}
+    for place, fraction in enumerate(fractions):
+        subsets = [one[place] for one in drawn][: 1 if fraction == ALL else repeats]
+        point: Point = {"fraction": fraction, **_count(train, subsets[0], classes)}
+        if missing := [name for name, people in point["per_class"].items() if not people]:
+            points.append(point | {"absent": f"at {fraction:g} of train, nobody is {', '.join(missing)}"})
+            continue
+        values = [
+            _judge_subset(spec, train, val, subset, classes, replicated, seed + repeat)
+            for repeat, subset in enumerate(subsets)
+        ]
+        curve[fraction] = {name: np.mean([one[name] for one in values], axis=0) for name in HEADLINE}
+        points.append(point | {"repeats": len(subsets)} | _measure(curve[fraction], values, val, classes))
+        tell(f"{fraction:g} of train: {point['participants']} participants, fitted {len(subsets)} times")
+    return [_compare_to_all(point, curve, val, classes) for point in points]
+
+
+def _judge_subset(
+    spec: ModelSpec,
+    train: FeatureTable,
+    val: FeatureTable,
+    people: Shaped[np.ndarray, " people"],
+    classes: Sequence[str],
+    replicated: Replicates,
+    seed: int,
+) -> Values:
+    """Fit everything on the volumes of some people, the standardiser too; give HEADLINE on val in each replicate."""
+    model = fit_model(spec, train.where(np.isin(train.participant, people)), classes=len(classes), seed=seed)
+    predicted = model.predict(val, classes=len(classes), split="val")["participant"]
+    values = replicate_metrics(predicted, replicated, classes)
+    return {name: values[name] for name in HEADLINE}
+
+
+def _measure(mean: Values, values: Sequence[Values], val: FeatureTable, classes: Sequence[str]) -> dict[str, Measured]:
+    return {
+        name: summarise(mean[name], why_absent(name, val.y, classes))
+        | {"spread": _spread(np.array([one[name][0] for one in values]))}
+        for name in HEADLINE
+    }
+
+
+def _spread(found: Float64[np.ndarray, " repeats"]) -> dict[str, float] | None:
+    """Say how far the repeats lie apart; one repeat cannot."""
+    if len(found) < 2 or not np.isfinite(found).all():
+        return None
+    return {"low": float(found.min()), "high": float(found.max()), "sd": float(found.std(ddof=1))}
+
+
+def _compare_to_all(
+    point: Point, curve: dict[float, Values], val: FeatureTable, classes: Sequence[str]
+) -> dict[str, Any]:
+    fraction = point["fraction"]
+    if fraction == ALL or fraction not in curve or ALL not in curve:
+        return point
+    return point | {
+        "difference_to_all": {
+            name: paired_difference(curve[fraction][name], curve[ALL][name], why_absent(name, val.y, classes))
+            for name in HEADLINE
+        }
+    }
+
+
+def _count(train: FeatureTable, people: Shaped[np.ndarray, " people"], classes: Sequence[str]) -> Point:
+    rows = np.isin(train.participant, people)
+    label = train.y[rows][np.unique(train.participant[rows], return_index=True)[1]]
+    return {
+        "participants": len(people),
+        "volumes": int(rows.sum()),
+        "per_class": {name: int((label == number).sum()) for number, name in enumerate(classes)},
+    }

@@ -1,0 +1,58 @@
+"""The same result without the participants that the encoder was pretrained on: the number that is left to believe."""
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+
+from classify.baselines import HEADLINE_BASELINE
+from classify.judging.bootstrap import draw_replicates, measure, paired_difference
+from classify.judging.metrics import HEADLINE, why_absent
+from classify.judging.subgroups import count_people
+from classify.predictions import Predictions, rows_of
+
+
+def measure_without(
+    people: Predictions,
+    baselines: Mapping[str, Predictions],
+    pretrained: Set[str] | None,
+    classes: Sequence[str],
+    *,
+    replicates: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Give {split: count, metrics and difference to age+site of the participants that the encoder never saw}.
+
+    people, baselines: participant predictions of one split. pretrained: ids, None where nobody said: then the answer
+    is empty.
+    """
+    if pretrained is None:
+        return {}
+    return {people.split: _measure(people, baselines, pretrained, classes, replicates, seed)}
+
+
+def _measure(
+    people: Predictions,
+    baselines: Mapping[str, Predictions],
+    pretrained: Set[str],
+    classes: Sequence[str],
+    replicates: int,
+    seed: int,
+) -> dict[str, Any]:
+    ours, theirs = (
+        rows_of(part, ~np.isin(part.participant, list(pretrained))) for part in (people, baselines[HEADLINE_BASELINE])
+    )
+    if len(ours.label) == len(people.label):
+        return {"absent": f"nobody of {people.split} was in pretraining: the result stands as it is"}
+    if not len(ours.label):
+        return {"absent": f"everybody of {people.split} was in pretraining"}
+    drawn = draw_replicates(ours.participant, replicates=replicates, seed=seed)
+    (table, values), (_, beside) = (measure(part, drawn, classes) for part in (ours, theirs))
+    return {
+        **count_people(ours, classes),
+        "metrics": table,
+        "difference_to_age_site": {
+            name: paired_difference(values[name], beside[name], why_absent(name, ours.label, classes))
+            for name in HEADLINE
+        },
+    }

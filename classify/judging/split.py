@@ -1,0 +1,47 @@
+"""Everything that one split is judged by: metrics beside the baselines, groups, and the unseen by pretraining."""
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from classify.cohort.table import Cohort
+from classify.judging.judge import Judgement, judge
+from classify.judging.overlap import measure_without
+from classify.judging.subgroups import measure_subgroups
+from classify.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class JudgedSplit:
+    """The judgement, one line a subgroup, and {split: the result without the participants of pretraining}."""
+
+    judged: Judgement
+    groups: list[dict[str, Any]]
+    without: dict[str, Any]
+
+
+def judge_split(
+    levels: Mapping[str, Predictions],
+    others: Mapping[str, Predictions],
+    cohort: Cohort,
+    people_of: Callable[[np.ndarray], Predictions],
+    *,
+    decided_on: tuple[Predictions, str] | None,
+    pretrained: Set[str] | None,
+    replicates: int,
+    seed: int,
+) -> JudgedSplit:
+    """Judge the predictions of one split at every level, beside others.
+
+    people_of: participant predictions from those volumes of the split that a mask chooses. decided_on: see judge.
+    pretrained: ids of those that the encoder was pretrained on, None where nobody said.
+    """
+    people, classes = levels["participant"], cohort.task.classes
+    table = cohort.table[cohort.table["split"] == people.split]
+    return JudgedSplit(
+        judge(levels, others, classes, replicates=replicates, seed=seed, decided_on=decided_on),
+        measure_subgroups(people_of, table, classes, replicates=replicates, seed=seed),
+        measure_without(people, others, pretrained, classes, replicates=replicates, seed=seed),
+    )

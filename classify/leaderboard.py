@@ -1,0 +1,180 @@
+"""Models side by side on the same participants and the same bootstrap replicates; pure functions on predictions.
+
+Whoever stands first was chosen for standing first. So every difference to it also has an interval that holds for all
+lines at once, and the best line a number that the choice did not flatter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from classify.errors import CohortError
+from classify.judging.bootstrap import (
+    LARGEST_DROPPED_SHARE,
+    LEVEL_PERCENT,
+    Measured,
+    Replicates,
+    draw_replicates,
+    measure,
+    paired_difference,
+    replicate_metrics,
+    summarise,
+)
+from classify.judging.metrics import HEADLINE, OVERALL, why_absent
+from classify.predictions import Predictions, rows_of
+
+RANKED_BY = "balanced_accuracy"
+
+Kind = Literal["model", "together", "baseline"]
+Values = Mapping[str, Float64[np.ndarray, " R"]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line to be: participant predictions on val, and what to say beside them.
+
+    kind: model (may be the best), together (a model with age and site) or baseline. twin: name of the entry that the
+    same head makes of the random encoder. seconds: of search and fit.
+    """
+
+    name: str
+    kind: Kind
+    people: Predictions
+    told: Mapping[str, Any]
+    seconds: float | None = None
+    twin: str | None = None
+
+
+def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates: int, seed: int) -> dict[str, Any]:
+    """Give the leaderboard of one task: participants, best, best_of_n, lines (best first), said.
+
+    Only participants that every entry predicted are used. Raises: CohortError where there are none, or where two
+    entries give a participant different labels.
+    """
+    common = keep_common(entries)
+    label = common[0].people.label
+    drawn = draw_replicates(common[0].people.participant, replicates=replicates, seed=seed)
+    measured = {entry.name: measure(entry.people, drawn, classes) for entry in common}
+    values = {name: drawn_values for name, (_, drawn_values) in measured.items()}
+    models = [entry for entry in common if entry.kind == "model"]
+    best = find_best([entry.name for entry in models], values)
+    lines = [
+        {
+            "name": entry.name,
+            "kind": entry.kind,
+            **entry.told,
+            "participants": len(original.people.label),
+            "seconds": entry.seconds,
+            "metrics": {name: measured[entry.name][0][name] for name in OVERALL},
+            "difference_to_best": _differences(values, entry.name, best, label, classes),
+            "difference_to_random_twin": _differences(values, entry.name, entry.twin, label, classes),
+        }
+        for entry, original in zip(common, entries, strict=True)
+    ]
+    if best:
+        add_simultaneous(lines, values, best)
+    lines.sort(key=lambda line: _rank(line["metrics"][RANKED_BY]))
+    corrected = judge_choice(models, drawn, values, classes) if best else {}
+    return {
+        "split": "val",
+        "ranked_by": RANKED_BY,
+        "participants": len(label),
+        "per_class": {name: int((label == number).sum()) for number, name in enumerate(classes)},
+        "replicates": replicates,
+        "seed": seed,
+        "best": best,
+        "best_of_n": {"compared": len(models), "corrected": corrected},
+        "lines": lines,
+    }
+
+
+def keep_common(entries: Sequence[Entry]) -> list[Entry]:
+    """Keep the participants that all entries predicted, in one order; the labels must agree."""
+    shared = set(entries[0].people.participant.tolist())
+    for entry in entries[1:]:
+        shared &= set(entry.people.participant.tolist())
+    if not shared:
+        raise CohortError(
+            "the models to compare share no participant of val; a difference needs people that both predicted"
+        )
+    names = np.array(sorted(shared))
+    kept = []
+    for entry in entries:
+        order = np.argsort(entry.people.participant)
+        rows = order[np.searchsorted(entry.people.participant[order], names)]
+        kept.append(replace(entry, people=rows_of(entry.people, rows)))
+    for entry in kept:
+        if unlike := int((entry.people.label != kept[0].people.label).sum()):
+            raise CohortError(
+                f"{kept[0].name} and {entry.name}: {unlike} participants have different labels; "
+                f"compare runs of one participants table"
+            )
+    return kept
+
+
+def find_best(names: Sequence[str], values: Mapping[str, Values]) -> str | None:
+    """Name the model with the highest RANKED_BY on everybody; the first of equals, None where it is undefined."""
+    known = [(float(values[name][RANKED_BY][0]), name) for name in names if np.isfinite(values[name][RANKED_BY][0])]
+    return max(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def judge_choice(
+    models: Sequence[Entry], drawn: Replicates, values: Mapping[str, Values], classes: Sequence[str]
+) -> dict[str, Measured]:
+    """Judge "take the best on val" itself: choose anew in each replicate, judge on the participants not drawn in it.
+
+    HEADLINE of the chosen, averaged (Tsamardinos et al., Machine Learning 2018: bootstrap bias corrected selection). It
+    errs on the low side, since about a third of the people chooses less well than all of them.
+    """
+    left_out = Replicates(drawn.participant, (drawn.counts[:, 1:] == 0).astype(np.int64))
+    outside = {entry.name: replicate_metrics(entry.people, left_out, classes) for entry in models}
+    inside = np.stack([values[entry.name][RANKED_BY][1:] for entry in models])
+    chosen = np.where(np.isfinite(inside), inside, -np.inf).argmax(axis=0)
+    columns = np.arange(len(chosen))
+    judged = {}
+    for metric in HEADLINE:
+        found = np.stack([outside[entry.name][metric] for entry in models])[chosen, columns]
+        mean = float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
+        judged[metric] = summarise(np.concatenate([[mean], found]), "no replicate leaves every class a participant")
+    return judged
+
+
+def add_simultaneous(lines: Sequence[dict[str, Any]], values: Mapping[str, Values], best: str) -> None:
+    """Add "simultaneous": low and high to each difference to the best, which hold for all lines at once.
+
+    The interval reaches as many standard errors as 95 % of the replicates keep their largest deviation within (Romano &
+    Wolf 2005, studentised maximum). The choice of the best is not undone by it: see judge_choice.
+    """
+    for metric in HEADLINE:
+        others = [line for line in lines if "value" in (line["difference_to_best"] or {}).get(metric, {})]
+        if not others:
+            continue
+        apart = np.stack([values[line["name"]][metric] - values[best][metric] for line in others])
+        defined = np.isfinite(apart).all(axis=0)
+        if not defined[0] or (~defined[1:]).mean() > LARGEST_DROPPED_SHARE:
+            continue
+        estimate, drawn = apart[:, 0], apart[:, 1:][:, defined[1:]]
+        error = drawn.std(axis=1)
+        deviation = np.abs(drawn - estimate[:, None]) / np.where(error > 0, error, np.inf)[:, None]
+        reach = float(np.percentile(deviation.max(axis=0), LEVEL_PERCENT))
+        for line, middle, width in zip(others, estimate.tolist(), (reach * error).tolist(), strict=True):
+            line["difference_to_best"][metric]["simultaneous"] = {"low": middle - width, "high": middle + width}
+
+
+def _differences(
+    values: Mapping[str, Values], name: str, other: str | None, label: np.ndarray, classes: Sequence[str]
+) -> dict[str, Measured] | None:
+    """Give HEADLINE of one line minus another's, None against itself or nobody."""
+    if other is None or other == name or other not in values:
+        return None
+    return {
+        metric: paired_difference(values[name][metric], values[other][metric], why_absent(metric, label, classes))
+        for metric in HEADLINE
+    }
+
+
+def _rank(measured: Measured) -> float:
+    return -measured["value"] if "value" in measured else np.inf

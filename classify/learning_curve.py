@@ -1,0 +1,104 @@
+"""The verb ``classify learning-curve``: would more participants help? Reads from top to bottom."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from classify.cohort.tables import read_tables
+from classify.judging.learning import check_fractions, trace_curve
+from classify.probe import ProbeOptions, check_options, plan_search, search
+from classify.published_folder import LEARNING_CURVES, published_folder
+from classify.source import source_on
+from classify.stopwatch import Stopwatch
+from embeddings_store.snapshot import Snapshot
+
+CURVE = "curve.json"
+FRACTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+REPEATS = 5
+
+SAME_JUDGES = (
+    "every point is judged on the same participants of val, so the points share their luck; compare two of them by "
+    "difference_to_all, which is paired"
+)
+SAME_PEOPLE = "the spread over repeats is that of drawing other people from this train, so it shrinks as it is used up"
+OF_ALL = "the parameters were chosen once, on the whole of train: the small subsets are helped by people they lack"
+BY_DEFAULT = "the parameters are the head's defaults at every point; nothing was chosen"
+
+
+@dataclass(frozen=True)
+class CurveOptions:
+    """What the command line asked for. probed: the probe whose search chooses the parameters, once, on all of train."""
+
+    probed: ProbeOptions
+    fractions: tuple[float, ...] = FRACTIONS
+    repeats: int = REPEATS
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The saved curve: its record and its folder."""
+
+    record: dict[str, Any]
+    folder: Path
+
+
+def learning_curve(
+    options: CurveOptions, *, now: datetime, read: Callable[[], Snapshot], tell: Callable[[str], None]
+) -> Curve:
+    """Fit a head on growing parts of train, judge each on val, and save the curve below the runs; test stays locked.
+
+    read: opens the store, after the cheap checks. tell: hears of every point.
+    Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
+    """
+    clock, asked, fractions = Stopwatch(), options.probed, check_fractions(options.fractions)
+    task, _ = check_options(asked)
+    tables = read_tables(asked.participants, tell=tell)
+    stored = read()
+    cohort = tables.join(stored, task)
+    source = source_on(cohort, stored)
+    plan = plan_search(asked, source, tell)
+    clock.lap("read")
+    chosen = search(asked, plan, source, tell)
+    clock.lap("search")
+    with published_folder(asked.runs, LEARNING_CURVES, now) as (aside, place):
+        features = source.table(chosen.spec.features)
+        points = trace_curve(
+            chosen.spec,
+            features.only("train"),
+            features.only("val"),
+            task.classes,
+            fractions=fractions,
+            repeats=options.repeats,
+            replicates=asked.replicates,
+            seed=asked.seed,
+            tell=tell,
+        )
+        clock.lap("fit")
+        record = {
+            "id": place.name,
+            "created": now.isoformat(timespec="seconds"),
+            "command": list(asked.command),
+            "model": asked.model,
+            "task": task.name,
+            "classes": list(task.classes),
+            "space": stored.space_id,
+            "cohort_sha256": cohort.sha256,
+            "phantom": cohort.phantom,
+            "parameters": dict(chosen.spec.parameters),
+            "features": asdict(chosen.spec.features),
+            "aggregation": chosen.spec.aggregation,
+            "search": chosen.record,
+            "split": "val",
+            "val": cohort.sizes()["val"],
+            "seed": asked.seed,
+            "repeats": options.repeats,
+            "replicates": asked.replicates,
+            "points": points,
+            "said": [SAME_JUDGES, SAME_PEOPLE, OF_ALL if chosen.record else BY_DEFAULT],
+            "seconds": clock.seconds(),
+        }
+        (aside / CURVE).write_text(json.dumps(record, indent=2, allow_nan=False))
+    return Curve(record, place)

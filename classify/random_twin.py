@@ -1,0 +1,149 @@
+"""The random twin: what the same head finds in the same scans as an encoder with random weights sees them.
+
+What the twin finds as well was not learned in pretraining: an untrained network already keeps brightness, shape and
+thickness of what it looks at.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from classify.baselines import TWIN_MISSING
+from classify.cohort.table import Cohort
+from classify.errors import CohortError
+from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_difference
+from classify.judging.metrics import HEADLINE, why_absent
+from classify.model import ModelSpec, fit_model
+from classify.predictions import Predictions, rows_of
+from classify.run import RunRecord
+from classify.source import FeatureSource, source_on
+from embeddings_store.errors import UsageError
+from embeddings_store.snapshot import Snapshot
+from embeddings_store.space import EmbeddingSpace
+
+RANDOM_TWIN = "random twin"
+ITS_OWN = ("weights_sha256", "token_grid", "token_dtype", "schema_version")
+"""Fields of a space in which a twin may differ: its weights must, and tokens are not compared."""
+
+AT_ITS_WORD = "a store does not say whether its weights are random: that this one's are is taken on trust"
+
+
+@dataclass(frozen=True)
+class Twin:
+    """What a run says of its twin. told: its space, parameters, participants, and notes on how alike the two are."""
+
+    people: Predictions
+    metrics: dict[str, Measured]
+    difference: dict[str, Measured]
+    told: dict[str, Any]
+
+    def beside(self, record: RunRecord) -> RunRecord:
+        """Give the record with the twin among the baselines."""
+        return replace(
+            record,
+            baselines=record.baselines | {RANDOM_TWIN: {self.people.split: self.metrics}},
+            baselines_missing=[one for one in record.baselines_missing if one != TWIN_MISSING],
+            difference_to_random_twin=self.difference,
+            random_twin=self.told,
+        )
+
+
+def read_checked_twin(read: Callable[[], Snapshot], space: EmbeddingSpace) -> Snapshot:
+    """Open a twin's store. Raises: UsageError where its weights are those of the encoder itself."""
+    stored = read()
+    if space.weights_sha256 == stored.space.weights_sha256:
+        raise UsageError(
+            "--random-twin: expected a store of an encoder with random weights, got the weights of --store itself; "
+            "make one: extract-embeddings --encoder random:base"
+        )
+    return stored
+
+
+def describe_twin_space(space: EmbeddingSpace, twin: EmbeddingSpace) -> list[str]:
+    """Give what to say of a twin's space, the fields in which it is no exact twin first."""
+    mine, theirs = space.to_dict(), twin.to_dict()
+    unlike = [name for name in mine if name not in ITS_OWN and mine[name] != theirs[name]]
+    return [*([f"no exact twin: the two stores differ in {', '.join(unlike)}"] if unlike else []), AT_ITS_WORD]
+
+
+def open_twin(cohort: Cohort, twin_cohort: Cohort, stored: Snapshot) -> tuple[FeatureSource, list[str]]:
+    """Give the twin's vectors of the participants that both stores hold, and what to say where they differ.
+
+    Raises: CohortError where train or val has nobody in common, or a class of train has nobody.
+    """
+    both = twin_cohort.table["participant"].isin(cohort.table["participant"]).to_numpy()
+    table = twin_cohort.table[both].reset_index(drop=True)
+    kept = replace(
+        twin_cohort,
+        table=table,
+        position=twin_cohort.position[both],
+        brightness=None if twin_cohort.brightness is None else twin_cohort.brightness[both],
+    )
+    ours, sizes = cohort.sizes(), kept.sizes()
+    empty = [name for name, people in sizes["train"]["per_class"].items() if not people]
+    if not sizes["val"]["participants"] or empty:
+        raise CohortError(
+            f"--random-twin: its store and --store share {sizes['train']['participants']} participants of train and "
+            f"{sizes['val']['participants']} of val{', nobody of ' + ', '.join(empty) if empty else ''}; "
+            f"extract the same volumes into both"
+        )
+    notes = [
+        f"{split}: the twin has {sizes[split]['participants']} of {ours[split]['participants']} participants"
+        for split in ("train", "val")
+        if sizes[split]["participants"] < ours[split]["participants"]
+    ]
+    if set(table["volume"]) != set(cohort.table["volume"]):
+        notes.append("the two stores hold different volumes")
+    return source_on(kept, stored), notes
+
+
+def stand_beside(
+    ours: Predictions,
+    cohort: Cohort,
+    space: EmbeddingSpace,
+    twin_cohort: Cohort,
+    stored: Snapshot,
+    choose: Callable[[FeatureSource], ModelSpec],
+    *,
+    replicates: int,
+    seed: int,
+) -> Twin:
+    """Choose and fit on the twin's vectors as it was done on the encoder's, and compare on the same participants.
+
+    ours: the run's own participant predictions. choose: the run's own search, made anew on the twin's train.
+    Raises: CohortError where too few participants are in both.
+    """
+    notes = describe_twin_space(space, stored.space)
+    source, unlike = open_twin(cohort, twin_cohort, stored)
+    spec = choose(source)
+    table, classes = source.table(spec.features), cohort.task.classes
+    model = fit_model(spec, table.only("train"), classes=len(classes), seed=seed)
+    people = model.predict(table.only(ours.split), classes=len(classes), split=ours.split)["participant"]
+    metrics, difference = judge_twin(ours, people, classes, replicates=replicates, seed=seed)
+    told = {
+        "space": stored.space_id,
+        "embedding_space": stored.space.to_dict(),
+        "parameters": dict(spec.parameters),
+        "participants": {split: size["participants"] for split, size in source.cohort.sizes().items()},
+        "notes": [*unlike, *notes],
+    }
+    return Twin(replace(people, model=RANDOM_TWIN), metrics, difference, told)
+
+
+def judge_twin(
+    ours: Predictions, theirs: Predictions, classes: Sequence[str], *, replicates: int, seed: int
+) -> tuple[dict[str, Measured], dict[str, Measured]]:
+    """Give the twin's metrics, and ours minus the twin's, both on the participants that the two predicted.
+
+    ours, theirs: participant predictions of one split, each sorted by participant.
+    """
+    common = rows_of(ours, np.isin(ours.participant, theirs.participant))
+    drawn = draw_replicates(common.participant, replicates=replicates, seed=seed)
+    (_, values), (metrics, beside) = (measure(part, drawn, classes) for part in (common, theirs))
+    difference = {
+        name: paired_difference(values[name], beside[name], why_absent(name, common.label, classes))
+        for name in HEADLINE
+    }
+    return metrics, difference

@@ -1,0 +1,69 @@
+"""Which volumes of a store a saved run may predict, and what should be known about each before its number is read."""
+
+from hashlib import sha256
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from classify.reference.training import TrainingReference
+from embeddings_store.schema import Note
+
+UNSAID = (Note.NONE, Note.ETAG_IS_NO_MD5)  # how the bucket keeps an object is no matter of its quality
+SAID_OF_NOTE = {note: note.name.lower().replace("_", " ") for note in Note if note.name and note not in UNSAID}
+UNSEEN_PROTOCOL = "protocol not in training"
+UNLIKE_BRIGHTNESS = "intensity far outside training"
+
+LOCKED = "locked: of the run's test split, where classify evaluate --split test looks and counts its looks"
+CONSTANT = "constant: every voxel of the volume is equal"
+NOT_FINITE = "not finite: the embedding holds NaN or infinity; run extract-embeddings verify"
+COPY = "copy: another volume of the same participant has the same embedding"
+
+
+def describe_volumes(
+    index: pd.DataFrame,
+    pooled: Float32[np.ndarray, "rows L P C"],
+    cohort: pd.DataFrame,
+    reference: TrainingReference,
+    *,
+    test_is_open: bool,
+) -> pd.DataFrame:
+    """Give one line a volume of the store, sorted by participant and volume as in a cohort.
+
+    position (in pooled), volume, participant, eye, device, protocol, split_of_run ("" for a participant that the run
+    does not know), flags ("; " between), withheld (why it is not predicted, or ""). cohort: the run's own table.
+    test_is_open: the run was evaluated on test already.
+    """
+    lines = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
+    known = cohort.drop_duplicates("participant").set_index("participant")["split"]
+    split = lines["participant"].map(known).fillna("")
+    table = lines[["position", "volume", "participant", "eye", "device", "protocol"]]
+    return table.assign(
+        split_of_run=split,
+        flags=_flags(lines, reference),
+        withheld=_withheld(lines, pooled, (split == "test") & (not test_is_open)),
+    )
+
+
+def _flags(lines: pd.DataFrame, reference: TrainingReference) -> list[str]:
+    notes = lines["notes"].to_numpy(np.int64)
+    marks = {said: (notes & note.value) != 0 for note, said in SAID_OF_NOTE.items()}
+    marks[UNSEEN_PROTOCOL] = ~lines["protocol"].isin(reference.protocols).to_numpy()
+    marks[UNLIKE_BRIGHTNESS] = reference.fences.outside(lines)
+    return ["; ".join(said for said, marked in marks.items() if marked[place]) for place in range(len(lines))]
+
+
+def _withheld(lines: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], locked: "pd.Series[bool]") -> list[str]:
+    vectors = [pooled[place] for place in lines["position"]]
+    digest = [sha256(vector.tobytes()).hexdigest() for vector in vectors]
+    constant = (lines["notes"].to_numpy(np.int64) & Note.CONSTANT.value) != 0
+    finite = np.array([bool(np.isfinite(vector).all()) for vector in vectors], dtype=bool)
+    usable = ~constant & finite
+    copy = lines[usable].assign(digest=np.array(digest)[usable]).duplicated(["participant", "digest"])
+    reasons = {
+        LOCKED: locked.to_numpy(),
+        CONSTANT: constant,
+        NOT_FINITE: ~finite,
+        COPY: copy.reindex(lines.index, fill_value=False).to_numpy(),
+    }
+    return [next((said for said, holds in reasons.items() if holds[place]), "") for place in range(len(lines))]

@@ -1,0 +1,137 @@
+"""Out of distribution? The Mahalanobis distance to the training embeddings, read on a scale that train did not flatter.
+
+A volume's standardised features become a few coordinates (principal components, and the length of what those leave
+out); its distance is the one to the nearest class of train (Lee et al., NeurIPS 2018, section 2.1). A head may be sure
+of a volume unlike all it learned from; this number knows nothing of the head.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from classify.cohort.splits import grouped_folds
+from classify.features import FeatureTable
+from classify.standardise import Standardiser
+
+COMPONENTS = 64
+"""Principal components at most, and no more than train has people for, see PEOPLE_PER_COMPONENT."""
+
+PEOPLE_PER_COMPONENT = 5
+FOLDS = 5
+THRESHOLD_PERCENTILE = 99.0
+"""Of the distances of train: about 1 of 100 ordinary volumes lies above."""
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """One Gaussian a class, with a covariance that all share, over the coordinates of standardised features.
+
+    left_over: mean length of what the components leave out, and the factor that makes it weigh like a component.
+    """
+
+    centre: Float64[np.ndarray, " d"]
+    components: Float64[np.ndarray, "c d"]
+    left_over: Float64[np.ndarray, "2"]
+    class_means: Float64[np.ndarray, "k q"]
+    precision: Float64[np.ndarray, "q q"]
+
+    @classmethod
+    def fit(
+        cls, x: Float32[np.ndarray, "n d"], y: Int64[np.ndarray, " n"], *, components: int, seed: int
+    ) -> "Gaussians":
+        """Learn from standardised rows; the covariance is shrunk as Ledoit and Wolf (2004) do."""
+        from sklearn.covariance import LedoitWolf
+        from sklearn.decomposition import PCA
+
+        pca = PCA(components, svd_solver="randomized", random_state=seed).fit(x.astype(np.float64))
+        centre, axes = np.asarray(pca.mean_), np.asarray(pca.components_)
+        inside, length = _project(x, centre, axes)
+        factor = np.sqrt(inside.var(axis=0).mean()) / length.std() if length.std() > 1e-6 * inside.std() else 0.0
+        left_over = np.array([length.mean(), factor])
+        points = _coordinates(x, centre, axes, left_over)
+        classes, code = np.unique(y, return_inverse=True)
+        means = np.stack([points[code == number].mean(axis=0) for number in range(len(classes))])
+        precision = LedoitWolf(assume_centered=True).fit(points - means[code]).precision_
+        return cls(centre, axes, left_over, means, np.asarray(precision, dtype=np.float64))
+
+    def distance(self, x: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
+        """Give the Mahalanobis distance of each standardised row to the nearest class."""
+        points = _coordinates(x, self.centre, self.components, self.left_over)
+        apart = points[:, None, :] - self.class_means[None, :, :]
+        squared = np.einsum("nkq,qp,nkp->nk", apart, self.precision, apart, optimize=True)
+        return np.asarray(np.sqrt(np.clip(squared.min(axis=1), 0.0, None)))
+
+
+@dataclass(frozen=True)
+class NoveltyDetector:
+    """Distances, and the percentile of each among those of training volumes that the distance was not fitted on."""
+
+    gaussians: Gaussians
+    known_distance: Float64[np.ndarray, " n"]
+
+    @classmethod
+    def fit(cls, train: FeatureTable, standardiser: Standardiser, *, seed: int) -> "NoveltyDetector":
+        """Learn from the raw features of train.
+
+        known_distance comes from folds of participants; each fits everything anew, the standardiser too, and measures
+        the people it left out, so that the distances are those of new people.
+        """
+        components = count_components(train)
+        fold = grouped_folds(train.participant, train.y, folds=FOLDS, seed=seed)
+        known = np.zeros(len(train.y))
+        for number in np.unique(fold):
+            fit, held = train.where(fold != number), train.where(fold == number)
+            inner = Standardiser.fit(fit.x, fit.protocol)
+            gaussians = Gaussians.fit(inner.transform(fit.x, fit.protocol), fit.y, components=components, seed=seed)
+            known[fold == number] = gaussians.distance(inner.transform(held.x, held.protocol))
+        x = standardiser.transform(train.x, train.protocol)
+        return cls(Gaussians.fit(x, train.y, components=components, seed=seed), np.sort(known))
+
+    def percentile(self, distance: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Give the share of training volumes that lie nearer, in percent: 100 is farther than all of them."""
+        nearer = np.searchsorted(self.known_distance, distance, side="left")
+        return np.asarray(100.0 * nearer / len(self.known_distance))
+
+    def threshold(self, percentile: float = THRESHOLD_PERCENTILE) -> float:
+        """Give the distance above which a volume lies beyond a percentile."""
+        place = int(percentile / 100 * len(self.known_distance))
+        return float(self.known_distance[min(place, len(self.known_distance) - 1)])
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Give plain arrays."""
+        return {**vars(self.gaussians), "known_distance": self.known_distance}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> "NoveltyDetector":
+        """Take what to_arrays gave."""
+        names = ("centre", "components", "left_over", "class_means", "precision")
+        return cls(Gaussians(*(arrays[name] for name in names)), arrays["known_distance"])
+
+
+def count_components(train: FeatureTable) -> int:
+    """Choose how many principal components the people of train can carry in every fold."""
+    people = len(np.unique(train.participant))
+    return max(1, min(COMPONENTS, len(train.names), people // PEOPLE_PER_COMPONENT))
+
+
+def _project(
+    x: Float32[np.ndarray, "n d"], centre: Float64[np.ndarray, " d"], components: Float64[np.ndarray, "c d"]
+) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, " n"]]:
+    """Give the components of rows, and the length of what lies outside them."""
+    centred = x - centre
+    inside = centred @ components.T
+    return inside, np.linalg.norm(centred - inside @ components, axis=1)
+
+
+def _coordinates(
+    x: Float32[np.ndarray, "n d"],
+    centre: Float64[np.ndarray, " d"],
+    components: Float64[np.ndarray, "c d"],
+    left_over: Float64[np.ndarray, "2"],
+) -> Float64[np.ndarray, "n q"]:
+    inside, length = _project(x, centre, components)
+    return np.column_stack([inside, (length - left_over[0]) * left_over[1]])

@@ -1,0 +1,111 @@
+"""What a run keeps of train for ``classify predict``, beside the head: plain arrays and names, never a pickle.
+
+::
+
+    model/reference/
+      standardiser.npz, standardiser.json   of the features below, which may be others than the head's
+      novelty.npz                           see NoveltyDetector
+      known.npz                             see KnownVolumes
+      reference.json                        layer, pools, protocols of train, intensity fences
+"""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from classify.errors import RunFolderError
+from classify.features import FeatureChoice, FeatureTable
+from classify.reference.fences import IntensityFences
+from classify.reference.neighbours import KnownVolumes
+from classify.reference.novelty import NoveltyDetector
+from classify.source import FeatureSource
+from classify.standardise import Standardiser
+
+REFERENCE = "reference"
+_STATE, _NOVELTY, _KNOWN = "reference.json", "novelty.npz", "known.npz"
+
+
+@dataclass(frozen=True)
+class TrainingReference:
+    """The training volumes as a new volume is held against them. choice: the pooled vectors that are compared."""
+
+    choice: FeatureChoice
+    standardiser: Standardiser
+    novelty: NoveltyDetector
+    known: KnownVolumes
+    protocols: tuple[str, ...]
+    fences: IntensityFences
+
+    @classmethod
+    def fit(cls, choice: FeatureChoice, train: FeatureTable, index: pd.DataFrame, *, seed: int) -> "TrainingReference":
+        """Learn from the raw pooled features of train and the store's lines of the same volumes, in the same order."""
+        standardiser = Standardiser.fit(train.x, train.protocol)
+        x = standardiser.transform(train.x, train.protocol)
+        return cls(
+            choice,
+            standardiser,
+            NoveltyDetector.fit(train, standardiser, seed=seed),
+            KnownVolumes.remember(x, train.volume, train.participant, train.y),
+            tuple(np.unique(train.protocol).tolist()),
+            IntensityFences.fit(index),
+        )
+
+    def save(self, model_folder: Path) -> None:
+        """Write the folder of the module's docstring."""
+        folder = model_folder / REFERENCE
+        folder.mkdir()
+        self.standardiser.save(folder)
+        np.savez(folder / _NOVELTY, **self.novelty.to_arrays())  # type: ignore[arg-type]  # names are no keywords
+        np.savez(folder / _KNOWN, **vars(self.known))
+        state = {
+            "layer": self.choice.layer,
+            "pools": list(self.choice.pools),
+            "protocols": list(self.protocols),
+            "fences": self.fences.fences,
+        }
+        (folder / _STATE).write_text(json.dumps(state, indent=2))
+
+    @classmethod
+    def load(cls, model_folder: Path) -> "TrainingReference":
+        """Read what save wrote. Raises: RunFolderError where it is missing or damaged."""
+        folder = model_folder / REFERENCE
+        try:
+            state = json.loads((folder / _STATE).read_text())
+            return cls(
+                FeatureChoice(state["layer"], tuple(state["pools"])),
+                Standardiser.load(folder),
+                NoveltyDetector.from_arrays(_arrays(folder / _NOVELTY)),
+                KnownVolumes(**_arrays(folder / _KNOWN)),
+                tuple(state["protocols"]),
+                IntensityFences.from_dict(state["fences"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise RunFolderError(
+                f"run folder {model_folder.parent.name}: expected {REFERENCE}/ beside its model, found none that can "
+                f"be read; classify probe writes it: make the run again"
+            ) from error
+
+
+def remember_train(
+    features: FeatureChoice, source: FeatureSource, index: pd.DataFrame, *, seed: int
+) -> TrainingReference:
+    """Keep the train split of a source. features: those of the head; of patch tokens, the layer's first pool stands in.
+
+    index: the store's lines, which source.cohort.position points into.
+    """
+    choice = features
+    if features.token_grid is not None:
+        choice = FeatureChoice(features.layer, source.space.pools[:1])
+    train = (source.cohort.table["split"] == "train").to_numpy()
+    return TrainingReference.fit(
+        choice, source.table(choice).only("train"), index.iloc[source.cohort.position[train]], seed=seed
+    )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}

@@ -1,0 +1,72 @@
+"""One fold of one spec: fitted, predicted, and scored together with the folds before it."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int64
+
+from classify.cohort.splits import check_no_leak, grouped_folds
+from classify.features import FeatureChoice, FeatureTable
+from classify.judging.metrics import all_metrics
+from classify.model import ModelSpec, predict_out_of_fold
+from classify.predictions import Predictions, join_predictions
+from classify.search.folds import Fold, make_fold
+from classify.source import FeatureSource
+
+METRIC = "macro_auroc"
+"""Of participants, predictions of all folds together. Finer than balanced accuracy: every pair of participants counts,
+so two candidates rarely tie, and no decision threshold is tuned by accident."""
+
+KEPT_BYTES = 1e9
+"""Features of folds that are kept for the next trial; what was used longest ago goes first."""
+
+
+class FoldScorer:
+    """Predicts held-out participants of train, fold by fold, and keeps what fits on the same rows share.
+
+    source: the participants of train alone. seed: of the folds and the heads.
+    """
+
+    def __init__(self, source: FeatureSource, *, classes: int, seed: int, folds: int) -> None:
+        self.source, self.classes, self.seed, self.folds = source, classes, seed, folds
+        table = source.cohort.table
+        self.people = table["participant"].to_numpy(str)
+        self.fold_of_row = deal_folds(self.people, table["label"].to_numpy(np.int64), folds, seed)
+        self._kept: OrderedDict[tuple[FeatureChoice, int], Fold] = OrderedDict()
+
+    def predict(self, spec: ModelSpec, number: int) -> Predictions:
+        """Predict the participants of one fold by a model that was fitted on the others."""
+        fold = self.fold(spec.features, number)
+        (levels,) = predict_out_of_fold(spec, [fold], classes=self.classes, seed=self.seed)
+        return levels["participant"]
+
+    def fold(self, choice: FeatureChoice, number: int) -> Fold:
+        """Give a fold of a choice of features, made at the first wish."""
+        if (choice, number) not in self._kept:
+            raw = self.source.table(choice)
+            self._make_room(raw)
+            self._kept[choice, number] = make_fold(raw, self.fold_of_row != number, self.seed)
+        self._kept.move_to_end((choice, number))
+        return self._kept[choice, number]
+
+    def _make_room(self, raw: FeatureTable) -> None:
+        """Let folds go until one more fits: raw rows, a standardised copy, and as much again for what heads make."""
+        sizes = [3 * fold.fit.raw.x.nbytes for fold in self._kept.values()]
+        while sizes and sum(sizes) + 3 * raw.x.nbytes > KEPT_BYTES:
+            sizes.pop(0)
+            self._kept.popitem(last=False)
+
+
+def deal_folds(people: np.ndarray, label: Int64[np.ndarray, " n"], folds: int, seed: int) -> Int64[np.ndarray, " n"]:
+    """Give each row its fold; no participant has rows in two."""
+    fold = grouped_folds(people, label, folds=folds, seed=seed)
+    check_no_leak({f"fold {number}": people[fold == number].tolist() for number in range(folds)})
+    return fold
+
+
+def running_score(parts: Sequence[Predictions]) -> float:
+    """Give METRIC of the participants of these folds together."""
+    people = join_predictions(parts)
+    names = [str(number) for number in range(people.probability.shape[1])]
+    return float(all_metrics(people.label, people.probability, np.ones((len(people.label), 1)), names)[METRIC][0])

@@ -1,0 +1,77 @@
+"""The trials of one study: suggest, score fold by fold, stop early what falls behind, until the budget is spent."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from math import isfinite
+from time import monotonic
+from typing import Any
+
+from classify.predictions import Predictions
+from classify.search.progress import show_trials
+from classify.search.scoring import running_score
+from classify.search.spaces import SearchSpace
+from classify.search.study import Study, Tried, read_choice
+from classify.search.workers import PredictFolds
+from embeddings_store.errors import RunError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop: at this many finished trials of the study, or after this many minutes of this call, or both.
+
+    trials 0: minutes alone. clock: seconds.
+    """
+
+    trials: int
+    minutes: float | None = None
+    clock: Callable[[], float] = monotonic
+
+
+def run_trials(
+    study: Study, space: SearchSpace, predict: PredictFolds, folds: int, budget: Budget
+) -> tuple[list[Tried], str]:
+    """Give all finished trials of the study, those of earlier calls included, and what ended it: trials or minutes."""
+    tried = study.tried()
+    started = budget.clock()
+    with show_trials(len(tried), budget.trials or None) as advance:
+        while not budget.trials or len(tried) < budget.trials:
+            spent = budget.minutes is not None and budget.clock() - started >= 60 * budget.minutes
+            if tried and spent:
+                return tried, "minutes"
+            tried.append(_try_one(study, space, predict, folds, len(tried)))
+            advance(max((one.value for one in tried if one.value is not None), default=None))
+    return tried, "trials"
+
+
+def best_of(tried: list[Tried]) -> Tried:
+    """Give the best trial that was scored over all folds; of equals the first. Raises: RunError where none was."""
+    scored = [one for one in tried if one.value is not None]
+    if not scored:
+        raise RunError(f"search: expected a score from at least one of {len(tried)} trials, got none that is a number")
+    return max(scored, key=lambda one: one.value or 0.0)
+
+
+def _try_one(study: Study, space: SearchSpace, predict: PredictFolds, folds: int, number: int) -> Tried:
+    trial = study.ask(number)
+    choice = read_choice(trial.params, space)
+    parts: list[Predictions] = []
+    scores: list[float] = []
+    with closing(predict(space.spec(**choice))) as predicted:
+        for part in predicted:
+            parts.append(part)
+            score = running_score(parts)
+            if not isfinite(score):  # a head that diverged
+                break
+            scores.append(score)
+            trial.report(score, len(scores) - 1)
+            if len(scores) < folds and trial.should_prune():
+                break
+    value = scores[-1] if len(scores) == folds else None
+    study.tell(trial, value)
+    return Tried(**choice, value=value, after_folds=tuple(scores))
+
+
+def describe_trials(tried: list[Tried]) -> list[dict[str, Any]]:
+    """Give one line a trial for the run record."""
+    return [one.to_dict() for one in tried]

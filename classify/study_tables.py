@@ -1,0 +1,161 @@
+"""What the commands across models print for people, on stderr: leaderboards, curves, and what a prediction says."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from classify.judging.bootstrap import caution_few
+from classify.judging.metrics import HEADLINE
+from classify.summary import PHANTOM, RESEARCH_ONLY, format_measured
+
+NOT_MEASURED = "–"
+
+
+def print_comparison(record: Mapping[str, Any]) -> None:
+    """Print a leaderboard for each task, and what has to be said with it."""
+    console = Console(stderr=True)
+    for task, board in record["tasks"].items():
+        console.print(leaderboard_table(task, board))
+        for line in leaderboard_lines(board):
+            console.print(line, highlight=False)
+    for cell in record["absent"]:
+        console.print(f"{cell['name']}, {cell['task']}: absent: {cell['reason']}", highlight=False)
+    for line in closing_lines(record):
+        console.print(line, highlight=False)
+
+
+def leaderboard_table(task: str, board: Mapping[str, Any]) -> Table:
+    """Lay out the lines of one task, best first."""
+    table = Table(title=f"{task}: {board['participants']} participants of val, the same for every line")
+    has_twin = any(line["difference_to_random_twin"] for line in board["lines"])
+    names = ["", *(name.replace("_", " ") for name in HEADLINE), f"to best, {board['ranked_by'].replace('_', ' ')}"]
+    names += ["to random twin"] if has_twin else []
+    for name in (*names, "seconds"):
+        table.add_column(name)
+    for line in board["lines"]:
+        cells = [line["name"], *(format_measured(line["metrics"][name]) for name in HEADLINE)]
+        cells.append("best" if line["name"] == board["best"] else _difference(line, "difference_to_best", board))
+        cells += [_difference(line, "difference_to_random_twin", board)] if has_twin else []
+        seconds = NOT_MEASURED if line["seconds"] is None else f"{line['seconds']:.1f}"
+        table.add_row(*cells, seconds, style="dim" if line["kind"] != "model" else None)
+    return table
+
+
+def leaderboard_lines(board: Mapping[str, Any]) -> list[str]:
+    """Say what being first of so many is worth, and on whom everybody was judged."""
+    chosen = board["best_of_n"]
+    count, metric = chosen["compared"], board["ranked_by"]
+    lines = []
+    if count > 1 and chosen["corrected"]:
+        corrected = format_measured(chosen["corrected"][metric])
+        lines.append(
+            f"{count} models were compared, and the first of {count} looks better than it is: chosen anew in every "
+            f"bootstrap replicate and judged on the people not drawn, it has {metric.replace('_', ' ')} {corrected}"
+        )
+        lines.append(
+            f"with all comparisons of this table taken together, {board['best']} is clearly better than "
+            f"{_clearly_below(board)} of the other {count - 1} models"
+        )
+    lines += [f"{line['name']}: {line['note']}" for line in board["lines"] if line["note"]]
+    if len(board["cohorts"]) > 1:
+        sizes = "; ".join(f"{', '.join(one['names'])}: {one['val']['participants']}" for one in board["cohorts"])
+        lines.append(
+            f"the cohorts differ; only the {board['participants']} participants of val in all are used ({sizes})"
+        )
+    if caution := caution_few(board["per_class"]):
+        lines.append(caution)
+    return lines
+
+
+def closing_lines(record: Mapping[str, Any]) -> list[str]:
+    """Say that test was left alone, and what this is not."""
+    lines = ["test: never read; judge the one that you choose by classify evaluate --split test"]
+    return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
+
+
+def print_curve(record: Mapping[str, Any]) -> None:
+    """Print the points of a learning curve, and how to read them."""
+    console = Console(stderr=True)
+    console.print(curve_table(record))
+    for line in (*record["said"], *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY):
+        console.print(line, highlight=False)
+
+
+def curve_table(record: Mapping[str, Any]) -> Table:
+    """Lay out the points, smallest first."""
+    title = (
+        f"{record['model']}, {record['task']}: {record['val']['participants']} participants of val judge every point"
+    )
+    table = Table(title=title)
+    for name in (
+        "train",
+        "participants",
+        *(name.replace("_", " ") for name in HEADLINE),
+        "macro auroc to all of train",
+    ):
+        table.add_column(name)
+    for point in record["points"]:
+        share = f"{100 * point['fraction']:g} %"
+        if "absent" in point:
+            table.add_row(share, str(point["participants"]), f"absent: {point['absent']}")
+            continue
+        apart = (point.get("difference_to_all") or {}).get("macro_auroc")
+        table.add_row(
+            share,
+            str(point["participants"]),
+            *(format_measured(point[name]) + _spread(point[name]) for name in HEADLINE),
+            format_measured(apart) if apart else NOT_MEASURED,
+        )
+    return table
+
+
+def print_prediction(summary: Mapping[str, Any]) -> None:
+    """Print what was predicted, and for how many the run abstains."""
+    console = Console(stderr=True)
+    for line in prediction_lines(summary):
+        console.print(line, highlight=False)
+
+
+def prediction_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Say how many lines there are, where the run abstains, and what was noticed."""
+    strange = summary["out_of_distribution"]
+    lines = [
+        f"{level}: {counts['lines']} lines, {counts['abstained']} abstained, "
+        f"{counts['out_of_distribution']} out of distribution"
+        for level, counts in summary["levels"].items()
+    ]
+    lines.append(
+        f"out of distribution: farther than {strange['percentile']:g} % of {strange['training_volumes']} volumes of "
+        f"train, which are distances over {strange['distance']:.1f}"
+    )
+    lines += [f"not predicted: {count} volumes, {reason}" for reason, count in summary["withheld"].items()]
+    lines += [f"flag: {count} volumes, {flag}" for flag, count in summary["flags"].items()]
+    if known := {name: count for name, count in summary["known_to_the_run"].items() if name != "new"}:
+        told = ", ".join(f"{count} volumes of its {split}" for split, count in known.items())
+        lines.append(f"the run knows some of these people: {told}; what it says of train is no prediction")
+    if summary["calibration"] is None:
+        lines.append("the run was not calibrated: its probabilities are those of the head")
+    lines.append(f"written: {summary['path']}")
+    return [*lines, *([PHANTOM] if summary["phantom"] else []), RESEARCH_ONLY]
+
+
+def _difference(line: Mapping[str, Any], name: str, board: Mapping[str, Any]) -> str:
+    measured = (line[name] or {}).get(board["ranked_by"])
+    return format_measured(measured) if measured else NOT_MEASURED
+
+
+def _clearly_below(board: Mapping[str, Any]) -> int:
+    """Count the models whose simultaneous interval of the difference to the best lies below 0."""
+    intervals = [
+        (line["difference_to_best"] or {}).get(board["ranked_by"], {}).get("simultaneous")
+        for line in board["lines"]
+        if line["kind"] == "model"
+    ]
+    return sum(interval is not None and interval["high"] < 0 for interval in intervals)
+
+
+def _spread(measured: Mapping[str, Any]) -> str:
+    spread = measured.get("spread")
+    return f", repeats {spread['low']:.2f} to {spread['high']:.2f}" if spread else ""

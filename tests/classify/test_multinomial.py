@@ -1,0 +1,163 @@
+"""The batched solver finds the optimum that scikit-learn finds, whatever the shape, the weights and the company."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from classify.heads import multinomial
+from classify.heads.contract import TrainingRows, softmax
+from classify.heads.linear import LinearHead
+from classify.heads.multinomial import make_design, solve
+from classify.heads.multinomial_lbfgs import Problem
+from embeddings_store.errors import UsageError
+
+STRENGTHS = (1e-4, 1e-2, 1e-1, 1.0, 10.0)
+
+
+def make_rows(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows whose spectrum falls as that of embeddings does, off centre, and uneven weights."""
+    rng = np.random.default_rng(seed)
+    codes = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])
+    rows = rng.normal(size=(n, d)) / np.sqrt(1 + np.arange(d)) + rng.normal(size=d)
+    rows[:, 0] += 0.5 * codes
+    return rows, codes, rng.uniform(0.2, 3.0, n)
+
+
+def probabilities(x: np.ndarray, solutions: Sequence[multinomial.Solution]) -> list[np.ndarray]:
+    return [softmax(x @ one.coef.T + one.intercept) for one in solutions]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize(("n", "d"), [(300, 40), (60, 150)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_probabilities_are_those_of_scikit_learn(classes: int, n: int, d: int, weighted: bool) -> None:
+    x, codes, weights = make_rows(2 * n, d, classes)
+    fit, held = slice(0, n), slice(n, None)
+    weights = weights if weighted else np.ones(2 * n)
+    design = make_design(x[fit], codes[fit], weights[fit], classes)
+    found = probabilities(x[held], solve(design, STRENGTHS, tol=3e-7, max_iter=1000))
+    for strength, ours in zip(STRENGTHS, found, strict=True):
+        theirs = LogisticRegression(C=strength, tol=1e-10, max_iter=100_000, solver="newton-cg")
+        theirs.fit(x[fit], codes[fit], weights[fit])
+        np.testing.assert_allclose(ours, theirs.predict_proba(x[held]), atol=1e-4)
+
+
+def test_the_head_agrees_with_scikit_learn_at_five_strengths() -> None:
+    x, codes, weights = make_rows(400, 30, 4)
+    labels = np.array(["d", "b", "c", "a"])[codes]
+    for strength in STRENGTHS:
+        theirs = LogisticRegression(C=strength, tol=1e-10, max_iter=100_000).fit(x, labels, weights)
+        ours = LinearHead(C=strength).fit(x, labels, weights)
+        assert ours.classes_.tolist() == theirs.classes_.tolist()
+        np.testing.assert_allclose(ours.predict_proba(x), theirs.predict_proba(x), atol=1e-4)
+        np.testing.assert_allclose(ours.coef_.sum(axis=0), 0, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 1000), n=st.integers(5, 60), d=st.integers(1, 40), classes=st.integers(2, 4))
+def test_the_gradient_is_zero_at_the_end(seed: int, n: int, d: int, classes: int) -> None:
+    """The optimum is where (weighted residual)' X + coef / C = 0 and the residuals sum to 0; it is the only one."""
+    x, codes, weights = make_rows(n, d, classes, seed)
+    design = make_design(x, codes, weights, classes)
+    for strength, one in zip(STRENGTHS, solve(design, STRENGTHS, tol=1e-9, max_iter=3000), strict=True):
+        residual = (softmax(x @ one.coef.T + one.intercept) - np.eye(classes)[codes]) * weights[:, None]
+        scale = weights.sum() * np.abs(x).max()
+        pull = one.coef / strength * (2 if classes == 2 else 1)
+        assert np.abs(residual.T @ x + pull).max() < 1e-6 * scale
+        assert np.abs(residual.sum(axis=0)).max() < 1e-6 * weights.sum()
+        assert one.gradient <= 1e-9
+
+
+def test_a_weight_of_two_is_a_row_twice() -> None:
+    x, codes, _ = make_rows(80, 12, 3)
+    counts = np.random.default_rng(1).integers(0, 4, 80)
+    once = solve(make_design(x, codes, counts.astype(np.float64), 3), STRENGTHS, tol=1e-8, max_iter=1000)
+    repeated = np.repeat(np.arange(80), counts)
+    design = make_design(x[repeated], codes[repeated], np.ones(len(repeated)), 3)
+    twice = solve(design, STRENGTHS, tol=1e-8, max_iter=1000)
+    for one, two in zip(probabilities(x, once), probabilities(x, twice), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_company_does_not_change_an_optimum() -> None:
+    x, codes, weights = make_rows(200, 25, 4)
+    design = make_design(x, codes, weights, 4)
+    together = probabilities(x, solve(design, STRENGTHS, tol=3e-7, max_iter=1000))
+    for strength, ours in zip(STRENGTHS, together, strict=True):
+        (alone,) = probabilities(x, solve(design, [strength], tol=3e-7, max_iter=1000))
+        np.testing.assert_allclose(ours, alone, atol=1e-5)
+
+
+def test_single_precision_goes_the_way_and_double_precision_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, codes, weights = make_rows(300, 60, 4)
+    double = make_design(x, codes, weights, 4)
+    monkeypatch.setattr(multinomial, "SINGLE_FROM", 1)
+    both = make_design(x, codes, weights, 4)
+    assert double.single is None
+    assert both.single.dtype == np.float32
+    one, two = (solve(design, STRENGTHS, tol=1e-9, max_iter=1000) for design in (double, both))
+    for ours, theirs in zip(probabilities(x, one), probabilities(x, two), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert max(solution.gradient for solution in two) <= 1e-9
+
+
+@pytest.mark.parametrize("single_from", [1, 10**9])
+def test_torch_finds_what_numpy_finds(single_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multinomial, "SINGLE_FROM", single_from)
+    x, codes, weights = make_rows(150, 40, 4)
+    by_numpy, by_torch = (
+        probabilities(x, solve(make_design(x, codes, weights, 4, device), STRENGTHS, tol=3e-7, max_iter=1000))
+        for device in ("cpu", "cpu:0")
+    )
+    for ours, theirs in zip(by_numpy, by_torch, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_the_same_rows_give_the_same_bits() -> None:
+    x, codes, weights = make_rows(200, 30, 4)
+    one, two = (solve(make_design(x, codes, weights, 4), STRENGTHS, tol=3e-7, max_iter=1000) for _ in range(2))
+    for ours, again in zip(one, two, strict=True):
+        assert (ours.coef == again.coef).all()
+        assert (ours.intercept == again.intercept).all()
+
+
+def test_features_that_never_vary_and_few_passes() -> None:
+    x, codes, weights = make_rows(50, 4, 2)
+    x[:, 1] = 7.0
+    (solution,) = solve(make_design(x, codes, weights, 2), [1.0], tol=1e-8, max_iter=1000)
+    assert np.abs(solution.coef[:, 1]).max() < 1e-9
+    with pytest.warns(ConvergenceWarning, match="after 2 passes"):
+        solve(make_design(x, codes, weights, 2), [1.0], tol=1e-8, max_iter=2)
+    with pytest.raises(ValueError, match="C: expected positive"):
+        solve(make_design(x, codes, weights, 2), [1.0, 0.0], tol=1e-8, max_iter=2)
+
+
+def test_a_gpu_that_is_not_there_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="no CUDA GPU"):
+        LinearHead(device="cuda").fit(*make_rows(20, 2, 2)[:2])
+
+
+def test_a_grid_is_solved_at_once_and_equals_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, codes, weights = make_rows(200, 12, 4)
+    parts = [TrainingRows(x[rows], codes[rows], weights[rows]) for rows in (slice(0, 120), slice(50, 200))]
+    candidates = [{"C": 0.01}, {"C": 1.0}, {"C": 0.1, "tol": 1e-8}]
+    calls: list[int] = []
+    only = Problem.origin
+    monkeypatch.setattr(Problem, "origin", lambda self: calls.append(len(self.scale)) or only(self))
+    fitted = LinearHead.fit_grid(parts, candidates, random_state=3)
+    assert calls == [2, 1, 2, 1]  # what shares a tolerance is solved together, for each part
+    for part, heads in zip(parts, fitted, strict=True):
+        for candidate, head in zip(candidates, heads, strict=True):
+            alone = LinearHead(random_state=3, **candidate).fit(part.x, part.y, part.weights)
+            prepared = LinearHead(random_state=3, **candidate).fit_prepared(LinearHead.prepare(part))
+            assert head.get_params() == alone.get_params()
+            np.testing.assert_allclose(head.predict_proba(x), alone.predict_proba(x), atol=1e-5)
+            np.testing.assert_array_equal(prepared.predict_proba(x), alone.predict_proba(x))

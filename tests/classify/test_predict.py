@@ -1,0 +1,237 @@
+"""Predicting with a finished run: the run's own numbers again, strangers marked, nobody dropped, test locked."""
+
+import json
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from classify_study import Study, make_study
+
+from classify.errors import CohortError, RunFolderError
+from classify.judging.calibrate import load_calibrator
+from classify.predict import PredictOptions, predict, predict_volumes_of
+from classify.predictions import pick_predictions
+from classify.probe import ProbeOptions, probe
+from classify.run import Run, load_run
+from embeddings_store.errors import UsageError
+from embeddings_store.schema import Note, volume_id
+from embeddings_store.snapshot import Snapshot
+
+NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
+CLASSES = ("healthy", "pre_diabetes_lifestyle_controlled")
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return make_study(160, effect=1.0)
+
+
+@pytest.fixture(scope="module")
+def run(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("predict")
+    options = ProbeOptions(
+        model="linear", participants=study.write(folder), task="healthy-vs-rest", replicates=20, runs=folder / "runs"
+    )
+    return load_run(probe(options, now=NOW, read=lambda: study.stored).folder)
+
+
+def strangers(study: Study, *, shift: float = 0.0, seed: int = 77) -> Snapshot:
+    """People whom no run has seen, of the same kind unless shifted; nobody knows their labels."""
+    new = make_study(120, effect=0.5, seed=seed).stored
+    index = new.index.assign(
+        participant=[f"9{person[1:]}" for person in new.index["participant"]],
+        volume=[volume_id(f"new/{key}") for key in new.index["key"]],
+    )
+    return replace(study.stored, pooled=new.pooled + np.float32(shift), index=index)
+
+
+def ask(run: Run, stored: Snapshot, folder: Path, **options: Any) -> pd.DataFrame:
+    asked = {"out": folder / "out.parquet"} | options
+    done = predict(PredictOptions(run.folder, **asked), read=lambda: stored)
+    json.dumps(done.summary, allow_nan=False)
+    return done.table
+
+
+def of(table: pd.DataFrame, level: str) -> pd.DataFrame:
+    return table[table["level"] == level].set_index("unit")
+
+
+@pytest.mark.parametrize("level", ["volume", "eye", "participant"])
+def test_the_val_volumes_of_the_run_get_the_numbers_of_the_run(
+    run: Run, study: Study, tmp_path: Path, level: str
+) -> None:
+    table = of(ask(run, study.stored, tmp_path), level)
+    calibrator = load_calibrator(run.folder / "model")
+    assert calibrator is not None
+    stored = calibrator.apply(pick_predictions(run.predictions, model="linear", level=level, split="val"))
+    found = table.loc[stored.unit, ["probability_healthy", "probability_rest"]].to_numpy(np.float64)
+    np.testing.assert_allclose(found, stored.probability, atol=1e-9)
+    raw = pick_predictions(run.predictions, model="linear", level=level, split="val")
+    assert not np.allclose(found, raw.probability, atol=1e-4)
+
+
+def test_a_store_without_labels_is_enough(run: Run, study: Study, tmp_path: Path) -> None:
+    table = ask(run, strangers(study), tmp_path)
+    assert {level: len(part) for level, part in table.groupby("level")} == {
+        "volume": 480,
+        "eye": 240,
+        "participant": 120,
+    }
+    np.testing.assert_allclose(table["probability_healthy"] + table["probability_rest"], 1.0)
+    assert set(table["split_of_run"]) == {""}
+    saved = pd.read_parquet(tmp_path / "out.parquet")
+    pd.testing.assert_frame_equal(saved, table)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+
+
+def test_the_test_participants_of_the_run_stay_locked(run: Run, study: Study, tmp_path: Path) -> None:
+    locked = set(run.cohort.loc[run.cohort["split"] == "test", "participant"])
+    table = ask(run, study.stored, tmp_path)
+    held = table[table["participant"].isin(locked)]
+    assert len(held) == 40 * (1 + 2 + 4)
+    assert held["abstain"].all()
+    assert held["reason"].str.startswith("locked").all()
+    assert held[["probability_healthy", "predicted", "ood_percentile", "nearest_1_volume"]].isna().all().all()
+    opened = replace(run, record=run.record | {"evaluations": [{"split": "test"}]}, folder=tmp_path / run.folder.name)
+    (tmp_path / run.folder.name).symlink_to(run.folder)
+    shown = predict_volumes_of(opened, study.stored, PredictOptions(run.folder))
+    assert shown.loc[shown["participant"].isin(locked), "probability_healthy"].notna().all()
+
+
+def test_strangers_are_marked_and_their_like_are_not(run: Run, study: Study, tmp_path: Path) -> None:
+    like, unlike = (of(ask(run, strangers(study, shift=shift), tmp_path), "volume") for shift in (0.0, 15.0))
+    assert like["out_of_distribution"].mean() < 0.04
+    assert unlike["out_of_distribution"].all()
+    assert unlike["reason"].str.contains("out of distribution: farther than 100.0 % of train").all()
+    people = of(ask(run, strangers(study, shift=15.0), tmp_path, abstain_below=0.0), "participant")
+    assert people["abstain"].all()
+    assert not of(ask(run, strangers(study, shift=15.0), tmp_path, ood_percentile=100.0, abstain_below=0.0), "volume")[
+        "abstain"
+    ].any()
+
+
+def test_training_volumes_are_their_own_nearest_and_no_strangers(run: Run, study: Study, tmp_path: Path) -> None:
+    table = of(ask(run, study.stored, tmp_path), "volume")
+    train = table[table["split_of_run"] == "train"]
+    assert (train["nearest_1_volume"] == train.index).all()
+    assert (train["nearest_1_participant"] == train["participant"]).all()
+    assert train["nearest_1_distance"].max() < 1e-3
+    assert train["ood_percentile"].isna().all()
+    assert not train["out_of_distribution"].any()
+    label = run.cohort.drop_duplicates("participant").set_index("participant")["label"]
+    expected = [("healthy", "rest")[label[person]] for person in table.loc[train.index, "nearest_2_participant"]]
+    assert train["nearest_2_class"].tolist() == expected
+    val = table[table["split_of_run"] == "val"]
+    assert val["ood_percentile"].notna().all()
+    assert set(val["nearest_1_participant"]) <= set(run.cohort.loc[run.cohort["split"] == "train", "participant"])
+
+
+def test_the_run_abstains_where_it_is_not_sure(run: Run, study: Study, tmp_path: Path) -> None:
+    table = ask(run, strangers(study), tmp_path, abstain_below=0.8, ood_percentile=100.0)
+    unsure = table["confidence"] < 0.8
+    assert 0.05 < unsure.mean() < 0.95
+    assert (table["abstain"] == unsure).all()
+    assert table.loc[unsure, "reason"].str.fullmatch(r"confidence 0\.\d\d below 0\.8").all()
+    assert (table.loc[~unsure, "reason"] == "").all()
+    assert not ask(run, strangers(study), tmp_path, abstain_below=0.0, ood_percentile=100.0)["abstain"].any()
+
+
+def test_what_cannot_be_predicted_stays_with_its_reason(run: Run, study: Study, tmp_path: Path) -> None:
+    stored = strangers(study)
+    clean = ask(run, stored, tmp_path)
+    index, pooled = stored.index.copy(), stored.pooled.copy()
+    order = index.sort_values(["participant", "volume"]).index
+    places = {reason: order[place] for place, reason in enumerate(("constant", "not finite", "", "copy"))}
+    assert len(set(index.loc[list(places.values()), "participant"])) == 1
+    index.loc[places["constant"], "notes"] |= int(Note.CONSTANT)
+    pooled[places["not finite"], 0, 0, 0] = np.nan
+    pooled[places["copy"]] = pooled[places[""]]
+    index.loc[order[4], "notes"] |= int(Note.NO_SPACING)
+    index.loc[order[5], "protocol"] = "unheard_of"
+    table = ask(run, replace(stored, index=index, pooled=pooled), tmp_path)
+    volumes = of(table, "volume")
+    for reason in ("constant", "not finite", "copy"):
+        line = volumes.loc[index.loc[places[reason], "volume"]]
+        assert line["abstain"]
+        assert line["reason"].startswith(reason)
+        assert np.isnan(line["confidence"])
+    assert "no spacing" in volumes.loc[index.loc[order[4], "volume"], "flags"].split("; ")
+    assert "protocol not in training" in volumes.loc[index.loc[order[5], "volume"], "flags"].split("; ")
+    assert "synthetic" in volumes["flags"].iloc[9]
+    assert len(table) == len(clean)
+    person = index.loc[order[0], "participant"]
+    alone = volumes.loc[index.loc[places[""], "volume"]]
+    line = of(table, "participant").loc[person]
+    assert line["volumes"] == 1
+    assert "constant" in line["flags"]
+    # One scan of one eye is all that is left, so the calibrated answer of the person rests on it.
+    assert line["predicted"] == alone["predicted"]
+    eyes = of(table, "eye")
+    gone = eyes.loc[[unit for unit in eyes.index if unit.startswith(person)]]
+    assert gone["predicted"].isna().sum() + (gone["volumes"] > 0).sum() == 2
+
+
+def test_a_person_with_no_usable_scan_keeps_a_line(run: Run, study: Study, tmp_path: Path) -> None:
+    stored = strangers(study)
+    index = stored.index.copy()
+    person = index["participant"].iloc[0]
+    index.loc[index["participant"] == person, "notes"] |= int(Note.CONSTANT)
+    line = of(ask(run, replace(stored, index=index), tmp_path), "participant").loc[person]
+    assert (line["volumes"], line["abstain"]) == (0, True)
+    assert line["reason"].startswith("constant: every voxel")
+    index["notes"] |= int(Note.CONSTANT)
+    with pytest.raises(CohortError, match=r"no volume can be predicted \(480 constant\)"):
+        ask(run, replace(stored, index=index), tmp_path)
+
+
+def test_brightness_far_from_training_is_flagged(study: Study, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = ("intensity_mean", "intensity_sd", "intensity_p01", "intensity_p50", "intensity_p99")
+
+    def lit(stored: Snapshot, factor: float) -> Snapshot:
+        return replace(
+            stored, index=stored.index.assign(**{name: factor * rng.normal(60, 5, len(stored.index)) for name in names})
+        )
+
+    bright = lit(study.stored, 1.0)
+    options = ProbeOptions(
+        model="linear", participants=study.write(tmp_path), task="healthy-vs-rest", replicates=20, runs=tmp_path / "r"
+    )
+    run = load_run(probe(options, now=NOW, read=lambda: bright).folder)
+    like, dark = (of(ask(run, lit(strangers(study), factor), tmp_path), "volume")["flags"] for factor in (1.0, 0.3))
+    assert dark.str.contains("intensity far outside training").all()
+    assert like.str.contains("intensity far outside training").mean() < 0.01
+
+
+def test_a_store_of_another_space_is_one_message(run: Run, study: Study, tmp_path: Path) -> None:
+    other = replace(study.stored, space=replace(study.stored.space, weights_sha256="1" * 64))
+    with pytest.raises(RunFolderError, match=f"made in the embedding space {run.record['space']}, the store holds"):
+        ask(run, other, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_and_levels(run: Run, study: Study, tmp_path: Path) -> None:
+    done = predict(
+        PredictOptions(run.folder, tmp_path / "out.csv", participants_only=True), read=lambda: strangers(study)
+    )
+    saved = pd.read_csv(tmp_path / "out.csv", dtype={"participant": str})
+    assert set(saved["level"]) == {"participant"}
+    assert "eye" not in saved
+    assert len(saved) == done.summary["levels"]["participant"]["lines"] == 120
+    with pytest.raises(UsageError, match=r"ends in \.parquet or \.csv"):
+        ask(run, study.stored, tmp_path, out=tmp_path / "out.xlsx")
+    with pytest.raises(RunFolderError, match="expected a file that can be written"):
+        ask(run, study.stored, tmp_path, out=tmp_path / "nowhere" / "out.csv")
+
+
+def test_a_run_without_its_reference_says_what_to_do(run: Run, study: Study, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    shutil.rmtree(folder / "model" / "reference")
+    with pytest.raises(RunFolderError, match="make the run again"):
+        ask(load_run(folder), study.stored, tmp_path)
