@@ -39,7 +39,7 @@ $(XLA_VENV)/.installed: pyproject.toml requirements-xla.lock
 	@touch $@
 
 test-xla: $(XLA_VENV)/.installed  ## the TPU back end on XLA's CPU device (an environment of 8 GB, made in about 4 minutes)
-	PJRT_DEVICE=CPU $(SINGLE_THREADED) $(XLA_BIN)/python -m pytest -m xla tests/extract/test_xla.py
+	PJRT_DEVICE=CPU $(SINGLE_THREADED) $(XLA_BIN)/python -m pytest -m xla tests/extract/test_xla.py tests/finetune/test_finetune_xla.py
 	OMP_NUM_THREADS=1 $(XLA_BIN)/python tests/benchmarks/tpu_compile.py
 
 tpu-compile: $(XLA_VENV)/.installed  ## add the TPU compiler, and ask it whether encoder and training step fit a chip (no TPU)

@@ -33,7 +33,7 @@ def study(
     """Write one self-contained page over all runs of a task."""
     from datetime import UTC, datetime
 
-    from classify.features import rebuild_features
+    from classify.source import rebuild_features
     from embeddings_store.reader import open_reader
     from reports.coverage import read_store_facts
     from reports.study import StudyOptions, write_study
@@ -50,6 +50,67 @@ def study(
         say(line)
     if json:
         emit_json(written.to_record())
+
+
+@app.command()
+def case(
+    *,
+    store: Annotated[str, typer.Option(help="Folder or s3:// address of the embeddings; --tokens shows where")],
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Folder that gets case-<participant>.html")],
+    bucket: Annotated[str | None, typer.Option(help="Folder or bucket of the volumes, for B-scans")] = None,
+    prefix: Annotated[str, typer.Option(help="Where the dataset lies in the bucket")] = "",
+    run: Annotated[str | None, typer.Option(help="Which run [default: the best probe by validation]")] = None,
+    participant: Annotated[str, typer.Option(help="ID,... [default: a few telling ones of validation]")] = "",
+    export: Annotated[bool, typer.Option("--export", help="Also write each map as NIfTI and as DICOM")] = False,
+    endpoint_url: Annotated[str | None, typer.Option(help="S3 endpoint of store and bucket")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print what was written on stdout")] = False,
+) -> None:
+    """Write a page a participant: what the model says, whether to trust it here, and where it read evidence.
+
+    Example: reports case --store ./store --runs ./runs --out ./report --bucket ./bucket --participant 1001,4010
+    """
+    from datetime import UTC, datetime
+
+    from classify.tokens import with_tokens
+    from embeddings_store.reader import open_reader
+    from embeddings_store.snapshot import read_features_source
+    from extract.bucket.source import open_source
+    from reports.case import CaseOptions, Opened, write_cases
+
+    people = tuple(name.strip() for name in participant.split(",") if name.strip())
+    opened = Opened(
+        open_reader(store, endpoint_url=endpoint_url),
+        with_tokens(read_features_source(store, endpoint_url=endpoint_url), store, endpoint_url=endpoint_url),
+        open_source(bucket, prefix, endpoint_url) if bucket else None,
+    )
+    written = write_cases(CaseOptions(runs, out, run, people, export), opened, now=datetime.now(UTC))
+    for one in written:
+        say(f"case {one.participant}: {one.scans} scans, {one.size_bytes / 1e6:.1f} MB, {one.page}")
+    if json:
+        emit_json({"cases": [one.to_record() for one in written]})
+
+
+@app.command()
+def serve(
+    *,
+    runs: Runs,
+    pages: Annotated[Path, typer.Option(help="OUT of reports study and reports case")],
+    host: Annotated[str, typer.Option(help="Loopback unless you say otherwise: pages show participants")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8750,
+    mlflow_url: Annotated[str | None, typer.Option(help="Address of a running MLflow page, to link it")] = None,
+) -> None:
+    """Serve a read-only dashboard of runs and pages until Ctrl-C.
+
+    Example: reports serve --runs ./runs --pages ./report
+    """
+    from contextlib import suppress
+
+    from reports.serve import Dashboard, new_server
+
+    with new_server(Dashboard(runs, pages, mlflow_url), host, port) as server, suppress(KeyboardInterrupt):
+        say(f"http://{host}:{server.server_port}/ (Ctrl-C ends it)")
+        server.serve_forever()
 
 
 @app.command()

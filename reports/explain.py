@@ -1,4 +1,4 @@
-"""Which features moved the LightGBM head: exact tree SHAP values, their check, and their summary."""
+"""Which features moved a head: exact SHAP values of trees and of a linear model, their check, and their summary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,20 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.stats import rankdata
 
+from classify.heads.contract import ARRAYS
 from embeddings_store.errors import RunError
+from reports.tree_shap import forest_shap, read_forest
 
 ADDITIVITY_TOLERANCE = 1e-6
 TOP_FEATURES = 15
 
+TABULATED_FROM = 1000
+"""Rows from which tabulating the trees takes less time than it saves."""
+
 
 @dataclass(frozen=True, slots=True)
-class TreeShap:
-    """SHAP values of a booster, in units of its raw score (log-odds, or the softmax score of a class).
+class ShapValues:
+    """SHAP values of a head, in units of its raw score (log-odds, or the softmax score of a class).
 
     values: [rows, outputs, features]; expected: the score without any feature; gap: the largest
     |expected + sum of values - raw score|. One output for two classes: the score of the second.
@@ -42,29 +47,62 @@ class FeatureWeight:
     direction_by_output: tuple[float, ...]
 
 
-def explain_trees(booster: Any, x: Float64[np.ndarray, "n d"]) -> TreeShap:
-    """Compute SHAP values with LightGBM's own tree SHAP (Lundberg et al., 2020) and check that they add up.
+def explain_trees(booster: Any, x: Float64[np.ndarray, "n d"]) -> ShapValues:
+    """Compute tree SHAP values (Lundberg et al., 2020) and check that they add up.
 
+    Small trees are tabulated for many rows (tree_shap); else LightGBM walks them row by row. The values are the same.
     Raises: RunError when the features don't fit the booster or the values don't add up to the raw score.
     """
     width = booster.num_feature()
     if x.shape[1] != width:
         raise RunError(f"the LightGBM model: expected {width} features, got {x.shape[1]}; is this the run's own store?")
     outputs = booster.num_model_per_iteration()
-    parts = np.asarray(booster.predict(x, pred_contrib=True), np.float64).reshape(len(x), outputs, width + 1)
-    raw = np.asarray(booster.predict(x, raw_score=True), np.float64).reshape(len(x), outputs)
-    gap = float(np.abs(parts.sum(axis=2) - raw).max())
-    if gap > ADDITIVITY_TOLERANCE * max(1.0, float(np.abs(raw).max())):
+    many = len(x) >= TABULATED_FROM and np.isfinite(x).all()
+    forest = read_forest(booster.dump_model()) if many else None
+    if forest is None:
+        parts = np.asarray(booster.predict(x, pred_contrib=True), np.float64).reshape(len(x), outputs, width + 1)
+        values, expected = parts[:, :, :width], parts[0, :, width]
+    else:
+        values, expected = forest_shap(forest, x), forest.expected
+    return _checked(values, expected, np.asarray(booster.predict(x, raw_score=True), np.float64))
+
+
+def explain_linear(
+    coef: Float64[np.ndarray, "outputs d"],
+    intercept: Float64[np.ndarray, " outputs"],
+    background: Float64[np.ndarray, " d"],
+    x: Float64[np.ndarray, "n d"],
+) -> ShapValues:
+    """Give coef * (x - background): the SHAP values of a linear model (Strumbelj and Kononenko 2014).
+
+    background: mean of the rows that an absent feature is drawn from, independently of the others.
+    """
+    values = (x - background)[:, None, :] * coef
+    return _checked(values, coef @ background + intercept, x @ coef.T + intercept)
+
+
+def _checked(
+    values: Float64[np.ndarray, "n outputs d"],
+    expected: Float64[np.ndarray, " outputs"],
+    score: Float64[np.ndarray, "..."],
+) -> ShapValues:
+    """Refuse values that do not add up to the model's own score."""
+    raw = score.reshape(values.shape[:2])
+    gap = float(np.abs(expected + values.sum(axis=2) - raw).max())
+    if not gap <= ADDITIVITY_TOLERANCE * max(1.0, float(np.abs(raw).max())):
         raise RunError(f"SHAP values do not add up to the model's score: they are {gap:.2e} apart; nothing is shown")
-    return TreeShap(parts[:, :, :width], parts[0, :, width], gap)
+    return ShapValues(values, expected, gap)
 
 
 def load_booster(folder: Path) -> Any:
     """Load the LightGBM text model of a run folder.
 
-    Raises: RunError when there is not exactly one.
+    Raises: RunError when there is not exactly one, or when it looks at principal components.
     """
     import lightgbm
+
+    if (folder / "model" / ARRAYS).exists():
+        raise RunError(f"{folder.name}: its trees look at principal components, so no SHAP value belongs to a feature")
 
     found = sorted((folder / "model").glob("*.txt"))
     if len(found) != 1:
@@ -76,7 +114,7 @@ def load_booster(folder: Path) -> Any:
 
 
 def rank_features(
-    shap: TreeShap, x: Float64[np.ndarray, "n d"], names: Sequence[str], top: int = TOP_FEATURES
+    shap: ShapValues, x: Float64[np.ndarray, "n d"], names: Sequence[str], top: int = TOP_FEATURES
 ) -> list[FeatureWeight]:
     """Give the features with the largest mean |SHAP|, summed over outputs; those that never count are left out."""
     by_output = np.abs(shap.values).mean(axis=0)
@@ -91,6 +129,16 @@ def rank_features(
         )
         for i in order
     ]
+
+
+def group_shares(shap: ShapValues, names: Sequence[str]) -> dict[str, float]:
+    """Give each group of dimensions its share of all mean |SHAP|; a group is what stands before the channel."""
+    total = np.abs(shap.values).mean(axis=0).sum(axis=0)
+    shares: dict[str, float] = {}
+    for name, value in zip(names, total / max(float(total.sum()), 1e-300), strict=True):
+        group = name.rpartition("/")[0]
+        shares[group] = shares.get(group, 0.0) + float(value)
+    return shares
 
 
 def _direction(feature: Float64[np.ndarray, " n"], value: Float64[np.ndarray, " n"]) -> float:

@@ -1,4 +1,4 @@
-"""The explanation of the best LightGBM run of a study, or the reason why there is none."""
+"""The explanation of the best LightGBM or linear run of a study, or the reason why there is none."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from classify.features import FeatureTable
+from classify.heads.linear import LinearHead
+from classify.model import load_model
 from classify.run import Run
 from embeddings_store.errors import OctProbeError, RunError
-from reports.explain import explain_trees, load_booster, rank_features
+from reports.explain import (
+    ShapValues,
+    explain_linear,
+    explain_trees,
+    group_shares,
+    load_booster,
+    rank_features,
+)
 from reports.pictures import Picture, picture_shap
 from reports.runs import FinishedRun, best_by_validation
 
@@ -25,25 +34,48 @@ class Explanation:
 
 
 def explain_study(runs: Sequence[FinishedRun], features_of: FeaturesOf) -> Explanation:
-    """Explain the best LightGBM run by validation, on its validation volumes only: test stays locked."""
-    run = best_by_validation(run for run in runs if run.model == "lgbm")
+    """Explain the best LightGBM or linear run by validation, on its validation volumes only: test stays locked."""
+    run = best_by_validation(run for run in runs if run.model in EXPLAINERS and not run.stages)
     if run is None:
-        return Explanation(None, "no LightGBM run with a validation result is on this page")
+        return Explanation(None, "no LightGBM or linear run with a validation result is on this page")
     try:
-        return Explanation(_explain(run, features_of(run.run).only("val")))
+        return Explanation(_explain(run, features_of(run.run)))
     except OctProbeError as error:
         return Explanation(None, str(error))
 
 
-def _explain(run: FinishedRun, table: FeatureTable) -> Picture:
-    booster = load_booster(run.folder)
-    shap = explain_trees(booster, table.x.astype(np.float64))
-    _check_reproduces(run, table, np.asarray(booster.predict(table.x)))
+def _explain(run: FinishedRun, everything: FeatureTable) -> Picture:
+    table = everything.only("val")
+    shap, probability = EXPLAINERS[run.model](run, everything.only("train"), table)
+    _check_reproduces(run, table, probability)
     outputs = run.classes if shap.values.shape[1] == len(run.classes) else run.classes[1:]
-    ranked = rank_features(shap, table.x.astype(np.float64), table.names)
+    x = table.x.astype(np.float64)
+    ranked = rank_features(shap, x, table.names)
     if not ranked:
-        raise RunError("the boosted trees use no feature at all: they give every volume the same score")
-    return picture_shap(ranked, outputs, len(table.x), run.id, shap.gap, run.is_phantom)
+        raise RunError("the head uses no feature at all: it gives every volume the same score")
+    shares = group_shares(shap, table.names)
+    return picture_shap(ranked, outputs, len(table.x), run.id, shap.gap, run.is_phantom, shares)
+
+
+def _explain_lgbm(run: FinishedRun, _train: FeatureTable, table: FeatureTable) -> tuple[ShapValues, np.ndarray]:
+    booster = load_booster(run.folder)
+    return explain_trees(booster, table.x.astype(np.float64)), np.asarray(booster.predict(table.x))
+
+
+def _explain_linear(run: FinishedRun, train: FeatureTable, table: FeatureTable) -> tuple[ShapValues, np.ndarray]:
+    head = load_model(run.run).head
+    if not isinstance(head, LinearHead):
+        raise RunError(f"run {run.id}: expected a linear head in its model folder, got {type(head).__name__}")
+    background = train.x.mean(axis=0, dtype=np.float64)
+    return explain_linear(head.coef_, head.intercept_, background, table.x.astype(np.float64)), head.predict_proba(
+        table.x
+    )
+
+
+Explain = Callable[[FinishedRun, FeatureTable, FeatureTable], tuple[ShapValues, np.ndarray]]
+
+EXPLAINERS: dict[str, Explain] = {"lgbm": _explain_lgbm, "linear": _explain_linear}
+"""By head: SHAP values of the last argument's rows, and its probabilities; before it, what the head was fitted on."""
 
 
 def _check_reproduces(run: FinishedRun, table: FeatureTable, probability: np.ndarray) -> None:

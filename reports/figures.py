@@ -60,7 +60,7 @@ def draw_forest(panels: Sequence[Panel], phantom: bool) -> str:
             ax.tick_params(axis="y", length=0)
         axes[0].set_yticks(range(len(names)), names)
         axes[0].set_ylim(len(names) - 0.4, -0.6)
-        return _to_data_uri(figure, phantom)
+        return to_data_uri(figure, phantom)
 
 
 def draw_confusion(counts: Int64[np.ndarray, "k k"], classes: Sequence[str], phantom: bool) -> str:
@@ -83,7 +83,7 @@ def draw_confusion(counts: Int64[np.ndarray, "k k"], classes: Sequence[str], pha
         ax.spines[:].set_visible(False)
         ax.set_xlabel("Predicted class")
         ax.set_ylabel("True class")
-        return _to_data_uri(figure, phantom)
+        return to_data_uri(figure, phantom)
 
 
 def draw_roc(curves: Sequence[RocCurve], macro: RocCurve | None, phantom: bool) -> str:
@@ -110,7 +110,7 @@ def draw_roc(curves: Sequence[RocCurve], macro: RocCurve | None, phantom: bool) 
         ax.set_xlabel("False positive rate (1 − specificity)")
         ax.set_ylabel("True positive rate (sensitivity)")
         figure.legend(loc="outside right center", frameon=False, fontsize=10, title="AUROC, class against the rest")
-        return _to_data_uri(figure, phantom)
+        return to_data_uri(figure, phantom)
 
 
 def draw_reliability(reliability: Reliability, phantom: bool) -> str:
@@ -140,7 +140,7 @@ def draw_reliability(reliability: Reliability, phantom: bool) -> str:
         bottom.margins(y=0.28)
         bottom.set_ylabel("Units")
         bottom.set_xlabel("Probability given to the predicted class")
-        return _to_data_uri(figure, phantom)
+        return to_data_uri(figure, phantom)
 
 
 def draw_shap(features: Sequence[FeatureWeight], outputs: Sequence[str], phantom: bool) -> str:
@@ -169,7 +169,7 @@ def draw_shap(features: Sequence[FeatureWeight], outputs: Sequence[str], phantom
         cells.tick_params(length=0)
         cells.set_title("By class, with direction")
         figure.colorbar(image, ax=cells, label="mean |SHAP| × rank correlation", fraction=0.05)
-        return _to_data_uri(figure, phantom)
+        return to_data_uri(figure, phantom)
 
 
 def _draw_intervals(ax: Axes, panel: Panel) -> None:
@@ -196,7 +196,8 @@ def _short(name: str) -> str:
     return shorten(name.replace("_", " "), 80, placeholder=" …") or name[:80]
 
 
-def _to_data_uri(figure: Figure, phantom: bool) -> str:
+def to_data_uri(figure: Figure, phantom: bool) -> str:
+    """Give the figure as SVG inside an address, marked where it shows a phantom."""
     FigureCanvasAgg(figure)
     if phantom:
         figure.supxlabel(PHANTOM_MARK, x=0.995, ha="right", fontsize=9, color="#B00020", weight="bold")

@@ -2,7 +2,9 @@
 
 import os
 import shlex
+from base64 import b64encode
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from reports.headline import number
 from reports.tables import flatten
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPT = "page.js"
+"""The only script of a page; the page's own policy (Content-Security-Policy) lets nothing else run."""
+
 USE_ONLY = "Research use only — not for clinical decisions"
 SETTINGS = ("parameters", "features", "search", "seeds", "versions", "seconds")
 
@@ -29,7 +34,9 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     environment.filters.update(
         number=number, words=in_words, metric_title=metric_title, command=command_line, settings=settings
     )
-    environment.globals["use_only"] = USE_ONLY
+    script = environment.get_template(SCRIPT).render()
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    environment.globals.update(use_only=USE_ONLY, script_hash=f"sha256-{digest}")
     return environment.get_template(template).render(**context)
 
 

@@ -1,6 +1,6 @@
 """Figures with the words that belong to them: title, caption (n and level), and a text for those who can't see them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from classify.predictions import Predictions
@@ -78,19 +78,25 @@ def picture_reliability(predictions: Predictions, phantom: bool) -> Picture:
 
 
 def picture_shap(
-    features: Sequence[FeatureWeight], outputs: Sequence[str], volumes: int, run_id: str, gap: float, phantom: bool
+    features: Sequence[FeatureWeight],
+    outputs: Sequence[str],
+    volumes: int,
+    run_id: str,
+    gap: float,
+    phantom: bool,
+    shares: Mapping[str, float],
 ) -> Picture:
-    """Show the features that moved a LightGBM run most."""
+    """Show the features that moved a run most. shares: of all mean |SHAP|, by layer and pool."""
+    groups = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
     caption = (
         f"Run {run_id}, {volumes} validation volumes. Left: mean |SHAP| in units of the raw score, all classes. "
         "Right: by class, times the rank correlation of the feature with its SHAP value; orange and + where a higher "
         "feature raises the score of the class, purple and − where it lowers it, pale where neither is clear. "
-        f"The parts add up to the model's score (largest gap {gap:.1e})."
+        f"The parts add up to the model's score (largest gap {gap:.1e}). Share of all |SHAP| by layer "
+        f"and pool: {groups}."
     )
     alt = "SHAP summary, mean |SHAP|: " + "; ".join(f"{f.name} {number(f.mean_abs)}" for f in features) + "."
-    return Picture(
-        "shap", "Features that moved the boosted trees.", caption, alt, draw_shap(features, outputs, phantom)
-    )
+    return Picture("shap", "Features that moved the head.", caption, alt, draw_shap(features, outputs, phantom))
 
 
 def _people(predictions: Predictions) -> str:

@@ -73,15 +73,15 @@ class FinishedRun:
 
     def estimate(self, level: str, split: str, metric: str) -> Estimate:
         """Give one of the run's own metrics."""
-        return _estimate(_at(self.record["metrics"], level, split, metric), f"not in run.json for {level}, {split}")
+        return to_estimate(_at(self.record["metrics"], level, split, metric), f"not in run.json for {level}, {split}")
 
     def baseline(self, name: str, split: str, metric: str) -> Estimate:
         """Give a baseline's metric at participant level."""
-        return _estimate(_at(self.record.get("baselines"), name, split, metric), f"not in run.json for {split}")
+        return to_estimate(_at(self.record.get("baselines"), name, split, metric), f"not in run.json for {split}")
 
     def difference(self, metric: str) -> Estimate:
         """Give the paired difference to the age+site baseline: run minus baseline, participants of validation."""
-        return _estimate(_at(self.record.get("difference_to_age_site"), metric), "run.json holds no such difference")
+        return to_estimate(_at(self.record.get("difference_to_age_site"), metric), "run.json holds no such difference")
 
     def predictions(self, level: str, split: str) -> Predictions | None:
         """Give the run's own predictions; None where it made none for this level and split."""
@@ -172,7 +172,8 @@ def _at(tree: Any, *names: str) -> Any:
     return tree
 
 
-def _estimate(raw: Any, missing_reason: str) -> Estimate:
+def to_estimate(raw: Any, missing_reason: str = "the run recorded no such number") -> Estimate:
+    """Read a measure of a record: a value with its interval, or the reason why there is none."""
     if not isinstance(raw, Mapping):
         return Estimate(None, reason=missing_reason)
     if "absent" in raw:

@@ -6,6 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from embeddings_store.errors import OctProbeError
 from reports.checklist import make_checklist
 from reports.coverage import StoreFacts
 from reports.explanations import Explanation, FeaturesOf, explain_study
@@ -13,10 +16,14 @@ from reports.flow import StoreCounts, make_flow
 from reports.flow_diagram import lay_out
 from reports.headline import Headline, make_headline
 from reports.ledger import read_looks, say_looks
+from reports.model_card import CARD, write_model_card
 from reports.page import publish, render
+from reports.pictures import Picture
 from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun, read_runs, select_runs
 from reports.sections import detail_pictures, find_warnings, result_tables
 from reports.tables import METRICS, class_table, splits_table, units_judged, used_row
+from reports.validity import comparison_tables, p_value_sentence, validity_tables
+from reports.validity_pictures import map_embedding, picture_decision, picture_learning_curve, picture_map, present
 
 PAGE = "study.html"
 
@@ -84,12 +91,15 @@ def write_study(options: StudyOptions, *, facts: StoreFacts, features_of: Featur
         "warnings": warnings,
         "test_looks": say_looks(looks),
         "results": result_tables(runs, phantom),
+        "leaderboard": comparison_tables(options.runs, str(shown.record["task"])),
+        **_validity_part(options.runs, headline.run, features_of),
         "explanation": explanation,
         "runs": runs,
         "used_rows": [used_row(run) for run in runs],
         "checklist": make_checklist(facts, shown, runs, say_looks(looks)),
     }
     page = options.out / PAGE
+    write_model_card(shown, options.out, now=now)
     publish(render("study.html.j2", context), page)
     return Study(page, tuple(runs), headline, phantom, len(looks), tuple(warnings), explanation)
 
@@ -104,6 +114,7 @@ def _frame(facts: StoreFacts, shown: FinishedRun, phantom: bool, now: datetime) 
         "phantom": phantom,
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": version("octprobe"),
+        "card": CARD,
     }
 
 
@@ -129,6 +140,28 @@ def _detail_part(run: FinishedRun | None, phantom: bool) -> dict[str, Any]:
         "class_lines": lines,
         "people": units_judged(run, PRIMARY_LEVEL, "val"),
     }
+
+
+def _validity_part(runs_dir: Path, run: FinishedRun | None, features_of: FeaturesOf) -> dict[str, Any]:
+    if run is None:
+        return {}
+    pictures = (picture_decision(run), picture_learning_curve(runs_dir, run), _map_picture(run, features_of))
+    return {"validity": validity_tables(run), "p_values": p_value_sentence(run), "validity_figures": present(pictures)}
+
+
+def _map_picture(run: FinishedRun, features_of: FeaturesOf) -> Picture | None:
+    """Map what the head saw, train and validation together; test stays out of sight."""
+    if run.stages:
+        return None
+    try:
+        table = features_of(run.run)
+    except OctProbeError:
+        return None  # the section "What moved the model" says why the features cannot be read
+    seen = table.where(table.split != "test")
+    lines = run.run.cohort.set_index("volume").loc[seen.volume]
+    columns = {name: lines[name].to_numpy(str) for name in ("site", "device")}
+    columns["label"] = np.array(run.classes)[lines["label"].to_numpy(np.int64)]
+    return picture_map(map_embedding(seen, columns, seed=0), run.is_phantom)
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:

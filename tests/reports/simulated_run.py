@@ -252,6 +252,6 @@ def build_run(
     cohort.drop(columns="eye_unit").to_parquet(folder / "cohort.parquet")
     if booster is not None:
         booster.save_model(folder / "model" / "head.lightgbm.txt")
-        np.savez(folder / "features_for_tests.npz", x=x, names=np.array(names))
+    np.savez(folder / "features_for_tests.npz", x=x, names=np.array(names))
     (folder / "run.json").write_text(json.dumps(record))
     return folder

@@ -36,9 +36,12 @@ def simulated_facts(space: str = SPACE) -> StoreFacts:
     )
 
 
+FEATURES = "features_for_tests.npz"
+
+
 def simulated_features(run: Run) -> FeatureTable:
     """The features that the simulated booster was trained on."""
-    saved = np.load(run.folder / "features_for_tests.npz")
+    saved = np.load(run.folder / FEATURES)
     cohort = run.cohort
     text = {name: cohort[name].to_numpy(str) for name in ("volume", "participant", "eye", "protocol", "split")}
     return FeatureTable(

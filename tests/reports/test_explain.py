@@ -10,9 +10,11 @@ from simulated_run import build_run
 from simulated_study import simulated_features
 
 from embeddings_store.errors import RunError
-from reports.explain import TreeShap, explain_trees, load_booster, rank_features
+from reports import explain
+from reports.explain import ShapValues, explain_linear, explain_trees, load_booster, rank_features
 from reports.explanations import explain_study
 from reports.runs import FinishedRun, read_runs
+from reports.tree_shap import forest_shap
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,19 @@ def test_values_equal_those_of_the_shap_package(run: FinishedRun, x: np.ndarray)
         theirs = np.asarray(TreeExplainer(load_booster(run.folder)).shap_values(x))
     ours = explain_trees(load_booster(run.folder), x).values
     np.testing.assert_allclose(ours, theirs.transpose(0, 2, 1), atol=1e-6)
+
+
+def test_many_rows_are_tabulated_with_the_same_values(
+    run: FinishedRun, x: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked = explain_trees(load_booster(run.folder), x)
+    asked: list[int] = []
+    monkeypatch.setattr(explain, "TABULATED_FROM", len(x))
+    monkeypatch.setattr(explain, "forest_shap", lambda forest, rows: asked.append(1) or forest_shap(forest, rows))
+    tabulated = explain_trees(load_booster(run.folder), x)
+    assert asked
+    np.testing.assert_allclose(tabulated.values, walked.values, atol=1e-9)
+    np.testing.assert_allclose(tabulated.expected, walked.expected, atol=1e-9)
 
 
 class BrokenBooster:
@@ -80,7 +95,7 @@ def test_the_feature_that_follows_the_label_comes_first_with_its_direction(run: 
 
 
 def test_features_that_never_count_are_left_out() -> None:
-    shap = TreeShap(np.array([[[0.5, 0.0]], [[-0.5, 0.0]]]), np.zeros(1), 0.0)
+    shap = ShapValues(np.array([[[0.5, 0.0]], [[-0.5, 0.0]]]), np.zeros(1), 0.0)
     ranked = rank_features(shap, np.array([[1.0, 7.0], [0.0, 8.0]]), ["a", "b"])
     assert [feature.name for feature in ranked] == ["a"]
     assert ranked[0].direction_by_output == (pytest.approx(1.0),)
@@ -103,11 +118,31 @@ def test_features_that_do_not_give_the_recorded_predictions_are_not_explained(ru
     assert "differs from the recorded predictions" in explanation.absent
 
 
-def test_without_lightgbm_the_reason_is_said(tmp_path: Path) -> None:
-    build_run(tmp_path, "a", model="linear")
-    assert "no LightGBM run" in explain_study(read_runs(tmp_path), simulated_features).absent
+def test_without_trees_or_a_linear_head_the_reason_is_said(tmp_path: Path) -> None:
+    build_run(tmp_path, "a", model="ordinal")
+    assert "no LightGBM or linear run" in explain_study(read_runs(tmp_path), simulated_features).absent
 
 
 def test_a_missing_model_is_said(tmp_path: Path) -> None:
     (build_run(tmp_path, "a") / "model" / "head.lightgbm.txt").unlink()
     assert "expected one LightGBM text model" in explain_study(read_runs(tmp_path), simulated_features).absent
+
+
+def test_a_linear_model_is_explained_as_shap_does() -> None:
+    rng = np.random.default_rng(0)
+    coef, intercept, rows = rng.normal(size=(4, 7)), rng.normal(size=4), rng.normal(size=(30, 7))
+    ours = explain_linear(coef, intercept, rows.mean(axis=0), rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from shap import LinearExplainer
+
+        theirs = LinearExplainer((coef, intercept), rows).shap_values(rows)
+    np.testing.assert_allclose(ours.values, theirs.transpose(0, 2, 1), atol=1e-9)
+    np.testing.assert_allclose(ours.expected + ours.values.sum(axis=2), rows @ coef.T + intercept, atol=1e-9)
+
+
+def test_trees_on_principal_components_are_not_explained_by_feature(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, "a")
+    np.savez(folder / "model" / "head.npz", mean=np.zeros(16))
+    with pytest.raises(RunError, match="principal components"):
+        load_booster(folder)

@@ -2,6 +2,8 @@
 
 import json
 import re
+from base64 import b64encode
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,22 @@ from embeddings_store.errors import RunError, UsageError
 from reports.headline import number
 from reports.study import Study, StudyOptions, write_study
 
-SECTIONS = {"summary", "cohort", "coverage", "results", "detail", "explanation", "runs", "checklist", "reading"}
-FIGURES = {"flow", "forest-val", "confusion", "roc", "reliability", "shap"}
+SECTIONS = {
+    "summary",
+    "cohort",
+    "coverage",
+    "results",
+    "detail",
+    "validity",
+    "explanation",
+    "runs",
+    "checklist",
+    "reading",
+}
+FIGURES = {"flow", "forest-val", "confusion", "roc", "reliability", "shap", "map"}
 LOADING = {"src", "href", "data", "action", "poster", "srcset", "xlink:href"}
+
+OWN_ADDRESSES = ("data:image/svg+xml;base64,", "#", "model-card.html")
 
 
 class PageReader(HTMLParser):
@@ -73,7 +88,7 @@ def make(tmp_path: Path, *, space: str = SPACE) -> tuple[Study, PageReader]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, PageReader]:
     folder = tmp_path_factory.mktemp("study")
     build_run(folder / "runs", "run-lgbm", strength=0.8)
-    build_run(folder / "runs", "run-linear", model="linear")
+    build_run(folder / "runs", "run-ordinal", model="ordinal")
     return make(folder)
 
 
@@ -119,14 +134,24 @@ def test_what_a_reader_must_know_is_there(made: tuple[Study, PageReader]) -> Non
     assert "It claims no compliance" in page.text
 
 
-def test_nothing_is_loaded_and_nothing_runs(made: tuple[Study, PageReader]) -> None:
+def assert_only_its_own_script(text: str) -> None:
+    """One script, which the page's policy allows by its digest; no other may run, and none stands in an attribute."""
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    allowed = re.findall(r"script-src 'sha256-([^']+)'", text)
+    assert len(scripts) == len(allowed) == text.count("<script>") == 1
+    assert b64encode(sha256(scripts[0].encode()).digest()).decode() == allowed[0]
+    assert not re.search(r"<[a-z][^>]*\son[a-z]+=", text)
+
+
+def test_nothing_is_loaded_and_nothing_else_runs(made: tuple[Study, PageReader]) -> None:
     study, page = made
-    assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in page.addresses)
-    assert page.tags.isdisjoint({"script", "link", "iframe", "object", "embed", "form"})
+    assert all(address.startswith(OWN_ADDRESSES) for address in page.addresses)
+    assert page.tags.isdisjoint({"link", "iframe", "object", "embed", "form"})
     text = study.page.read_text()
+    assert_only_its_own_script(text)
     assert re.findall(r"(?:https?:)?//[^\s\"'<]+", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)) == ["//study/store"]
     assert "@import" not in text
-    assert [path.name for path in study.page.parent.iterdir()] == ["study.html"]
+    assert sorted(path.name for path in study.page.parent.iterdir()) == ["model-card.html", "study.html"]
 
 
 def test_the_phantom_banner_is_there_for_a_phantom_only(tmp_path: Path, made: tuple[Study, PageReader]) -> None:
@@ -147,25 +172,25 @@ def test_one_phantom_among_others_marks_the_page(tmp_path: Path) -> None:
 
 
 def test_absent_metrics_are_shown_with_their_reason(tmp_path: Path) -> None:
-    folder = build_run(tmp_path / "runs", "a", model="linear")
+    folder = build_run(tmp_path / "runs", "a", model="ordinal")
     record = json.loads((folder / "run.json").read_text())
     record["metrics"]["participant"]["val"]["macro_auroc"] = {"absent": "no unit of class insulin_dependent"}
     (folder / "run.json").write_text(json.dumps(record))
     _, page = make(tmp_path)
-    assert "absent: no unit of class insulin_dependent" in page.text
+    assert "absent: no unit of class insulin dependent" in page.text
     assert "absent: too few participants" in page.text
-    assert "absent: no LightGBM run" in page.text
+    assert "absent: no LightGBM or linear run" in page.text
 
 
 def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     hostile = ("<script>alert(1)</script>", '"><img src=https://example.org/x>', "$\\frac{", "{{ 7*7 }}")
     build_run(tmp_path / "runs", "a", classes=hostile, change={"model": "lgbm", "versions": {"<b>": "</code><script>"}})
     study, page = make(tmp_path)
-    assert "script" not in page.tags
+    assert_only_its_own_script(study.page.read_text())
     assert hostile[0] in page.text
     assert "{{ 7*7 }}" in page.text
     assert study.explanation.absent == ""
-    assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in page.addresses)
+    assert all(address.startswith(OWN_ADDRESSES) for address in page.addresses)
 
 
 def test_a_test_result_gets_its_own_tables(tmp_path: Path) -> None:
@@ -224,7 +249,7 @@ def test_no_runs_is_one_message(tmp_path: Path) -> None:
 def test_the_record_says_what_the_page_says(made: tuple[Study, PageReader]) -> None:
     study, _ = made
     record = json.loads(json.dumps(study.to_record()))
-    assert record["runs"] == ["run-lgbm", "run-linear"]
+    assert record["runs"] == ["run-lgbm", "run-ordinal"]
     assert record["claim"] == study.headline.claim
     assert record["phantom"] is True
     assert record["test_looks"] == 0

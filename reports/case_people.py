@@ -1,0 +1,70 @@
+"""Which participants get a case page when nobody is named, and what a probability like theirs has meant so far."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.stats import binomtest
+
+from classify.predictions import Predictions
+
+LIKE = 30
+"""Participants whose top probability lies nearest: enough for a share, few enough to be alike."""
+
+FEWEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TellingCase:
+    """A participant worth a look, and why."""
+
+    participant: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRecord:
+    """How often validation participants with a top probability like this one were right; interval: Wilson 1927."""
+
+    like: int
+    right: int
+    low: float
+    high: float
+    least: float
+    most: float
+
+
+def telling_cases(people: Predictions) -> list[TellingCase]:
+    """Choose, of judged participants, the surest that is right, the surest that is wrong, and the least decided."""
+    top = people.probability.max(axis=1)
+    right = people.probability.argmax(axis=1) == people.label
+    wanted = (
+        ("the surest of those that the model gets right", np.where(right, top, -1.0)),
+        ("the surest of those that the model gets wrong", np.where(~right, top, -1.0)),
+        ("the one that the model is least decided about", 2.0 - top),
+    )
+    chosen: dict[str, TellingCase] = {}
+    for why, worth in wanted:
+        order = np.argsort(-worth, kind="stable")
+        names = [str(people.participant[place]) for place in order if worth[place] >= 0]
+        free = next((name for name in names if name not in chosen), None)
+        if free is not None:
+            chosen[free] = TellingCase(free, why)
+    return list(chosen.values())
+
+
+def track_record(top: float, participant: str, judged: Predictions) -> TrackRecord | None:
+    """Look at the judged participants whose top probability lies nearest to this one, without the person itself.
+
+    None where fewer than FEWEST were judged.
+    """
+    others = judged.participant != participant
+    confidence: Float64[np.ndarray, " n"] = judged.probability.max(axis=1)[others]
+    right = (judged.probability.argmax(axis=1) == judged.label)[others]
+    if len(confidence) < FEWEST:
+        return None
+    near = np.argsort(np.abs(confidence - top), kind="stable")[:LIKE]
+    count, hits = len(near), int(right[near].sum())
+    interval = binomtest(hits, count).proportion_ci(method="wilson")
+    alike = confidence[near]
+    return TrackRecord(count, hits, interval.low, interval.high, float(alike.min()), float(alike.max()))

@@ -1,0 +1,157 @@
+"""What a case page says and where its lines lie, computed apart from how it is drawn."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from embeddings_store.schema import Eye
+from reports.anatomy.regions import RADII_MM
+from reports.anatomy.scan import RADIAL_PROTOCOLS, ScanGeometry
+from reports.anatomy.token_map import nasal_side
+from reports.case_scans import Bar, ScanCase
+from reports.scan_images import ScanImages
+
+UNITS_A_MM = 100
+UNSCALED = (400.0, 300.0)
+SIDES = {"R": ("T", "N"), "L": ("N", "T"), "U": ("", "")}
+"""Temporal and nasal ends of a B-scan as stored: left, right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rings:
+    """The ETDRS grid over an en-face picture, in its units."""
+
+    x: float
+    y: float
+    radii: tuple[float, ...]
+    spokes: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class ScanView:
+    """One scan as the template shows it. en_face_size: None where frames are angles and no raster can be drawn."""
+
+    scan: ScanCase
+    bars: list[Bar]
+    band_bars: list[Bar]
+    en_face_size: tuple[float, float] | None
+    rings: Rings | None
+    frame_lines: tuple[float, ...]
+    caption: str
+    agreement: dict[str, str]
+    base: float
+    total: float
+
+
+def view_scan(scan: ScanCase) -> ScanView:
+    """Lay one scan out."""
+    size = en_face_size(scan.geometry)
+    images: ScanImages | None = scan.images
+    lines: tuple[float, ...] = ()
+    if size is not None and images is not None:
+        lines = tuple((frame - 0.5) / scan.geometry.frames * size[1] for frame in images.frames)
+    kind = scan.evidence.regions.regions.kind if scan.evidence else ""
+    rings = lay_rings(scan.geometry, scan.pit_mm) if kind == "etdrs" else None
+    agreement = scan.evidence.regions.agreement if scan.evidence else {}
+    said = {name: "absent, a map is flat" if value is None else f"{value:.2f}" for name, value in agreement.items()}
+    base = float(scan.evidence.regions.base[scan.evidence.target]) if scan.evidence else 0.0
+    total = base + sum(bar.value for bar in scan.bars)
+    return ScanView(scan, scan.bars, scan.band_bars, size, rings, lines, _caption(scan), said, base, total)
+
+
+def en_face_size(scan: ScanGeometry) -> tuple[float, float] | None:
+    """Give width and height of an en-face picture: to scale where spacing is told; None for radial protocols."""
+    if scan.protocol in RADIAL_PROTOCOLS:
+        return None
+    return UNSCALED if scan.spacing_mm is None else (scan.width_mm * UNITS_A_MM, scan.height_mm * UNITS_A_MM)
+
+
+def lay_rings(scan: ScanGeometry, pit_mm: tuple[float, float] | None) -> Rings:
+    """Put the ETDRS grid where the sectors were counted: on the foveal pit, or on the centre of the scan."""
+    nasal, superior = pit_mm or (0.0, 0.0)
+    x = (scan.width_mm / 2 + nasal_side(scan.eye) * nasal) * UNITS_A_MM
+    y = (scan.height_mm / 2 - superior) * UNITS_A_MM
+    inner, outer = RADII_MM[0] * UNITS_A_MM, RADII_MM[-1] * UNITS_A_MM
+    turns = [math.radians(angle) for angle in (45, 135, 225, 315)]
+    spokes = tuple(
+        (x + inner * math.cos(t), y + inner * math.sin(t), x + outer * math.cos(t), y + outer * math.sin(t))
+        for t in turns
+    )
+    return Rings(x, y, tuple(radius * UNITS_A_MM for radius in RADII_MM), spokes)
+
+
+def _caption(scan: ScanCase) -> str:
+    geometry = scan.geometry
+    if geometry.protocol in RADIAL_PROTOCOLS:
+        return "Frames of this protocol are angles around a centre: no en-face map can be drawn."
+    ends = {Eye.UNKNOWN: "The eye is not known: which side is nasal cannot be said."}.get(geometry.eye, "")
+    scale = (
+        f"En face {geometry.width_mm:.1f} x {geometry.height_mm:.1f} mm; T temporal, N nasal, S superior, I inferior, "
+        "the first frame taken as superior."
+        if geometry.spacing_mm
+        else f"En face not to scale: {geometry.why_no_raster}."
+    )
+    heat = "" if scan.evidence is None else _heat_words(scan)
+    return " ".join(part for part in (scale, ends, heat) if part)
+
+
+def _heat_words(scan: ScanCase) -> str:
+    if scan.evidence is not None and scan.evidence.tokens is not None:
+        return "Each token’s exact share is painted."
+    if scan.evidence is not None and scan.evidence.looked is not None:
+        said = ", ".join(
+            f"{name} {'absent' if value is None else f'{value:.2f}'}"
+            for name, value in scan.evidence.looked.agreement.items()
+        )
+        return (
+            "Painted: gradient times token of the attentive head, a first-order shortcut. Rank agreement with the "
+            f"exact shares of regions: {said}."
+        )
+    return "This head cannot be split over single tokens: each region’s share is spread evenly over its tokens."
+
+
+def spread_over_scans(volumes: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    """Say, for each class, the range of probabilities over a person's scans."""
+    said = []
+    for name in classes:
+        values = volumes[f"probability_{name}"].dropna().to_numpy(np.float64)
+        said.append(f"{100 * values.min():.0f} to {100 * values.max():.0f} %" if len(values) else "none")
+    return said
+
+
+def volume_lines(volumes: pd.DataFrame, in_words: Callable[[str], str]) -> list[dict[str, str]]:
+    """Lay out the table of scans."""
+    return [
+        _volume_line({str(name): value for name, value in line.items()}, in_words)
+        for line in volumes.to_dict("records")
+    ]
+
+
+def _volume_line(line: dict[str, Any], in_words: Callable[[str], str]) -> dict[str, str]:
+    novelty = line["ood_percentile"]
+    said = (
+        "not predicted"
+        if pd.isna(line["predicted"])
+        else f"{in_words(line['predicted'])} {100 * line['confidence']:.0f} %"
+    )
+    return {
+        "protocol": str(line["protocol"]),
+        "eye": str(line["eye"]),
+        "said": f"{said} ({line['reason']})" if line["abstain"] else said,
+        "novelty": "of train" if pd.isna(novelty) else f"{novelty:.1f} %",
+        "flags": str(line["flags"]),
+        "nearest": "; ".join(_nearest(line, in_words)) or "none",
+    }
+
+
+def _nearest(line: dict[str, Any], in_words: Callable[[str], str]) -> list[str]:
+    places = [name.removesuffix("_volume") for name in line if name.startswith("nearest_") and name.endswith("_volume")]
+    return [
+        f"{line[f'{place}_participant']} ({in_words(line[f'{place}_class'])}, {line[f'{place}_distance']:.2f})"
+        for place in places
+        if not pd.isna(line[f"{place}_distance"])
+    ]

@@ -1,0 +1,100 @@
+"""A model card (Mitchell et al., 2019) of one run: what software knows is filled in, the rest is asked for."""
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from reports.headline import spell
+from reports.page import publish, render
+from reports.runs import PRIMARY_LEVEL, FinishedRun
+from reports.tables import METRICS
+
+CARD = "model-card.html"
+
+
+def write_model_card(run: FinishedRun, out: Path, *, now: datetime) -> Path:
+    """Publish OUT/model-card.html. Raises: RunError where it cannot be written."""
+    page = out / CARD
+    context = {
+        "run": run,
+        "sections": card_sections(run),
+        "phantom": run.is_phantom,
+        "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "version": version("octprobe"),
+    }
+    publish(render("model_card.html.j2", context), page)
+    return page
+
+
+def card_sections(run: FinishedRun) -> list[tuple[str, list[tuple[str, str]]]]:
+    """List the card's sections: name and value of each line, "" where only the investigator can say it."""
+    return [
+        ("Model", _model(run)),
+        ("Intended use", _use(run)),
+        ("Data", _data(run)),
+        ("Performance", _performance(run)),
+        ("Limits", _limits(run)),
+    ]
+
+
+def _model(run: FinishedRun) -> list[tuple[str, str]]:
+    space, features = run.record.get("embedding_space") or {}, run.record.get("features") or {}
+    calibration = run.record.get("calibration") or {}
+    return [
+        ("Run", run.id),
+        ("Head", run.model),
+        ("Features", f"layer {features.get('layer')}, {features.get('dimensions')} numbers"),
+        ("Scans to participant", str(features.get("aggregation", "not recorded"))),
+        ("Encoder", f"{space.get('family', 'not recorded')}, {space.get('precision', '')}"),
+        ("Encoder weights", f"sha256 {space.get('weights_sha256', 'not recorded')}"),
+        ("Probabilities", f"calibrated by {calibration['method']} on validation" if calibration else "not calibrated"),
+        ("Licence and contact", ""),
+    ]
+
+
+def _use(run: FinishedRun) -> list[tuple[str, str]]:
+    return [
+        ("Question", " < ".join(name.replace("_", " ") for name in run.classes)),
+        ("For", "Research on retinal OCT. Not for clinical decisions."),
+        ("Not for", "Screening, diagnosis or treatment of anybody; scanners and protocols that training did not hold"),
+        ("Users it is meant for", ""),
+    ]
+
+
+def _data(run: FinishedRun) -> list[tuple[str, str]]:
+    sizes = {name: size["participants"] for name, size in run.record["splits"].items()}
+    train = run.run.cohort[run.run.cohort["split"] == "train"]
+    return [
+        ("Participants", ", ".join(f"{name} {count}" for name, count in sizes.items())),
+        ("Sites in training", _counted(train["site"])),
+        ("Devices in training", _counted(train["device"])),
+        ("Protocols in training", _counted(train["protocol"])),
+        ("Cohort", f"sha256 {run.record['cohort_sha256']}"),
+        ("How participants were recruited, and whom they represent", ""),
+    ]
+
+
+def _performance(run: FinishedRun) -> list[tuple[str, str]]:
+    lines = [
+        (f"{metric.title}, {split}", spell(run.estimate(PRIMARY_LEVEL, split, metric.name)))
+        for split in run.splits_judged()
+        for metric in METRICS
+    ]
+    return [*lines, ("Balanced accuracy minus age+site, val", spell(run.difference(METRICS[0].name), signed=True))]
+
+
+def _limits(run: FinishedRun) -> list[tuple[str, str]]:
+    overlap = run.record.get("pretraining") or {}
+    known = "given; see the study page" if overlap.get("given") else "not given: the encoder may have seen val or test"
+    return [
+        ("Participants of pretraining", known),
+        ("Synthetic", "yes: a phantom, no finding about people" if run.is_phantom else "no"),
+        ("Explanations", "Maps show where evidence was read, not where a lesion lies"),
+        ("Harms that a wrong answer could do", ""),
+        ("Groups for which it was not judged", ""),
+    ]
+
+
+def _counted(column: Any) -> str:
+    return ", ".join(f"{name} {count}" for name, count in column.value_counts().items())

@@ -1,0 +1,225 @@
+"""The tables that say how far a result can be believed: contrasts, groups, hold-outs, calibration, what else is known.
+
+Everything is read from the run's record; what it does not hold has no table.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from classify.comparison_folder import COMPARISON
+from classify.judging.metrics import HEADLINE
+from classify.published_folder import COMPARISONS
+from reports.headline import number
+from reports.runs import Estimate, FinishedRun, to_estimate
+
+Cell = str | Estimate
+
+TITLES = {
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_auroc": "Macro AUROC",
+    "auroc": "AUROC",
+    "sensitivity_at_specificity_80": "Sensitivity at specificity 0.80",
+    "sensitivity_at_specificity_90": "… at 0.90",
+    "sensitivity_at_specificity_95": "… at 0.95",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlainTable:
+    """A table whose cells are words or estimates; signed: estimates are differences."""
+
+    anchor: str
+    heading: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+    signed: bool = False
+
+
+def validity_tables(run: FinishedRun) -> list[PlainTable]:
+    """List the tables of one run, in the order in which a reader asks."""
+    makers: Iterable[Callable[[FinishedRun], PlainTable | None]] = (
+        _contrasts, _subgroups, _hold_outs, _calibration, _nuisance, _seeds, _pretraining, _twin, _weights,
+    )  # fmt: skip
+    return [table for make in makers if (table := make(run)) is not None]
+
+
+def p_value_sentence(run: FinishedRun) -> str:
+    """Say what dealing the labels anew gave."""
+    found = (run.record.get("permutation") or {}).get("val")
+    if not found:
+        return "absent: the run recorded no permutation test"
+    said = [f"{TITLES[name]} {_p(p)}" for name, p in found["p_values"].items()]
+    return (
+        f"Labels dealt anew to participants {found['permutations']} times: p = {'; '.join(said)}. "
+        "This asks whether the predictions carry any information at all, also what age or site would explain."
+    )
+
+
+def comparison_tables(runs_dir: Path, task: str) -> list[PlainTable]:
+    """Show the newest leaderboard of ``classify compare`` below a runs folder that has this task."""
+    for path in sorted((runs_dir / COMPARISONS).glob(f"*/{COMPARISON}"), reverse=True):
+        board = json.loads(path.read_text())["tasks"].get(task)
+        if board:
+            return [_leaderboard(board)]
+    return []
+
+
+def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
+    rows: list[tuple[Cell, ...]] = [
+        (
+            str(line["name"]),
+            "baseline" if line["kind"] == "baseline" else str(line["model"]),
+            *(to_estimate(line["metrics"].get(name)) for name in HEADLINE),
+            to_estimate((line["difference_to_best"] or {}).get(HEADLINE[0], {"absent": "it is the best"})),
+            to_estimate((line["difference_to_random_twin"] or {}).get(HEADLINE[0], {"absent": "no twin"})),
+            "" if line["seconds"] is None else f"{line['seconds']:.1f}",
+        )
+        for line in board["lines"]
+    ]
+    caption = (
+        f"{board['participants']} validation participants, all lines on the same bootstrap draws, best first. "
+        f"{board['best_of_n']['compared']} models were compared: the first is flattered by having been chosen."
+    )
+    columns = ("Model", "Kind", "Balanced accuracy", "Macro AUROC", "Minus best", "Minus random twin", "Seconds")
+    return PlainTable("leaderboard", "Leaderboard", caption, columns, rows)
+
+
+def _contrasts(run: FinishedRun) -> PlainTable | None:
+    found = (run.record.get("contrasts") or {}).get("val")
+    if not found:
+        return None
+    names = list(next(iter(found.values())))
+    rows = [(contrast, *(to_estimate(table.get(name)) for name in names)) for contrast, table in found.items()]
+    caption = "Validation participants. Two-sided questions, from the same probabilities."
+    return PlainTable("contrasts", "Two-sided questions", caption, ("Question", *(_title(n) for n in names)), rows)
+
+
+def _subgroups(run: FinishedRun) -> PlainTable | None:
+    found = (run.record.get("subgroups") or {}).get("val")
+    if not found:
+        return None
+    rows: list[tuple[Cell, ...]] = [
+        (str(line["by"]), str(line["value"]), str(line["participants"]), *_headline(line)) for line in found
+    ]
+    caption = (
+        "Validation participants of each group, with scans of that group only. Small groups stay visible as small: "
+        "their intervals are wide, and too narrow below 10 participants a class."
+    )
+    columns = ("By", "Group", "Participants", *(TITLES[name] for name in HEADLINE))
+    return PlainTable("subgroups", "Subgroups", caption, columns, rows)
+
+
+def _hold_outs(run: FinishedRun) -> PlainTable | None:
+    found = run.record.get("robustness")
+    if not found:
+        return None
+    rows = [_hold_out(by, line) for by, lines in found.items() for line in lines]
+    caption = (
+        "The head was fitted again without each site and each device, and judged there, beside the head that knew it."
+    )
+    columns = ("Left out", "Participants", "Macro AUROC without it", "… with it", "Without minus with")
+    return PlainTable("hold-outs", "Leave one site or device out", caption, columns, rows)
+
+
+def _hold_out(by: str, line: Mapping[str, Any]) -> tuple[Cell, ...]:
+    parts = [line.get(part, {}).get("macro_auroc", {"absent": line.get("absent", "not computed")}) for part in _PARTS]
+    return (f"{by} {line['held_out']}", str(line["participants"]), *(to_estimate(part) for part in parts))
+
+
+_PARTS = ("without", "with", "difference")
+
+
+def _calibration(run: FinishedRun) -> PlainTable | None:
+    found = run.record.get("calibration")
+    if not found:
+        return None
+    rows = [
+        (level, *(number(at[when][name]) for name in ("log_loss", "expected_calibration_error") for when in _WHEN))
+        for level, at in found["levels"].items()
+    ]
+    caption = (
+        f"{found['method'].capitalize()}, fitted on validation; “after” is cross-fitted: each unit by a fit on the "
+        "others. Lower is better."
+    )
+    columns = ("Level", "Log-loss before", "after", "Calibration error before", "after")
+    return PlainTable("calibration", "Calibration", caption, columns, rows)
+
+
+_WHEN = ("before", "after")
+
+
+def _nuisance(run: FinishedRun) -> PlainTable | None:
+    found = run.record.get("probes_of_nuisance")
+    if not found:
+        return None
+    rows = [
+        (str(line["target"]), str(line["features"]), str(line["metric"]).replace("_", " "), number(line["chance"]),
+         to_estimate(line if "value" in line or "absent" in line else None))
+        for line in found
+    ]  # fmt: skip
+    caption = (
+        "Linear probes on the same features, fitted on train and judged on validation. What the embedding knows, a "
+        "head may use: a site or device that is told well can stand in for the label where it goes with it."
+    )
+    columns = ("Guessed", "Features", "Measure", "Chance", "Found")
+    return PlainTable("nuisance", "What else the embedding knows", caption, columns, rows)
+
+
+def _seeds(run: FinishedRun) -> PlainTable | None:
+    found = run.record.get("seed_sensitivity")
+    if not found:
+        return None
+    rows: list[tuple[Cell, ...]] = [
+        (TITLES[name], number(said["mean"]), f"{number(said['lowest'])} to {number(said['highest'])}")
+        for name, said in found["metrics"].items()
+        if "mean" in said
+    ]
+    caption = f"{len(found['seeds'])} fits: {found['meaning']}."
+    return PlainTable("seeds", "Other seeds", caption, ("Metric", "Mean", "Range"), rows)
+
+
+def _pretraining(run: FinishedRun) -> PlainTable | None:
+    found = (run.record.get("pretraining") or {}).get("without")
+    if not found:
+        return None
+    rows = [
+        (split, str(told.get("participants", "")), *_headline(told.get("metrics", told)))
+        for split, told in found.items()
+    ]
+    caption = "The result without the participants that the encoder was pretrained on."
+    columns = ("Split", "Participants left", *(TITLES[name] for name in HEADLINE))
+    return PlainTable("pretraining", "Without participants of pretraining", caption, columns, rows)
+
+
+def _twin(run: FinishedRun) -> PlainTable | None:
+    found = run.record.get("difference_to_random_twin")
+    if not found:
+        return None
+    rows = [(TITLES.get(name, name), to_estimate(measured)) for name, measured in found.items()]
+    caption = "The same head on the same architecture with random weights: what pretraining is worth here."
+    return PlainTable("twin", "Against the random twin", caption, ("Metric", "Difference"), rows, signed=True)
+
+
+def _weights(run: FinishedRun) -> PlainTable | None:
+    found = run.record.get("class_weights")
+    if not found:
+        return None
+    rows = [(name.replace("_", " "), number(weight)) for name, weight in found.items()]
+    caption = "What a participant of each class weighed when the head was fitted, so that classes weigh the same."
+    return PlainTable("weights", "Class weights", caption, ("Class", "Weight"), rows)
+
+
+def _headline(table: Mapping[str, Any]) -> list[Estimate]:
+    return [to_estimate(table.get(name, table if "absent" in table else None)) for name in HEADLINE]
+
+
+def _title(name: str) -> str:
+    return TITLES.get(name, name.replace("_", " ").capitalize())
+
+
+def _p(measured: Mapping[str, Any]) -> str:
+    return f"{measured['value']:.4f}" if "value" in measured else f"absent ({measured['absent']})"
