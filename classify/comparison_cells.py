@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from classify.cohort.tasks import find_task
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.inputs import digest_inputs, digest_rows
-from classify.probe import ProbeOptions, probe
+from classify.probe import DUMMY, ProbeOptions, probe
 from classify.run import RECORD, Run, load_run
 from embeddings_store.snapshot import Snapshot
 
@@ -61,7 +62,9 @@ def run_cells(
         for task in tasks:
             for model in models:
                 number += 1
-                asked = replace(template, model=model, task=task)
+                # The dummy stands in every table, and has nothing that trials could choose.
+                searched: dict[str, Any] = {"trials": 0, "minutes": None} if model == DUMMY else {}
+                asked = replace(template, model=model, task=task, **searched)
                 name = f"{store}/{model}"
                 said = f"[{number}/{total}] {name}, {find_task(task).name}"
                 folder = known.get(digest_inputs(asdict(asked), rows))

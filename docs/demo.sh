@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole line on synthetic data: phantom bucket -> real S3 server on loopback -> embeddings -> probes -> report.
+# The whole line on synthetic data: phantom bucket -> real S3 server on loopback -> embeddings -> probes -> pages.
 # Called by `make demo`; every command is printed before it runs. Everything lands in ./demo.
 set -euo pipefail
 
@@ -17,7 +17,7 @@ mkdir -p "$demo/buckets"
 started=$SECONDS
 
 # The positive control is switched on (--effect): a phantom without it carries no signal, and a probe must stay at chance.
-show oct-phantom --out "$demo/buckets/eye-dataset" --participants "$participants" --scale 0.1 --effect 12 --seed 7
+show oct-phantom --out "$demo/buckets/eye-dataset" --participants "$participants" --scale 0.2 --effect 12 --seed 7
 
 show rclone serve s3 --auth-key "$AWS_ACCESS_KEY_ID,$AWS_SECRET_ACCESS_KEY" --addr "127.0.0.1:$port" \
     --vfs-cache-mode off "$demo/buckets" > "$demo/rclone.log" 2>&1 &
@@ -38,6 +38,10 @@ for model in linear lgbm; do
         --participants "$demo/buckets/eye-dataset/participants.tsv" --runs "$demo/runs"
 done
 show reports study --store "$demo/store" --runs "$demo/runs" --out "$demo/report"
+show reports case --store "$demo/store" --runs "$demo/runs" --out "$demo/report" \
+    --bucket eye-dataset --endpoint-url "http://127.0.0.1:$port"
 show reports track --runs "$demo/runs" --tracking-uri "sqlite:///$demo/mlflow.db"
 
-printf '\ndemo done in %s s of work. Open the report:\n  %s\n' "$((SECONDS - started))" "$PWD/$demo/report/study.html"
+printf '\ndemo done in %s s of work. Open the study page, or a case page:\n  %s\n' \
+    "$((SECONDS - started))" "$PWD/$demo/report/study.html"
+printf '  %s\n' "$PWD/$demo"/report/case-*.html

@@ -6,15 +6,21 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from embeddings_store.errors import RunError
-from reports.tracking import MirroredRun
+from reports.tracking import MirroredData, MirroredModel, MirroredRun, MirroredTrial
 
 KEY_TAG = "octprobe.record_sha256"
 WHOLE_TAG = "octprobe.whole"
+PARENT_TAG = "mlflow.parentRunId"
+PROTOCOL_COLUMN = "protocol"
+MODEL_CODE = Path(__file__).parent / "mlflow_model.py"
+RESEARCH_ONLY = "Research use only, not for clinical decisions."
 BATCH = 100  # mlflow.utils.validation.MAX_PARAMS_TAGS_PER_BATCH
 
 
@@ -44,6 +50,8 @@ class MlflowTracker:
         """Store a copy; what an interrupted mirror left of it before is deleted first."""
         with _quiet_mlflow() as mlflow:
             for half in self._find(f"tags.`{KEY_TAG}` = '{run.key}'"):
+                for trial in self._find(f"tags.`{PARENT_TAG}` = '{half.info.run_id}'"):
+                    self._client.delete_run(trial.info.run_id)
                 self._client.delete_run(half.info.run_id)
             copy = self._client.create_run(
                 self._experiment, start_time=run.started_ms, run_name=run.name, tags={KEY_TAG: run.key, **run.tags}
@@ -58,12 +66,55 @@ class MlflowTracker:
                 self._client.log_batch(copy_id, metrics=metrics)
             for path in run.artifacts:
                 self._client.log_artifact(copy_id, str(path))
+            if run.data is not None:
+                self._client.log_inputs(copy_id, datasets=[_dataset(entities, run.data)])
+            for trial in run.trials:
+                self._keep_trial(entities, copy_id, run, trial)
+            if run.model is not None:
+                self._register(mlflow, copy_id, run.model)
             self._client.set_terminated(copy_id, end_time=run.started_ms)
             self._client.set_tag(copy_id, WHOLE_TAG, "true")
+
+    def _keep_trial(self, entities: Any, parent_id: str, run: MirroredRun, trial: MirroredTrial) -> None:
+        """Nest one trial below its run: one call for all that it holds."""
+        tags = {PARENT_TAG: parent_id, "octprobe.trial": str(trial.number), "octprobe.state": trial.state}
+        name = f"trial {trial.number}"
+        nested = self._client.create_run(self._experiment, start_time=run.started_ms, run_name=name, tags=tags)
+        metrics = [] if trial.value is None else [entities.Metric("value", trial.value, run.started_ms, 0)]
+        params = [entities.Param(mlflow_name(key), value) for key, value in trial.parameters.items()]
+        self._client.log_batch(nested.info.run_id, metrics=metrics, params=params[:BATCH])
+        self._client.set_terminated(nested.info.run_id, end_time=run.started_ms)
+
+    def _register(self, mlflow: Any, copy_id: str, model: MirroredModel) -> None:
+        """Put the run's head into the registry as models from code, with its signature."""
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
+
+        inputs: list[Any] = [ColSpec(DataType.float, f"feature_{place:04d}") for place in range(model.features)]
+        inputs.append(ColSpec(DataType.string, PROTOCOL_COLUMN))
+        outputs = Schema([ColSpec(DataType.double, name) for name in model.classes])
+        with TemporaryDirectory() as aside:
+            folder = Path(aside) / "model"
+            mlflow.pyfunc.save_model(
+                path=folder,
+                python_model=str(MODEL_CODE),
+                artifacts={"run": str(model.folder)},
+                signature=ModelSignature(inputs=Schema(inputs), outputs=outputs),
+                pip_requirements=[f"octprobe=={version('octprobe')}"],
+            )
+            self._client.log_artifacts(copy_id, str(folder), "model")
+        if not self._client.search_registered_models(f"name = '{mlflow_name(model.name)}'"):
+            self._client.create_registered_model(mlflow_name(model.name), description=RESEARCH_ONLY)
+        self._client.create_model_version(mlflow_name(model.name), f"runs:/{copy_id}/model", run_id=copy_id)
 
     def _find(self, condition: str) -> list[Any]:
         with _quiet_mlflow():
             return list(self._client.search_runs([self._experiment], condition))
+
+
+def _dataset(entities: Any, data: MirroredData) -> Any:
+    kept = entities.Dataset(name=data.name, digest=data.digest, source_type="octprobe", source=data.source)
+    return entities.DatasetInput(kept, tags=[entities.InputTag("mlflow.data.context", "training")])
 
 
 def mlflow_name(name: str) -> str:

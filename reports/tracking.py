@@ -13,7 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from classify.run import RECORD
+from classify.heads.contract import STATE
+from classify.run import MODEL, RECORD
 from reports.runs import FinishedRun, read_runs
 from reports.tables import flatten
 
@@ -21,8 +22,40 @@ PARAMETER_GROUPS = ("features", "parameters", "search", "seeds")
 
 
 @dataclass(frozen=True, slots=True)
+class MirroredTrial:
+    """One trial of a run's search. value: None where it was pruned before it had one."""
+
+    number: int
+    parameters: Mapping[str, str]
+    value: float | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredData:
+    """What a run was made on: name, digest of the cohort, and where its vectors come from."""
+
+    name: str
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredModel:
+    """A model for the registry. folder: of the run. features: how many numbers a row has. classes: in their order."""
+
+    name: str
+    folder: Path
+    features: int
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MirroredRun:
-    """What a tracker is told about one run. key: names this state of the run, so that it is mirrored once."""
+    """What a tracker is told about one run. key: names this state of the run, so that it is mirrored once.
+
+    model: None where there is none to register (a head that reads tokens, a fine-tuned encoder).
+    """
 
     key: str
     name: str
@@ -31,6 +64,9 @@ class MirroredRun:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     artifacts: tuple[Path, ...]
+    trials: tuple[MirroredTrial, ...] = ()
+    data: MirroredData | None = None
+    model: MirroredModel | None = None
 
 
 @runtime_checkable
@@ -97,7 +133,36 @@ def describe(run: FinishedRun, pages: tuple[Path, ...] = ()) -> MirroredRun:
         metrics=dict(_metrics(record)),
         tags=tags,
         artifacts=(source, *pages),
+        trials=tuple(_trials(record)),
+        data=MirroredData(
+            f"cohort for {record['task']}", str(record["cohort_sha256"])[:36], f"space {record['space']}"
+        ),
+        model=_model(run),
     )
+
+
+def _data(record: Mapping[str, Any]) -> MirroredData:
+    """Name the cohort; MLflow keeps 36 letters of a digest."""
+    digest = str(record["cohort_sha256"])[:36]
+    return MirroredData(f"cohort for {record['task']}", digest, f"space {record['space']}")
+
+
+def _trials(record: Mapping[str, Any]) -> Iterator[MirroredTrial]:
+    """Give the trials of the search, each with all that it chose."""
+    for number, tried in enumerate((record.get("search") or {}).get("history") or []):
+        chosen = {name: tried[name] for name in ("parameters", "features", "aggregation") if name in tried}
+        value = tried.get("value")
+        known = value if isinstance(value, int | float) and math.isfinite(value) else None
+        yield MirroredTrial(number, dict(flatten(chosen)), known, str(tried.get("state", "complete")))
+
+
+def _model(run: FinishedRun) -> MirroredModel | None:
+    """Say what can be registered: a head over pooled vectors, as probe saved it."""
+    features = run.record.get("features") or {}
+    if run.stages or features.get("token_grid") or not (run.folder / MODEL / STATE).exists():
+        return None
+    name = f"octprobe-{run.record['task']}-{run.model}"
+    return MirroredModel(name, run.folder, int(features["dimensions"]), run.classes)
 
 
 def _metrics(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -1,5 +1,7 @@
 """The proportional-odds model: one direction, and cut points between ordered classes (McCullagh 1980)."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -7,16 +9,40 @@ from jaxtyping import Float64, Int64
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from classify.heads.contract import ARRAYS, Head
+from classify.heads.contract import ARRAYS, CheckedRows, Head, TrainingRows
 
 SMALLEST = 1e-15
 """Keeps the logarithm of a class between two cut points finite while the optimiser tries out steps."""
+
+STEEPEST = 0.25
+"""Second derivative of a logistic loss, at most: what the preconditioner takes for the curvature of every row."""
+
+
+@dataclass(frozen=True)
+class PreparedRows:
+    """Checked rows and, from the first fit on, their eigenbasis, in which the penalty stays what it was."""
+
+    checked: CheckedRows
+
+    @cached_property
+    def basis(self) -> tuple[Float64[np.ndarray, "d r"], Float64[np.ndarray, " r"], Float64[np.ndarray, "n r"]]:
+        """Give basis, second moments along it, and the rows in it; r is the smaller side of the rows."""
+        x = self.checked.rows.astype(np.float64)
+        root = np.sqrt(self.checked.weights)[:, None]
+        if len(x) < x.shape[1]:  # no row lies outside of the rows' own span, and the penalty keeps coef in it
+            basis = np.linalg.qr(x.T)[0]
+            moments, turn = np.linalg.eigh((root * (x @ basis)).T @ (root * (x @ basis)))
+            basis = basis @ turn
+        else:
+            moments, basis = np.linalg.eigh((root * x).T @ (root * x))
+        return basis, np.maximum(moments, 0.0), np.ascontiguousarray(x @ basis)
 
 
 class OrdinalHead(Head):
     """P(class <= j | x) = sigmoid(cut_j - x . coef), L2 penalty on coef; C is the inverse strength.
 
-    With two classes this is logistic regression with scikit-learn's C. coef_ [d], cuts_ [k-1], rising.
+    With two classes this is logistic regression with scikit-learn's C. coef_ [d], cuts_ [k-1], rising. tol: largest
+    slope left, in units in which the loss curves by about one along every direction.
     """
 
     name = "ordinal"
@@ -31,24 +57,48 @@ class OrdinalHead(Head):
         self.tol = tol
         self.random_state = random_state
 
+    @classmethod
+    def prepare(cls, part: TrainingRows) -> PreparedRows:
+        """Check the rows; their eigenbasis is found at the first fit."""
+        return PreparedRows(cls()._check(part.x, part.y, part.weights, part.groups))
+
+    def fit_prepared(self, prepared: PreparedRows) -> Head:
+        """Learn from prepared rows."""
+        checked = prepared.checked
+        self.classes_, self.n_features_in_ = checked.classes, checked.rows.shape[1]
+        basis, moments, rows = prepared.basis
+        weights, width = checked.weights, len(moments)
+        share = np.cumsum(np.bincount(checked.codes, weights, minlength=len(self.classes_)))[:-1] / weights.sum()
+        clipped = np.clip(share, 1e-3, 1 - 1e-3)
+        cuts = np.maximum.accumulate(np.log(clipped / (1 - clipped)) + 1e-3 * np.arange(len(share)))
+        tail = np.r_[cuts[0], np.log(np.maximum(np.diff(cuts), 1e-3))]
+        # In these units the loss curves alike along every direction, so that few steps are enough.
+        unit = np.r_[
+            1 / np.sqrt(1 / self.C + STEEPEST * moments),
+            np.full(len(tail), 1 / np.sqrt(STEEPEST * weights.sum())),
+        ]
+
+        def loss(scaled: Float64[np.ndarray, " p"]) -> tuple[float, Float64[np.ndarray, " p"]]:
+            value, slope = penalised_loss(scaled * unit, rows, checked.codes, weights, self.C)
+            return value / self.C, slope * unit / self.C
+
+        found = minimize(
+            loss, np.r_[np.zeros(width), tail] / unit, jac=True, method="L-BFGS-B",
+            options={"maxiter": self.max_iter, "gtol": self.tol, "ftol": 1e-14, "maxcor": 20},
+        )  # fmt: skip
+        self.n_iter_ = int(found.nit)
+        turned, self.cuts_ = unpack(found.x * unit, width)
+        self.coef_ = basis @ turned
+        return self
+
     def _fit(
         self,
         rows: np.ndarray,
         codes: Int64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
-        people: Int64[np.ndarray, " n"],  # noqa: ARG002 - nothing is held back
+        people: Int64[np.ndarray, " n"],
     ) -> None:
-        x = rows.astype(np.float64)
-        share = np.cumsum(np.bincount(codes, weights, minlength=len(self.classes_)))[:-1] / weights.sum()
-        clipped = np.clip(share, 1e-3, 1 - 1e-3)
-        cuts = np.maximum.accumulate(np.log(clipped / (1 - clipped)) + 1e-3 * np.arange(len(share)))
-        start = np.r_[np.zeros(x.shape[1]), cuts[0], np.log(np.maximum(np.diff(cuts), 1e-3))]
-        found = minimize(
-            penalised_loss, start, args=(x, codes, weights, self.C), jac=True, method="L-BFGS-B",
-            options={"maxiter": self.max_iter, "gtol": self.tol * self.C, "ftol": 1e-12},
-        )  # fmt: skip
-        self.n_iter_ = int(found.nit)
-        self.coef_, self.cuts_ = unpack(found.x, x.shape[1])
+        self.fit_prepared(PreparedRows(CheckedRows(rows, self.classes_, codes, weights, people)))
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
         below = expit(self.cuts_[None, :] - (rows.astype(np.float64) @ self.coef_)[:, None])

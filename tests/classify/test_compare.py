@@ -266,3 +266,14 @@ def test_what_cannot_be_compared_is_refused(study: Study, stores: dict[str, Snap
         run(study, stores, tmp_path, ("forest",))
     with pytest.raises(RunFolderError):
         run(study, {}, tmp_path, finished=(tmp_path,))
+
+
+def test_a_dummy_stands_beside_searched_heads(study: Study, stores: dict[str, Snapshot], tmp_path: Path) -> None:
+    template = ProbeOptions(model="", participants=study.write(tmp_path), replicates=20, trials=2)
+    asked = CompareOptions({"good": "good"}, ("dummy", "knn"), (TASK,), template, replicates=50, runs=tmp_path / "runs")
+    done = compare(asked, clock=lambda: NOW, read=stores.__getitem__, tell=lambda line: None)
+    searched = {
+        cell["name"]: load_run(tmp_path / "runs" / cell["run"]).record["search"] for cell in done.record["runs"]
+    }
+    assert searched["good/dummy"] is None
+    assert searched["good/knn"]["trials"] == 2

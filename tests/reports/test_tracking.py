@@ -3,16 +3,28 @@
 import json
 import shutil
 import socket
+import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from simulated_run import build_run
+from simulated_store import build_store
 
+from classify.model import load_model
+from classify.probe import ProbeOptions, probe
+from classify.run import load_run
+from classify.source import source_of_run
 from embeddings_store.errors import RunError, UsageError
+from embeddings_store.snapshot import read_features_source
 from reports.mlflow_tracker import MlflowTracker, mlflow_name
 from reports.runs import read_runs
 from reports.tracking import MirroredRun, Tracker, describe, mirror_runs
+
+NOW = datetime(2026, 11, 22, 15, 0, tzinfo=UTC)
 
 
 class RememberedRuns:
@@ -157,3 +169,40 @@ def test_the_key_changes_with_the_record(tmp_path: Path) -> None:
     before = describe(read_runs(tmp_path)[0]).key
     (folder / "run.json").write_text((folder / "run.json").read_text().replace("log_loss", "brier", 1))
     assert describe(read_runs(tmp_path)[0]).key != before
+
+
+def test_trials_are_nested_and_the_model_is_registered_without_pickle(
+    tmp_path: Path, mlflow_tracker: MlflowTracker
+) -> None:
+    import mlflow
+
+    store, participants = build_store(tmp_path)
+    options = ProbeOptions("lgbm", participants, trials=3, replicates=10, runs=tmp_path / "runs")
+    done = probe(options, now=NOW, read=lambda: read_features_source(str(store)), tell=lambda line: None)
+    mirror_runs(tmp_path / "runs", mlflow_tracker)
+
+    rows = {row.info.run_name: row for row in rows_of(tmp_path)}
+    parent = rows[done.record.id]
+    nested = [row for row in rows.values() if row.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(row.info.run_name for row in nested) == ["trial 0", "trial 1", "trial 2"]
+    history = done.record.search["history"]
+    assert [rows[f"trial {n}"].data.metrics["value"] for n in range(3)] == [tried["value"] for tried in history]
+    assert "parameters.num_leaves" in rows["trial 1"].data.params
+    (used,) = parent.inputs.dataset_inputs
+    assert done.record.cohort_sha256.startswith(used.dataset.digest)
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (registered,) = client.search_model_versions("name = 'octprobe-four-class-lgbm'")
+    assert registered.run_id == parent.info.run_id
+    folder = Path(parent.info.artifact_uri.removeprefix("file://")) / "model"
+    assert not [path for path in folder.rglob("*") if path.suffix in {".pkl", ".pickle"}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = mlflow.pyfunc.load_model(str(folder))
+    run = load_run(done.folder)
+    raw = source_of_run(run, read_features_source(str(store))).table(load_model(run).features)
+    assert len(loaded.metadata.signature.inputs.inputs) == raw.x.shape[1] + 1
+    rows_in = pd.DataFrame(raw.x, columns=[f"feature_{place:04d}" for place in range(raw.x.shape[1])])
+    said = loaded.predict(rows_in.assign(protocol=raw.protocol))
+    expected = load_model(run).predict(raw, classes=4, split="all")["volume"].probability
+    np.testing.assert_allclose(said.to_numpy(), expected, atol=1e-6)
