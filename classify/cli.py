@@ -10,6 +10,7 @@ from classify.options import (
     CORES,
     Aggregate,
     Calibrate,
+    Device,
     Endpoint,
     Engine,
     Folds,
@@ -56,6 +57,7 @@ def probe(
     layer: Layer = "auto",
     pool: Pool = "auto",
     token_grid: TokenGrid = None,
+    device: Device = "cpu",
     aggregate: Aggregate = "auto",
     trials: Trials = 0,
     minutes: Minutes = None,
@@ -91,7 +93,7 @@ def probe(
         calibrate=calibrate, robustness=robustness, seed=seed, replicates=replicates,
         measurements=measurements, pretrain_participants=pretrain_participants, random_twin=random_twin,
         runs=runs, command=("classify", *sys.argv[1:]),
-        token_grid=None if token_grid is None else parse_token_grid(token_grid),
+        token_grid=None if token_grid is None else parse_token_grid(token_grid), device=device,
     )  # fmt: skip
     read_twin = None if random_twin is None else lambda: read_store(random_twin, endpoint_url)
     done = run_probe(options, now=datetime.now(UTC), read=lambda: read_store(store, endpoint_url), read_twin=read_twin)

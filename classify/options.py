@@ -25,6 +25,9 @@ TokenGrid = Annotated[
     str | None,
     typer.Option(help="Grid of patch tokens for attentive, such as 4x6x6; if not given, at most 150 tokens a volume"),
 ]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda or auto, for linear, mlp, attentive and mil; the others stay on the CPU")
+]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes of the search, one thread and some folds each")]
 Minutes = Annotated[
     float | None, typer.Option(min=0, help="Search until then, with --trials whichever ends first; it can be continued")

@@ -15,6 +15,7 @@ from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
 from classify.features import FeatureTable, count_constant
 from classify.heads import HEADS, find_head
+from classify.heads.device import find_device
 from classify.inputs import digest_inputs, digest_rows
 from classify.judging.calibrate import Calibrator, calibrate, decide_on, find_method
 from classify.judging.nuisance import probe_nuisance
@@ -54,7 +55,7 @@ class ProbeOptions:
     robustness: also fit the head without each site and each device, and judge it there. measurements: an OMOP
     measurement.csv. pretrain_participants: ids of those that the encoder was pretrained on. random_twin: address of
     the same volumes' store by an encoder with random weights. token_grid: of a head that reads patch tokens; None: as
-    fine as resolve_grid thinks right.
+    fine as resolve_grid thinks right. device: cpu, cuda or auto, for heads that can compute elsewhere.
     """
 
     model: str
@@ -81,6 +82,7 @@ class ProbeOptions:
     pretrain_participants: Path | None = None
     random_twin: str | None = None
     token_grid: Grid | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -160,12 +162,21 @@ def check_options(options: ProbeOptions) -> tuple[Task, str | None]:
     if options.aggregate != AUTO:
         check_aggregation(options.model, options.aggregate)
     check_tokens(options.model, options.pools, options.token_grid)
+    check_device(options.device)
     if AUTO in options.pools and len(options.pools) > 1:
         raise UsageError("--pool: expected auto, or names of pools; got both")
     check_plan(SearchPlan(options.model, trials=options.trials, minutes=options.minutes, engine=options.engine))
     if options.nested and not (options.trials or options.minutes):
         raise UsageError("--nested: expected --trials or --minutes with it; without a search there is nothing to judge")
     return task, method
+
+
+def check_device(name: str) -> None:
+    """Raises: UsageError for an unknown device, or one that is not there."""
+    try:
+        find_device(name)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
 
 
 def check_tokens(model: str, pools: tuple[str, ...], token_grid: Grid | None) -> None:
@@ -197,6 +208,7 @@ def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[st
         options.model, options.layer, ",".join(options.pools), options.aggregate, options.trials, options.minutes,
         folds, options.jobs, options.engine, options.ray_address, options.seed,
         resolve_grid(source.space, options.token_grid) if HEADS[options.model].reads_tokens else None,
+        find_device(options.device),
     )  # fmt: skip
 
 

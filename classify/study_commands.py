@@ -10,6 +10,7 @@ import typer
 from classify.options import (
     CORES,
     Aggregate,
+    Device,
     Endpoint,
     Jobs,
     Json,
@@ -66,6 +67,7 @@ def compare(
     pool: Pool = "auto",
     aggregate: Aggregate = "auto",
     token_grid: TokenGrid = None,
+    device: Device = "cpu",
     measurements: Measurements = None,
     pretrain_participants: Pretrained = None,
     jobs: Jobs = CORES,
@@ -99,7 +101,7 @@ def compare(
             model="", participants=participants, layer=layer, pools=parse_names("--pool", pool), aggregate=aggregate,
             trials=trials, minutes=minutes, jobs=jobs, seed=seed, replicates=replicates, command=command,
             token_grid=None if token_grid is None else parse_token_grid(token_grid), measurements=measurements,
-            pretrain_participants=pretrain_participants,
+            pretrain_participants=pretrain_participants, device=device,
         )  # fmt: skip
     asked = tasks or ("four-class" if stores else None)
     options = CompareOptions(
@@ -129,6 +131,7 @@ def learning_curve(
     pool: Pool = "auto",
     aggregate: Aggregate = "auto",
     token_grid: TokenGrid = None,
+    device: Device = "cpu",
     jobs: Jobs = CORES,
     seed: Seed = 0,
     replicates: Replicates = 2000,
@@ -154,7 +157,8 @@ def learning_curve(
     probed = ProbeOptions(
         model=model, participants=participants, task=task, layer=layer, pools=parse_names("--pool", pool),
         aggregate=aggregate, trials=trials, minutes=minutes, jobs=jobs, seed=seed, replicates=replicates, runs=runs,
-        command=("classify", *sys.argv[1:]), token_grid=None if token_grid is None else parse_token_grid(token_grid),
+        command=("classify", *sys.argv[1:]), device=device,
+        token_grid=None if token_grid is None else parse_token_grid(token_grid),
     )  # fmt: skip
     options = CurveOptions(probed, parse_fractions(fractions), repeats)
     done = trace(options, now=datetime.now(UTC), read=partial(read_store, store, endpoint_url), tell=say)

@@ -1,7 +1,5 @@
 """A small multilayer perceptron with batch normalisation and dropout, in torch; by default C-512-256-n."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from classify.cohort.splits import grouped_folds
 from classify.heads.contract import Head, softmax
+from classify.heads.device import find_device
+from classify.heads.members import one_thread
 
 MODEL = "head.safetensors"
 
@@ -20,6 +20,7 @@ class MlpHead(Head):
 
     depth: hidden layers; 0 leaves the linear one. hold_out: one participant in this many is held back, stratified by
     class. patience: epochs without a better held-back loss before it stops; the best epoch's weights are kept.
+    device: cpu, cuda or auto; where it learns, not what.
     """
 
     name = "mlp"
@@ -37,6 +38,7 @@ class MlpHead(Head):
         max_epochs: int = 100,
         patience: int = 10,
         hold_out: int = 5,
+        device: str = "cpu",
         random_state: int | None = 0,
     ) -> None:
         self.width = width
@@ -48,6 +50,7 @@ class MlpHead(Head):
         self.max_epochs = max_epochs
         self.patience = patience
         self.hold_out = hold_out
+        self.device = device
         self.random_state = random_state
 
     def _fit(
@@ -61,7 +64,7 @@ class MlpHead(Head):
 
         seed = 0 if self.random_state is None else self.random_state
         held = grouped_folds(people, codes, folds=self.hold_out, seed=seed) == 0
-        with torch.random.fork_rng(devices=[]), _one_thread():
+        with torch.random.fork_rng(devices=[]), one_thread():
             torch.manual_seed(seed)
             self.network_ = self._build(np.random.default_rng(seed))
             self._train(rows.astype(np.float32), codes, (weights / weights.mean()).astype(np.float32), held)
@@ -70,8 +73,10 @@ class MlpHead(Head):
         """Run epochs until the held-back loss stops falling, then take the best epoch's weights back."""
         import torch
 
-        x, y, w = torch.from_numpy(rows), torch.from_numpy(codes), torch.from_numpy(weights)
-        kept = torch.from_numpy(~held)
+        device = find_device(self.device)
+        self.network_.to(device)
+        x, y, w = (torch.from_numpy(part).to(device) for part in (rows, codes, weights))
+        kept = torch.from_numpy(~held).to(device)
         seen = (x[kept], y[kept], w[kept])
         optimiser = torch.optim.AdamW(
             self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
@@ -85,7 +90,7 @@ class MlpHead(Head):
             if epoch - best_epoch >= self.patience:
                 break
         self.network_.load_state_dict(best_state)
-        self.network_.eval()
+        self.network_.cpu().eval()
         self.n_iter_ = best_epoch
 
     def _run_epoch(self, seen: tuple[Any, Any, Any], optimiser: Any) -> None:
@@ -155,22 +160,9 @@ def _make_dropout(share: float, rng: np.random.Generator | None) -> Any:
             if not self.training or rng is None or not dropped:
                 return x
             bytes_ = np.frombuffer(rng.bytes(x.numel()), dtype=np.uint8).reshape(x.shape)
-            return x * torch.from_numpy((bytes_ >= dropped) * np.float32(256 / (256 - dropped)))
+            return x * torch.from_numpy((bytes_ >= dropped) * np.float32(256 / (256 - dropped))).to(x.device)
 
     return ByteDropout()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread, so that sums are made in the same order on every machine."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _copy_state(network: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64
 
 from classify.cohort.splits import grouped_folds
 from classify.heads.contract import Head, TrainingRows
+from classify.heads.device import find_device
 from classify.heads.members import Member, Network, Schedule, Trained, Units, train_members
 
 MODEL = "head.safetensors"
@@ -17,8 +18,6 @@ MODEL = "head.safetensors"
 LEARNING_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 WEIGHT_DECAYS = (0.1, 1.0, 10.0)
 """Tried together where a head is not told which: decay is decoupled, so a step shrinks a weight by rate times decay."""
-
-DEVICES = ("cpu", "cuda", "auto")
 
 
 class NetworkHead(Head):
@@ -93,7 +92,7 @@ class NetworkHead(Head):
         units, owner = self._units(rows, codes, weights, people)
         seed = 0 if self.random_state is None else self.random_state
         held = grouped_folds(owner, units.codes, folds=self.hold_out, seed=seed) == 0
-        schedule = Schedule(self.batch_size, self.max_epochs, self.patience, seed, _find_device(self.device))
+        schedule = Schedule(self.batch_size, self.max_epochs, self.patience, seed, find_device(self.device))
         scaled = units.weights / units.weights.mean()
         return train_members(network, Units(units.take, units.codes, scaled, held), members, schedule)
 
@@ -138,15 +137,3 @@ def _alike(heads: Sequence[NetworkHead]) -> list[tuple[NetworkHead, ...]]:
         shape = {name: value for name, value in head.get_params().items() if name not in Member.__annotations__}
         together.setdefault(repr(sorted(shape.items())), []).append(head)
     return [tuple(company) for company in together.values()]
-
-
-def _find_device(name: str) -> str:
-    """Turn auto into cuda where there is one. Raises: ValueError for another name, or cuda where there is none."""
-    import torch
-
-    if name not in DEVICES:
-        raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {name!r}")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ValueError("device: expected a CUDA device that torch can use, found none; use device='cpu'")
-    return "cuda" if name != "cpu" and there else "cpu"

@@ -43,6 +43,7 @@ class SearchPlan:
     ray_address: str | None = None
     seed: int = 0
     token_grid: Grid | None = None
+    device: str = "cpu"
 
     @property
     def searched(self) -> bool:
@@ -136,6 +137,7 @@ def _space_of(plan: SearchPlan, train: FeatureSource) -> SearchSpace:
         smallest_class=int(people["label"].value_counts().min()),
         searched=plan.searched,
         token_grid=plan.token_grid,
+        device=plan.device,
     )
 
 

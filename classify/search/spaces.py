@@ -76,6 +76,8 @@ FEWEST_TO_LEARN = 10
 class SearchSpace:
     """Everything that a trial chooses: the head's ranges, and names of layers, pools and aggregations.
 
+    device: where heads that can compute elsewhere do; no part of what is chosen.
+
     pools: several pools with commas between stand side by side. One name leaves nothing to choose.
     """
 
@@ -85,11 +87,13 @@ class SearchSpace:
     pools: Values
     aggregations: Values
     token_grid: tuple[int, int, int] | None = None
+    device: str = "cpu"
 
     def spec(self, parameters: Mapping[str, Any], layer: str, pools: str, aggregation: str) -> ModelSpec:
         """Make the spec of one choice."""
         features = FeatureChoice(layer, tuple(pools.split(",")) if pools else (), self.token_grid)
-        return ModelSpec(self.model, parameters, features, aggregation)
+        moved = {"device": self.device} if self.device != "cpu" and "device" in HEADS[self.model]().get_params() else {}
+        return ModelSpec(self.model, {**parameters, **moved}, features, aggregation)
 
     @property
     def first(self) -> ModelSpec:
@@ -136,6 +140,7 @@ def make_space(
     smallest_class: int,
     searched: bool,
     token_grid: tuple[int, int, int] | None = None,
+    device: str = "cpu",
 ) -> SearchSpace:
     """Read --layer, --pool and --aggregate: auto is everything where it is searched, else last, mean and mean-logits.
 
@@ -152,6 +157,7 @@ def make_space(
         ("",) if token_grid else _names(pool, "mean", pool_choices(pools), searched=searched),
         _names(checked, check_aggregation(model, MEAN_LOGITS), possible, searched=searched),
         token_grid,
+        device,
     )
 
 

@@ -245,3 +245,16 @@ class TestMeasurementsAndPretraining:
         assert done.json["measurements"] == {"given": False}
         assert done.json["pretraining"]["given"] is False
         assert "pretraining: --pretrain-participants was not given" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda"])
+def test_a_device_that_is_not_there_is_said(place: Place, name: str) -> None:
+    import torch
+
+    if name == "cuda" and torch.cuda.is_available():
+        pytest.skip("a CUDA device is here")
+    place.fill(make_study(64))
+    done = place.run("probe", "--device", name)
+    assert done.code == 2
+    assert "--device: expected" in done.stderr
+    assert not (place.folder / "runs").exists()
