@@ -21,10 +21,10 @@ from embeddings_store.reader import StoreReader
 from embeddings_store.snapshot import Snapshot
 from extract.bucket.source import Source
 from reports.attribution.controls import make_controls
-from reports.case_people import TellingCase, TrackRecord, telling_cases, track_record
-from reports.case_scans import ScanCase, ScanReader, with_images
-from reports.case_view import SIDES, spread_over_scans, view_scan, volume_lines
-from reports.map_files import export_maps
+from reports.cases.map_files import export_maps
+from reports.cases.people import TellingCase, TrackRecord, telling_cases, track_record
+from reports.cases.scans import ScanCase, ScanReader, with_images
+from reports.cases.view import SIDES, spread_over_scans, view_scan, volume_lines
 from reports.model_card import write_model_card
 from reports.page import in_words, publish, render
 from reports.runs import PRIMARY_LEVEL, FinishedRun, best_by_validation, read_runs

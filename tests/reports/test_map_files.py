@@ -14,7 +14,7 @@ from extract.phantom.dicom_file import Identity, scan_dataset
 from reports.anatomy.affine import token_affine_lps
 from reports.anatomy.scan import ScanGeometry
 from reports.anatomy.token_map import token_points
-from reports.map_files import write_nifti, write_parametric_map
+from reports.cases.map_files import write_nifti, write_parametric_map
 
 GRID = (6, 3, 5)
 

@@ -16,8 +16,8 @@ from reports.anatomy.foveal_pit import find_foveal_pit
 from reports.anatomy.regions import axial_bands, en_face_regions
 from reports.anatomy.scan import ScanGeometry, scan_geometry
 from reports.attribution.volume import Controls, RegionShares, VolumeEvidence, explain_volume
-from reports.scan_images import ScanImages, draw_scan
-from reports.source_scans import FetchedScan, fetch_scan, ref_of
+from reports.cases.images import ScanImages, draw_scan
+from reports.cases.sources import FetchedScan, fetch_scan, ref_of
 
 
 @dataclass(frozen=True)

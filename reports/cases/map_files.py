@@ -14,7 +14,7 @@ from embeddings_store.errors import RunError, UsageError
 from embeddings_store.schema import Eye
 from reports.anatomy.affine import LEFT, POSTERIOR, lps_to_ras, token_affine_lps
 from reports.anatomy.scan import ScanGeometry
-from reports.case_scans import ScanCase
+from reports.cases.scans import ScanCase
 
 RESEARCH_ONLY = "Research use only, not for clinical decisions"
 MANUFACTURER, MODEL_NAME = "OCTProbe", "OCTProbe evidence map"

@@ -12,8 +12,8 @@ from embeddings_store.schema import Eye
 from reports.anatomy.regions import RADII_MM
 from reports.anatomy.scan import RADIAL_PROTOCOLS, ScanGeometry
 from reports.anatomy.token_map import nasal_side
-from reports.case_scans import Bar, ScanCase
-from reports.scan_images import ScanImages
+from reports.cases.images import ScanImages
+from reports.cases.scans import Bar, ScanCase
 
 UNITS_A_MM = 100
 UNSCALED = (400.0, 300.0)
