@@ -6,44 +6,19 @@ from time import perf_counter, time_ns
 
 import pytest
 from fault_proxy import FaultPlan, fault_proxy
+from large_bucket import DEVICES, PAGES, PARTICIPANTS, VOLUMES, make_large_bucket
 from rclone_server import rclone_s3
 
 from extract.options import ExtractOptions, parse_options
-from extract.phantom.scanners import PROTOCOLS
 from extract.selection import Selection, select_volumes
 
-VOLUMES = 25_000
-PARTICIPANTS = 1_061
-DEVICES = sorted({protocol.device for protocol in PROTOCOLS.values()})
-PAGES = 26  # of 1,000: the volumes and participants.tsv
-
 Select = Callable[..., Selection]
-
-
-def participant(number: int) -> str:
-    """Spread people over the three sites."""
-    return f"{'147'[number % 3]}{number // 3 + 1:03d}"
-
-
-def make_bucket(root: Path) -> None:
-    """Write one byte a volume; each participant has every device, and both eyes."""
-    for number in range(VOLUMES):
-        turn, person = divmod(number, PARTICIPANTS)
-        device, who = DEVICES[turn % len(DEVICES)], participant(person)
-        protocol = next(protocol.name for protocol in PROTOCOLS.values() if protocol.device == device)
-        path = (
-            root / f"retinal_oct/structural_oct/{device}/{who}/{who}_{protocol}_oct_{'lr'[turn % 2]}_1.2.{number}.dcm"
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    lines = [f"{participant(number)}\ttrain\tTRUE" for number in range(PARTICIPANTS)]
-    (root / "participants.tsv").write_text("\n".join(["person_id\trecommended_split\tretinal_oct", *lines]))
 
 
 @pytest.fixture
 def served(tmp_path: Path, s3_credentials: Callable[[str, str], None]) -> Iterator[tuple[FaultPlan, ExtractOptions]]:
     """A real server, behind a proxy that spoils nothing and counts."""
-    make_bucket(tmp_path / "buckets/eye")
+    make_large_bucket(tmp_path / "buckets/eye")
     plan = FaultPlan(seed=0, rate=0.0)
     with rclone_s3(tmp_path / "buckets") as (server, *keys), fault_proxy(server, plan) as endpoint:
         s3_credentials(*keys)
