@@ -7,9 +7,13 @@ import numpy as np
 
 from classify.judging.bootstrap import caution_few
 from reports.curves import count_confusion
+from reports.headline import number
 from reports.pictures import SPLIT_NAMES, Picture, picture_confusion, picture_forest, picture_reliability, picture_roc
-from reports.runs import PRIMARY_LEVEL, FinishedRun
+from reports.runs import PRIMARY_LEVEL, FinishedRun, to_estimate
 from reports.tables import METRICS, SIDE_METRICS, Metric, ResultRow, forest, results, units_judged
+
+CHANCE_AUROC = 0.5
+FEWEST_AWAY = 2  # sites or devices with an interval; one alone says little
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,28 @@ def find_warnings(runs: Sequence[FinishedRun], store_space: str) -> list[str]:
     found += [
         f"Run {run.id}: {caution}." for run in runs if (caution := (run.record.get("parameters") or {}).get("caution"))
     ]
+    found += [said for run in runs for said in _leans_on(run)]
     if caution := caution_few(runs[0].record["splits"]["val"]["per_class"]):
         found.append(f"{caution[0].upper()}{caution[1:]}.")
+    return found
+
+
+def _leans_on(run: FinishedRun) -> list[str]:
+    """Say where a head tells classes apart over all sites (or devices), but nowhere that it was not trained on."""
+    overall = run.estimate(PRIMARY_LEVEL, "val", "macro_auroc")
+    found = []
+    for by, lines in (run.record.get("robustness") or {}).items():
+        away = [to_estimate((line.get("without") or {}).get("macro_auroc")) for line in lines]
+        known = [estimate for estimate in away if estimate.has_interval]
+        if len(known) < FEWEST_AWAY or overall.low is None or overall.low <= CHANCE_AUROC:
+            continue
+        if all(estimate.low is not None and estimate.low <= CHANCE_AUROC for estimate in known):
+            said = ", ".join(number(estimate.value) for estimate in known if estimate.value is not None)
+            found.append(
+                f"Run {run.id} tells the classes apart over all {by}s (macro AUROC {number(overall.value or 0.0)}), "
+                f"but at no {by} that it was not trained on ({said}): what it reads may go with the {by}, not with the "
+                "disease."
+            )
     return found
 
 

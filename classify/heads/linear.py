@@ -43,7 +43,7 @@ class LinearHead(Head):
         *,
         C: float = 1e-2,
         max_iter: int = 1000,
-        tol: float = 5e-7,
+        tol: float = 2e-7,
         device: str = "cpu",
         random_state: int | None = 0,
     ) -> None:

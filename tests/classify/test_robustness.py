@@ -75,3 +75,34 @@ def test_a_class_that_only_one_site_has_is_absent(tmp_path: Path) -> None:
     line = line_of(probed(study, tmp_path), "site", "UW")
     assert line["absent"] == f"without UW, nobody in train is {STUDY_GROUPS[3]}"
     assert line["participants"] == 4
+
+
+def gathered_at_sites(participants: int = 240) -> Study:
+    """Classes gather at sites (80 percent), and the embedding tells the site, and nothing of the disease."""
+    study = make_study(participants, effect=0.0)
+    rng = np.random.default_rng(5)
+    sites = ("UW", "UCSD", "UAB")
+    label = study.people["study_group"].map(STUDY_GROUPS.index).to_numpy()
+    own = np.where(rng.random(participants) < 0.8, label * 3 // 4, rng.integers(0, 3, participants))
+    names = [f"{'147'[site]}{number:03d}" for number, site in enumerate(own)]
+    place = dict(zip(study.people["participant_id"], names, strict=True))
+    study.people["participant_id"] = names
+    study.people["clinical_site"] = [sites[site] for site in own]
+    index = study.stored.index
+    index["participant"] = index["participant"].map(place)
+    index["site"] = [sites["147".index(name[0])] for name in index["participant"]]
+    study.stored.pooled[:, 1, 0, 0] += 2.0 * np.array(["147".index(name[0]) for name in index["participant"]])
+    return study
+
+
+def test_a_site_that_stands_in_for_the_label_is_found_out(tmp_path: Path) -> None:
+    done = probed(gathered_at_sites(), tmp_path, task="medicated-vs-not", replicates=300)
+    overall = done.record.metrics["participant"]["val"]["macro_auroc"]
+    assert overall["low"] > 0.5
+    assert done.record.robustness is not None
+    away = [line["without"]["macro_auroc"] for line in done.record.robustness["site"]]
+    values = [measured["value"] for measured in away if "value" in measured]
+    assert len(values) >= 2
+    assert np.mean(values) < overall["value"] - 0.15
+    told = [line for line in done.record.probes_of_nuisance if line["target"] == "site"]
+    assert max(line["value"] for line in told) > 0.8

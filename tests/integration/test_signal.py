@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from command_line import Command
 
+from classify.heads import HEADS
+
 PARTICIPANTS = 150
 CHANCE = {"balanced_accuracy": 0.25, "macro_auroc": 0.5}
 
@@ -21,7 +23,7 @@ def study(folder: Path, command: Command, effect_um: int) -> Path:
         *("--devices", "zeiss_cirrus,heidelberg_spectralis", "--effect", effect_um, "--seed", SEED),
     )
     assert phantom.code == 0, phantom.stderr
-    store = ("--store", folder / "store", "--encoder", "random:tiny", "--tokens", "none")
+    store = ("--store", folder / "store", "--encoder", "random:tiny", "--tokens", "4x2x2")
     encoded = command("extract-embeddings", "--bucket", folder / "bucket", *store)
     assert encoded.code == 0, encoded.stderr
     return folder
@@ -43,7 +45,7 @@ def probe(folder: Path, command: Command, model: str) -> dict[str, Any]:
 @pytest.mark.slow
 def test_no_effect_no_head_finds_one(tmp_path: Path, command: Command) -> None:
     folder = study(tmp_path, command, effect_um=0)
-    for model in ("linear", "lgbm", "mlp", "dummy"):
+    for model in HEADS:
         metrics = probe(folder, command, model)
         for name, chance in CHANCE.items():
             assert metrics[name]["low"] <= chance <= metrics[name]["high"], f"{model}: {name} {metrics[name]}"

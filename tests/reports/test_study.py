@@ -254,3 +254,19 @@ def test_the_record_says_what_the_page_says(made: tuple[Study, PageReader]) -> N
     assert record["phantom"] is True
     assert record["test_looks"] == 0
     assert set(FOUR_CLASSES) == set(study.runs[0].classes)
+
+
+def away(value: float, low: float, high: float) -> dict[str, Any]:
+    return {"participants": 20, "without": {"macro_auroc": {"value": value, "low": low, "high": high}}}
+
+
+@pytest.mark.parametrize(
+    ("lows", "is_said"),
+    [((0.4, 0.35, 0.45), True), ((0.4, 0.55, 0.45), False)],
+)
+def test_a_head_that_leans_on_the_site_is_said(tmp_path: Path, lows: tuple[float, ...], is_said: bool) -> None:
+    lines = [away(0.52, low, 0.7) | {"held_out": site} for site, low in zip(("UW", "UAB", "UCSD"), lows, strict=True)]
+    build_run(tmp_path / "runs", "a", strength=2.0, change={"robustness": {"site": lines}})
+    study, page = make(tmp_path)
+    assert any("no site that it was not trained on" in warning for warning in study.warnings) is is_said
+    assert ("may go with the site" in page.text) is is_said
