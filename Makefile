@@ -10,7 +10,7 @@ XLA_BIN  := $(CURDIR)/$(XLA_VENV)/bin
 # One BLAS thread a process: the suite runs one process a core, and two threads each were measured up to 19x slower.
 SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help venv demo test test-xla tpu-compile lint bench docs clean
+.PHONY: help venv demo tools test test-xla tpu-compile lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -27,6 +27,10 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 
 demo: venv  ## phantom bucket -> S3 server -> embeddings -> probes -> report, in ./demo
 	@PATH="$(BIN):$$PATH" bash docs/demo.sh
+
+tools:  ## Debian's chromium and dicom3tools, for the tests that open pages and check DICOM (needs root; else they are skipped)
+	@command -v chromium >/dev/null && command -v dciodvfy >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium dicom3tools >/dev/null; }
 
 test: venv  ## the whole suite
 	$(SINGLE_THREADED) $(BIN)/python -m pytest -n 2 --dist worksteal
