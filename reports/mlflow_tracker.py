@@ -140,6 +140,7 @@ def _quiet_mlflow() -> Iterator[Any]:
     """Import MLflow without telemetry, its database chatter and other packages' warnings; map its errors."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow

@@ -172,14 +172,16 @@ def test_the_key_changes_with_the_record(tmp_path: Path) -> None:
 
 
 def test_trials_are_nested_and_the_model_is_registered_without_pickle(
-    tmp_path: Path, mlflow_tracker: MlflowTracker
+    tmp_path: Path, mlflow_tracker: MlflowTracker, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import mlflow
 
     store, participants = build_store(tmp_path)
     options = ProbeOptions("lgbm", participants, trials=3, replicates=10, runs=tmp_path / "runs")
     done = probe(options, now=NOW, read=lambda: read_features_source(str(store)), tell=lambda line: None)
+    capfd.readouterr()
     mirror_runs(tmp_path / "runs", mlflow_tracker)
+    assert capfd.readouterr() == ("", "")
 
     rows = {row.info.run_name: row for row in rows_of(tmp_path)}
     parent = rows[done.record.id]
