@@ -67,9 +67,9 @@ def _data(run: FinishedRun) -> list[tuple[str, str]]:
     train = run.run.cohort[run.run.cohort["split"] == "train"]
     return [
         ("Participants", ", ".join(f"{name} {count}" for name, count in sizes.items())),
-        ("Sites in training", _counted(train["site"])),
-        ("Devices in training", _counted(train["device"])),
-        ("Protocols in training", _counted(train["protocol"])),
+        ("Sites in training, volumes", _counted(train["site"])),
+        ("Devices in training, volumes", _counted(train["device"])),
+        ("Protocols in training, volumes", _counted(train["protocol"])),
         ("Cohort", f"sha256 {run.record['cohort_sha256']}"),
         ("How participants were recruited, and whom they represent", ""),
     ]

@@ -7,7 +7,6 @@ at every vector that no kept table could spare.
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from classify.cohort.measurements import QUANTITIES, Measurements, read_measurements
+from embeddings_store.user_cache import cache_folder
 
 VERSION = 1
 """Raise it when the same file would be read to other values."""
@@ -39,12 +39,6 @@ def cached_measurements(path: Path) -> tuple[Measurements, str]:
         return kept, f"read earlier, kept in {place}"
     found = read_measurements(path)
     return found, f"read now, kept in {place}" if _write(place, key, found) else "read now, and could not be kept"
-
-
-def cache_folder() -> Path:
-    """Give $XDG_CACHE_HOME/octprobe, or ~/.cache/octprobe (XDG Base Directory Specification 0.8)."""
-    outer = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(outer) if outer.startswith("/") else Path.home() / ".cache") / "octprobe"
 
 
 @contextmanager

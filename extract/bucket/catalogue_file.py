@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from embeddings_store.user_cache import cache_folder
 from extract.bucket.manifest import ManifestLine
 from extract.bucket.participants import Enrolled
 from extract.bucket.source import ObjectInfo
@@ -40,12 +41,6 @@ class BucketRecord:
     objects: tuple[ObjectInfo, ...]
     manifest: tuple[ManifestLine, ...] | None
     participants: tuple[Enrolled, ...]
-
-
-def cache_folder() -> Path:
-    """Give $XDG_CACHE_HOME/octprobe, or ~/.cache/octprobe (XDG Base Directory Specification 0.8)."""
-    outer = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(outer) if outer.startswith("/") else Path.home() / ".cache") / "octprobe"
 
 
 def catalogue_path(place: str) -> Path:

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from classify.cohort import measurement_cache
-from classify.cohort.measurement_cache import FILE, cache_folder, cached_measurements
+from classify.cohort.measurement_cache import FILE, cached_measurements
 from classify.cohort.measurements import Measurements, read_measurements
 from classify.errors import CohortError
+from embeddings_store.user_cache import cache_folder
 
 HEADER = "measurement_id,person_id,measurement_concept_id,value_as_number,measurement_source_value"
 ROWS = (

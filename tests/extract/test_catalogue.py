@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embeddings_store.user_cache import cache_folder
 from extract.bucket.catalogue import Catalogue, open_catalogue
-from extract.bucket.catalogue_file import BucketRecord, cache_folder, catalogue_path, read_record, write_record
+from extract.bucket.catalogue_file import BucketRecord, catalogue_path, read_record, write_record
 from extract.bucket.folder import FolderSource
 from extract.bucket.manifest import ManifestLine
 from extract.bucket.participants import Enrolled
