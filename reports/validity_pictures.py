@@ -96,8 +96,6 @@ def _learning_picture(record: Mapping[str, Any], phantom: bool) -> Picture:
     )
     cautions = " ".join(f"{one[0].upper()}{one[1:]}." for one in record["said"])
     caption = f"{record['model']}, {record['repeats']} repeats a point. {cautions}"
-        f"{said[0].upper()}{said[1:]}." for said in record["said"]
-    )
     return Picture("learning-curve", "Learning curve.", caption, f"Learning curve. {said}.", uri)
 
 
