@@ -28,7 +28,10 @@ class CohortTables:
 
     def join(self, stored: Snapshot, task: Task) -> Cohort:
         """Join everything with the rows of a store. Raises: CohortError, LeakError."""
-        cohort = join_cohort(stored.index, stored.pooled, self.people, task)
+        return self.beside(join_cohort(stored.index, stored.pooled, self.people, task))
+
+    def beside(self, cohort: Cohort) -> Cohort:
+        """Put what else was read beside a cohort of these people."""
         if self.measurements is not None:
             cohort = add_measurements(cohort, self.measurements)
         return cohort if self.pretrained is None else flag_pretraining(cohort, self.pretrained)

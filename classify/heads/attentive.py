@@ -98,7 +98,7 @@ class AttentiveHead(NetworkHead):
         dropout: float = 0.5,
         batch_size: int = 32,
         max_epochs: int = 100,
-        patience: int = 12,
+        patience: int = 6,
         hold_out: int = 5,
         device: str = "cpu",
         random_state: int | None = 0,

@@ -36,7 +36,7 @@ class MlpHead(Head):
         weight_decay: float = 1e-2,
         batch_size: int = 256,
         max_epochs: int = 100,
-        patience: int = 10,
+        patience: int = 6,
         hold_out: int = 5,
         device: str = "cpu",
         random_state: int | None = 0,

@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from classify.reference.training import TrainingReference
 from embeddings_store.schema import Note
 
-UNSAID = (Note.NONE, Note.ETAG_IS_NO_MD5)  # how the bucket keeps an object is no matter of its quality
+UNSAID = (Note.NONE, Note.ETAG_IS_NO_MD5, Note.MD5_UNCHECKED)  # how an object is kept and read is no matter of quality
 SAID_OF_NOTE = {note: note.name.lower().replace("_", " ") for note in Note if note.name and note not in UNSAID}
 UNSEEN_PROTOCOL = "protocol not in training"
 UNLIKE_BRIGHTNESS = "intensity far outside training"

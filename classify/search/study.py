@@ -27,10 +27,6 @@ _LOCK = ".lock"
 STARTUP_TRIALS = 10
 """Drawn at random before TPE models anything and before anything is pruned."""
 
-PRUNED_BELOW_PERCENTILE = 50.0
-UNPRUNED_FOLDS = 1
-"""A trial is never stopped after its first fold: one fold is too few participants to judge by."""
-
 
 @dataclass(frozen=True)
 class Tried:
@@ -92,14 +88,11 @@ class Study:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.seed, self.states = space, seed, optuna.trial.TrialState
-        pruner = optuna.pruners.PercentilePruner(
-            PRUNED_BELOW_PERCENTILE, n_startup_trials=STARTUP_TRIALS, n_warmup_steps=UNPRUNED_FOLDS
-        )
         self._study = optuna.create_study(
             study_name="search",
             direction="maximize",
             storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
-            pruner=pruner,
+            pruner=optuna.pruners.NopPruner(),  # run_trials stops trials itself
             load_if_exists=True,
         )
         for dead in self._study.get_trials(states=(self.states.RUNNING, self.states.WAITING)):

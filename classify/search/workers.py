@@ -79,13 +79,16 @@ def _predict_own(spec: ModelSpec, number: int) -> Predictions:
 
 
 def _predict_in_slots(slots: list[Any], spec: ModelSpec, folds: int) -> Generator[Predictions, None, None]:
-    asked = [slots[number % len(slots)].submit(_predict_own, spec, number) for number in range(folds)]
-    try:
-        for future in asked:
-            yield future.result()
-    finally:
-        for future in asked:
-            future.cancel()
+    """Ask each worker for one fold at a time: what is asked of it cannot be taken back when the trial is stopped."""
+    asked = [_ask(slots, spec, number) for number in range(min(len(slots), folds))]
+    for number in range(folds):
+        yield asked[number].result()
+        if len(asked) < folds:
+            asked.append(_ask(slots, spec, len(asked)))
+
+
+def _ask(slots: list[Any], spec: ModelSpec, number: int) -> Any:
+    return slots[number % len(slots)].submit(_predict_own, spec, number)
 
 
 @contextmanager

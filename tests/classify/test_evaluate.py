@@ -144,7 +144,7 @@ def test_a_look_that_fails_afterwards_stays_counted(
     def fail(*_: Any, **__: Any) -> None:
         raise RunFolderError("disk full")
 
-    monkeypatch.setattr("classify.evaluate.update_run", fail)
+    monkeypatch.setattr("classify.look.update_run", fail)
     with pytest.raises(RunFolderError, match="disk full"):
         look(study, tmp_path, done.folder)
     assert len(ledger(tmp_path)) == 1

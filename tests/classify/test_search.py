@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import count
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from classify.search.folds import FOLDS, count_folds, make_folds
 from classify.search.scoring import FoldScorer
 from classify.search.search import Chosen, SearchPlan, check_plan, choose_model
 from classify.search.spaces import GRIDS, SPACES, SearchSpace, is_inside
-from classify.search.study import STARTUP_TRIALS, STUDIES, hold_study
+from classify.search.study import STARTUP_TRIALS, STUDIES, Tried, hold_study
 from classify.search.study import Study as OptunaStudy
-from classify.search.trials import Budget, run_trials
+from classify.search.trials import JUDGED_BY, Budget, falls_behind, run_trials
 from classify.search.workers import open_folds
 from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
@@ -172,14 +173,26 @@ def test_two_searches_cannot_share_a_study(tmp_path: Path) -> None:
 
 
 def test_hopeless_trials_are_stopped_early_and_recorded_so(tmp_path: Path) -> None:
-    train = train_source(make_study(64, effect=1.0), tmp_path)
-    record = record_of(choose(train, tmp_path, trials=STARTUP_TRIALS + 20, folds=4, aggregate="mean-logits"))
+    """The folds that a stopped trial saw are the fewest that hold JUDGED_BY participants."""
+    train = train_source(make_study(320, effect=1.0), tmp_path)
+    people = train.cohort.table["participant"].nunique()
+    asked = {"model": "knn", "pool": "mean", "aggregate": "mean-logits"}
+    record = record_of(choose(train, tmp_path, trials=STARTUP_TRIALS + 10, folds=4, **asked))
     pruned = [line for line in record["history"] if line["state"] == "pruned"]
     assert record["pruned"] == len(pruned) > 0
-    assert all(line["value"] is None and 2 <= len(line["after_folds"]) < 4 for line in pruned)
+    assert all(line["value"] is None and len(line["after_folds"]) == ceil(4 * JUDGED_BY / people) for line in pruned)
     assert all(line["state"] == "complete" for line in record["history"][:STARTUP_TRIALS])
     best = max(line["value"] for line in record["history"] if line["value"] is not None)
     assert record["best"]["value"] == best
+
+
+def test_a_trial_falls_behind_below_the_best_quarter_after_as_many_folds() -> None:
+    scores = [0.1 * number for number in range(STARTUP_TRIALS)]
+    earlier = [Tried({}, "last", "mean", "mean-logits", None, (score,) * (1 + (score > 0.45))) for score in scores]
+    assert falls_behind([0.6], earlier)
+    assert not falls_behind([0.7], earlier)
+    assert falls_behind([0.9, 0.6], earlier), "its last score counts, not its best"
+    assert not falls_behind([0.0], earlier[1:]), "nothing is stopped before there is something to compare with"
 
 
 @pytest.mark.parametrize(("minutes", "made"), [(3.0, 2), (0.0, 1)])

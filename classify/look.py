@@ -1,0 +1,190 @@
+"""One look at the locked test split: checked, counted, judged, and put into the run folder.
+
+Whoever predicts (``classify evaluate``, ``finetune evaluate``) does so between begin_look and finish_look: the ledger
+line is written after the last check and before the first prediction, so no look goes uncounted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classify.cohort.splits import check_no_leak
+from classify.cohort.table import Cohort
+from classify.cohort.tables import CohortTables
+from classify.errors import CohortError
+from classify.judging.calibrate import Calibrator, measure_calibration
+from classify.judging.split import JudgedSplit, judge_split
+from classify.ledger import append_look, count_looks
+from classify.predictions import Predictions, stack_predictions
+from classify.run import Run, load_run, update_run
+from embeddings_store.errors import UsageError
+
+TEST = "test"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What the command line asked for. seed None: the bootstrap seed of the run.
+
+    measurements, pretrain_participants: as for a probe; they are not kept with a run, so they are given again.
+    """
+
+    run: Path
+    participants: Path
+    split: str
+    replicates: int = 2000
+    seed: int | None = None
+    command: tuple[str, ...] = ()
+    measurements: Path | None = None
+    pretrain_participants: Path | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look that is in the ledger. number: the how-manieth at this cohort's test split; date: in UTC."""
+
+    run: Run
+    cohort: Cohort
+    number: int
+    date: str
+
+
+@dataclass(frozen=True)
+class PredictedSplit:
+    """What was predicted of the test split. raw: by level, before a calibrator was applied.
+
+    others: beside the model, by name. people_of: raw participant predictions from those volumes of the split that a
+    mask chooses. failures: volumes that could not be predicted, by error class.
+    """
+
+    raw: Mapping[str, Predictions]
+    others: Mapping[str, Predictions]
+    people_of: Callable[[np.ndarray], Predictions]
+    calibrator: Calibrator | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+    def calibrated(self, predictions: Predictions) -> Predictions:
+        """Give predictions as they are judged."""
+        return self.calibrator.apply(predictions) if self.calibrator else predictions
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The run record with the test split in it, and how often this cohort's test split has been looked at by now."""
+
+    record: dict[str, Any]
+    folder: Path
+    looks: int
+
+
+def open_locked(options: EvaluateOptions) -> Run:
+    """Open the run that shall be evaluated. Raises: UsageError for another split, RunFolderError."""
+    if options.split != TEST:
+        raise UsageError(f"--split: expected {TEST}, got {options.split!r}; val is judged when the run is made")
+    return load_run(options.run)
+
+
+def check_same_cohort(run: Run, cohort: Cohort) -> None:
+    """Refuse another cohort than the run's own, and a test split of which somebody was fitted on.
+
+    Raises: CohortError (another cohort, an empty test split), LeakError.
+    """
+    name, record = f"run {run.record['id']}", run.record
+    if cohort.sha256 != record["cohort_sha256"]:
+        raise CohortError(
+            f"{name}: made on the cohort {record['cohort_sha256'][:12]}, what was given now makes "
+            f"{cohort.sha256[:12]} ({len(cohort.table)} volumes, the run had {len(run.cohort)}); "
+            f"give the same data and participants table, or make the run again"
+        )
+    test = cohort.people(TEST)["participant"].tolist()
+    if not test:
+        raise CohortError(f"{name}: the test split is empty; there is nothing to evaluate")
+    fitted_on = run.cohort.loc[run.cohort["split"] == "train", "participant"].tolist()
+    check_no_leak({"train": fitted_on, TEST: test})
+
+
+def begin_look(run: Run, cohort: Cohort, *, now: datetime) -> Look:
+    """Write the ledger line; cohort: as check_same_cohort let it pass. Raises: RunFolderError, then nobody looked."""
+    runs, date = run.folder.resolve().parent, now.isoformat(timespec="seconds")
+    number = 1 + count_looks(runs, cohort.sha256)
+    append_look(runs, run=run.record["id"], date=date, cohort_sha256=cohort.sha256)
+    return Look(run, cohort, number, date)
+
+
+def finish_look(
+    look: Look, predicted: PredictedSplit, options: EvaluateOptions, tables: CohortTables, *, by: str
+) -> Evaluated:
+    """Judge what was predicted, and write it into the run folder. by: the command that looked, as the flow names it.
+
+    look.cohort: by now without the volumes that could not be predicted. Raises: RunFolderError.
+    """
+    run, cohort = look.run, look.cohort
+    levels = {level: predicted.calibrated(part) for level, part in predicted.raw.items()}
+    seed = run.record["seeds"]["bootstrap"] if options.seed is None else options.seed
+    method = predicted.calibrator.method if predicted.calibrator else None
+    said = judge_split(
+        levels, predicted.others, cohort, lambda chosen: predicted.calibrated(predicted.people_of(chosen)),
+        decided_on=(levels["participant"], f"{method}, fitted on val") if method else None,
+        pretrained=tables.pretrained, replicates=options.replicates, seed=seed,
+    )  # fmt: skip
+    of_tables = tables.describe(cohort, said.without)
+    entry = {"split": TEST, "date": look.date, "look": look.number, "seed": seed}
+    entry |= {"measurements": of_tables["measurements"], "calibration": method}
+    entry |= describe_look(options, predicted, said)
+    record = merge_evaluation(run.record, cohort, said, entry, of_tables["pretraining"], by=by)
+    own = run.record["model"]
+    rows = [*levels.values(), *(part for name, part in predicted.others.items() if name != own)]
+    update_run(run, record, stack_predictions(rows), split=TEST)
+    return Evaluated(record, run.folder, look.number)
+
+
+def describe_look(options: EvaluateOptions, predicted: PredictedSplit, said: JudgedSplit) -> dict[str, Any]:
+    """Give what an entry of ``evaluations`` says of the predictions."""
+    return {
+        "command": list(options.command),
+        "replicates": options.replicates,
+        "uncalibrated": {level: measure_calibration(part) for level, part in predicted.raw.items()},
+        "confusion": said.judged.confusion,
+        "difference_to_age_site": said.judged.difference_to_age_site,
+        "added_to_age_site": said.judged.added_to_age_site,
+        "failures": dict(predicted.failures),
+    }
+
+
+def merge_evaluation(
+    record: Mapping[str, Any],
+    cohort: Cohort,
+    said: JudgedSplit,
+    entry: dict[str, Any],
+    pretraining: Mapping[str, Any],
+    *,
+    by: str,
+) -> dict[str, Any]:
+    """Put the test metrics beside those of val; an earlier look keeps its entry in ``evaluations``."""
+    judged, size = said.judged, cohort.sizes()[TEST]
+    known = record.get("pretraining") or pretraining
+    if pretraining["given"]:
+        known = {**pretraining, "without": known.get("without", {}) | pretraining["without"]}
+    failed = "".join(f"; {count} not used: {error}" for error, count in sorted(entry["failures"].items()))
+    told = {name: size[name] for name in ("volumes", "participants")}
+    told["reason"] = f"predicted by {by} on {entry['date'][:10]}{failed}"
+    return {
+        **record,
+        "splits": {**record["splits"], TEST: size},
+        "metrics": {level: table | judged.metrics[level] for level, table in record["metrics"].items()},
+        "baselines": {
+            name: table | judged.baselines.get(name, {})
+            for name, table in (judged.baselines | record["baselines"]).items()
+        },
+        "contrasts": record.get("contrasts", {}) | judged.contrasts,
+        "permutation": record.get("permutation", {}) | judged.permutation,
+        "decision_curves": record.get("decision_curves", {}) | judged.decision_curves,
+        "subgroups": record.get("subgroups", {}) | {TEST: said.groups},
+        "pretraining": known,
+        "flow": [step | told if step["step"] == TEST else step for step in record["flow"]],
+        "evaluations": [*record.get("evaluations", []), entry],
+    }
