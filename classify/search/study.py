@@ -25,7 +25,7 @@ FACTS = "study.json"
 _LOCK = ".lock"
 
 STARTUP_TRIALS = 10
-"""Drawn at random before TPE models anything and before anything is pruned."""
+"""Drawn at random before TPE models anything."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from classify.predictions import Predictions
 from classify.search.progress import show_trials
 from classify.search.scoring import running_score
 from classify.search.spaces import SearchSpace
-from classify.search.study import STARTUP_TRIALS, Study, Tried, read_choice
+from classify.search.study import Study, Tried, read_choice
 from classify.search.workers import PredictFolds
 from embeddings_store.errors import RunError
 
@@ -22,6 +22,9 @@ KEPT_PERCENT = 25.0
 quarter too (Jamieson & Talwalkar, AISTATS 2016). All trials see the same folds, so they compare better than folds do.
 Optuna's pruners compare the best score that a trial ever had, which for a running score is that of a lucky first fold.
 """
+
+FIRST_JUDGED = 4
+"""Trials that run through before any is stopped: of fewer there is no quarter."""
 
 JUDGED_BY = 100
 """Held-out participants that a trial has predicted before it may be stopped: fewer rank trials by accident."""
@@ -87,7 +90,7 @@ def _try_one(study: Study, space: SearchSpace, predict: PredictFolds, folds: int
 def falls_behind(scores: Sequence[float], earlier: Sequence[Tried]) -> bool:
     """Say whether a trial's running score is below the best part of what earlier trials had after as many folds."""
     rivals = [one.after_folds[len(scores) - 1] for one in earlier if len(one.after_folds) >= len(scores)]
-    return len(earlier) >= STARTUP_TRIALS and scores[-1] < float(np.percentile(rivals, 100 - KEPT_PERCENT))
+    return len(earlier) >= FIRST_JUDGED and scores[-1] < float(np.percentile(rivals, 100 - KEPT_PERCENT))
 
 
 def describe_trials(tried: list[Tried]) -> list[dict[str, Any]]:

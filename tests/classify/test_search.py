@@ -24,7 +24,7 @@ from classify.search.search import Chosen, SearchPlan, check_plan, choose_model
 from classify.search.spaces import GRIDS, SPACES, SearchSpace, is_inside
 from classify.search.study import STARTUP_TRIALS, STUDIES, Tried, hold_study
 from classify.search.study import Study as OptunaStudy
-from classify.search.trials import JUDGED_BY, Budget, falls_behind, run_trials
+from classify.search.trials import FIRST_JUDGED, JUDGED_BY, Budget, falls_behind, run_trials
 from classify.search.workers import open_folds
 from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
@@ -181,18 +181,20 @@ def test_hopeless_trials_are_stopped_early_and_recorded_so(tmp_path: Path) -> No
     pruned = [line for line in record["history"] if line["state"] == "pruned"]
     assert record["pruned"] == len(pruned) > 0
     assert all(line["value"] is None and len(line["after_folds"]) == ceil(4 * JUDGED_BY / people) for line in pruned)
-    assert all(line["state"] == "complete" for line in record["history"][:STARTUP_TRIALS])
+    assert all(line["state"] == "complete" for line in record["history"][:FIRST_JUDGED])
     best = max(line["value"] for line in record["history"] if line["value"] is not None)
     assert record["best"]["value"] == best
 
 
 def test_a_trial_falls_behind_below_the_best_quarter_after_as_many_folds() -> None:
-    scores = [0.1 * number for number in range(STARTUP_TRIALS)]
+    scores = [0.1 * number for number in range(10)]
     earlier = [Tried({}, "last", "mean", "mean-logits", None, (score,) * (1 + (score > 0.45))) for score in scores]
     assert falls_behind([0.6], earlier)
     assert not falls_behind([0.7], earlier)
     assert falls_behind([0.9, 0.6], earlier), "its last score counts, not its best"
-    assert not falls_behind([0.0], earlier[1:]), "nothing is stopped before there is something to compare with"
+    assert not falls_behind([0.0], earlier[: FIRST_JUDGED - 1]), (
+        "nothing is stopped before there is something to compare with"
+    )
 
 
 @pytest.mark.parametrize(("minutes", "made"), [(3.0, 2), (0.0, 1)])
