@@ -83,7 +83,7 @@ class MilHead(NetworkHead):
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         dropout: float = 0.5,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         max_epochs: int = 100,
         patience: int = 6,
         hold_out: int = 5,

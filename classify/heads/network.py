@@ -19,20 +19,24 @@ LEARNING_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 WEIGHT_DECAYS = (0.1, 1.0, 10.0)
 """Tried together where a head is not told which: decay is decoupled, so a step shrinks a weight by rate times decay."""
 
+STEPS = 32
+BATCHES = (32, 256)
+"""Smaller batches than a cohort needs cost time and nothing else: a step takes as long for 32 units as for 100."""
+
 
 class NetworkHead(Head):
     """AdamW and early stopping on participants held back from its own training rows, as the MLP does.
 
     learning_rate, weight_decay: None trains every one of LEARNING_RATES, WEIGHT_DECAYS at once and keeps the member
     with the smallest held-back loss. hold_out: one participant in this many is held back, stratified by class.
-    device: cpu, cuda or auto; only where it is computed. Learned: member_ (the candidate that was kept), n_iter_
-    (its best epoch), weights_.
+    batch_size: None for STEPS an epoch, within BATCHES. device: cpu, cuda or auto; only where it is computed.
+    Learned: member_ (the candidate that was kept), n_iter_ (its best epoch), weights_.
     """
 
     learning_rate: float | None
     weight_decay: float | None
     dropout: float
-    batch_size: int
+    batch_size: int | None
     max_epochs: int
     patience: int
     hold_out: int
@@ -92,7 +96,8 @@ class NetworkHead(Head):
         units, owner = self._units(rows, codes, weights, people)
         seed = 0 if self.random_state is None else self.random_state
         held = grouped_folds(owner, units.codes, folds=self.hold_out, seed=seed) == 0
-        schedule = Schedule(self.batch_size, self.max_epochs, self.patience, seed, find_device(self.device))
+        batch_size = self.batch_size or int(np.clip(len(units.codes) // STEPS, *BATCHES))
+        schedule = Schedule(batch_size, self.max_epochs, self.patience, seed, find_device(self.device))
         scaled = units.weights / units.weights.mean()
         return train_members(network, Units(units.take, units.codes, scaled, held), members, schedule)
 

@@ -13,23 +13,26 @@ from classify.model import ModelSpec, predict_out_of_fold
 from classify.predictions import Predictions, join_predictions
 from classify.search.folds import Fold, make_fold
 from classify.source import FeatureSource
+from classify.tokens import physical_memory_bytes
 
 METRIC = "macro_auroc"
 """Of participants, predictions of all folds together. Finer than balanced accuracy: every pair of participants counts,
 so two candidates rarely tie, and no decision threshold is tuned by accident."""
 
-KEPT_BYTES = 1e9
-"""Features of folds that are kept for the next trial; what was used longest ago goes first."""
+KEPT_SHARE = 0.25
+"""Of the machine's memory, over all workers: features of folds that are kept for the next trial, because patch tokens
+take longer to read than to learn from. What was used longest ago goes first."""
 
 
 class FoldScorer:
     """Predicts held-out participants of train, fold by fold, and keeps what fits on the same rows share.
 
-    source: the participants of train alone. seed: of the folds and the heads.
+    source: the participants of train alone. seed: of the folds and the heads. workers: how many share the memory.
     """
 
-    def __init__(self, source: FeatureSource, *, classes: int, seed: int, folds: int) -> None:
+    def __init__(self, source: FeatureSource, *, classes: int, seed: int, folds: int, workers: int = 1) -> None:
         self.source, self.classes, self.seed, self.folds = source, classes, seed, folds
+        self._kept_bytes = KEPT_SHARE * physical_memory_bytes() / workers
         table = source.cohort.table
         self.people = table["participant"].to_numpy(str)
         self.fold_of_row = deal_folds(self.people, table["label"].to_numpy(np.int64), folds, seed)
@@ -53,7 +56,7 @@ class FoldScorer:
     def _make_room(self, raw: FeatureTable) -> None:
         """Let folds go until one more fits: raw rows, a standardised copy, and as much again for what heads make."""
         sizes = [3 * fold.fit.raw.x.nbytes for fold in self._kept.values()]
-        while sizes and sum(sizes) + 3 * raw.x.nbytes > KEPT_BYTES:
+        while sizes and sum(sizes) + 3 * raw.x.nbytes > self._kept_bytes:
             sizes.pop(0)
             self._kept.popitem(last=False)
 

@@ -32,11 +32,12 @@ class ScorerPlan:
     classes: int
     seed: int
     folds: int
+    workers: int
 
     def make(self) -> FoldScorer:
         """Map the vectors and make the scorer."""
         source = replace(self.source, pooled=np.load(self.vectors, mmap_mode="r"))
-        return FoldScorer(source, classes=self.classes, seed=self.seed, folds=self.folds)
+        return FoldScorer(source, classes=self.classes, seed=self.seed, folds=self.folds, workers=self.workers)
 
 
 @contextmanager
@@ -51,13 +52,14 @@ def open_folds(scorer: FoldScorer, jobs: int) -> Iterator[PredictFolds]:
         return
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        slots = [_open_slot(scorer, folder) for _ in range(min(jobs, scorer.folds))]
+        workers = min(jobs, scorer.folds)
+        slots = [_open_slot(scorer, folder, workers) for _ in range(workers)]
         for slot in slots:
             opened.callback(slot.shutdown, wait=True, kill_workers=True)
         yield lambda spec: _predict_in_slots(slots, spec, scorer.folds)
 
 
-def _open_slot(scorer: FoldScorer, folder: Path) -> Any:
+def _open_slot(scorer: FoldScorer, folder: Path, workers: int) -> Any:
     from joblib.externals.loky import ProcessPoolExecutor
 
     vectors = folder / "vectors.npy"
@@ -65,7 +67,7 @@ def _open_slot(scorer: FoldScorer, folder: Path) -> Any:
         np.save(vectors, scorer.source.pooled)
     empty = scorer.source.pooled[:0]
     bare = FeatureSource(scorer.source.cohort, empty, scorer.source.space, scorer.source.read_tokens)
-    plan = ScorerPlan(bare, vectors, scorer.classes, scorer.seed, scorer.folds)
+    plan = ScorerPlan(bare, vectors, scorer.classes, scorer.seed, scorer.folds, workers)
     return ProcessPoolExecutor(max_workers=1, initializer=_start_worker, initargs=(plan,), env=ONE_THREAD)
 
 
