@@ -78,7 +78,10 @@ def probe(
     endpoint_url: Endpoint = None,
     json: Json = False,
 ) -> None:
-    """Fit one head on train, judge it on val beside the baselines; test stays locked."""
+    """Fit one head on train, judge it on val beside the baselines; test stays locked.
+
+    Example: classify probe --model linear --store store --participants participants.tsv --trials 50
+    """
     from datetime import UTC, datetime
 
     from classify.probe import ProbeOptions
@@ -113,10 +116,15 @@ def evaluate(
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates")] = 2000,
     measurements: Measurements = None,
     pretrain_participants: Pretrained = None,
+    random_twin: Annotated[str | None, typer.Option(help="Store of the run's random twin, to look at it too")] = None,
     endpoint_url: Annotated[str | None, typer.Option(help="S3 endpoint of the store")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the run record on stdout")] = False,
 ) -> None:
-    """Look at the locked test split with a finished run; every look is counted."""
+    """Look at the locked test split with a finished run; every look is counted.
+
+    Example: classify evaluate --run runs/20261122-150301-linear-four-class-0a1b2c --store store
+    --participants participants.tsv --split test
+    """
     from collections.abc import Mapping
     from datetime import UTC, datetime
     from typing import Any
@@ -143,8 +151,10 @@ def evaluate(
         command=("classify", *sys.argv[1:]),
         measurements=measurements,
         pretrain_participants=pretrain_participants,
+        random_twin=random_twin,
     )
-    done = run_evaluate(options, now=datetime.now(UTC), read=read)
+    read_twin = None if random_twin is None else lambda: read_store(random_twin, endpoint_url)
+    done = run_evaluate(options, now=datetime.now(UTC), read=read, read_twin=read_twin)
     print_evaluation(done.record, done.looks)
     say(f"run: {done.folder}")
     if json:
@@ -163,7 +173,10 @@ def baselines(
     endpoint_url: Annotated[str | None, typer.Option(help="S3 endpoint of the store")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object on stdout")] = False,
 ) -> None:
-    """Judge age, site, device and the like alone on val, without any head; writes no run, and test stays locked."""
+    """Judge age, site, device and the like alone on val, without any head; writes no run, and test stays locked.
+
+    Example: classify baselines --store store --participants participants.tsv --measurements measurement.csv
+    """
     from classify.judge_baselines import BaselineOptions, judge_baselines
     from classify.summary import print_baselines
     from embeddings_store.snapshot import Snapshot, read_features_source

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from classify.cohort.tables import read_tables
+from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import task_of_record
 from classify.judging.calibrate import load_calibrator
 from classify.look import (
@@ -18,8 +18,10 @@ from classify.look import (
     open_locked,
 )
 from classify.model import load_model
+from classify.predictions import Predictions
 from classify.probe import predict_beside
-from classify.run import MODEL
+from classify.random_twin import Twin, check_twin_of_run, look_beside
+from classify.run import MODEL, TWIN_MODEL, Run
 from classify.source import check_same_space, source_on
 from embeddings_store.console import say
 from embeddings_store.snapshot import Snapshot
@@ -32,11 +34,13 @@ def evaluate(
     *,
     now: datetime,
     read: Callable[[Mapping[str, Any]], Snapshot],
+    read_twin: Callable[[], Snapshot] | None = None,
     tell: Callable[[str], None] = say,
 ) -> Evaluated:
     """Predict the test split with a finished run's head, and write what came out into the run folder.
 
-    read: opens the store as the run record (its argument) names it, after the cheap checks.
+    read: opens the store as the run record (its argument) names it, after the cheap checks; read_twin: that of the
+    run's random twin, where it shall be looked at too.
     Raises: UsageError, RunFolderError, CohortError, LeakError, StoreError; then the test split was not looked at.
     """
     run = open_locked(options)
@@ -49,6 +53,8 @@ def evaluate(
     features = source_on(cohort, stored).table(model.features)
     test, classes = features.only(TEST), len(cohort.task.classes)
 
+    twin_of = open_twin_of_run(run, tables, read_twin(), options) if read_twin else None
+
     look = begin_look(run, cohort, now=now)
     raw = model.predict(test, classes=classes, split=TEST)
     others = predict_beside(
@@ -59,5 +65,17 @@ def evaluate(
         others,
         lambda chosen: model.predict(test.where(chosen), classes=classes, split=TEST)["participant"],
         calibrator,
+        twin_of=twin_of,
     )
     return finish_look(look, predicted, options, tables, by="classify evaluate")
+
+
+def open_twin_of_run(
+    run: Run, tables: CohortTables, stored: Snapshot, options: EvaluateOptions
+) -> Callable[[Predictions], Twin]:
+    """Check the store of the run's random twin; give what predicts with the twin's model once the look is counted."""
+    cohort = tables.join(stored, task_of_record(run.record))
+    check_twin_of_run(run.record, stored, cohort, TEST)
+    model = load_model(run, TWIN_MODEL)
+    seed = run.record["seeds"]["bootstrap"] if options.seed is None else options.seed
+    return lambda ours: look_beside(ours, run.record, model, cohort, stored, replicates=options.replicates, seed=seed)

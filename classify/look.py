@@ -20,6 +20,7 @@ from classify.judging.calibrate import Calibrator, measure_calibration
 from classify.judging.split import JudgedSplit, judge_split
 from classify.ledger import append_look, count_looks
 from classify.predictions import Predictions, stack_predictions
+from classify.random_twin import Twin
 from classify.run import Run, load_run, update_run
 from embeddings_store.errors import UsageError
 
@@ -31,6 +32,7 @@ class EvaluateOptions:
     """What the command line asked for. seed None: the bootstrap seed of the run.
 
     measurements, pretrain_participants: as for a probe; they are not kept with a run, so they are given again.
+    random_twin: address of the store of the run's random twin, where it shall be looked at too.
     """
 
     run: Path
@@ -41,6 +43,7 @@ class EvaluateOptions:
     command: tuple[str, ...] = ()
     measurements: Path | None = None
     pretrain_participants: Path | None = None
+    random_twin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class PredictedSplit:
     """What was predicted of the test split. raw: by level, before a calibrator was applied.
 
     others: beside the model, by name. people_of: raw participant predictions from those volumes of the split that a
-    mask chooses. failures: volumes that could not be predicted, by error class.
+    mask chooses. failures: volumes that could not be predicted, by error class. twin_of: makes the random twin's
+    look from the model's own participant predictions, as they are judged.
     """
 
     raw: Mapping[str, Predictions]
@@ -66,6 +70,7 @@ class PredictedSplit:
     people_of: Callable[[np.ndarray], Predictions]
     calibrator: Calibrator | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
+    twin_of: Callable[[Predictions], Twin] | None = None
 
     def calibrated(self, predictions: Predictions) -> Predictions:
         """Give predictions as they are judged."""
@@ -132,12 +137,16 @@ def finish_look(
         pretrained=tables.pretrained, replicates=options.replicates, seed=seed,
     )  # fmt: skip
     of_tables = tables.describe(cohort, said.without)
+    twin = predicted.twin_of(levels["participant"]) if predicted.twin_of else None
     entry = {"split": TEST, "date": look.date, "look": look.number, "seed": seed}
     entry |= {"measurements": of_tables["measurements"], "calibration": method}
     entry |= describe_look(options, predicted, said)
+    entry |= {"difference_to_random_twin": twin.difference} if twin else {}
     record = merge_evaluation(run.record, cohort, said, entry, of_tables["pretraining"], by=by)
     own = run.record["model"]
     rows = [*levels.values(), *(part for name, part in predicted.others.items() if name != own)]
+    if twin:
+        record, rows = twin.seen_beside(record), [*rows, twin.people]
     update_run(run, record, stack_predictions(rows), split=TEST)
     return Evaluated(record, run.folder, look.number)
 

@@ -155,17 +155,20 @@ def predict_out_of_fold(
     ]
 
 
-def load_model(run: Run) -> FittedModel:
+def load_model(run: Run, part: str = MODEL) -> FittedModel:
     """Read the model of a finished run; older runs keep their features in the record and took the mean of logits.
 
-    Raises: RunFolderError where the run has no head of classify, or it is damaged.
+    part: the folder of it, such as that of the random twin. Raises: RunFolderError where the run has no head of
+    classify, no such part, or it is damaged.
     """
     name = run.record["model"]
     if name not in HEADS:
         raise RunFolderError(
             f"run {run.record['id']}: expected a run of classify probe ({', '.join(HEADS)}), got the model {name!r}"
         )
-    folder = run.folder / MODEL
+    folder = run.folder / part
+    if not folder.exists():
+        raise RunFolderError(f"run {run.record['id']}: expected a folder {part}, found none; make the run again")
     if not (folder / STATE).exists():
         chosen = run.record["features"]
         features = FeatureChoice(chosen["layer"], tuple(chosen["pools"]))

@@ -25,7 +25,7 @@ from classify.model import FittedModel, ModelSpec, check_aggregation, fit_model
 from classify.predictions import Predictions, stack_predictions
 from classify.random_twin import Twin, read_checked_twin, stand_beside
 from classify.reference.training import TrainingReference, remember_train
-from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
+from classify.run import MODEL, TWIN_MODEL, RunRecord, new_run_id, run_folder, save_run
 from classify.search.folds import FOLDS, count_folds
 from classify.search.nested import score_nested
 from classify.search.search import Chosen, SearchPlan, check_plan, choose_model, keep_journal
@@ -136,7 +136,7 @@ def probe(
         clock.lap("evaluate")
         twin = compare_to_twin(options, plan, tables, twin_stored, source, levels["participant"])
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
-        save_parts(aside / MODEL, model, remembered, fitted[0] if fitted else None)
+        save_parts(aside, model, remembered, fitted[0] if fitted else None, twin)
         record = RunRecord(
             id=run_id,
             **describe_inputs(options, cohort, stored, now),
@@ -241,12 +241,17 @@ def predict_beside(
     return others | {TOGETHER: together}
 
 
-def save_parts(folder: Path, model: FittedModel, remembered: TrainingReference, calibrator: Calibrator | None) -> None:
+def save_parts(
+    run: Path, model: FittedModel, remembered: TrainingReference, calibrator: Calibrator | None, twin: Twin | None
+) -> None:
     """Write all that evaluate and predict need: the store is not asked for train again."""
-    model.save(folder)
-    remembered.save(folder)
+    model.save(run / MODEL)
+    remembered.save(run / MODEL)
     if calibrator:
-        calibrator.save(folder)
+        calibrator.save(run / MODEL)
+    if twin:
+        (run / TWIN_MODEL).mkdir()
+        twin.model.save(run / TWIN_MODEL)
 
 
 def compare_to_twin(

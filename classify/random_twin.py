@@ -4,7 +4,7 @@ What the twin finds as well was not learned in pretraining: an untrained network
 thickness of what it looks at.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from classify.baselines import TWIN_MISSING
 from classify.cohort.table import Cohort
-from classify.errors import CohortError
+from classify.errors import CohortError, RunFolderError
 from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_difference
 from classify.judging.metrics import HEADLINE, why_absent
-from classify.model import ModelSpec, fit_model
+from classify.model import FittedModel, ModelSpec, fit_model
 from classify.predictions import Predictions, rows_of
 from classify.run import RunRecord
 from classify.source import FeatureSource, source_on
@@ -32,8 +32,12 @@ AT_ITS_WORD = "a store does not say whether its weights are random: that this on
 
 @dataclass(frozen=True)
 class Twin:
-    """What a run says of its twin. told: its space, parameters, participants, and notes on how alike the two are."""
+    """What a run says of its twin. told: its space, parameters, participants, and notes on how alike the two are.
 
+    model: as it was fitted on the twin's vectors; a look at test predicts with it.
+    """
+
+    model: FittedModel
     people: Predictions
     metrics: dict[str, Measured]
     difference: dict[str, Measured]
@@ -48,6 +52,14 @@ class Twin:
             difference_to_random_twin=self.difference,
             random_twin=self.told,
         )
+
+    def seen_beside(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a finished run's record with the twin's metrics of a further split among the baselines."""
+        known = record["baselines"].get(RANDOM_TWIN, {})
+        return {
+            **record,
+            "baselines": record["baselines"] | {RANDOM_TWIN: known | {self.people.split: self.metrics}},
+        }
 
 
 def read_checked_twin(read: Callable[[], Snapshot], space: EmbeddingSpace) -> Snapshot:
@@ -129,7 +141,47 @@ def stand_beside(
         "participants": {split: size["participants"] for split, size in source.cohort.sizes().items()},
         "notes": [*unlike, *notes],
     }
-    return Twin(replace(people, model=RANDOM_TWIN), metrics, difference, told)
+    return Twin(model, replace(people, model=RANDOM_TWIN), metrics, difference, told)
+
+
+def look_beside(
+    ours: Predictions,
+    record: Mapping[str, Any],
+    model: FittedModel,
+    twin_cohort: Cohort,
+    stored: Snapshot,
+    *,
+    replicates: int,
+    seed: int,
+) -> Twin:
+    """Predict the locked split with the twin's model of a finished run, on the participants that both stores hold.
+
+    ours: the run's own participant predictions of that split. model: the twin's, as the run keeps it.
+    """
+    classes = twin_cohort.task.classes
+    table = source_on(twin_cohort, stored).table(model.features).only(ours.split)
+    both = np.isin(table.participant, ours.participant)
+    people = model.predict(table.where(both), classes=len(classes), split=ours.split)["participant"]
+    metrics, difference = judge_twin(ours, people, classes, replicates=replicates, seed=seed)
+    return Twin(model, replace(people, model=RANDOM_TWIN), metrics, difference, dict(record["random_twin"]))
+
+
+def check_twin_of_run(record: Mapping[str, Any], stored: Snapshot, twin_cohort: Cohort, split: str) -> None:
+    """Refuse another store than that of the run's twin, or one that holds nobody of the split.
+
+    Raises: UsageError (the run has no twin), RunFolderError (another space), CohortError.
+    """
+    if not record.get("random_twin"):
+        raise UsageError(
+            f"--random-twin: run {record['id']} was made without one; make it with classify probe --random-twin"
+        )
+    if stored.space_id != record["random_twin"]["space"]:
+        raise RunFolderError(
+            f"--random-twin: the twin of run {record['id']} was fitted on embedding space "
+            f"{record['random_twin']['space']}, this store holds {stored.space_id}; give the store of then"
+        )
+    if not twin_cohort.sizes()[split]["participants"]:
+        raise CohortError(f"--random-twin: its store holds nobody of {split}; extract the same volumes into both")
 
 
 def judge_twin(

@@ -28,6 +28,7 @@ RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
 COHORT = "cohort.parquet"
 MODEL = "model"
+TWIN_MODEL = "model_of_random_twin"
 
 Measures = dict[str, dict[str, Any]]
 """metric -> {"value", "low", "high"} or {"absent": reason}"""

@@ -44,7 +44,7 @@ def search_with_ray(
     time, None: as many as the cluster has cores. Raises: UsageError where Ray is not installed or cannot be reached.
     """
     ray, tune = import_ray()
-    _connect(ray, address, at_once)
+    connect_ray(ray, address, at_once)
     try:
         cores = int(ray.cluster_resources().get("CPU", 1))
         together = min(at_once or cores, cores)
@@ -103,7 +103,8 @@ def score_folds(scorer: FoldScorer, space: SearchSpace, params: Mapping[str, Any
     return tuple(scores)
 
 
-def _connect(ray: Any, address: str | None, at_once: int | None) -> None:
+def connect_ray(ray: Any, address: str | None, at_once: int | None) -> None:
+    """Join a running cluster, or start one here. Raises: UsageError where none answers."""
     size = {} if address or at_once is None else {"num_cpus": at_once}
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR", **size)

@@ -155,3 +155,36 @@ def test_a_phantom_without_an_effect_stays_at_chance_on_test(tmp_path: Path) -> 
     record = look(study, tmp_path, probed(study, tmp_path).folder).record
     measured = record["metrics"]["participant"]["test"]["macro_auroc"]
     assert measured["low"] < 0.5 < measured["high"]
+
+
+def twin_study(study: Study) -> Study:
+    """The same people and volumes as an encoder sees them that has learned nothing of the label."""
+    blind = make_study(len(study.people), effect=0.0, seed=0).stored
+    space = replace(study.stored.space, weights_sha256="7" * 64)
+    return Study(study.people, replace(study.stored, pooled=blind.pooled, space=space))
+
+
+def test_the_random_twin_is_looked_at_beside(study: Study, tmp_path: Path) -> None:
+    twin, participants = twin_study(study).stored, study.write(tmp_path)
+    asked = ProbeOptions(
+        model="linear", replicates=50, runs=tmp_path / "runs", participants=participants, random_twin="twin"
+    )
+    done = probe(asked, now=NOW, read=lambda: study.stored, read_twin=lambda: twin)
+    options = EvaluateOptions(done.folder, participants, "test", replicates=50, random_twin="twin")
+    seen = evaluate(options, now=NOW, read=lambda record: study.stored, read_twin=lambda: twin).record
+    assert set(seen["baselines"]["random twin"]) == {"val", "test"}
+    assert seen["baselines"]["random twin"]["val"] == done.record.baselines["random twin"]["val"]
+    assert seen["evaluations"][0]["difference_to_random_twin"]["macro_auroc"]["low"] > 0
+
+    (tmp_path / "alone").mkdir()
+    alone = probed(twin_study(study), tmp_path / "alone", calibrate="none")
+    expected = look(twin_study(study), tmp_path / "alone", alone.folder).record["metrics"]["participant"]["test"]
+    assert seen["baselines"]["random twin"]["test"]["macro_auroc"] == expected["macro_auroc"], "as the twin's own run"
+
+
+def test_a_twin_that_the_run_does_not_have_gets_no_look(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path)
+    options = EvaluateOptions(done.folder, study.write(tmp_path), "test", replicates=50, random_twin="twin")
+    with pytest.raises(UsageError, match="made without one"):
+        evaluate(options, now=NOW, read=lambda record: study.stored, read_twin=lambda: twin_study(study).stored)
+    assert ledger(tmp_path) == []
