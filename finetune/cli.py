@@ -1,47 +1,61 @@
 """Console script ``finetune``: parses and calls; heavy imports live inside the commands."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classify.options import Engine, Measurements, Pretrained, RayAddress, Replicates
 from embeddings_store.console import emit_json, new_app, run_command, say
+from finetune.command_options import (
+    BatchSize,
+    Bucket,
+    CacheDir,
+    Checkpoint,
+    Config,
+    Device,
+    Endpoint,
+    Epochs,
+    Heads,
+    ImageSize,
+    Interpolate,
+    Json,
+    Limit,
+    LookBucket,
+    ParallelKind,
+    Prefix,
+    RandomEncoder,
+    Run,
+    Runs,
+    RunTable,
+    SearchedStages,
+    Seed,
+    Set,
+    Split,
+    Stages,
+    Store,
+    Study,
+    Table,
+    TaskName,
+    Trials,
+)
 
 if TYPE_CHECKING:
     from finetune.train import Finetuned
 
-app = new_app("Train the encoder end to end on the volumes of a bucket, and judge it honestly. Research use only.")
+HELP = """Train the encoder end to end, in stages, on the volumes of a bucket, and judge it honestly. Research use only.
 
-Bucket = Annotated[str | None, typer.Option(help="Bucket name, s3://bucket/prefix, or a local folder.")]
-Table = Annotated[Path | None, typer.Option(help="participants.tsv")]
-Prefix = Annotated[str, typer.Option(help="Where the dataset begins inside the bucket.")]
-Endpoint = Annotated[str | None, typer.Option(help="S3 endpoint, where it is not AWS.")]
-Store = Annotated[
-    str | None, typer.Option(help="Embeddings of the same encoder: the stage of the head then encodes nothing.")
-]
-Checkpoint = Annotated[Path | None, typer.Option(help="Encoder to start from: .pt or .safetensors.")]
-RandomEncoder = Annotated[str | None, typer.Option(help="random:tiny or random:base[,seed=N]: from scratch.")]
-Heads = Annotated[int | None, typer.Option(help="Attention heads, where the checkpoint does not say.")]
-Interpolate = Annotated[
-    bool, typer.Option("--interpolate", help="Resize the position table to --image-size instead of refusing.")
-]
-ImageSize = Annotated[str | None, typer.Option(help="D,H,W in voxels. [default: the encoder's]")]
-TaskName = Annotated[str, typer.Option(help="four-class, healthy-vs-rest, medicated-vs-not or insulin-vs-rest")]
-Stages = Annotated[
-    str, typer.Option(help="head: only the head; last: the last blocks, too; all: everything; or head,lora.")
-]
-Config = Annotated[str | None, typer.Option(help="smoke, tpu-v4-32, or a YAML file (see a run's config.yaml).")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="KEY=VALUE over --config: stages.last.epochs=3, head.kind=mlp ...")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or xla.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of head, order, augmentation and bootstrap.")]
-Runs = Annotated[Path, typer.Option(help="Where run folders go.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N volumes of the listing.")]
-CacheDir = Annotated[
-    Path | None, typer.Option(help="Keep preprocessed volumes here for later runs: 9 MB each at full size.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result on stdout.")]
+    Keeps what does best on val and writes a run folder; test stays locked.
+
+    Example: finetune --checkpoint best.pt --bucket eye-dataset --participants participants.tsv --stages head,last
+
+    The same command goes on where it was killed. Under torchrun, each process takes its share of every batch.
+    Exit codes: 0 done, 1 the run failed, 2 wrong usage, 3 done, but some volumes could not be used.
+"""
+
+app = new_app(HELP)
 
 
 @app.callback(invoke_without_command=True)
@@ -62,29 +76,30 @@ def finetune(
     stages: Stages = "head,last,all",
     config: Config = None,
     change: Set = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every stage, over --config.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Volumes a step, over --config.")] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    parallel: ParallelKind = None,
     device: Device = "auto",
     limit: Limit = None,
     seed: Seed = 0,
-    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 2000,
+    replicates: Replicates = 2000,
     runs: Runs = Path("runs"),
     cache_dir: CacheDir = None,
+    measurements: Measurements = None,
+    pretrain_participants: Pretrained = None,
     json: Json = False,
 ) -> None:
-    """Train in stages, keep what does best on val, and write a run folder; test stays locked.
-
-    The same command goes on where it was killed. Under torchrun, each process takes its share of every batch.
-    Exit codes: 0 done, 1 the run failed, 2 wrong usage, 3 done, but some volumes could not be used.
-    """
+    """Train; see HELP."""
     if context.invoked_subcommand is not None:
         return
     from datetime import UTC, datetime
 
     from finetune.options import parse_options
-    from finetune.processes import open_processes
+    from finetune.processes import open_processes, require_several_processes
     from finetune.train import finetune as run_finetune
 
+    if parallel is not None:
+        require_several_processes("--parallel")
     options = parse_options(**{name: value for name, value in context.params.items() if name != "json"})
     done = run_finetune(options, now=datetime.now(UTC), tell=say, processes=open_processes())
     if done is not None:
@@ -98,8 +113,7 @@ def _finish(done: "Finetuned", *, as_json: bool) -> None:
     print_summary(done.record)
     say(f"stages: {done.record.parameters['stages_compared']['note']}")
     say(OPTIMISTIC)
-    for error, count in sorted(done.failures.items()):
-        say(f"not used: {count:,} volumes with {error}")
+    _tell_failures(done.failures)
     say(f"run: {done.folder}")
     if as_json:
         emit_json(done.record.to_dict() | {"path": str(done.folder), "errors": done.failures})
@@ -107,12 +121,65 @@ def _finish(done: "Finetuned", *, as_json: bool) -> None:
         raise typer.Exit(3)
 
 
+def _tell_failures(failures: Mapping[str, int]) -> None:
+    for error, count in sorted(failures.items()):
+        say(f"not used: {count:,} volumes with {error}")
+
+
+@app.command()
+def evaluate(
+    *,
+    run: Run,
+    participants: RunTable,
+    split: Split,
+    bucket: LookBucket = None,
+    prefix: Prefix = "",
+    endpoint_url: Endpoint = None,
+    device: Device = "auto",
+    replicates: Replicates = 2000,
+    measurements: Measurements = None,
+    pretrain_participants: Pretrained = None,
+    cache_dir: CacheDir = None,
+    json: Json = False,
+) -> None:
+    """Look at the locked test split with a finished run; every look is counted. Runs in one process.
+
+    Example: finetune evaluate --run runs/20261122-150301-finetune-four-class-0a1b2c --bucket eye-dataset
+    --participants participants.tsv --split test
+
+    Exit codes: as for training; 3: done, but some volumes of test could not be used.
+    """
+    from datetime import UTC, datetime
+
+    from classify.look import EvaluateOptions
+    from classify.summary import print_evaluation
+    from finetune.evaluate import LookOptions
+    from finetune.evaluate import evaluate as look
+    from finetune.processes import require_one_process
+
+    require_one_process()
+    asked = EvaluateOptions(
+        run, participants, split, replicates, command=("finetune", *sys.argv[1:]), measurements=measurements,
+        pretrain_participants=pretrain_participants,
+    )  # fmt: skip
+    options = LookOptions(asked, bucket, prefix, endpoint_url, device, cache_dir)
+    done = look(options, now=datetime.now(UTC), tell=say)
+    print_evaluation(done.record, done.looks)
+    failures = done.record["evaluations"][-1]["failures"]
+    _tell_failures(failures)
+    say(f"run: {done.folder}")
+    if json:
+        emit_json(done.record | {"path": str(done.folder)})
+    if failures:
+        raise typer.Exit(3)
+
+
 @app.command()
 def tune(
     context: typer.Context,
     *,
-    study: Annotated[Path, typer.Option(help="Folder of the search: its journal, and best.yaml for --config.")],
-    trials: Annotated[int, typer.Option(min=1, help="Finished trials to reach, earlier ones of the study included.")],
+    study: Study,
+    trials: Trials,
     bucket: Bucket = None,
     participants: Table = None,
     prefix: Prefix = "",
@@ -124,7 +191,7 @@ def tune(
     interpolate: Interpolate = False,
     image_size: ImageSize = None,
     task: TaskName = "four-class",
-    stages: Annotated[str, typer.Option(help="head, or head,last to search how deep to go, too.")] = "head,last",
+    stages: SearchedStages = "head,last",
     config: Config = None,
     change: Set = None,
     device: Device = "auto",
@@ -132,17 +199,25 @@ def tune(
     seed: Seed = 0,
     runs: Runs = Path("runs"),
     cache_dir: CacheDir = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     json: Json = False,
 ) -> None:
     """Search rates, batch size, head and depth on held-back participants of train; val and test are not looked at.
 
-    The same command goes on where it was stopped.
+    Example: finetune tune --study study --trials 30 --checkpoint best.pt --bucket eye-dataset
+    --participants participants.tsv
+
+    The same command goes on where it was stopped, by either engine. On a cluster, all machines must see --runs.
     """
     from finetune.options import parse_options
+    from finetune.search.ray_engine import RayCluster
     from finetune.tune import tune as search
 
-    words = {name: value for name, value in context.params.items() if name not in {"study", "trials", "json"}}
-    found = search(parse_options(**words), trials=trials, folder=study, tell=say)
+    own = {"study", "trials", "engine", "ray_address", "json"}
+    words = {name: value for name, value in context.params.items() if name not in own}
+    cluster = None if ray_address is None else RayCluster(ray_address)
+    found = search(parse_options(**words), trials=trials, folder=study, tell=say, engine=engine, cluster=cluster)
     say(f"best of {found.record['trials']} trials: {found.record['best']['value']:.3f}; use --config {study}/best.yaml")
     if json:
         emit_json(found.record | {"path": str(found.folder)})
@@ -157,7 +232,10 @@ def montage(
     image_size: Annotated[str, typer.Option(help="D,H,W in voxels.")] = "64,384,384",
     seed: Seed = 0,
 ) -> None:
-    """Draw what augmentation does to a volume: each change alone, then volumes as training sees them."""
+    """Draw what augmentation does to a volume: each change alone, then volumes as training sees them.
+
+    Example: finetune montage scan.dcm --out montage.png
+    """
     from extract.options import parse_image_size
     from finetune.augment.look import draw_files
     from finetune.recipe import load_config

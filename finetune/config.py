@@ -158,6 +158,7 @@ class FinetuneConfig(Strict):
     precision: of the encoder's arithmetic; weights stay float32. recompute: keep no activations inside a block.
     sampling: participants equally often, or volumes once an epoch. class_weights: classes weigh the same in the loss.
     cache: how preprocessed volumes are kept on disk. workers: processes that load volumes; 0: none beside this one.
+    parallel: how processes of torchrun share the training: each with the whole model (ddp), or with a part (fsdp).
     save_every_steps: how often the training state is saved within an epoch; it always is after one.
     """
 
@@ -173,6 +174,7 @@ class FinetuneConfig(Strict):
     class_weights: bool = True
     cache: Literal["uint8", "float32"] = "uint8"
     workers: int = Field(default=0, ge=0)
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     save_every_steps: int = Field(default=200, ge=1)
 
     @model_validator(mode="after")

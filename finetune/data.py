@@ -17,12 +17,16 @@ from embeddings_store.index import IndexRow
 from embeddings_store.schema import RowFacts, VolumeRef, site_of
 from extract.ahead import read_ahead
 from extract.encode import BatchEncoder
-from extract.load import FailedVolume, LoadedVolume, VolumeLoader, describe_failure
+from extract.failures import describe_failure
+from extract.load import FailedVolume, LoadedVolume, VolumeLoader
 from finetune.images import ImageCache
 from finetune.processes import Processes
 
 STREAMS = 32
 BUDGET_BYTES = 1_000_000_000  # raw and preprocessed volumes in flight
+VectorOf = Callable[[LoadedVolume], Float32[np.ndarray, " C"] | FailedVolume]
+"""What stands for a volume in the join with the participants: copies have equal vectors."""
+
 SELECTED_BY_VAL = "predicted, and used to choose the best epoch: its numbers are optimistic"
 
 
@@ -31,7 +35,7 @@ class ReadVolumes:
     """What was read, and what stays locked.
 
     lines: volumes with a vector, and the locked ones, whose "vector" is only their row number.
-    vectors: mean-pooled tokens of the starting encoder. facts: what the files told; None of locked volumes.
+    vectors: as VectorOf makes them. facts: what the files told; None of locked volumes.
     failures: volumes that could not be used.
     """
 
@@ -57,16 +61,15 @@ def read_volumes(
     may_read: Callable[[VolumeRef], bool],
     load: VolumeLoader,
     images: ImageCache,
-    encoder: BatchEncoder,
+    vector_of: VectorOf,
     advance: Callable[[bool], None],
     *,
-    stored: Mapping[str, Float32[np.ndarray, " C"]],
     processes: Processes,
 ) -> ReadVolumes:
     """Fetch, preprocess, keep and encode every volume that may be read; the others are only counted.
 
-    advance(failed) is called after each volume. stored: vectors by volume that need no encoding. Each process reads
-    its share, and learns what the others found. Raises RunError where the run cannot go on.
+    advance(failed) is called after each volume. Each process reads its share, and learns what the others found.
+    Raises RunError where the run cannot go on.
     """
     lines = [IndexRow(row, ref) for row, ref in enumerate(refs)]
     opened = [line for line in lines if may_read(line.ref)]
@@ -82,12 +85,12 @@ def read_volumes(
         cost_bytes=load.cost_bytes,
     )
     for volume in loaded:
-        outcome = _encode(volume, encoder, stored)
-        if isinstance(outcome, FailedVolume):
-            failures.append(outcome)
-        else:
-            vectors[volume.line.row], facts[volume.line.row] = outcome
-        advance(isinstance(outcome, FailedVolume))
+        given = vector_of(volume) if isinstance(volume, LoadedVolume) else volume
+        if isinstance(given, FailedVolume):
+            failures.append(given)
+        elif isinstance(volume, LoadedVolume):
+            vectors[volume.line.row], facts[volume.line.row] = given, volume.facts
+        advance(isinstance(given, FailedVolume))
     gathered = processes.gather((vectors, facts, failures))
     vectors = {row: vector for part, _, _ in gathered for row, vector in part.items()}
     facts = {row: told for _, part, _ in gathered for row, told in part.items()}
@@ -96,7 +99,7 @@ def read_volumes(
         images.adopt(line.ref)
     if not vectors:
         raise CohortError(
-            f"none of {len(opened)} volumes of train and val could be used, of {len(refs)} in the bucket; do bucket "
+            f"none of {len(opened)} volumes that may be read could be used, of {len(refs)} in the bucket; do bucket "
             f"and participants table belong together?{_first_reason(failures)}"
         )
     failed = {failure.line.row for failure in failures}
@@ -113,6 +116,12 @@ def make_cohort(read: ReadVolumes, participants: pd.DataFrame, task: Task) -> Co
 
     Raises: CohortError; LeakError where one scan stands under two participants.
     """
+    cohort = join_cohort(index_of(read), read.vectors, participants, task)
+    return replace(cohort, flow=_describe_flow(cohort.flow, read))
+
+
+def index_of(read: ReadVolumes) -> pd.DataFrame:
+    """Say of each line what an index of a store says; of brightness only where any volume was opened."""
     index = pd.DataFrame(
         {
             "volume": [line.ref.volume for line in read.lines],
@@ -129,8 +138,28 @@ def make_cohort(read: ReadVolumes, participants: pd.DataFrame, task: Task) -> Co
         unknown = (np.nan,) * len(BRIGHTNESS)
         brightness = pd.DataFrame([each or unknown for each in told], columns=list(BRIGHTNESS))
         index = pd.concat([index, brightness], axis=1)
-    cohort = join_cohort(index, read.vectors, participants, task)
-    return replace(cohort, flow=_describe_flow(cohort.flow, read))
+    return index
+
+
+@dataclass(frozen=True)
+class EncodedVector:
+    """The mean-pooled vector of the starting encoder; stored: by volume, those that need no encoding.
+
+    One volume is alone in its batch, so that copies of a scan have equal vectors.
+    """
+
+    encoder: BatchEncoder
+    stored: Mapping[str, Float32[np.ndarray, " C"]]
+
+    def __call__(self, volume: LoadedVolume) -> Float32[np.ndarray, " C"] | FailedVolume:
+        """Take or make the vector."""
+        if volume.line.ref.volume in self.stored:
+            return self.stored[volume.line.ref.volume]
+        encoded = self.encoder.encode(volume.image[None])
+        if encoded.failures:
+            return FailedVolume(volume.line, describe_failure(encoded.failures[0]))
+        pooled: np.ndarray = encoded.pooled[0, 0, 0]
+        return pooled
 
 
 def _load_kept(line: IndexRow, load: VolumeLoader, images: ImageCache) -> LoadedVolume | FailedVolume:
@@ -141,20 +170,6 @@ def _load_kept(line: IndexRow, load: VolumeLoader, images: ImageCache) -> Loaded
     if isinstance(loaded, LoadedVolume):
         return images.write(loaded)
     return loaded
-
-
-def _encode(
-    volume: LoadedVolume | FailedVolume, encoder: BatchEncoder, stored: Mapping[str, Float32[np.ndarray, " C"]]
-) -> tuple[Float32[np.ndarray, " C"], RowFacts] | FailedVolume:
-    """Pool one volume: alone in its batch, so that copies of a scan have equal vectors."""
-    if isinstance(volume, FailedVolume):
-        return volume
-    if volume.line.ref.volume in stored:
-        return stored[volume.line.ref.volume], volume.facts
-    encoded = encoder.encode(volume.image[None])
-    if encoded.failures:
-        return FailedVolume(volume.line, describe_failure(encoded.failures[0]))
-    return encoded.pooled[0, 0, 0], volume.facts
 
 
 def _describe_flow(flow: list[dict[str, Any]], read: ReadVolumes) -> list[dict[str, Any]]:

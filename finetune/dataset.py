@@ -42,7 +42,7 @@ class VolumeDataset(Dataset[Sample]):
             rng = self.augmenter.rng_of(str(self.table.volume[draw.row]), draw.epoch, draw.repeat)
             volume, _ = self.augmenter.change(volume, Eye(str(self.table.eye[draw.row])), rng)
             volume, label = self._mix(draw.row, volume, label, rng)
-        return torch.from_numpy(volume), torch.from_numpy(label), group
+        return torch.from_numpy(volume), torch.from_numpy(label * np.float32(draw.counts)), group
 
     def _mix(
         self,

@@ -14,7 +14,12 @@ METRIC = "balanced_accuracy"
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """val_balanced_accuracy is of participants; None where val lacks a class. learning_rate: the head's last."""
+    """What one epoch gave; a line of ``history`` in the run record.
+
+    train_loss: mean over volumes, weighted and augmented as they are trained on. val_: of participants; the balanced
+    accuracy is None where val lacks a class. learning_rate: the head's at the last step of the epoch;
+    encoder_learning_rate: of the last block then, 0 while the encoder is frozen.
+    """
 
     stage: str
     epoch: int
@@ -22,6 +27,7 @@ class Epoch:
     val_balanced_accuracy: float | None
     val_log_loss: float
     learning_rate: float = 0.0
+    encoder_learning_rate: float = 0.0
 
     @property
     def score(self) -> tuple[float, float]:

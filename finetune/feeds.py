@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, Int64, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from classify.features import FeatureTable
 from extract.device.backend import Backend
 from finetune.dataset import VolumeDataset, read_batches
-from finetune.model import VolumeClassifier
+from finetune.model import TOKENS, VECTORS, VOLUMES
 from finetune.sampling import Draw
 
 
@@ -27,7 +27,9 @@ class Batch:
 
 @runtime_checkable
 class Feed(Protocol):
-    """One split of the cohort, in batches."""
+    """One split of the cohort, in batches. shared: dealt out to processes; else each takes the whole, being cheap."""
+
+    shared: ClassVar[bool]
 
     @property
     def table(self) -> FeatureTable:
@@ -36,13 +38,15 @@ class Feed(Protocol):
     def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[Batch]:
         """Read batches in order."""
 
-    def logits(self, model: VolumeClassifier, batch: Batch) -> Float[Tensor, "b k"]:
-        """Classify one of them."""
+    def logits(self, net: nn.Module, batch: Batch) -> Float[Tensor, "b k"]:
+        """Classify one of them; net: a VolumeClassifier, or what wraps it for several processes."""
 
 
 @dataclass(frozen=True)
 class VolumeFeed:
     """Volumes end to end. pad_to: volumes a batch where the device compiles for each shape, else None."""
+
+    shared: ClassVar[bool] = True
 
     dataset: VolumeDataset
     backend: Backend
@@ -61,15 +65,17 @@ class VolumeFeed:
             inputs = self.backend.place(_padded(volumes, missing).numpy())
             yield Batch(inputs, _padded(label, missing).to(inputs.device), _padded(group, missing).to(inputs.device))
 
-    def logits(self, model: VolumeClassifier, batch: Batch) -> Float[Tensor, "b k"]:
+    def logits(self, net: nn.Module, batch: Batch) -> Float[Tensor, "b k"]:
         """Run encoder and head."""
-        result: Tensor = model(batch.inputs, batch.group)
+        result: Tensor = net(batch.inputs, batch.group, VOLUMES)
         return result
 
 
 @dataclass(frozen=True)
 class VectorFeed:
     """Standardised mean-pooled vectors of the starting encoder: valid while it is frozen, and free of its cost."""
+
+    shared: ClassVar[bool] = False
 
     table: FeatureTable
     backend: Backend
@@ -78,17 +84,21 @@ class VectorFeed:
 
     def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[Batch]:
         """Take rows of the table."""
-        for rows in map(rows_of, draws):
-            yield _batch(self.table.x[rows], self, rows, np.zeros_like(rows))
+        for drawn in draws:
+            rows = rows_of(drawn)
+            yield _batch(self.table.x[rows], self, drawn, np.zeros_like(rows))
 
-    def logits(self, model: VolumeClassifier, batch: Batch) -> Float[Tensor, "b k"]:
+    def logits(self, net: nn.Module, batch: Batch) -> Float[Tensor, "b k"]:
         """Run the head."""
-        return model.classify(batch.inputs)
+        result: Tensor = net(batch.inputs, batch.group, VECTORS)
+        return result
 
 
 @dataclass(frozen=True)
 class TokenFeed:
     """Tokens of the starting encoder, read from a store as they are needed: float16 there, about 14 MB a volume."""
+
+    shared: ClassVar[bool] = True
 
     table: FeatureTable
     backend: Backend
@@ -99,12 +109,14 @@ class TokenFeed:
 
     def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[Batch]:
         """Read the tokens of volumes."""
-        for rows in map(rows_of, draws):
-            yield _batch(self.read(self.table.volume[rows].tolist()), self, rows, self.group[rows])
+        for drawn in draws:
+            rows = rows_of(drawn)
+            yield _batch(self.read(self.table.volume[rows].tolist()), self, drawn, self.group[rows])
 
-    def logits(self, model: VolumeClassifier, batch: Batch) -> Float[Tensor, "b k"]:
+    def logits(self, net: nn.Module, batch: Batch) -> Float[Tensor, "b k"]:
         """Run pooling and head."""
-        return model.classify_tokens(batch.inputs, batch.group)
+        result: Tensor = net(batch.inputs, batch.group, TOKENS)
+        return result
 
 
 def rows_of(draws: Sequence[Draw]) -> Int64[np.ndarray, " b"]:
@@ -115,11 +127,12 @@ def rows_of(draws: Sequence[Draw]) -> Int64[np.ndarray, " b"]:
 def _batch(
     inputs: Float32[np.ndarray, "b ..."],
     feed: VectorFeed | TokenFeed,
-    rows: Int64[np.ndarray, " b"],
+    drawn: Sequence[Draw],
     group: Int64[np.ndarray, " b"],
 ) -> Batch:
+    rows, counts = rows_of(drawn), np.array([draw.counts for draw in drawn])
     label = np.zeros((len(rows), feed.classes), np.float32)
-    label[np.arange(len(rows)), feed.table.y[rows]] = feed.weights[rows]
+    label[np.arange(len(rows)), feed.table.y[rows]] = feed.weights[rows] * counts
     placed = feed.backend.place(inputs)
     return Batch(placed, torch.from_numpy(label).to(placed.device), torch.from_numpy(group).to(placed.device))
 

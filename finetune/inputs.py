@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
-import pandas as pd
 
 from classify.cohort.join import join_cohort
 from classify.cohort.table import Cohort
+from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import Task
 from classify.features import FeatureTable, make_features
 from embeddings_store.space import EmbeddingSpace
@@ -21,7 +21,7 @@ from extract.encoder.encoder import Encoder
 from extract.load import new_loader
 from extract.progress import show_progress
 from extract.stages import StageClock
-from finetune.data import SELECTED_BY_VAL, STREAMS, is_open, make_cohort, open_splits, read_volumes
+from finetune.data import SELECTED_BY_VAL, STREAMS, EncodedVector, is_open, make_cohort, open_splits, read_volumes
 from finetune.images import ImageCache
 from finetune.options import PRESET, FinetuneOptions
 from finetune.processes import Processes
@@ -53,7 +53,7 @@ class Reader:
 
     options: FinetuneOptions
     task: Task
-    people: pd.DataFrame
+    tables: CohortTables
     encoder: Encoder
     backend: Backend
     space: EmbeddingSpace
@@ -73,9 +73,9 @@ class Reader:
     def _read_store(self, tokens: ReadTokens | None) -> Inputs:
         assert self.stored is not None  # noqa: S101 - needs_volumes is false only then
         found = self.stored.snapshot
-        cohort = join_cohort(found.index, found.pooled, self.people, self.task)
+        cohort = join_cohort(found.index, found.pooled, self.tables.people, self.task)
         flow = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in cohort.flow]
-        cohort.flow[:] = flow
+        cohort = self.tables.beside(replace(cohort, flow=flow))
         features = make_features(cohort, found.pooled, found.space, layer=LAYER, pools=(POOL,))
         return Inputs(cohort, features, tokens, len(found.index), {})
 
@@ -84,17 +84,17 @@ class Reader:
         assert options.bucket is not None  # noqa: S101 - require_source has seen to it
         source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS)
         refs = list_volumes(source).refs[: options.limit]
-        splits = open_splits(self.people, self.task)
+        splits = open_splits(self.tables.people, self.task)
         load = new_loader(source, PRESET, self.encoder.architecture.image_size, StageClock())
         vectors = self.stored.by_volume() if self.stored else {}
         count = len(self.processes.share([ref for ref in refs if is_open(ref, splits)]))
         with show_progress(count) as progress:
             advance: Callable[[bool], None] = lambda failed: progress.advance(failed=failed)  # noqa: E731
             read = read_volumes(
-                refs, lambda ref: is_open(ref, splits), load, self.images, BatchEncoder(self.encoder, self.backend),
-                advance, stored=vectors, processes=self.processes,
+                refs, lambda ref: is_open(ref, splits), load, self.images,
+                EncodedVector(BatchEncoder(self.encoder, self.backend), vectors), advance, processes=self.processes,
             )  # fmt: skip
-        cohort = make_cohort(read, self.people, self.task)
+        cohort = self.tables.beside(make_cohort(read, self.tables.people, self.task))
         features = make_features(cohort, read.vectors, self.space, layer=LAYER, pools=(POOL,))
         failures = dict(Counter(failure.failure.error for failure in read.failures))
         return Inputs(cohort, features, tokens, len(read.lines), failures)

@@ -1,7 +1,7 @@
 """The training loop: epochs of one stage, each judged on the participants of val, resumable after any step."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,11 +20,12 @@ from finetune.errors import DivergedError
 from finetune.feeds import Batch, Feed
 from finetune.live import mean_of, show_epoch
 from finetune.model import VolumeClassifier
+from finetune.parallel import Parallel, start_parallel
 from finetune.processes import Processes
 from finetune.record import MODEL_NAME
-from finetune.resume import Position, Saved, StateFolder, restore_optimiser
+from finetune.resume import Position, Saved, StateFolder, collect_tensors, restore_optimiser
 from finetune.sampling import Draw, draw_epoch
-from finetune.stages import new_optimiser, schedule_factor, set_rates
+from finetune.stages import new_optimiser, reached_share, schedule_factor, set_rates
 from finetune.step import seeded, take_step, telling_what_fits
 
 
@@ -56,20 +57,24 @@ def train_stage(
     history: epochs of earlier stages. saved: a state within this stage to go on from.
     Raises: DivergedError where the loss is not finite, RunError where memory does not suffice.
     """
-    stage = trainer.config.stages.find(name)
-    optimiser = new_optimiser(trainer.model, stage, compiled=trainer.backend.static_shapes)
+    stage, config = trainer.config.stages.find(name), trainer.config
     position = Position(name, history=tuple(history))
     if saved is not None:
-        trainer.model.load_state_dict(dict(saved.model))
-        restore_optimiser(trainer.model, optimiser, saved.optimiser)
-        position = saved.position if trainer.processes.rank == 0 else replace(saved.position, loss=0.0)
+        trainer.model.load_state_dict(dict(saved.tensors.model))
+        position = saved.position
+    parallel = start_parallel(trainer.model, config.parallel, trainer.processes, shared=train.shared)
+    optimiser = new_optimiser(parallel.model, stage, compiled=trainer.backend.static_shapes)
+    if saved is not None:
+        restore_optimiser(parallel.model, optimiser, saved.tensors.optimiser)
+        position = position if trainer.processes.rank == 0 or parallel.size == 1 else replace(position, loss=0.0)
+    trainer = replace(trainer, model=parallel.model)
     with ExitStack() as during:
-        on = trainer.config.recompute and isinstance(stage, EncoderStage)
+        on = config.recompute and isinstance(stage, EncoderStage)
         during.enter_context(recomputing(trainer.model.encoder, on=on, device=trainer.backend.name))
         if isinstance(stage, EncoderStage):
             during.enter_context(dropping_paths(trainer.model.encoder, stage.drop_path))
         while position.epoch <= stage.epochs and not has_stalled(_of_stage(position.history, name), stage.patience):
-            train_loss = _run_epoch(trainer, optimiser, train, position)
+            train_loss = _run_epoch(trainer, parallel, optimiser, train, position)
             epoch = _judge_epoch(trainer, position, train_loss, val, optimiser)
             is_best = trainer.best.offer(epoch, trainer.model)
             trainer.backend.launch()  # or the copies of the weights would make another program of the next step
@@ -81,21 +86,25 @@ def train_stage(
 
 
 def predict(trainer: Trainer, feed: Feed) -> dict[str, Predictions]:
-    """Predict every row of a split, per volume, eye and participant; each process does its share."""
-    table, size = feed.table, _forward_size(trainer)
+    """Predict every row of a split, per volume, eye and participant; each process does its share.
+
+    All take as many forward passes, as a sharded model needs; what fills a share up is left out again.
+    """
+    table, size = feed.table, _forward_size(trainer, trainer.processes.size)
     rows = list(trainer.processes.share(range(len(table.y))))
-    draws = [[Draw(row, 0) for row in rows[start : start + size]] for start in range(0, len(rows), size)]
+    missing = -(-len(table.y) // trainer.processes.size) - len(rows)
+    drawn = [Draw(row, 0) for row in [*rows, *[0] * missing]]
+    draws = [drawn[start : start + size] for start in range(0, len(drawn), size)]
     trainer.model.eval()
     found: list[np.ndarray] = []
     with torch.no_grad():
-        for drawn, batch in zip(draws, feed.batches(draws), strict=True):
+        for part, batch in zip(draws, feed.batches(draws), strict=True):
             logits = feed.logits(trainer.model, batch).float()
             trainer.backend.launch()
-            found.append(logits.cpu().numpy()[: len(drawn)])
+            found.append(logits.cpu().numpy()[: len(part)])
     known = np.empty((len(table.y), trainer.classes), np.float64)
-    mine = np.concatenate(found) if found else np.empty((0, trainer.classes), np.float32)
-    for own, part in trainer.processes.gather((rows, mine)):
-        known[own] = part
+    for own, given in trainer.processes.gather((rows, np.concatenate(found)[: len(rows)])):
+        known[own] = given
     volumes = from_probability(
         softmax(known), np.arange(trainer.classes), trainer.classes, model=MODEL_NAME, level="volume",
         split=str(table.split[0]), unit=table.volume, table=table,
@@ -103,15 +112,19 @@ def predict(trainer: Trainer, feed: Feed) -> dict[str, Predictions]:
     return aggregate_levels(volumes, table.eye)
 
 
-def _run_epoch(trainer: Trainer, optimiser: torch.optim.Optimizer, feed: Feed, position: Position) -> float:
+def _run_epoch(
+    trainer: Trainer, parallel: Parallel, optimiser: torch.optim.Optimizer, feed: Feed, position: Position
+) -> float:
     """Take the steps of an epoch that are left; give its mean loss over all processes."""
     config, stage = trainer.config, trainer.config.stages.find(position.stage)
     seed = (trainer.seed, 1 + STAGES.index(position.stage))
     draws = draw_epoch(feed.table, config.sampling, epoch=position.epoch, seed=seed)
     batches = [draws[start : start + config.batch_size] for start in range(0, len(draws), config.batch_size)]
-    shares = [_split(trainer.processes.share(batch), _forward_size(trainer)) for batch in batches]
+    forward_size = _forward_size(trainer, parallel.size)
+    shares = [_split(_share_of(batch, trainer, parallel), forward_size) for batch in batches]
     read = feed.batches([part for share in shares[position.step :] for part in share])
-    trainer.model.set_training(statistics=position.stage == "head")
+    trainer.model.set_training(statistics=position.stage == "head" and parallel.size == 1)
+    rank = trainer.processes.rank if parallel.size > 1 else 0
     total = torch.tensor(position.loss)
     steps = stage.epochs * len(batches)
     with show_epoch(f"{position.stage} {position.epoch}/{stage.epochs}", len(batches), trainer.tell) as live:
@@ -119,15 +132,15 @@ def _run_epoch(trainer: Trainer, optimiser: torch.optim.Optimizer, feed: Feed, p
             now = (position.epoch - 1) * len(batches) + step
             set_rates(optimiser, schedule_factor(now, steps, stage.warmup_fraction))
             parts = [next(read) for _ in shares[step]]
-            with seeded((*seed, position.epoch, step, trainer.processes.rank)):
-                loss = _take_step(trainer, optimiser, feed, parts, len(batches[step]), first=now == 0)
+            with seeded((*seed, position.epoch, step, rank)):
+                loss = _take_step(parallel, optimiser, feed, parts, len(batches[step]), config, first=now == 0)
             trainer.backend.launch()
             total = total.to(loss.device) + loss
             done = sum(map(len, batches[: step + 1]))
-            live.advance(step + 1, len(batches[step]), mean_of(total * trainer.processes.size, done))
+            live.advance(step + 1, len(batches[step]), mean_of(total * parallel.size, done))
             if (step + 1) % config.save_every_steps == 0 and step + 1 < len(batches):
-                _save(trainer, replace(position, step=step + 1, loss=float(total.cpu())), optimiser)
-    mean: float = sum(trainer.processes.gather(float(total.cpu()))) / len(draws)
+                _save(trainer, replace(position, step=step + 1, loss=parallel.sum(float(total.cpu()))), optimiser)
+    mean = parallel.sum(float(total.cpu())) / len(draws)
     if not np.isfinite(mean):
         where = f"stages.{position.stage}.learning_rate"
         raise DivergedError(f"stage {position.stage}, epoch {position.epoch}: the loss is not finite; lower {where}")
@@ -135,25 +148,35 @@ def _run_epoch(trainer: Trainer, optimiser: torch.optim.Optimizer, feed: Feed, p
 
 
 def _take_step(
-    trainer: Trainer, optimiser: torch.optim.Optimizer, feed: Feed, parts: Sequence[Batch], volumes: int, *, first: bool
+    parallel: Parallel,
+    optimiser: torch.optim.Optimizer,
+    feed: Feed,
+    parts: Sequence[Batch],
+    volumes: int,
+    config: FinetuneConfig,
+    *,
+    first: bool,
 ) -> Float[torch.Tensor, ""]:
     """Take one step; the first of a stage tells what would fit where memory does not suffice."""
-    with ExitStack() as during:
-        if first and parts:
-            during.enter_context(telling_what_fits(trainer.model, feed, parts[0], trainer.processes))
-        return take_step(
-            trainer.model, optimiser, feed, parts, volumes=volumes, gradient_clip=trainer.config.gradient_clip,
-            processes=trainer.processes,
-        )  # fmt: skip
+    with telling_what_fits(parallel, feed, parts[0]) if first else nullcontext():
+        return take_step(parallel, optimiser, feed, parts, volumes=volumes, gradient_clip=config.gradient_clip)
+
+
+def _share_of(batch: Sequence[Draw], trainer: Trainer, parallel: Parallel) -> Sequence[Draw]:
+    """Deal a batch out; draws that do not count give every process as many."""
+    if parallel.size == 1:
+        return batch
+    missing = -len(batch) % parallel.size
+    return trainer.processes.share([*batch, *[replace(batch[0], counts=False)] * missing])
 
 
 def _split(share: Sequence[Draw], size: int) -> list[Sequence[Draw]]:
     return [share[start : start + size] for start in range(0, len(share), size)]
 
 
-def _forward_size(trainer: Trainer) -> int:
-    """Give the volumes of one forward in one process."""
-    share = -(-trainer.config.batch_size // trainer.processes.size)
+def _forward_size(trainer: Trainer, processes: int) -> int:
+    """Give the volumes of one forward in one of so many processes."""
+    share = -(-trainer.config.batch_size // processes)
     return min(trainer.config.micro_batch_size or share, share)
 
 
@@ -165,17 +188,19 @@ def _judge_epoch(
     measured = all_metrics(people.label, people.probability, np.ones((len(people.label), 1)), names)
     accuracy, log_loss = float(measured[METRIC][0]), float(measured["log_loss"][0])
     known = accuracy if np.isfinite(accuracy) else None
-    rate = max(float(group["rate"]) for group in optimiser.param_groups)
-    return Epoch(position.stage, position.epoch, train_loss, known, log_loss, rate)
+    stage, share = trainer.config.stages.find(position.stage), reached_share(optimiser)
+    encoder_rate = stage.encoder_learning_rate * share if isinstance(stage, EncoderStage) else 0.0
+    return Epoch(position.stage, position.epoch, train_loss, known, log_loss, stage.learning_rate * share, encoder_rate)
 
 
 def _save(trainer: Trainer, position: Position, optimiser: torch.optim.Optimizer) -> None:
-    """Keep the state; the first process writes, and all wait for it."""
+    """Keep the state: the first process writes what all hold together."""
     if trainer.state is None:
         return
-    whole = replace(position, loss=sum(trainer.processes.gather(position.loss)))
+    tensors = collect_tensors(trainer.model, optimiser)
     if trainer.processes.rank == 0:
-        trainer.state.save(whole, trainer.model, optimiser, trainer.best)
+        trainer.state.save(position, tensors, trainer.best)
+    trainer.processes.gather(None)
 
 
 def _of_stage(history: Sequence[Epoch], name: str) -> list[Epoch]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from extract.encoder.layout import LAYOUTS
 from extract.encoder.module import EncoderModule
 from finetune.config import LoraStage
+from finetune.model import whole
 
 
 class LoraLinear(nn.Module):
@@ -53,7 +54,7 @@ def remove_lora(encoder: EncoderModule) -> None:
 
 
 def plain_weights(model: nn.Module) -> dict[str, Float[Tensor, "..."]]:
-    """Copy a model's state under the names that it has without LoRA, the changes merged."""
+    """Copy a model's state, whole, under the names that it has without LoRA, the changes merged."""
     wrapped = {name: part for name, part in model.named_modules() if isinstance(part, LoraLinear)}
     own = {f"{name}.{part}" for name in wrapped for part in ("up", "down")}
     state: dict[str, Tensor] = {}
@@ -63,5 +64,5 @@ def plain_weights(model: nn.Module) -> dict[str, Float[Tensor, "..."]]:
         owner = next((found for found in wrapped if name.startswith(f"{found}.linear.")), None)
         plain = name if owner is None else name.replace(f"{owner}.linear.", f"{owner}.")
         is_weight = owner is not None and name.endswith(".weight")
-        state[plain] = (wrapped[owner].merged() if is_weight and owner else tensor).detach().clone()
+        state[plain] = whole(wrapped[owner].merged() if is_weight and owner else tensor).detach().clone()
     return state

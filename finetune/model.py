@@ -7,12 +7,16 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from classify.standardise import Standardiser
 from extract.encoder.architecture import LAST
 from extract.encoder.encoder import Encoder
 from finetune.config import HeadConfig, LinearHead
 from finetune.heads import BatchNorm, new_head, new_pool
+
+VOLUMES, TOKENS, VECTORS = "volumes", "tokens", "vectors"
+"""Where the forward pass may start; tokens are those after the final norm."""
 
 
 class VolumeClassifier(nn.Module):
@@ -42,19 +46,29 @@ class VolumeClassifier(nn.Module):
         self.pool = new_pool(kind, width)
         self.head = new_head(kind, width, classes, seed)
 
-    def forward(self, volumes: Float[Tensor, "b 1 D H W"], group: Shaped[Tensor, " b"]) -> Float[Tensor, "b k"]:
-        """Classify volumes; group is the row of the standardisation that a volume's protocol uses."""
+    def forward(
+        self, inputs: Float[Tensor, "b ..."], group: Shaped[Tensor, " b"], start: str = VOLUMES
+    ) -> Float[Tensor, "b k"]:
+        """Classify volumes [b, 1, D, H, W], their tokens [b, N, C], or their standardised vectors [b, C].
+
+        group is the row of the standardisation that a volume's protocol uses. Everything is called through here, so
+        that what wraps the module for several processes sees it.
+        """
+        starts = {VOLUMES: self._classify_volumes, TOKENS: self._classify_tokens, VECTORS: self._classify_vectors}
+        return starts[start](inputs, group)
+
+    def _classify_volumes(
+        self, volumes: Float[Tensor, "b 1 D H W"], group: Shaped[Tensor, " b"]
+    ) -> Float[Tensor, "b k"]:
         with torch.autocast(volumes.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             tokens = self.encoder(volumes)[LAST]
-        return self.classify_tokens(tokens.float(), group)
+        return self._classify_tokens(tokens.float(), group)
 
-    def classify_tokens(self, tokens: Float[Tensor, "b N C"], group: Shaped[Tensor, " b"]) -> Float[Tensor, "b k"]:
-        """Classify tokens after the final norm."""
+    def _classify_tokens(self, tokens: Float[Tensor, "b N C"], group: Shaped[Tensor, " b"]) -> Float[Tensor, "b k"]:
         mean, scale = cast(Tensor, self.mean), cast(Tensor, self.scale)
-        return self.classify((self.pool(tokens) - mean[group]) / scale[group])
+        return self._classify_vectors((self.pool(tokens) - mean[group]) / scale[group], group)
 
-    def classify(self, standardised: Float[Tensor, "b C"]) -> Float[Tensor, "b k"]:
-        """Classify pooled vectors that are standardised already."""
+    def _classify_vectors(self, standardised: Float[Tensor, "b C"], _: Shaped[Tensor, " b"]) -> Float[Tensor, "b k"]:
         logits: Tensor = self.head(standardised)
         return logits
 
@@ -77,5 +91,13 @@ def groups_of(standardiser: Standardiser, protocol: Shaped[np.ndarray, " n"]) ->
 
 
 def host_weights(module: nn.Module) -> dict[str, Shaped[Tensor, "..."]]:
-    """Copy a module's weights to the CPU."""
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+    """Copy a module's weights to the CPU, whole; of a sharded module all processes must ask."""
+    return {name: whole(tensor).detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def whole(tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    """Give a tensor as it is, or of one that is sharded (a DTensor) all of it; all processes must ask."""
+    if isinstance(tensor, DTensor):
+        gathered: Tensor = tensor.full_tensor()
+        return gathered
+    return tensor

@@ -24,7 +24,8 @@ class FinetuneOptions:
     """What the command line asked for.
 
     bucket: None where a store has everything that the stage of the head needs. store: embeddings of the starting
-    encoder. cache_dir None: preprocessed volumes are kept until the run is finished.
+    encoder. cache_dir None: preprocessed volumes are kept until the run is finished. measurements,
+    pretrain_participants: as for a probe; they change no weight.
     """
 
     choice: EncoderChoice
@@ -43,6 +44,8 @@ class FinetuneOptions:
     runs: Path = Path("runs")
     cache_dir: Path | None = None
     command: tuple[str, ...] = ()
+    measurements: Path | None = None
+    pretrain_participants: Path | None = None
 
     @property
     def needs_volumes(self) -> bool:
@@ -61,7 +64,7 @@ class FinetuneOptions:
 
     def key(self, encoder: Encoder) -> str:
         """Name everything that decides the weights, as 16 hex digits: a resumed run must agree in all of it."""
-        recipe = self.config.model_dump() | {"save_every_steps": 0, "workers": 0}
+        recipe = self.config.model_dump() | {"save_every_steps": 0, "workers": 0, "parallel": "ddp"}
         parts = (
             recipe, self.stages, self.task, self.seed, self.bucket, self.prefix, self.endpoint_url, self.store,
             self.limit, encoder.weights_sha256, encoder.architecture.image_size,
@@ -93,7 +96,10 @@ def parse_options(
     cache_dir: Path | None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    parallel: str | None = None,
     replicates: int = 2000,
+    measurements: Path | None = None,
+    pretrain_participants: Path | None = None,
 ) -> FinetuneOptions:
     """Read the words of the command line. Raises UsageError, naming the option."""
     if participants is None:
@@ -104,7 +110,9 @@ def parse_options(
         choice=EncoderChoice(checkpoint, encoder, heads, interpolate, size),
         bucket=bucket,
         participants=participants,
-        config=load_config(config, changes=change or (), stages=chosen, epochs=epochs, batch_size=batch_size),
+        config=load_config(
+            config, changes=change or (), stages=chosen, epochs=epochs, batch_size=batch_size, parallel=parallel
+        ),
         prefix=prefix,
         endpoint_url=endpoint_url,
         store=store,
@@ -117,6 +125,8 @@ def parse_options(
         runs=runs,
         cache_dir=cache_dir,
         command=("finetune", *sys.argv[1:]),
+        measurements=measurements,
+        pretrain_participants=pretrain_participants,
     )
 
 

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from classify.cohort.participants import read_participants
+from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
+from embeddings_store.console import say
 from embeddings_store.space import EmbeddingSpace
 from extract.device.backend import Backend
 from extract.encode import build_space
@@ -34,6 +35,7 @@ class Prepared:
     space: EmbeddingSpace
     images: ImageCache
     inputs: Inputs
+    tables: CohortTables
     work: Path
 
 
@@ -45,7 +47,10 @@ def prepare(options: FinetuneOptions, processes: Processes) -> Iterator[Prepared
     """
     options.require_source()
     task, config = find_task(options.task), options.config
-    people = read_participants(options.participants)
+    tables = read_tables(
+        options.participants, options.measurements, options.pretrain_participants,
+        tell=say if processes.rank == 0 else lambda _: None,
+    )  # fmt: skip
     encoder = open_encoder(**options.choice.arguments())
     require_blocks(config, options.stages, encoder.architecture.depth)
     forward_size = config.micro_batch_size or config.batch_size
@@ -57,5 +62,5 @@ def prepare(options: FinetuneOptions, processes: Processes) -> Iterator[Prepared
     with work_folder(options.runs, options.key(encoder), processes) as work:
         recipe = image_recipe(encoder.architecture.image_size)
         images = ImageCache(options.cache_dir or work / IMAGES, recipe, config.cache)
-        reader = Reader(options, task, people, encoder, backend, space, images, processes, stored)
-        yield Prepared(task, encoder, backend, space, images, reader.read(), work)
+        reader = Reader(options, task, tables, encoder, backend, space, images, processes, stored)
+        yield Prepared(task, encoder, backend, space, images, reader.read(), tables, work)

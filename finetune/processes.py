@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+
+from embeddings_store.errors import UsageError
 
 Part = TypeVar("Part")
 
@@ -23,9 +24,6 @@ class Processes(Protocol):
     def gather(self, part: Any) -> list[Any]:
         """Give what every process brought, in the order of their ranks, to each of them."""
 
-    def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their sums over all processes."""
-
 
 class OneProcess:
     """A run of its own."""
@@ -40,9 +38,6 @@ class OneProcess:
     def gather(self, part: Any) -> list[Any]:
         """Give the one part."""
         return [part]
-
-    def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Leave them."""
 
 
 class LaterHost(OneProcess):
@@ -74,16 +69,20 @@ class TorchProcesses:
         self._distributed.all_gather_object(found, part)
         return found
 
-    def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Sum as one flat tensor: one exchange a step."""
-        if not tensors:
-            return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        self._distributed.all_reduce(flat)
-        start = 0
-        for tensor in tensors:
-            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
-            start += tensor.numel()
+
+def require_one_process() -> None:
+    """Raise UsageError where torchrun, or a TPU slice of several hosts, started this process among others."""
+    others = (
+        int(os.environ.get("WORLD_SIZE", "1")) > 1 or len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
+    )
+    if others:
+        raise UsageError("evaluate runs in one process on one host, so that a look is counted once; start it alone")
+
+
+def require_several_processes(option: str) -> None:
+    """Raise UsageError where torchrun did not start this process among others."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        raise UsageError(f"{option} says how processes share the training; this is one: start it with torchrun")
 
 
 def open_processes() -> Processes:

@@ -23,6 +23,7 @@ def load_config(
     stages: Sequence[str] = STAGES,
     epochs: int | None = None,
     batch_size: int | None = None,
+    parallel: str | None = None,
 ) -> FinetuneConfig:
     """Put a recipe, then the command line, over the defaults.
 
@@ -37,7 +38,8 @@ def load_config(
         key, value = _read_change(change)
         _require_use(key, stages)
         settings = _checked(_merged(settings, _nested(key, value)), f"--set {change}").model_dump()
-    typed: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
+    told = {"batch_size": batch_size, "parallel": parallel}
+    typed: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     if epochs is not None:
         typed["stages"] = {stage: {"epochs": epochs} for stage in STAGES}
     return _checked(_merged(settings, typed), "the recipe")

@@ -23,11 +23,12 @@ import torch
 from jaxtyping import Shaped
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from embeddings_store.errors import RunError
 from finetune.epochs import BestWeights, Epoch
-from finetune.model import VolumeClassifier, host_weights
+from finetune.model import VolumeClassifier, host_weights, whole
 from finetune.stages import trainable_weights
 
 STATE = "state.json"
@@ -37,7 +38,7 @@ STATE = "state.json"
 class Position:
     """Where training is: in ``epoch`` (from 1) of ``stage``, after ``step`` of its steps.
 
-    loss: summed over the volumes of the epoch so far, in this process' share. history: finished epochs of all stages.
+    loss: summed over the volumes of the epoch so far, of all processes. history: finished epochs of all stages.
     """
 
     stage: str
@@ -48,12 +49,19 @@ class Position:
 
 
 @dataclass(frozen=True)
+class TrainingTensors:
+    """Weights by name, and AdamW's state as optimiser_tensors names it; on the CPU."""
+
+    model: Mapping[str, Shaped[Tensor, "..."]]
+    optimiser: Mapping[str, Shaped[Tensor, "..."]]
+
+
+@dataclass(frozen=True)
 class Saved:
     """A state that was read back."""
 
     position: Position
-    model: Mapping[str, Shaped[Tensor, "..."]]
-    optimiser: Mapping[str, Shaped[Tensor, "..."]]
+    tensors: TrainingTensors
     best: BestWeights
 
 
@@ -72,17 +80,15 @@ class StateFolder:
         """Say whether there is a state."""
         return bool(self._numbers())
 
-    def save(
-        self, position: Position, model: VolumeClassifier, optimiser: torch.optim.Optimizer, best: BestWeights
-    ) -> None:
+    def save(self, position: Position, tensors: TrainingTensors, best: BestWeights) -> None:
         """Write a state, then remove the one before. Raises RunError where it cannot be written."""
         number = 1 + max(self._numbers(), default=0)
         aside = self.folder / f".{number:06d}.tmp"
         try:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
-            save_file(host_weights(model), aside / "model.safetensors")
-            save_file(optimiser_tensors(model, optimiser), aside / "optimiser.safetensors")
+            save_file(dict(tensors.model), aside / "model.safetensors")
+            save_file(dict(tensors.optimiser), aside / "optimiser.safetensors")
             save_file({name: t.cpu().contiguous() for name, t in best.weights.items()}, aside / "best.safetensors")
             words = {
                 "inputs": self.inputs,
@@ -114,7 +120,8 @@ class StateFolder:
                 return None
             tensors = {name: load_file(folder / f"{name}.safetensors") for name in ("model", "optimiser", "best")}
             best = BestWeights(Epoch(**words["best"]) if words["best"] else None, tensors["best"])
-            return Saved(_read_position(words["position"]), tensors["model"], tensors["optimiser"], best)
+            found = TrainingTensors(tensors["model"], tensors["optimiser"])
+            return Saved(_read_position(words["position"]), found, best)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RunError(
                 f"the training state in {folder} is damaged ({type(error).__name__}); delete it to begin again"
@@ -125,10 +132,15 @@ class StateFolder:
         return [int(path.name) for path in found if path.name.isdecimal()]
 
 
+def collect_tensors(model: VolumeClassifier, optimiser: torch.optim.Optimizer) -> TrainingTensors:
+    """Copy weights and AdamW's state to the CPU, whole; of a sharded model all processes must ask."""
+    return TrainingTensors(host_weights(model), optimiser_tensors(model, optimiser))
+
+
 def optimiser_tensors(model: VolumeClassifier, optimiser: torch.optim.Optimizer) -> dict[str, Shaped[Tensor, "..."]]:
     """Name AdamW's state: "<weight>/exp_avg", "/exp_avg_sq", "/step"; its settings follow from the recipe."""
     return {
-        f"{name}/{part}": tensor.detach().cpu().clone().contiguous()
+        f"{name}/{part}": whole(tensor).detach().cpu().clone().contiguous()
         for name, weight in trainable_weights(model)
         for part, tensor in optimiser.state.get(weight, {}).items()
     }
@@ -143,8 +155,17 @@ def restore_optimiser(
         parts = {key.rpartition("/")[2]: value for key, value in tensors.items() if key.rpartition("/")[0] == name}
         if parts:
             optimiser.state[weight] = {
-                part: value.to(weight.device) if part != "step" or on_device else value for part, value in parts.items()
+                part: _placed_like(weight, value) if part != "step" or on_device else value
+                for part, value in parts.items()
             }
+
+
+def _placed_like(weight: nn.Parameter, value: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    """Put AdamW's moments where the weight lies, sharded as it is."""
+    placed = value.to(weight.device)
+    if isinstance(weight, DTensor) and value.ndim:
+        return distribute_tensor(placed, weight.device_mesh, weight.placements)
+    return placed
 
 
 def _read_position(words: dict[str, Any]) -> Position:

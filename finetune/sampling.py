@@ -12,11 +12,15 @@ PARTICIPANTS = "participants"
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One volume of one epoch: its row in the table of train, and its how-manieth time in the epoch."""
+    """One volume of one epoch: its row in the table of train, and its how-manieth time in the epoch.
+
+    counts: False for what only fills a batch up.
+    """
 
     row: int
     epoch: int
     repeat: int = 0
+    counts: bool = True
 
 
 def draw_epoch(table: FeatureTable, sampling: str, *, epoch: int, seed: tuple[int, ...]) -> list[Draw]:

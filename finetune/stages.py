@@ -104,8 +104,13 @@ def schedule_factor(step: int, steps: int, warmup_fraction: float) -> float:
 
 
 def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's learning rate to a share of its highest; "rate" says it as a number."""
+    """Set every group's learning rate to a share of its highest, which "share" says as a number."""
     for group in optimiser.param_groups:
         rate, before = group["peak"] * factor, group["lr"]
-        group["rate"] = rate
+        group["share"] = factor
         group["lr"] = torch.tensor(rate).to(before.device) if isinstance(before, torch.Tensor) else rate
+
+
+def reached_share(optimiser: torch.optim.Optimizer) -> float:
+    """Give the share of the highest rates that set_rates set last."""
+    return float(optimiser.param_groups[0]["share"])

@@ -12,7 +12,7 @@ from torch.nn import functional
 from embeddings_store.errors import RunError
 from finetune.feeds import Batch, Feed
 from finetune.model import VolumeClassifier
-from finetune.processes import Processes
+from finetune.parallel import Parallel
 
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "can't allocate memory", "out of memory")
 
@@ -22,41 +22,36 @@ def weighted_loss(logits: Float[Tensor, "b k"], label: Float[Tensor, "b k"]) -> 
     return -(label * functional.log_softmax(logits.float(), dim=1)).sum()
 
 
-def add_gradients(
-    model: VolumeClassifier, feed: Feed, parts: Sequence[Batch], volumes: int, processes: Processes
-) -> Float[Tensor, ""]:
+def add_gradients(parallel: Parallel, feed: Feed, parts: Sequence[Batch], volumes: int) -> Float[Tensor, ""]:
     """Compute the gradients of the mean loss over ``volumes``, the batch of all processes; give this share's loss.
 
     However the batch is split into parts and over processes, the gradients are the same, up to rounding.
     """
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    weights = [weight for weight in parallel.model.parameters() if weight.requires_grad]
     for weight in weights:
         weight.grad = None
     total = torch.zeros((), device=weights[0].device)
-    for part in parts:
-        loss = weighted_loss(feed.logits(model, part), part.label)
-        (loss / volumes).backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+    share = parallel.size / volumes  # the exchange is a mean over processes
+    for number, part in enumerate(parts, start=1):
+        with parallel.exchanging(last=number == len(parts)):
+            loss = weighted_loss(feed.logits(parallel.net, part), part.label)
+            (loss * share).backward()  # type: ignore[no-untyped-call]  # torch has no type for it
         total = total + loss.detach()
-    if processes.size > 1:
-        for weight in weights:
-            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        processes.sum([weight.grad for weight in weights if weight.grad is not None])
     return total
 
 
 def take_step(
-    model: VolumeClassifier,
+    parallel: Parallel,
     optimiser: torch.optim.Optimizer,
     feed: Feed,
     parts: Sequence[Batch],
     *,
     volumes: int,
     gradient_clip: float,
-    processes: Processes,
 ) -> Float[Tensor, ""]:
     """Change the weights by one batch; give the summed loss of this process' share as it was before."""
-    total = add_gradients(model, feed, parts, volumes, processes)
-    nn.utils.clip_grad_norm_([weight for weight in model.parameters() if weight.requires_grad], gradient_clip)
+    total = add_gradients(parallel, feed, parts, volumes)
+    nn.utils.clip_grad_norm_([weight for weight in parallel.model.parameters() if weight.requires_grad], gradient_clip)
     optimiser.step()
     return total
 
@@ -75,7 +70,7 @@ def seeded(seed: Sequence[int]) -> Iterator[None]:
 
 
 @contextmanager
-def telling_what_fits(model: VolumeClassifier, feed: Feed, part: Batch, processes: Processes) -> Iterator[None]:
+def telling_what_fits(parallel: Parallel, feed: Feed, part: Batch) -> Iterator[None]:
     """Turn running out of memory into the number of volumes a forward that fits. Raises RunError."""
     try:
         yield
@@ -85,13 +80,13 @@ def telling_what_fits(model: VolumeClassifier, feed: Feed, part: Batch, processe
         size = len(part.inputs)
     else:
         return
-    fitting = _find_fitting(model, feed, part, size)
+    fitting = _find_fitting(parallel, feed, part, size)
     if fitting is None:
         raise RunError(
             "out of memory with one volume a forward: use --set recompute=true, --set precision=bf16, fewer "
             "stages.last.blocks, or a device with more memory"
         )
-    share = f"micro_batch_size={fitting}" + (f" on each of {processes.size} processes" if processes.size > 1 else "")
+    share = f"micro_batch_size={fitting}" + (f" on each of {parallel.size} processes" if parallel.size > 1 else "")
     raise RunError(
         f"out of memory with {size} volumes a forward; {fitting} fit: use --set {share}; batch_size stays as it is, "
         "and so does the result"
@@ -103,14 +98,15 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
-def _find_fitting(model: VolumeClassifier, feed: Feed, part: Batch, size: int) -> int | None:
-    """Try halves until one step's gradients can be computed."""
+def _find_fitting(parallel: Parallel, feed: Feed, part: Batch, size: int) -> int | None:
+    """Try halves until one step's gradients can be computed; in this process alone, as others need not lack memory."""
     while size > 1:
         size //= 2
-        _free_memory(model)
+        _free_memory(parallel.model)
+        _free_memory(parallel.spare)
         try:
             piece = Batch(part.inputs[:size], part.label[:size], part.group[:size])
-            weighted_loss(feed.logits(model, piece), piece.label).backward()  # type: ignore[no-untyped-call]  # as above
+            weighted_loss(feed.logits(parallel.spare, piece), piece.label).backward()  # type: ignore[no-untyped-call]  # as above
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

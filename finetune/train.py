@@ -12,8 +12,9 @@ from classify.predictions import rows_of, stack_predictions
 from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
 from classify.standardise import Standardiser
 from classify.stopwatch import Stopwatch
-from finetune.checkpoint import save_model
+from finetune.checkpoint import RECIPE, save_model
 from finetune.epochs import BestWeights
+from finetune.locked import save_brightness
 from finetune.loop import Trainer, predict
 from finetune.options import FinetuneOptions
 from finetune.prepared import prepare
@@ -72,14 +73,15 @@ def finetune(
         said = judge_split(
             levels, others, inputs.cohort,
             lambda chosen: aggregate_levels(rows_of(levels["volume"], chosen), eye[chosen])["participant"],
-            decided_on=None, pretrained=None, replicates=options.replicates, seed=options.seed,
+            decided_on=None, pretrained=ready.tables.pretrained, replicates=options.replicates, seed=options.seed,
         )  # fmt: skip
         clock.lap("evaluate")
 
         run_id = new_run_id(now, MODEL_NAME, task.name)
         with run_folder(options.runs, run_id) as aside:
             tuned = save_model(model, ready.encoder, standardiser, task.classes, options.config.head, aside / MODEL)
-            save_config(options.config, aside / "config.yaml")
+            save_brightness(inputs.cohort, aside / MODEL)
+            save_config(options.config, aside / RECIPE)
             record = RunRecord(
                 id=run_id,
                 created=now.isoformat(timespec="seconds"),
@@ -87,6 +89,7 @@ def finetune(
                 parameters=describe_training(options, ready.encoder, tuned, backend, together.size, history, best),
                 search=None,
                 **vars(said.judged),
+                **ready.tables.describe(inputs.cohort, said.without),
                 subgroups={"val": said.groups},
                 baselines_missing=[TWIN_MISSING, *missing],
                 seconds=clock.seconds(),

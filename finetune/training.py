@@ -26,6 +26,11 @@ def new_model(
 ) -> VolumeClassifier:
     """Put encoder and a new head on the device."""
     model = VolumeClassifier(encoder, standardiser, classes, seed, config.head, bf16=config.precision == "bf16")
+    return place_model(model, backend)
+
+
+def place_model(model: VolumeClassifier, backend: Backend) -> VolumeClassifier:
+    """Put a model on the device."""
     model.encoder = backend.prepare(model.encoder)  # on its own, so that the device may choose its attention
     return backend.prepare(model)
 
@@ -61,9 +66,15 @@ class Feeds:
             return VectorFeed(table.standardised(self.standardiser), self.backend, weights, self.classes)
         if frozen and self.inputs.read_tokens is not None:
             return TokenFeed(table, self.backend, weights, self.classes, group, self.inputs.read_tokens)
-        dataset = VolumeDataset(table, self.images, group, weights, self.classes, augmenter)
-        size = (config.micro_batch_size or config.batch_size) if self.backend.static_shapes else None
-        return VolumeFeed(dataset, self.backend, config.workers, size)
+        return feed_volumes(
+            VolumeDataset(table, self.images, group, weights, self.classes, augmenter), config, self.backend
+        )
+
+
+def feed_volumes(dataset: VolumeDataset, config: FinetuneConfig, backend: Backend) -> VolumeFeed:
+    """Feed volumes as a recipe says, padded where the device compiles for each shape."""
+    size = (config.micro_batch_size or config.batch_size) if backend.static_shapes else None
+    return VolumeFeed(dataset, backend, config.workers, size)
 
 
 def train_stages(trainer: Trainer, stages: Sequence[str], feeds: Feeds) -> tuple[list[Epoch], Epoch]:

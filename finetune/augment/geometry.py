@@ -62,7 +62,7 @@ def apply_affine(volume: Volume, change: Affine) -> Volume:
 
     size = volume.shape[1:]
     grid, _ = AffineGrid(affine=torch.from_numpy(_matrix(change, size)))(spatial_size=size)
-    resample = Resample(mode="bilinear", padding_mode="border")
+    resample = Resample(mode="bilinear", padding_mode="border", dtype=np.float32)  # its default computes in float64
     moved = resample(torch.from_numpy(volume), grid=grid)
     return np.ascontiguousarray(moved.numpy(), dtype=np.float32)
 

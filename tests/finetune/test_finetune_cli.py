@@ -132,3 +132,22 @@ def test_wrong_words_are_one_message(
 ) -> None:
     assert command_line(monkeypatch, *words) == 2
     assert said in capsys.readouterr().err
+
+
+def test_evaluate_counts_its_looks_and_prints_one_json(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune(monkeypatch, phantom, "--runs", tmp_path, "--stages", "head", "--json") == 0
+    folder = json.loads(capsys.readouterr().out)["path"]
+    participants = phantom / "participants.tsv"
+    words = ("--run", folder, "--participants", participants, "--split", "test", "--replicates", 5, "--json")
+    code = command_line(monkeypatch, "evaluate", *words, "--bucket", phantom, "--device", "cpu")
+    written = capsys.readouterr()
+    assert code == 0
+    assert "test" in json.loads(written.out)["metrics"]["participant"]
+    assert "has been looked at 1 time" in " ".join(written.err.split())
+    assert command_line(monkeypatch, "evaluate", *words) == 0
+    assert "has been looked at 2 times; it is no longer untouched" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert command_line(monkeypatch, "evaluate", *words) == 2
+    assert "one process" in capsys.readouterr().err

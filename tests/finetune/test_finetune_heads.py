@@ -9,12 +9,12 @@ from torch import nn
 from embeddings_store.errors import UsageError
 from finetune.config import AttentiveHead, HeadConfig, LinearHead, MlpHead, OrdinalHead
 from finetune.heads import AttentivePool, BatchNorm, MeanPool, Ordinal, new_head, new_pool
-from finetune.model import VolumeClassifier, host_weights
+from finetune.model import TOKENS, VolumeClassifier, host_weights
 
 KINDS: list[HeadConfig] = [
     LinearHead(), MlpHead(kind="mlp"), OrdinalHead(kind="ordinal"), AttentiveHead(kind="attentive"),
 ]  # fmt: skip
-TOKENS = torch.randn(3, 5, 48, generator=torch.Generator().manual_seed(0))
+SAMPLE = torch.randn(3, 5, 48, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
@@ -30,14 +30,14 @@ def test_every_head_gives_a_logit_for_each_class_and_learns(kind: HeadConfig, cl
     optimiser = torch.optim.Adam(parts, lr=0.02)
     model.train()
     for _ in range(80):
-        logits = model.classify_tokens(tokens, torch.zeros(24, dtype=torch.long))
+        logits = model(tokens, torch.zeros(24, dtype=torch.long), TOKENS)
         loss = nn.functional.cross_entropy(logits, label)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     assert logits.shape == (24, classes)
     model.eval()
-    right = model.classify_tokens(tokens, torch.zeros(24, dtype=torch.long)).argmax(1) == label
+    right = model(tokens, torch.zeros(24, dtype=torch.long), TOKENS).argmax(1) == label
     assert right.float().mean() > 0.9
 
 
@@ -66,11 +66,11 @@ def test_a_batch_of_one_uses_the_running_statistics() -> None:
 
 def test_attention_begins_as_the_mean_and_then_looks_where_it_pays() -> None:
     pool = new_pool(AttentiveHead(kind="attentive", heads=4), 48)
-    torch.testing.assert_close(pool(TOKENS), MeanPool()(TOKENS))
+    torch.testing.assert_close(pool(SAMPLE), MeanPool()(SAMPLE))
     assert isinstance(pool, AttentivePool)
     with torch.no_grad():
-        pool.query[:] = 50 * TOKENS[0, 2].reshape(4, 12)
-    torch.testing.assert_close(pool(TOKENS)[0], TOKENS[0, 2], atol=1e-3, rtol=1e-3)
+        pool.query[:] = 50 * SAMPLE[0, 2].reshape(4, 12)
+    torch.testing.assert_close(pool(SAMPLE)[0], SAMPLE[0, 2], atol=1e-3, rtol=1e-3)
 
 
 def test_attention_heads_must_divide_the_width() -> None:

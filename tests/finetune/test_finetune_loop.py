@@ -32,8 +32,8 @@ from finetune.errors import DivergedError
 from finetune.feeds import Batch, TokenFeed, VectorFeed, VolumeFeed
 from finetune.images import ImageCache
 from finetune.loop import predict, train_stage
-from finetune.model import VolumeClassifier, groups_of, host_weights
-from finetune.processes import OneProcess
+from finetune.model import VECTORS, VolumeClassifier, groups_of, host_weights
+from finetune.parallel import Alone
 from finetune.recipe import load_config
 from finetune.sampling import Draw, loss_weights
 from finetune.stages import set_trainable
@@ -181,7 +181,9 @@ def test_class_weights_pull_towards_the_rare_class() -> None:
         feed = VectorFeed(table, CpuBackend("fp32"), weights, 2)
         model = new_model(stage="head")
         train(model, (feed, replace(feed, table=replace(table, split=np.array(["val"] * 16)))), config)
-        share[weighted] = float(model.classify(torch.from_numpy(x)).softmax(1)[:, 1].mean().detach())
+        share[weighted] = float(
+            model(torch.from_numpy(x), torch.zeros(16, dtype=torch.long), VECTORS).softmax(1)[:, 1].mean().detach()
+        )
     assert share[False] < 0.3
     assert 0.4 < share[True] < 0.7
 
@@ -205,7 +207,7 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
 def gradients(model: VolumeClassifier, feed: VolumeFeed, parts: list[list[Draw]]) -> dict[str, torch.Tensor]:
     model.set_training(statistics=False)
     with seeded((0,)):
-        add_gradients(model, feed, list(feed.batches(parts)), sum(map(len, parts)), OneProcess())
+        add_gradients(Alone(model), feed, list(feed.batches(parts)), sum(map(len, parts)))
     return {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
 
 
@@ -323,7 +325,7 @@ def test_another_failure_of_torch_is_not_taken_for_lack_of_memory(tmp_path: Path
     images, ids = volumes_in(tmp_path, 2)
     feed = feed_of(images, rows_of([0, 1], "train", ids), CONFIG, 2)
     part = next(feed.batches([[Draw(0, 0), Draw(1, 0)]]))
-    with pytest.raises(RuntimeError, match="shapes"), telling_what_fits(new_model(), feed, part, OneProcess()):
+    with pytest.raises(RuntimeError, match="shapes"), telling_what_fits(Alone(new_model()), feed, part):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 

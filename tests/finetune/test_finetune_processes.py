@@ -1,30 +1,51 @@
-"""Two processes that share every batch end where one process ends."""
+"""Two processes that share every batch end where one process ends, whichever way they hold the model."""
 
 import multiprocessing
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from finetune_study import NOW, options, run
-from safetensors.torch import load_file
+from finetune_study import (
+    IMAGE_SIZE,
+    NOW,
+    feed_of,
+    options,
+    plain_standardiser,
+    rows_of,
+    run,
+    small_encoder,
+    write_volumes,
+)
+from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 
 from classify.run import load_run
-from finetune.processes import OneProcess, Processes, TorchProcesses, open_processes
+from embeddings_store.errors import UsageError
+from finetune import loop
+from finetune.config import FinetuneConfig
+from finetune.images import ImageCache
+from finetune.model import VolumeClassifier, whole
+from finetune.parallel import start_parallel
+from finetune.processes import OneProcess, Processes, TorchProcesses, open_processes, require_several_processes
 from finetune.recipe import load_config
+from finetune.sampling import Draw
+from finetune.stages import set_trainable
+from finetune.step import add_gradients
 from finetune.train import finetune
 
 OWN = ("rotation_degrees", "scaling", "shift", "contrast", "noise")
+QUIET = ("stages.all.drop_path=0", "stages.all.weight_decay=0", "stages.lora.drop_path=0", "stages.last.drop_path=0")
+# 16 volumes of train in batches of 5 over two processes: shares of 3 and 2 in forwards of 2 and 1; then a lone volume.
 CONFIG = load_config(
     None,
-    changes=("batch_size=5", "micro_batch_size=2", "stages.all.drop_path=0", "stages.all.weight_decay=0",
-             *(f"augment.{name}=0" for name in OWN)),
+    changes=("batch_size=5", "micro_batch_size=2", "recompute=true", *QUIET, *(f"augment.{name}=0" for name in OWN)),
     epochs=2,
 )  # fmt: skip
-STAGES = ("head", "all")
 
 
 def free_port() -> int:
@@ -33,7 +54,18 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def work(rank: int, port: int, bucket: Path, runs: Path) -> None:
+def in_two_processes(work: Callable[..., None], *arguments: Any) -> list[int]:
+    """Run work(rank, processes, *arguments) as torchrun would; give the exit codes."""
+    context, port = multiprocessing.get_context("fork"), free_port()
+    children: list[Any] = [context.Process(target=joined, args=(work, rank, port, *arguments)) for rank in (0, 1)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(120)
+    return [child.exitcode for child in children]
+
+
+def joined(work: Callable[..., None], rank: int, port: int, *arguments: Any) -> None:
     torch.set_num_threads(1)
     os.environ |= {
         "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
@@ -41,41 +73,137 @@ def work(rank: int, port: int, bucket: Path, runs: Path) -> None:
     }  # fmt: skip
     together = open_processes()
     assert isinstance(together, TorchProcesses)
-    tensors = [torch.full((2, 2), float(rank + 1)), torch.tensor([float(rank)])]
-    together.sum(tensors)
-    assert (tensors[0] == 3).all()
-    assert tensors[1].item() == 1
-    assert together.gather(rank) == [0, 1]
-    assert list(together.share(range(5))) == [[0, 2, 4], [1, 3]][rank]
+    work(together, *arguments)
+
+
+def train(together: Processes, bucket: Path, runs: Path, config: FinetuneConfig, stages: tuple[str, ...]) -> None:
+    assert together.gather(together.rank) == [0, 1]
+    assert list(together.share(range(5))) == [[0, 2, 4], [1, 3]][together.rank]
     done = finetune(
-        options(bucket, runs, config=CONFIG, stages=STAGES), now=NOW, tell=lambda line: None, processes=together
+        options(bucket, runs, config=config, stages=stages), now=NOW, tell=lambda line: None, processes=together
     )
-    assert (done is None) == (rank > 0)
+    assert (done is None) == (together.rank > 0)
 
 
-def test_two_processes_end_with_the_weights_of_one(phantom: Path, tmp_path: Path) -> None:
-    alone = run(phantom, tmp_path / "one", config=CONFIG, stages=STAGES)
-    context, port = multiprocessing.get_context("fork"), free_port()
-    children: list[Any] = [
-        context.Process(target=work, args=(rank, port, phantom, tmp_path / "two")) for rank in (0, 1)
-    ]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(120)
-    assert [child.exitcode for child in children] == [0, 0]
-    (folder,) = (tmp_path / "two").iterdir()
-    together = load_run(folder)
-    assert together.record["parameters"]["processes"] == 2
+def same_weights(one: Path, two: Path) -> None:
     for name in ("head", "encoder"):
-        one, two = (load_file(place / "model" / f"{name}.safetensors") for place in (alone.folder, folder))
-        assert one.keys() == two.keys()
-        assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one)
-    ours, theirs = (load_run(place).predictions.filter(regex="logit") for place in (alone.folder, folder))
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    histories = [record["parameters"]["history"] for record in (alone.record.to_dict(), together.record)]
+        ours, theirs = (load_file(place / "model" / f"{name}.safetensors") for place in (one, two))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.allclose(ours[key], theirs[key], atol=1e-5) for key in ours)
+    said = [load_run(place).predictions.filter(regex="logit") for place in (one, two)]
+    np.testing.assert_allclose(*said, atol=1e-4)
+    histories = [load_run(place).record["parameters"]["history"] for place in (one, two)]
+    assert [len(history) for history in histories] == [len(histories[0])] * 2
     for epochs in zip(*histories, strict=True):
         assert epochs[0]["train_loss"] == pytest.approx(epochs[1]["train_loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_end_with_the_weights_of_one(phantom: Path, tmp_path: Path, parallel: str, head: str) -> None:
+    changed = {"parallel": parallel, "head": {"kind": head} | ({"dropout": 0.0} if head == "mlp" else {})}
+    config = FinetuneConfig.model_validate(CONFIG.model_dump() | changed)
+    stages = ("head", "all") if head == "linear" else ("head", "last")
+    alone = run(phantom, tmp_path / "one", config=config, stages=stages)
+    assert in_two_processes(train, phantom, tmp_path / "two", config, stages) == [0, 0]
+    (folder,) = (tmp_path / "two").iterdir()
+    assert load_run(folder).record["parameters"]["processes"] == 2
+    same_weights(alone.folder, folder)
+
+
+def gradients(processes: Processes, folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """Of one batch of five, in forwards of two, as all processes have them together."""
+    rng, images = np.random.default_rng(0), ImageCache(folder / f"images{processes.rank}", "none", "float32")
+    ids = write_volumes(images, rng.normal(size=(5, 1, *IMAGE_SIZE)))
+    encoder = small_encoder()
+    model = VolumeClassifier(encoder, plain_standardiser(encoder), 3, 0)
+    set_trainable(model, CONFIG.stages.last)
+    parallel = start_parallel(model, name, processes, shared=True)
+    feed = feed_of(images, rows_of([0, 1, 2, 0, 1], "train", ids), CONFIG, 3)
+    mine = processes.share([Draw(row, 0) for row in range(5)] + [Draw(0, 0, counts=False)] * (processes.size - 1))
+    parts = list(feed.batches([mine[start : start + 2] for start in range(0, len(mine), 2)]))
+    parallel.model.set_training(statistics=False)
+    loss = parallel.sum(float(add_gradients(parallel, feed, parts, 5)))
+    found = {n: whole(w.grad) for n, w in parallel.model.named_parameters() if w.grad is not None}
+    assert found.keys() == {n for n, w in model.named_parameters() if w.requires_grad}
+    return found | {"loss": torch.tensor(loss)}
+
+
+def keep_gradients(together: Processes, folder: Path, name: str) -> None:
+    found = gradients(together, folder, name)
+    if together.rank == 1:  # that of the first is the same
+        save_file({key: value.contiguous() for key, value in found.items()}, folder / "gradients.safetensors")
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_batch_over_two_processes_has_the_gradients_of_one(tmp_path: Path, parallel: str) -> None:
+    alone = gradients(OneProcess(), tmp_path, parallel)
+    assert in_two_processes(keep_gradients, tmp_path, parallel) == [0, 0]
+    together = load_file(tmp_path / "gradients.safetensors")
+    assert alone.keys() == together.keys()
+    assert max(float(value.abs().max()) for value in alone.values()) > 1e-2
+    for key, value in alone.items():
+        torch.testing.assert_close(together[key], value, atol=1e-6, rtol=1e-5, msg=key)
+
+
+def stop_after(steps: int) -> None:
+    """Let this process end as by a kill, after so many steps of training."""
+    taken: list[None] = []
+    real = loop._take_step
+
+    def take_step(*given: Any, **named: Any) -> Any:
+        if len(taken) == steps:
+            os._exit(7)
+        taken.append(None)
+        return real(*given, **named)
+
+    loop._take_step = take_step
+
+
+def train_and_die(together: Processes, *arguments: Any) -> None:
+    stop_after(7)  # within the second epoch; its state of step 2 is kept
+    train(together, *arguments)
+
+
+@pytest.mark.parametrize(("first", "then"), [("ddp", "fsdp"), ("fsdp", "ddp"), ("fsdp", "fsdp")])
+def test_a_killed_training_goes_on_in_two_processes_however_the_model_is_held(
+    phantom: Path, tmp_path: Path, first: str, then: str
+) -> None:
+    stages = ("lora",) if first == then else ("all",)
+    config = CONFIG.model_copy(update={"save_every_steps": 2})
+    whole = run(phantom, tmp_path / "whole", config=config, stages=stages)
+    runs = tmp_path / "killed"
+    died = in_two_processes(train_and_die, phantom, runs, config.model_copy(update={"parallel": first}), stages)
+    assert died == [7, 7]
+    (work,) = runs.iterdir()
+    assert (work / "state").is_dir()
+    again = config.model_copy(update={"parallel": then})
+    assert in_two_processes(train, phantom, runs, again, stages) == [0, 0]
+    (folder,) = runs.iterdir()
+    same_weights(whole.folder, folder)
+
+
+def look_at_shards(together: Processes, bucket: Path, runs: Path, config: FinetuneConfig) -> None:
+    seen: list[float] = []
+    real = loop._take_step
+
+    def take_step(parallel: Any, *given: Any, **named: Any) -> Any:
+        held = sum(weight.to_local().numel() for weight in parallel.model.parameters() if isinstance(weight, DTensor))
+        seen.append(held / sum(weight.numel() for weight in parallel.spare.parameters()))
+        return real(parallel, *given, **named)
+
+    loop._take_step = take_step
+    train(together, bucket, runs, config, ("all",))
+    assert len(seen) == 4
+    assert all(0.4 < share < 0.6 for share in seen)
+
+
+def test_a_sharded_model_lies_in_halves(phantom: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"parallel": "fsdp"})
+    config = config.model_copy(
+        update={"stages": config.stages.model_copy(update={"all": config.stages.all.model_copy(update={"epochs": 1})})}
+    )
+    assert in_two_processes(look_at_shards, phantom, tmp_path, config) == [0, 0]
 
 
 def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +213,8 @@ def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(alone, Processes)
     assert list(alone.share([1, 2])) == [1, 2]
     assert alone.gather("x") == ["x"]
+    with pytest.raises(UsageError, match="--parallel says how processes share the training; this is one"):
+        require_several_processes("--parallel")
 
 
 def test_a_later_host_of_a_slice_knows_that_it_does_not_write(monkeypatch: pytest.MonkeyPatch) -> None:

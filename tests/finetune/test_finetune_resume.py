@@ -19,7 +19,7 @@ from finetune.epochs import BestWeights, Epoch
 from finetune.model import VolumeClassifier, host_weights
 from finetune.processes import OneProcess
 from finetune.recipe import load_config
-from finetune.resume import Position, StateFolder
+from finetune.resume import Position, StateFolder, collect_tensors
 from finetune.stages import new_optimiser, set_trainable
 from finetune.workplace import work_folder
 
@@ -43,8 +43,8 @@ from test_finetune_resume import CONFIG
 stage, epoch, step = {where!r}
 taken = loop._take_step
 
-def take_step(trainer, optimiser, feed, parts, volumes, *, first):
-    found = taken(trainer, optimiser, feed, parts, volumes, first=first)
+def take_step(parallel, optimiser, feed, parts, volumes, config, *, first):
+    found = taken(parallel, optimiser, feed, parts, volumes, config, first=first)
     steps.append(None)
     if current == [stage, epoch] and len(steps) == step:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -53,11 +53,11 @@ def take_step(trainer, optimiser, feed, parts, volumes, *, first):
 steps, current = [], None
 run_epoch = loop._run_epoch
 
-def watched(trainer, optimiser, feed, position):
+def watched(trainer, parallel, optimiser, feed, position):
     global current
     current = [position.stage, position.epoch]
     steps.clear()
-    return run_epoch(trainer, optimiser, feed, position)
+    return run_epoch(trainer, parallel, optimiser, feed, position)
 
 loop._take_step, loop._run_epoch = take_step, watched
 study.run(Path({bucket!r}), Path({runs!r}), stages={stages!r}, config=CONFIG)
@@ -123,30 +123,31 @@ def test_a_state_reads_back_as_it_was_and_replaces_the_one_before(tmp_path: Path
     best.offer(Epoch("head", 1, 0.1, None, 0.3, 1e-3), model)
     position = Position("all", 2, 5, 0.1 + 0.2, (Epoch("head", 1, 1 / 3, 0.5, 0.7),))
     assert state.load() is None
-    state.save(replace(position, step=4), model, optimiser, best)
-    state.save(position, model, optimiser, best)
+    tensors = collect_tensors(model, optimiser)
+    state.save(replace(position, step=4), tensors, best)
+    state.save(position, tensors, best)
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["000002"]
     saved = state.load()
     assert saved is not None
     assert (saved.position, saved.best.epoch) == (position, best.epoch)
-    assert all(torch.equal(saved.model[name], weight) for name, weight in host_weights(model).items())
-    assert any(name.endswith("/exp_avg_sq") for name in saved.optimiser)
+    assert all(torch.equal(saved.tensors.model[name], weight) for name, weight in host_weights(model).items())
+    assert any(name.endswith("/exp_avg_sq") for name in saved.tensors.optimiser)
     assert not list(tmp_path.rglob("*.p*k*l*"))
 
 
 def test_a_state_of_other_inputs_is_not_gone_on_from(tmp_path: Path) -> None:
     model, optimiser, state = parts(tmp_path)
-    state.save(Position("all"), model, optimiser, BestWeights())
+    state.save(Position("all"), collect_tensors(model, optimiser), BestWeights())
     assert state.load() is not None
     assert replace(state, inputs="others").load() is None
 
 
 def test_a_half_written_state_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, optimiser, state = parts(tmp_path)
-    state.save(Position("all", 3), model, optimiser, BestWeights())
+    state.save(Position("all", 3), collect_tensors(model, optimiser), BestWeights())
     monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(RunError, match=r"cannot be written .*No space left"):
-        state.save(Position("all", 4), model, optimiser, BestWeights())
+        state.save(Position("all", 4), collect_tensors(model, optimiser), BestWeights())
     saved = state.load()
     assert saved is not None
     assert saved.position.epoch == 3
@@ -155,7 +156,7 @@ def test_a_half_written_state_is_not_seen(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimiser.safetensors"])
 def test_a_damaged_state_is_refused(tmp_path: Path, name: str) -> None:
     model, optimiser, state = parts(tmp_path)
-    state.save(Position("all"), model, optimiser, BestWeights())
+    state.save(Position("all"), collect_tensors(model, optimiser), BestWeights())
     (tmp_path / "state" / "000001" / name).write_bytes(b"{")
     with pytest.raises(RunError, match=r"damaged .*delete it to begin again"):
         state.load()

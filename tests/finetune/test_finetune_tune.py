@@ -1,5 +1,6 @@
 """The search: inside train only, pruned, and it goes on after a stop."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +8,18 @@ import pytest
 from finetune_study import options
 
 from embeddings_store.errors import RunError, UsageError
-from finetune import tune as search
 from finetune.config import FinetuneConfig
 from finetune.epochs import Epoch
 from finetune.feeds import Feed
 from finetune.loop import Trainer
+from finetune.prepared import prepare
+from finetune.processes import OneProcess
 from finetune.recipe import load_config
-from finetune.tune import score_of, tune
+from finetune.search import trial as trials
+from finetune.search.ray_engine import RayCluster
+from finetune.search.study import HEADS
+from finetune.search.trial import inside_train, score_of
+from finetune.tune import tune
 
 CONFIG = load_config(
     None, changes=("stages.head.patience=null", "stages.last.augment=0", "stages.last.drop_path=0"), epochs=3
@@ -34,7 +40,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FinetuneConfig, tuple
             trainer.watch(history)
         return history, history[-1]
 
-    monkeypatch.setattr(search, "train_stages", train_stages)
+    monkeypatch.setattr(trials, "train_stages", train_stages)
     return seen
 
 
@@ -58,7 +64,7 @@ def test_a_search_sees_train_alone_and_goes_on_where_it_stopped(
         people = set(fitted.table.participant) | set(held.table.participant)
         assert len(people) == 8  # of train; val and test have the other half
         assert set(fitted.table.participant).isdisjoint(held.table.participant)
-        assert config.head.kind in search.HEADS
+        assert config.head.kind in HEADS
         assert stages in {("head",), ("head", "last")}
     assert {stages for _, stages, *_ in trained} == {("head",), ("head", "last")}
     assert {config.stages.last.blocks for config, stages, *_ in trained if len(stages) > 1} <= {1, 2, 3, 4}
@@ -92,3 +98,40 @@ def test_log_loss_only_breaks_ties() -> None:
     assert score_of(worse) < score_of(better)
     assert score_of(replace(worse, val_log_loss=0.2)) < score_of(worse)
     assert score_of(replace(worse, val_balanced_accuracy=None)) < 0
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray's own making
+@pytest.mark.slow
+def test_ray_goes_on_where_the_local_engine_stopped_and_trains_what_it_trains(phantom: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs octprobe[ray]")
+    said: list[str] = []
+    asked = options(phantom, tmp_path / "runs", config=CONFIG, stages=("head",))
+    first = tune(asked, trials=1, folder=tmp_path / "study", tell=said.append)
+    found = tune(
+        asked, trials=3, folder=tmp_path / "study", tell=said.append, engine="ray", cluster=RayCluster(at_once=1)
+    )
+    assert (found.record["engine"], found.record["trials"]) == ("ray", 3)
+    assert found.record["history"][0] == first.record["history"][0]
+    assert "ray: 2 trials on 1 cores" in said
+    with prepare(asked, OneProcess()) as ready:
+        runner = inside_train(ready, asked)
+        for trial in found.record["history"]:
+            again = runner.score(trial["parameters"], ready.backend, lambda epochs, score: None, lambda line: None)
+            assert trial["value"] == pytest.approx(again, abs=1e-6)
+    assert load_config(tmp_path / "study" / "best.yaml") == found.config
+    done = tune(asked, trials=3, folder=tmp_path / "study", tell=said.append, engine="ray", cluster=RayCluster())
+    assert done.record["history"] == found.record["history"]
+
+
+def test_a_missing_ray_and_unknown_engines_are_one_message(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = options(phantom, tmp_path / "runs", stages=("head",))
+    with pytest.raises(UsageError, match="--engine: expected local or ray, got 'slurm'"):
+        tune(asked, trials=1, folder=tmp_path, tell=print, engine="slurm")
+    with pytest.raises(UsageError, match="--ray-address belongs to --engine ray"):
+        tune(asked, trials=1, folder=tmp_path, tell=print, cluster=RayCluster("ray://x:1"))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"install octprobe\[ray\]"):
+        tune(asked, trials=1, folder=tmp_path, tell=print, engine="ray")
+    assert not (tmp_path / "runs").exists()

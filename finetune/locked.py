@@ -1,0 +1,107 @@
+"""The volumes of the test split of a finished run: which they are, and how they are read once they may be."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from classify.cohort.join import join_cohort
+from classify.cohort.table import BRIGHTNESS, Cohort
+from classify.cohort.tables import CohortTables
+from classify.cohort.tasks import task_of_record
+from classify.errors import CohortError, RunFolderError
+from classify.look import TEST
+from classify.run import MODEL, Run
+from embeddings_store.schema import site_of
+from extract.bucket.listing import list_volumes
+from extract.bucket.source import Source
+from extract.load import VolumeLoader
+from extract.progress import show_progress
+from finetune.data import index_of, read_volumes
+from finetune.images import ImageCache
+from finetune.processes import OneProcess
+
+BRIGHTNESS_FILE = "brightness.parquet"
+NOT_ENCODED = np.zeros(1, np.float32)
+"""Nothing is predicted while volumes are read: copies are known by their brightness."""
+
+IN_INDEX = ["volume", "participant", "eye", "device", "protocol", "site", "notes", *BRIGHTNESS]
+
+
+@dataclass(frozen=True)
+class Unlocked:
+    """The cohort of a run with what could be read of its test split, and what could not, by error class."""
+
+    cohort: Cohort
+    failures: dict[str, int]
+
+
+def save_brightness(cohort: Cohort, folder: Path) -> None:
+    """Keep how bright the scans of train and val are: a baseline of test is fitted on it, and a copy known by it."""
+    if cohort.brightness is not None:
+        known = cohort.brightness[(cohort.table["split"] != TEST).to_numpy()]
+        known.to_parquet(folder / BRIGHTNESS_FILE, index=False)
+
+
+def rebuild_cohort(run: Run, tables: CohortTables) -> Cohort:
+    """Join the volumes of a run with the participants table again: the run's own cohort where the table is the same.
+
+    Raises: CohortError, RunFolderError (damaged).
+    """
+    return _join(run, tables, _index_of_run(run))
+
+
+def read_test(run: Run, tables: CohortTables, source: Source, load: VolumeLoader, images: ImageCache) -> Unlocked:
+    """Fetch, decode and keep the volumes of test, and leave out what the rules of every cohort leave out.
+
+    Raises: CohortError where the bucket does not hold them, or none can be used; LeakError where one scan stands under
+    two participants; BucketError.
+    """
+    locked = set(run.cohort.loc[run.cohort["split"] == TEST, "volume"])
+    refs = [ref for ref in list_volumes(source).refs if ref.volume in locked]
+    if len(refs) < len(locked):
+        raise CohortError(
+            f"--bucket: expected the {len(locked)} volumes of test of run {run.record['id']}, found {len(refs)} of "
+            "them; give the bucket and --prefix that the run was made from"
+        )
+    with show_progress(len(refs)) as progress:
+        read = read_volumes(
+            refs, lambda _: True, load, images, lambda _: NOT_ENCODED,
+            lambda failed: progress.advance(failed=failed), processes=OneProcess(),
+        )  # fmt: skip
+    index = _index_of_run(run)
+    seen = pd.concat([index[~index["volume"].isin(locked)], index_of(read)], ignore_index=True)
+    cohort = _join(run, tables, seen[[name for name in IN_INDEX if name in seen]])
+    failures = Counter(failure.failure.error for failure in read.failures)
+    kept = cohort.table.loc[cohort.table["split"] == TEST, "volume"]
+    if left_out := len(read.lines) - len(kept):
+        failures["constant, or a copy"] = left_out
+    if kept.empty:
+        raise CohortError(f"run {run.record['id']}: no volume of test can be used ({dict(failures)})")
+    return Unlocked(cohort, dict(failures))
+
+
+def _join(run: Run, tables: CohortTables, index: pd.DataFrame) -> Cohort:
+    """Join with the brightness in the place of vectors: it is of one scan and its copies alone."""
+    numbers = index[list(BRIGHTNESS)].to_numpy(np.float64, copy=True)
+    unknown = ~np.isfinite(numbers).all(axis=1)
+    numbers[unknown] = np.flatnonzero(unknown)[:, None]  # finite, and like no other
+    high = numbers.astype(np.float32)
+    vectors = np.hstack([high, (numbers - high).astype(np.float32)])
+    cohort = join_cohort(index, vectors[:, None, None], tables.people, task_of_record(run.record))
+    return tables.beside(replace(cohort, phantom=bool(run.record["phantom"])))
+
+
+def _index_of_run(run: Run) -> pd.DataFrame:
+    """Say of each volume of a run what an index of a store says; of an older run without any brightness."""
+    index = run.cohort[["volume", "participant", "eye", "device", "protocol"]]
+    index = index.assign(site=[site_of(person) for person in index["participant"]], notes=0)
+    path = run.folder / MODEL / BRIGHTNESS_FILE
+    if not path.exists():
+        return index.assign(**dict.fromkeys(BRIGHTNESS, np.nan))
+    try:
+        return index.merge(pd.read_parquet(path), on="volume", how="left")
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFolderError(f"run {run.record['id']}: {BRIGHTNESS_FILE} cannot be read; make the run again") from error

@@ -1,0 +1,190 @@
+"""The locked test split of a fine-tuned run: a look is checked, counted, predicted as val was, and told of in full."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from finetune_study import IMAGE_SIZE, NOW, SHORT, copy_of, run, scans, table
+
+from classify.compare import CompareOptions, compare
+from classify.errors import CohortError, LeakError, RunFolderError
+from classify.ledger import LEDGER
+from classify.look import Evaluated, EvaluateOptions
+from classify.predictions import pick_predictions
+from classify.run import load_run
+from embeddings_store.errors import UsageError
+from embeddings_store.schema import volume_id
+from extract.dicom.reader import read_dicom
+from extract.preprocess import preprocess
+from extract.preset import PRESETS
+from finetune.checkpoint import load_classifier
+from finetune.evaluate import LookOptions, evaluate
+
+EXACT = SHORT.model_copy(update={"cache": "float32"})
+
+
+@pytest.fixture
+def published(phantom: Path, trained: Path, tmp_path: Path) -> Path:
+    """A run folder of its own, beside no ledger."""
+    return Path(shutil.copytree(trained, tmp_path / "runs" / trained.name))
+
+
+@pytest.fixture(scope="module")
+def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(phantom, tmp_path_factory.mktemp("trained"), config=EXACT, stages=("head", "last")).folder
+
+
+def look(bucket: Path | None, folder: Path, participants: Path, **changes: Any) -> Evaluated:
+    asked = {"replicates": 20, "split": "test"} | {name: changes.pop(name) for name in [*changes] if name != "device"}
+    options = LookOptions(
+        EvaluateOptions(folder, participants, **asked), None if bucket is None else str(bucket), device="cpu"
+    )
+    return evaluate(options, now=NOW, tell=lambda line: None)
+
+
+def ledger(folder: Path) -> list[Mapping[str, str]]:
+    path = folder.parent / LEDGER
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_a_look_puts_test_beside_val_as_classify_does(phantom: Path, published: Path) -> None:
+    before = load_run(published).record
+    seen = look(phantom, published, phantom / "participants.tsv")
+    loaded = load_run(published)
+    assert loaded.record == seen.record
+    assert (seen.looks, [line["run"] for line in ledger(published)]) == (1, [before["id"]])
+    for level in ("volume", "eye", "participant"):
+        assert set(loaded.record["metrics"][level]) == {"val", "test"}
+        assert loaded.record["metrics"][level]["val"] == before["metrics"][level]["val"]
+    for name in ("raw intensity statistics", "age+site", "dummy", "device+protocol"):
+        assert set(loaded.record["baselines"][name]) == {"val", "test"}
+    entry = loaded.record["evaluations"][0]
+    assert (np.sum(entry["confusion"]["participant"]), entry["failures"]) == (4, {})
+    flow = {step["step"]: step["reason"] for step in loaded.record["flow"]}
+    assert flow["test"] == "predicted by finetune evaluate on 2026-11-22"
+    assert loaded.record["splits"] == before["splits"]
+    assert {name for name in before if before[name] != loaded.record[name]} <= {
+        "metrics", "baselines", "contrasts", "permutation", "decision_curves", "subgroups", "flow", "evaluations",
+    }  # fmt: skip
+    assert sorted(path.name for path in published.parent.iterdir()) == sorted([published.name, LEDGER])
+
+
+def test_the_published_encoder_and_head_are_what_predicts(phantom: Path, published: Path) -> None:
+    classifier = load_classifier(load_run(published))
+    look(phantom, published, phantom / "participants.tsv")
+    volumes = pick_predictions(load_run(published).predictions, model="finetune", level="volume", split="test")
+    images = {
+        volume_id(path.relative_to(phantom).as_posix()): preprocess(
+            read_dicom(path.read_bytes()), PRESETS["pretrain"], IMAGE_SIZE
+        )
+        for path in scans(phantom, "test")
+    }
+    assert set(images) == set(volumes.unit.tolist())
+    logits = classifier.logits(
+        torch.from_numpy(np.stack([images[unit] for unit in volumes.unit])), ["cirrus_mac"] * len(images)
+    )
+    np.testing.assert_allclose(volumes.probability, logits.softmax(1).numpy(), atol=1e-5)
+    truth = table(phantom).set_index("participant_id")
+    said = {person: truth.loc[person, "recommended_split"] for person in volumes.participant}
+    assert set(said.values()) == {"test"}
+
+
+def test_a_second_look_is_counted_and_may_use_the_first_one_s_words(
+    phantom: Path, published: Path, tmp_path: Path
+) -> None:
+    participants = phantom / "participants.tsv"
+    with pytest.raises(UsageError, match="--bucket is missing: nobody has predicted"):
+        look(None, published, participants)
+    assert ledger(published) == []
+    first = look(phantom, published, participants)
+    before = load_run(published).predictions
+    again = look(None, published, participants)
+    assert ([entry["look"] for entry in again.record["evaluations"]], len(ledger(published))) == ([1, 2], 2)
+    pd.testing.assert_frame_equal(
+        *(
+            frame.sort_values(["model", "level", "split", "unit"], ignore_index=True)
+            for frame in (before, load_run(published).predictions)
+        )
+    )
+    assert again.record["metrics"] == first.record["metrics"]
+    assert again.record["baselines"] == first.record["baselines"]
+    pretrained = tmp_path / "seen.txt"
+    pretrained.write_text("\n".join(table(phantom).query("recommended_split == 'test'")["participant_id"][:1]))
+    flagged = look(None, published, participants, pretrain_participants=pretrained)
+    assert flagged.record["pretraining"]["participants"]["test"] == 1
+
+
+def refused(bucket: Path, folder: Path, participants: Path, error: type[Exception], message: str) -> None:
+    before = (folder / "run.json").read_text()
+    with pytest.raises(error, match=message):
+        look(bucket, folder, participants)
+    assert ledger(folder) == []
+    assert (folder / "run.json").read_text() == before
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_another_table_another_bucket_and_another_kind_of_run_get_no_look(
+    phantom: Path, published: Path, tmp_path: Path
+) -> None:
+    participants = phantom / "participants.tsv"
+    people = table(phantom)
+    people.loc[people["recommended_split"] == "test", "study_group"] = "healthy"
+    people.to_csv(tmp_path / "other.tsv", sep="\t", index=False)
+    refused(phantom, published, tmp_path / "other.tsv", CohortError, "made on the cohort")
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    scans(bucket, "test")[0].unlink()
+    refused(bucket, published, participants, CohortError, r"expected the 8 volumes of test .* found 7 of them")
+    record = json.loads((published / "run.json").read_text())
+    (published / "run.json").write_text(json.dumps(record | {"model": "linear"}))
+    refused(phantom, published, participants, RunFolderError, "expected a run of finetune, got one of linear")
+    with pytest.raises(UsageError, match="--split: expected test"):
+        look(phantom, published, participants, split="val")
+
+
+def test_a_scan_of_train_under_a_name_of_test_gets_no_look(phantom: Path, published: Path, tmp_path: Path) -> None:
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    shutil.copy(scans(bucket, "train")[0], scans(bucket, "test")[0])
+    refused(bucket, published, phantom / "participants.tsv", LeakError, "same scan stands under several participants")
+
+
+def test_a_broken_volume_of_test_is_counted_and_the_others_are_judged(
+    phantom: Path, published: Path, tmp_path: Path
+) -> None:
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    scans(bucket, "test")[0].write_bytes(b"no DICOM")
+    shutil.copy(scans(bucket, "test")[2], scans(bucket, "test")[3])  # two scans of one person
+    record = look(bucket, published, phantom / "participants.tsv").record
+    assert record["evaluations"][0]["failures"] == {"NotDicom": 1, "constant, or a copy": 1}
+    assert record["splits"]["test"]["volumes"] == 6
+    reason = next(step["reason"] for step in record["flow"] if step["step"] == "test")
+    assert "1 not used: NotDicom" in reason
+    again = look(None, published, phantom / "participants.tsv").record
+    assert again["metrics"] == record["metrics"]
+    assert again["evaluations"][1]["failures"] == record["evaluations"][0]["failures"]
+
+
+def test_a_bucket_whose_whole_test_split_is_broken_gets_no_look(phantom: Path, published: Path, tmp_path: Path) -> None:
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    for path in scans(bucket, "test"):
+        path.write_bytes(b"no DICOM")
+    refused(bucket, published, phantom / "participants.tsv", CohortError, "none of 8 volumes that may be read")
+
+
+def test_a_comparison_takes_an_evaluated_run_as_it_takes_a_probe(phantom: Path, published: Path) -> None:
+    look(phantom, published, phantom / "participants.tsv")
+    options = CompareOptions({}, (), (), None, (published,), replicates=20, runs=published.parent)
+    board = compare(options, clock=lambda: NOW, read=lambda _: pytest.fail("no store"), tell=lambda line: None)
+    assert published.name in json.dumps(board.record)
+
+
+def test_a_run_from_before_brightness_was_kept_lacks_only_that_baseline(phantom: Path, published: Path) -> None:
+    (published / "model" / "brightness.parquet").unlink()
+    record = look(phantom, published, phantom / "participants.tsv").record
+    assert set(record["baselines"]["raw intensity statistics"]) == {"val"}
+    assert set(record["baselines"]["age+site"]) == {"val", "test"}
