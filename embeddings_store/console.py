@@ -19,7 +19,7 @@ def run_command(app: typer.Typer) -> NoReturn:
     try:
         sys.exit(app(standalone_mode=True))
     except OctProbeError as error:
-        say(f"error: {error}")
+        say(f"error: {error}\nhelp: {explained_at(error)}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         say("interrupted: nothing half-written was published; rows that were committed are kept")
@@ -29,11 +29,15 @@ def run_command(app: typer.Typer) -> NoReturn:
         sys.exit(1)
 
 
+def explained_at(error: OctProbeError) -> str:
+    """Say where an error is explained; a wheel puts the page into share/doc/octprobe."""
+    return f"docs/troubleshooting.md#{type(error).__name__.lower()}"
+
+
 def new_app(help_text: str) -> typer.Typer:
     """Make a command line whose errors and help look alike everywhere in the house."""
     return typer.Typer(
         help=help_text,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         no_args_is_help=False,

@@ -39,7 +39,7 @@ COMMIT_COLUMNS = (
     "crc_vectors",  # crc32c over the bytes of pooled, then of the facts that the version in "status" has
     "crc_tokens",  # crc32c over the token grids (of int8: each grid, then its scales), layer by layer; 0 without tokens
     "source_size_bytes",
-    "source_md5_high",  # the md5 of the source object as two signed 64-bit halves
+    "source_md5_high",  # the md5 of the source object as two signed 64-bit halves; zeros where Note.MD5_UNCHECKED
     "source_md5_low",
     "time_ns",  # since the epoch, UTC
     "worker",  # id of the process that wrote the row: workers/<id>.json
@@ -90,6 +90,7 @@ class Note(IntFlag):
     UNKNOWN_PROTOCOL = 128
     SYNTHETIC = 256  # a phantom: the file's own tags say so
     ETAG_IS_NO_MD5 = 512  # it looks like one, but the server encrypts (SSE-KMS, SSE-C): it says nothing of the bytes
+    MD5_UNCHECKED = 1024  # a partial read: the header and the frames in use came, no other byte; the md5 is zeros
 
 
 class SpacingSource(IntEnum):

@@ -114,7 +114,7 @@ def _faults(
 def _same_source(commit: Commit, ref: VolumeRef, notes: Note) -> bool:
     """Compare with the listing as far as it tells: an etag without "-" is the md5 (S3, single PUT, no SSE-KMS)."""
     same_size = ref.size in (-1, commit.source_size_bytes)
-    is_md5 = len(ref.etag) == 32 and "-" not in ref.etag and not notes & Note.ETAG_IS_NO_MD5
+    is_md5 = len(ref.etag) == 32 and "-" not in ref.etag and not notes & (Note.ETAG_IS_NO_MD5 | Note.MD5_UNCHECKED)
     return same_size and (not is_md5 or ref.etag.lower() == commit.source_md5.hex())
 
 

@@ -1,7 +1,7 @@
 """--dry-run: what a run would read, move, cost and write; nothing is fetched but the listing and its tables."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import time_ns
 from typing import Any
 
@@ -13,8 +13,8 @@ from extract.bucket.prices import price_reading
 from extract.bucket.report import describe_report, report_bucket
 from extract.encode import build_space
 from extract.encoder.open import open_encoder
-from extract.load import UNKNOWN_SIZE_BYTES
-from extract.options import ExtractOptions
+from extract.load import raw_bytes
+from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.preset import load_preset
 from extract.selection import Selection, select_volumes
@@ -31,9 +31,9 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     """
     selection = select_volumes(options, now_ns=time_ns())
     source = selection.source
-    sizes = [ref.size if ref.size >= 0 else UNKNOWN_SIZE_BYTES for ref in selection.refs]
-    size_bytes, space = sum(sizes), _space(options)
-    row_bytes = sum(array.row_bytes for array in arrays_of(space).all)
+    sizes = [raw_bytes(ref) for ref in selection.refs]
+    size_bytes, spaces = sum(sizes), [_space(options, output) for output in options.outputs]
+    row_bytes = sum(array.row_bytes for space in spaces for array in arrays_of(space).all)
     kinds = Counter((ref.device, ref.protocol) for ref in selection.refs)
     return {
         "dry_run": True,
@@ -54,7 +54,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
         "dollars": _price(selection, options, size_bytes),
         "row_bytes": row_bytes,
         "store_bytes": row_bytes * len(selection.refs),
-        "refusal": _refusal(options.store, space, selection),
+        "refusal": _refusal(options, spaces, selection),
         "bucket_report": report_bucket(selection.catalogue),
         "catalogue": describe_catalogue(selection.catalogue),
         "list_requests": source.counts.list_requests,
@@ -69,18 +69,19 @@ def _price(selection: Selection, options: ExtractOptions, size_bytes: int) -> di
     )
 
 
-def _refusal(store: str, space: EmbeddingSpace, selection: Selection) -> str | None:
-    """Say why the run would not begin, where the store's disk is too small for it."""
+def _refusal(options: ExtractOptions, spaces: Sequence[EmbeddingSpace], selection: Selection) -> str | None:
+    """Say why the run would not begin, where a store's disk is too small for it."""
     try:
-        require_room(store, space, [ref.key for ref in selection.refs])
+        for output, space in zip(options.outputs, spaces, strict=True):
+            require_room(output.store, space, [ref.key for ref in selection.refs])
     except StoreError as error:
         return str(error)
     return None
 
 
-def _space(options: ExtractOptions) -> EmbeddingSpace:
-    """Name the embedding space of the run, which decides the size of a row."""
-    encoder = open_encoder(**options.choice.arguments())
+def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
+    """Name the embedding space of one store of the run, which decides the size of a row."""
+    encoder = open_encoder(**output.choice.arguments())
     return build_space(
         encoder,
         load_preset(options.preset).to_dict(),

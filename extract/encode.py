@@ -1,6 +1,6 @@
 """A batch of preprocessed volumes through the encoder: pooled vectors and token grids, ready for rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float16, Float32
 from torch import Tensor
 
+from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.space import EmbeddingSpace, Grid
 from extract.device.backend import Backend
 from extract.encoder.architecture import LAST
 from extract.encoder.encoder import Encoder
-from extract.errors import EncodeError, NotFinite, TokenOverflow
+from extract.errors import DeviceError, EncodeError, NotFinite, TokenOverflow
 from extract.pooling import pool, reduce_tokens, require_division, require_pools
 
 
@@ -43,6 +44,7 @@ class BatchEncoder:
     """An encoder on a device, with what is kept of its output.
 
     batch_size: volumes a forward at most; where the device compiles for each shape, short batches are padded to it.
+    It shrinks where the device turns out too small for it (submit_fitting).
     Raises UsageError on unknown layers or pools, or a grid that does not divide the encoder's.
     """
 
@@ -64,7 +66,7 @@ class BatchEncoder:
         self._backend = backend
         self._module = backend.prepare(encoder.module)
         self._token_grid = token_grid
-        self._batch_size = batch_size
+        self.batch_size = batch_size
 
     def encode(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> EncodedBatch:
         """Encode 1 to batch_size volumes."""
@@ -80,10 +82,36 @@ class BatchEncoder:
         self._backend.launch()
         return SubmittedBatch(len(batch), pooled, tokens)
 
+    def submit_fitting(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> Iterator[SubmittedBatch]:
+        """Do the same in as many parts as the device's memory asks for; from then on ``batch_size`` is that of a part.
+
+        Raises DeviceError where one volume is too much, or where the device compiles for each shape: there the whole
+        run needs another size.
+        """
+        while len(batch):
+            part = batch[: self.batch_size]
+            try:
+                submitted = self.submit(part)
+            except RuntimeError as error:
+                self._shrink(len(part), error)
+            else:
+                yield submitted
+                batch = batch[len(part) :]
+                continue
+            # Outside of the except block: the error holds on to what the forward had allocated.
+            self._backend.forget_freed()
+
     def collect(self, submitted: SubmittedBatch) -> EncodedBatch:
-        """Wait for a submitted batch, and check what came of each volume."""
-        vectors = self._backend.to_host(submitted.pooled)[: submitted.count]
-        tokens = {name: self._backend.to_host(grid)[: submitted.count] for name, grid in submitted.tokens.items()}
+        """Wait for a submitted batch, and check what came of each volume.
+
+        Raises DeviceError where a device that computes late finds only now that the batch does not fit.
+        """
+        try:
+            vectors = self._backend.to_host(submitted.pooled)[: submitted.count]
+            tokens = {name: self._backend.to_host(grid)[: submitted.count] for name, grid in submitted.tokens.items()}
+        except RuntimeError as error:
+            self._shrink(submitted.count, error)
+            raise
         return EncodedBatch(vectors, tokens, _failures(vectors, tokens))
 
     def tokens(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> Float32[np.ndarray, "b N C"]:
@@ -94,13 +122,40 @@ class BatchEncoder:
         return self._backend.to_host(found)[: len(batch)]
 
     def _place(self, batch: np.ndarray) -> Tensor:
-        if not 1 <= len(batch) <= self._batch_size:
-            raise UsageError(f"batch: expected 1 to {self._batch_size} volumes, got {len(batch)}")
-        missing = self._batch_size - len(batch)
+        if not 1 <= len(batch) <= self.batch_size:
+            raise UsageError(f"batch: expected 1 to {self.batch_size} volumes, got {len(batch)}")
+        missing = self.batch_size - len(batch)
         if self._backend.static_shapes and missing:
             padding = np.zeros((missing, *batch.shape[1:]), batch.dtype)
             return self._backend.place(np.concatenate([batch, padding]))
         return self._backend.place(batch)
+
+    def _shrink(self, volumes: int, error: RuntimeError) -> None:
+        """Halve a batch that did not fit. Raises DeviceError where that is no way out, and any other error again.
+
+        Inputs of one shape, all finite, give an accelerator no reason to fail but its own: that ends the run.
+        """
+        half, name = volumes // 2, self._backend.name
+        if not self._backend.is_out_of_memory(error):
+            if name == "cpu":
+                raise error
+            reason = (str(error).strip() or "no reason given").splitlines()[0]
+            raise DeviceError(
+                f"device {name}: a forward of {volumes} volumes failed with {type(error).__name__}: {reason}; rows "
+                "that were committed are kept: see to the device, and run the same command again"
+            ) from error
+        if self._backend.static_shapes and self.batch_size > 1:
+            raise DeviceError(
+                f"device {name}: a batch of {self.batch_size} volumes does not fit its memory; "
+                f"run again with --batch-size {self.batch_size // 2}"
+            )
+        if not half:
+            raise DeviceError(
+                f"device {name}: not even one volume fits its memory; expected a device with more, --precision bf16 or "
+                "a smaller encoder, or that no other process uses it"
+            )
+        self.batch_size = half
+        say(f"device {name}: a batch of {volumes} volumes does not fit its memory; going on with {half}")
 
     def _reduced(self, volumes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Keep no reference to whole tokens: a lazy device would have to give them out too."""

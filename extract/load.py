@@ -1,21 +1,26 @@
-"""One volume from the bucket to the encoder's input; whatever is wrong with it becomes a reason, not a crash."""
+"""One volume from the bucket to the encoder's input, in two steps: fetch its bytes, then decode and resize them."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Semaphore
-from traceback import extract_tb
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
-from embeddings_store.errors import OctProbeError, VolumeError
+from embeddings_store.errors import UsageError
 from embeddings_store.index import IndexRow
-from embeddings_store.schema import Note, RowFacts, VolumeFailure
-from extract.bucket.source import Fetched, Source
+from embeddings_store.schema import Note, RowFacts, VolumeFailure, VolumeRef
+from embeddings_store.space import Grid
+from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder
-from extract.dicom.reader import read_dicom
+from extract.dicom.reader import FrameChooser, read_dicom
+from extract.errors import DicomError
+from extract.failures import attempt
+from extract.options import PartialReads
+from extract.partial.downstream import Downstream
+from extract.partial.reader import VolumeReader
 from extract.preprocess import frame_chooser, preprocess_and_measure
 from extract.preset import Preset
 from extract.stages import StageClock
@@ -43,64 +48,126 @@ class FailedVolume:
     failure: VolumeFailure
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedVolume:
+    """What one decoding gave: an input and facts for each image size that was asked for."""
+
+    images: Mapping[Grid, Float32[np.ndarray, "1 D H W"]]
+    facts: Mapping[Grid, RowFacts]
+    source_md5: bytes
+    source_size: int
+
+    def of_size(self, line: IndexRow, image_size: Grid) -> LoadedVolume:
+        """Give the part that an encoder of this size needs, under the row that it has in its store."""
+        return LoadedVolume(line, self.images[image_size], self.facts[image_size], self.source_md5, self.source_size)
+
+
 @dataclass(frozen=True)
 class VolumeLoader:
     """Fetches, reads and preprocesses one volume at a time; called from many threads."""
 
-    source: Source
+    reader: VolumeReader
     preset: Preset
-    image_size: tuple[int, int, int]
+    image_size: Grid
     clock: StageClock
     decoding: Semaphore
-    decode: FrameDecoder
+    decode_frames: FrameDecoder
 
     def __call__(self, line: IndexRow) -> LoadedVolume | FailedVolume:
-        """Load one volume. Raises only what must stop the run (RunError)."""
-        try:
-            return self._load(line)
-        except VolumeError as error:
-            return FailedVolume(line, describe_failure(error))
-        except OctProbeError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the one place that turns any failure of a volume into a row
-            return FailedVolume(line, _unexpected(error))
+        """Load one volume for one image size. Raises only what must stop the run (RunError)."""
+        fetched = attempt("fetch", lambda: self.fetch(line.ref, (self.image_size,)))
+        if isinstance(fetched, VolumeFailure):
+            return FailedVolume(line, fetched)
+        with self.decoding:
+            decoded = attempt("decode", lambda: self.decode(line.ref, fetched, (self.image_size,)))
+        if isinstance(decoded, VolumeFailure):
+            return FailedVolume(line, decoded)
+        return decoded.of_size(line, self.image_size)
 
     def cost_bytes(self, line: IndexRow) -> int:
         """Estimate what a volume in flight holds: its raw bytes, and the encoder's input."""
-        raw = line.ref.size if line.ref.size >= 0 else UNKNOWN_SIZE_BYTES
-        return raw + 4 * int(np.prod(self.image_size))
+        return raw_bytes(line.ref) + image_bytes(self.image_size)
 
-    def _load(self, line: IndexRow) -> LoadedVolume:
+    def fetch(self, ref: VolumeRef, image_sizes: Sequence[Grid]) -> Fetched | PartlyFetched:
+        """Get what decoding will need of an object. Raises: FetchError; BucketError when the bucket is gone."""
         with self.clock.time("fetch"):
-            fetched = self.source.fetch(line.ref)
-        with self.decoding:
-            with self.clock.time("decode"):
-                frames = frame_chooser(self.preset, self.image_size[0])
-                volume = read_dicom(fetched.data, ref=line.ref, frames=frames, decode=self.decode)
-            with self.clock.time("preprocess"):
-                seen = preprocess_and_measure(volume, self.preset, self.image_size)
-        facts = replace(volume.facts, intensity=seen.intensity, notes=volume.notes | _note_of_etag(fetched))
-        return LoadedVolume(line, seen.image, facts, fetched.md5, fetched.size)
+            return self.reader.fetch(ref, _frames_for(self.preset, image_sizes))
+
+    def decode(self, ref: VolumeRef, fetched: Fetched | PartlyFetched, image_sizes: Sequence[Grid]) -> DecodedVolume:
+        """Decode a volume once, and resize it to every image size. Raises: DicomError, PreprocessError."""
+        try:
+            return self._decode(ref, fetched, image_sizes)
+        except DicomError:
+            if isinstance(fetched, Fetched):
+                raise
+        # No md5 said whether the parts came as they are in the bucket.
+        return self._decode(ref, self.reader.fetch(ref, None), image_sizes)
+
+    def _decode(self, ref: VolumeRef, fetched: Fetched | PartlyFetched, image_sizes: Sequence[Grid]) -> DecodedVolume:
+        with self.clock.time("decode"):
+            frames = _frames_for(self.preset, image_sizes)
+            if isinstance(fetched, PartlyFetched):
+                frames = _only(fetched.frames, frames)
+            volume = read_dicom(fetched.data, ref=ref, frames=frames, decode=self.decode_frames)
+        with self.clock.time("preprocess"):
+            seen = {size: preprocess_and_measure(volume, self.preset, size) for size in image_sizes}
+        notes = volume.notes | _note_of_md5(fetched)
+        facts = {size: replace(volume.facts, intensity=one.intensity, notes=notes) for size, one in seen.items()}
+        return DecodedVolume({size: one.image for size, one in seen.items()}, facts, fetched.md5, fetched.size)
 
 
-def new_loader(source: Source, preset: Preset, image_size: tuple[int, int, int], clock: StageClock) -> VolumeLoader:
-    """Make a loader that decodes as many volumes at once as there are cores."""
-    return VolumeLoader(source, preset, image_size, clock, Semaphore(os.cpu_count() or 1), DecoderPool())
+def new_loader(
+    source: Source, preset: Preset, image_size: Grid, clock: StageClock, *, partial_reads: PartialReads = "off"
+) -> VolumeLoader:
+    """Make a loader that decodes as many volumes at once as there are cores.
+
+    Raises: UsageError for parts of volumes of which the preset looks at all.
+    """
+    if partial_reads == "on" and preset.needs_all_frames:
+        raise UsageError(f"--partial-reads on: the preset {preset.name!r} looks at every frame; take auto or off")
+    reader = VolumeReader(source, partial_reads, has_room=Downstream(clock).has_room)
+    return VolumeLoader(reader, preset, image_size, clock, Semaphore(os.cpu_count() or 1), DecoderPool())
 
 
-def _note_of_etag(fetched: Fetched) -> Note:
-    """Mark an ETag that looks like an md5 and is none: the source fetched it all the same, so the server encrypts."""
+def raw_bytes(ref: VolumeRef) -> int:
+    """Give the size of the object, or what is assumed of one that only a manifest named."""
+    return ref.size if ref.size >= 0 else UNKNOWN_SIZE_BYTES
+
+
+def image_bytes(image_size: Grid) -> int:
+    """Give the size of an encoder's input, which is float32."""
+    return 4 * int(np.prod(image_size))
+
+
+def _frames_for(preset: Preset, image_sizes: Sequence[Grid]) -> FrameChooser | None:
+    """Choose the frames that any of the sizes touches."""
+    choosers = [frame_chooser(preset, depth) for depth in sorted({depth for depth, _, _ in image_sizes})]
+    if len(choosers) == 1:
+        return choosers[0]
+    several = [choose for choose in choosers if choose is not None]
+    if len(several) < len(choosers):
+        return None
+    return lambda count: np.unique(np.concatenate([choose(count) for choose in several]))
+
+
+def _only(came: Sequence[int], frames: FrameChooser | None) -> FrameChooser:
+    """Refuse to decode frames that were not fetched: they would be black."""
+
+    def choose(count: int) -> Int[np.ndarray, "k"]:
+        numbers = np.arange(count) if frames is None else frames(count)
+        if not np.isin(numbers, came).all():
+            raise ValueError("frames are needed that were not fetched")
+        return numbers
+
+    return choose
+
+
+def _note_of_md5(fetched: Fetched | PartlyFetched) -> Note:
+    """Say why the md5 was not checked: only a part came, or the ETag looks like one and is none.
+
+    Such an ETag is the server's encryption, for the source fetched the object all the same.
+    """
+    if isinstance(fetched, PartlyFetched):
+        return Note.MD5_UNCHECKED
     is_other = len(fetched.etag) == MD5_DIGITS and "-" not in fetched.etag and fetched.etag.lower() != fetched.md5.hex()
     return Note.ETAG_IS_NO_MD5 if is_other else Note.NONE
-
-
-def describe_failure(error: VolumeError) -> VolumeFailure:
-    """Put an error of one volume into the words of its error row."""
-    return VolumeFailure(error.stage, type(error).__name__, str(error), attempts=1)
-
-
-def _unexpected(error: Exception) -> VolumeFailure:
-    """Name the place, but not the words: a foreign message may quote the file, and with it a patient."""
-    place = extract_tb(error.__traceback__)[-1]
-    message = f"unexpected {type(error).__name__} at {Path(place.filename).name}:{place.lineno}; please report it"
-    return VolumeFailure("decode", type(error).__name__, message, attempts=1)

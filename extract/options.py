@@ -1,5 +1,6 @@
 """What a run was asked to do, parsed once at the door."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,11 @@ from extract.bucket.where import Comparison, parse_where
 
 POOLS = ("mean", "max", "std")
 DEFAULT_TOKEN_DTYPE = "float16"
+ENGINES = ("local", "ray")
+DEVICES_OF_RAY = ("auto", "cpu", "cuda")
+
+PartialReads = Literal["auto", "on", "off"]
+"""Whether of a volume only the header and the frames in use are fetched; auto: where that is found to be faster."""
 
 Which = Literal["context", "target"]
 """A trainer's file holds two encoders; the context encoder is the one that was trained."""
@@ -32,18 +38,27 @@ class EncoderChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class ExtractOptions:
-    """One run of extract-embeddings. ``batch_size`` None means: what suits the device.
+class Output:
+    """One encoder, and the store that its rows go to."""
 
-    refresh: list anew whatever the catalogue says. participants: a table or list of ids to keep to.
-    cache_dir, cache_gb: where raw objects are kept, and how many 10^9 bytes of them; None: nowhere.
+    choice: EncoderChoice
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractOptions:
+    """One run of extract-embeddings. ``batch_size``, ``decoders``, ``writers`` None mean: what suits the machine.
+
+    outputs: encoders with their stores, all fed by one pass. rank, ranks: which of how many processes this is, None:
+    what the surroundings say. refresh: list anew whatever the catalogue says. participants: a table or list of ids to
+    keep to. cache_dir, cache_gb: where raw objects are kept, and how many 10^9 bytes of them; None: nowhere.
+    usd_per_hour: what the machine costs, where the user knows it. ray_address: of a running cluster; None: Ray's default.
     """
 
     bucket: str
     prefix: str
     endpoint_url: str | None
-    store: str
-    choice: EncoderChoice
+    outputs: tuple[Output, ...]
     preset: str
     layers: tuple[str, ...]
     pools: tuple[str, ...]
@@ -52,66 +67,96 @@ class ExtractOptions:
     device: str
     precision: str
     batch_size: int | None
+    engine: str
+    ray_address: str | None
     streams: int
+    decoders: int | None
+    writers: int | None
+    rank: int | None
+    ranks: int | None
+    usd_per_hour: float | None
     limit: int | None
     where: tuple[Comparison, ...]
     participants: Path | None
     refresh: bool
     cache_dir: Path | None
     cache_gb: float
+    partial_reads: PartialReads
 
 
-def parse_options(
-    *,
-    bucket: str,
-    store: str,
-    prefix: str = "",
-    endpoint_url: str | None = None,
-    checkpoint: Path | None = None,
-    encoder: str | None = None,
-    heads: int | None = None,
-    interpolate: bool = False,
-    which: str = "context",
-    image_size: str | None = None,
-    preset: str = "pretrain",
-    layers: str = "last",
-    pool: str = "mean,max,std",
-    tokens: str = "full",
-    token_dtype: str = DEFAULT_TOKEN_DTYPE,
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: str = "auto",
-    streams: int = 32,
-    limit: int | None = None,
-    where: str | None = None,
-    participants: Path | None = None,
-    refresh: bool = False,
-    cache_dir: Path | None = None,
-    cache_gb: float = 50.0,
-) -> ExtractOptions:
-    """Read the words of the command line. Raises UsageError, naming the option."""
-    size = parse_image_size(image_size) if image_size else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """The words of the command line, unread; store, checkpoint and encoder may be one or several."""
+
+    bucket: str
+    store: str | Sequence[str]
+    prefix: str = ""
+    endpoint_url: str | None = None
+    checkpoint: Path | Sequence[Path] | None = None
+    encoder: str | Sequence[str] | None = None
+    heads: int | None = None
+    interpolate: bool = False
+    which: str = "context"
+    image_size: str | None = None
+    preset: str = "pretrain"
+    layers: str = "last"
+    pool: str = "mean,max,std"
+    tokens: str = "full"
+    token_dtype: str = DEFAULT_TOKEN_DTYPE
+    device: str = "auto"
+    precision: str = "fp32"
+    batch_size: str = "auto"
+    engine: str = "local"
+    ray_address: str | None = None
+    streams: int = 32
+    decoders: str = "auto"
+    writers: str = "auto"
+    rank: int | None = None
+    ranks: int | None = None
+    usd_per_hour: float | None = None
+    limit: int | None = None
+    where: str | None = None
+    participants: Path | None = None
+    refresh: bool = False
+    cache_dir: Path | None = None
+    cache_gb: float = 50.0
+    partial_reads: str = "auto"
+
+
+def parse_options(**words: Any) -> ExtractOptions:
+    """Read the words of the command line: the fields of Words. Raises UsageError, naming the option."""
+    return _read(Words(**words))
+
+
+def _read(words: Words) -> ExtractOptions:
     return ExtractOptions(
-        bucket=bucket,
-        prefix=prefix,
-        endpoint_url=endpoint_url,
-        store=store,
-        choice=EncoderChoice(checkpoint, encoder, heads, interpolate, size, parse_which(which)),
-        preset=preset,
-        layers=_parse_names("--layers", layers),
-        pools=_parse_names("--pool", pool, allowed=POOLS),
-        tokens=tokens,
-        token_dtype=_parse_token_dtype(token_dtype, tokens),
-        device=device,
-        precision=precision,
-        batch_size=None if batch_size == "auto" else _parse_count("--batch-size", batch_size),
-        streams=streams,
-        limit=limit,
-        where=parse_where(where) if where else (),
-        participants=participants,
-        refresh=refresh,
-        cache_dir=cache_dir,
-        cache_gb=cache_gb,
+        bucket=words.bucket,
+        prefix=words.prefix,
+        endpoint_url=words.endpoint_url,
+        outputs=_pair_outputs(_parse_choices(words), _several(words.store)),
+        preset=words.preset,
+        layers=_parse_names("--layers", words.layers),
+        pools=_parse_names("--pool", words.pool, allowed=POOLS),
+        tokens=words.tokens,
+        token_dtype=_parse_token_dtype(words.token_dtype, words.tokens),
+        device=words.device,
+        precision=words.precision,
+        batch_size=_parse_count("--batch-size", words.batch_size),
+        engine=_parse_engine(words),
+        ray_address=words.ray_address,
+        streams=words.streams,
+        decoders=_parse_count("--decoders", words.decoders),
+        writers=_parse_count("--writers", words.writers),
+        rank=words.rank,
+        ranks=words.ranks,
+        usd_per_hour=words.usd_per_hour,
+        limit=words.limit,
+        where=parse_where(words.where) if words.where else (),
+        participants=words.participants,
+        refresh=words.refresh,
+        cache_dir=words.cache_dir,
+        cache_gb=words.cache_gb,
+        partial_reads=_parse_partial_reads(words.partial_reads, words.cache_dir),
     )
 
 
@@ -120,6 +165,15 @@ def parse_which(text: str) -> Which:
     known: dict[str, Which] = {"context": "context", "target": "target"}
     if text not in known:
         raise UsageError(f"--which: expected context or target, got {text!r}")
+    return known[text]
+
+
+def _parse_partial_reads(text: str, cache_dir: Path | None) -> PartialReads:
+    known: dict[str, PartialReads] = {"auto": "auto", "on": "on", "off": "off"}
+    if text not in known:
+        raise UsageError(f"--partial-reads: expected auto, on or off, got {text!r}")
+    if text == "on" and cache_dir is not None:
+        raise UsageError("--partial-reads on: --cache-dir keeps whole objects only; leave one of the two out")
     return known[text]
 
 
@@ -148,7 +202,57 @@ def _parse_token_dtype(text: str, tokens: str) -> str:
     return text
 
 
-def _parse_count(option: str, text: str) -> int:
+def _parse_choices(words: Words) -> list[EncoderChoice]:
+    """Make a choice of each checkpoint, then of each encoder; what only a checkpoint has goes to every checkpoint."""
+    size, which = parse_image_size(words.image_size) if words.image_size else None, parse_which(words.which)
+    given = words.checkpoint
+    checkpoints = () if given is None else (given,) if isinstance(given, Path) else given
+    trained = [EncoderChoice(one, None, words.heads, words.interpolate, size, which) for one in checkpoints]
+    # Without any checkpoint its options are in the wrong place, which open_encoder says.
+    of_random: dict[str, Any] = (
+        {} if trained else {"heads": words.heads, "interpolate": words.interpolate, "which": which}
+    )
+    return trained + [EncoderChoice(None, one, image_size=size, **of_random) for one in _several(words.encoder)]
+
+
+def _pair_outputs(choices: Sequence[EncoderChoice], stores: Sequence[str]) -> tuple[Output, ...]:
+    if not choices:
+        raise UsageError("expected at least one encoder: --checkpoint FILE or --encoder random:tiny|random:base")
+    if len(choices) != len(stores):
+        names = [str(one.checkpoint or one.encoder) for one in choices]
+        raise UsageError(
+            f"--store: expected {len(choices)}, one for each of {', '.join(names)} in this order (every --checkpoint, "
+            f"then every --encoder), got {len(stores)}: {', '.join(stores)}"
+        )
+    if len({store.rstrip("/") for store in stores}) < len(stores):
+        raise UsageError(f"--store: expected a store of its own for each encoder, got {', '.join(stores)}")
+    return tuple(Output(choice, store) for choice, store in zip(choices, stores, strict=True))
+
+
+def _parse_engine(words: Words) -> str:
+    if words.engine not in ENGINES:
+        raise UsageError(f"--engine: expected {' or '.join(ENGINES)}, got {words.engine!r}")
+    if words.engine == "local" and words.ray_address is not None:
+        raise UsageError("--ray-address: only --engine ray goes to a Ray cluster; add it, or leave the address out")
+    if words.engine == "ray" and words.ranks is not None:
+        raise UsageError("--engine ray shares the volumes out by itself: leave out --rank and --ranks")
+    if words.engine == "ray" and words.device not in DEVICES_OF_RAY:
+        raise UsageError(
+            f"--engine ray: expected --device {', '.join(DEVICES_OF_RAY)}, got {words.device!r}; on a TPU pod "
+            "run the same command on every host with --engine local"
+        )
+    return words.engine
+
+
+def _several(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _parse_count(option: str, text: str) -> int | None:
+    if text == "auto":
+        return None
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"{option}: expected auto or a number from 1, got {text!r}")
     return int(text)

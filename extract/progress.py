@@ -1,9 +1,9 @@
 """What a person sees while volumes are encoded: a bar on a terminal, a line every few seconds in a log."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import perf_counter
 
 from embeddings_store.console import say
@@ -13,31 +13,39 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts volumes that are done: committed, or error rows."""
+    """Counts volumes that are done: committed, or error rows. Thread-safe.
 
-    def __init__(self, total: int) -> None:
+    unit: what is counted, in the plural. more: tells what else a person wants to see.
+    """
+
+    def __init__(self, total: int, unit: str = "volumes", more: Callable[[], str] | None = None) -> None:
         self.total = total
         self.done = 0
         self.errors = 0
+        self._unit, self._more = unit, more
+        self._lock = Lock()
         self._start = perf_counter()
 
     def advance(self, *, failed: bool) -> None:
         """Count one volume."""
-        self.done += 1
-        self.errors += failed
+        with self._lock:
+            self.done += 1
+            self.errors += failed
 
     def describe(self) -> str:
         """Tell volumes done, errors, speed and the time that is left."""
         elapsed = perf_counter() - self._start
         speed = self.done / elapsed if elapsed > 0 else 0.0
         left = f"{_clock((self.total - self.done) / speed)} left" if speed else "no estimate yet"
-        return f"{self.done:,} of {self.total:,} volumes, {self.errors:,} errors, {speed:.2f} volumes/s, {left}"
+        told = f"; {self._more()}" if self._more else ""
+        unit = self._unit
+        return f"{self.done:,} of {self.total:,} {unit}, {self.errors:,} errors, {speed:.2f} {unit}/s, {left}{told}"
 
 
 @contextmanager
-def show_progress(total: int) -> Iterator[Progress]:
+def show_progress(total: int, unit: str = "volumes", more: Callable[[], str] | None = None) -> Iterator[Progress]:
     """Show a bar when stderr is a terminal, else a line now and then; both keep moving while one volume is slow."""
-    progress = Progress(total)
+    progress = Progress(total, unit, more)
     with _bar(progress) if sys.stderr.isatty() else _lines(progress):
         yield progress
 

@@ -30,7 +30,7 @@ class Selection:
 
 def select_volumes(options: ExtractOptions, *, now_ns: int) -> Selection:
     """Open the bucket and choose: --where, then --participants, then --limit. Raises: BucketError, UsageError."""
-    source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=options.streams)
+    source = open_bucket(options)
     catalogue = open_catalogue(source, now_ns=now_ns, endpoint_url=options.endpoint_url, refresh=options.refresh)
     everything = catalogue.listing.refs
     chosen = select_where(everything, options.where, catalogue) if options.where else everything
@@ -42,7 +42,7 @@ def select_volumes(options: ExtractOptions, *, now_ns: int) -> Selection:
         "beyond --limit": len(invited) - len(refs),
     }
     left_out = {reason: count for reason, count in counts.items() if count}
-    return Selection(_with_cache(source, options), catalogue, refs, left_out)
+    return Selection(with_cache(source, options), catalogue, refs, left_out)
 
 
 def _invited(refs: list[VolumeRef], options: ExtractOptions) -> list[VolumeRef]:
@@ -58,7 +58,13 @@ def _invited(refs: list[VolumeRef], options: ExtractOptions) -> list[VolumeRef]:
     return invited
 
 
-def _with_cache(source: Source, options: ExtractOptions) -> Source:
+def open_bucket(options: ExtractOptions) -> Source:
+    """Open the bucket. Raises: BucketError."""
+    return open_source(options.bucket, options.prefix, options.endpoint_url, streams=options.streams)
+
+
+def with_cache(source: Source, options: ExtractOptions) -> Source:
+    """Keep raw objects on the way, where --cache-dir says so."""
     if options.cache_dir is None:
         return source
     place = f"{options.endpoint_url or ''}\n{source.name}"

@@ -1,7 +1,7 @@
 """How long each stage took, summed over threads."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
 from time import perf_counter
@@ -14,20 +14,40 @@ class StageClock:
 
     def __init__(self) -> None:
         self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._running: defaultdict[str, int] = defaultdict(int)
         self._lock = Lock()
         self._start = perf_counter()
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
         """Add the time of the block to a stage."""
-        start = perf_counter()
+        self._count(stage, 1)
         try:
             yield
         finally:
-            with self._lock:
-                self._seconds[stage] += perf_counter() - start
+            self._count(stage, -1)
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add seconds by stage that were spent elsewhere."""
+        with self._lock:
+            for stage in STAGES:
+                self._seconds[stage] += seconds.get(stage, 0.0)
 
     def seconds(self) -> dict[str, float]:
-        """Give seconds since the clock was made (wall), and by stage."""
-        wall = perf_counter() - self._start
-        return {"wall": round(wall, 3)} | {stage: round(self._seconds[stage], 3) for stage in STAGES}
+        """Give seconds since the clock was made (wall), and by stage; what is going on now counts as far as it got."""
+        now = perf_counter()
+        with self._lock:
+            found = {stage: self._seconds[stage] + self._running[stage] * now for stage in STAGES}
+        return {"wall": round(now - self._start, 3)} | {stage: round(sum_s, 3) for stage, sum_s in found.items()}
+
+    def running(self) -> dict[str, int]:
+        """Give how many are at work now, by stage."""
+        with self._lock:
+            return {stage: self._running[stage] for stage in STAGES}
+
+    def _count(self, stage: str, step: int) -> None:
+        """Note that one more, or one fewer, is at work: each takes its start away, and later adds its end."""
+        now = perf_counter()
+        with self._lock:
+            self._running[stage] += step
+            self._seconds[stage] -= step * now

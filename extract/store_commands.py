@@ -16,7 +16,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; e
 
 @store_commands.command()
 def status(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
-    """Show what is in a store: rows, errors, coverage by site, device, protocol and eye."""
+    """Show what is in a store: rows, errors, coverage by site, device, protocol and eye.
+
+    Example: extract-embeddings status --store ./store
+    """
     from embeddings_store.reader import open_reader
     from embeddings_store.status import store_status
     from extract.summary import print_status
@@ -42,6 +45,8 @@ def verify(
 ) -> None:
     """Recompute every checksum; a row that fails loses its commit and is encoded again by the next run.
 
+    Example: extract-embeddings verify --store ./store --sample 500
+
     Exit codes: 0 all is whole, 1 a row was bad or another file is damaged.
     """
     from embeddings_store.progress import row_bar
@@ -63,7 +68,10 @@ def verify(
 
 @store_commands.command()
 def snapshot(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
-    """Write an immutable copy of the pooled vectors, in large chunks: what training reads."""
+    """Write an immutable copy of the pooled vectors, in large chunks: what training reads.
+
+    Example: extract-embeddings snapshot --store ./store
+    """
     from embeddings_store.progress import row_bar
     from embeddings_store.snapshot import write_snapshot
 
@@ -79,11 +87,16 @@ def export_pooled(
     store: Store,
     out: Annotated[Path, typer.Option(help="A new file (parquet) or a new folder (npy).")],
     format_name: Annotated[str, typer.Option("--format", help="parquet: one table; npy: a matrix and its index.")],
-    snapshot: Annotated[int | None, typer.Option(min=1, help="Which snapshot. [default: the newest state]")] = None,
+    snapshot: Annotated[
+        int | None, typer.Option(min=1, help="Which snapshot.", show_default="the newest state")
+    ] = None,
     endpoint_url: Endpoint = None,
     json: Json = False,
 ) -> None:
-    """Write the pooled vectors and their index for pandas, R or NumPy: one row a volume."""
+    """Write the pooled vectors and their index for pandas, R or NumPy: one row a volume.
+
+    Example: extract-embeddings export --store ./store --out pooled.parquet --format parquet
+    """
     from embeddings_store.export import export_store
 
     found = export_store(store, out, format_name, number=snapshot, endpoint_url=endpoint_url)
@@ -100,7 +113,10 @@ def pool_stored(
     endpoint_url: Endpoint = None,
     json: Json = False,
 ) -> None:
-    """Derive pooled vectors and coarser token grids from stored full tokens, without bucket and encoder."""
+    """Derive pooled vectors and coarser token grids from stored full tokens, without bucket and encoder.
+
+    Example: extract-embeddings pool --store ./store --pool median,min --tokens 4x6x6
+    """
     from embeddings_store.derive import derive_store
     from embeddings_store.progress import row_bar
     from embeddings_store.token_pooling import parse_coarse_grid, parse_token_pools
@@ -121,7 +137,10 @@ def pool_stored(
 
 @store_commands.command()
 def upgrade(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
-    """Bring a store that an older octprobe made to today's layout, in place; nothing is encoded again."""
+    """Bring a store that an older octprobe made to today's layout, in place; nothing is encoded again.
+
+    Example: extract-embeddings upgrade --store ./store
+    """
     from dataclasses import asdict
 
     from embeddings_store.upgrade import upgrade_store
@@ -140,12 +159,17 @@ def retry(
     store: Store,
     classes: Annotated[
         str | None,
-        typer.Option(help="Error classes such as FetchError,ShortPixelData, or all. [default: the transient ones]"),
+        typer.Option(
+            help="Error classes such as FetchError,ShortPixelData, or all.", show_default="the transient ones"
+        ),
     ] = None,
     endpoint_url: Endpoint = None,
     json: Json = False,
 ) -> None:
-    """Lift the quarantine of error rows, so that the next run tries them: by default those that may fare better."""
+    """Lift the quarantine of error rows, so that the next run tries them: by default those that may fare better.
+
+    Example: extract-embeddings retry --store ./store --classes FetchError,ShortPixelData
+    """
     from extract.retry import describe_lifted, lift_classes
 
     found = lift_classes(store, classes, endpoint_url=endpoint_url)
@@ -156,7 +180,10 @@ def retry(
 
 @store_commands.command()
 def diff(store_a: str, store_b: str, endpoint_url: Endpoint = None, json: Json = False) -> None:
-    """Compare two stores row by row, joined by key: what only one has, what differs and by how much."""
+    """Compare two stores row by row, joined by key: what only one has, what differs and by how much.
+
+    Example: extract-embeddings diff ./store ./other-store
+    """
     from embeddings_store.diff import diff_stores
 
     found = diff_stores(store_a, store_b, endpoint_url=endpoint_url)

@@ -7,67 +7,103 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embeddings_store.index import IndexRow
-from embeddings_store.reader import StoreReader
+from embeddings_store.ranks import Rank
+from embeddings_store.reader import reader_on
 from extract.bucket.catalogue import Catalogue
 from extract.bucket.report import describe_report, report_bucket
-from extract.bucket.source import TransferCounts
+from extract.busy import advise, busy_shares, describe_limit, limiting_stage
+from extract.cost import cost_per_1000_volumes, describe_cost
 from extract.device.backend import Backend
+from extract.engines.workers import Workers
 from extract.errors import TRANSIENT
 from extract.options import ExtractOptions
+from extract.progress import Progress
 from extract.selection import Selection
 from extract.stages import StageClock
+from extract.stop import StopRequest
+from extract.targets import Job, Target
 
 COVERAGE_BY = ("site", "device", "protocol", "eye")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is left of a run when it is over; ``missing`` are the rows that it set out to make."""
+    """What is left of a run when it is over, or was stopped. before: the clock when the engine began."""
 
     options: ExtractOptions
     selection: Selection
-    missing: Sequence[IndexRow]
-    store: StoreReader
+    targets: Sequence[Target]
+    jobs: Sequence[Job]
+    rank: Rank
+    workers: Workers
     backend: Backend
-    counts: TransferCounts
     clock: StageClock
+    before: Mapping[str, float]
+    progress: Progress
+    stop: StopRequest
 
 
 def summarise(run: Outcome) -> dict[str, Any]:
     """Account for every object: listed = selected + skipped, and selected = committed + errors when the run is done.
 
-    ``committed`` counts selected volumes that have a row now, those of earlier runs included; so do ``errors``.
+    With several stores the rows of each are under ``stores``; with one they stand beside the rest.
     """
-    index = run.store.index()
-    selected, catalogue, skipped = run.selection.refs, run.selection.catalogue, run.selection.skipped
-    chosen = index["key"].isin({ref.key for ref in selected}).to_numpy()
-    rows = set(index["row"][chosen])
-    errors = Counter(record.failure.error for record in run.store.errors() if record.row in rows)
-    seconds = run.clock.seconds()
+    stores = [_account_store(run.selection, target) for target in run.targets]
+    catalogue, skipped, counts = run.selection.catalogue, run.selection.skipped, run.selection.source.counts
+    seconds, workers = run.clock.seconds(), run.workers.by_stage()
+    busy = busy_shares(run.before, seconds, workers)
+    limiting = limiting_stage(busy)
+    volumes = run.progress.done / len(run.targets)
     return {
-        "space": run.store.space_id,
-        "store": run.options.store,
+        **(stores[0] if len(stores) == 1 else {"stores": stores}),
         "listed": catalogue.listing.listed,
-        "selected": len(selected),
-        "committed": int(run.store.committed_among(len(index))[chosen].sum()),
-        "already_done": len(selected) - len(run.missing),
+        "selected": len(run.selection.refs),
         "skipped": sum(skipped.values()),
         "skipped_reasons": skipped,
-        "errors": dict(errors),
         "bucket_report": report_bucket(catalogue),
         "catalogue": describe_catalogue(catalogue),
-        "list_requests": run.counts.list_requests,
-        "get_requests": run.counts.get_requests,
-        "retries": run.counts.retries,
-        "bytes": run.counts.bytes,
-        "volumes_per_second": round(len(run.missing) / seconds["wall"], 3),
+        "list_requests": counts.list_requests,
+        "get_requests": counts.get_requests,
+        "retries": counts.retries,
+        "bytes": counts.bytes,
+        "partial_reads": {
+            "volumes": counts.partial_volumes,
+            "bytes_saved": counts.saved_bytes,
+            "extra_requests": counts.extra_requests,
+        },
+        "volumes_per_second": round(volumes / seconds["wall"], 3),
         "seconds": seconds,
+        "workers": workers,
+        "busy": busy,
+        "limiting_stage": limiting,
+        "advice": advise(limiting, run.backend.name, volumes),
+        "cost_per_1000_volumes_usd": cost_per_1000_volumes(
+            volumes, counts, seconds["wall"], run.options.endpoint_url, run.options.usd_per_hour
+        ),
         "peak_rss_mb": round(_peak_rss_mb(), 1),
         "device": run.backend.name,
         "precision": run.backend.precision,
+        "batch_sizes": [target.batches.batch_size for target in run.targets],
+        "rank": run.rank.number,
+        "ranks": run.rank.count,
+        "stopped_by": run.stop.name,
         "compilations": run.backend.compilations(),
         "fallbacks": dict(run.backend.fallbacks()),
+    }
+
+
+def _account_store(selection: Selection, target: Target) -> dict[str, Any]:
+    """Count the selected volumes that have a row, or an error row, now, whoever made it and when."""
+    store = reader_on(target.writer.storage)
+    index = store.index()
+    chosen = index["key"].isin({ref.key for ref in selection.refs}).to_numpy()
+    rows = set(index["row"][chosen])
+    return {
+        "space": store.space_id,
+        "store": target.opened.store,
+        "committed": int(store.committed_among(len(index))[chosen].sum()),
+        "already_done": len(selection.refs) - len(target.missing),
+        "errors": dict(Counter(record.failure.error for record in store.errors() if record.row in rows)),
     }
 
 
@@ -83,7 +119,7 @@ def _peak_rss_mb() -> float:
 
 
 def describe_summary(summary: Mapping[str, Any]) -> str:
-    """Put the summary of a run into five lines: the bucket, what was there, what it became, how fast, where it lies."""
+    """Put the summary of a run into lines: the bucket, what was there, what it became and where, how fast, and why."""
     seconds, look = summary["seconds"], summary["catalogue"]
     stages = ", ".join(f"{stage} {seconds[stage]:.1f}" for stage in seconds if stage != "wall")
     requests = summary["list_requests"] + summary["get_requests"]
@@ -91,13 +127,34 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
         f"{describe_report(summary['bucket_report'], look['age_s'], from_cache=look['from_cache'])}\n"
         f"{summary['listed']:,} objects listed, {summary['selected']:,} volumes selected, "
         f"{summary['skipped']:,} skipped{_in_brackets(summary['skipped_reasons'])}\n"
-        f"{summary['committed']:,} volumes have a row ({summary['already_done']:,} were done before), "
-        f"{sum(summary['errors'].values()):,} are error rows{_in_brackets(summary['errors'])}\n"
-        f"{summary['volumes_per_second']:.2f} volumes/s, {summary['bytes'] / 1e6:,.1f} MB in {requests:,} requests; "
+        + "".join(_describe_store(store) for store in store_accounts(summary))
+        + f"{summary['volumes_per_second']:.2f} volumes/s, {summary['bytes'] / 1e6:,.1f} MB in {requests:,} requests"
+        f"{_describe_parts(summary['partial_reads'])}; "
         f"{seconds['wall']:.1f} s ({stages}); peak memory {summary['peak_rss_mb']:,.0f} MB; "
         f"{summary['device']}, {summary['precision']}\n"
-        f"store {summary['store']}, embedding space {summary['space']}"
+        f"{describe_limit(summary)}{describe_cost(summary['cost_per_1000_volumes_usd'])}"
     )
+
+
+def store_accounts(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Give the account of each store, wherever it stands in a summary."""
+    return list(summary.get("stores", [summary]))
+
+
+def _describe_store(store: Mapping[str, Any]) -> str:
+    return (
+        f"{store['committed']:,} volumes have a row ({store['already_done']:,} were done before), "
+        f"{sum(store['errors'].values()):,} are error rows{_in_brackets(store['errors'])}; "
+        f"store {store['store']}, embedding space {store['space']}\n"
+    )
+
+
+def _describe_parts(parts: Mapping[str, int]) -> str:
+    """Say what reading in parts saved, where it was done."""
+    if not parts["volumes"]:
+        return ""
+    saved = f"{parts['bytes_saved'] / 1e6:,.1f} MB saved for {parts['extra_requests']:,} more requests"
+    return f" ({parts['volumes']:,} volumes in parts: {saved})"
 
 
 def _in_brackets(counts: Mapping[str, int]) -> str:

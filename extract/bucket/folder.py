@@ -6,7 +6,7 @@ from hashlib import md5
 from pathlib import Path
 
 from embeddings_store.schema import volume_id
-from extract.bucket.source import Fetched, ObjectInfo, TransferCounts, Wanted
+from extract.bucket.source import Fetched, FetchedRange, ObjectInfo, TransferCounts, Wanted
 from extract.errors import BucketError, FetchError
 
 
@@ -15,6 +15,8 @@ class FolderSource:
 
     Links to folders, and to files outside the folder, are ignored. Raises: BucketError when there is no such folder.
     """
+
+    far = False
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
@@ -38,20 +40,32 @@ class FolderSource:
 
     def fetch(self, wanted: Wanted) -> Fetched:
         """Read one file."""
+        data, now = self._read(wanted, 0, None)
+        return Fetched(data, now.size, now.etag, md5(data, usedforsecurity=False).digest())
+
+    def fetch_range(self, wanted: Wanted, start: int, stop: int) -> FetchedRange:
+        """Read some bytes of one file."""
+        data, now = self._read(wanted, start, stop)
+        return FetchedRange(start, data, now.size, now.etag)
+
+    def _read(self, wanted: Wanted, start: int, stop: int | None) -> tuple[bytes, ObjectInfo]:
         name = volume_id(wanted.key)
         path = self._root / wanted.key
         if not self._is_inside(path):
             raise FetchError(f"{name}: the object is gone")
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                file.seek(start)
+                data = file.read(-1 if stop is None else stop - start)
             now = self._describe(path)
         except OSError as error:
             raise FetchError(f"{name}: the file cannot be read: {error.strerror}") from error
         self.counts.add(get_requests=1, received_bytes=len(data))
-        changed = (wanted.size not in {-1, now.size}) or (wanted.etag not in {"", now.etag}) or now.size != len(data)
+        expected = (now.size if stop is None else min(stop, now.size)) - start
+        changed = wanted.size not in {-1, now.size} or wanted.etag not in {"", now.etag} or len(data) != expected
         if changed:
-            raise FetchError(f"{name}: expected the {wanted.size:,} bytes of the listing, got other {len(data):,}")
-        return Fetched(data, now.size, now.etag, md5(data, usedforsecurity=False).digest())
+            raise FetchError(f"{name}: expected the {wanted.size:,} bytes of the listing, got other {now.size:,}")
+        return data, now
 
     def read_optional(self, key: str) -> bytes | None:
         """Read a small file where there is one."""

@@ -1,9 +1,9 @@
 """A bucket behind the S3 protocol: AWS, Backblaze B2, or a server of one's own."""
 
-import hashlib
 import re
-from collections.abc import Iterator
-from time import monotonic, sleep
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -13,9 +13,9 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from embeddings_store.schema import volume_id
+from extract.bucket.body import Body, BrokenBodyError, SpoiledBodyError
 from extract.bucket.gate import StreamGate
 from extract.bucket.refusals import (
-    CHANGED,
     explain_bucket,
     explain_object,
     is_beyond_end,
@@ -23,7 +23,7 @@ from extract.bucket.refusals import (
     is_passing,
     is_slow_down,
 )
-from extract.bucket.source import Fetched, ObjectInfo, TransferCounts, Wanted
+from extract.bucket.source import Fetched, FetchedRange, ObjectInfo, RangeRefused, TransferCounts, Wanted
 from extract.errors import BucketError, FetchError
 
 if TYPE_CHECKING:
@@ -34,21 +34,10 @@ SLOW_DOWN = 503
 BODY_ATTEMPTS = 6
 PAGE_ATTEMPTS = 6
 FIRST_PAUSE_S = 0.25  # after a server's error or a lost connection; twice as long after each further one
-CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
-PATIENCE_S = 30.0
-MIN_BYTES_PER_S = 64 * 1024  # after PATIENCE_S a body slower than this is given up and resumed on a new connection
 
 _BACKBLAZE = re.compile(r"s3\.([a-z0-9-]+)\.backblazeb2\.com")
-
-
-class _BrokenBodyError(Exception):
-    """The body ends too early, or comes far too slowly."""
-
-
-class _SpoiledBodyError(Exception):
-    """What came is not the object: none of it can be kept."""
 
 
 class S3Source:
@@ -56,6 +45,8 @@ class S3Source:
 
     Credentials come from the environment or an AWS profile, and are never printed. Raises: BucketError.
     """
+
+    far = True
 
     def __init__(self, bucket: str, prefix: str = "", endpoint_url: str | None = None, *, streams: int = 32) -> None:
         self._bucket = bucket
@@ -111,11 +102,8 @@ class S3Source:
         A body that breaks off is resumed where it broke; what came wrong is thrown away and asked for anew.
         While the server says SlowDown, fewer objects are fetched at once, and none before its Retry-After is over.
         """
-        try:
-            with self.gate.stream():
-                fetched = self._fetch(wanted)
-        except (ClientError, BotoCoreError) as error:
-            raise explain_object(error, volume_id(wanted.key), self.name, self._endpoint) from error
+        with self._explained(wanted), self.gate.stream():
+            fetched = self._fetch(wanted)
         self.gate.succeed()
         return fetched
 
@@ -128,8 +116,32 @@ class S3Source:
                 return None
             raise explain_bucket(error, self.name, self._endpoint) from error
 
+    def fetch_range(self, wanted: Wanted, start: int, stop: int) -> FetchedRange:
+        """Give some bytes of one object, under the same rules; no md5 says whether they are right."""
+        with self._explained(wanted), self.gate.stream():
+            try:
+                body = self._receive(wanted, lambda: Body(wanted, start, stop))
+            except ClientError as error:
+                if start == 0 and is_beyond_end(error):
+                    raise RangeRefused from error  # an empty object has no range at all
+                raise
+        self.gate.succeed()
+        return FetchedRange(start, bytes(body.received), body.size, body.etag)
+
+    @contextmanager
+    def _explained(self, wanted: Wanted) -> Iterator[None]:
+        try:
+            yield
+        except (ClientError, BotoCoreError) as error:
+            raise explain_object(error, volume_id(wanted.key), self.name, self._endpoint) from error
+
     def _fetch(self, wanted: Wanted) -> Fetched:
-        body = _Body(wanted)
+        body = self._receive(wanted, lambda: Body(wanted))
+        return Fetched(bytes(body.received), body.size, body.etag, body.md5)
+
+    def _receive(self, wanted: Wanted, new_body: Callable[[], Body]) -> Body:
+        """Ask until the body is whole and right."""
+        body = new_body()
         for attempt in range(BODY_ATTEMPTS):
             try:
                 response = self._get(wanted.key, body, resumed=attempt > 0)
@@ -138,29 +150,27 @@ class S3Source:
                 if attempt + 1 == BODY_ATTEMPTS or not (is_passing(error) or body.is_beyond_its_end(error)):
                     raise
                 if body.is_beyond_its_end(error):
-                    body = _Body(wanted)
+                    body = new_body()
                 elif not is_slow_down(error):
                     sleep(FIRST_PAUSE_S * 2**attempt)
                 continue
             try:
                 body.receive(response)
-                fetched = body.finish()
-            except (_BrokenBodyError, HTTPError, TimeoutError):
-                problem = f"the body broke off {BODY_ATTEMPTS} times; got {len(body.received):,} of {body.size:,} bytes"
-            except _SpoiledBodyError as error:
+                body.check()
+            except (BrokenBodyError, HTTPError, TimeoutError):
+                problem = f"the body broke off {BODY_ATTEMPTS} times; {body.describe()}"
+            except SpoiledBodyError as error:
                 problem = f"{error}, {BODY_ATTEMPTS} times"
-                body = _Body(wanted)
+                body = new_body()
             else:
-                self.counts.add(received_bytes=fetched.size)
-                return fetched
+                self.counts.add(received_bytes=len(body.received))
+                return body
             finally:
-                response["Body"].close()
+                response["Body"].close()  # of a body that came whole, the connection is back in the pool already
         raise FetchError(f"{volume_id(wanted.key)}: {problem}")
 
-    def _get(self, key: str, body: "_Body", *, resumed: bool) -> Any:
-        request: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + key}
-        if body.received:
-            request |= {"Range": f"bytes={len(body.received)}-", "IfMatch": f'"{body.etag}"'}
+    def _get(self, key: str, body: Body, *, resumed: bool) -> Any:
+        request: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + key, **body.conditions()}
         try:
             response: Any = self.client.get_object(**request)
         except (ClientError, BotoCoreError) as error:
@@ -178,53 +188,6 @@ class S3Source:
         if response_dict is not None and response_dict["status_code"] == SLOW_DOWN:
             self.gate.slow_down(_retry_after_s(response_dict["headers"]))
             self.gate.wait()
-
-
-class _Body:
-    """The bytes of one object that came so far, over as many responses as it takes."""
-
-    def __init__(self, wanted: Wanted) -> None:
-        self.name, self.size, self.etag = volume_id(wanted.key), wanted.size, wanted.etag
-        self.received = bytearray()
-        self._etag_is_md5 = False
-
-    def receive(self, response: Any) -> None:
-        """Append one response's bytes. Raises: FetchError when the object is another one now; an error of the body."""
-        self._check_unchanged(response)
-        start, before = monotonic(), len(self.received)
-        # StreamingBody.read would wait for a whole chunk, however slowly it trickles; read1 gives what is there.
-        stream = response["Body"]._raw_stream
-        while len(self.received) < self.size:
-            elapsed = monotonic() - start
-            if elapsed > PATIENCE_S and len(self.received) - before < elapsed * MIN_BYTES_PER_S:
-                raise _BrokenBodyError
-            chunk = stream.read1(CHUNK_BYTES)
-            if not chunk:
-                raise _BrokenBodyError
-            self.received += chunk
-
-    def finish(self) -> Fetched:
-        """Check the md5 where the ETag is one, and give the object."""
-        data = bytes(self.received)
-        digest = hashlib.md5(data, usedforsecurity=False)
-        if self._etag_is_md5 and digest.hexdigest() != self.etag:
-            raise _SpoiledBodyError(f"the {len(data):,} bytes that came do not have the md5 of the object")
-        return Fetched(data, self.size, self.etag, digest.digest())
-
-    def is_beyond_its_end(self, error: ClientError | BotoCoreError) -> bool:
-        """Tell whether the server has no more bytes, though the first answer promised some."""
-        return bool(self.received) and is_beyond_end(error)
-
-    def _check_unchanged(self, response: Any) -> None:
-        etag = response["ETag"].strip('"')
-        size = len(self.received) + response["ContentLength"]
-        if self.etag not in {"", etag}:
-            raise FetchError(f"{self.name}: {CHANGED}")
-        if self.size not in {-1, size}:
-            if self.etag:
-                raise _SpoiledBodyError(f"expected {self.size:,} bytes, but the server announced {size:,}")
-            raise FetchError(f"{self.name}: {CHANGED}")
-        self.etag, self.size, self._etag_is_md5 = etag, size, _is_md5(etag, response)
 
 
 def _make_client(endpoint: str | None, streams: int) -> "S3Client":
@@ -255,15 +218,6 @@ def _complete(endpoint_url: str | None) -> str | None:
     if "@" in endpoint_url:
         raise BucketError("endpoint: expected a plain URL; credentials belong in the environment or an AWS profile")
     return endpoint_url if "://" in endpoint_url else f"https://{endpoint_url}"
-
-
-def _is_md5(etag: str, response: Any) -> bool:
-    """Tell whether an ETag is the md5 of the object: not of one in parts ("-"), nor under SSE-KMS or SSE-C.
-
-    Source: Amazon S3 API Reference, "Object", ETag. Those objects are checked by their length alone, and by TLS.
-    """
-    encrypted = response.get("SSECustomerAlgorithm") or "kms" in response.get("ServerSideEncryption", "")
-    return re.fullmatch(r"[0-9a-f]{32}", etag) is not None and not encrypted
 
 
 def _retries(response: Any) -> int:

@@ -11,8 +11,9 @@ compile             ``static_shapes``: the caller pads, so that one shape is com
 step mark           ``launch``: a lazy back end computes there what was asked so far
 attention           ``prepare`` chooses it (EncoderModule.use_attention)
 compile count       ``compilations``, and ``fallbacks`` for what was computed on the host instead
+memory              ``free_memory_bytes``; after a batch too large, ``is_out_of_memory`` and ``forget_freed``
 seed                nobody: inference draws no numbers, and random encoders are drawn by NumPy on the host
-rank, world size    nobody: rows are dealt to processes outside, and nothing is exchanged between devices
+rank, world size    ``rank``, where the runtime started several processes; nothing is exchanged between devices
 ==================  ====================================================================================================
 """
 
@@ -66,6 +67,18 @@ class Backend(Protocol):
 
     def peak_memory_bytes(self) -> int:
         """Give the largest amount of memory held so far: of the device, or of the process on the CPU."""
+
+    def free_memory_bytes(self) -> int | None:
+        """Give what the device could still allocate; None where it does not tell."""
+
+    def is_out_of_memory(self, error: RuntimeError) -> bool:
+        """Tell whether an error says that a batch was too large for the device."""
+
+    def forget_freed(self) -> None:
+        """Give memory back to the device that was freed, but kept for later."""
+
+    def rank(self) -> tuple[int, int]:
+        """Give the number of this process, from 0, among those that the device's runtime started, and their count."""
 
     def compilations(self) -> int:
         """Count the programs compiled since this back end was opened; 0 where nothing is compiled."""

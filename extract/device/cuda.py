@@ -48,6 +48,15 @@ class CudaBackend(Eager):
         """Copy back, which waits for the GPU."""
         return tensor.cpu().numpy()
 
+    def free_memory_bytes(self) -> int:
+        """Give what no process holds on the GPU now."""
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return free
+
+    def forget_freed(self) -> None:
+        """Empty torch's cache, whose blocks may be too small for what comes next."""
+        torch.cuda.empty_cache()
+
     def peak_memory_bytes(self) -> int:
         """Give the peak of torch's own allocations on the GPU."""
         return torch.cuda.max_memory_allocated(self._device)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import torch
+
 
 class Eager:
     """Nothing is put off, nothing is compiled, and shapes are free."""
@@ -10,6 +12,21 @@ class Eager:
 
     def launch(self) -> None:
         """Do nothing: the computation is on its way already."""
+
+    def free_memory_bytes(self) -> int | None:
+        """Give None: memory of the host is shared with everything else on it."""
+        return None
+
+    def is_out_of_memory(self, error: RuntimeError) -> bool:
+        """Tell by torch's own class."""
+        return isinstance(error, torch.OutOfMemoryError)
+
+    def forget_freed(self) -> None:
+        """Do nothing: the host's allocator gives memory back by itself."""
+
+    def rank(self) -> tuple[int, int]:
+        """Give the first of one: nothing here starts processes."""
+        return 0, 1
 
     def compilations(self) -> int:
         """Give 0."""

@@ -26,6 +26,9 @@ from extract.errors import DeviceError
 CACHE_VARIABLE = "XLA_PERSISTENT_CACHE_PATH"
 """Where torch_xla itself looks for the folder; initialize_cache sets it."""
 
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+"""How XLA begins the message of the RuntimeError when a program does not fit, as it compiles or as it runs."""
+
 INSTALL = "make an environment of its own with pip install 'octprobe[tpu]', or use another --device"
 
 
@@ -93,6 +96,21 @@ class XlaBackend:
             return process_peak_bytes()
         memory = self._xla_model.get_memory_info(self._device)
         return int(memory.get("peak_bytes_used", memory["bytes_used"]))
+
+    def free_memory_bytes(self) -> int | None:
+        """Give None: what a program needs is known only once it is compiled."""
+        return None
+
+    def is_out_of_memory(self, error: RuntimeError) -> bool:
+        """Tell by XLA's status."""
+        return OUT_OF_MEMORY in str(error)
+
+    def forget_freed(self) -> None:
+        """Do nothing: XLA frees by itself."""
+
+    def rank(self) -> tuple[int, int]:
+        """Ask the runtime: several where torch_xla.launch started one process a chip, else the first of one."""
+        return int(self._runtime.global_ordinal()), int(self._runtime.world_size())
 
     def compilations(self) -> int:
         """Count compiled programs; one that came from the cache folder is not counted."""

@@ -16,7 +16,8 @@ STATM: Final = Path("/proc/self/statm")
 
 def main() -> None:
     """Serve standard input; what a decoder prints itself goes nowhere."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end closes the pipe
+    for number in (signal.SIGINT, signal.SIGTERM):  # for the parent, though all get them; its end closes the pipe
+        signal.signal(number, signal.SIG_IGN)
     inward, outward = (io.FileIO(os.dup(number), mode) for number, mode in ((0, "r"), (1, "w")))
     os.dup2(2, 1)
     _limit_memory()

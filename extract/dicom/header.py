@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from mmap import mmap
 from threading import Lock
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -66,6 +67,9 @@ FOREIGN_ERRORS: Final = (
 )
 """What pydicom and its decoders raise on damaged bytes."""
 
+FileBytes: TypeAlias = bytes | mmap
+"""A file; as a map it may have holes where nobody looks, and is never copied as a whole."""
+
 _PYDICOM = Lock()
 
 
@@ -74,6 +78,7 @@ class Header:
     """The allowed elements, and the value of PixelData: a view of the bytes, never a copy.
 
     encapsulated: the value is a series of items; else plain samples. byte_swapped: 8-bit samples in big-endian words.
+    pixel_span: where the value begins and ends in the file; a series of items ends with the file at the latest.
     """
 
     elements: Dataset
@@ -82,6 +87,7 @@ class Header:
     pixel_data: memoryview
     encapsulated: bool
     byte_swapped: bool
+    pixel_span: tuple[int, int]
 
 
 @contextmanager
@@ -95,15 +101,15 @@ def quiet_pydicom() -> Iterator[None]:
         yield
 
 
-def read_header(data: bytes, source: str) -> Header:
-    """Parse the allowed elements and find PixelData.
+def read_header(data: FileBytes, source: str, *, size: int | None = None) -> Header:
+    """Parse the allowed elements and find PixelData. size: of the whole file, where ``data`` is only its beginning.
 
     Raises: NotDicom, NoPixelData, ShortPixelData, UnsupportedSyntax, TooLarge (a deflated file that grows too far).
     """
-    syntax, start = _read_file_meta(data, source)
+    syntax, start = read_file_meta(data, source)
     if syntax == DeflatedExplicitVRLittleEndian:
         data, start = _inflate(data, start, source), 0
-    stream = BytesIO(data)
+    stream: Any = data if isinstance(data, mmap) else BytesIO(data)
     stream.seek(start)
     tags: list[BaseTag | int] = [Tag(keyword) for keyword in ALLOWED]
     try:
@@ -113,7 +119,7 @@ def read_header(data: bytes, source: str) -> Header:
             )
     except FOREIGN_ERRORS as error:
         raise NotDicom(f"{source}: the DICOM header breaks off or is damaged ({type(error).__name__})") from error
-    return _locate_pixels(data, stream.tell(), elements, syntax, source)
+    return _locate_pixels(data, len(data) if size is None else size, stream.tell(), elements, syntax, source)
 
 
 def _is_implicit(syntax: UID) -> bool:
@@ -128,8 +134,11 @@ def _at_pixels(tag: int, _vr: str | None, _length: int) -> bool:
     return tag >= FLOAT_PIXEL_DATA
 
 
-def _read_file_meta(data: bytes, source: str) -> tuple[UID, int]:
-    """Give the transfer syntax and where the data set starts (DICOM PS3.10, 7.1)."""
+def read_file_meta(data: FileBytes, source: str) -> tuple[UID, int]:
+    """Give the transfer syntax and where the data set starts (DICOM PS3.10, 7.1).
+
+    Raises: NotDicom, UnsupportedSyntax.
+    """
     if data[128:132] != b"DICM" or data[132:140] != b"\x02\x00\x00\x00UL\x04\x00" or len(data) < 144:
         raise NotDicom(f"{source}: expected a DICOM file (DICM at byte 128, then the file meta group), got other bytes")
     start = 144 + int.from_bytes(data[140:144], "little")
@@ -151,7 +160,7 @@ def _is_transfer_syntax(syntax: UID) -> bool:
     return bool(syntax.is_valid and not syntax.is_private and syntax.is_transfer_syntax)
 
 
-def _inflate(data: bytes, start: int, source: str) -> bytes:
+def _inflate(data: FileBytes, start: int, source: str) -> bytes:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         inflated = inflater.decompress(data[start:], MAX_INFLATED_BYTES)
@@ -164,7 +173,7 @@ def _inflate(data: bytes, start: int, source: str) -> bytes:
     return inflated
 
 
-def _locate_pixels(data: bytes, position: int, elements: Dataset, syntax: UID, source: str) -> Header:
+def _locate_pixels(data: FileBytes, size: int, position: int, elements: Dataset, syntax: UID, source: str) -> Header:
     implicit, little = _is_implicit(syntax), _is_little_endian(syntax)
     order = "<" if little else ">"
     head = data[position : position + 12]
@@ -178,10 +187,12 @@ def _locate_pixels(data: bytes, position: int, elements: Dataset, syntax: UID, s
     length = struct.unpack(f"{order}L", head[4:8] if implicit else head[8:12])[0]
     start = position + (8 if implicit else 12)
     encapsulated = length == UNDEFINED_LENGTH
-    _check_length(encapsulated, length, len(data) - start, syntax, source)
-    value = memoryview(data)[start:] if encapsulated else memoryview(data)[start : start + length]
+    _check_length(encapsulated, length, size - start, syntax, source)
+    stop = size if encapsulated else start + length
     swapped = not little and head[4:6] == b"OW"
-    return Header(elements, syntax, little, value, encapsulated, swapped)
+    return Header(
+        elements, syntax, little, memoryview(data).toreadonly()[start:stop], encapsulated, swapped, (start, stop)
+    )
 
 
 def _check_length(encapsulated: bool, length: int, available: int, syntax: UID, source: str) -> None:

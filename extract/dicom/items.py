@@ -24,8 +24,8 @@ def find_frames(header: Header, declared: int, source: str) -> list[list[memoryv
     items = _read_items(header.pixel_data, source)
     fragments = [(start - items[1][0], value) for start, value in items[1:]] if len(items) > 1 else []
     starts = [start for start, _ in fragments]
-    for table in (_extended_offsets(header), _basic_offsets(items[0][1])):
-        if _is_sound(table, starts, declared):
+    for table in likely_tables(header, items[0][1], declared):
+        if set(table) <= set(starts):
             return _split_at(fragments, table)
     frames = _split_without_table(fragments, declared, one_item_a_frame=header.syntax == RLELossless)
     if len(frames) < declared:
@@ -51,6 +51,14 @@ def _read_items(value: memoryview, source: str) -> list[Fragment]:
     raise ShortPixelData(f"{source}: the encapsulated PixelData breaks off after {max(0, len(items) - 1)} whole items")
 
 
+def likely_tables(header: Header, basic: memoryview, declared: int) -> list[list[int]]:
+    """Give the offset tables that rise and cover the declared frames; to be believed, one must name items only.
+
+    Offsets are in bytes from the first item after the Basic Offset Table, whose value is ``basic``.
+    """
+    return [table for table in (_extended_offsets(header), _basic_offsets(basic)) if _is_likely(table, declared)]
+
+
 def _basic_offsets(value: memoryview) -> list[int]:
     count = len(value) // 4
     return list(struct.unpack_from(f"<{count}L", value))
@@ -63,10 +71,9 @@ def _extended_offsets(header: Header) -> list[int]:
     return list(struct.unpack_from(f"<{len(value) // 8}Q", value))
 
 
-def _is_sound(table: list[int], starts: list[int], declared: int) -> bool:
-    """A table is believed when it rises, names starts of items only, and covers the declared frames."""
+def _is_likely(table: list[int], declared: int) -> bool:
     rising = all(a < b for a, b in pairwise(table))
-    return len(table) >= declared and table[0] == 0 and rising and set(table) <= set(starts)
+    return len(table) >= declared and table[0] == 0 and rising
 
 
 def _split_at(fragments: list[Fragment], table: list[int]) -> list[list[memoryview]]:

@@ -12,7 +12,7 @@ from extract.bucket.keys import PROTOCOLS
 from extract.dicom.encapsulated import EncapsulatedFrames
 from extract.dicom.frame_decoder import FrameDecoder, decode_here
 from extract.dicom.geometry import frames_in_order, read_eye, read_numbers, read_spacing, read_text
-from extract.dicom.header import Header, quiet_pydicom, read_header
+from extract.dicom.header import FileBytes, Header, quiet_pydicom, read_header
 from extract.dicom.layout import Layout, read_layout
 from extract.dicom.native import NativeFrames
 from extract.errors import UndecodablePixels
@@ -26,7 +26,7 @@ PHANTOM_MARK = "SYNTHETIC PHANTOM"
 
 
 def read_dicom(
-    data: bytes,
+    data: FileBytes,
     *,
     ref: VolumeRef | None = None,
     frames: FrameChooser | None = None,

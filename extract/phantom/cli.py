@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 app = new_app("Make a SYNTHETIC PHANTOM bucket: AI-READI-shaped, no person in it. Same seed, same bytes.")
 
+# Headings of the groups of options in --help.
+COHORT = "Participants and scans"
+PLANTED = "Planted: effects, confounds, broken files"
+OUTPUT = "Output"
+COMPUTING = "Computing"
+
 SYNTAX_HELP = "Transfer syntax, all lossless: explicit, implicit, big-endian, deflated, rle, j2k, jpegls."
 BREAK_HELP = (
     "Add broken objects, a list or all: truncated-native, truncated-encapsulated, no-pixeldata, no-offset-table, "
@@ -34,23 +40,42 @@ def phantom(
     *,
     out: Annotated[Path, typer.Option(help="New or empty folder: becomes the root of the bucket.")],
     participants: Annotated[int, typer.Option(help="How many, spread evenly over UW, UCSD and UAB.")],
-    devices: Annotated[str, typer.Option(help="Comma-separated; default all four.")] = "",
-    protocols: Annotated[str, typer.Option(help="Comma-separated, or all; default one macula cube a device.")] = "",
-    scale: Annotated[float, typer.Option(help="Shrink rows, columns and frames; the field of view stays.")] = 1.0,
-    syntax: Annotated[str, typer.Option(help=SYNTAX_HELP)] = "explicit",
-    effect: Annotated[float, typer.Option(help="Thin GCL + RNFL by this many um a class step; 0: no effect.")] = 0.0,
-    effect_sector: Annotated[str | None, typer.Option(help=SECTOR_HELP)] = None,
-    confound: Annotated[str | None, typer.Option(help=CONFOUND_HELP)] = None,
-    break_: Annotated[str, typer.Option("--break", help=BREAK_HELP)] = "",
-    manifest: Annotated[bool, typer.Option(help="Write retinal_oct/manifest.tsv.")] = True,
-    measurements: Annotated[bool, typer.Option("--measurements", help=MEASUREMENTS_HELP)] = False,
-    schema: Annotated[str, typer.Option(help="v2 (participant_id) or v3 (person_id, some doubled tokens).")] = "v2",
-    montage: Annotated[Path | None, typer.Option(help="Also draw a PNG of what was made.")] = None,
-    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; 0: one a processor. Never changes a byte.", min=0)] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")] = False,
+    devices: Annotated[str, typer.Option(help="Comma-separated; default all four.", rich_help_panel=COHORT)] = "",
+    protocols: Annotated[
+        str, typer.Option(help="Comma-separated, or all; default one macula cube a device.", rich_help_panel=COHORT)
+    ] = "",
+    scale: Annotated[
+        float, typer.Option(help="Shrink rows, columns and frames; the field of view stays.", rich_help_panel=COHORT)
+    ] = 1.0,
+    syntax: Annotated[str, typer.Option(help=SYNTAX_HELP, rich_help_panel=COHORT)] = "explicit",
+    effect: Annotated[
+        float, typer.Option(help="Thin GCL + RNFL by this many um a class step; 0: no effect.", rich_help_panel=PLANTED)
+    ] = 0.0,
+    effect_sector: Annotated[str | None, typer.Option(help=SECTOR_HELP, rich_help_panel=PLANTED)] = None,
+    confound: Annotated[str | None, typer.Option(help=CONFOUND_HELP, rich_help_panel=PLANTED)] = None,
+    break_: Annotated[str, typer.Option("--break", help=BREAK_HELP, rich_help_panel=PLANTED)] = "",
+    manifest: Annotated[bool, typer.Option(help="Write retinal_oct/manifest.tsv.", rich_help_panel=COHORT)] = True,
+    measurements: Annotated[
+        bool, typer.Option("--measurements", help=MEASUREMENTS_HELP, rich_help_panel=COHORT)
+    ] = False,
+    schema: Annotated[
+        str, typer.Option(help="v2 (participant_id) or v3 (person_id, some doubled tokens).", rich_help_panel=COHORT)
+    ] = "v2",
+    montage: Annotated[
+        Path | None, typer.Option(help="Also draw a PNG of what was made.", rich_help_panel=OUTPUT)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.", rich_help_panel=COMPUTING)] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Processes; 0: one a processor. Never changes a byte.", min=0, rich_help_panel=COMPUTING)
+    ] = 0,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
-    """Make a bucket of synthetic OCT with participants.tsv, manifest.tsv and DICOM volumes."""
+    """Make a bucket of synthetic OCT with participants.tsv, manifest.tsv and DICOM volumes.
+
+    Example: oct-phantom --out bucket --participants 60 --scale 0.2 --effect 12 --seed 7
+    """
     from extract.phantom.broken import KINDS
     from extract.phantom.plan import parse_plan
 

@@ -117,7 +117,7 @@ def test_a_reader_never_hands_out_damaged_numbers(writer: StoreWriter) -> None:
 def test_an_etag_that_is_no_md5_says_nothing_of_the_bytes(writer: StoreWriter) -> None:
     etag = "f" * 32
     ref = make_ref(ROWS, size=1000 + ROWS, etag=etag)
-    for note, bad in ((Note.NONE, 1), (Note.ETAG_IS_NO_MD5, 0)):
+    for note, bad in ((Note.NONE, 1), (Note.ETAG_IS_NO_MD5, 0), (Note.MD5_UNCHECKED, 0)):
         writer.add_volumes([ref])
         facts = replace(facts_of(ROWS), notes=note)
         writer.write_row(ROWS, pooled_of(ROWS), tokens_of(ROWS), facts, bytes(16), 1000 + ROWS)

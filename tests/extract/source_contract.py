@@ -7,7 +7,7 @@ from hashlib import md5
 
 import pytest
 
-from extract.bucket.source import ObjectInfo, Source
+from extract.bucket.source import ObjectInfo, RangeRefused, RangeSource, Source
 from extract.errors import FetchError
 
 OBJECTS = {
@@ -103,3 +103,48 @@ class SourceContract(ABC):
 
     def test_its_name_is_a_text(self) -> None:
         assert self.open_with({}).name
+
+
+class RangeContract(SourceContract):
+    """The same for a source that gives ranges, too."""
+
+    @abstractmethod
+    def open_with(self, objects: Mapping[str, bytes]) -> RangeSource:
+        """Open a source that holds exactly these objects below its prefix."""
+
+    @pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 5), (3, 700), (255, 256 * 5000), (1_279_000, 1_300_000)])
+    @pytest.mark.parametrize("known", [True, False])
+    def test_fetches_a_range(self, start: int, stop: int, known: bool) -> None:
+        source, key = self.open_with(OBJECTS), "retinal_oct/a/1.dcm"
+        listed = next(info for info in source.list_objects() if info.key == key)
+        found = source.fetch_range(listed if known else ObjectInfo(key, -1, ""), start, stop)
+        assert found.data == OBJECTS[key][start:stop]
+        assert (found.start, found.size, found.etag) == (start, listed.size, listed.etag)
+        assert (source.counts.get_requests, source.counts.retries) == (1, 0)
+        assert source.counts.bytes == len(found.data)
+
+    def test_a_range_of_an_empty_object_has_no_bytes_or_is_refused(self) -> None:
+        source = self.open_with({"empty": b""})
+        try:
+            found = source.fetch_range(ObjectInfo("empty", -1, ""), 0, 100)
+        except RangeRefused:
+            return
+        assert (found.data, found.size) == (b"", 0)
+
+    @pytest.mark.parametrize("start", [0, 1])
+    def test_a_range_of_a_changed_object_is_an_error_of_that_volume(self, start: int) -> None:
+        source = self.open_with({"secret-name": b"123"})
+        (info,) = source.list_objects()
+        self.replace(source, "secret-name", b"4567")
+        with pytest.raises(FetchError, match=r"^[0-9a-f]{16}: ") as caught:
+            source.fetch_range(info, start, 3)
+        assert "secret-name" not in str(caught.value)
+
+    def test_a_range_of_an_object_that_is_gone(self) -> None:
+        source = self.open_with({"secret-name": b"123"})
+        (info,) = source.list_objects()
+        self.remove(source, "secret-name")
+        with pytest.raises(FetchError, match=r"^[0-9a-f]{16}: the object is gone"):
+            source.fetch_range(info, 0, 3)
+        with pytest.raises(FetchError):
+            source.fetch_range(ObjectInfo("../outside", -1, ""), 0, 3)

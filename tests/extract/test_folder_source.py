@@ -4,22 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from source_contract import SourceContract
+from source_contract import RangeContract
 
 from extract.bucket.folder import FolderSource
 from extract.bucket.s3 import S3Source
-from extract.bucket.source import Source, open_source
+from extract.bucket.source import RangeSource, Source, open_source
 from extract.errors import BucketError
 
 
-class TestFolder(SourceContract):
+class TestFolder(RangeContract):
     @pytest.fixture(autouse=True)
     def _root(self, tmp_path: Path) -> None:
         self.root = tmp_path / "bucket"
         self.root.mkdir()
         (tmp_path / "outside").write_bytes(b"private")
 
-    def open_with(self, objects: Mapping[str, bytes]) -> Source:
+    def open_with(self, objects: Mapping[str, bytes]) -> RangeSource:
         for key, data in objects.items():
             (self.root / key).parent.mkdir(parents=True, exist_ok=True)
             (self.root / key).write_bytes(data)

@@ -14,11 +14,11 @@ import pytest
 from botocore.config import Config
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
-from source_contract import SourceContract
+from source_contract import RangeContract
 
 from embeddings_store.errors import OctProbeError
 from extract.bucket.s3 import BODY_ATTEMPTS, S3Source
-from extract.bucket.source import ObjectInfo, Source, TransferCounts, open_source
+from extract.bucket.source import ObjectInfo, RangeRefused, RangeSource, Source, TransferCounts, open_source
 from extract.errors import BucketError, FetchError
 
 SECRET = "verysecretverysecret"
@@ -45,7 +45,7 @@ def _credentials(s3_credentials: Callable[[str, str], None]) -> None:
     s3_credentials("testkey", SECRET)
 
 
-class TestS3(SourceContract):
+class TestS3(RangeContract):
     @pytest.fixture(autouse=True)
     def _bucket(self, moto: str, writer: Any, request: pytest.FixtureRequest) -> None:
         self.endpoint = moto
@@ -54,7 +54,7 @@ class TestS3(SourceContract):
         self.writer.create_bucket(Bucket=self.bucket)
         self.writer.put_object(Bucket=self.bucket, Key="outside", Body=b"private")
 
-    def open_with(self, objects: Mapping[str, bytes]) -> Source:
+    def open_with(self, objects: Mapping[str, bytes]) -> RangeSource:
         for key, data in objects.items():
             self.writer.put_object(Bucket=self.bucket, Key=f"some/prefix/{key}", Body=data)
         return S3Source(self.bucket, "some/prefix", self.endpoint)
@@ -151,6 +151,12 @@ class FaultyServer(ThreadingHTTPServer):
 
     daemon_threads = True
     faults = Faults()
+    connections = 0
+
+    def get_request(self) -> Any:
+        found = super().get_request()
+        self.connections += 1
+        return found
 
     def handle_error(self, *_: Any) -> None:
         """A client that hangs up on a changed object is no fault of the server."""
@@ -180,21 +186,23 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def send(self, answer: str) -> None:
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
-        start = 0 if answer == "ignores-range" else start
+        asked = "" if answer == "ignores-range" else self.headers.get("Range", "")
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start, stop = int(first or 0), min(int(last or len(CONTENT)) + 1, len(CONTENT))
+        start, stop = (start - 1, stop - 1) if answer == "shifted" else (start, stop)
         faults = self.server.faults
         etag = "f" * 32 if answer == "changed" else faults.etag
-        body = CONTENT[start:] if answer != "flipped" else b"\x01" + CONTENT[start + 1 :]
+        body = CONTENT[start:stop] if answer != "flipped" else b"\x01" + CONTENT[start + 1 : stop]
         if start >= len(CONTENT):
             self.refuse("416", "InvalidRange")
             return
-        self.send_response(206 if start else 200)
+        self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(body) + PROMISES.get(answer, 0)))
         self.send_header("ETag", f'"{etag}"')
         for name, value in faults.headers.items():
             self.send_header(name, value)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(CONTENT)}")
         self.end_headers()
         if answer == "trickle":
             for place in range(TRICKLE_BYTES):  # far more seconds than the source may wait
@@ -237,6 +245,50 @@ class TestFaults:
         assert ranges == [None, f"bytes={len(CONTENT) // 2}-", f"bytes={len(CONTENT) * 3 // 4}-"]
         assert [request.get("If-Match") for request in faults.requests] == [None, f'"{ETAG}"', f'"{ETAG}"']
         assert (source.counts.get_requests, source.counts.retries, source.counts.bytes) == (3, 2, len(CONTENT))
+
+    def test_a_connection_is_used_again(self, faulty_server: tuple[FaultyServer, S3Source]) -> None:
+        server, source = faulty_server
+        server.faults = Faults()
+        source.fetch(X)
+        before = server.connections
+        for start in range(0, 20_000, 1000):
+            source.fetch_range(X, start, start + 1000)
+        source.fetch(X)
+        assert server.connections == before
+
+    def test_a_broken_range_goes_on_where_it_broke(self, faulty: tuple[Faults, S3Source]) -> None:
+        faults, source = faulty
+        faults.script = ["cut", "hang-up", "cut"]
+        found = source.fetch_range(ObjectInfo("x", len(CONTENT), ETAG), 1000, 9000)
+        assert found.data == CONTENT[1000:9000]
+        ranges = [request["Range"] for request in faults.requests]
+        assert ranges == ["bytes=1000-8999", "bytes=5000-8999", "bytes=5000-8999", "bytes=7000-8999"]
+        assert {request["If-Match"] for request in faults.requests} == {f'"{ETAG}"'}
+        assert (source.counts.retries, source.counts.bytes) == (3, 8000)
+
+    @pytest.mark.parametrize("script", [["promises-more"], ["promises-less"], ["shifted"], ["503 SlowDown"]])
+    def test_a_spoiled_range_is_asked_again(self, faulty: tuple[Faults, S3Source], script: list[str]) -> None:
+        faults, source = faulty
+        faults.script = script
+        assert source.fetch_range(X, 1000, 9000).data == CONTENT[1000:9000]
+        assert (source.counts.get_requests, source.counts.bytes) == (2, 8000)
+
+    @pytest.mark.parametrize("script", [["changed"], ["412 PreconditionFailed"], ["cut", "changed"]])
+    def test_a_range_of_an_object_that_changed(self, faulty: tuple[Faults, S3Source], script: list[str]) -> None:
+        faults, source = faulty
+        faults.script = script
+        with pytest.raises(FetchError, match="changed after it was listed"):
+            source.fetch_range(ObjectInfo("x", len(CONTENT), ETAG), 1000, 9000)
+
+    @pytest.mark.parametrize("script", [["ignores-range"], ["cut", "ignores-range"], ["416 InvalidRange"]])
+    def test_a_server_that_gives_no_ranges_is_not_misread(
+        self, faulty: tuple[Faults, S3Source], script: list[str]
+    ) -> None:
+        faults, source = faulty
+        faults.script = script
+        with pytest.raises(RangeRefused):
+            source.fetch_range(X, 0, 9000)
+        assert source.fetch(X).data == CONTENT
 
     def test_a_body_that_always_breaks_is_given_up(self, faulty: tuple[Faults, S3Source]) -> None:
         faults, source = faulty
@@ -318,7 +370,7 @@ class TestFaults:
         self, faulty: tuple[Faults, S3Source], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         faults, source = faulty
-        monkeypatch.setattr("extract.bucket.s3.PATIENCE_S", 0.1)
+        monkeypatch.setattr("extract.bucket.body.PATIENCE_S", 0.1)
         faults.script = ["trickle"]
         assert source.fetch(X).data == CONTENT
         resumed_at = int(faults.requests[1]["Range"].removeprefix("bytes=").removesuffix("-"))
@@ -332,8 +384,8 @@ class TestFaults:
         self, faulty: tuple[Faults, S3Source], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = chain([0.0], repeat(1e6))
-        monkeypatch.setattr("extract.bucket.s3.monotonic", lambda: next(clock))
-        monkeypatch.setattr("extract.bucket.s3.CHUNK_BYTES", len(CONTENT) // 2)
+        monkeypatch.setattr("extract.bucket.body.monotonic", lambda: next(clock))
+        monkeypatch.setattr("extract.bucket.body.CHUNK_BYTES", len(CONTENT) // 2)
         assert faulty[1].fetch(X).data == CONTENT
         assert faulty[1].counts.retries == 1
 

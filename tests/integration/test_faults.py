@@ -28,7 +28,7 @@ Make = Callable[[int], dict[str, Path]]
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extract.bucket.s3.READ_TIMEOUT_S", PATIENCE_S)
-    monkeypatch.setattr("extract.bucket.s3.PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr("extract.bucket.body.PATIENCE_S", PATIENCE_S)
     monkeypatch.setattr("extract.bucket.s3.FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr("extract.bucket.gate.LONGEST_PAUSE_S", 0.05)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)

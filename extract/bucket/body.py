@@ -1,0 +1,122 @@
+"""The body of one object, or of a range of it: collected over as many responses as it takes, and checked."""
+
+import hashlib
+import re
+from time import monotonic
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from embeddings_store.schema import volume_id
+from extract.bucket.refusals import CHANGED, is_beyond_end
+from extract.bucket.source import RangeRefused, Wanted
+from extract.errors import FetchError
+
+CHUNK_BYTES = 1 << 20
+PATIENCE_S = 30.0
+MIN_BYTES_PER_S = 64 * 1024  # after PATIENCE_S a body slower than this is given up and resumed on a new connection
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class BrokenBodyError(Exception):
+    """The body ends too early, or comes far too slowly."""
+
+
+class SpoiledBodyError(Exception):
+    """What came is not the object: none of it can be kept."""
+
+
+class Body:
+    """What came so far of one object, or of its bytes from start to stop (or to its end, where that comes first).
+
+    size, etag: of the whole object, -1 and "" until the first response.
+    """
+
+    def __init__(self, wanted: Wanted, start: int = 0, stop: int | None = None) -> None:
+        self.name, self.size, self.etag = volume_id(wanted.key), wanted.size, wanted.etag
+        self.received = bytearray()
+        self.md5 = b""
+        self._start, self._stop = start, stop
+        self._etag_is_md5 = False
+
+    def conditions(self) -> dict[str, str]:
+        """Say what to ask for next: nothing for a whole object from its start, else a range of the same object."""
+        if self._stop is None and not self.received:
+            return {}
+        last = "" if self._stop is None else self._stop - 1
+        conditions = {"Range": f"bytes={self._start + len(self.received)}-{last}"}
+        return conditions | ({"IfMatch": f'"{self.etag}"'} if self.etag else {})
+
+    def receive(self, response: Any) -> None:
+        """Append one response's bytes.
+
+        Raises: FetchError when the object is another one now; RangeRefused; an error of the body.
+        """
+        self._check_unchanged(response)
+        start, before = monotonic(), len(self.received)
+        # StreamingBody.read would wait for a whole chunk, however slowly it trickles; read1 gives what is there.
+        stream = response["Body"]._raw_stream
+        while len(self.received) < self._expected:
+            elapsed = monotonic() - start
+            if elapsed > PATIENCE_S and len(self.received) - before < elapsed * MIN_BYTES_PER_S:
+                raise BrokenBodyError
+            chunk = stream.read1(CHUNK_BYTES)
+            if not chunk:
+                raise BrokenBodyError
+            self.received += chunk
+
+    def check(self) -> None:
+        """Compare a whole object's md5 with its ETag, where that is one. Raises: SpoiledBodyError."""
+        if self._stop is not None:
+            return
+        digest = hashlib.md5(self.received, usedforsecurity=False)
+        if self._etag_is_md5 and digest.hexdigest() != self.etag:
+            raise SpoiledBodyError(f"the {len(self.received):,} bytes that came do not have the md5 of the object")
+        self.md5 = digest.digest()
+
+    def is_beyond_its_end(self, error: ClientError | BotoCoreError) -> bool:
+        """Tell whether the server has no more bytes, though the first answer promised some."""
+        return bool(self.received) and is_beyond_end(error)
+
+    def describe(self) -> str:
+        """Say how much came."""
+        return f"got {len(self.received):,} of {self._expected:,} bytes"
+
+    @property
+    def _expected(self) -> int:
+        return (self.size if self._stop is None else min(self._stop, self.size)) - self._start
+
+    def _check_unchanged(self, response: Any) -> None:
+        etag = response["ETag"].strip('"')
+        if self.etag not in {"", etag}:
+            raise FetchError(f"{self.name}: {CHANGED}")
+        size = self._size_in(response)
+        if self.size not in {-1, size}:
+            if self.etag:
+                raise SpoiledBodyError(f"expected {self.size:,} bytes, but the server announced {size:,}")
+            raise FetchError(f"{self.name}: {CHANGED}")
+        self.etag, self.size, self._etag_is_md5 = etag, size, _is_md5(etag, response)
+        if self._stop is not None and response["ContentLength"] != self._expected - len(self.received):
+            raise SpoiledBodyError(f"expected {self._expected:,} bytes of the object, the server announced others")
+
+    def _size_in(self, response: Any) -> int:
+        """Read the whole object's size. Raises: RangeRefused when a range was asked for, and everything came."""
+        if self._stop is None:
+            return len(self.received) + int(response["ContentLength"])
+        found = _CONTENT_RANGE.fullmatch(response.get("ContentRange", ""))
+        if found is None:
+            raise RangeRefused
+        first, _, size = map(int, found.groups())
+        if first != self._start + len(self.received):
+            raise SpoiledBodyError(f"expected the bytes from {self._start:,}, got those from {first:,}")
+        return size
+
+
+def _is_md5(etag: str, response: Any) -> bool:
+    """Tell whether an ETag is the md5 of the object: not of one in parts ("-"), nor under SSE-KMS or SSE-C.
+
+    Source: Amazon S3 API Reference, "Object", ETag. Those objects are checked by their length alone, and by TLS.
+    """
+    encrypted = response.get("SSECustomerAlgorithm") or "kms" in response.get("ServerSideEncryption", "")
+    return re.fullmatch(r"[0-9a-f]{32}", etag) is not None and not encrypted

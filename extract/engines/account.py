@@ -1,0 +1,52 @@
+"""What a person should know, after a pass, of the processes that did it."""
+
+import resource
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from extract.device.backend import Backend
+from extract.targets import OpenedEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Of one process or of several. batch_sizes: as they ended, by target; peak_rss_mb: of the largest process."""
+
+    device: str
+    batch_sizes: tuple[int, ...]
+    compilations: int
+    fallbacks: Mapping[str, int]
+    peak_rss_mb: float
+
+
+def account_here(backend: Backend, encoders: Sequence[OpenedEncoder]) -> Account:
+    """Account for this process."""
+    return Account(
+        device=backend.name,
+        batch_sizes=tuple(one.batches.batch_size for one in encoders),
+        compilations=backend.compilations(),
+        fallbacks=dict(backend.fallbacks()),
+        peak_rss_mb=round(_peak_rss_mb(), 1),
+    )
+
+
+def account_together(accounts: Sequence[Account]) -> Account:
+    """Account for at least one process; batches are those of the process with the smallest."""
+    fallbacks = Counter[str]()
+    for one in accounts:
+        fallbacks.update(one.fallbacks)
+    return Account(
+        device=", ".join(sorted({one.device for one in accounts})),
+        batch_sizes=min(one.batch_sizes for one in accounts),
+        compilations=sum(one.compilations for one in accounts),
+        fallbacks=dict(fallbacks),
+        peak_rss_mb=max(one.peak_rss_mb for one in accounts),
+    )
+
+
+def _peak_rss_mb() -> float:
+    """Give the largest resident memory of this process so far; the kernel counts KiB on Linux, bytes on macOS."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -1,0 +1,178 @@
+"""The seam to Ray: a cluster, who may sit where in it, and one question to one worker at a time."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from embeddings_store.errors import RunError, UsageError
+from extract.engines.ray_worker import Assignment, RayWorker
+from extract.errors import DeviceError
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # a cluster that is started here phones nobody
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+LOOK = "look"
+
+
+class LostWorkerError(Exception):
+    """A worker's process or node is gone, or cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where one worker sits. gpus: 0 or 1; neighbours: workers on the same node, itself included."""
+
+    node: str
+    address: str
+    cores: int
+    gpus: int
+    neighbours: int
+
+    @property
+    def device(self) -> str:
+        """Name the device of this seat."""
+        return "cuda" if self.gpus else "cpu"
+
+
+@runtime_checkable
+class Cluster(Protocol):
+    """Workers that are hired, asked and dismissed. Workers and questions are whatever the cluster makes of them."""
+
+    @property
+    def seats(self) -> Sequence[Seat]:
+        """Give one seat for each worker that the cluster has room for."""
+
+    def hire(self, seat: Seat, assignment: Assignment) -> Any:
+        """Ask for a worker; it may take time until there is room for it."""
+
+    def ask(self, worker: Any, method: str, *given: Any) -> Any:
+        """Ask a worker to do something; gives the question, at once."""
+
+    def answered(self, questions: Sequence[Any], timeout_s: float) -> list[Any]:
+        """Wait for at least one answer, at most so long; give the questions that have one."""
+
+    def answer(self, question: Any) -> Any:
+        """Give an answer. Raises: LostWorkerError; RunError where the worker itself fails."""
+
+    def dismiss(self, worker: Any) -> None:
+        """End a worker's process at once."""
+
+
+class RayCluster:
+    """A cluster that ``ray start`` made, or one of this machine alone."""
+
+    def __init__(self, ray: Any, seats: Sequence[Seat]) -> None:
+        self._ray = ray
+        # What is asked must not wait for what is done, but what is done keeps its order.
+        self._actor = ray.remote(concurrency_groups={LOOK: 1})(RayWorker)
+        self.seats = seats
+
+    def hire(self, seat: Seat, assignment: Assignment) -> Any:
+        """Prefer the seat's node; where it is gone, take any other with as much room."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        place = NodeAffinitySchedulingStrategy(seat.node, soft=True)
+        needs = {"num_cpus": seat.cores, "num_gpus": seat.gpus, "scheduling_strategy": place}
+        return self._actor.options(**needs).remote(assignment)
+
+    def ask(self, worker: Any, method: str, *given: Any) -> Any:
+        """Ask an actor."""
+        call = getattr(worker, method)
+        return (call.options(concurrency_group=LOOK) if method == LOOK else call).remote(*given)
+
+    def answered(self, questions: Sequence[Any], timeout_s: float) -> list[Any]:
+        """Wait for one, then take those that are there as well."""
+        first, _ = self._ray.wait(list(questions), timeout=timeout_s)
+        found: list[Any] = self._ray.wait(list(questions), num_returns=len(questions), timeout=0)[0] if first else []
+        return found
+
+    def answer(self, question: Any) -> Any:
+        """Fetch an answer that is there."""
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(question)
+        except (errors.ActorDiedError, errors.ActorUnavailableError, errors.ObjectLostError) as error:
+            raise LostWorkerError(_first_line(error)) from error
+        except errors.RayError as error:
+            raise RunError(
+                f"ray: a worker failed with {type(error).__name__}: {_first_line(error)}; expected the same octprobe "
+                "on every node; --engine local shows whether it is the node"
+            ) from error
+
+    def dismiss(self, worker: Any) -> None:
+        """Kill the actor."""
+        self._ray.kill(worker, no_restart=True)
+
+
+@contextmanager
+def open_ray_cluster(address: str | None, device: str) -> Iterator[RayCluster]:
+    """Join a running cluster, or start one here, and leave it at the end.
+
+    address: None means Ray's own default: RAY_ADDRESS, else a cluster of this machine.
+    Raises: UsageError where Ray is not installed or no cluster answers; DeviceError where it lacks the device.
+    """
+    ray = import_ray()
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"--ray-address: expected the address of a running Ray cluster, got {address!r}: {_first_line(error)}"
+        ) from error
+    try:
+        yield RayCluster(ray, find_seats(ray.nodes(), device))
+    finally:
+        ray.shutdown()
+
+
+def import_ray() -> Any:
+    """Give ray. Raises: UsageError that names the extra where it is not installed."""
+    os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--engine ray: Ray is not installed; install octprobe[ray], or use --engine local") from error
+    return ray
+
+
+def find_seats(nodes: Sequence[Mapping[str, Any]], device: str) -> list[Seat]:
+    """Seat one worker a GPU where there are any, else one a node. nodes: as ray.nodes() gives them.
+
+    Raises: DeviceError where no node has the device.
+    """
+    living = [node for node in nodes if node["Alive"]]
+    seats = [seat for kind in KINDS[device] for seat in kind(living)]
+    with_gpu = [seat for seat in seats if seat.gpus]
+    if not seats:
+        what = "GPU" if device == "cuda" else "CPU"
+        raise DeviceError(
+            f"--engine ray --device {device}: none of the cluster's {len(living)} nodes offers a {what}; "
+            f"see ray status, and ray start --num-{what.lower()}s"
+        )
+    return with_gpu or seats
+
+
+def _seats_of_gpus(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Seat]:
+    for node in nodes:
+        gpus, cores = (int(node["Resources"].get(kind, 0)) for kind in ("GPU", "CPU"))
+        for _ in range(min(gpus, cores)):
+            yield Seat(node["NodeID"], node["NodeManagerAddress"], cores // min(gpus, cores), 1, min(gpus, cores))
+
+
+def _seats_of_nodes(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Seat]:
+    for node in nodes:
+        if cores := int(node["Resources"].get("CPU", 0)):
+            yield Seat(node["NodeID"], node["NodeManagerAddress"], cores, 0, 1)
+
+
+KINDS: dict[str, tuple[Callable[[Sequence[Mapping[str, Any]]], Iterator[Seat]], ...]] = {
+    "auto": (_seats_of_gpus, _seats_of_nodes),
+    "cuda": (_seats_of_gpus,),
+    "cpu": (_seats_of_nodes,),
+}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

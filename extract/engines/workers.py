@@ -1,0 +1,109 @@
+"""How many threads each stage gets, chosen from the machine where the user does not say."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from extract.device.backend import Backend
+from extract.device.fitting import forward_bytes
+from extract.options import ExtractOptions
+from extract.targets import OpenedEncoder
+
+WRITERS_LOCAL = 2  # one writes while the other sums; a disk gains nothing from more
+WRITERS_S3 = 8  # each waits for its own requests
+SMALLEST_BUDGET_BYTES, LARGEST_BUDGET_BYTES = 1_000_000_000, 8_000_000_000
+BUDGET_SHARE = 8  # of the memory that this process may use
+FORWARD_SHARE = 2
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Threads by stage; a decoder does decode and preprocess, and has a process for compressed frames.
+
+    forward_threads: of torch, inside each forward. budget_bytes: of raw and preprocessed volumes in flight.
+    """
+
+    fetch: int
+    decode: int
+    encode: int
+    write: int
+    forward_threads: int
+    budget_bytes: int
+
+    @property
+    def volumes_in_flight(self) -> int:
+        """How many volumes may be between the bucket and the encoder: enough that no stage waits without need."""
+        return self.fetch + 2 * (self.decode + self.encode)
+
+    def by_stage(self) -> dict[str, int]:
+        """Give the number of threads of each stage."""
+        return {"fetch": self.fetch, "decode": self.decode, "encode": self.encode, "write": self.write}
+
+    def describe(self, batch_sizes: Sequence[int]) -> str:
+        """Say it in one line."""
+        batches = ", ".join(str(size) for size in batch_sizes)
+        return (
+            f"workers: {self.fetch} fetch, {self.decode} decode, {self.encode} encode "
+            f"({self.forward_threads} torch threads each, batches of {batches}), {self.write} write; "
+            f"at most {self.volumes_in_flight} volumes and {self.budget_bytes / 1e9:.1f} GB before the encoder"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a process may use of its machine."""
+
+    cores: int
+    memory_bytes: int
+
+
+def whole_machine() -> Share:
+    """Give everything that this process may use."""
+    return Share(usable_cores(), usable_memory_bytes())
+
+
+def choose_workers(
+    options: ExtractOptions, backend: Backend, encoders: Sequence[OpenedEncoder], share: Share
+) -> Workers:
+    """Choose by cores and memory: on the CPU a forward a core, as far as they fit; one stream of batches elsewhere.
+
+    Forwards side by side use the cores better than one on all of them: no operator waits for its slowest part, and a
+    decoder that takes a core away delays one forward, not all. The numbers of a row do not depend on the choice.
+    """
+    cores, memory = share.cores, share.memory_bytes
+    pinned = torch.get_num_threads()
+    threads = pinned if pinned < cores else 1
+    side_by_side = max(1, min(cores // threads, memory // FORWARD_SHARE // _largest_forward(backend, encoders)))
+    on_cpu = backend.name == "cpu"
+    encode = side_by_side if on_cpu else 1
+    remote = any(output.store.startswith("s3://") for output in options.outputs)
+    return Workers(
+        fetch=options.streams,
+        decode=options.decoders or cores,
+        encode=encode,
+        write=options.writers or (WRITERS_S3 if remote else WRITERS_LOCAL),
+        forward_threads=max(threads, cores // encode) if on_cpu and pinned >= cores else threads,
+        budget_bytes=min(max(memory // BUDGET_SHARE, SMALLEST_BUDGET_BYTES), LARGEST_BUDGET_BYTES),
+    )
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def usable_memory_bytes() -> int:
+    """Give the machine's memory, or what the process group is allowed of it."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else ""
+    return min(whole, int(limit)) if limit.isdecimal() else whole
+
+
+def _largest_forward(backend: Backend, encoders: Sequence[OpenedEncoder]) -> int:
+    sizes = [forward_bytes(one.encoder.architecture, backend.precision, len(one.batches.layers)) for one in encoders]
+    return max(size * one.batches.batch_size for size, one in zip(sizes, encoders, strict=True))

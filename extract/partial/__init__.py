@@ -1,0 +1,1 @@
+"""Partial reads: of a volume, only the header and the frames that its depth interpolation touches."""

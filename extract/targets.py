@@ -1,0 +1,120 @@
+"""Where a pass over the bucket ends: each encoder with a store of its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from embeddings_store.index import IndexRow, index_rows, read_index
+from embeddings_store.ranks import Rank, announce_volumes
+from embeddings_store.schema import VolumeRef
+from embeddings_store.space import EmbeddingSpace, Grid
+from embeddings_store.writer import StoreWriter, open_writer
+from extract.device.backend import Backend
+from extract.device.fitting import starting_batch_size
+from extract.encode import BatchEncoder, build_space
+from extract.encoder.encoder import Encoder
+from extract.encoder.open import open_encoder
+from extract.options import ExtractOptions, Output
+from extract.pooling import parse_token_grid
+from extract.preset import Preset
+from extract.worker import worker_record
+
+
+@dataclass(frozen=True)
+class OpenedEncoder:
+    """An encoder, ready on the device, with the place and the space of what it will make."""
+
+    store: str
+    encoder: Encoder
+    batches: BatchEncoder
+    space: EmbeddingSpace
+
+    @property
+    def image_size(self) -> Grid:
+        """What the encoder takes: voxels (D, H, W)."""
+        return self.encoder.architecture.image_size
+
+
+@dataclass(frozen=True)
+class Target:
+    """An opened encoder and its store; missing: the rows that the store lacks, by key, whoever is to make them."""
+
+    opened: OpenedEncoder
+    writer: StoreWriter
+    missing: Mapping[str, IndexRow]
+
+    @property
+    def batches(self) -> BatchEncoder:
+        """The encoder, ready on the device."""
+        return self.opened.batches
+
+    @property
+    def image_size(self) -> Grid:
+        """What the encoder takes: voxels (D, H, W)."""
+        return self.opened.image_size
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One volume that some stores lack: its row in each of them, by the number of the target."""
+
+    ref: VolumeRef
+    lines: Mapping[int, IndexRow]
+
+
+def open_encoders(options: ExtractOptions, preset: Preset, backend: Backend) -> list[OpenedEncoder]:
+    """Open every encoder, and touch no store. Raises: CheckpointError, DeviceError, UsageError."""
+    return [_open_encoder(output, options, preset, backend) for output in options.outputs]
+
+
+def open_target(
+    opened: OpenedEncoder, refs: Sequence[VolumeRef], options: ExtractOptions, backend: Backend, rank: Rank
+) -> Target:
+    """Open the store, which then knows every volume; of several processes the first one tells it. Raises StoreError."""
+    writer = open_store(opened, options, backend)
+    announce_volumes(writer, refs, rank)
+    missing = writer.missing_rows([ref.key for ref in refs])
+    return Target(opened, writer, {line.ref.key: line for line in missing})
+
+
+def open_store(opened: OpenedEncoder, options: ExtractOptions, backend: Backend) -> StoreWriter:
+    """Open an encoder's store for writing, and leave there who writes. Raises StoreError."""
+    return open_writer(opened.store, opened.space, endpoint_url=options.endpoint_url, worker=worker_record(backend))
+
+
+def list_jobs(targets: Sequence[Target], refs: Sequence[VolumeRef], rank: Rank) -> list[Job]:
+    """List, in the bucket's order, what this process has to do: each volume once, whatever number of stores lacks it.
+
+    A volume belongs to the process that owns its row in the first store, so that no two fetch it.
+    """
+    own = rank.own(index_rows(read_index(targets[0].writer.storage)))
+    mine = {line.ref.key for line in own}
+    jobs = []
+    for ref in refs:
+        lines = {number: target.missing[ref.key] for number, target in enumerate(targets) if ref.key in target.missing}
+        if lines and ref.key in mine:
+            jobs.append(Job(next(iter(lines.values())).ref, lines))
+    return jobs
+
+
+def _open_encoder(output: Output, options: ExtractOptions, preset: Preset, backend: Backend) -> OpenedEncoder:
+    encoder = open_encoder(**output.choice.arguments())
+    architecture = encoder.architecture
+    grid = parse_token_grid(options.tokens, architecture.grid)
+    batches = BatchEncoder(
+        encoder,
+        backend,
+        layers=options.layers,
+        pools=options.pools,
+        token_grid=grid,
+        batch_size=options.batch_size or starting_batch_size(backend, architecture, len(options.layers)),
+    )
+    space = build_space(
+        encoder,
+        preset.to_dict(),
+        layers=options.layers,
+        pools=options.pools,
+        token_grid=grid,
+        precision=backend.precision,
+        token_dtype=options.token_dtype,
+    )
+    return OpenedEncoder(output.store, encoder, batches, space)
