@@ -1,7 +1,7 @@
 """The verb ``reports case``: one page a participant that a clinician can read and check. Reads from top to bottom."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,38 +10,40 @@ from typing import Any
 import numpy as np
 
 from classify.judging.calibrate import cross_fit, load_calibrator
-from classify.model import load_model
-from classify.predict import PredictOptions, predict_volumes_of
 from classify.predictions import Predictions, pick_predictions
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.run import MODEL
-from classify.source import source_of_run
 from embeddings_store.errors import UsageError
 from embeddings_store.reader import StoreReader
 from embeddings_store.snapshot import Snapshot
 from extract.bucket.source import Source
-from reports.attribution.controls import make_controls
+from reports.cases.answer import person_line
+from reports.cases.explained import Explainer
 from reports.cases.map_files import export_maps
 from reports.cases.people import TellingCase, TrackRecord, telling_cases, track_record
-from reports.cases.scans import ScanCase, ScanReader, with_images
+from reports.cases.probed import open_probe
+from reports.cases.scans import with_images
 from reports.cases.view import SIDES, spread_over_scans, view_scan, volume_lines
 from reports.model_card import write_model_card
 from reports.page import in_words, publish, render
 from reports.runs import PRIMARY_LEVEL, FinishedRun, best_by_validation, read_runs
 
 AGE_SITE = "age+site"
-BRIGHTEST_SHARE = 0.98  # of tokens; the few above it are painted as opaque as this
 
 
 @dataclass(frozen=True, slots=True)
 class CaseOptions:
-    """Whose pages, by which run (None: the best probe by validation), and where they go; export: map files, too."""
+    """Whose pages, by which run (None: the best probe by validation), and where they go; export: map files, too.
+
+    device: where a fine-tuned encoder runs again; None: the CPU.
+    """
 
     runs: Path
     out: Path
     run: str | None = None
     participants: tuple[str, ...] = ()
     export: bool = False
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,18 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What the pages are made from. snapshot: of the run's space; source: None without --bucket."""
+class OpenedStore:
+    """What a probe is explained from. snapshot: of the run's space."""
 
     reader: StoreReader
     snapshot: Snapshot
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the pages are made from. store: None without --store; source: None without --bucket."""
+
+    store: OpenedStore | None
     source: Source | None
 
 
@@ -80,35 +89,47 @@ def write_cases(options: CaseOptions, opened: Opened, *, now: datetime) -> list[
     Raises: UsageError for unknown or locked participants; RunError, StoreError for what cannot be read.
     """
     run = choose_run(read_runs(options.runs), options.run)
-    record = run.record
-    classes = tuple(run.classes)
-    model = load_model(run.run)
     chosen = choose_people(run, options.participants)
-    seed = int(record["seeds"]["head"])
-    train = source_of_run(run.run, opened.snapshot).table(model.features).only("train")
-    controls = make_controls(model, train, classes=len(classes), seed=seed)
-    scans = ScanReader(opened.reader, opened.snapshot.pooled, model, controls, opened.source, len(classes), seed)
+    explainer = open_explainer(run, opened, options.device)
     judged = judged_people(run)
     write_model_card(run, options.out, now=now)
-    return [_write_case(options, opened, run, one, scans, judged, now) for one in chosen]
+    return [_write_case(options, run, one, explainer, judged, now) for one in chosen]
 
 
 def choose_run(runs: Sequence[FinishedRun], wanted: str | None) -> FinishedRun:
-    """Take the named run, or the best probe by validation; a fine-tuned encoder's tokens are not in the store.
+    """Take the named run, or the best probe by validation; without a probe the best fine-tuned model.
 
     Raises: UsageError where there is none.
     """
-    probes = [run for run in runs if not run.stages]
     if wanted is not None:
-        found = next((run for run in probes if run.id == wanted), None)
+        found = next((run for run in runs if run.id == wanted), None)
         if found is None:
-            names = ", ".join(run.id for run in probes) or "none"
-            raise UsageError(f"--run {wanted}: expected one of the probes below --runs ({names})")
+            names = ", ".join(run.id for run in runs)
+            raise UsageError(f"--run {wanted}: expected one of the runs below --runs ({names})")
         return found
-    best = best_by_validation(run for run in probes if run.model != "dummy")
+    known = [run for run in runs if run.model != "dummy"]
+    best = best_by_validation(run for run in known if not run.stages) or best_by_validation(known)
     if best is None:
-        raise UsageError("--runs: expected a finished run of classify probe, found none; run `classify probe` first")
+        raise UsageError(
+            "--runs: expected a run of classify probe or finetune with a balanced accuracy on validation, found none; "
+            "make one, or choose one with --run"
+        )
     return best
+
+
+def open_explainer(run: FinishedRun, opened: Opened, device: str | None) -> Explainer:
+    """Load what explains this run. Raises: UsageError where an option is missing, or would do nothing; RunError."""
+    if run.stages:
+        if opened.source is None:
+            raise UsageError(f"--bucket is missing: run {run.id} is a fine-tuned model, which reads the volumes again")
+        from reports.cases.finetuned import open_finetuned  # with torch, which no linear probe needs
+
+        return open_finetuned(run, opened.source, device or "cpu")
+    if device is not None:
+        raise UsageError(f"--device belongs to a fine-tuned model; run {run.id} is a probe, which needs no encoder")
+    if opened.store is None:
+        raise UsageError(f"--store is missing: run {run.id} is a probe, which reads stored vectors and tokens")
+    return open_probe(run, opened.store.reader, opened.store.snapshot, opened.source)
 
 
 def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
@@ -143,45 +164,35 @@ def judged_people(run: FinishedRun) -> Predictions | None:
 
 def _write_case(
     options: CaseOptions,
-    opened: Opened,
     run: FinishedRun,
     who: TellingCase,
-    reader: ScanReader,
+    explainer: Explainer,
     judged: Predictions | None,
     now: datetime,
 ) -> Case:
-    own = _only_person(opened.snapshot, who.participant)
-    predicted = predict_volumes_of(run.run, own, PredictOptions(run.folder))
-    person = predicted[predicted["level"] == PRIMARY_LEVEL].iloc[0]
-    probability = [float(person[f"probability_{name}"]) for name in run.classes]
-    target = int(np.argmax(probability))
-    lines = opened.snapshot.index
-    places = np.flatnonzero((lines["participant"] == who.participant).to_numpy())
-    scans = [reader.read(lines.iloc[place], int(place), target) for place in places]
-    largest = _largest_token(scans)
-    drawn = [with_images(scan, largest) for scan in scans]
+    found = explainer.explain(who.participant)
     page = options.out / f"case-{who.participant}.html"
-    volumes = predicted[predicted["level"] == "volume"]
+    volumes = found.table[found.table["level"] == "volume"]
     context = {
         **_frame(run, now),
         "who": who,
-        "person": person,
-        "probability": probability,
-        "target": target,
+        "person": person_line(found.table),
+        "probability": found.probability,
+        "target": found.target,
         "truth": _truth(run, who.participant),
-        "record": _track(judged, max(probability), who.participant),
+        "record": _track(judged, max(found.probability), who.participant),
         "covariates": _covariates(run, who.participant),
         "spread": spread_over_scans(volumes, run.classes),
         "volumes": volume_lines(volumes, in_words),
         "threshold": THRESHOLD_PERCENTILE,
         "sides": SIDES,
-        "scans": [view_scan(scan) for scan in drawn],
+        "scans": [view_scan(scan) for scan in with_images(found.scans)],
     }
     text = render("case.html.j2", context)
     publish(text, page)
-    explanation = f"evidence for {run.classes[target]}, {run.model}"
-    maps = export_maps(options.out, who.participant, scans, explanation) if options.export else ()
-    return Case(who.participant, page, len(scans), len(text.encode()), tuple(maps))
+    explanation = f"for {run.classes[found.target]}, {run.model}"
+    maps = export_maps(options.out, who.participant, found.scans, explanation) if options.export else ()
+    return Case(who.participant, page, len(found.scans), len(text.encode()), tuple(maps))
 
 
 def _frame(run: FinishedRun, now: datetime) -> dict[str, Any]:
@@ -193,19 +204,6 @@ def _frame(run: FinishedRun, now: datetime) -> dict[str, Any]:
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": version("octprobe"),
     }
-
-
-def _only_person(snapshot: Snapshot, participant: str) -> Snapshot:
-    here = (snapshot.index["participant"] == participant).to_numpy()
-    if not here.any():
-        raise UsageError(f"participant {participant}: the store holds no volume of this participant")
-    index = snapshot.index[here].reset_index(drop=True)
-    return replace(snapshot, pooled=snapshot.pooled[here], index=index)
-
-
-def _largest_token(scans: Sequence[ScanCase]) -> float:
-    maps = [np.abs(scan.evidence.map).ravel() for scan in scans if scan.evidence]
-    return float(np.quantile(np.concatenate(maps), BRIGHTEST_SHARE)) if maps else 0.0
 
 
 def _truth(run: FinishedRun, participant: str) -> str:

@@ -1,6 +1,6 @@
 """A reporting checklist in the manner of CLAIM, STARD-AI and TRIPOD+AI: only what software knows is filled in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,9 +66,7 @@ def _model(run: FinishedRun) -> list[Item]:
     weights = str(space.get("weights_sha256", "unknown"))
     pools = ", ".join(_as_list(features.get("pools")))
     return [
-        Item(
-            "Methods", "Preprocessing", f"Preset {space.get('preset', 'unknown')}; precision {space.get('precision')}"
-        ),
+        Item("Methods", "Preprocessing", f"{_preset_said(space.get('preset'))}; precision {space.get('precision')}"),
         Item("Methods", "Encoder", f"{space.get('family', 'unknown')}, weights sha256 {weights}, {_tuned_said(run)}"),
         Item("Methods", "Pretraining data, and their overlap with these participants"),
         Item(
@@ -135,6 +133,18 @@ def _search_said(run: FinishedRun) -> str:
     if not search:
         return "default parameters, no search"
     return f"{search.get('trials')} trials inside the training participants, chosen by {search.get('metric')}"
+
+
+def _preset_said(preset: Any) -> str:
+    """Name the preset, and every step that it takes."""
+    if not isinstance(preset, Mapping):
+        return f"Preset {preset or 'unknown'}"
+    steps = [
+        name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
+        for name, value in preset.items()
+        if name != "name" and value not in (None, False)
+    ]
+    return f"Preset {preset.get('name', 'unknown')}: {', '.join(steps) or 'nothing is changed'}"
 
 
 def _as_list(raw: Any) -> list[str]:

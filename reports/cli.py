@@ -7,14 +7,17 @@ import typer
 
 from embeddings_store.console import emit_json, new_app, run_command, say
 
-app = new_app("Make pages that can be checked from finished runs, and mirror runs to MLflow. Research use only.")
+app = new_app("Make pages that can be checked from finished runs, and mirror runs to MLflow or W&B. Research use only.")
+
+MLFLOW_URI = "sqlite:///mlflow.db"
+DEFAULT_PLACES = {"mlflow": MLFLOW_URI, "wandb": "."}
 
 Runs = Annotated[Path, typer.Option(help="Folder of finished runs")]
 
 
 @app.callback()
 def reports() -> None:
-    """Make pages that can be checked from finished runs, and mirror runs to MLflow. Research use only."""
+    """Make pages that can be checked from finished runs, and mirror runs to MLflow or W&B. Research use only."""
 
 
 @app.command()
@@ -55,20 +58,25 @@ def study(
 @app.command()
 def case(
     *,
-    store: Annotated[str, typer.Option(help="Folder or s3:// address of the embeddings; --tokens shows where")],
     runs: Runs,
     out: Annotated[Path, typer.Option(help="Folder that gets case-<participant>.html")],
-    bucket: Annotated[str | None, typer.Option(help="Folder or bucket of the volumes, for B-scans")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Embeddings that a probe reads; with tokens they show where")
+    ] = None,
+    bucket: Annotated[str | None, typer.Option(help="Volumes: for B-scans, and for a fine-tuned model")] = None,
     prefix: Annotated[str, typer.Option(help="Where the dataset lies in the bucket")] = "",
     run: Annotated[str | None, typer.Option(help="Which run [default: the best probe by validation]")] = None,
     participant: Annotated[str, typer.Option(help="ID,... [default: a few telling ones of validation]")] = "",
     export: Annotated[bool, typer.Option("--export", help="Also write each map as NIfTI and as DICOM")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto, for a fine-tuned model (default: cpu)")] = None,
     endpoint_url: Annotated[str | None, typer.Option(help="S3 endpoint of store and bucket")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was written on stdout")] = False,
 ) -> None:
     """Write a page a participant: what the model says, whether to trust it here, and where it read evidence.
 
     Example: reports case --store ./store --runs ./runs --out ./report --bucket ./bucket --participant 1001,4010
+
+    A fine-tuned model reads the volumes again: reports case --runs ./runs --out ./report --bucket ./bucket --run ID
     """
     from datetime import UTC, datetime
 
@@ -76,15 +84,20 @@ def case(
     from embeddings_store.reader import open_reader
     from embeddings_store.snapshot import read_features_source
     from extract.bucket.source import open_source
-    from reports.case import CaseOptions, Opened, write_cases
+    from reports.case import CaseOptions, Opened, OpenedStore, write_cases
 
     people = tuple(name.strip() for name in participant.split(",") if name.strip())
     opened = Opened(
-        open_reader(store, endpoint_url=endpoint_url),
-        with_tokens(read_features_source(store, endpoint_url=endpoint_url), store, endpoint_url=endpoint_url),
+        OpenedStore(
+            open_reader(store, endpoint_url=endpoint_url),
+            with_tokens(read_features_source(store, endpoint_url=endpoint_url), store, endpoint_url=endpoint_url),
+        )
+        if store
+        else None,
         open_source(bucket, prefix, endpoint_url) if bucket else None,
     )
-    written = write_cases(CaseOptions(runs, out, run, people, export), opened, now=datetime.now(UTC))
+    options = CaseOptions(runs, out, run, people, export, device)
+    written = write_cases(options, opened, now=datetime.now(UTC))
     for one in written:
         say(f"case {one.participant}: {one.scans} scans, {one.size_bytes / 1e6:.1f} MB, {one.page}")
     if json:
@@ -117,19 +130,26 @@ def serve(
 def track(
     *,
     runs: Runs,
-    tracking_uri: Annotated[str, typer.Option(help="Where MLflow keeps its records")] = "sqlite:///mlflow.db",
-    experiment: Annotated[str, typer.Option(help="Name of the MLflow experiment")] = "octprobe",
+    to: Annotated[str, typer.Option(help="mlflow or wandb; WANDB_MODE=offline keeps a W&B mirror here")] = "mlflow",
+    tracking_uri: Annotated[
+        str | None, typer.Option(help=f"MLflow's records (default {MLFLOW_URI}), or W&B's local folder (default .)")
+    ] = None,
+    experiment: Annotated[str, typer.Option(help="Name of the MLflow experiment, or W&B project")] = "octprobe",
     figures: Annotated[Path | None, typer.Option(help="OUT of `reports study`: its page goes with the runs")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was mirrored on stdout")] = False,
 ) -> None:
-    """Mirror finished runs to MLflow; a run that is there already is not doubled."""
-    from reports.mlflow_tracker import MlflowTracker
+    """Mirror finished runs to MLflow or W&B; a run that is there already is not doubled.
+
+    Example: WANDB_MODE=offline reports track --runs ./runs --to wandb --figures ./report
+    """
+    from reports.trackers import open_tracker
     from reports.tracking import mirror_runs
 
-    mirrored = mirror_runs(runs, MlflowTracker(tracking_uri, experiment), page_folder=figures)
-    say(f"mirrored {len(mirrored.new)} runs; {len(mirrored.kept)} were there already: {tracking_uri}")
+    where = tracking_uri or DEFAULT_PLACES.get(to, "")
+    mirrored = mirror_runs(runs, open_tracker(to, where, experiment), page_folder=figures)
+    say(f"mirrored {len(mirrored.new)} runs; {len(mirrored.kept)} were there already: {where}")
     if json:
-        emit_json(mirrored.to_record() | {"tracking_uri": tracking_uri, "experiment": experiment})
+        emit_json(mirrored.to_record() | {"to": to, "tracking_uri": where, "experiment": experiment})
 
 
 def main() -> None:

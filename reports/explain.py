@@ -17,6 +17,9 @@ ADDITIVITY_TOLERANCE = 1e-6
 TOP_FEATURES = 15
 CHECKED_ROWS = 1000
 
+ROWS_AT_ONCE = 128
+"""Of a linear head: few enough that their differences to the background stay in the processor's cache."""
+
 TABULATED_FROM = 1000
 """Rows from which tabulating the trees takes less time than it saves."""
 
@@ -77,10 +80,18 @@ def explain_linear(
     """Give coef * (x - background): the SHAP values of a linear model (Strumbelj and Kononenko 2014).
 
     background: mean of the rows that an absent feature is drawn from, independently of the others. That the values add
-    up is algebra here, so it is checked on CHECKED_ROWS rows, spread evenly.
+    up is algebra here, so it is checked on CHECKED_ROWS rows, spread evenly. The array lies output by output in memory.
     """
-    values = (x - background)[:, None, :] * coef
-    return _checked(values, coef @ background + intercept, x @ coef.T + intercept, every=max(1, len(x) // CHECKED_ROWS))
+    values = np.empty((len(coef), *x.shape))
+    away = np.empty((min(ROWS_AT_ONCE, len(x)), x.shape[1]))
+    for start in range(0, len(x), ROWS_AT_ONCE):
+        part = x[start : start + ROWS_AT_ONCE]
+        from_background = np.subtract(part, background, out=away[: len(part)])
+        for weight, found in zip(coef, values, strict=True):
+            np.multiply(from_background, weight, out=found[start : start + len(part)])
+    every = max(1, len(x) // CHECKED_ROWS)
+    score = x[::every] @ coef.T + intercept
+    return _checked(values.transpose(1, 0, 2), coef @ background + intercept, score, every=every)
 
 
 def _checked(
@@ -90,9 +101,10 @@ def _checked(
     *,
     every: int = 1,
 ) -> ShapValues:
-    """Refuse values that do not add up to the model's own score, on every so many rows."""
-    raw = score.reshape(values.shape[:2])[::every]
-    gap = float(np.abs(expected + values[::every].sum(axis=2) - raw).max())
+    """Refuse values that do not add up to the model's own score. score: of every so many rows."""
+    looked_at = values[::every]
+    raw = score.reshape(looked_at.shape[:2])
+    gap = float(np.abs(expected + looked_at.sum(axis=2) - raw).max())
     if not gap <= ADDITIVITY_TOLERANCE * max(1.0, float(np.abs(raw).max())):
         raise RunError(f"SHAP values do not add up to the model's score: they are {gap:.2e} apart; nothing is shown")
     return ShapValues(values, expected, gap)

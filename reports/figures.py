@@ -41,6 +41,8 @@ STYLE: dict[Any, Any] = {  # matplotlib's own type for this spells out every nam
     "figure.dpi": 100,
 }
 
+NARROWEST = 5.2  # inches: names of classes stand beside the matrix, however few there are
+
 
 def draw_forest(panels: Sequence[Panel], phantom: bool) -> str:
     """Draw the panels side by side, with their rows in common: runs as blue dots, baselines as grey diamonds."""
@@ -70,7 +72,7 @@ def draw_confusion(counts: Int64[np.ndarray, "k k"], classes: Sequence[str], pha
     names = [fill(f"{i}  {_short(name)}", 24) for i, name in enumerate(classes, 1)]
     side = 1.6 + 0.85 * len(classes)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(side + 0.9, side), layout="constrained")
+        figure = Figure(figsize=(max(side + 0.9, NARROWEST), side), layout="constrained")
         ax = figure.subplots()
         ax.imshow(share, cmap="Blues", norm=Normalize(0, 1))
         for row, column in np.ndindex(counts.shape):

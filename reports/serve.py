@@ -15,6 +15,7 @@ from typing import Any
 
 from embeddings_store.errors import RunError, UsageError
 from reports.headline import spell
+from reports.model_card import CARD
 from reports.page import render
 from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, read_runs
 
@@ -99,8 +100,8 @@ def _handler_of(dashboard: Dashboard) -> type[BaseHTTPRequestHandler]:
                 self._answer(dashboard.index)
             elif self.path.startswith("/page/") and (page := dashboard.find(wanted)) is not None:
                 self._answer(page.read_text)
-            elif self.path.startswith("/page/") and (card := dashboard.find(page_id(Path(wanted)))) is not None:
-                self._answer(card.read_text)  # a link from page to page, by file name
+            elif wanted == CARD and (card := dashboard.find(page_id(Path(CARD)))) is not None:
+                self._answer(card.read_text)  # the one link from page to page, by file name
             else:
                 self.send_error(HTTPStatus.NOT_FOUND)
 

@@ -22,6 +22,7 @@ from reports.pictures import Picture
 from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun, read_runs, select_runs
 from reports.sections import detail_pictures, find_warnings, result_tables
 from reports.tables import METRICS, class_table, splits_table, units_judged, used_row
+from reports.training_pictures import picture_training
 from reports.validity import comparison_tables, p_value_sentence, validity_tables
 from reports.validity_pictures import map_embedding, picture_decision, picture_learning_curve, picture_map, present
 
@@ -94,6 +95,7 @@ def write_study(options: StudyOptions, *, facts: StoreFacts, features_of: Featur
         "leaderboard": comparison_tables(options.runs, str(shown.record["task"])),
         **_validity_part(options.runs, headline.run, features_of),
         "explanation": explanation,
+        "training": present([picture_training(run) for run in runs]),
         "runs": runs,
         "used_rows": [used_row(run) for run in runs],
         "checklist": make_checklist(facts, shown, runs, say_looks(looks)),

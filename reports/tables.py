@@ -93,9 +93,15 @@ def units_judged(run: FinishedRun, level: str, split: str) -> int:
 
 
 def run_name(run: FinishedRun, runs: Sequence[FinishedRun]) -> str:
-    """Name a run by its head, and by its id where heads repeat."""
+    """Name a run by its head; where heads repeat by the end of its id, or by all of it where ends repeat, too."""
     alone = sum(other.model == run.model for other in runs) == 1
-    return run.model if alone else f"{run.model} · {run.id}"
+    return run.model if alone else f"{run.model} · {short_id(run.id, [other.id for other in runs])}"
+
+
+def short_id(own: str, ids: Sequence[str]) -> str:
+    """Give the last part of a run's id (date-time-head-task-digits), or all of it where another run ends alike."""
+    end = own.rpartition("-")[2]
+    return end if sum(other.rpartition("-")[2] == end for other in ids) == 1 else own
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,4 +206,5 @@ def _baseline_rows(runs: Sequence[FinishedRun], split: str, metrics: Sequence[Me
     order = [str(name) for run in runs for name in run.record.get("baselines") or {}]
     rows = sorted(seen.values(), key=lambda row: order.index(row.name))
     repeats = Counter(row.name for row in rows)
-    return [replace(r, name=f"{r.name} · {r.run_id}") if repeats[r.name] > 1 else r for r in rows]
+    ids = [run.id for run in runs]
+    return [replace(r, name=f"{r.name} · {short_id(r.run_id, ids)}") if repeats[r.name] > 1 else r for r in rows]

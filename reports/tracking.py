@@ -2,7 +2,7 @@
 
 ::
 
-    Tracker     the seam: MLflow (mlflow_tracker), and a fake in the tests
+    Tracker     the seam: MLflow (mlflow_tracker), W&B (wandb_tracker), and a fake in the tests
 """
 
 import math
@@ -15,8 +15,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from classify.heads.contract import STATE
 from classify.run import MODEL, RECORD
+from reports.model_card import CARD
 from reports.runs import FinishedRun, read_runs
+from reports.study import PAGE
 from reports.tables import flatten
+
+PAGES = (PAGE, CARD)
+"""What of OUT goes with a run: the page of no participant."""
 
 PARAMETER_GROUPS = ("features", "parameters", "search", "seeds")
 
@@ -100,7 +105,7 @@ def mirror_runs(runs_dir: Path, tracker: Tracker, *, page_folder: Path | None = 
     Raises: UsageError when there is none; RunError when one can't be read, or the tracker can't be used.
     """
     mirrored = Mirrored()
-    pages = tuple(sorted(page_folder.glob("*.html"))) if page_folder else ()
+    pages = tuple(page for name in PAGES if page_folder and (page := page_folder / name).exists())
     for run in read_runs(runs_dir):
         copy = describe(run, pages)
         if tracker.has(copy.key):
@@ -134,9 +139,7 @@ def describe(run: FinishedRun, pages: tuple[Path, ...] = ()) -> MirroredRun:
         tags=tags,
         artifacts=(source, *pages),
         trials=tuple(_trials(record)),
-        data=MirroredData(
-            f"cohort for {record['task']}", str(record["cohort_sha256"])[:36], f"space {record['space']}"
-        ),
+        data=_data(record),
         model=_model(run),
     )
 

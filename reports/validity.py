@@ -13,6 +13,7 @@ from classify.comparison_folder import COMPARISON
 from classify.judging.metrics import HEADLINE
 from classify.published_folder import COMPARISONS
 from reports.headline import number
+from reports.page import in_words
 from reports.runs import Estimate, FinishedRun, to_estimate
 
 Cell = str | Estimate
@@ -93,7 +94,10 @@ def _contrasts(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     names = list(next(iter(found.values())))
-    rows = [(contrast, *(to_estimate(table.get(name)) for name in names)) for contrast, table in found.items()]
+    rows = [
+        (contrast.replace("_", " "), *(to_estimate(table.get(name)) for name in names))
+        for contrast, table in found.items()
+    ]
     caption = "Validation participants. Two-sided questions, from the same probabilities."
     return PlainTable("contrasts", "Two-sided questions", caption, ("Question", *(_title(n) for n in names)), rows)
 
@@ -103,7 +107,8 @@ def _subgroups(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     rows: list[tuple[Cell, ...]] = [
-        (str(line["by"]), str(line["value"]), str(line["participants"]), *_headline(line)) for line in found
+        (str(line["by"]).replace("_", " "), str(line["value"]), str(line["participants"]), *_headline(line))
+        for line in found
     ]
     caption = (
         "Validation participants of each group, with scans of that group only. Small groups stay visible as small: "
@@ -157,7 +162,7 @@ def _nuisance(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     rows = [
-        (str(line["target"]), str(line["features"]), str(line["metric"]).replace("_", " "), number(line["chance"]),
+        (str(line["target"]), str(line["features"]), _title(line["metric"]), number(line["chance"]),
          to_estimate(line if "value" in line or "absent" in line else None))
         for line in found
     ]  # fmt: skip
@@ -208,7 +213,7 @@ def _weights(run: FinishedRun) -> PlainTable | None:
     found = run.record.get("class_weights")
     if not found:
         return None
-    rows = [(name.replace("_", " "), number(weight)) for name, weight in found.items()]
+    rows = [(in_words(name), number(weight)) for name, weight in found.items()]
     caption = "What a participant of each class weighed when the head was fitted, so that classes weigh the same."
     return PlainTable("weights", "Class weights", caption, ("Class", "Weight"), rows)
 
@@ -218,7 +223,7 @@ def _headline(table: Mapping[str, Any]) -> list[Estimate]:
 
 
 def _title(name: str) -> str:
-    return TITLES.get(name, name.replace("_", " ").capitalize())
+    return TITLES.get(name, in_words(name).capitalize())
 
 
 def _p(measured: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from classify.features import FeatureTable
 from classify.learning_curve import CURVE
 from classify.published_folder import LEARNING_CURVES
 from reports.figures import COLOURS, PALE, STYLE, to_data_uri
+from reports.page import in_words
 from reports.pictures import Picture
 from reports.runs import FinishedRun
 
@@ -49,20 +50,22 @@ def picture_decision(run: FinishedRun) -> Picture | None:
         "Validation participants. Net benefit (Vickers & Elkin 2006) of acting on the model at each threshold "
         "probability, with its 95 % band, beside acting on everybody (dashed) and on nobody (0)."
     )
-    return Picture("decision", "Decision curves.", caption, "Decision curves: " + ", ".join(found), uri)
+    return Picture(
+        "decision", "Decision curves.", caption, "Decision curves: " + ", ".join(found).replace("_", " "), uri
+    )
 
 
 def _draw_decision(ax: Axes, name: str, curve: Mapping[str, Any]) -> None:
     if "threshold" not in curve:
-        ax.set_title(f"{name}: absent")
+        ax.set_title(f"{in_words(name)}: absent")
         return
     at = curve["threshold"]
     ax.fill_between(at, curve["low"], curve["high"], color=COLOURS[0], alpha=0.15, linewidth=0)
     ax.plot(at, curve["net_benefit"], color=COLOURS[0], linewidth=2, label="model")
     ax.plot(at, curve["treat_all"], color=PALE, linestyle="--", label="everybody")
     ax.axhline(0, color="#333333", linewidth=1, label="nobody")
-    ax.set_ylim(-0.1, max(0.05, 1.15 * float(curve["prevalence"])))
-    ax.set_title(name)
+    ax.set_ylim(-0.1, max(0.05, 1.15 * float(curve["prevalence"]), 1.05 * float(np.nanmax(curve["high"]))))
+    ax.set_title(in_words(name))
     ax.set_xlabel("threshold probability")
     ax.set_ylabel("net benefit")
     ax.legend(frameon=False, fontsize=9)

@@ -1,11 +1,12 @@
-"""What a row of the store tells about the geometry of its scan."""
+"""What a row of the store, or a file itself, tells about the geometry of its scan."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embeddings_store.schema import Eye, Note
+from embeddings_store.schema import Eye, Note, VolumeRef
+from extract.volume import Volume
 
 RADIAL_PROTOCOLS = ("spectralis_onh_rc_hr",)
 """Lines through a centre, or circles: frames are angles, and no raster in millimetres can be drawn (DATA.md, 2)."""
@@ -45,12 +46,23 @@ class ScanGeometry:
 
 def scan_geometry(line: Mapping[str, Any]) -> ScanGeometry:
     """Read the geometry from one line of a snapshot's index."""
-    frames, rows, columns = (int(line[name]) for name in ("frames", "rows", "columns"))
+    size = tuple(int(line[name]) for name in ("frames", "rows", "columns"))
     told = tuple(float(line[f"spacing_{way}_mm"]) for way in ("frame", "axial", "lateral"))
-    protocol, notes = str(line["protocol"]), int(line["notes"])
+    return _geometry(size, told, Eye(str(line["eye"])), str(line["protocol"]), int(line["notes"]))
+
+
+def volume_geometry(volume: Volume, ref: VolumeRef) -> ScanGeometry:
+    """Read the geometry from a file itself; eye and protocol are those of its key."""
+    facts = volume.facts
+    told = facts.spacing_mm or (math.nan, math.nan, math.nan)
+    return _geometry((facts.frames, facts.rows, facts.columns), told, ref.eye, ref.protocol, int(facts.notes))
+
+
+def _geometry(size: tuple[int, ...], told: tuple[float, ...], eye: Eye, protocol: str, notes: int) -> ScanGeometry:
     reason = _why_no_raster(told, protocol, notes)
     spacing = None if reason else (told[0], told[1], told[2])
-    return ScanGeometry(frames, rows, columns, spacing, Eye(str(line["eye"])), protocol, reason)
+    frames, rows, columns = size
+    return ScanGeometry(frames, rows, columns, spacing, eye, protocol, reason)
 
 
 def _why_no_raster(told: tuple[float, ...], protocol: str, notes: int) -> str:

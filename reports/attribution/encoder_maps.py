@@ -6,34 +6,22 @@ the model itself, region by region, and is the reference that the other two are 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
 from extract.encoder.attention import SelfAttention, fused_attention
 from reports.anatomy.regions import Regions
+from reports.attribution.encoder_evidence import EncoderMaps
 from reports.attribution.faithfulness import map_agreement
 
 ROWS_AT_ONCE = 256
+VOXELS_AT_ONCE = 8_000_000
 
 Evidence = Callable[[Float[Tensor, "b 1 D H W"]], Float[Tensor, "b k"]]
 """The whole model: from preprocessed volumes to the evidence for each class."""
-
-
-@dataclass(frozen=True)
-class EncoderMaps:
-    """Three maps of one volume. cam, rollout [gd, gh, gw]: not negative, the largest is 1; occlusion [regions].
-
-    agreement: rank correlation over regions of each shortcut with occlusion, None where a map is flat.
-    """
-
-    cam: Float64[np.ndarray, "gd gh gw"]
-    rollout: Float64[np.ndarray, "gd gh gw"]
-    occlusion: Float64[np.ndarray, " regions"]
-    agreement: dict[str, float | None]
 
 
 def map_volume(
@@ -49,9 +37,9 @@ def map_volume(
     rollout = attention_rollout(evidence, blocks, volume).reshape(grid)
     occluded = occlusion(evidence, volume, regions, target)
     held = np.array([name not in regions.empty for name in regions.names])
-    by_region = {name: region_means(values, regions)[held] for name, values in (("cam", cam), ("rollout", rollout))}
-    agreement = {name: map_agreement(values, occluded[held]) for name, values in by_region.items()}
-    return EncoderMaps(cam, rollout, occluded, agreement)
+    by_region = {name: region_means(values, regions) for name, values in (("cam", cam), ("rollout", rollout))}
+    agreement = {name: map_agreement(values[held], occluded[held]) for name, values in by_region.items()}
+    return EncoderMaps(cam, rollout, occluded, by_region, agreement)
 
 
 def grad_cam(
@@ -97,17 +85,34 @@ def occlusion(
     evidence: Evidence, volume: Float[Tensor, "1 1 D H W"], regions: Regions, target: int
 ) -> Float64[np.ndarray, " regions"]:
     """Give what the evidence loses when a region's voxels are set to the mean of the volume; 0 for empty regions."""
-    size = volume.shape[2:]
-    label = _label_of_voxels(regions, (size[0], size[1], size[2]))
+    held = np.flatnonzero([name not in regions.empty for name in regions.names])
+    kept = np.ones((1 + len(held), len(regions.names)), dtype=bool)
+    kept[1 + np.arange(len(held)), held] = False
+    whole, *without = score_kept(evidence, volume, regions, kept, target)
     lost = np.zeros(len(regions.names))
-    with torch.inference_mode():
-        whole = evidence(volume)[0, target]
-        for number, name in enumerate(regions.names):
-            if name in regions.empty:
-                continue
-            covered = torch.where(label == number, volume.mean(), volume)
-            lost[number] = float(whole - evidence(covered)[0, target])
+    lost[held] = whole - np.array(without)
     return lost
+
+
+def score_kept(
+    evidence: Evidence,
+    volume: Float[Tensor, "1 1 D H W"],
+    regions: Regions,
+    kept: Bool[np.ndarray, "m regions"],
+    target: int,
+) -> Float64[np.ndarray, " m"]:
+    """Give the evidence for a class of m volumes in which the regions that are not kept hold the volume's mean."""
+    size = volume.shape[2:]
+    label, mean = _label_of_voxels(regions.label, (size[0], size[1], size[2])).to(volume.device), volume.mean()
+    sets, place = np.unique(kept, axis=0, return_inverse=True)
+    step = max(1, VOXELS_AT_ONCE // volume.numel())
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(sets), step):
+            here = torch.from_numpy(sets[start : start + step]).to(volume.device)[:, label]
+            said = evidence(torch.where(here[:, None], volume, mean))
+            found.append(said[:, target].double().cpu().numpy())
+    return np.asarray(np.concatenate(found)[place.ravel()])
 
 
 def region_means(values: Float64[np.ndarray, "gd gh gw"], regions: Regions) -> Float64[np.ndarray, " regions"]:
@@ -149,9 +154,9 @@ def _through(
     return found
 
 
-def _label_of_voxels(regions: Regions, size: tuple[int, int, int]) -> Tensor:
-    label = torch.from_numpy(regions.label)
-    for axis, (tokens, voxels) in enumerate(zip(regions.label.shape, size, strict=True)):
+def _label_of_voxels(of_tokens: Int64[np.ndarray, "gd gh gw"], size: tuple[int, int, int]) -> Int64[Tensor, "D H W"]:
+    label = torch.from_numpy(of_tokens)
+    for axis, (tokens, voxels) in enumerate(zip(of_tokens.shape, size, strict=True)):
         label = label.repeat_interleave(voxels // tokens, dim=axis)
     return label
 

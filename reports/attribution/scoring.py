@@ -3,7 +3,7 @@
 A token that is taken away is replaced by the reference: the mean vector of the training volumes of the same protocol.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -26,6 +26,9 @@ class Scorer(Protocol):
 
     def __call__(self, kept: Kept) -> Float64[np.ndarray, "m k"]:
         """Score m volumes. kept: which regions hold their own tokens."""
+
+    def asking(self, score: "HeadScore") -> "Scorer":
+        """Ask another head about the same volumes."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ class PooledScorer:
         """Pool again, and score."""
         return self.score(self.sums.pooled(kept, self.score.model.features.pools))
 
+    def asking(self, score: HeadScore) -> Scorer:
+        """Ask another head about the same volumes."""
+        return replace(self, score=score)
+
 
 @dataclass(frozen=True)
 class TokenScorer:
@@ -76,6 +83,10 @@ class TokenScorer:
         """Replace tokens, and score a few volumes at a time."""
         step = max(1, ROWS_AT_ONCE_BYTES // (8 * self.tokens.size))
         return np.vstack([self._some(kept[start : start + step]) for start in range(0, len(kept), step)])
+
+    def asking(self, score: HeadScore) -> Scorer:
+        """Ask another head about the same volumes."""
+        return replace(self, score=score)
 
     def _some(self, kept: Kept) -> Float64[np.ndarray, "m k"]:
         volumes = np.where(kept[:, self.label, None], self.tokens, self.reference)

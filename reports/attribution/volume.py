@@ -12,6 +12,7 @@ from classify.model import FittedModel
 from embeddings_store.token_pooling import coarsen_tokens
 from reports.anatomy.regions import Regions
 from reports.attribution.faithfulness import Curves, faithfulness_curves, map_agreement
+from reports.attribution.heat_map import HeatMap
 from reports.attribution.scoring import HeadScore, new_scorer
 from reports.attribution.shapley import shapley_values
 from reports.attribution.tokens import TokenShares, linear_shares
@@ -71,15 +72,29 @@ class VolumeEvidence:
     rounding: float
 
     @property
+    def en_face(self) -> Regions:
+        """Give the regions of the retina's plane."""
+        return self.regions.regions
+
+    @property
     def map(self) -> Float64[np.ndarray, "gd gh gw"]:
         """Evidence for the target by token: the exact share, or the region's share spread evenly over its tokens."""
+        return self.maps[0].values
+
+    @property
+    def maps(self) -> tuple[HeatMap, ...]:
+        """Give what can be painted, the most telling first; an attentive head has its attention and gradients too."""
         if self.tokens is not None:
-            return np.asarray(self.tokens.share[..., self.target])
-        if self.looked is not None:
-            return self.looked.gradient
+            return (HeatMap("shares", "exact share of each token", self.tokens.share[..., self.target]),)
         label = self.regions.regions.label
         count = np.bincount(label.ravel(), minlength=len(self.regions.share))
-        return np.asarray((self.regions.share[:, self.target] / np.maximum(count, 1))[label])
+        spread = np.asarray((self.regions.share[:, self.target] / np.maximum(count, 1))[label])
+        regions = HeatMap("regions", "exact share of each region, spread over its tokens", spread)
+        if self.looked is None:
+            return (regions,)
+        gradient = HeatMap("gradient", "gradient times token", self.looked.gradient)
+        attention = HeatMap("attention", "attention", self.looked.attention, in_evidence=False)
+        return gradient, attention, regions
 
 
 @dataclass(frozen=True)
@@ -154,7 +169,8 @@ def _explain_regions(
     seed: int,
 ) -> RegionShares:
     count = len(regions.names)
-    scorers = {name: new_scorer(score, tokens, regions.label, count) for name, score in scores.items()}
+    own_scorer = new_scorer(scores["model"], tokens, regions.label, count)
+    scorers = {name: own_scorer.asking(score) for name, score in scores.items()}  # about the same replaced volumes
     found = {name: shapley_values(count, scorer) for name, scorer in scorers.items()}
     share, base = found["model"]
     everything = scorers["model"](np.ones((1, count), dtype=bool))[0]

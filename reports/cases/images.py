@@ -2,11 +2,14 @@
 
 import io
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped, UInt8
 from PIL import Image
+
+from reports.attribution.heat_map import HeatMap
 
 WIDEST_PX = 448
 TALLEST_PX = 320
@@ -17,42 +20,60 @@ FOR, AGAINST = (217, 95, 2), (43, 108, 176)
 
 
 @dataclass(frozen=True)
+class HeatLayer:
+    """One map as pictures: PNG with transparency, as coarse as the tokens. heats: one a frame shown.
+
+    en_face: sum over the depth.
+    """
+
+    name: str
+    title: str
+    heats: tuple[str, ...]
+    en_face: str
+
+
+@dataclass(frozen=True)
 class ScanImages:
     """The pictures of one scan, as data URIs.
 
-    frames: numbers, from 1, of the B-scans shown. bscans: JPEG, one a frame. heats: PNG with transparency, one a frame,
-    as coarse as the tokens. en_face: mean over the depth of the shown frames; en_face_heat: sum over the depth.
+    frames: numbers, from 1, of the B-scans shown. bscans: JPEG, one a frame. en_face: mean over the depth of the shown
+    frames. layers: its maps, of which a page shows one at a time.
     """
 
     frames: tuple[int, ...]
     bscans: tuple[str, ...]
-    heats: tuple[str, ...]
     en_face: str
-    en_face_heat: str
+    layers: tuple[HeatLayer, ...]
 
 
 def draw_scan(
     voxels: Shaped[np.ndarray, "n rows columns"],
     numbers: Int64[np.ndarray, " n"],
     frame_count: int,
-    evidence: Float64[np.ndarray, "gd gh gw"],
-    largest: float,
+    maps: Sequence[HeatMap],
+    largest: Mapping[str, float],
 ) -> ScanImages:
-    """Draw chosen frames (numbers, from 0) of a scan, and its map of evidence over them.
+    """Draw chosen frames (numbers, from 0) of a scan, and its maps over them.
 
-    largest: the absolute evidence of a token that is painted opaque; the same for all scans of a case.
+    largest: by name of a map, the absolute value that is painted opaque; a map without one has its own.
     """
     grey = to_grey(voxels)
-    depth = evidence.shape[0]
-    slab = np.minimum(((numbers + 0.5) * depth / frame_count).astype(np.int64), depth - 1)
-    flat = evidence.sum(axis=1)
+    places = (numbers + 0.5) / frame_count
     return ScanImages(
         frames=tuple(int(number) + 1 for number in numbers),
         bscans=tuple(_jpeg(frame) for frame in grey),
-        heats=tuple(_png(paint(evidence[place], largest)) for place in slab),
         en_face=_jpeg(_stretch(grey.mean(axis=1))),
-        en_face_heat=_png(paint(flat, _largest(flat))),
+        layers=tuple(_draw_layer(one, places, largest.get(one.name, _largest(one.values))) for one in maps),
     )
+
+
+def _draw_layer(one: HeatMap, places: Float64[np.ndarray, " n"], largest: float) -> HeatLayer:
+    """Paint the slab of tokens at each place, of 0 to 1 from the first frame to the last."""
+    depth = one.values.shape[0]
+    slab = np.minimum((places * depth).astype(np.int64), depth - 1)
+    flat = one.values.sum(axis=1)
+    heats = tuple(_png(paint(one.values[place], largest)) for place in slab)
+    return HeatLayer(one.name, one.title, heats, _png(paint(flat, _largest(flat))))
 
 
 def to_grey(voxels: Shaped[np.ndarray, "n rows columns"]) -> UInt8[np.ndarray, "n rows columns"]:
@@ -73,7 +94,7 @@ def paint(values: Float64[np.ndarray, "rows columns"], largest: float) -> UInt8[
     return np.dstack([colour, (strength * OPAQUE).round()]).astype(np.uint8)
 
 
-def _largest(values: Float64[np.ndarray, "rows columns"]) -> float:
+def _largest(values: Float64[np.ndarray, "*shape"]) -> float:
     return float(np.abs(values).max())
 
 

@@ -23,17 +23,22 @@ ASKED_OF_A_SOURCE = ("PatientBirthDate", "PatientSex", "AccessionNumber", "Study
 
 
 def export_maps(out: Path, participant: str, scans: Sequence[ScanCase], explanation: str) -> list[Path]:
-    """Write the map of every scan that has a raster, as NIfTI and, where its file was read, as DICOM beside it."""
+    """Write every map of every scan that has a raster, as NIfTI and, where its file was read, as DICOM beside it.
+
+    explanation: which class the evidence is for, by which run.
+    """
     written = []
     for number, scan in enumerate(scans, 1):
-        if scan.evidence is None or scan.geometry.spacing_mm is None:
+        if scan.geometry.spacing_mm is None:
             continue
-        stem = f"case-{participant}-{number}-{scan.geometry.protocol}-{scan.geometry.eye}"
-        written.append(out / f"{stem}.nii.gz")
-        write_nifti(written[-1], scan.evidence.map, scan.geometry)
-        if scan.fetched is not None:
-            written.append(out / f"{stem}.dcm")
-            write_parametric_map(written[-1], scan.evidence.map, scan.geometry, scan.fetched.data, explanation)
+        for one in scan.maps:
+            stem = f"case-{participant}-{number}-{scan.geometry.protocol}-{scan.geometry.eye}-{one.name}"
+            written.append(out / f"{stem}.nii.gz")
+            write_nifti(written[-1], one.values, scan.geometry)
+            if scan.fetched is not None:
+                written.append(out / f"{stem}.dcm")
+                told = f"{one.title}, {explanation}"
+                write_parametric_map(written[-1], one.values, scan.geometry, scan.fetched.data, told)
     return written
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from embeddings_store.schema import Eye, ParticipantId, VolumeId, VolumeRef
 from extract.bucket.source import Source
@@ -14,6 +15,8 @@ from extract.volume import Volume
 
 FRAMES_SHOWN = 24
 
+Frames: TypeAlias = Int64[np.ndarray, " k"]
+
 
 @dataclass(frozen=True)
 class FetchedScan:
@@ -21,6 +24,12 @@ class FetchedScan:
 
     volume: Volume
     data: bytes
+
+    @property
+    def shown(self) -> tuple[Shaped[np.ndarray, "n rows columns"], Frames]:
+        """Give the frames that a page shows, and their numbers from 0."""
+        numbers = spread_evenly(self.volume.frame_count)
+        return self.volume.voxels[np.searchsorted(self.volume.frame_numbers, numbers)], numbers
 
 
 def ref_of(line: pd.Series) -> VolumeRef:
@@ -37,17 +46,22 @@ def ref_of(line: pd.Series) -> VolumeRef:
     )
 
 
-def fetch_scan(source: Source, ref: VolumeRef, *, frames: int = FRAMES_SHOWN) -> FetchedScan:
-    """Fetch one volume and decode frames spread evenly over it. Raises: BucketError, FetchError, DicomError."""
+def fetch_scan(source: Source, ref: VolumeRef, *, also: Callable[[int], Frames] | None = None) -> FetchedScan:
+    """Fetch one volume and decode the frames that a page shows, and those that an encoder needs beside them.
+
+    also: from the number of stored frames to the numbers, from 0, of the others.
+    Raises: BucketError, FetchError, DicomError.
+    """
+
+    def choose(count: int) -> Frames:
+        shown = spread_evenly(count)
+        return shown if also is None else np.union1d(shown, also(count)).astype(np.int64)
+
     fetched = source.fetch(ref)
-    return FetchedScan(read_dicom(fetched.data, ref=ref, frames=spread_evenly(frames)), fetched.data)
+    return FetchedScan(read_dicom(fetched.data, ref=ref, frames=choose), fetched.data)
 
 
-def spread_evenly(wanted: int) -> Callable[[int], Int64[np.ndarray, " k"]]:
+def spread_evenly(count: int, wanted: int = FRAMES_SHOWN) -> Frames:
     """Choose at most that many frames: the middles of equal parts, so that the ends are left out alike."""
-
-    def choose(count: int) -> Int64[np.ndarray, " k"]:
-        shown = min(wanted, count)
-        return np.asarray(((np.arange(shown) + 0.5) * count / shown).astype(np.int64))
-
-    return choose
+    shown = min(wanted, count)
+    return np.asarray(((np.arange(shown) + 0.5) * count / shown).astype(np.int64))

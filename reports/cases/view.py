@@ -13,7 +13,8 @@ from reports.anatomy.regions import RADII_MM
 from reports.anatomy.scan import RADIAL_PROTOCOLS, ScanGeometry
 from reports.anatomy.token_map import nasal_side
 from reports.cases.images import ScanImages
-from reports.cases.scans import Bar, ScanCase
+from reports.cases.scans import ScanCase
+from reports.cases.words import Told, tell
 
 UNITS_A_MM = 100
 UNSCALED = (400.0, 300.0)
@@ -33,18 +34,17 @@ class Rings:
 
 @dataclass(frozen=True)
 class ScanView:
-    """One scan as the template shows it. en_face_size: None where frames are angles and no raster can be drawn."""
+    """One scan as the template shows it. en_face_size: None where frames are angles and no raster can be drawn.
+
+    caption: of the pictures. told: of the evidence, None where there is none.
+    """
 
     scan: ScanCase
-    bars: list[Bar]
-    band_bars: list[Bar]
     en_face_size: tuple[float, float] | None
     rings: Rings | None
     frame_lines: tuple[float, ...]
     caption: str
-    agreement: dict[str, str]
-    base: float
-    total: float
+    told: Told | None
 
 
 def view_scan(scan: ScanCase) -> ScanView:
@@ -54,13 +54,11 @@ def view_scan(scan: ScanCase) -> ScanView:
     lines: tuple[float, ...] = ()
     if size is not None and images is not None:
         lines = tuple((frame - 0.5) / scan.geometry.frames * size[1] for frame in images.frames)
-    kind = scan.evidence.regions.regions.kind if scan.evidence else ""
-    rings = lay_rings(scan.geometry, scan.pit_mm) if kind == "etdrs" else None
-    agreement = scan.evidence.regions.agreement if scan.evidence else {}
-    said = {name: "absent, a map is flat" if value is None else f"{value:.2f}" for name, value in agreement.items()}
-    base = float(scan.evidence.regions.base[scan.evidence.target]) if scan.evidence else 0.0
-    total = base + sum(bar.value for bar in scan.bars)
-    return ScanView(scan, scan.bars, scan.band_bars, size, rings, lines, _caption(scan), said, base, total)
+    has_sectors = scan.evidence is not None and scan.evidence.en_face.kind == "etdrs"
+    rings = lay_rings(scan.geometry, scan.pit_mm) if has_sectors else None
+    told = tell(scan.evidence) if scan.evidence else None
+    caption = " ".join(part for part in (_caption(scan), told.painted if told else "") if part)
+    return ScanView(scan, size, rings, lines, caption, told)
 
 
 def en_face_size(scan: ScanGeometry) -> tuple[float, float] | None:
@@ -95,23 +93,7 @@ def _caption(scan: ScanCase) -> str:
         if geometry.spacing_mm
         else f"En face not to scale: {geometry.why_no_raster}."
     )
-    heat = "" if scan.evidence is None else _heat_words(scan)
-    return " ".join(part for part in (scale, ends, heat) if part)
-
-
-def _heat_words(scan: ScanCase) -> str:
-    if scan.evidence is not None and scan.evidence.tokens is not None:
-        return "Each token’s exact share is painted."
-    if scan.evidence is not None and scan.evidence.looked is not None:
-        said = ", ".join(
-            f"{name} {'absent' if value is None else f'{value:.2f}'}"
-            for name, value in scan.evidence.looked.agreement.items()
-        )
-        return (
-            "Painted: gradient times token of the attentive head, a first-order shortcut. Rank agreement with the "
-            f"exact shares of regions: {said}."
-        )
-    return "This head cannot be split over single tokens: each region’s share is spread evenly over its tokens."
+    return " ".join(part for part in (scale, ends) if part)
 
 
 def spread_over_scans(volumes: pd.DataFrame, classes: Sequence[str]) -> list[str]:
@@ -134,18 +116,22 @@ def volume_lines(volumes: pd.DataFrame, in_words: Callable[[str], str]) -> list[
 def _volume_line(line: dict[str, Any], in_words: Callable[[str], str]) -> dict[str, str]:
     novelty = line["ood_percentile"]
     said = (
-        "not predicted"
+        f"not predicted: {line['reason']}"
         if pd.isna(line["predicted"])
         else f"{in_words(line['predicted'])} {100 * line['confidence']:.0f} %"
     )
     return {
         "protocol": str(line["protocol"]),
         "eye": str(line["eye"]),
-        "said": f"{said} ({line['reason']})" if line["abstain"] else said,
-        "novelty": "of train" if pd.isna(novelty) else f"{novelty:.1f} %",
+        "said": f"{said} ({line['reason']})" if line["abstain"] and not pd.isna(line["predicted"]) else said,
+        "novelty": f"{novelty:.1f} %" if not pd.isna(novelty) else _why_no_novelty(line),
         "flags": str(line["flags"]),
         "nearest": "; ".join(_nearest(line, in_words)) or "none",
     }
+
+
+def _why_no_novelty(line: dict[str, Any]) -> str:
+    return "of train" if line["split_of_run"] == "train" else "absent"
 
 
 def _nearest(line: dict[str, Any], in_words: Callable[[str], str]) -> list[str]:

@@ -6,6 +6,7 @@ for (const viewer of document.querySelectorAll("[data-viewer]")) {
   const label = viewer.querySelector("[data-role=frame-label]");
   const shown = viewer.querySelector("[data-role=shown]");
   const opacity = viewer.querySelector("[data-role=opacity]");
+  const layers = [...viewer.querySelectorAll("[data-role=layer]")];
   const marks = [...viewer.querySelectorAll("[data-mark]")];
   const show = () => {
     frames.forEach((frame, place) => { frame.hidden = place !== Number(slider.value); });
@@ -13,15 +14,17 @@ for (const viewer of document.querySelectorAll("[data-viewer]")) {
     label.textContent = frames[Number(slider.value)].dataset.frame;
   };
   const paint = () => {
+    const chosen = layers.find((layer) => layer.checked)?.value;
     for (const heat of viewer.querySelectorAll("[data-heat]")) {
-      heat.style.opacity = shown.checked ? opacity.value / 100 : 0;
+      const seen = shown.checked && (chosen === undefined || heat.dataset.heat === chosen);
+      heat.style.opacity = seen ? opacity.value / 100 : 0;
     }
   };
   slider.addEventListener("input", show);
-  shown.addEventListener("change", paint);
-  opacity.addEventListener("input", paint);
+  for (const input of [shown, ...layers]) input?.addEventListener("change", paint);
+  opacity?.addEventListener("input", paint);
   show();
-  paint();
+  if (shown) paint();
 }
 /* Tables: a click or Enter on a column's head sorts by it, again turns the order. */
 for (const button of document.querySelectorAll("table[data-sortable] thead button")) {

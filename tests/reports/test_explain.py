@@ -11,7 +11,7 @@ from simulated_study import simulated_features
 
 from embeddings_store.errors import RunError
 from reports import explain
-from reports.explain import ShapValues, explain_linear, explain_trees, load_booster, rank_features
+from reports.explain import ROWS_AT_ONCE, ShapValues, explain_linear, explain_trees, load_booster, rank_features
 from reports.explanations import explain_study
 from reports.runs import FinishedRun, read_runs
 from reports.tree_shap import forest_shap
@@ -128,15 +128,19 @@ def test_a_missing_model_is_said(tmp_path: Path) -> None:
     assert "expected one LightGBM text model" in explain_study(read_runs(tmp_path), simulated_features).absent
 
 
-def test_a_linear_model_is_explained_as_shap_does() -> None:
+@pytest.mark.parametrize("outputs", [1, 4])
+@pytest.mark.parametrize("count", [30, 2 * ROWS_AT_ONCE, 2 * ROWS_AT_ONCE + 3])
+def test_a_linear_model_is_explained_as_shap_does(count: int, outputs: int) -> None:
     rng = np.random.default_rng(0)
-    coef, intercept, rows = rng.normal(size=(4, 7)), rng.normal(size=4), rng.normal(size=(30, 7))
+    coef, intercept, rows = rng.normal(size=(outputs, 7)), rng.normal(size=outputs), rng.normal(size=(count, 7))
     ours = explain_linear(coef, intercept, rows.mean(axis=0), rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from shap import LinearExplainer
+        from shap.maskers import Independent
 
-        theirs = LinearExplainer((coef, intercept), rows).shap_values(rows)
+        explainer = LinearExplainer((coef, intercept), Independent(rows, max_samples=count))
+        theirs = explainer.shap_values(rows).reshape(count, 7, outputs)
     np.testing.assert_allclose(ours.values, theirs.transpose(0, 2, 1), atol=1e-9)
     np.testing.assert_allclose(ours.expected + ours.values.sum(axis=2), rows @ coef.T + intercept, atol=1e-9)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reports import tree_shap
 from reports.explain import explain_trees
-from reports.tree_shap import forest_shap, read_forest
+from reports.tree_shap import DEEPEST, forest_shap, read_forest
 
 
 def fit_trees(
@@ -25,7 +25,9 @@ def of_lightgbm(booster: lightgbm.Booster, x: np.ndarray) -> np.ndarray:
 
 
 @settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 1000), leaves=st.integers(2, 15), features=st.integers(1, 6), classes=st.integers(2, 4))
+@given(
+    seed=st.integers(0, 1000), leaves=st.integers(2, DEEPEST + 1), features=st.integers(1, 6), classes=st.integers(2, 4)
+)
 def test_values_are_those_of_lightgbm(seed: int, leaves: int, features: int, classes: int) -> None:
     """Few features: a path asks about the same one several times. Rounded: rows lie on thresholds."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,196 @@
+"""A fine-tuned model explains a participant: its volumes go through its encoder again."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from classify.aggregate import aggregate_levels
+from classify.judging.calibrate import load_calibrator
+from classify.predict import ABSTAIN_BELOW, PREDICTED
+from classify.prediction_table import lay_out, mark_abstentions
+from classify.predictions import LEVELS, Predictions
+from classify.reference.flags import SAID_OF_NOTE, UNSEEN_PROTOCOL
+from classify.reference.novelty import THRESHOLD_PERCENTILE
+from classify.run import MODEL
+from embeddings_store.errors import RunError, UsageError, VolumeError
+from embeddings_store.schema import Note, VolumeRef
+from extract.bucket.listing import list_volumes
+from extract.bucket.source import Source
+from extract.errors import DeviceError
+from extract.preprocess import frame_chooser, preprocess
+from finetune.checkpoint import load_classifier
+from finetune.classifier import Classifier
+from finetune.options import PRESET
+from reports.anatomy.foveal_pit import find_foveal_pit
+from reports.anatomy.regions import axial_bands, en_face_regions
+from reports.anatomy.scan import volume_geometry
+from reports.attribution.whole_model import WholeModel, explain_encoder, shuffle_blocks
+from reports.cases.answer import likeliest
+from reports.cases.explained import Explained
+from reports.cases.scans import ScanCase
+from reports.cases.sources import FetchedScan, fetch_scan
+from reports.runs import FinishedRun
+
+REPRODUCES_WITHIN = 0.02
+"""In probability: a run's recorded predictions may come from volumes that were kept with 256 levels."""
+
+
+@dataclass(frozen=True)
+class SeenVolume:
+    """One volume of a participant, as a page shows it and as the encoder sees it."""
+
+    ref: VolumeRef
+    fetched: FetchedScan
+    image: Float[Tensor, "1 1 D H W"]
+
+
+@dataclass(frozen=True)
+class UnreadVolume:
+    """A volume that cannot be read, and why."""
+
+    ref: VolumeRef
+    why: str
+
+
+@dataclass(frozen=True)
+class FinetunedExplainer:
+    """A run of finetune, its model on a device, the same with shuffled blocks, and the bucket of its volumes."""
+
+    run: FinishedRun
+    classifier: Classifier
+    control: Classifier
+    source: Source
+    refs: list[VolumeRef]
+    device: torch.device
+    seed: int
+
+    def explain(self, participant: str) -> Explained:
+        """Predict a participant's volumes, and explain each that can be read.
+
+        Raises: UsageError where the bucket has none; RunError where none can be read, or they are not the run's.
+        """
+        asked = [self._see(ref) for ref in self.refs if str(ref.participant) == participant]
+        seen = [one for one in asked if isinstance(one, SeenVolume)]
+        unread = [one for one in asked if isinstance(one, UnreadVolume)]
+        if not asked:
+            raise UsageError(f"participant {participant}: the bucket holds no volume of this participant")
+        if not seen:
+            raise RunError(
+                f"participant {participant}: none of {len(asked)} volumes can be read; the first: {unread[0].why}"
+            )
+        table = self._predict(seen, [_describe(self.run, one) for one in asked])
+        probability, target = likeliest(table, self.run.classes)
+        return Explained(table, probability, target, [self._explain(one, target) for one in seen])
+
+    def _see(self, ref: VolumeRef) -> SeenVolume | UnreadVolume:
+        size = self.classifier.image_size
+        try:
+            fetched = fetch_scan(self.source, ref, also=frame_chooser(PRESET, size[0]))
+            image = preprocess(fetched.volume, PRESET, size)
+        except VolumeError as error:
+            return UnreadVolume(ref, f"{type(error).__name__}: {error}")
+        return SeenVolume(ref, fetched, torch.from_numpy(image[None]).to(self.device))
+
+    def _predict(self, seen: Sequence[SeenVolume], lines: list[dict[str, Any]]) -> pd.DataFrame:
+        """Say what each volume, eye and the participant get, as ``classify predict`` says it of stored vectors."""
+        with torch.inference_mode():
+            logits = torch.cat([self._model(self.classifier, one.ref).logits(one.image) for one in seen])
+        log_probability = logits.double().log_softmax(dim=1).cpu().numpy()
+        volume, participant, eye = (
+            np.array([str(getattr(one.ref, field)) for one in seen]) for field in ("volume", "participant", "eye")
+        )
+        label = np.full(len(seen), -1)
+        volumes = Predictions(
+            self.run.model, "volume", PREDICTED, volume, participant, label, log_probability, np.exp(log_probability)
+        )
+        self._require_same(volumes)
+        levels = aggregate_levels(volumes, eye)
+        if calibrator := load_calibrator(self.run.folder / MODEL):
+            levels = {level: calibrator.apply(part) for level, part in levels.items()}
+        told = pd.DataFrame(lines)
+        table = pd.concat([lay_out(level, levels[level], told, self.run.classes) for level in LEVELS])
+        return mark_abstentions(
+            table.reset_index(drop=True), abstain_below=ABSTAIN_BELOW, percentile=THRESHOLD_PERCENTILE
+        )
+
+    def _require_same(self, volumes: Predictions) -> None:
+        """Refuse volumes of which the run recorded something else. Raises: RunError."""
+        recorded = self.run.run.predictions
+        own = recorded[(recorded["level"] == "volume") & (recorded["model"] == self.run.model)].set_index("unit")
+        columns = [f"probability_{number}" for number in range(len(self.run.classes))]
+        for unit, probability in zip(volumes.unit, volumes.probability, strict=True):
+            if unit in own.index and np.abs(own.loc[unit, columns] - probability).max() > REPRODUCES_WITHIN:
+                raise RunError(
+                    f"volume {unit}: the model gives other probabilities than the run recorded; is this its bucket?"
+                )
+
+    def _explain(self, one: SeenVolume, target: int) -> ScanCase:
+        geometry = volume_geometry(one.fetched.volume, one.ref)
+        pit = find_foveal_pit(one.fetched.shown[0], geometry)
+        found = explain_encoder(
+            self._model(self.classifier, one.ref),
+            self._model(self.control, one.ref),
+            one.image,
+            target=target,
+            en_face=lambda grid: en_face_regions(geometry, grid, pit),
+            bands=axial_bands,
+            seed=self.seed,
+        )
+        line = {"protocol": one.ref.protocol, "eye": str(one.ref.eye)}
+        return ScanCase(line, geometry, found, "", one.fetched, "", pit)
+
+    def _model(self, classifier: Classifier, ref: VolumeRef) -> WholeModel:
+        """Give a model as it treats volumes of this one's protocol."""
+        return WholeModel(
+            lambda volumes: classifier.logits(volumes, [ref.protocol] * len(volumes)).float(),
+            classifier.blocks,
+            classifier.token_grid,
+        )
+
+
+def open_finetuned(run: FinishedRun, source: Source, device: str) -> FinetunedExplainer:
+    """Load a fine-tuned model, list the bucket, and make the control. device: cpu, cuda, or auto for the better one.
+
+    Raises: RunError (CheckpointError, BucketError, DeviceError, a damaged run folder).
+    """
+    place, classifier, seed = _open_device(device), load_classifier(run.run), int(run.record["seeds"]["head"])
+    classifier.model.to(place)
+    control = replace(classifier, model=deepcopy(classifier.model))
+    shuffle_blocks(control.blocks, np.random.default_rng(seed))
+    return FinetunedExplainer(run, classifier, control, source, list_volumes(source).refs, place, seed)
+
+
+def _describe(run: FinishedRun, one: SeenVolume | UnreadVolume) -> dict[str, Any]:
+    """Give a volume's line of the prediction table; a fine-tuned run keeps no training vectors to call it novel by."""
+    cohort, ref = run.run.cohort, one.ref
+    split = cohort.loc[cohort["participant"] == str(ref.participant), "split"]
+    trained_on = set(cohort.loc[cohort["split"] == "train", "protocol"])
+    notes = one.fetched.volume.notes if isinstance(one, SeenVolume) else Note.NONE
+    flags = [said for note, said in SAID_OF_NOTE.items() if notes & note]
+    return {
+        "volume": str(ref.volume),
+        "participant": str(ref.participant),
+        "eye": str(ref.eye),
+        "device": ref.device,
+        "protocol": ref.protocol,
+        "split_of_run": str(split.iloc[0]) if len(split) else "",
+        "flags": "; ".join([*flags, *([] if ref.protocol in trained_on else [UNSEEN_PROTOCOL])]),
+        "withheld": one.why if isinstance(one, UnreadVolume) else "",
+        "ood_distance": np.nan,
+        "ood_percentile": np.nan,
+    }
+
+
+def _open_device(name: str) -> torch.device:
+    there = {"cpu": "cpu", "cuda": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}
+    if name not in there or (name == "cuda" and not torch.cuda.is_available()):
+        known = "cpu, cuda or auto" if name not in there else "a GPU that torch can use, found none; leave --device out"
+        raise DeviceError(f"--device {name}: expected {known}")
+    return torch.device(there[name])

@@ -1,0 +1,121 @@
+"""A probe explains a participant: its head on stored vectors, and on stored tokens to say where."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from classify.model import FittedModel, load_model
+from classify.predict import PredictOptions, predict_volumes_of
+from classify.source import source_of_run
+from embeddings_store.errors import OctProbeError, UsageError
+from embeddings_store.reader import StoreReader
+from embeddings_store.snapshot import Snapshot
+from extract.bucket.source import Source
+from reports.anatomy.foveal_pit import find_foveal_pit
+from reports.anatomy.regions import axial_bands, en_face_regions
+from reports.anatomy.scan import ScanGeometry, scan_geometry
+from reports.attribution.controls import make_controls
+from reports.attribution.volume import Controls, VolumeEvidence, explain_volume
+from reports.cases.answer import likeliest
+from reports.cases.explained import Explained
+from reports.cases.scans import ScanCase
+from reports.cases.sources import FetchedScan, fetch_scan, ref_of
+from reports.runs import FinishedRun
+
+
+@dataclass(frozen=True)
+class ProbeExplainer:
+    """A run of classify, and the store that its scans are in."""
+
+    run: FinishedRun
+    snapshot: Snapshot
+    scans: "ScanReader"
+
+    def explain(self, participant: str) -> Explained:
+        """Predict a participant's stored volumes, and explain each."""
+        table = predict_volumes_of(self.run.run, self._only(participant), PredictOptions(self.run.folder))
+        probability, target = likeliest(table, self.run.classes)
+        lines = self.snapshot.index
+        places = np.flatnonzero((lines["participant"] == participant).to_numpy())
+        scans = [self.scans.read(lines.iloc[place], int(place), target) for place in places]
+        return Explained(table, probability, target, scans)
+
+    def _only(self, participant: str) -> Snapshot:
+        here = (self.snapshot.index["participant"] == participant).to_numpy()
+        if not here.any():
+            raise UsageError(f"participant {participant}: the store holds no volume of this participant")
+        index = self.snapshot.index[here].reset_index(drop=True)
+        return replace(self.snapshot, pooled=self.snapshot.pooled[here], index=index)
+
+
+def open_probe(run: FinishedRun, reader: StoreReader, snapshot: Snapshot, source: Source | None) -> ProbeExplainer:
+    """Load a probe, and fit its controls. Raises: RunError, StoreError for what cannot be read."""
+    model, classes, seed = load_model(run.run), len(run.classes), int(run.record["seeds"]["head"])
+    train = source_of_run(run.run, snapshot).table(model.features).only("train")
+    controls = make_controls(model, train, classes=classes, seed=seed)
+    return ProbeExplainer(run, snapshot, ScanReader(reader, snapshot.pooled, model, controls, source, classes, seed))
+
+
+@dataclass(frozen=True)
+class ScanReader:
+    """Where the scans of a run's participants are explained and seen: store, bucket (or None), model and controls."""
+
+    reader: StoreReader
+    pooled: Float32[np.ndarray, "rows L P C"]
+    model: FittedModel
+    controls: Controls
+    source: Source | None
+    classes: int
+    seed: int
+
+    def read(self, line: pd.Series, position: int, target: int) -> ScanCase:
+        """Explain and fetch one volume. line: of the snapshot's index; position: of its vectors in pooled."""
+        told = {str(name): value for name, value in line.items()}
+        geometry = scan_geometry(told)
+        fetched, why_no_pictures = self._fetch(line)
+        pit = find_foveal_pit(fetched.shown[0], geometry) if fetched else None
+        evidence, why_not = self._explain(line, position, target, geometry, pit)
+        return ScanCase(told, geometry, evidence, why_not, fetched, why_no_pictures, pit)
+
+    def _fetch(self, line: pd.Series) -> tuple[FetchedScan | None, str]:
+        if self.source is None:
+            return None, "no --bucket was given, and a store keeps no pixels"
+        try:
+            return fetch_scan(self.source, ref_of(line)), ""
+        except OctProbeError as error:
+            return None, str(error)
+
+    def _explain(
+        self, line: pd.Series, position: int, target: int, geometry: ScanGeometry, pit: tuple[float, float] | None
+    ) -> tuple[VolumeEvidence | None, str]:
+        if self.reader.space.token_grid is None:
+            return None, "the store keeps no tokens; extract with --tokens full (or a coarser grid) to see where"
+        layer = self.model.features.layer
+        try:
+            tokens = self.reader.tokens(int(line["row"]), layer)
+            found = explain_volume(
+                self.model,
+                tokens,
+                self._stored(position),
+                str(line["protocol"]),
+                classes=self.classes,
+                target=target,
+                en_face=lambda grid: en_face_regions(geometry, grid, pit),
+                bands=axial_bands,
+                controls=self.controls,
+                seed=self.seed,
+            )
+        except OctProbeError as error:
+            return None, str(error)
+        return found, ""
+
+    def _stored(self, position: int) -> np.ndarray | None:
+        features, space = self.model.features, self.reader.space
+        if features.token_grid is not None:
+            return None
+        layer = space.layers.index(features.layer)
+        pools = [space.pools.index(pool) for pool in features.pools]
+        vectors: np.ndarray = self.pooled[position, layer][pools]
+        return vectors.astype(np.float64).ravel()
