@@ -60,9 +60,9 @@ bench: venv  ## every benchmark, side by side with its peer; writes tests/benchm
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,bench]'
 	$(BIN)/python tests/benchmarks/run.py
 
-docs: venv  ## the pages of docs/ as a site, in ./site
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,docs]'
-	$(BIN)/mkdocs build --strict --quiet
+docs: venv  ## the pages of docs/ as a site, in ./site: warnings are errors, nothing is fetched
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open $(CURDIR)/site/index.html (its search needs a server: $(BIN)/python -m http.server -d site)"
 
 clean:  ## remove the environment and the demo
 	rm -rf $(VENV) $(XLA_VENV) demo site .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,26 +1,35 @@
-"""Stored rows as a Markdown table, and its place in the README."""
+"""Stored rows as Markdown: all of them for docs/performance.md, the worst of each kind for the README."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 VERDICTS = {True: "met", False: "**not met**", None: "–"}
+RIGHT = {"ours", "peer's", "ratio", "reached"}
 HEAD = ("", "work", "peer", "ours", "peer's", "ratio", "goal", "", "notes")
+SUMMARY_HEAD = ("", "the row furthest below its goal, or nearest to it", "against", "reached", "goal", "", "goals met")
 BLOCK = re.compile(r"<!-- bench -->.*?<!-- /?bench -->", re.DOTALL)
 
 
 def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Draw rows as they are stored; a ratio above 1 means that ours is faster or smaller."""
-    lines = [HEAD, tuple("---:" if name in ("ours", "peer's", "ratio") else "---" for name in HEAD)]
-    lines += [_cells(row) for row in rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return _table(HEAD, [_cells(row) for row in rows])
 
 
-def replace_block(readme: str, block: str) -> str:
+def summary_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Draw one line for each kind of work that has goals: its worst row, and how many of its goals are met."""
+    judged: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["met"] is not None:
+            judged.setdefault(row["id"], []).append(row)
+    return _table(SUMMARY_HEAD, [_summary_cells(kind) for kind in judged.values()])
+
+
+def replace_block(page: str, block: str) -> str:
     """Put the table between the markers. Raises: ValueError where there are none."""
-    if not BLOCK.search(readme):
-        raise ValueError("README.md: expected a line <!-- bench --> and, after it, a line <!-- /bench -->, found none")
-    return BLOCK.sub(lambda _: f"<!-- bench -->\n{block}\n<!-- /bench -->", readme, count=1)
+    if not BLOCK.search(page):
+        raise ValueError("page: expected a line <!-- bench --> and, after it, a line <!-- /bench -->, found none")
+    return BLOCK.sub(lambda _: f"<!-- bench -->\n{block}\n<!-- /bench -->", page, count=1)
 
 
 def describe_run(record: Mapping[str, Any]) -> str:
@@ -33,6 +42,27 @@ def describe_run(record: Mapping[str, Any]) -> str:
         f"torch {versions.get('torch', 'none')}, NumPy {versions.get('numpy', 'none')}. "
         f"A ratio above 1 means that ours is faster or smaller. All data is phantom or random.{busy}"
     )
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = tuple("---:" if name in RIGHT else "---" for name in head)
+    every = [head, rule, *lines]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in every)
+
+
+def _summary_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    worst = min(rows, key=_share_of_goal)
+    met = sum(bool(row["met"]) for row in rows)
+    _, work, peer, ours, _, ratio, goal, verdict, _ = _cells(worst)
+    return (worst["id"], work, peer, ratio if goal.startswith(">=") else ours, goal, verdict, f"{met} of {len(rows)}")
+
+
+def _share_of_goal(row: Mapping[str, Any]) -> float:
+    """Say how much of its goal a row reaches: 1 is just met. Goals read ">= 6x" or "<= 0.3 CPU s"."""
+    order, figure, *_ = row["goal"].removesuffix("x").split()
+    if order == ">=":
+        return float(row["ratio"]) / float(figure)
+    return float(figure) / float(row[f"ours_{row['unit'].lower().replace(' ', '_')}"])
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from result_file import RESULTS, machine_name, make_record, read_record, write_record
-from result_table import describe_run, markdown_table, replace_block
+from result_table import describe_run, markdown_table, replace_block, summary_table
 from settings import Settings, pinned_environment
 
 HERE = Path(__file__).parent
 README = HERE.parent.parent / "README.md"
+WHOLE_TABLE = HERE.parent.parent / "docs" / "performance.md"
 BENCHMARKS = {
     "p1": "bench_encoder",
     "p2": "bench_input",
+    "p3": "bench_extraction",
     "p4": "bench_store",
     "growth": "bench_growth",
     "p5": "bench_linear_probe",
@@ -29,6 +31,8 @@ BENCHMARKS = {
     "p9": "bench_start",
     "p10": "bench_cached_probe",
     "p14": "bench_finetune",
+    "report": "bench_report",
+    "partial": "bench_partial",
 }
 
 
@@ -73,8 +77,9 @@ def _publish(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         return
     write_record(path, record)
     if options.write_readme:
-        block = f"{describe_run(record)}\n\n{markdown_table(record['rows'])}"
-        README.write_text(replace_block(README.read_text(), block))
+        for page, draw in ((README, summary_table), (WHOLE_TABLE, markdown_table)):
+            block = f"{describe_run(record)}\n\n{draw(record['rows'])}"
+            page.write_text(replace_block(page.read_text(), block))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -83,7 +88,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes, one round; nothing is stored")
     parser.add_argument("--full", action="store_true", help="full sizes where the default is cut down: minutes a row")
     parser.add_argument("--threads", type=int, default=1, help="of numerical libraries, on both sides")
-    parser.add_argument("--write-readme", action="store_true", help="put the table between the README's bench markers")
+    parser.add_argument("--write-readme", action="store_true", help="renew the tables of README and docs/")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where <machine>.json goes")
     options = parser.parse_args(arguments)
     if options.quick and (options.full or options.write_readme):

@@ -10,7 +10,7 @@ import run as bench
 from comparison import Goal, Row, not_measured, time_row
 from peak_memory import Peak
 from result_file import make_record
-from result_table import markdown_table, replace_block
+from result_table import markdown_table, replace_block, summary_table
 from settings import pinned_environment
 from side_by_side import Rounds, in_turn
 
@@ -53,6 +53,19 @@ def test_a_goal_that_is_not_met_is_shown_as_not_met() -> None:
     assert "| 3x | >= 8x | **not met** |" in line
     assert "a\\|b" in line
     assert line.replace("\\|", "").count("|") == head.count("|")
+
+
+def test_the_summary_shows_the_worst_row_of_each_kind() -> None:
+    rows = [
+        stored(id="P4", work="far", goal=Goal(ratio=2.0)),
+        stored(id="P4", work="short", goal=Goal(ratio=4.0)),
+        stored(id="P4", work="free"),
+        stored(id="P9", work="slow start", goal=Goal(ours=2.5)),
+        stored(id="P9", work="quick start", ours=0.5, goal=Goal(ours=2.5)),
+    ]
+    _, _, store, start = summary_table(rows).splitlines()
+    assert store == "| P4 | short | peer | 3x | >= 4x | **not met** | 1 of 2 |"
+    assert start == "| P9 | slow start | peer | 2 s | <= 2.5 s | met | 2 of 2 |"
 
 
 def test_what_was_not_measured_has_a_reason_and_no_verdict() -> None:

@@ -2,8 +2,8 @@
 
     .venv-xla/bin/python tests/benchmarks/tpu_compile.py [--cases v5e:8:chunked,...] [--depth 12] [--out FILE.json]
 
-torch_xla traces the graph that extraction runs (bf16, pooled vectors out) or, for "train", one step of fine-tuning's
-last stage (tpu_training_step.py). jax hands it to libtpu's compiler for the named chip, and the compiler tells the
+torch_xla traces the graph that extraction runs (bf16, pooled vectors out) or, for a stage of fine-tuning (last, all),
+one step of it (tpu_training_step.py). jax hands it to libtpu's compiler for the named chip, and the compiler tells the
 memory it planned. Needs jax 0.7.1, jaxlib 0.7.1 and libtpu 0.0.24 beside torch_xla 2.9.0 (private interfaces: other
 versions may fail); says so and does nothing where they are missing. One process at a time: libtpu takes a lock. Exits
 with 1 where a program does not fit.
@@ -35,8 +35,8 @@ TOPOLOGIES = {"v5e": "v5e:2x2", "v4": "v4:2x2x1"}
 MEMORY_GB = {"v5e": 16, "v4": 32}
 """Of one chip; source: the cloud's system architecture pages."""
 
-CASES = "v5e:8:chunked,v4:16:chunked,v5e:8:flash,v4:16:flash,v5e:8:train"
-TRAIN = "train"
+CASES = "v5e:8:chunked,v4:16:chunked,v5e:8:flash,v4:16:flash,v5e:8:last,v4:16:last,v5e:8:all,v4:16:all"
+STAGES = ("last", "all")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def main() -> int:
 
 def parse_words() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default=CASES, help="CHIP:BATCH:KIND,... (v5e or v4; chunked, flash or train)")
+    parser.add_argument("--cases", default=CASES, help="CHIP:BATCH:KIND,... (v5e or v4; chunked, flash, last or all)")
     parser.add_argument("--depth", type=int, default=12, help="blocks")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     return parser.parse_args()
@@ -104,9 +104,9 @@ def describe(each: Compiled) -> str:
 
 
 def compile_case(chip: str, batch: int, kind: str, depth: int) -> Compiled:
-    """Trace and compile an encoder with the attention named by kind, or with "train" a training step with flash."""
-    train = kind == TRAIN
-    program, moment_bytes = trace_training_step(batch, depth) if train else (trace_encoder(batch, kind, depth), 0)
+    """Trace and compile an encoder with the attention named by kind, or one step of the stage with flash."""
+    train = kind in STAGES
+    program, moment_bytes = trace_training_step(batch, depth, kind) if train else (trace_encoder(batch, kind, depth), 0)
     start = time.perf_counter()
     executable = compile_for(TOPOLOGIES[chip], program)
     seconds = time.perf_counter() - start
@@ -114,7 +114,7 @@ def compile_case(chip: str, batch: int, kind: str, depth: int) -> Compiled:
     return Compiled(
         chip=chip,
         batch=batch,
-        work="training step" if train else "encoder",
+        work=f"stage {kind}" if train else "encoder",
         attention="flash" if train else kind,
         depth=depth,
         compile_s=round(seconds, 1),

@@ -32,7 +32,7 @@ MOMENT_BYTES = 2 * 4
 """A parameter: AdamW keeps two moments, in float32."""
 
 
-def trace_training_step(batch: int, depth: int, stage: str = "all") -> tuple[bytes, int]:
+def trace_training_step(batch: int, depth: int, stage: str) -> tuple[bytes, int]:
     """Give the StableHLO of forward and backward, and the bytes of AdamW's moments; nothing is computed.
 
     The outputs are the loss and every gradient. The optimiser's own step is not in the graph.

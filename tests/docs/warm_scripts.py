@@ -1,0 +1,98 @@
+"""Console scripts without their start: one process imports everything once, and forks for every command that is typed.
+
+Starting Python with torch and pandas takes longer than what most commands of the pages do. A program of the same name
+as each console script hands its words, folder, environment and streams to that process, and leaves with its exit code.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import NoReturn
+
+SCRIPTS = ("extract-embeddings", "classify", "finetune", "reports", "oct-phantom")
+IMPORTED = (
+    "extract.pipeline", "extract.dry_run", "extract.doctor.run", "extract.doctor.show", "extract.single",
+    "extract.phantom.bucket", "classify.probe", "classify.compare", "classify.predict", "classify.evaluate",
+    "classify.learning_curve", "classify.study_tables", "embeddings_store.verify", "embeddings_store.export",
+    "embeddings_store.derive", "finetune.train", "reports.study", "reports.case", "boto3",
+)  # fmt: skip
+READY = b"ready"
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+asked = {{"name": "{name}", "words": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
+with socket.socket(socket.AF_UNIX) as line:
+    line.connect("{address}")
+    socket.send_fds(line, [json.dumps(asked).encode() + b"\\n"], [0, 1, 2])
+    answer = line.recv(16)
+sys.exit(int(answer) if answer else 70)
+"""
+
+
+@contextmanager
+def warm_scripts(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
+    """Give a folder of programs that answer as long as the block lasts."""
+    folder.mkdir()
+    address = str(folder / "line")
+    for name in SCRIPTS:
+        (folder / name).write_text(CLIENT.format(python=sys.executable, name=name, address=address))
+        (folder / name).chmod(0o755)
+    with subprocess.Popen([sys.executable, __file__, address], env=environment, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline().strip() == READY
+            yield folder
+        finally:
+            server.kill()
+
+
+def _serve(address: str) -> NoReturn:
+    loaded = {point.name: point.load() for point in entry_points(group="console_scripts") if point.name in SCRIPTS}
+    for module in IMPORTED:
+        import_module(module)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child: its answer says that it is done
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(address)
+        door.listen()
+        os.write(1, READY + b"\n")
+        while True:
+            line, _ = door.accept()
+            if os.fork() == 0:
+                door.close()
+                _answer(line, loaded)
+            line.close()
+
+
+def _answer(line: socket.socket, loaded: dict) -> NoReturn:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    body, streams, _, _ = socket.recv_fds(line, 1 << 16, 3)
+    while not body.endswith(b"\n"):
+        body += line.recv(1 << 16)
+    asked = json.loads(body)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.chdir(asked["folder"])
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.argv = [asked["name"], *asked["words"]]
+    code: object = 1
+    try:
+        loaded[asked["name"]]()
+    except SystemExit as left:
+        code = left.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        line.sendall(str(code if isinstance(code, int) else int(code is not None)).encode())
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
