@@ -89,7 +89,7 @@ ParallelKind = Annotated[
     str | None,
     typer.Option(
         "--parallel",
-        help="Of several processes: ddp, or fsdp where the model is too large for one GPU.",
+        help="Of several processes: ddp, or fsdp, which also shares out gradients and AdamW's moments.",
         show_default="the recipe's, ddp",
         rich_help_panel=COMPUTING,
     ),

@@ -158,7 +158,8 @@ class FinetuneConfig(Strict):
     precision: of the encoder's arithmetic; weights stay float32. recompute: keep no activations inside a block.
     sampling: participants equally often, or volumes once an epoch. class_weights: classes weigh the same in the loss.
     cache: how preprocessed volumes are kept on disk. workers: processes that load volumes; 0: none beside this one.
-    parallel: how processes of torchrun share the training: each with the whole model (ddp), or with a part (fsdp).
+    parallel: how processes of torchrun share the training: each with the whole model (ddp), or with a part of what is
+    trained, its gradients and its moments (fsdp).
     save_every_steps: how often the training state is saved within an epoch; it always is after one.
     """
 

@@ -76,7 +76,10 @@ class Replicated:
 
 
 class Sharded:
-    """Every process holds a part of each weight: torch's FSDP2 (fully_shard) on a copy, block by block."""
+    """Every process holds a part of each weight, gradient and moment: torch's FSDP2 (fully_shard), block by block.
+
+    The model as the stage began lies whole beside it (spare): it is what comes back after the stage.
+    """
 
     def __init__(self, model: VolumeClassifier, processes: Processes) -> None:
         from torch.distributed.fsdp import fully_shard

@@ -42,10 +42,10 @@ PLAIN = ("stages.last.augment=0", "stages.all.augment=0", "stages.last.drop_path
 SHORT: FinetuneConfig = load_config(None, changes=PLAIN, epochs=2)
 
 
-def make_bucket(out: Path, *, participants: int = 16, effect_um: float = 20.0) -> Path:
+def make_bucket(out: Path, *, participants: int = 16, effect_um: float = 20.0, scale: float = 0.02) -> Path:
     """Participants with both eyes, one scan each; of sixteen, every class is in train and in val."""
     plan = parse_plan(
-        participants=participants, devices=("zeiss_cirrus",), protocols=(), scale=0.02, syntax="explicit",
+        participants=participants, devices=("zeiss_cirrus",), protocols=(), scale=scale, syntax="explicit",
         effect_um=effect_um, effect_sector=None, confound=None, schema="v2", manifest=False, breaks=(),
         kinds=tuple(KINDS), seed=5,
     )  # fmt: skip

@@ -95,9 +95,7 @@ def test_the_published_encoder_and_head_are_what_predicts(phantom: Path, publish
     assert set(said.values()) == {"test"}
 
 
-def test_a_second_look_is_counted_and_may_use_the_first_one_s_words(
-    phantom: Path, published: Path, tmp_path: Path
-) -> None:
+def test_a_second_look_is_counted_and_may_judge_the_first_again(phantom: Path, published: Path, tmp_path: Path) -> None:
     participants = phantom / "participants.tsv"
     with pytest.raises(UsageError, match="--bucket is missing: nobody has predicted"):
         look(None, published, participants)

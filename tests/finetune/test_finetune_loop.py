@@ -321,6 +321,17 @@ def test_lack_of_memory_tells_what_fits(
     assert said in str(refused.value)
 
 
+def test_in_several_processes_the_words_say_whose_share_is_meant(tmp_path: Path) -> None:
+    images, ids = volumes_in(tmp_path)
+    feed = LittleMemory(feed_of(images, rows_of(EIGHT, "train", ids), CONFIG, 2).dataset, CpuBackend("fp32"))
+    parallel = Alone(new_model())
+    parallel.size = 4
+    part = next(feed.batches([[Draw(row, 0) for row in range(8)]]))
+    said = "2 fit: use --set micro_batch_size=2 on each of 4 processes"
+    with pytest.raises(RunError, match=said), telling_what_fits(parallel, feed, part):
+        feed.logits(parallel.net, part)
+
+
 def test_another_failure_of_torch_is_not_taken_for_lack_of_memory(tmp_path: Path) -> None:
     images, ids = volumes_in(tmp_path, 2)
     feed = feed_of(images, rows_of([0, 1], "train", ids), CONFIG, 2)

@@ -1,0 +1,58 @@
+"""What each stage brought is measured on val and said in words, whichever way it went."""
+
+from pathlib import Path
+
+import pytest
+from finetune_study import PLAIN, SHORT, make_bucket, run
+
+from extract.options import EncoderChoice
+from finetune.recipe import load_config
+from finetune.train import Finetuned
+
+LEARNING = (
+    "batch_size=8", "stages.head.epochs=3", "stages.head.learning_rate=1e-3", "stages.last.epochs=5",
+    "stages.last.learning_rate=5e-3", "stages.all.epochs=3", "stages.all.learning_rate=1e-3",
+    "stages.all.encoder_learning_rate=3e-5",
+)  # fmt: skip
+
+
+def best_of(done: Finetuned, stage: str) -> tuple[float, float]:
+    """Balanced accuracy, and minus the log-loss, of a stage's best epoch, from the history alone."""
+    epochs = [epoch for epoch in done.record.parameters["history"] if epoch["stage"] == stage]
+    return max((epoch["val_balanced_accuracy"], -epoch["val_log_loss"]) for epoch in epochs)
+
+
+@pytest.mark.slow
+def test_on_an_effect_each_stage_does_better_than_the_one_before(tmp_path: Path) -> None:
+    bucket = make_bucket(tmp_path / "bucket", participants=48, scale=0.1)
+    choice = EncoderChoice(None, "random:tiny", image_size=(8, 96, 96))
+    done = run(bucket, tmp_path / "runs", choice=choice, config=load_config(None, changes=(*PLAIN, *LEARNING)))
+    scores = [best_of(done, stage) for stage in ("head", "last", "all")]
+    assert scores[0] < scores[1] <= scores[2]
+    compared = done.record.parameters["stages_compared"]
+    assert list(compared["balanced_accuracy"].values()) == [score for score, _ in scores]
+    assert compared["note"] == "each stage did at least as well on val as those before it"
+    assert done.record.parameters["selection"]["best"]["stage"] == "all"
+    assert done.record.metrics["participant"]["val"]["balanced_accuracy"]["value"] > 0.5  # chance is 0.25
+
+
+def test_a_stage_that_brings_nothing_is_named(phantom: Path, tmp_path: Path) -> None:
+    still = ("stages.all.encoder_learning_rate=1e-30", "stages.all.learning_rate=1e-30")
+    config = load_config(None, changes=(*PLAIN, *still), epochs=2)
+    done = run(phantom, tmp_path / "both", config=config, stages=("last", "all"))
+    assert best_of(done, "all") == best_of(done, "last")
+    assert done.record.parameters["stages_compared"]["note"] == "stage all did not improve on stage last on val"
+    assert done.record.parameters["selection"]["best"]["stage"] == "last"
+    alone = run(phantom, tmp_path / "alone", config=config, stages=("last",))
+    assert done.record.parameters["encoder"] == alone.record.parameters["encoder"]
+
+
+def test_the_history_tells_the_rates_of_head_and_encoder(phantom: Path, tmp_path: Path) -> None:
+    done = run(phantom, tmp_path, config=SHORT, stages=("head", "last"))
+    head, last = ([e for e in done.record.parameters["history"] if e["stage"] == stage] for stage in ("head", "last"))
+    assert [epoch["epoch"] for epoch in (*head, *last)] == [1, 2, 1, 2]
+    assert {epoch["encoder_learning_rate"] for epoch in head} == {0.0}
+    for epoch in last:
+        ratio = SHORT.stages.last.encoder_learning_rate / SHORT.stages.last.learning_rate
+        assert epoch["encoder_learning_rate"] == pytest.approx(ratio * epoch["learning_rate"])
+    assert 0 < last[1]["learning_rate"] < last[0]["learning_rate"] <= SHORT.stages.last.learning_rate
