@@ -30,6 +30,7 @@ from classify.options import (
     Seeds,
     TokenGrid,
     Trials,
+    ViewsToLearn,
 )
 from classify.study_commands import parse_names, read_store, study_commands
 from embeddings_store.console import emit_json, new_app, run_command, say
@@ -57,6 +58,7 @@ def probe(
     layer: Layer = "auto",
     pool: Pool = "auto",
     token_grid: TokenGrid = None,
+    views: ViewsToLearn = None,
     device: Device = "cpu",
     aggregate: Aggregate = "auto",
     trials: Trials = 0,
@@ -96,7 +98,7 @@ def probe(
         calibrate=calibrate, robustness=robustness, seed=seed, replicates=replicates,
         measurements=measurements, pretrain_participants=pretrain_participants, random_twin=random_twin,
         runs=runs, command=("classify", *sys.argv[1:]),
-        token_grid=None if token_grid is None else parse_token_grid(token_grid), device=device,
+        token_grid=None if token_grid is None else parse_token_grid(token_grid), device=device, views=views,
     )  # fmt: skip
     read_twin = None if random_twin is None else lambda: read_store(random_twin, endpoint_url)
     done = run_probe(options, now=datetime.now(UTC), read=lambda: read_store(store, endpoint_url), read_twin=read_twin)

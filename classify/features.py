@@ -9,19 +9,21 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 from classify.cohort.table import Cohort
 from classify.standardise import Standardiser
 from embeddings_store.errors import UsageError
-from embeddings_store.space import EmbeddingSpace, Grid
+from embeddings_store.space import VIEW, EmbeddingSpace, Grid
 
 
 @dataclass(frozen=True)
 class FeatureChoice:
     """Which stored vectors become features: a layer, and its pools side by side in the order given.
 
-    token_grid: the patch tokens of the layer on this grid (D, H, W) instead of the pools, which are then ().
+    token_grid: the patch tokens of the layer on this grid (D, H, W) instead of the pools, which are then (). views: how
+    many augmented views of each volume of train a head learns from as well; nothing is ever judged by them.
     """
 
     layer: str = "last"
     pools: tuple[str, ...] = ("mean",)
     token_grid: Grid | None = None
+    views: int = 0
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class FeatureTable:
     """One row a volume; x is raw until a standardiser made a standardised copy.
 
     names: one a feature, "layer/pool/channel"; "layer/d0h1w2/channel" of patch tokens. y: class numbers. space: id of
-    the embedding space. tokens: how many vectors lie side by side in a row, one after another.
+    the embedding space. tokens: how many vectors lie side by side in a row, one after another. views: the same
+    features of augmented views of each volume.
     """
 
     x: Float32[np.ndarray, "n d"]
@@ -42,19 +45,31 @@ class FeatureTable:
     names: tuple[str, ...]
     space: str
     tokens: int = 1
+    views: Float32[np.ndarray, "n K d"] | None = None
 
     def where(self, chosen: Shaped[np.ndarray, " rows"]) -> "FeatureTable":
         """Keep the rows of a mask or of positions."""
         rows = ("x", "y", "volume", "participant", "eye", "protocol", "split")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in rows})
+        kept = {name: getattr(self, name)[chosen] for name in rows}
+        return replace(self, **kept, views=None if self.views is None else self.views[chosen])
+
+    def of_views(self) -> list["FeatureTable"]:
+        """Give each augmented view as a table of its own; none where there are no views."""
+        views = [] if self.views is None else list(np.moveaxis(self.views, 1, 0))
+        return [replace(self, x=np.ascontiguousarray(view), views=None) for view in views]
 
     def only(self, split: str) -> "FeatureTable":
         """Keep one split."""
         return self.where(self.split == split)
 
     def standardised(self, standardiser: Standardiser) -> "FeatureTable":
-        """Copy with x standardised within protocol."""
-        return replace(self, x=standardiser.transform(self.x, self.protocol))
+        """Copy with x, and the views, standardised within protocol."""
+        views = [standardiser.transform(view.x, self.protocol) for view in self.of_views()]
+        return replace(
+            self,
+            x=standardiser.transform(self.x, self.protocol),
+            views=np.stack(views, axis=1).astype(np.float32) if views else None,
+        )
 
     def pooled(self) -> "FeatureTable":
         """Average the vectors of each row, for what looks at one vector a volume; itself where there is one."""
@@ -73,17 +88,28 @@ def make_features(
     *,
     layer: str,
     pools: Sequence[str],
+    views: int = 0,
 ) -> FeatureTable:
     """Take one layer and some pools of every volume of the cohort, pools side by side in the order asked for.
 
-    Raises: UsageError where the store does not hold the layer or a pool.
+    views: how many augmented views to take along. Raises: UsageError where the store does not hold the layer, a pool
+    or as many views.
     """
-    layer_number = _find("--layer", layer, space.layers)
-    pool_numbers = [_find("--pool", pool, space.pools) for pool in pools]
-    chosen = pooled[cohort.position, layer_number][:, pool_numbers]
-    x = np.ascontiguousarray(chosen.reshape(len(cohort.table), -1), dtype=np.float32)
+    if views > space.view_count:
+        raise UsageError(
+            f"--views {views}: the store holds {space.view_count} augmented views of each volume; "
+            f"make more with extract-embeddings --views, into another store"
+        )
+    vectors = pooled[cohort.position, _find("--layer", layer, space.layers)]
+
+    def take(names: Sequence[str]) -> np.ndarray:
+        chosen = vectors[:, [_find("--pool", name, space.pools) for name in names]]
+        return np.ascontiguousarray(chosen.reshape(len(cohort.table), -1), dtype=np.float32)
+
     names = tuple(f"{layer}/{pool}/{channel:03d}" for pool in pools for channel in range(pooled.shape[-1]))
-    return table_of(cohort, x, names, space)
+    table = table_of(cohort, take(pools), names, space)
+    seen = [take([f"{pool}{VIEW}{number}" for pool in pools]) for number in range(1, views + 1)]
+    return replace(table, views=np.stack(seen, axis=1)) if seen else table
 
 
 def table_of(

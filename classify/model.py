@@ -164,7 +164,8 @@ def load_model(run: Run, part: str = MODEL) -> FittedModel:
     name = run.record["model"]
     if name not in HEADS:
         raise RunFolderError(
-            f"run {run.record['id']}: expected a run of classify probe ({', '.join(HEADS)}), got the model {name!r}"
+            f"run {run.record['id']}: expected a run of classify probe ({', '.join(HEADS)}), got the model {name!r}; "
+            f"a fine-tuned run is looked at by finetune evaluate"
         )
     folder = run.folder / part
     if not folder.exists():
@@ -177,7 +178,9 @@ def load_model(run: Run, part: str = MODEL) -> FittedModel:
         state = json.loads((folder / STATE).read_text())
         chosen, aggregation = state["features"], Aggregation(**state["aggregation"])
         grid = chosen["token_grid"]
-        features = FeatureChoice(chosen["layer"], tuple(chosen["pools"]), tuple(grid) if grid else None)
+        features = FeatureChoice(
+            chosen["layer"], tuple(chosen["pools"]), tuple(grid) if grid else None, chosen.get("views", 0)
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"model folder: {STATE} cannot be read; make the run again") from error
     return FittedModel(features, Standardiser.load(folder), load_head(folder), aggregation)

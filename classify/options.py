@@ -54,6 +54,14 @@ TokenGrid = Annotated[
         rich_help_panel=FEATURES,
     ),
 ]
+ViewsToLearn = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Augmented views of each volume to learn from as well (extract-embeddings --views); if not given, all",
+        rich_help_panel=FEATURES,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(

@@ -23,7 +23,7 @@ from classify.reference.flags import describe_volumes
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.reference.training import TrainingReference
 from classify.run import MODEL, Run, load_run
-from classify.source import FeatureSource, check_same_space, source_on
+from classify.source import FeatureSource, check_comparable, source_on
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 
@@ -96,7 +96,7 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: PredictOptions) -> p
     model, calibrator = load_model(run), load_calibrator(run.folder / MODEL)
     reference = TrainingReference.load(run.folder / MODEL)
     classes = tuple(run.record["classes"])
-    check_same_space(run.record, stored)
+    check_comparable(run.record, stored)
     opened = bool(run.record.get("evaluations"))
     lines = describe_volumes(stored.index, stored.pooled, run.cohort, reference, test_is_open=opened)
     source = open_usable(lines, stored, run.record)

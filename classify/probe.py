@@ -23,6 +23,7 @@ from classify.judging.robustness import leave_one_out
 from classify.judging.split import judge_split
 from classify.model import FittedModel, ModelSpec, check_aggregation, fit_model
 from classify.predictions import Predictions, stack_predictions
+from classify.probe_checks import check_device, check_tokens, count_views
 from classify.random_twin import Twin, read_checked_twin, stand_beside
 from classify.reference.training import TrainingReference, remember_train
 from classify.run import MODEL, TWIN_MODEL, RunRecord, new_run_id, run_folder, save_run
@@ -55,7 +56,8 @@ class ProbeOptions:
     robustness: also fit the head without each site and each device, and judge it there. measurements: an OMOP
     measurement.csv. pretrain_participants: ids of those that the encoder was pretrained on. random_twin: address of
     the same volumes' store by an encoder with random weights. token_grid: of a head that reads patch tokens; None: as
-    fine as resolve_grid thinks right. device: cpu, cuda or auto, for heads that can compute elsewhere.
+    fine as resolve_grid thinks right. device: cpu, cuda or auto, for heads that can compute elsewhere. views: augmented
+    views of each volume to learn from; None: as many as are stored.
     """
 
     model: str
@@ -83,6 +85,7 @@ class ProbeOptions:
     random_twin: str | None = None
     token_grid: Grid | None = None
     device: str = "cpu"
+    views: int | None = None
 
 
 @dataclass(frozen=True)
@@ -171,25 +174,6 @@ def check_options(options: ProbeOptions) -> tuple[Task, str | None]:
     return task, method
 
 
-def check_device(name: str) -> None:
-    """Raises: UsageError for an unknown device, or one that is not there."""
-    try:
-        find_device(name)
-    except ValueError as error:
-        raise UsageError(f"--{error}") from error
-
-
-def check_tokens(model: str, pools: tuple[str, ...], token_grid: Grid | None) -> None:
-    """Raises: UsageError where a head that reads tokens is given pools, or another one a token grid."""
-    if HEADS[model].reads_tokens and pools != (AUTO,):
-        raise UsageError(
-            f"--pool: {model} reads patch tokens, which are not pooled; leave --pool out, or give --token-grid"
-        )
-    if token_grid and not HEADS[model].reads_tokens:
-        readers = ", ".join(name for name, head in HEADS.items() if head.reads_tokens)
-        raise UsageError(f"--token-grid: {model} reads pooled vectors; patch tokens are read by {readers}")
-
-
 def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[str], None]) -> SearchPlan:
     """Say what is searched, with as many folds as the smallest class of train allows.
 
@@ -208,7 +192,7 @@ def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[st
         options.model, options.layer, ",".join(options.pools), options.aggregate, options.trials, options.minutes,
         folds, options.jobs, options.engine, options.ray_address, options.seed,
         resolve_grid(source.space, options.token_grid) if HEADS[options.model].reads_tokens else None,
-        find_device(options.device),
+        find_device(options.device), count_views(options.model, options.views, source),
     )  # fmt: skip
 
 
@@ -266,6 +250,7 @@ def compare_to_twin(
     if stored is None:
         return None
     alone = replace(options, nested=False)
+    plan = replace(plan, views=min(plan.views, stored.space.view_count))
     return stand_beside(
         people,
         source.cohort,
@@ -308,6 +293,7 @@ def describe_features(model: FittedModel, features: FeatureTable) -> dict[str, A
         "layer": model.features.layer,
         "pools": list(model.features.pools),
         "token_grid": model.features.token_grid,
+        "views": model.features.views,
         "aggregation": SAID[model.aggregation.name],
         "aggregation_learned": model.aggregation.to_dict(),
         "standardise": "within protocol, fitted on train",

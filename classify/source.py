@@ -67,7 +67,9 @@ class FeatureSource:
 
     def _make(self, choice: FeatureChoice) -> FeatureTable:
         if choice.token_grid is None:
-            return make_features(self.cohort, self.pooled, self.space, layer=choice.layer, pools=choice.pools)
+            return make_features(
+                self.cohort, self.pooled, self.space, layer=choice.layer, pools=choice.pools, views=choice.views
+            )
         if self.read_tokens is None:
             raise UsageError("patch tokens were asked for, but nothing here reads them from the store")
         return self.read_tokens(self.cohort, choice)
@@ -103,6 +105,24 @@ def source_of_run(run: Run, snapshot: Snapshot) -> FeatureSource:
     position = run.cohort["volume"].map(place).to_numpy(np.int64)
     cohort = Cohort(run.cohort, position, task_of_record(run.record), run.record["phantom"], run.record["flow"])
     return source_on(cohort, snapshot)
+
+
+KEPT = ("layers", "pools", "views", "token_grid", "token_dtype", "token_cosine_error")
+"""Fields of a space that say what was kept of the encoder's output, and change none of what two stores both hold."""
+
+
+def check_comparable(record: Mapping[str, Any], snapshot: Snapshot) -> None:
+    """Refuse vectors that a run's model cannot read: made otherwise than those that it was fitted on.
+
+    What else a store keeps (tokens, views, other layers) does not matter. Raises: RunFolderError naming the fields.
+    """
+    mine, theirs = record["embedding_space"], snapshot.space.to_dict()
+    unlike = sorted(name for name in mine | theirs if name not in KEPT and mine.get(name) != theirs.get(name))
+    if unlike:
+        raise RunFolderError(
+            f"run {record['id']}: made in the embedding space {record['space']}, the store holds {snapshot.space_id}, "
+            f"which differs in {', '.join(unlike)}; extract the volumes as those of the run were"
+        )
 
 
 def check_same_space(record: Mapping[str, Any], snapshot: Snapshot) -> None:

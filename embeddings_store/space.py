@@ -15,6 +15,12 @@ SPACE_VERSION = 1
 """Of what the fields mean. It is in the id of every space, so it changes only when the same fields name other numbers;
 the layout of a store has a version of its own (schema.SCHEMA_VERSION)."""
 
+VIEW = "@view"
+"""Between the name of a pool and the number, from 1, of the augmented view of the volume that it was pooled over."""
+
+ADDED = ("token_cosine_error", "views")
+"""Fields that came later. They are not in the JSON where they are None, so that spaces from before keep their ids."""
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpace:
@@ -22,7 +28,9 @@ class EmbeddingSpace:
 
     family: "vjepa3d", "vjepa2". weights_sha256: digest of the encoder's tensors (not of the file).
     image_size, patch: voxels (D, H, W). width: channels C. preset: every field of the preprocessing preset.
-    layers: block numbers from "1", and "last" (after the final norm). pools: "mean", "max", "std".
+    layers: block numbers from "1", and "last" (after the final norm). pools: "mean", "max", "std"; with views also
+    "mean@view1" and so on, every pool of the first view, then of the next. views: how the augmented views are made
+    (count, seed, recipe); None without any.
     token_grid: stored grid (gd, gh, gw), None when tokens are not stored. precision: "fp32" or "bf16".
     token_dtype: "float16" or "int8". token_cosine_error: the most that 1 - cosine of a stored token and the encoder's
     may be, by the codec; worked out here for "int8", None (and not in the JSON) for "float16".
@@ -44,10 +52,13 @@ class EmbeddingSpace:
     token_dtype: str = "float16"
     schema_version: int = SPACE_VERSION
     token_cosine_error: float | None = None
+    views: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         # As it comes back from the store's JSON, so that a preset with tuples equals itself after a round trip.
         object.__setattr__(self, "preset", json.loads(json.dumps(dict(self.preset))))
+        if self.views is not None:
+            object.__setattr__(self, "views", json.loads(json.dumps(dict(self.views))))
         lossy = token_codec(self.token_dtype).lossy and self.token_grid is not None
         object.__setattr__(self, "token_cosine_error", cosine_error_bound(self.width) if lossy else None)
 
@@ -56,6 +67,16 @@ class EmbeddingSpace:
         """Short name of the space: 16 hex digits of the sha256 of its canonical JSON."""
         return sha256(self.to_json().encode()).hexdigest()[:16]
 
+    @property
+    def plain_pools(self) -> tuple[str, ...]:
+        """The pools of the volume itself, without those of its augmented views."""
+        return tuple(name for name in self.pools if VIEW not in name)
+
+    @property
+    def view_count(self) -> int:
+        """How many augmented views of each volume are stored beside it."""
+        return len(self.pools) // max(1, len(self.plain_pools)) - 1
+
     def to_json(self) -> str:
         """Write canonical JSON: sorted keys, no spaces."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
@@ -63,16 +84,13 @@ class EmbeddingSpace:
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types, ready for group attributes."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        if self.token_cosine_error is None:
-            # Spaces were named before tokens had codecs: their ids stay.
-            del plain["token_cosine_error"]
-        return plain
+        return {name: value for name, value in plain.items() if name not in ADDED or value is not None}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "EmbeddingSpace":
         """Read what to_dict wrote; a missing or unknown field is a StoreError that names it."""
         names = {field.name for field in fields(cls)}
-        if missing := sorted(names - raw.keys() - {"token_cosine_error"}):
+        if missing := sorted(names - raw.keys() - set(ADDED)):
             raise StoreError(f"embedding space: expected the field {missing[0]!r}, got none; is this a store?")
         if unknown := sorted(raw.keys() - names):
             raise StoreError(

@@ -99,7 +99,7 @@ def remember_train(
     """
     choice = features
     if features.token_grid is not None:
-        choice = FeatureChoice(features.layer, source.space.pools[:1])
+        choice = FeatureChoice(features.layer, source.space.plain_pools[:1])
     train = (source.cohort.table["split"] == "train").to_numpy()
     return TrainingReference.fit(
         choice, source.table(choice).only("train"), index.iloc[source.cohort.position[train]], seed=seed

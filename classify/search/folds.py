@@ -25,7 +25,7 @@ INNER_FOLDS = 3
 class TrainingPart:
     """Rows to fit on, and what every fit on them shares: made at the first wish, then kept.
 
-    standardiser: fitted on these rows only. rows: standardised volumes. people: standardised participant means.
+    standardiser: fitted on these rows only, without their augmented views. rows: standardised volumes.
     inner: folds of these rows, for what is learned from held-out predictions.
     """
 
@@ -45,11 +45,6 @@ class TrainingPart:
         return self.raw.standardised(self.standardiser)
 
     @cached_property
-    def people(self) -> FeatureTable:
-        """Give the mean of the standardised volumes of each participant."""
-        return mean_people(self.rows)
-
-    @cached_property
     def inner(self) -> list["Fold"]:
         """Deal these rows once more."""
         return make_folds(self.raw, self.seed, folds=INNER_FOLDS)
@@ -61,9 +56,22 @@ class TrainingPart:
         return self._prepared[head.name, of_people]
 
     def rows_for(self, head: type[Head], *, of_people: bool) -> TrainingRows:
-        """Give the rows that a head is fitted on, as heads take them."""
-        table = self.people if of_people else self.rows
-        return TrainingRows(table.x, table.y, head_weights(head.name, table), table.participant)
+        """Give the rows that a head is fitted on, as heads take them: volumes, or the means of participants.
+
+        An augmented view is one more row, and the rows of a volume weigh together what it weighs alone. A head that
+        pools a participant's scans takes no views: they would be scans that were never made.
+        """
+        seen = [self.rows, *([] if head.pools_scans else self.rows.of_views())]
+        tables = [mean_people(one) for one in seen] if of_people else seen
+        weights = head_weights(head.name, tables[0]) / len(tables)
+        if len(tables) == 1:
+            return TrainingRows(tables[0].x, tables[0].y, weights, tables[0].participant)
+        return TrainingRows(
+            np.concatenate([one.x for one in tables]),
+            np.concatenate([one.y for one in tables]),
+            np.tile(weights, len(tables)),
+            np.concatenate([one.participant for one in tables]),
+        )
 
 
 @dataclass(frozen=True)

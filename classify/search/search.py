@@ -28,7 +28,8 @@ class SearchPlan:
     """What the command line asked of the search. layer, pool, aggregate: auto, or a name (pools with commas).
 
     trials, minutes: the budget, whichever ends first; without both nothing is searched but a small grid.
-    folds: how many, each with every class. jobs: processes, one thread each.
+    views: augmented views of each volume to learn from. folds: how many, each with every class.
+    jobs: processes, one thread each.
     """
 
     model: str
@@ -44,6 +45,7 @@ class SearchPlan:
     seed: int = 0
     token_grid: Grid | None = None
     device: str = "cpu"
+    views: int = 0
 
     @property
     def searched(self) -> bool:
@@ -133,11 +135,12 @@ def _space_of(plan: SearchPlan, train: FeatureSource) -> SearchSpace:
         pool=plan.pool,
         aggregate=plan.aggregate,
         layers=train.space.layers,
-        pools=train.space.pools,
+        pools=train.space.plain_pools,
         smallest_class=int(people["label"].value_counts().min()),
         searched=plan.searched,
         token_grid=plan.token_grid,
         device=plan.device,
+        views=plan.views,
     )
 
 

@@ -76,9 +76,8 @@ FEWEST_TO_LEARN = 10
 class SearchSpace:
     """Everything that a trial chooses: the head's ranges, and names of layers, pools and aggregations.
 
-    device: where heads that can compute elsewhere do; no part of what is chosen.
-
-    pools: several pools with commas between stand side by side. One name leaves nothing to choose.
+    device: where heads that can compute elsewhere do; views: how many augmented views they learn from. Neither is part
+    of what is chosen. pools: several pools with commas between stand side by side. One name leaves nothing to choose.
     """
 
     model: str
@@ -88,10 +87,11 @@ class SearchSpace:
     aggregations: Values
     token_grid: tuple[int, int, int] | None = None
     device: str = "cpu"
+    views: int = 0
 
     def spec(self, parameters: Mapping[str, Any], layer: str, pools: str, aggregation: str) -> ModelSpec:
         """Make the spec of one choice."""
-        features = FeatureChoice(layer, tuple(pools.split(",")) if pools else (), self.token_grid)
+        features = FeatureChoice(layer, tuple(pools.split(",")) if pools else (), self.token_grid, self.views)
         moved = {"device": self.device} if self.device != "cpu" and "device" in HEADS[self.model]().get_params() else {}
         return ModelSpec(self.model, {**parameters, **moved}, features, aggregation)
 
@@ -119,6 +119,7 @@ class SearchSpace:
             "pools": list(self.pools),
             "aggregations": list(self.aggregations),
             "token_grid": list(self.token_grid) if self.token_grid else None,
+            "views": self.views,
         }
 
 
@@ -141,6 +142,7 @@ def make_space(
     searched: bool,
     token_grid: tuple[int, int, int] | None = None,
     device: str = "cpu",
+    views: int = 0,
 ) -> SearchSpace:
     """Read --layer, --pool and --aggregate: auto is everything where it is searched, else last, mean and mean-logits.
 
@@ -158,6 +160,7 @@ def make_space(
         _names(checked, check_aggregation(model, MEAN_LOGITS), possible, searched=searched),
         token_grid,
         device,
+        views,
     )
 
 

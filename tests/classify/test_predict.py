@@ -208,6 +208,14 @@ def test_brightness_far_from_training_is_flagged(study: Study, tmp_path: Path) -
     assert like.str.contains("intensity far outside training").mean() < 0.01
 
 
+def test_a_store_that_keeps_other_things_of_the_same_vectors_is_read(run: Run, study: Study, tmp_path: Path) -> None:
+    space = replace(study.stored.space, token_grid=(1, 1, 1))
+    kept = replace(study.stored, space=space)
+    assert kept.space_id != study.stored.space_id
+    expected, found = ask(run, study.stored, tmp_path), ask(run, kept, tmp_path)
+    assert expected.drop(columns="space", errors="ignore").equals(found.drop(columns="space", errors="ignore"))
+
+
 def test_a_store_of_another_space_is_one_message(run: Run, study: Study, tmp_path: Path) -> None:
     other = replace(study.stored, space=replace(study.stored.space, weights_sha256="1" * 64))
     with pytest.raises(RunFolderError, match=f"made in the embedding space {run.record['space']}, the store holds"):
