@@ -22,7 +22,7 @@ from reports.cases.explained import Explainer
 from reports.cases.map_files import export_maps
 from reports.cases.people import TellingCase, TrackRecord, telling_cases, track_record
 from reports.cases.probed import open_probe
-from reports.cases.scans import with_images
+from reports.cases.scans import ScanCase, with_images
 from reports.cases.view import SIDES, spread_over_scans, view_scan, volume_lines
 from reports.model_card import write_model_card
 from reports.page import in_words, publish, render
@@ -186,13 +186,17 @@ def _write_case(
         "volumes": volume_lines(volumes, in_words),
         "threshold": THRESHOLD_PERCENTILE,
         "sides": SIDES,
-        "scans": [view_scan(scan) for scan in with_images(found.scans)],
+        "scans": [view_scan(scan) for scan in with_images(sorted(found.scans, key=_place))],
     }
     text = render("case.html.j2", context)
     publish(text, page)
     explanation = f"for {run.classes[found.target]}, {run.model}"
     maps = export_maps(options.out, who.participant, found.scans, explanation) if options.export else ()
     return Case(who.participant, page, len(found.scans), len(text.encode()), tuple(maps))
+
+
+def _place(scan: ScanCase) -> tuple[str, str]:
+    return scan.geometry.protocol, str(scan.line["eye"])
 
 
 def _frame(run: FinishedRun, now: datetime) -> dict[str, Any]:

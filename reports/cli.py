@@ -12,6 +12,10 @@ app = new_app("Make pages that can be checked from finished runs, and mirror run
 MLFLOW_URI = "sqlite:///mlflow.db"
 DEFAULT_PLACES = {"mlflow": MLFLOW_URI, "wandb": "."}
 
+# Headings of the groups of options of case in --help.
+READ = "What is read, and with what"
+CHOSEN = "Which run and whom"
+
 Runs = Annotated[Path, typer.Option(help="Folder of finished runs")]
 
 
@@ -33,7 +37,10 @@ def study(
     endpoint_url: Annotated[str | None, typer.Option(help="S3 endpoint of the store")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what the page says on stdout")] = False,
 ) -> None:
-    """Write one self-contained page over all runs of a task."""
+    """Write one self-contained page over all runs of a task.
+
+    Example: reports study --store ./store --runs ./runs --out ./report
+    """
     from datetime import UTC, datetime
 
     from classify.source import rebuild_features
@@ -61,15 +68,26 @@ def case(
     runs: Runs,
     out: Annotated[Path, typer.Option(help="Folder that gets case-<participant>.html")],
     store: Annotated[
-        str | None, typer.Option(help="Embeddings that a probe reads; with tokens they show where")
+        str | None,
+        typer.Option(help="Embeddings that a probe reads; with tokens they show where", rich_help_panel=READ),
     ] = None,
-    bucket: Annotated[str | None, typer.Option(help="Volumes: for B-scans, and for a fine-tuned model")] = None,
-    prefix: Annotated[str, typer.Option(help="Where the dataset lies in the bucket")] = "",
-    run: Annotated[str | None, typer.Option(help="Which run [default: the best probe by validation]")] = None,
-    participant: Annotated[str, typer.Option(help="ID,... [default: a few telling ones of validation]")] = "",
+    bucket: Annotated[
+        str | None, typer.Option(help="Volumes: for B-scans, and for a fine-tuned model", rich_help_panel=READ)
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Where the dataset lies in the bucket", rich_help_panel=READ)] = "",
+    run: Annotated[
+        str | None, typer.Option(help="Which run", show_default="the best probe by validation", rich_help_panel=CHOSEN)
+    ] = None,
+    participant: Annotated[
+        str, typer.Option(help="ID,...", show_default="a few telling ones of validation", rich_help_panel=CHOSEN)
+    ] = "",
     export: Annotated[bool, typer.Option("--export", help="Also write each map as NIfTI and as DICOM")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto, for a fine-tuned model (default: cpu)")] = None,
-    endpoint_url: Annotated[str | None, typer.Option(help="S3 endpoint of store and bucket")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or auto, for a fine-tuned model (default: cpu)", rich_help_panel=READ)
+    ] = None,
+    endpoint_url: Annotated[
+        str | None, typer.Option(help="S3 endpoint of store and bucket", rich_help_panel=READ)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was written on stdout")] = False,
 ) -> None:
     """Write a page a participant: what the model says, whether to trust it here, and where it read evidence.
@@ -118,10 +136,14 @@ def serve(
     Example: reports serve --runs ./runs --pages ./report
     """
     from contextlib import suppress
+    from secrets import token_bytes
 
     from reports.serve import Dashboard, new_server
 
-    with new_server(Dashboard(runs, pages, mlflow_url), host, port) as server, suppress(KeyboardInterrupt):
+    with (
+        new_server(Dashboard(runs, pages, token_bytes(16), mlflow_url), host, port) as server,
+        suppress(KeyboardInterrupt),
+    ):
         say(f"http://{host}:{server.server_port}/ (Ctrl-C ends it)")
         server.serve_forever()
 

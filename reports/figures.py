@@ -72,7 +72,7 @@ def draw_confusion(counts: Int64[np.ndarray, "k k"], classes: Sequence[str], pha
     names = [fill(f"{i}  {_short(name)}", 24) for i, name in enumerate(classes, 1)]
     side = 1.6 + 0.85 * len(classes)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(side + 0.9, NARROWEST), side), layout="constrained")
+        figure = Figure(figsize=(max(side + 1.5, NARROWEST), side), layout="compressed")
         ax = figure.subplots()
         ax.imshow(share, cmap="Blues", norm=Normalize(0, 1))
         for row, column in np.ndindex(counts.shape):

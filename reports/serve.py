@@ -1,12 +1,13 @@
 """The verb ``reports serve``: a read-only dashboard of runs and pages, on loopback unless told otherwise.
 
-No address holds a participant: pages are named by the start of a digest of their file's name.
+No address holds a participant: pages are named by the start of a digest of their file's name, with a key that each
+server draws anew, so that nobody can try the digests of all numbers.
 """
 
+import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -24,10 +25,14 @@ HTML = "text/html; charset=utf-8"
 
 @dataclass(frozen=True)
 class Dashboard:
-    """What is served: the runs of one folder, and the pages (HTML) of another. mlflow: address of its own page."""
+    """What is served: the runs of one folder, and the pages (HTML) of another.
+
+    key: secret of this server, 16 random bytes. mlflow: address of its own page.
+    """
 
     runs: Path
     pages: Path
+    key: bytes
     mlflow: str | None = None
 
     def index(self) -> str:
@@ -45,7 +50,7 @@ class Dashboard:
         ]
         context = {
             "runs": lines,
-            "pages": [(page_id(path), page_title(path)) for path in self.html_files()],
+            "pages": [(self.page_id(path.name), page_title(path)) for path in self.html_files()],
             "mlflow": self.mlflow,
             "phantom": any(run.is_phantom for run in runs),
             "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -59,12 +64,11 @@ class Dashboard:
 
     def find(self, wanted: str) -> Path | None:
         """Find a page by its id; nothing else of the disk can be asked for."""
-        return next((path for path in self.html_files() if page_id(path) == wanted), None)
+        return next((path for path in self.html_files() if self.page_id(path.name) == wanted), None)
 
-
-def page_id(path: Path) -> str:
-    """Name a page in an address: 12 hex digits, from which no participant can be read."""
-    return sha256(path.name.encode()).hexdigest()[:12]
+    def page_id(self, name: str) -> str:
+        """Name a page in an address: 12 hex digits, from which no participant can be read."""
+        return hmac.digest(self.key, name.encode(), "sha256").hex()[:12]
 
 
 def page_title(path: Path) -> str:
@@ -100,7 +104,7 @@ def _handler_of(dashboard: Dashboard) -> type[BaseHTTPRequestHandler]:
                 self._answer(dashboard.index)
             elif self.path.startswith("/page/") and (page := dashboard.find(wanted)) is not None:
                 self._answer(page.read_text)
-            elif wanted == CARD and (card := dashboard.find(page_id(Path(CARD)))) is not None:
+            elif wanted == CARD and (card := dashboard.find(dashboard.page_id(CARD))) is not None:
                 self._answer(card.read_text)  # the one link from page to page, by file name
             else:
                 self.send_error(HTTPStatus.NOT_FOUND)

@@ -43,9 +43,8 @@ class WandbTracker:
         for half in self._copies(run.key):
             shutil.rmtree(half)
         with _quiet_wandb(self._folder) as wandb:
-            (self._folder / "wandb").mkdir(
-                parents=True, exist_ok=True
-            )  # W&B would turn to another place without a word
+            # Where it cannot write, W&B would turn to another place without a word.
+            (self._folder / "wandb").mkdir(parents=True, exist_ok=True)
             config = {**run.parameters, **run.tags, "data": asdict(run.data) if run.data else None}
             with wandb.init(
                 project=self._project,
@@ -57,6 +56,7 @@ class WandbTracker:
             ) as copy:
                 _fill(wandb, copy, run)
                 local = Path(copy.settings.sync_dir)
+            wandb.teardown()  # ends its service: only then is everything on the disk, or sent
         (local / WHOLE).touch()
 
     def _copies(self, key: str) -> list[Path]:

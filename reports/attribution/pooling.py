@@ -64,7 +64,7 @@ def region_sums(
     reference: Float64[np.ndarray, " C"],
 ) -> RegionSums:
     """Sum the tokens of each region, in float64; a region without tokens never changes anything."""
-    exact = tokens.astype(np.float64)
+    exact = tokens.astype(np.float64, copy=False)
     one_hot = (label[None, :] == np.arange(regions)[:, None]).astype(np.float64)
     held = [exact[label == number] for number in range(regions)]
     return RegionSums(

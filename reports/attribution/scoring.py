@@ -98,7 +98,7 @@ def new_scorer(score: HeadScore, tokens: Tokens, label: Int64[np.ndarray, "gd gh
 
     Raises: UsageError where the model pools in a way that cannot be done by region.
     """
-    flat = tokens.reshape(-1, tokens.shape[-1]).astype(np.float64)
+    flat = tokens.reshape(-1, tokens.shape[-1]).astype(np.float64, copy=False)
     reference = reference_token(score.model, score.protocol, flat)
     if score.model.features.token_grid is not None:
         return TokenScorer(score, flat, label.ravel(), reference)

@@ -43,5 +43,5 @@ def linear_shares(
     """Split the evidence of a linear head on mean-pooled, standardised tokens over the tokens, exactly."""
     of_evidence = evidence(coef.T).T / scale  # evidence is linear: it may be taken of the coefficients
     count = int(np.prod(tokens.shape[:3]))
-    share = (tokens.astype(np.float64) - mean) @ of_evidence.T / count
+    share = (tokens.astype(np.float64, copy=False) - mean) @ of_evidence.T / count
     return TokenShares(np.asarray(share), evidence(intercept[None, :])[0])

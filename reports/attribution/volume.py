@@ -124,7 +124,7 @@ def explain_volume(
     for a head that reads tokens.
     """
     grid = model.features.token_grid
-    read = tokens if grid is None else coarsen_tokens(tokens, grid)
+    read = (tokens if grid is None else coarsen_tokens(tokens, grid)).astype(np.float64)
     size = (read.shape[0], read.shape[1], read.shape[2])
     scores = {
         "model": HeadScore(model, protocol, classes),

@@ -109,7 +109,7 @@ def volume_lines(volumes: pd.DataFrame, in_words: Callable[[str], str]) -> list[
     """Lay out the table of scans."""
     return [
         _volume_line({str(name): value for name, value in line.items()}, in_words)
-        for line in volumes.to_dict("records")
+        for line in volumes.sort_values(["protocol", "eye"], kind="stable").to_dict("records")
     ]
 
 
@@ -118,7 +118,7 @@ def _volume_line(line: dict[str, Any], in_words: Callable[[str], str]) -> dict[s
     said = (
         f"not predicted: {line['reason']}"
         if pd.isna(line["predicted"])
-        else f"{in_words(line['predicted'])} {100 * line['confidence']:.0f} %"
+        else f"{in_words(line['predicted'])} {100 * line['confidence']:.0f}\u00a0%"
     )
     return {
         "protocol": str(line["protocol"]),

@@ -151,7 +151,8 @@ def test_an_attentive_head_is_explained_by_regions_attention_and_gradients() -> 
     assert found.looked is not None
     assert found.looked.attention.sum() == pytest.approx(1.0)
     assert found.regions.gap < 1e-9
-    assert found.map.shape == GRID
+    assert [one.name for one in found.maps] == ["gradient", "attention", "regions"]
+    assert all(one.values.shape == GRID for one in found.maps)
     # The gradient is what a small step along a token does to the evidence.
     step = np.zeros_like(table.x[1])
     step[5 * CHANNELS] = 1e-3

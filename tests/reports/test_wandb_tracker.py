@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from command_line import Command
 from simulated_run import build_run
-from test_tracking import TrackerContract
+from test_tracking import TrackerContract, copy_named
 
 from embeddings_store.errors import RunError, UsageError
 from reports.runs import read_runs
@@ -71,8 +71,8 @@ def records_of(folder: Path) -> list[Any]:
 
 
 def told(records: list[Any], kind: str) -> dict[str, Any]:
-    """Put the updates of all records of a kind ("summary", of a run its "config") together."""
-    parts = [record.run.config if kind == "config" else getattr(record, kind) for record in records]
+    """Put the updates of all records of a kind ("summary", "config") together; a run brings its first config along."""
+    parts = [part for record in records for part in (getattr(record.run, kind), getattr(record, kind))]
     return {item.key: json.loads(item.value_json) for part in parts for item in part.update if item.key}
 
 
@@ -118,6 +118,14 @@ def test_neither_the_key_nor_the_machine_is_told(tmp_path: Path, tracker: Tracke
     assert run.host == "not told"
     assert not any(record.HasField("environment") for record in records_of(tmp_path / "copies"))
     assert not (tmp_path / "copies" / "requirements.txt").exists()
+
+
+def test_a_copy_is_on_the_disk_when_it_counts_as_whole(tmp_path: Path) -> None:
+    """W&B writes behind its caller's back: often enough, a finished run's file was still empty."""
+    for number in range(6):
+        folder = tmp_path / str(number)
+        WandbTracker(folder, "study").keep(copy_named("one", tmp_path))
+        assert "exit" in [record.WhichOneof("record_type") for record in records_of(folder)]
 
 
 def test_half_a_copy_is_made_again(tmp_path: Path, tracker: Tracker) -> None:
