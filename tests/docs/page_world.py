@@ -137,7 +137,7 @@ class Typed:
         self._run(["bash", "-euo", "pipefail", "-c", text], text)
 
     def python(self, text: str) -> None:
-        self._run([sys.executable, "-c", text], text)
+        self._run([sys.executable, "-W", "error", "-c", text], text)
 
     def patch(self, text: str) -> None:
         (self.folder / "block.diff").write_text(text, encoding="utf-8")
