@@ -107,6 +107,15 @@ CacheDir = Annotated[
         help="Keep raw objects here for the next run; patients' data, so mind the disk.", rich_help_panel=FETCHING
     ),
 ]
+ViewsToMake = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Augmented views of each volume whose pooled vectors are kept beside it, for heads to learn from; "
+        "each costs one more forward",
+        rich_help_panel=KEPT,
+    ),
+]
 PartialReads = Annotated[
     str,
     typer.Option(
@@ -147,7 +156,18 @@ TokenDtype = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or xla.", rich_help_panel=COMPUTING)]
 Precision = Annotated[str, typer.Option(help="fp32 or bf16.", rich_help_panel=COMPUTING)]
 BatchSize = Annotated[str, typer.Option(help="Volumes a forward pass, or auto.", rich_help_panel=COMPUTING)]
-EngineName = Annotated[str, typer.Option(help="local: this machine.", rich_help_panel=COMPUTING)]
+EngineName = Annotated[
+    str,
+    typer.Option(help="local (this machine), or ray (a Ray cluster; needs the extra ray).", rich_help_panel=COMPUTING),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a running Ray cluster, such as 10.0.0.1:6379, or auto.",
+        show_default="Ray's own",
+        rich_help_panel=COMPUTING,
+    ),
+]
 Streams = Annotated[int, typer.Option(min=1, help="Objects fetched at once.", rich_help_panel=FETCHING)]
 Decoders = Annotated[str, typer.Option(help="Volumes decoded at once, or auto: one a core.", rich_help_panel=FETCHING)]
 Writers = Annotated[str, typer.Option(help="Rows written at once, or auto.", rich_help_panel=FETCHING)]

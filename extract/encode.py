@@ -17,6 +17,7 @@ from extract.encoder.architecture import LAST
 from extract.encoder.encoder import Encoder
 from extract.errors import DeviceError, EncodeError, NotFinite, TokenOverflow
 from extract.pooling import pool, reduce_tokens, require_division, require_pools
+from extract.views import Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,13 @@ class EncodedBatch:
 
 @dataclass(frozen=True, slots=True)
 class SubmittedBatch:
-    """A batch on the device, perhaps still being computed; ``count`` leaves out what only padded it."""
+    """A batch on the device, perhaps still being computed; ``count`` leaves out what only padded it.
+
+    pooled: of the volumes themselves, then of each of their augmented views.
+    """
 
     count: int
-    pooled: Float32[Tensor, "B L P C"]
+    pooled: Sequence[Float32[Tensor, "B L P C"]]
     tokens: Mapping[str, Float16[Tensor, "B gd gh gw C"]]
 
 
@@ -68,21 +72,21 @@ class BatchEncoder:
         self._token_grid = token_grid
         self.batch_size = batch_size
 
-    def encode(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> EncodedBatch:
-        """Encode 1 to batch_size volumes."""
+    def encode(self, batch: Float32[np.ndarray, "b V D H W"]) -> EncodedBatch:
+        """Encode 1 to batch_size volumes, each with V - 1 augmented views of it behind it."""
         return self.collect(self.submit(batch))
 
-    def submit(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> SubmittedBatch:
+    def submit(self, batch: Float32[np.ndarray, "b V D H W"]) -> SubmittedBatch:
         """Start to encode 1 to batch_size volumes; on an accelerator this returns before they are done.
 
         Submit a batch before collecting the one before it, and the device computes while the host reads and writes.
+        Of views the pooled vectors are kept, and no tokens.
         """
-        with torch.no_grad():
-            pooled, tokens = self._reduced(self._place(batch))
-        self._backend.launch()
-        return SubmittedBatch(len(batch), pooled, tokens)
+        pooled, tokens = self._forward(batch[:, :1], self._token_grid)
+        of_views = [self._forward(batch[:, view : view + 1], None)[0] for view in range(1, batch.shape[1])]
+        return SubmittedBatch(len(batch), [pooled, *of_views], tokens)
 
-    def submit_fitting(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> Iterator[SubmittedBatch]:
+    def submit_fitting(self, batch: Float32[np.ndarray, "b V D H W"]) -> Iterator[SubmittedBatch]:
         """Do the same in as many parts as the device's memory asks for; from then on ``batch_size`` is that of a part.
 
         Raises DeviceError where one volume is too much, or where the device compiles for each shape: there the whole
@@ -107,7 +111,8 @@ class BatchEncoder:
         Raises DeviceError where a device that computes late finds only now that the batch does not fit.
         """
         try:
-            vectors = self._backend.to_host(submitted.pooled)[: submitted.count]
+            seen = [self._backend.to_host(vectors)[: submitted.count] for vectors in submitted.pooled]
+            vectors = seen[0] if len(seen) == 1 else np.concatenate(seen, axis=2)
             tokens = {name: self._backend.to_host(grid)[: submitted.count] for name, grid in submitted.tokens.items()}
         except RuntimeError as error:
             self._shrink(submitted.count, error)
@@ -157,11 +162,19 @@ class BatchEncoder:
         self.batch_size = half
         say(f"device {name}: a batch of {volumes} volumes does not fit its memory; going on with {half}")
 
-    def _reduced(self, volumes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward(
+        self, batch: Float32[np.ndarray, "b 1 D H W"], token_grid: Grid | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.no_grad():
+            reduced = self._reduced(self._place(batch), token_grid)
+        self._backend.launch()
+        return reduced
+
+    def _reduced(self, volumes: Tensor, token_grid: Grid | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Keep no reference to whole tokens: a lazy device would have to give them out too."""
         found = self._module(volumes, self.layers)
         pooled = torch.stack([pool(found[layer], self.pools) for layer in self.layers], dim=1)
-        return pooled, {} if self._token_grid is None else self._grids(found, self._token_grid)
+        return pooled, {} if token_grid is None else self._grids(found, token_grid)
 
     def _grids(self, found: Mapping[str, Tensor], target: Grid) -> dict[str, Tensor]:
         own = self._architecture.grid
@@ -177,6 +190,7 @@ def build_space(
     token_grid: Grid | None,
     precision: str,
     token_dtype: str = "float16",  # noqa: S107 - a type of numbers, no secret
+    views: Views | None = None,
 ) -> EmbeddingSpace:
     """Name the embedding space that an encoder, a preset and what is kept make together."""
     architecture = encoder.architecture
@@ -190,10 +204,11 @@ def build_space(
         heads=architecture.heads,
         preset=preset,
         layers=architecture.require_layers(layers),
-        pools=require_pools(pools),
+        pools=views.name_pools(require_pools(pools)) if views else require_pools(pools),
         token_grid=token_grid,
         precision=precision,
         token_dtype=token_dtype,
+        views=views.to_dict() if views else None,
     )
 
 

@@ -24,6 +24,7 @@ from extract.partial.reader import VolumeReader
 from extract.preprocess import frame_chooser, preprocess_and_measure
 from extract.preset import Preset
 from extract.stages import StageClock
+from extract.views import Views
 
 MD5_DIGITS = 32
 UNKNOWN_SIZE_BYTES = 130_000_000  # a Triton cube: what is assumed of an object that only a manifest named
@@ -31,10 +32,10 @@ UNKNOWN_SIZE_BYTES = 130_000_000  # a Triton cube: what is assumed of an object 
 
 @dataclass(frozen=True, slots=True)
 class LoadedVolume:
-    """A volume that is ready for the encoder, and what its row will say of its source."""
+    """A volume with its augmented views, ready for the encoder, and what its row will say of its source."""
 
     line: IndexRow
-    image: Float32[np.ndarray, "1 D H W"]
+    image: Float32[np.ndarray, "V D H W"]
     facts: RowFacts
     source_md5: bytes
     source_size: int
@@ -50,9 +51,9 @@ class FailedVolume:
 
 @dataclass(frozen=True, slots=True)
 class DecodedVolume:
-    """What one decoding gave: an input and facts for each image size that was asked for."""
+    """What one decoding gave: an input, with its views, and facts for each image size that was asked for."""
 
-    images: Mapping[Grid, Float32[np.ndarray, "1 D H W"]]
+    images: Mapping[Grid, Float32[np.ndarray, "V D H W"]]
     facts: Mapping[Grid, RowFacts]
     source_md5: bytes
     source_size: int
@@ -72,6 +73,7 @@ class VolumeLoader:
     clock: StageClock
     decoding: Semaphore
     decode_frames: FrameDecoder
+    views: Views
 
     def __call__(self, line: IndexRow) -> LoadedVolume | FailedVolume:
         """Load one volume for one image size. Raises only what must stop the run (RunError)."""
@@ -86,7 +88,11 @@ class VolumeLoader:
 
     def cost_bytes(self, line: IndexRow) -> int:
         """Estimate what a volume in flight holds: its raw bytes, and the encoder's input."""
-        return raw_bytes(line.ref) + image_bytes(self.image_size)
+        return raw_bytes(line.ref) + self.input_bytes(self.image_size)
+
+    def input_bytes(self, image_size: Grid) -> int:
+        """Give the size of an encoder's input of one volume: float32, and as much again for each view."""
+        return 4 * int(np.prod(image_size)) * (1 + self.views.count)
 
     def fetch(self, ref: VolumeRef, image_sizes: Sequence[Grid]) -> Fetched | PartlyFetched:
         """Get what decoding will need of an object. Raises: FetchError; BucketError when the bucket is gone."""
@@ -111,13 +117,20 @@ class VolumeLoader:
             volume = read_dicom(fetched.data, ref=ref, frames=frames, decode=self.decode_frames)
         with self.clock.time("preprocess"):
             seen = {size: preprocess_and_measure(volume, self.preset, size) for size in image_sizes}
+            images = {size: self.views.beside(one.image, volume.eye, ref.volume) for size, one in seen.items()}
         notes = volume.notes | _note_of_md5(fetched)
         facts = {size: replace(volume.facts, intensity=one.intensity, notes=notes) for size, one in seen.items()}
-        return DecodedVolume({size: one.image for size, one in seen.items()}, facts, fetched.md5, fetched.size)
+        return DecodedVolume(images, facts, fetched.md5, fetched.size)
 
 
 def new_loader(
-    source: Source, preset: Preset, image_size: Grid, clock: StageClock, *, partial_reads: PartialReads = "off"
+    source: Source,
+    preset: Preset,
+    image_size: Grid,
+    clock: StageClock,
+    *,
+    partial_reads: PartialReads = "off",
+    views: int = 0,
 ) -> VolumeLoader:
     """Make a loader that decodes as many volumes at once as there are cores.
 
@@ -126,17 +139,13 @@ def new_loader(
     if partial_reads == "on" and preset.needs_all_frames:
         raise UsageError(f"--partial-reads on: the preset {preset.name!r} looks at every frame; take auto or off")
     reader = VolumeReader(source, partial_reads, has_room=Downstream(clock).has_room)
-    return VolumeLoader(reader, preset, image_size, clock, Semaphore(os.cpu_count() or 1), DecoderPool())
+    decoding = Semaphore(os.cpu_count() or 1)
+    return VolumeLoader(reader, preset, image_size, clock, decoding, DecoderPool(), Views(views))
 
 
 def raw_bytes(ref: VolumeRef) -> int:
     """Give the size of the object, or what is assumed of one that only a manifest named."""
     return ref.size if ref.size >= 0 else UNKNOWN_SIZE_BYTES
-
-
-def image_bytes(image_size: Grid) -> int:
-    """Give the size of an encoder's input, which is float32."""
-    return 4 * int(np.prod(image_size))
 
 
 def _frames_for(preset: Preset, image_sizes: Sequence[Grid]) -> FrameChooser | None:

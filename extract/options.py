@@ -11,6 +11,7 @@ from extract.bucket.where import Comparison, parse_where
 
 POOLS = ("mean", "max", "std")
 DEFAULT_TOKEN_DTYPE = "float16"
+PRETRAIN = "pretrain"
 ENGINES = ("local", "ray")
 DEVICES_OF_RAY = ("auto", "cpu", "cuda")
 
@@ -50,9 +51,10 @@ class ExtractOptions:
     """One run of extract-embeddings. ``batch_size``, ``decoders``, ``writers`` None mean: what suits the machine.
 
     outputs: encoders with their stores, all fed by one pass. rank, ranks: which of how many processes this is, None:
-    what the surroundings say. refresh: list anew whatever the catalogue says. participants: a table or list of ids to
-    keep to. cache_dir, cache_gb: where raw objects are kept, and how many 10^9 bytes of them; None: nowhere.
-    usd_per_hour: what the machine costs, where the user knows it. ray_address: of a running cluster; None: Ray's default.
+    what the surroundings say. views: augmented views of each volume that are pooled beside it. refresh: list anew
+    whatever the catalogue says. participants: a table or list of ids to keep to. cache_dir, cache_gb: where raw
+    objects are kept, and how many 10^9 bytes of them; None: nowhere. usd_per_hour: what the machine costs, where the
+    user knows it. ray_address: of a cluster; None: Ray's own default.
     """
 
     bucket: str
@@ -82,6 +84,7 @@ class ExtractOptions:
     cache_dir: Path | None
     cache_gb: float
     partial_reads: PartialReads
+    views: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,7 @@ class Words:
     cache_dir: Path | None = None
     cache_gb: float = 50.0
     partial_reads: str = "auto"
+    views: int = 0
 
 
 def parse_options(**words: Any) -> ExtractOptions:
@@ -157,6 +161,7 @@ def _read(words: Words) -> ExtractOptions:
         cache_dir=words.cache_dir,
         cache_gb=words.cache_gb,
         partial_reads=_parse_partial_reads(words.partial_reads, words.cache_dir),
+        views=_parse_views(words.views, words.preset),
     )
 
 
@@ -166,6 +171,14 @@ def parse_which(text: str) -> Which:
     if text not in known:
         raise UsageError(f"--which: expected context or target, got {text!r}")
     return known[text]
+
+
+def _parse_views(count: int, preset: str) -> int:
+    if count and preset != PRETRAIN:
+        raise UsageError(
+            f"--views {count}: views are made with the intensities of the preset {PRETRAIN}, got {preset!r}"
+        )
+    return count
 
 
 def _parse_partial_reads(text: str, cache_dir: Path | None) -> PartialReads:

@@ -4,6 +4,7 @@ select_volumes -> open_encoders -> open_target -> list_jobs, and an engine: fetc
 """
 
 import os
+from collections.abc import Mapping
 from time import time_ns
 from typing import Any
 
@@ -11,9 +12,8 @@ from embeddings_store.console import say
 from embeddings_store.room import require_room
 from extract.busy import RecentWork
 from extract.device.select import open_device
-from extract.engines.select import ENGINES
-from extract.engines.work import Pass
-from extract.engines.workers import choose_workers, whole_machine
+from extract.engines.select import DEVICE_HERE, ENGINES
+from extract.engines.work import Opened, Pass
 from extract.load import new_loader
 from extract.options import ExtractOptions
 from extract.preset import load_preset
@@ -25,6 +25,9 @@ from extract.stop import stop_on_signals
 from extract.summary import Outcome, summarise
 from extract.targets import list_jobs, open_encoders, open_target
 
+SURROUNDINGS: dict[str, Mapping[str, str]] = {"local": os.environ, "ray": {}}
+"""Where a rank may be read; the volumes of a cluster are shared out from one place, whatever scheduler started it."""
+
 
 def extract(options: ExtractOptions) -> dict[str, Any]:
     """Encode what the bucket holds and the stores lack; give the summary of the run.
@@ -35,22 +38,25 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     clock = StageClock()
     selection = select_volumes(options, now_ns=time_ns())
     preset = load_preset(options.preset)
-    backend = open_device(options.device, options.precision)
-    rank, told_by = find_rank(options.rank, options.ranks, os.environ, backend.rank())
+    backend = open_device(DEVICE_HERE.get(options.engine, options.device), options.precision)
+    rank, told_by = find_rank(options.rank, options.ranks, SURROUNDINGS[options.engine], backend.rank())
     encoders = open_encoders(options, preset, backend)
     for opened in encoders:
         require_room(opened.store, opened.space, [ref.key for ref in selection.refs])
 
-    targets = [open_target(opened, selection.refs, options, backend, rank) for opened in encoders]
-    jobs = list_jobs(targets, selection.refs, rank)
-    workers = choose_workers(options, backend, encoders, whole_machine())
-    say(workers.describe([opened.batches.batch_size for opened in encoders]))
-    if rank.count > 1:
-        say(f"rank {rank.number} of {rank.count} (by {told_by}): {len(jobs):,} volumes are this process's to do")
+    with ENGINES[options.engine](Opened(options, preset, backend, encoders)) as engine:
+        say(engine.describe())
+        targets = [open_target(opened, selection.refs, options, backend, rank) for opened in encoders]
+        jobs = list_jobs(targets, selection.refs, rank)
+        if rank.count > 1:
+            say(f"rank {rank.number} of {rank.count} (by {told_by}): {len(jobs):,} volumes are this process's to do")
 
-    loader = new_loader(selection.source, preset, encoders[0].image_size, clock, partial_reads=options.partial_reads)
-    before, recent = clock.seconds(), RecentWork(clock, selection.source.counts, workers.by_stage())
-    rows, unit = sum(len(job.lines) for job in jobs), "volumes" if len(targets) == 1 else "rows"
-    with stop_on_signals() as stop, show_progress(rows, unit, recent.describe) as progress:
-        ENGINES[options.engine](Pass(options, jobs, targets, loader, backend, workers, clock, progress, stop))
-    return summarise(Outcome(options, selection, targets, jobs, rank, workers, backend, clock, before, progress, stop))
+        source, workers = selection.source, engine.workers
+        loader = new_loader(
+            source, preset, encoders[0].image_size, clock, partial_reads=options.partial_reads, views=options.views
+        )
+        before, recent = clock.seconds(), RecentWork(clock, source.counts, workers)
+        rows, unit = sum(len(job.lines) for job in jobs), "volumes" if len(targets) == 1 else "rows"
+        with stop_on_signals() as stop, show_progress(rows, unit, recent.describe) as progress:
+            account = engine.run(Pass(jobs, targets, loader, backend, clock, source.counts, progress, stop))
+    return summarise(Outcome(options, selection, targets, jobs, rank, workers, account, clock, before, progress, stop))

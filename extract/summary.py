@@ -1,7 +1,5 @@
 """The account of a run, and how it and a store look to a person."""
 
-import resource
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +11,7 @@ from extract.bucket.catalogue import Catalogue
 from extract.bucket.report import describe_report, report_bucket
 from extract.busy import advise, busy_shares, describe_limit, limiting_stage
 from extract.cost import cost_per_1000_volumes, describe_cost
-from extract.device.backend import Backend
-from extract.engines.workers import Workers
+from extract.engines.account import Account
 from extract.errors import TRANSIENT
 from extract.options import ExtractOptions
 from extract.progress import Progress
@@ -28,15 +25,17 @@ COVERAGE_BY = ("site", "device", "protocol", "eye")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is left of a run when it is over, or was stopped. before: the clock when the engine began."""
+    """What is left of a run when it is over, or was stopped. before: the clock when the engine began.
+
+    workers: threads by stage."""
 
     options: ExtractOptions
     selection: Selection
     targets: Sequence[Target]
     jobs: Sequence[Job]
     rank: Rank
-    workers: Workers
-    backend: Backend
+    workers: Mapping[str, int]
+    account: Account
     clock: StageClock
     before: Mapping[str, float]
     progress: Progress
@@ -50,8 +49,8 @@ def summarise(run: Outcome) -> dict[str, Any]:
     """
     stores = [_account_store(run.selection, target) for target in run.targets]
     catalogue, skipped, counts = run.selection.catalogue, run.selection.skipped, run.selection.source.counts
-    seconds, workers = run.clock.seconds(), run.workers.by_stage()
-    busy = busy_shares(run.before, seconds, workers)
+    seconds, account = run.clock.seconds(), run.account
+    busy = busy_shares(run.before, seconds, run.workers)
     limiting = limiting_stage(busy)
     volumes = run.progress.done / len(run.targets)
     return {
@@ -73,22 +72,22 @@ def summarise(run: Outcome) -> dict[str, Any]:
         },
         "volumes_per_second": round(volumes / seconds["wall"], 3),
         "seconds": seconds,
-        "workers": workers,
+        "workers": dict(run.workers),
         "busy": busy,
         "limiting_stage": limiting,
-        "advice": advise(limiting, run.backend.name, volumes),
+        "advice": advise(limiting, account.device, volumes),
         "cost_per_1000_volumes_usd": cost_per_1000_volumes(
             volumes, counts, seconds["wall"], run.options.endpoint_url, run.options.usd_per_hour
         ),
-        "peak_rss_mb": round(_peak_rss_mb(), 1),
-        "device": run.backend.name,
-        "precision": run.backend.precision,
-        "batch_sizes": [target.batches.batch_size for target in run.targets],
+        "peak_rss_mb": account.peak_rss_mb,
+        "device": account.device,
+        "precision": run.targets[0].opened.space.precision,
+        "batch_sizes": list(account.batch_sizes),
         "rank": run.rank.number,
         "ranks": run.rank.count,
         "stopped_by": run.stop.name,
-        "compilations": run.backend.compilations(),
-        "fallbacks": dict(run.backend.fallbacks()),
+        "compilations": account.compilations,
+        "fallbacks": dict(account.fallbacks),
     }
 
 
@@ -110,12 +109,6 @@ def _account_store(selection: Selection, target: Target) -> dict[str, Any]:
 def describe_catalogue(catalogue: Catalogue) -> dict[str, Any]:
     """Say how old the look at the bucket is that a run works from, and whether the next start will find it."""
     return {"from_cache": catalogue.from_cache, "age_s": round(catalogue.age_s, 1), "kept": catalogue.kept}
-
-
-def _peak_rss_mb() -> float:
-    """Give the largest resident memory of this process so far; the kernel counts KiB on Linux, bytes on macOS."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def describe_summary(summary: Mapping[str, Any]) -> str:

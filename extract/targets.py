@@ -16,6 +16,7 @@ from extract.encoder.open import open_encoder
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.preset import Preset
+from extract.views import Views
 from extract.worker import worker_record
 
 
@@ -116,5 +117,6 @@ def _open_encoder(output: Output, options: ExtractOptions, preset: Preset, backe
         token_grid=grid,
         precision=backend.precision,
         token_dtype=options.token_dtype,
+        views=Views(options.views) if options.views else None,
     )
     return OpenedEncoder(output.store, encoder, batches, space)

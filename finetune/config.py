@@ -1,8 +1,11 @@
 """The recipe: every number of a fine-tuning run, as strict models. recipe.py reads it from files and words."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from extract.augment.change import Changes
 
 STAGES = ("head", "last", "all", "lora")
 
@@ -125,12 +128,8 @@ HeadConfig = Annotated[LinearHead | MlpHead | OrdinalHead | AttentiveHead, Field
 
 
 class AugmentConfig(Strict):
-    """How far volumes are changed at strength 1; 0 leaves a change out.
+    """How far volumes are changed at strength 1, as extract.augment.change.Changes says; 0 leaves a change out.
 
-    rotation_degrees: within B-scan and en face. scaling, shift: share of each side. contrast: gamma within 1 +- this.
-    noise: standard deviation of white noise, that of the volume being 1. mirror: probability of a lateral mirror
-    image, which makes a right eye of a left one. axial_shift, tilt: share of the rows. speckle: contrast of the extra
-    speckle, 1 / sqrt(looks). frame_dropout: largest share of B-scans lost. shadows: most columns of shadow.
     mixup, cutmix: parameter of the Beta distribution of the shares; mixing: probability that a volume is mixed at all.
     """
 
@@ -148,6 +147,13 @@ class AugmentConfig(Strict):
     mixup: Amount = 0.0
     cutmix: Amount = 0.0
     mixing: Share = 0.5
+
+    @property
+    def changes(self) -> "Changes":
+        """What is done to one volume, without mixing."""
+        from extract.augment.change import Changes
+
+        return Changes(**self.model_dump(exclude={"mixup", "cutmix", "mixing"}))
 
 
 class FinetuneConfig(Strict):

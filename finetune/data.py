@@ -15,10 +15,10 @@ from classify.cohort.tasks import Task
 from classify.errors import CohortError
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import RowFacts, VolumeRef, site_of
-from extract.ahead import read_ahead
 from extract.encode import BatchEncoder
 from extract.failures import describe_failure
 from extract.load import FailedVolume, LoadedVolume, VolumeLoader
+from finetune.ahead import read_ahead
 from finetune.images import ImageCache
 from finetune.processes import Processes
 

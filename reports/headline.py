@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from classify.judging.bootstrap import caution_few
 from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun, best_by_validation
 from reports.tables import units_judged
 
@@ -30,18 +31,22 @@ def make_headline(runs: Sequence[FinishedRun]) -> Headline:
         return Headline("nothing", "No run has a balanced accuracy on validation participants.", (), None)
     own = run.estimate(PRIMARY_LEVEL, "val", PRIMARY_METRIC)
     difference = run.difference(PRIMARY_METRIC)
-    verdict = judge(own, difference, chance=1 / len(run.classes))
+    few = caution_few(run.record["splits"]["val"]["per_class"]) is not None
+    verdict = judge(own, difference, chance=1 / len(run.classes), few=few)
     sentences = (_own_sentence(run, own), _difference_sentence(run, difference), _selection_sentence(runs))
     return Headline(verdict, CLAIMS[verdict], sentences, run)
 
 
-def judge(own: Estimate, difference: Estimate, *, chance: float) -> str:
+def judge(own: Estimate, difference: Estimate, *, chance: float, few: bool = False) -> str:
     """Turn the intervals of a run and of its difference to age+site (more is better) into a verdict.
 
     "better" needs both: a difference above 0, and a run above guessing. A baseline may lie below guessing.
+    few: a class has too few participants for intervals that could carry a claim.
     """
     if difference.low is None or difference.high is None or difference.value is None:
         return "not compared"
+    if few:
+        return "too few"
     if difference.high < 0:
         return "worse"
     if difference.low <= 0:
@@ -54,6 +59,7 @@ CLAIMS = {
     "worse": "On validation participants, the embedding predicts the label worse than age and site do.",
     "no difference": "No better than age and site can be claimed: the interval of the difference includes 0.",
     "not above guessing": "Nothing can be claimed: the run lies above age and site, but not clearly above guessing.",
+    "too few": "Nothing can be claimed: a class has too few validation participants for intervals to be trusted.",
     "not compared": "Nothing can be claimed: there is no interval of the difference to age and site.",
 }
 

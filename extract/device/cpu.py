@@ -13,6 +13,8 @@ from torch import Tensor
 from extract.device.backend import DTYPES, ModuleT, Precision
 from extract.device.eager import Eager
 
+ALLOCATOR = "DefaultCPUAllocator"
+
 
 class CpuBackend(Eager):
     """Eager torch on the CPU; the number of threads is the caller's affair (torch.set_num_threads)."""
@@ -42,6 +44,10 @@ class CpuBackend(Eager):
     def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
         """Give the numbers as they lie."""
         return tensor.numpy()
+
+    def is_out_of_memory(self, error: RuntimeError) -> bool:
+        """Tell by the name of torch's allocator: its error has no class of its own on the CPU."""
+        return ALLOCATOR in str(error)
 
     def peak_memory_bytes(self) -> int:
         """Give the peak resident set of this process."""

@@ -41,7 +41,7 @@ class Channel(Generic[Item]):
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._given_up or self._items or not self._makers)
-                if self._given_up or not self._items:
+                if not self._items:
                     return
                 item = self._items.popleft()
                 self._changed.notify_all()

@@ -128,6 +128,6 @@ def _take_apart(batch: Batch, encoded: EncodedBatch | VolumeFailure, index: int)
     return EncodedVolume(batch.target, volume, encoded.pooled[index], tokens)
 
 
-def _stack(volumes: Sequence[LoadedVolume]) -> Float32[np.ndarray, "b 1 D H W"]:
+def _stack(volumes: Sequence[LoadedVolume]) -> Float32[np.ndarray, "b V D H W"]:
     """Make a batch; of one volume without a copy."""
     return volumes[0].image[None] if len(volumes) == 1 else np.stack([volume.image for volume in volumes])

@@ -23,7 +23,7 @@ from extract.engines.shared_iterator import SharedIterator
 from extract.engines.work import Engine, Opened, Pass
 from extract.engines.workers import Workers, choose_workers, whole_machine
 from extract.failures import attempt
-from extract.load import image_bytes, raw_bytes
+from extract.load import raw_bytes
 from extract.targets import Job
 
 BATCHES_BEHIND = {"cpu": 0}  # the CPU has nothing to overlap with: each row is committed at once
@@ -157,7 +157,7 @@ def _let_go(work: Pass, budget: Budget, volume: ReadyVolume) -> None:
 
 def _images_bytes(work: Pass, job: Job) -> int:
     """Give what the inputs of a volume take: one for each image size, however many encoders share it."""
-    return sum(image_bytes(size) for size in _sizes(work, job))
+    return sum(work.loader.input_bytes(size) for size in _sizes(work, job))
 
 
 def _sizes(work: Pass, job: Job) -> list[Grid]:

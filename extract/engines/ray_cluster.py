@@ -1,8 +1,11 @@
 """The seam to Ray: a cluster, who may sit where in it, and one question to one worker at a time."""
 
 import os
+import re
+import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +18,8 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 LOOK = "look"
+KNOCK_S = 10.0
+QUOTED = re.compile(r"\w+Error: ")
 
 
 class LostWorkerError(Exception):
@@ -95,11 +100,11 @@ class RayCluster:
         try:
             return self._ray.get(question)
         except (errors.ActorDiedError, errors.ActorUnavailableError, errors.ObjectLostError) as error:
-            raise LostWorkerError(_first_line(error)) from error
+            raise LostWorkerError(reason_in(str(error))) from error
         except errors.RayError as error:
+            cause = getattr(error, "cause", None) or error
             raise RunError(
-                f"ray: a worker failed with {type(error).__name__}: {_first_line(error)}; expected the same octprobe "
-                "on every node; --engine local shows whether it is the node"
+                f"ray: a worker failed with {type(cause).__name__}; --engine local shows whether it is the node"
             ) from error
 
     def dismiss(self, worker: Any) -> None:
@@ -115,16 +120,17 @@ def open_ray_cluster(address: str | None, device: str) -> Iterator[RayCluster]:
     Raises: UsageError where Ray is not installed or no cluster answers; DeviceError where it lacks the device.
     """
     ray = import_ray()
-    try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(
-            f"--ray-address: expected the address of a running Ray cluster, got {address!r}: {_first_line(error)}"
-        ) from error
-    try:
-        yield RayCluster(ray, find_seats(ray.nodes(), device))
-    finally:
-        ray.shutdown()
+    _require_answer(address or os.environ.get("RAY_ADDRESS", ""))
+    # Whatever its log_to_driver says, Ray prints the end of a lost node's log on stdout, which is for JSON.
+    with redirect_stdout(sys.stderr):
+        try:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise _no_cluster(address, reason_in(str(error))) from error
+        try:
+            yield RayCluster(ray, find_seats(ray.nodes(), device))
+        finally:
+            ray.shutdown()
 
 
 def import_ray() -> Any:
@@ -174,5 +180,25 @@ KINDS: dict[str, tuple[Callable[[Sequence[Mapping[str, Any]]], Iterator[Seat]], 
 }
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def reason_in(text: str) -> str:
+    """Choose one line of what Ray says: the last exception that it quotes, else the first line."""
+    lines = text.strip().splitlines() or ["no reason given"]
+    return next((line for line in reversed(lines) if QUOTED.match(line)), lines[0])
+
+
+def _require_answer(address: str) -> None:
+    """Knock at HOST:PORT: Ray itself waits for minutes where nobody answers."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str | None, reason: str) -> UsageError:
+    return UsageError(
+        f"--ray-address: expected the address of a running Ray cluster, got {address!r}: {reason}; "
+        "ray start --head begins one"
+    )

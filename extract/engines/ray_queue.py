@@ -1,11 +1,11 @@
-"""The volumes that a cluster has yet to be given, in portions that end at about the same time everywhere."""
+"""The volumes that a cluster has yet to be given."""
 
 from collections import deque
 from collections.abc import Iterable
 
 from extract.targets import Job
 
-PORTIONS_LEFT = 2  # for each worker, of what is left: later portions are smaller, so that none ends long after the rest
+PORTIONS_LEFT = 2
 
 
 class JobQueue:
@@ -17,10 +17,13 @@ class JobQueue:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def take(self, room: int, workers: int) -> list[Job]:
-        """Give one worker of several what it should have next, at most ``room`` volumes."""
-        fair = -(-len(self._jobs) // (PORTIONS_LEFT * workers))
-        return [self._jobs.popleft() for _ in range(min(max(room, 0), fair))]
+    def fair(self, workers: int) -> int:
+        """Give what each of the workers may hold: less and less, so that none is at work long after the rest."""
+        return -(-len(self._jobs) // (PORTIONS_LEFT * workers))
+
+    def take(self, most: int) -> list[Job]:
+        """Give the next jobs."""
+        return [self._jobs.popleft() for _ in range(min(max(most, 0), len(self._jobs)))]
 
     def put_back(self, jobs: Iterable[Job]) -> None:
         """Take jobs back that a worker was given and did not do."""

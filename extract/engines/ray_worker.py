@@ -103,7 +103,7 @@ class RayWorker:
         """Open device, encoders and bucket; touch no store."""
         return _as_value(self._open)
 
-    def open_stores(self, driver_ids: Sequence[int]) -> None | OctProbeError:
+    def open_stores(self, driver_ids: Sequence[int]) -> OctProbeError | None:
         """Open the stores for writing. driver_ids: who opened them before, whose record must be seen from here, too."""
         return _as_value(lambda: self._open_stores(driver_ids))
 
@@ -149,7 +149,9 @@ class RayWorker:
         self._encoders = open_encoders(options, preset, self._backend)
         self._source = with_cache(open_bucket(options), options)
         size = self._encoders[0].image_size
-        self._loader = new_loader(self._source, preset, size, self._clock, partial_reads=options.partial_reads)
+        self._loader = new_loader(
+            self._source, preset, size, self._clock, partial_reads=options.partial_reads, views=options.views
+        )
         share = Share(self.assignment.cores, usable_memory_bytes() // self.assignment.neighbours)
         self._threads = choose_workers(options, self._backend, self._encoders, share)
         spaces = tuple(one.space.id for one in self._encoders)
@@ -163,7 +165,8 @@ class RayWorker:
 
     def _run(self, jobs: Channel[Job]) -> None:
         self._stop.tell(jobs.give_up)
-        work = Pass(jobs, self._targets, self._loader, self._backend, self._clock, self._progress, self._stop)
+        loader, backend, counts = self._loader, self._backend, self._source.counts
+        work = Pass(jobs, self._targets, loader, backend, self._clock, counts, self._progress, self._stop)
         try:
             run_local(work, self._threads)
         except OctProbeError as error:
@@ -183,8 +186,11 @@ def _as_value(work: Callable[[], Answer]) -> Answer | OctProbeError:
 
 
 def _require_shared(opened: OpenedEncoder, driver_id: int, options: ExtractOptions) -> None:
-    storage = open_storage(opened.store, endpoint_url=options.endpoint_url)
-    if storage.get(f"workers/{driver_id}.json") is None:
+    is_seen = "://" in opened.store or Path(opened.store).is_dir()
+    if is_seen:
+        storage = open_storage(opened.store, endpoint_url=options.endpoint_url, create=False)
+        is_seen = storage.get(f"workers/{driver_id}.json") is not None
+    if not is_seen:
         raise StoreError(
             f"{opened.store} is another folder there than where the command was typed; expected storage that every "
             "node shares: s3://bucket/prefix, or a folder that all of them mount"
@@ -194,7 +200,8 @@ def _require_shared(opened: OpenedEncoder, driver_id: int, options: ExtractOptio
 def _unexpected(error: BaseException) -> RunError:
     """Name the place, but not the words: a foreign message may quote a file's name."""
     place = extract_tb(error.__traceback__)[-1]
-    return RunError(f"unexpected {type(error).__name__} at {Path(place.filename).name}:{place.lineno}; please report it")
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return RunError(f"unexpected {type(error).__name__} at {where}; please report it")
 
 
 def _whole_numbers(counts: TransferCounts) -> dict[str, int]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from extract.bucket.source import TransferCounts
 from extract.device.backend import Backend
 from extract.engines.account import Account
 from extract.load import VolumeLoader
@@ -27,13 +28,17 @@ class Opened:
 
 @dataclass(frozen=True)
 class Pass:
-    """The volumes of a run, where they go, and who is told what was done; jobs may still be coming in."""
+    """The volumes of a run, where they go, and who is told what was done.
+
+    jobs: may still be coming in. counts: of what the loader asks the bucket for, and of what is asked elsewhere.
+    """
 
     jobs: Iterable[Job]
     targets: Sequence[Target]
     loader: VolumeLoader
     backend: Backend
     clock: StageClock
+    counts: TransferCounts
     progress: Progress
     stop: StopRequest
 

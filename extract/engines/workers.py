@@ -75,18 +75,14 @@ def choose_workers(
     decoder that takes a core away delays one forward, not all. The numbers of a row do not depend on the choice.
     """
     cores, memory = share.cores, share.memory_bytes
-    pinned = torch.get_num_threads()
-    threads = pinned if pinned < cores else 1
-    side_by_side = max(1, min(cores // threads, memory // FORWARD_SHARE // _largest_forward(backend, encoders)))
-    on_cpu = backend.name == "cpu"
-    encode = side_by_side if on_cpu else 1
+    encode = _forwards_at_once(backend, encoders, share) if backend.name == "cpu" else 1
     remote = any(output.store.startswith("s3://") for output in options.outputs)
     return Workers(
         fetch=options.streams,
         decode=options.decoders or cores,
         encode=encode,
         write=options.writers or (WRITERS_S3 if remote else WRITERS_LOCAL),
-        forward_threads=max(threads, cores // encode) if on_cpu and pinned >= cores else threads,
+        forward_threads=min(torch.get_num_threads(), max(1, cores // encode)),
         budget_bytes=min(max(memory // BUDGET_SHARE, SMALLEST_BUDGET_BYTES), LARGEST_BUDGET_BYTES),
     )
 
@@ -104,6 +100,10 @@ def usable_memory_bytes() -> int:
     return min(whole, int(limit)) if limit.isdecimal() else whole
 
 
-def _largest_forward(backend: Backend, encoders: Sequence[OpenedEncoder]) -> int:
+def _forwards_at_once(backend: Backend, encoders: Sequence[OpenedEncoder], share: Share) -> int:
+    """Give one to each core, or to as many cores as the user lets torch have, as far as the memory goes."""
+    pinned = torch.get_num_threads()
+    by_cores = share.cores // pinned if pinned < share.cores else share.cores
     sizes = [forward_bytes(one.encoder.architecture, backend.precision, len(one.batches.layers)) for one in encoders]
-    return max(size * one.batches.batch_size for size, one in zip(sizes, encoders, strict=True))
+    largest = max(size * one.batches.batch_size for size, one in zip(sizes, encoders, strict=True))
+    return max(1, min(by_cores, share.memory_bytes // FORWARD_SHARE // largest))

@@ -1,1 +1,1 @@
-"""Augmentation of preprocessed volumes [1, D, H, W]: frames, axial depth, lateral. Seeded by volume and epoch."""
+"""Augmentation in training: drawn by volume and epoch, mixing with labels, and a look at what it does."""

@@ -60,9 +60,9 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("fetch-bound", "explicit", 2, 40, 2, "32,96,96", 0.95),
-    Setting("decode-bound", "j2k", 2, 16, 8, "32,96,96", 0.9),
-    Setting("encode-bound", "explicit", 8, 40, 8, "64,256,256", 0.9),
+    Setting("fetch-bound", "explicit", 2, 32, 2, "32,96,96", 0.95),
+    Setting("decode-bound", "j2k", 2, 24, 8, "64,96,96", 0.9),
+    Setting("encode-bound", "explicit", 8, 48, 8, "64,256,256", 0.9),
 )
 ENCODERS_IN_ONE_PASS = 3
 MOST_EXTRA = 1.15

@@ -26,6 +26,14 @@ class TestCpu(BackendContract):
         assert 50e6 < self.open().peak_memory_bytes() < 100e9
 
 
+def test_a_host_without_memory_says_so_and_no_other_error_does() -> None:
+    backend = CpuBackend("fp32")
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 50)
+    assert backend.is_out_of_memory(refused.value)
+    assert not backend.is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
 class TestCpuBf16(BackendContract):
     precision = "bf16"
 

@@ -10,6 +10,7 @@ import torch
 from small_bucket import errors, fill_bucket, options, rows
 
 from extract.device.cpu import CpuBackend
+from extract.device.eager import Eager
 from extract.device.fitting import LARGEST_BATCH_SIZE, forward_bytes, starting_batch_size
 from extract.encode import BatchEncoder
 from extract.encoder.random_init import ARCHITECTURES, random_encoder
@@ -40,6 +41,9 @@ class SmallGpu(CpuBackend):
 
     def free_memory_bytes(self) -> int:
         return self.free_bytes
+
+    def is_out_of_memory(self, error: RuntimeError) -> bool:
+        return Eager.is_out_of_memory(self, error)
 
     def forget_freed(self) -> None:
         self.emptied += 1

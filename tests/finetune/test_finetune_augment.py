@@ -12,14 +12,9 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from embeddings_store.schema import Eye
-from extract.phantom.anatomy import build_surfaces, draw_pose, layer_stack_um
-from extract.phantom.effect import Thinning
-from extract.phantom.eye import draw_eye
-from extract.phantom.pattern import scan_pattern
-from extract.phantom.scanners import PROTOCOLS
-from finetune.augment.augmenter import Augmenter
-from finetune.augment.geometry import Affine, apply_affine, mirror, shift_axially, tilted_plane
-from finetune.augment.light import (
+from extract.augment.change import move
+from extract.augment.geometry import Affine, apply_affine, mirror, shift_axially, tilted_plane
+from extract.augment.light import (
     add_noise,
     add_shadows,
     add_speckle,
@@ -28,6 +23,12 @@ from finetune.augment.light import (
     lose_frames,
     z_score,
 )
+from extract.phantom.anatomy import build_surfaces, draw_pose, layer_stack_um
+from extract.phantom.effect import Thinning
+from extract.phantom.eye import draw_eye
+from extract.phantom.pattern import scan_pattern
+from extract.phantom.scanners import PROTOCOLS
+from finetune.augment.augmenter import Augmenter
 from finetune.augment.mixing import cutmix, mixup
 from finetune.augment.montage import NOTHING, draw_montage, montage_panels
 from finetune.config import AugmentConfig
@@ -58,9 +59,8 @@ def test_the_order_of_the_layers_is_kept(strength: float) -> None:
     layers, _ = layers_of(Eye.RIGHT)
     names = ("rotation_degrees", "scaling", "shift", "mirror", "axial_shift", "tilt")
     places = NOTHING.model_copy(update={name: getattr(AugmentConfig(), name) for name in names})
-    augmenter = Augmenter(places, strength, ())
     for seed in range(6):
-        moved, _ = augmenter._move(layers, Eye.RIGHT, np.random.default_rng(seed))
+        moved, _ = move(layers, Eye.RIGHT, places.changes, strength, np.random.default_rng(seed))
         assert np.abs(moved - layers).max() > 0.5
         assert moved.min() >= -1e-3
         assert moved.max() <= 11.001
