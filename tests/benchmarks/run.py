@@ -24,6 +24,7 @@ BENCHMARKS = {
     "p3": "bench_extraction",
     "p4": "bench_store",
     "growth": "bench_growth",
+    "p13": "bench_extraction_growth",
     "p5": "bench_linear_probe",
     "p6": "bench_lightgbm",
     "p7": "bench_shap",
