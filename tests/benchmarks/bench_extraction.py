@@ -61,8 +61,8 @@ class Setting:
 
 SETTINGS = (
     Setting("fetch-bound", "explicit", 2, 32, 2, "32,96,96", 0.95),
-    Setting("decode-bound", "j2k", 2, 24, 8, "64,96,96", 0.9),
-    Setting("encode-bound", "explicit", 8, 48, 8, "64,256,256", 0.9),
+    Setting("decode-bound", "j2k", 2, 72, 8, "64,96,96", 0.9),
+    Setting("encode-bound", "explicit", 8, 144, 8, "64,256,256", 0.9),
 )
 ENCODERS_IN_ONE_PASS = 3
 MOST_EXTRA = 1.15
