@@ -136,8 +136,8 @@ def store_accounts(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _describe_store(store: Mapping[str, Any]) -> str:
     return (
-        f"{store['committed']:,} volumes have a row ({store['already_done']:,} were done before), "
-        f"{sum(store['errors'].values()):,} are error rows{_in_brackets(store['errors'])}; "
+        f"{store['committed']:,} volumes have a row, {sum(store['errors'].values()):,} are error rows"
+        f"{_in_brackets(store['errors'])}; {store['already_done']:,} of both were there before; "
         f"store {store['store']}, embedding space {store['space']}\n"
     )
 
