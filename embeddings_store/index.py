@@ -43,11 +43,30 @@ class AddedVolumes:
 
 def read_index(storage: Storage) -> pd.DataFrame:
     """Read the whole index, sorted by row: INDEX_COLUMNS and ``site``. Raises StoreError when segments collide."""
-    return read_segments(storage, settled_segments(storage))
+    return read_settled(storage)[1]
 
 
-def read_segments(storage: Storage, names: Sequence[str]) -> pd.DataFrame:
-    """Join segments, given in order, to one index. Raises StoreError when they do not fit together."""
+def read_settled(storage: Storage) -> tuple[list[str], pd.DataFrame]:
+    """Give the segments in order, and the index that they make; one that its writer withdraws meanwhile is no error.
+
+    Raises StoreError when they do not settle, or do not fit together.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        names = settled_segments(storage)
+        try:
+            return names, _read_segments(storage, names)
+        except _WithdrawnError:
+            if time.monotonic() > deadline:
+                raise
+
+
+class _WithdrawnError(StoreError):
+    """A segment was listed, and is gone: two writers met, and each takes back what it put."""
+
+
+def _read_segments(storage: Storage, names: Sequence[str]) -> pd.DataFrame:
+    """Join segments, given in order, to one index."""
     tables = list(concurrently(lambda name: _read_segment(storage, name), names))
     lines = pd.concat(tables) if tables else _table([])
     newest = lines.drop_duplicates("row", keep="last").sort_values("row", ignore_index=True)
@@ -141,7 +160,7 @@ def _number(name: str) -> int:
 def _read_segment(storage: Storage, name: str) -> pd.DataFrame:
     body = storage.get(f"{FOLDER}/{name}")
     if body is None:
-        raise StoreError(f"the index segment {name} of {storage.url} went away while it was read; try again")
+        raise _WithdrawnError(f"the index segment {name} of {storage.url} went away while it was read; try again")
     if segment_fault(name, body):
         raise StoreError(f"the index segment {name} of {storage.url} is damaged: its checksum is another; restore it")
     try:

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from embeddings_store.errors import StoreError
-from embeddings_store.index import read_segments, settled_segments
+from embeddings_store.index import read_settled, settled_segments
 from embeddings_store.progress import Progress, no_progress
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot_files import SnapshotFiles, latest_number, put_snapshot
@@ -93,8 +93,7 @@ def read_features_source(url: str, *, endpoint_url: str | None = None) -> Snapsh
 
 def _gather(reader: StoreReader, progress: Progress = no_progress) -> SnapshotFiles:
     """Read every committed row with its line of the index and its facts."""
-    segments = settled_segments(reader.storage)
-    index = read_segments(reader.storage, segments)
+    segments, index = read_settled(reader.storage)
     rows = [row for row in _committed_rows(reader) if row < len(index)]
     pooled = np.empty((len(rows), *reader.arrays.pooled.row_shape), dtype=np.float32)
     facts = [reader.facts([])]

@@ -21,8 +21,7 @@ from embeddings_store.index import (
     plan_append,
     put_segment,
     read_index,
-    read_segments,
-    settled_segments,
+    read_settled,
 )
 from embeddings_store.layout import (
     NO_ATTRIBUTES,
@@ -139,8 +138,8 @@ class StoreWriter:
         Raises StoreError when the rows do not fit the capacity (then nothing is added).
         """
         while True:
-            segments = settled_segments(self.storage)
-            known = index_rows(read_segments(self.storage, segments))
+            segments, index = read_settled(self.storage)
+            known = index_rows(index)
             lines, added = plan_append(known, refs)
             self._check_capacity(len(known) + added.new)
             # Commits go before the index names the new object: cut off in between, the next run sees the change again.

@@ -94,3 +94,22 @@ def test_a_damaged_segment_is_named() -> None:
     writer.storage.put(segment, b"not parquet")
     with pytest.raises(StoreError, match=r"index segment 000001-\w+-\w+.parquet of memory://test is damaged"):
         writer.missing_rows()
+
+
+def test_a_segment_that_is_withdrawn_between_list_and_read_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader may list the segment of a writer that met another one, and find it gone when it asks for it."""
+    writer = open_on(memory_storage())
+    writer.add_volumes(make_refs(3))
+    names, listed = index_module._segment_names(writer.storage), iter([["000002-1-00000000.parquet"]])
+    monkeypatch.setattr(index_module, "_segment_names", lambda storage: [*names, *next(listed, [])])
+    assert len(read_index(writer.storage)) == 3
+
+
+def test_a_segment_that_stays_away_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = open_on(memory_storage())
+    writer.add_volumes(make_refs(3))
+    names = index_module._segment_names(writer.storage)
+    monkeypatch.setattr(index_module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(index_module, "_segment_names", lambda storage: [*names, "000002-1-00000000.parquet"])
+    with pytest.raises(StoreError, match="went away while it was read"):
+        read_index(writer.storage)
