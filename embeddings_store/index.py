@@ -54,20 +54,19 @@ def read_settled(storage: Storage) -> tuple[list[str], pd.DataFrame]:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         names = settled_segments(storage)
-        try:
-            return names, _read_segments(storage, names)
-        except _WithdrawnError:
-            if time.monotonic() > deadline:
-                raise
+        index = _read_segments(storage, names)
+        if index is not None:
+            return names, index
+        if time.monotonic() > deadline:
+            raise StoreError(f"an index segment of {storage.url} went away while it was read; try again")
 
 
-class _WithdrawnError(StoreError):
-    """A segment was listed, and is gone: two writers met, and each takes back what it put."""
-
-
-def _read_segments(storage: Storage, names: Sequence[str]) -> pd.DataFrame:
-    """Join segments, given in order, to one index."""
-    tables = list(concurrently(lambda name: _read_segment(storage, name), names))
+def _read_segments(storage: Storage, names: Sequence[str]) -> pd.DataFrame | None:
+    """Join segments, given in order, to one index; None where one is gone: two writers met, and took theirs back."""
+    found = list(concurrently(lambda name: _read_segment(storage, name), names))
+    tables = [table for table in found if table is not None]
+    if len(tables) < len(found):
+        return None
     lines = pd.concat(tables) if tables else _table([])
     newest = lines.drop_duplicates("row", keep="last").sort_values("row", ignore_index=True)
     if newest["key"].duplicated().any() or (newest["row"] != newest.index).any():
@@ -157,10 +156,10 @@ def _number(name: str) -> int:
     return int(name.partition("-")[0])
 
 
-def _read_segment(storage: Storage, name: str) -> pd.DataFrame:
+def _read_segment(storage: Storage, name: str) -> pd.DataFrame | None:
     body = storage.get(f"{FOLDER}/{name}")
     if body is None:
-        raise _WithdrawnError(f"the index segment {name} of {storage.url} went away while it was read; try again")
+        return None
     if segment_fault(name, body):
         raise StoreError(f"the index segment {name} of {storage.url} is damaged: its checksum is another; restore it")
     try:
