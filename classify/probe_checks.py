@@ -2,11 +2,10 @@
 
 from classify.heads import HEADS
 from classify.heads.device import find_device
+from classify.search.spaces import AUTO
 from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
-
-AUTO_POOLS = ("auto",)
 
 
 def check_device(name: str) -> None:
@@ -19,7 +18,7 @@ def check_device(name: str) -> None:
 
 def check_tokens(model: str, pools: tuple[str, ...], token_grid: Grid | None) -> None:
     """Raises: UsageError where a head that reads tokens is given pools, or another one a token grid."""
-    if HEADS[model].reads_tokens and pools != AUTO_POOLS:
+    if HEADS[model].reads_tokens and pools != (AUTO,):
         raise UsageError(
             f"--pool: {model} reads patch tokens, which are not pooled; leave --pool out, or give --token-grid"
         )
