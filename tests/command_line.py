@@ -1,8 +1,10 @@
 """What a command left behind, for tests that run console scripts."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -22,3 +24,8 @@ class Finished:
 
 
 Command = Callable[..., Finished]
+
+
+def named_in(said: str, participants: Iterable[str], folder: Path) -> set[str]:
+    """Give the participants that a command names; ``folder``, where it ran, may hold a number like theirs."""
+    return set(re.findall(r"\w+", said.replace(str(folder), ""))) & set(participants)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from classify_study import Study, fill_store, make_study
+from command_line import named_in
 
 from classify.cli import main
 from classify.run import load_run
@@ -41,8 +42,7 @@ def test_probe_prints_one_json_object_and_names_nobody(store: tuple[Study, Path]
     assert "difference to age+site" in done.stderr
     assert "SYNTHETIC PHANTOM" in done.stderr
     assert "Research use only" in done.stderr
-    for participant in study.people["participant_id"]:
-        assert participant not in done.stderr
+    assert not named_in(done.stderr, study.people["participant_id"], folder)
     assert record["snapshot"]["number"] == 1
     features = rebuild_features(run, str(folder / "store"))
     assert features.volume.tolist() == run.cohort["volume"].tolist()
@@ -73,7 +73,7 @@ def test_evaluate_counts_its_looks_and_names_nobody(
         assert code == 0, err
         assert f"looked at {looks}" in err
         assert "balanced_accuracy" in json.loads(out)["metrics"]["participant"]["test"]
-        assert not any(participant in err for participant in study.people["participant_id"])
+        assert not named_in(err, study.people["participant_id"], folder)
     code, out, err = call("evaluate", monkeypatch, capsys, "--run", run, "--split", "val", *options)
     assert (code, out) == (2, "")
     assert "--split: expected test" in err
