@@ -7,11 +7,12 @@ participants as train has in AI-READI, and the full encoder's width.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,10 @@ from classify.search.workers import open_folds
 from classify.source import FeatureSource
 from embeddings_store.space import EmbeddingSpace
 
-CLASSES, FOLDS, SEED = 4, 5, 0
+CLASSES, FOLDS = 4, 5
+SEEDS = (0, 1, 2)
+"""Each draws participants and walks the space anew: what a search costs depends on where it walks, on either side."""
+
 SPACE = SearchSpace("lgbm", SPACES["lgbm"], ("last",), ("mean",), (MEAN_LOGITS,))
 CHOICE = FeatureChoice("last", ("mean",))
 WRAPPER_NAMES = {
@@ -50,76 +54,104 @@ WRAPPER_NAMES = {
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """The participants of one seed: those to search on, in folds, and as many to judge by."""
+
+    seed: int
+    scorer: FoldScorer
+    fresh: FeatureTable
+
+    @property
+    def train(self) -> FeatureTable:
+        return self.scorer.source.table(CHOICE)
+
+
+@dataclass(frozen=True)
 class Found:
-    """The best trial's parameters, and the bench's words on the search."""
+    """The best trial's parameters, how many folds the search fitted, and how long it took."""
 
     parameters: dict[str, Any]
-    words: str = ""
+    folds: int
+    seconds: float
 
 
 def measure(settings: Settings) -> list[Row]:
     participants, width, trials = (80, 16, 12) if settings.quick else (743, 768, 50)
-    source, fresh = random_sources(participants, width)
-    scorer = FoldScorer(source, classes=CLASSES, seed=SEED, folds=FOLDS)
+    drawn = [_draw(participants, width, seed) for seed in SEEDS]
     timed = in_turn(
-        partial(our_search, scorer, settings.folder, trials),
-        partial(scikit_learn_search, scorer, settings.folder, trials),
+        lambda: [our_search(one, settings.folder, trials) for one in drawn],
+        lambda: [scikit_learn_search(one, settings.folder, trials) for one in drawn],
         rounds=1,
-        agree=partial(_same_score, source.table(CHOICE), fresh.table(CHOICE)),
+        agree=partial(_same_score, drawn),
         warm_up=False,
     )
-    work = f"LightGBM search, {trials} trials x {FOLDS} grouped folds, {participants} x {width}, random"
+    size = f"{participants} x {width}, random"
+    work = f"{len(SEEDS)} LightGBM searches of {trials} trials x {FOLDS} grouped folds, {size}"
     return [time_row(timed, id="P6", work=work, peer="LGBMClassifier, cross_val_score a trial", goal=Goal(ratio=5.0))]
 
 
-def our_search(scorer: FoldScorer, folder: Path, trials: int) -> Found:
+def our_search(drawn: Drawn, folder: Path, trials: int) -> Found:
     """Search as classify does."""
-    study = Study(_new(folder), SPACE, seed=SEED)
-    with open_folds(scorer, 1) as predict:
+    start, study = perf_counter(), Study(_new(folder), SPACE, seed=drawn.seed)
+    with open_folds(drawn.scorer, 1) as predict:
         tried, _ = run_trials(study, SPACE, predict, FOLDS, Budget(trials))
-    folds = sum(len(one.after_folds) for one in tried)
-    return Found(best_of(tried).parameters, f"{folds} of {trials * FOLDS} folds fitted, the others pruned")
+    return Found(best_of(tried).parameters, sum(len(one.after_folds) for one in tried), perf_counter() - start)
 
 
-def scikit_learn_search(scorer: FoldScorer, folder: Path, trials: int) -> Found:
+def scikit_learn_search(drawn: Drawn, folder: Path, trials: int) -> Found:
     """Search by the wrapper and cross_val_score."""
-    table, study = scorer.source.table(CHOICE), Study(_new(folder), SPACE, seed=SEED)
+    start, table, study = perf_counter(), drawn.train, Study(_new(folder), SPACE, seed=drawn.seed)
     found: list[tuple[float, dict[str, Any]]] = []
     for number in range(trials):
         trial = study.ask(number)
-        model = _wrapper(trial.params, len(table.y) * (1 - 1 / FOLDS))
+        model = _wrapper(trial.params, len(table.y) * (1 - 1 / FOLDS), drawn.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the wrapper warns of feature names that nobody gave
             scores = cross_val_score(
-                model, table.x, table.y, cv=PredefinedSplit(scorer.fold_of_row), scoring="roc_auc_ovr",
+                model, table.x, table.y, cv=PredefinedSplit(drawn.scorer.fold_of_row), scoring="roc_auc_ovr",
                 params={"sample_weight": _weights(table)},
             )  # fmt: skip
         study.tell(trial, float(scores.mean()))
         found.append((float(scores.mean()), trial.params))
-    return Found(max(found, key=lambda one: one[0])[1])
+    return Found(max(found, key=lambda one: one[0])[1], trials * FOLDS, perf_counter() - start)
 
 
-def _same_score(train: FeatureTable, fresh: FeatureTable, ours: Found, peer: Found) -> str:
+def _same_score(drawn: Sequence[Drawn], ours: Sequence[Found], peer: Sequence[Found]) -> str:
     """Judge what each search chose, fitted by its own library on all of train, on participants that neither saw."""
-    head = LgbmHead(random_state=SEED, **ours.parameters).fit(train.x, train.y, _weights(train))
-    wrapper = _wrapper(peer.parameters, len(train.y)).fit(train.x, train.y, sample_weight=_weights(train))
+    own, others, errors = zip(*map(_fresh_scores, drawn, ours, peer), strict=True)
+    for mine, theirs, error in zip(own, others, errors, strict=True):
+        assert mine >= theirs - error, f"macro AUROC {mine}, peer's {theirs} +- {error}"
+    folds, whole = sum(one.folds for one in ours), sum(one.folds for one in peer)
+    return (
+        f"each {_listed([one.seconds for one in ours], 0)} s, peer's {_listed([one.seconds for one in peer], 0)} s; "
+        f"macro AUROC on as many fresh participants {_listed(own)}, peer's {_listed(others)} "
+        f"(standard errors {_listed(errors)}); {folds} of {whole} folds fitted, the others pruned"
+    )
+
+
+def _fresh_scores(drawn: Drawn, ours: Found, peer: Found) -> tuple[float, float, float]:
+    """Give ours, the peer's, and the standard error of the peer's."""
+    train, fresh, weights = drawn.train, drawn.fresh, _weights(drawn.train)
+    head = LgbmHead(random_state=drawn.seed, **ours.parameters).fit(train.x, train.y, weights)
+    wrapper = _wrapper(peer.parameters, len(train.y), drawn.seed).fit(train.x, train.y, sample_weight=weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mine, theirs = head.predict_proba(fresh.x), wrapper.predict_proba(fresh.x)
-    rng = np.random.default_rng(SEED)
-    drawn = [rng.integers(0, len(fresh.y), len(fresh.y)) for _ in range(200)]
-    error = float(np.std([_auroc(fresh.y[rows], theirs[rows]) for rows in drawn]))
-    own, others = _auroc(fresh.y, mine), _auroc(fresh.y, theirs)
-    assert own >= others - error, f"macro AUROC {own}, peer's {others} +- {error}"
-    said = f"macro AUROC on as many fresh participants {own:.3f}, peer's {others:.3f} (standard error {error:.3f})"
-    return f"{said}; {ours.words}"
+        mine, theirs = head.predict_proba(fresh.x), np.asarray(wrapper.predict_proba(fresh.x))
+    rng = np.random.default_rng(drawn.seed)
+    resampled = [rng.integers(0, len(fresh.y), len(fresh.y)) for _ in range(200)]
+    error = float(np.std([_auroc(fresh.y[rows], theirs[rows]) for rows in resampled]))
+    return _auroc(fresh.y, mine), _auroc(fresh.y, theirs), error
 
 
-def _wrapper(parameters: Mapping[str, Any], rows: float) -> LGBMClassifier:
+def _listed(numbers: Sequence[float], digits: int = 3) -> str:
+    return ", ".join(f"{number:.{digits}f}" for number in numbers)
+
+
+def _wrapper(parameters: Mapping[str, Any], rows: float, seed: int) -> LGBMClassifier:
     return LGBMClassifier(
         **{theirs: parameters[own] for own, theirs in WRAPPER_NAMES.items()},
         min_child_samples=max(1, round(parameters["min_child_share"] * rows)),
-        subsample_freq=1, n_jobs=1, random_state=SEED, verbosity=-1,
+        subsample_freq=1, n_jobs=1, random_state=seed, verbosity=-1,
     )  # fmt: skip
 
 
@@ -127,14 +159,14 @@ def _weights(table: FeatureTable) -> np.ndarray:
     return np.asarray(len(table.y) / (CLASSES * np.bincount(table.y)[table.y]))
 
 
-def random_sources(participants: int, width: int) -> tuple[FeatureSource, FeatureSource]:
-    """Draw participants to search on, and as many to judge by."""
-    whole = _random_source(2 * participants, width)
-    return whole.only("train"), whole.only("test")
+def _draw(participants: int, width: int, seed: int) -> Drawn:
+    whole = _random_source(2 * participants, width, seed)
+    scorer = FoldScorer(whole.only("train"), classes=CLASSES, seed=seed, folds=FOLDS)
+    return Drawn(seed, scorer, whole.only("test").table(CHOICE))
 
 
-def _random_source(participants: int, width: int) -> FeatureSource:
-    rng = np.random.default_rng(SEED)
+def _random_source(participants: int, width: int, seed: int) -> FeatureSource:
+    rng = np.random.default_rng(seed)
     label = (np.arange(participants) % CLASSES).astype(np.int64)
     scale = 1 / np.sqrt(1 + np.arange(width))
     latent = rng.normal(size=(participants, width)) * scale
