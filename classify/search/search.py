@@ -100,8 +100,8 @@ def choose_model(
         if resumed:
             tell(f"study {folder.name}: resumed at trial {resumed}{f' of {plan.trials}' if plan.trials else ''}")
         budget = Budget(plan.trials, plan.minutes)
-        with open_folds(scorer, plan.jobs) as predict:
-            tried, stopped_by = run_trials(study, space, predict, scorer.folds, budget)
+        with open_folds(scorer, plan.jobs) as workers:
+            tried, stopped_by = run_trials(study, space, workers, budget)
     said = {"engine": "local", "stopped_by": stopped_by, "resumed_at": resumed, "study": folder.name}
     return _chosen(plan, space, tried, said)
 

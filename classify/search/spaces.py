@@ -34,9 +34,9 @@ SPACES: Mapping[str, Mapping[str, Range | Among]] = {
     "lgbm": {
         "n_estimators": ("int", 50.0, 400.0),
         "learning_rate": ("log", 0.01, 0.2),
-        "num_leaves": ("int", 3.0, 15.0),
+        "num_leaves": ("int", 3.0, 8.0),
         "min_child_share": ("log", 0.005, 0.1),
-        "feature_fraction": ("log", 0.02, 0.5),
+        "feature_fraction": ("log", 0.02, 0.3),
         "bagging_fraction": ("linear", 0.4, 1.0),
         "lambda_l2": ("log", 0.1, 100.0),
         "pca": Among((0, 32, 128)),
@@ -49,8 +49,8 @@ SPACES: Mapping[str, Mapping[str, Range | Among]] = {
         "weight_decay": ("log", 1e-4, 1.0),
     },
     "attentive": {
-        "dropout": ("linear", 0.2, 0.8),
-        "learning_rate": ("log", 1e-3, 3e-2),
+        "dropout": ("linear", 0.0, 0.7),
+        "learning_rate": ("log", 3e-4, 1e-2),
         "weight_decay": ("log", 0.03, 30.0),
     },
     "mil": {
@@ -60,6 +60,8 @@ SPACES: Mapping[str, Mapping[str, Range | Among]] = {
         "weight_decay": ("log", 0.03, 30.0),
     },
 }
+"""For hundreds of participants: on a phantom of 743, trees of 13 leaves that see 0.4 of the features were better than
+trees of 6 that see 0.2 by 0.002 of macro AUROC, which is noise, and took 1.7 times as long."""
 
 GRIDS: Mapping[str, list[dict[str, Any]]] = {
     "linear": [{"C": float(strength)} for strength in np.logspace(-5, 1, 13)],

@@ -1,7 +1,7 @@
 """A study that can be continued: Optuna's journal in a folder that is named by everything that its numbers depend on.
 
-Trial n's suggestions depend on the seed, n and the finished trials before it, and on nothing else, so a study that was
-cut off and continued is the study that ran through.
+Trial n's suggestions depend on the seed, n and the trials before its round, and on nothing else, so a study that was
+cut off and continued is the study that ran through, on however many workers.
 """
 
 import fcntl
@@ -23,6 +23,10 @@ STUDIES = "studies"
 JOURNAL = "search.journal"
 FACTS = "study.json"
 _LOCK = ".lock"
+
+TOGETHER = 4
+"""Trials of a round: suggested without knowing of each other, so that workers have one each. One at a time, a second
+worker could only fit the next fold of a trial that is mostly stopped before it."""
 
 STARTUP_TRIALS = 10
 """Drawn at random before TPE models anything."""
@@ -92,6 +96,7 @@ class Study:
             study_name="search",
             direction="maximize",
             storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+            sampler=optuna.samplers.RandomSampler(),  # never asked: what is tried comes from _suggest
             pruner=optuna.pruners.NopPruner(),  # run_trials stops trials itself
             load_if_exists=True,
         )
@@ -100,18 +105,30 @@ class Study:
 
     def tried(self) -> list[Tried]:
         """List the finished trials, oldest first."""
-        finished = self._study.get_trials(deepcopy=False, states=(self.states.COMPLETE, self.states.PRUNED))
-        return [_read(trial, self.space, complete=trial.state == self.states.COMPLETE) for trial in finished]
+        return [_read(one, self.space, complete=one.state == self.states.COMPLETE) for one in self._finished()]
 
     def ask(self, number: int) -> Any:
         """Begin trial ``number`` (of the finished ones); the first takes the head's defaults."""
-        if number == 0:
-            self._study.enqueue_trial(self.space.defaults())
-        own_seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        self._study.sampler = make_sampler(own_seed, constant_liar=False)
+        self._study.enqueue_trial(self._suggest(number))
         trial = self._study.ask()
         suggest(trial, self.space)
         return trial
+
+    def _suggest(self, number: int) -> dict[str, Any]:
+        """Suggest in a study that holds what this trial may know of, and nothing else."""
+        import optuna
+
+        own_seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        known = optuna.create_study(direction="maximize", sampler=make_sampler(own_seed, constant_liar=False))
+        known.add_trials(self._finished()[: number - number % TOGETHER])
+        if number == 0:
+            known.enqueue_trial(self.space.defaults())
+        trial = known.ask()
+        suggest(trial, self.space)
+        return dict(trial.params)
+
+    def _finished(self) -> list[Any]:
+        return self._study.get_trials(deepcopy=False, states=(self.states.COMPLETE, self.states.PRUNED))
 
     def tell(self, trial: Any, value: float | None) -> None:
         """End a trial: its score over all folds, or None where it was pruned."""

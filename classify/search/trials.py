@@ -1,20 +1,20 @@
 """The trials of one study: suggest, score fold by fold, stop early what falls behind, until the budget is spent."""
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from time import monotonic
 from typing import Any
 
 import numpy as np
 
+from classify.model import ModelSpec
 from classify.predictions import Predictions
 from classify.search.progress import show_trials
 from classify.search.scoring import running_score
 from classify.search.spaces import SearchSpace
-from classify.search.study import Study, Tried, read_choice
-from classify.search.workers import PredictFolds
+from classify.search.study import TOGETHER, Study, Tried, read_choice
+from classify.search.workers import FoldWorkers
 from embeddings_store.errors import RunError
 
 KEPT_PERCENT = 25.0
@@ -42,9 +42,7 @@ class Budget:
     clock: Callable[[], float] = monotonic
 
 
-def run_trials(
-    study: Study, space: SearchSpace, predict: PredictFolds, folds: int, budget: Budget
-) -> tuple[list[Tried], str]:
+def run_trials(study: Study, space: SearchSpace, workers: FoldWorkers, budget: Budget) -> tuple[list[Tried], str]:
     """Give all finished trials of the study, those of earlier calls included, and what ended it: trials or minutes."""
     tried = study.tried()
     started = budget.clock()
@@ -53,8 +51,10 @@ def run_trials(
             spent = budget.minutes is not None and budget.clock() - started >= 60 * budget.minutes
             if tried and spent:
                 return tried, "minutes"
-            tried.append(_try_one(study, space, predict, folds, tried))
-            advance(max((one.value for one in tried if one.value is not None), default=None))
+            left = budget.trials - len(tried) if budget.trials else TOGETHER
+            for one in _try_round(study, space, workers, min(left, TOGETHER - len(tried) % TOGETHER), tried):
+                tried.append(one)
+                advance(max((one.value for one in tried if one.value is not None), default=None))
     return tried, "trials"
 
 
@@ -66,25 +66,69 @@ def best_of(tried: list[Tried]) -> Tried:
     return max(scored, key=lambda one: one.value or 0.0)
 
 
-def _try_one(study: Study, space: SearchSpace, predict: PredictFolds, folds: int, earlier: Sequence[Tried]) -> Tried:
-    trial = study.ask(len(earlier))
+@dataclass
+class _Attempt:
+    """A trial on its way through the folds. asked: the folds that workers know of; over: stopped, or through."""
+
+    trial: Any
+    choice: dict[str, Any]
+    spec: ModelSpec
+    asked: list[Callable[[], Predictions]] = field(default_factory=list)
+    parts: list[Predictions] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    over: bool = False
+
+    def ask(self, workers: FoldWorkers, ahead: int) -> None:
+        """Have so many folds on their way."""
+        for number in range(len(self.asked), min(len(self.parts) + ahead, workers.folds)):
+            self.asked.append(workers.ask(self.spec, number))
+
+    def take(self, folds: int, earlier: Sequence[Tried]) -> None:
+        """Wait for the next fold, and judge."""
+        self.parts.append(self.asked[len(self.parts)]())
+        score = running_score(self.parts)
+        if not isfinite(score):  # a head that diverged
+            self.over = True
+            return
+        self.scores.append(score)
+        self.trial.report(score, len(self.scores) - 1)
+        judged = sum(len(one.label) for one in self.parts) >= JUDGED_BY
+        self.over = len(self.scores) == folds or (judged and falls_behind(self.scores, earlier))
+
+
+def _try_round(
+    study: Study, space: SearchSpace, workers: FoldWorkers, count: int, earlier: Sequence[Tried]
+) -> list[Tried]:
+    """Take trials that know nothing of each other through the folds side by side."""
+    attempts = [_begin(study, space, len(earlier) + place) for place in range(count)]
+    going = _keep_busy(attempts, workers)
+    while going:
+        for attempt in going:
+            attempt.take(workers.folds, earlier)
+            _keep_busy(attempts, workers)
+        going = [attempt for attempt in going if not attempt.over]
+    return [_end(study, attempt, workers.folds) for attempt in attempts]
+
+
+def _begin(study: Study, space: SearchSpace, number: int) -> _Attempt:
+    trial = study.ask(number)
     choice = read_choice(trial.params, space)
-    parts: list[Predictions] = []
-    scores: list[float] = []
-    with closing(predict(space.spec(**choice))) as predicted:
-        for part in predicted:
-            parts.append(part)
-            score = running_score(parts)
-            if not isfinite(score):  # a head that diverged
-                break
-            scores.append(score)
-            trial.report(score, len(scores) - 1)
-            judged = sum(len(one.label) for one in parts) >= JUDGED_BY
-            if len(scores) < folds and judged and falls_behind(scores, earlier):
-                break
-    value = scores[-1] if len(scores) == folds else None
-    study.tell(trial, value)
-    return Tried(**choice, value=value, after_folds=tuple(scores))
+    return _Attempt(trial, choice, space.spec(**choice))
+
+
+def _keep_busy(attempts: Sequence[_Attempt], workers: FoldWorkers) -> list[_Attempt]:
+    """Share the workers among the attempts that go on, and give these."""
+    going = [attempt for attempt in attempts if not attempt.over]
+    for ahead in range(1, 1 + max(1, workers.workers // max(1, len(going)))):
+        for attempt in going:
+            attempt.ask(workers, ahead)
+    return going
+
+
+def _end(study: Study, attempt: _Attempt, folds: int) -> Tried:
+    value = attempt.scores[-1] if len(attempt.scores) == folds else None
+    study.tell(attempt.trial, value)
+    return Tried(**attempt.choice, value=value, after_folds=tuple(attempt.scores))
 
 
 def falls_behind(scores: Sequence[float], earlier: Sequence[Tried]) -> bool:

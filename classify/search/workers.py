@@ -1,26 +1,35 @@
-"""Folds in parallel: each worker process owns some folds, has one thread, and gives the same numbers as no worker."""
+"""Folds in parallel: each worker process has one thread, and gives the same numbers as no worker."""
 
 import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from classify.model import ModelSpec
 from classify.predictions import Predictions
 from classify.search.scoring import FoldScorer
+from classify.search.study import TOGETHER
 from classify.source import FeatureSource
-
-PredictFolds = Callable[[ModelSpec], Generator[Predictions, None, None]]
-"""Gives the held-out participants of a spec fold by fold; the caller may stop after any fold."""
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 _own: list[FoldScorer] = []
 """The scorer of this worker process; empty in a process that is no worker."""
+
+
+@dataclass(frozen=True)
+class FoldWorkers:
+    """Who predicts folds. workers: how many at once. ask(spec, number): gives what waits for the held-out participants.
+
+    What was asked of a worker process cannot be taken back; in this process a fold is fitted when it is waited for.
+    """
+
+    folds: int
+    workers: int
+    ask: Callable[[ModelSpec, int], Callable[[], Predictions]]
 
 
 @dataclass(frozen=True)
@@ -41,34 +50,30 @@ class ScorerPlan:
 
 
 @contextmanager
-def open_folds(scorer: FoldScorer, jobs: int) -> Iterator[PredictFolds]:
-    """Give the function that predicts fold by fold, in this process or in as many as there are jobs (folds at most).
-
-    A fold always goes to the same worker, so its rows are prepared once.
-    """
-    if min(jobs, scorer.folds) < 2:
+def open_folds(scorer: FoldScorer, jobs: int) -> Iterator[FoldWorkers]:
+    """Predict folds in this process, or in as many as there are jobs (and work for them)."""
+    jobs = min(jobs, TOGETHER * scorer.folds)
+    if jobs < 2:
         with one_thread():
-            yield lambda spec: (scorer.predict(spec, number) for number in range(scorer.folds))
+            yield FoldWorkers(scorer.folds, 1, lambda spec, number: lambda: scorer.predict(spec, number))
         return
-    with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        workers = min(jobs, scorer.folds)
-        slots = [_open_slot(scorer, folder, workers) for _ in range(workers)]
-        for slot in slots:
-            opened.callback(slot.shutdown, wait=True, kill_workers=True)
-        yield lambda spec: _predict_in_slots(slots, spec, scorer.folds)
-
-
-def _open_slot(scorer: FoldScorer, folder: Path, workers: int) -> Any:
     from joblib.externals.loky import ProcessPoolExecutor
 
+    with tempfile.TemporaryDirectory() as folder:
+        plan = _write_plan(scorer, Path(folder), jobs)
+        pool = ProcessPoolExecutor(max_workers=jobs, initializer=_start_worker, initargs=(plan,), env=ONE_THREAD)
+        try:
+            yield FoldWorkers(scorer.folds, jobs, lambda spec, number: pool.submit(_predict_own, spec, number).result)
+        finally:
+            pool.shutdown(wait=True, kill_workers=True)
+
+
+def _write_plan(scorer: FoldScorer, folder: Path, workers: int) -> ScorerPlan:
     vectors = folder / "vectors.npy"
-    if not vectors.exists():
-        np.save(vectors, scorer.source.pooled)
-    empty = scorer.source.pooled[:0]
-    bare = FeatureSource(scorer.source.cohort, empty, scorer.source.space, scorer.source.read_tokens)
-    plan = ScorerPlan(bare, vectors, scorer.classes, scorer.seed, scorer.folds, workers)
-    return ProcessPoolExecutor(max_workers=1, initializer=_start_worker, initargs=(plan,), env=ONE_THREAD)
+    np.save(vectors, scorer.source.pooled)
+    source = scorer.source
+    bare = FeatureSource(source.cohort, source.pooled[:0], source.space, source.read_tokens)
+    return ScorerPlan(bare, vectors, scorer.classes, scorer.seed, scorer.folds, workers)
 
 
 def _start_worker(plan: ScorerPlan) -> None:
@@ -78,19 +83,6 @@ def _start_worker(plan: ScorerPlan) -> None:
 def _predict_own(spec: ModelSpec, number: int) -> Predictions:
     with one_thread():
         return _own[0].predict(spec, number)
-
-
-def _predict_in_slots(slots: list[Any], spec: ModelSpec, folds: int) -> Generator[Predictions, None, None]:
-    """Ask each worker for one fold at a time: what is asked of it cannot be taken back when the trial is stopped."""
-    asked = [_ask(slots, spec, number) for number in range(min(len(slots), folds))]
-    for number in range(folds):
-        yield asked[number].result()
-        if len(asked) < folds:
-            asked.append(_ask(slots, spec, len(asked)))
-
-
-def _ask(slots: list[Any], spec: ModelSpec, number: int) -> Any:
-    return slots[number % len(slots)].submit(_predict_own, spec, number)
 
 
 @contextmanager

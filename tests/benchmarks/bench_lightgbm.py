@@ -93,8 +93,8 @@ def measure(settings: Settings) -> list[Row]:
 def our_search(drawn: Drawn, folder: Path, trials: int) -> Found:
     """Search as classify does."""
     start, study = perf_counter(), Study(_new(folder), SPACE, seed=drawn.seed)
-    with open_folds(drawn.scorer, 1) as predict:
-        tried, _ = run_trials(study, SPACE, predict, FOLDS, Budget(trials))
+    with open_folds(drawn.scorer, 1) as workers:
+        tried, _ = run_trials(study, SPACE, workers, Budget(trials))
     return Found(best_of(tried).parameters, sum(len(one.after_folds) for one in tried), perf_counter() - start)
 
 

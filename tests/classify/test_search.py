@@ -22,7 +22,7 @@ from classify.search.folds import FOLDS, count_folds, make_folds
 from classify.search.scoring import FoldScorer
 from classify.search.search import Chosen, SearchPlan, check_plan, choose_model
 from classify.search.spaces import GRIDS, SPACES, SearchSpace, is_inside
-from classify.search.study import STARTUP_TRIALS, STUDIES, Tried, hold_study
+from classify.search.study import STARTUP_TRIALS, STUDIES, TOGETHER, Tried, hold_study
 from classify.search.study import Study as OptunaStudy
 from classify.search.trials import FIRST_JUDGED, JUDGED_BY, Budget, falls_behind, run_trials
 from classify.search.workers import open_folds
@@ -153,6 +153,14 @@ def test_a_study_that_was_cut_off_goes_on_as_if_it_was_not(tmp_path: Path, monke
     assert longer["history"][:-1] == whole["history"]
 
 
+def test_a_round_of_trials_that_was_cut_in_two_is_the_round_that_ran_together(tmp_path: Path) -> None:
+    train = train_source(make_study(96, effect=0.7), tmp_path)
+    whole = record_of(choose(train, tmp_path / "whole", trials=4 * TOGETHER, folds=2))
+    for trials in (4 * TOGETHER - 3, 4 * TOGETHER - 1, 4 * TOGETHER):
+        cut = record_of(choose(train, tmp_path / "cut", trials=trials, folds=2))
+    assert cut["history"] == whole["history"]
+
+
 def test_other_vectors_labels_or_seeds_are_another_study(tmp_path: Path) -> None:
     train = train_source(make_study(32, effect=2.0), tmp_path)
     table = train.cohort.table.assign(label=train.cohort.table["label"].to_numpy()[::-1])
@@ -197,16 +205,16 @@ def test_a_trial_falls_behind_below_the_best_quarter_after_as_many_folds() -> No
     )
 
 
-@pytest.mark.parametrize(("minutes", "made"), [(3.0, 2), (0.0, 1)])
-def test_minutes_end_a_search_and_one_trial_is_always_made(tmp_path: Path, minutes: float, made: int) -> None:
-    """The clock jumps a minute whenever it is read: once at the start, once before each trial."""
+@pytest.mark.parametrize(("minutes", "rounds"), [(3.0, 2), (0.0, 1)])
+def test_minutes_end_a_search_and_one_round_is_always_made(tmp_path: Path, minutes: float, rounds: int) -> None:
+    """The clock jumps a minute whenever it is read: once at the start, once before each round."""
     scorer = FoldScorer(train_source(make_study(32, effect=2.0), tmp_path), classes=4, seed=0, folds=2)
     space = SearchSpace("knn", SPACES["knn"], ("last",), ("mean",), ("mean-logits",))
     ticks = count(0.0, 60.0)
-    with open_folds(scorer, 1) as predict:
+    with open_folds(scorer, 1) as workers:
         opened = OptunaStudy(tmp_path, space, seed=0)
-        tried, why = run_trials(opened, space, predict, 2, Budget(0, minutes, lambda: next(ticks)))
-    assert (len(tried), why) == (made, "minutes")
+        tried, why = run_trials(opened, space, workers, Budget(0, minutes, lambda: next(ticks)))
+    assert (len(tried), why) == (rounds * TOGETHER, "minutes")
 
 
 @pytest.mark.parametrize(("asked", "folds", "said"), [(None, 3, True), (3, 3, False), (2, 2, False)])
