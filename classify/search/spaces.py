@@ -49,8 +49,8 @@ SPACES: Mapping[str, Mapping[str, Range | Among]] = {
         "weight_decay": ("log", 1e-4, 1.0),
     },
     "attentive": {
-        "dropout": ("linear", 0.0, 0.7),
-        "learning_rate": ("log", 3e-4, 1e-2),
+        "dropout": ("linear", 0.2, 0.8),
+        "learning_rate": ("log", 1e-3, 3e-2),
         "weight_decay": ("log", 0.03, 30.0),
     },
     "mil": {

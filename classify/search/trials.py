@@ -34,7 +34,7 @@ JUDGED_BY = 100
 class Budget:
     """When to stop: at this many finished trials of the study, or after this many minutes of this call, or both.
 
-    trials 0: minutes alone. clock: seconds.
+    trials 0: minutes alone; they are looked at before each round. clock: seconds.
     """
 
     trials: int
