@@ -192,6 +192,23 @@ def test_hopeless_trials_are_stopped_early_and_recorded_so(tmp_path: Path) -> No
     assert all(line["state"] == "complete" for line in record["history"][:FIRST_JUDGED])
     best = max(line["value"] for line in record["history"] if line["value"] is not None)
     assert record["best"]["value"] == best
+    aside = record_of(choose(train, tmp_path / "aside", trials=STARTUP_TRIALS + 10, folds=4, jobs=3, **asked))
+    assert aside == record, "folds that workers were asked for in advance count for nothing"
+
+
+def test_a_trial_knows_of_no_other_of_its_round(tmp_path: Path) -> None:
+    space = SearchSpace("knn", SPACES["knn"], ("last",), ("mean",), ("mean-logits",))
+    suggested = []
+    for name, told in (("told", True), ("untold", False)):
+        (tmp_path / name).mkdir()
+        study = OptunaStudy(tmp_path / name, space, seed=0)
+        for number in range(3 * TOGETHER):
+            study.tell(study.ask(number), float(number))
+        first = study.ask(3 * TOGETHER)
+        if told:
+            study.tell(first, 100.0)
+        suggested.append(study.ask(3 * TOGETHER + 1).params)
+    assert suggested[0] == suggested[1]
 
 
 def test_a_trial_falls_behind_below_the_best_quarter_after_as_many_folds() -> None:
