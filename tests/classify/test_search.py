@@ -1,5 +1,6 @@
 """Everything is chosen inside train, by participants, and the same for the same seed, however often it is cut off."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from math import ceil
@@ -18,6 +19,8 @@ from classify.cohort.tasks import TASKS
 from classify.errors import CohortError
 from classify.features import FeatureChoice
 from classify.heads import HEADS
+from classify.model import ModelSpec
+from classify.predictions import Predictions
 from classify.search.folds import FOLDS, count_folds, make_folds
 from classify.search.scoring import FoldScorer
 from classify.search.search import Chosen, SearchPlan, check_plan, choose_model
@@ -25,7 +28,7 @@ from classify.search.spaces import GRIDS, SPACES, SearchSpace, is_inside
 from classify.search.study import STARTUP_TRIALS, STUDIES, TOGETHER, Tried, hold_study
 from classify.search.study import Study as OptunaStudy
 from classify.search.trials import FIRST_JUDGED, JUDGED_BY, Budget, falls_behind, run_trials
-from classify.search.workers import open_folds
+from classify.search.workers import FoldWorkers, open_folds
 from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
 
@@ -192,8 +195,25 @@ def test_hopeless_trials_are_stopped_early_and_recorded_so(tmp_path: Path) -> No
     assert all(line["state"] == "complete" for line in record["history"][:FIRST_JUDGED])
     best = max(line["value"] for line in record["history"] if line["value"] is not None)
     assert record["best"]["value"] == best
-    aside = record_of(choose(train, tmp_path / "aside", trials=STARTUP_TRIALS + 10, folds=4, jobs=3, **asked))
-    assert aside == record, "folds that workers were asked for in advance count for nothing"
+
+
+def test_folds_that_many_workers_are_asked_for_in_advance_change_nothing(tmp_path: Path) -> None:
+    scorer = FoldScorer(train_source(make_study(320, effect=1.0), tmp_path), classes=4, seed=0, folds=4)
+    space = SearchSpace("knn", SPACES["knn"], ("last",), ("mean",), ("mean-logits",))
+    found, asked = [], []
+    for workers in (1, 2, 12):
+        asked.append(0)
+        (tmp_path / str(workers)).mkdir()
+
+        def ask(spec: ModelSpec, number: int) -> Callable[[], Predictions]:
+            asked[-1] += 1
+            return lambda: scorer.predict(spec, number)
+
+        study = OptunaStudy(tmp_path / str(workers), space, seed=0)
+        found.append(run_trials(study, space, FoldWorkers(4, workers, ask), Budget(20)))
+    assert found[0] == found[1] == found[2]
+    assert asked[0] < asked[1] < asked[2]
+    assert asked[0] == sum(len(one.after_folds) for one in found[0][0])
 
 
 def test_a_trial_knows_of_no_other_of_its_round(tmp_path: Path) -> None:
