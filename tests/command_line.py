@@ -26,6 +26,10 @@ class Finished:
 Command = Callable[..., Finished]
 
 
+NUMBER = re.compile(r"(?<![A-Za-z0-9])(?<!\d\.)\d+(?![A-Za-z0-9])")
+"""Part of a file's name too, but neither of a checksum nor of a fraction."""
+
+
 def named_in(said: str, participants: Iterable[str], folder: Path) -> set[str]:
     """Give the participants that a command names; ``folder``, where it ran, may hold a number like theirs."""
-    return set(re.findall(r"\w+", said.replace(str(folder), ""))) & set(participants)
+    return set(NUMBER.findall(said.replace(str(folder), ""))) & set(participants)

@@ -52,7 +52,10 @@ def run_trials(study: Study, space: SearchSpace, workers: FoldWorkers, budget: B
             if tried and spent:
                 return tried, "minutes"
             left = budget.trials - len(tried) if budget.trials else TOGETHER
-            for one in _try_round(study, space, workers, min(left, TOGETHER - len(tried) % TOGETHER), tried):
+            numbers = range(len(tried), len(tried) + min(left, TOGETHER - len(tried) % TOGETHER))
+            # An earlier call may have ended in the middle of a round; its part is no rival of the rest.
+            rivals = tried[: len(tried) - len(tried) % TOGETHER]
+            for one in _try_round(study, space, workers, numbers, rivals):
                 tried.append(one)
                 advance(max((one.value for one in tried if one.value is not None), default=None))
     return tried, "trials"
@@ -97,10 +100,10 @@ class _Attempt:
 
 
 def _try_round(
-    study: Study, space: SearchSpace, workers: FoldWorkers, count: int, earlier: Sequence[Tried]
+    study: Study, space: SearchSpace, workers: FoldWorkers, numbers: range, earlier: Sequence[Tried]
 ) -> list[Tried]:
     """Take trials that know nothing of each other through the folds side by side."""
-    attempts = [_begin(study, space, len(earlier) + place) for place in range(count)]
+    attempts = [_begin(study, space, number) for number in numbers]
     going = _keep_busy(attempts, workers)
     while going:
         for attempt in going:

@@ -1,6 +1,6 @@
 """Everything is chosen inside train, by participants, and the same for the same seed, however often it is cut off."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from math import ceil
@@ -156,12 +156,24 @@ def test_a_study_that_was_cut_off_goes_on_as_if_it_was_not(tmp_path: Path, monke
     assert longer["history"][:-1] == whole["history"]
 
 
-def test_a_round_of_trials_that_was_cut_in_two_is_the_round_that_ran_together(tmp_path: Path) -> None:
-    train = train_source(make_study(96, effect=0.7), tmp_path)
-    whole = record_of(choose(train, tmp_path / "whole", trials=4 * TOGETHER, folds=2))
-    for trials in (4 * TOGETHER - 3, 4 * TOGETHER - 1, 4 * TOGETHER):
-        cut = record_of(choose(train, tmp_path / "cut", trials=trials, folds=2))
+def test_a_round_of_trials_that_was_cut_in_two_is_the_round_that_ran_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = train_source(make_study(320, effect=1.0), tmp_path)
+    asked: dict[str, Any] = {"model": "knn", "pool": "mean", "folds": 4}
+    whole = record_of(choose(train, tmp_path / "whole", trials=6 * TOGETHER, **asked))
+    rivals: list[int] = []
+
+    def judge(scores: Sequence[float], earlier: Sequence[Tried]) -> bool:
+        rivals.append(len(earlier))
+        return falls_behind(scores, earlier)
+
+    monkeypatch.setattr("classify.search.trials.falls_behind", judge)
+    for trials in range(1, 6 * TOGETHER + 1):
+        cut = record_of(choose(train, tmp_path / "cut", trials=trials, **asked))
     assert cut["history"] == whole["history"]
+    assert whole["pruned"]
+    assert set(rivals) == set(range(0, 6 * TOGETHER, TOGETHER)), "whole rounds alone"
 
 
 def test_other_vectors_labels_or_seeds_are_another_study(tmp_path: Path) -> None:
