@@ -11,11 +11,14 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from extract.bucket.body import Body, BrokenBodyError, OtherDigestError, SpoiledBodyError, SteppedAsideError
-from extract.bucket.etags import ENOUGH_OBJECTS, EtagTrust
+from extract.bucket.etags import EtagTrust
 from extract.bucket.gate import Place
 from extract.bucket.refusals import concerns_all, may_concern_all
 from extract.bucket.source import ObjectInfo
 from extract.errors import FetchError
+
+WITNESSES = 6
+"""How many others are asked: twice as many as must differ from their ETags, so that damaged ones are outnumbered."""
 
 
 class Witnesses:
@@ -39,7 +42,7 @@ class Witnesses:
         except OtherDigestError:
             came_before = self._etags.differ(key, body.md5)
             if came_before and not self._etags.are_no_md5 and self._ask_of_etags.acquire(blocking=False):
-                for info in self._others(key)[:ENOUGH_OBJECTS]:
+                for info in self._others(key)[:WITNESSES]:
                     self._compare(info, place)
             if not self._etags.are_no_md5:
                 raise
@@ -55,7 +58,7 @@ class Witnesses:
         """Tell whether the server refuses other objects as well: then it is no matter of this one."""
         others = [one for one in self._came if one != key and _is_like(one, key)]
         others = others or [info.key for info in self._others(key)]
-        return bool(others) and all(self._is_refused(one) for one in others[:ENOUGH_OBJECTS])
+        return bool(others) and all(self._is_refused(one) for one in others[:WITNESSES])
 
     def _is_refused(self, key: str) -> bool:
         try:
