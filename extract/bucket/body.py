@@ -133,7 +133,7 @@ class Body:
             if self.etag:
                 raise SpoiledBodyError(f"expected {self.size:,} bytes, but the server announced {size:,}")
             raise FetchError(f"{self.name}: {CHANGED}")
-        self.etag, self.size, self._etag_is_md5 = etag, size, _is_md5(etag, response) and not self._weak
+        self.etag, self.size, self._etag_is_md5 = etag, size, _is_md5(etag, response)
         if self._stop is not None and response["ContentLength"] != self._expected - len(self.received):
             raise SpoiledBodyError(f"expected {self._expected:,} bytes of the object, the server announced others")
 

@@ -1,6 +1,7 @@
 """P17: large objects over a slow line that all streams share, with the default streams and with a single one."""
 
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from time import monotonic
 from unittest.mock import patch
 
 from comparison import Goal, Row
-from rclone_server import rclone_s3
 from settings import Settings
 from throttled_proxy import throttled_proxy
 
 from extract.bucket.s3 import S3Source
+
+sys.path.append(str(Path(__file__).parent.parent))
+from rclone_server import rclone_s3
 
 OBJECTS, OBJECT_BYTES = 36, 8_400_000
 MBITS_PER_S = (1, 10, 100)

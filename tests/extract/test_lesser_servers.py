@@ -139,6 +139,12 @@ class TestEtags:
         behaviour.answer_list = lambda _: listing(OBJECTS, behaviour.etag if listed_as_weak else md5_etag)
         assert fetch_all(open_on(behaviour)) == list(OBJECTS.values())
 
+    def test_a_damaged_object_with_a_weak_one_stays_a_fault(self, open_on: Open) -> None:
+        behaviour = Behaviour(OBJECTS, etag=lambda data: f"W/{md5_etag(data)}", damaged=frozenset({"k03.dcm"}))
+        found = fetch_all(open_on(behaviour))
+        assert "do not have the md5" in str(found.pop(3))
+        assert found == [data for key, data in OBJECTS.items() if key != "k03.dcm"]
+
 
 class TestListings:
     def test_a_page_that_goes_on_without_a_token_is_gone_on_from_its_last_key(self, open_on: Open) -> None:
