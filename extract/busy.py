@@ -21,6 +21,10 @@ ADVICE = {
     "encode": "the encoder decides: {encode}",
     "write": "the store decides: more --writers, a smaller --tokens grid, --token-dtype int8, or a faster disk",
 }
+SLOW_LINE_ADVICE = (
+    "the line to the bucket is slow and decides; more streams do not help: --partial-reads auto, --where for fewer "
+    "volumes, or a machine nearer to the bucket"
+)
 ENCODE_ADVICE = {"cpu": "a GPU or a TPU, more cores, or more machines with --rank and --ranks"}
 ENCODE_ADVICE_ACCELERATOR = "--precision bf16, a larger --batch-size, or more devices with --rank and --ranks"
 NOTHING_TO_DO = "there was nothing to do"
@@ -46,10 +50,12 @@ def limiting_stage(busy: Mapping[str, float]) -> str | None:
     return name if busy[name] >= HARDLY_BUSY else None
 
 
-def advise(limiting: str | None, device: str, volumes: float) -> str:
+def advise(limiting: str | None, device: str, volumes: float, *, slow_line: bool = False) -> str:
     """Say in one sentence what would make a run faster that brought so many volumes to an end."""
     if limiting is None:
         return NO_ADVICE if volumes else NOTHING_TO_DO
+    if limiting == "fetch" and slow_line:
+        return SLOW_LINE_ADVICE
     return ADVICE[limiting].format(encode=ENCODE_ADVICE.get(device, ENCODE_ADVICE_ACCELERATOR))
 
 

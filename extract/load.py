@@ -174,7 +174,7 @@ def _only(came: Sequence[int], frames: FrameChooser | None) -> FrameChooser:
 def _note_of_md5(fetched: Fetched | PartlyFetched) -> Note:
     """Say why the md5 was not checked: only a part came, or the ETag looks like one and is none.
 
-    Such an ETag is the server's encryption, for the source fetched the object all the same.
+    Such an ETag is the server's encryption or another digest, for the source fetched the object all the same.
     """
     if isinstance(fetched, PartlyFetched):
         return Note.MD5_UNCHECKED

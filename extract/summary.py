@@ -75,7 +75,7 @@ def summarise(run: Outcome) -> dict[str, Any]:
         "workers": dict(run.workers),
         "busy": busy,
         "limiting_stage": limiting,
-        "advice": advise(limiting, account.device, volumes),
+        "advice": advise(limiting, account.device, volumes, slow_line=counts.slow_lines > 0),
         "cost_per_1000_volumes_usd": cost_per_1000_volumes(
             volumes, counts, seconds["wall"], run.options.endpoint_url, run.options.usd_per_hour
         ),

@@ -14,7 +14,10 @@ from threading import Lock, Thread
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-FAULTS: Final = ("cut", "stall", "reset", "500", "503", "length", "flip", "trickle")
+FAULTS: Final = (
+    *("cut", "stall", "reset", "500", "503", "429", "length", "flip", "trickle"),
+    *("page", "no-etag", "weak-etag", "no-ranges"),
+)
 LARGEST_BODY_BYTES = 64_000_000
 UPSTREAM_TIMEOUT_S = 20.0
 IDLE_TIMEOUT_S = 10.0
@@ -22,7 +25,8 @@ HELD_S = 8.0  # a stall or a trickle goes on until the client hangs up, but no l
 TRICKLE_PAUSE_S = 0.02
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, with RST
 
-ERRORS = {"500": "InternalError", "503": "SlowDown"}
+ERRORS = {"500": "InternalError", "503": "SlowDown", "429": "TooManyRequests"}
+PAGE = b"<!DOCTYPE html><html><body><p>Please sign in<br></body></html>"
 
 
 @dataclass
@@ -30,13 +34,16 @@ class FaultPlan:
     """Which request ends how: a key's nth answer depends on the seed alone, not on the order of threads.
 
     permanent: keys (below the bucket) that always get the fault named. listings: faults of the first answers to LIST,
-    one after the other; later ones are sound.
+    one after the other; later ones are sound. refuse_after: so many GETs of objects are answered; then all are refused
+    with 403 and the code and the message of ``refusal``.
     """
 
     seed: int
     rate: float
     permanent: Mapping[str, str] = field(default_factory=dict)
     listings: Sequence[str] = ()
+    refuse_after: int | None = None
+    refusal: tuple[str, str] = ("AccessDenied", "as planned")
     list_requests: int = 0
     requests: int = 0
     body_bytes: int = 0
@@ -52,6 +59,8 @@ class FaultPlan:
             chance = Random(f"{self.seed} {key} {self._asked[key]}")
             random_fault = chance.choice(FAULTS) if chance.random() < self.rate else "none"
             fault = self.permanent.get(key, random_fault)
+            if self.refuse_after is not None and self.requests > self.refuse_after:
+                fault = "403"
             self.injected[fault] += 1
         return fault, chance
 
@@ -116,7 +125,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_whole(answer, data)
             return
         fault, chance = self.server.plan.decide(key) if key else self.server.plan.decide_listing()
-        if fault in ERRORS:
+        if fault == "403":
+            self.refuse(403, *self.server.plan.refusal)
+        elif fault in ERRORS:
             self.refuse(int(fault), ERRORS[fault])
         elif fault == "none":
             self.send_whole(answer, data)
@@ -136,11 +147,15 @@ class _Handler(BaseHTTPRequestHandler):
         connection.close()
         return answer, data
 
-    def start(self, answer: HTTPResponse, length: int) -> None:
-        """Send the head, claiming ``length`` bytes."""
-        self.send_response_only(answer.status)
+    def start(self, answer: HTTPResponse, length: int, *, status: int = 0, **instead: str) -> None:
+        """Send the head, claiming ``length`` bytes. instead: headers ("" for none), "_" in their names for "-"."""
+        self.send_response_only(status or answer.status)
+        other = {name.replace("_", "-"): value for name, value in instead.items()}
         for name, value in answer.getheaders():
-            if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
+            if name.lower() not in {"content-length", "transfer-encoding", "connection", *other}:
+                self.send_header(name, value)
+        for name, value in other.items():
+            if value:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(length))
         self.end_headers()
@@ -154,8 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.start(answer, int(claimed or len(data)))
         self.wfile.write(data) if self.command == "HEAD" else self.send_some(data)
 
-    def refuse(self, status: int, code: str) -> None:
-        text = f"<Error><Code>{code}</Code><Message>as planned</Message></Error>".encode()
+    def refuse(self, status: int, code: str, message: str = "as planned") -> None:
+        text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
         self.send_response_only(status)
         self.send_header("Content-Length", str(len(text)))
         if status == 503:
@@ -209,6 +224,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.start(answer, len(data))
         self.send_some(data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :])
 
+    def show_page(self, answer: HTTPResponse, data: bytes, chance: Random) -> None:
+        """Answer with a page for people, as a proxy does that wants a login; status 200."""
+        self.start(answer, len(PAGE), status=200, etag="", content_type="text/html", content_range="")
+        self.wfile.write(PAGE)
+
+    def send_without_etag(self, answer: HTTPResponse, data: bytes, chance: Random) -> None:
+        self.start(answer, len(data), etag="")
+        self.send_some(data)
+
+    def send_weak_etag(self, answer: HTTPResponse, data: bytes, chance: Random) -> None:
+        self.start(answer, len(data), etag=f"W/{answer.getheader('ETag')}")
+        self.send_some(data)
+
+    def ignore_range(self, answer: HTTPResponse, data: bytes, chance: Random) -> None:
+        """Answer to a range with what came of it, as if it were the whole object."""
+        self.start(answer, len(data), status=200, content_range="")
+        self.send_some(data)
+
     def hold_until_hung_up(self, seconds: float) -> None:
         self.close_connection = True
         self.connection.settimeout(seconds)
@@ -229,4 +262,8 @@ SPOILERS: Final = {
     "flip": _Handler.flip,
     "trickle": _Handler.trickle,
     "nothing": _Handler.send_nothing,
+    "page": _Handler.show_page,
+    "no-etag": _Handler.send_without_etag,
+    "weak-etag": _Handler.send_weak_etag,
+    "no-ranges": _Handler.ignore_range,
 }

@@ -8,23 +8,38 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from embeddings_store.schema import volume_id
+from extract.bucket.etags import clean_etag, is_weak
+from extract.bucket.gate import Place
 from extract.bucket.refusals import CHANGED, is_beyond_end
 from extract.bucket.source import RangeRefused, Wanted
 from extract.errors import FetchError
 
 CHUNK_BYTES = 1 << 20
 PATIENCE_S = 30.0
-MIN_BYTES_PER_S = 64 * 1024  # after PATIENCE_S a body slower than this is given up and resumed on a new connection
+SICK_BYTES_PER_S = 64 * 1024  # over PATIENCE_S, while the others are far faster: another connection may be as fast
+STALLED_BYTES_PER_S = 1024  # over PATIENCE_S: no line is so slow that anybody would wait for it
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class BrokenBodyError(Exception):
-    """The body ends too early, or comes far too slowly."""
+    """The body ends too early, or comes no more."""
+
+
+class StalledBodyError(BrokenBodyError):
+    """Hardly a byte came for as long as PATIENCE_S."""
+
+
+class SteppedAsideError(Exception):
+    """Nothing is wrong: the line is slow, and older bodies come first."""
 
 
 class SpoiledBodyError(Exception):
     """What came is not the object: none of it can be kept."""
+
+
+class OtherDigestError(SpoiledBodyError):
+    """The length is right, but the ETag is not the md5 of what came."""
 
 
 class Body:
@@ -38,7 +53,8 @@ class Body:
         self.received = bytearray()
         self.md5 = b""
         self._start, self._stop = start, stop
-        self._etag_is_md5 = False
+        self._etag_is_md5 = self._weak = False
+        self._ranges = True
 
     def conditions(self) -> dict[str, str]:
         """Say what to ask for next: nothing for a whole object from its start, else a range of the same object."""
@@ -46,12 +62,13 @@ class Body:
             return {}
         last = "" if self._stop is None else self._stop - 1
         conditions = {"Range": f"bytes={self._start + len(self.received)}-{last}"}
-        return conditions | ({"IfMatch": f'"{self.etag}"'} if self.etag else {})
+        # A weak ETag never fits If-Match (RFC 9110, 13.1.1); it is compared when the answer comes.
+        return conditions | ({"IfMatch": f'"{self.etag}"'} if self.etag and not self._weak else {})
 
-    def receive(self, response: Any) -> None:
-        """Append one response's bytes.
+    def receive(self, response: Any, place: Place) -> None:
+        """Append one response's bytes, as long as they come: a slow line is no fault.
 
-        Raises: FetchError when the object is another one now; RangeRefused; an error of the body.
+        Raises: FetchError when the object is another one now; RangeRefused; an error of the body; SteppedAsideError.
         """
         self._check_unchanged(response)
         start, before = monotonic(), len(self.received)
@@ -59,21 +76,30 @@ class Body:
         stream = response["Body"]._raw_stream
         while len(self.received) < self._expected:
             elapsed = monotonic() - start
-            if elapsed > PATIENCE_S and len(self.received) - before < elapsed * MIN_BYTES_PER_S:
-                raise BrokenBodyError
+            if elapsed > PATIENCE_S:
+                _require_progress((len(self.received) - before) / elapsed, place)
+                start, before = monotonic(), len(self.received)
             chunk = stream.read1(CHUNK_BYTES)
             if not chunk:
                 raise BrokenBodyError
             self.received += chunk
+            place.note(len(chunk))
+            if place.must_wait and self._can_go_on_later:
+                raise SteppedAsideError
 
     def check(self) -> None:
-        """Compare a whole object's md5 with its ETag, where that is one. Raises: SpoiledBodyError."""
+        """Compare a whole object's md5 with its ETag, where that may be one. Raises: OtherDigestError."""
         if self._stop is not None:
             return
         digest = hashlib.md5(self.received, usedforsecurity=False)
-        if self._etag_is_md5 and digest.hexdigest() != self.etag:
-            raise SpoiledBodyError(f"the {len(self.received):,} bytes that came do not have the md5 of the object")
         self.md5 = digest.digest()
+        if self.etag_may_be_md5 and digest.hexdigest() != self.etag:
+            raise OtherDigestError(f"the {len(self.received):,} bytes that came do not have the md5 of the object")
+
+    @property
+    def etag_may_be_md5(self) -> bool:
+        """Tell whether the ETag looks like an md5, and nothing in the answer says that it is none."""
+        return self._etag_is_md5
 
     def is_beyond_its_end(self, error: ClientError | BotoCoreError) -> bool:
         """Tell whether the server has no more bytes, though the first answer promised some."""
@@ -87,10 +113,21 @@ class Body:
     def _expected(self) -> int:
         return (self.size if self._stop is None else min(self._stop, self.size)) - self._start
 
+    @property
+    def _can_go_on_later(self) -> bool:
+        """Tell whether the rest can be asked for by itself: some is left, and it is sure to be of the same object."""
+        return self._ranges and bool(self.etag) and len(self.received) < self._expected
+
     def _check_unchanged(self, response: Any) -> None:
-        etag = response["ETag"].strip('"')
+        told = response.get("ETag", "")
+        etag = clean_etag(told) or self.etag  # a server that tells none leaves the one of the listing
         if self.etag not in {"", etag}:
             raise FetchError(f"{self.name}: {CHANGED}")
+        self._weak = self._weak or is_weak(told)
+        if self.received and not self.etag:
+            raise SpoiledBodyError("no ETag says that its parts are of the same object")
+        if self.received and "ContentRange" not in response:
+            self._ranges = False
         size = self._size_in(response)
         if self.size not in {-1, size}:
             if self.etag:
@@ -111,6 +148,14 @@ class Body:
         if first != self._start + len(self.received):
             raise SpoiledBodyError(f"expected the bytes from {self._start:,}, got those from {first:,}")
         return size
+
+
+def _require_progress(bytes_per_s: float, place: Place) -> None:
+    """Give a body up that stands still, or crawls while the others run."""
+    if bytes_per_s < STALLED_BYTES_PER_S:
+        raise StalledBodyError
+    if bytes_per_s < SICK_BYTES_PER_S and place.is_behind(bytes_per_s):
+        raise BrokenBodyError
 
 
 def _is_md5(etag: str, response: Any) -> bool:

@@ -1,5 +1,8 @@
 """What an S3 server refused, in the house's own errors: one message each, never a key or a secret."""
 
+import re
+from collections.abc import Iterable
+
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -13,29 +16,51 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from embeddings_store.errors import OctProbeError
+from extract.bucket.answers import PageError, RedirectedError
 from extract.errors import BucketError, FetchError
 
 _CREDENTIALS = frozenset(
     {
         "401",
-        "ExpiredToken",
         "InvalidAccessKeyId",
+        "InvalidSecurity",
         "InvalidToken",
-        "RequestTimeTooSkewed",
+        "NotSignedUp",
         "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
         "Unauthorized",
         "UnauthorizedAccess",
     }
 )
-_DENIED = frozenset({"403", "AccessDenied", "AllAccessDisabled", "Forbidden"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+_CLOCK = frozenset({"RequestTimeTooSkewed"})
+_ACCOUNT = frozenset(
+    {
+        "402",
+        "509",
+        "AccountProblem",
+        "AllAccessDisabled",
+        "BandwidthLimitExceeded",
+        "InvalidPayer",
+        "QuotaExceeded",
+        "UserSuspended",
+    }
+)
+_DENIED = frozenset({"403", "AccessDenied", "Forbidden"})
 _REGION = frozenset({"301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"})
 _CHANGED = frozenset({"412", "416", "InvalidRange", "PreconditionFailed"})
 _BEYOND_END = frozenset({"416", "InvalidRange"})
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _SERVER = frozenset({"500", "502", "504", "InternalError", "RequestTimeout"})
-_SLOW_DOWN = frozenset({"503", "SlowDown", "ServiceUnavailable"})
+_SLOW_DOWN = frozenset({"429", "503", "SlowDown", "ServiceUnavailable", "TooManyRequests"})
+
+_OF_THE_ACCOUNT = re.compile(
+    r"\bcaps?\b.{0,40}exceeded|cap_?exceeded|exceeded.{0,40}\bcaps?\b|quota|suspended|billing|payment", re.IGNORECASE
+)
+"""How servers that answer AccessDenied to everything say that it is the account, such as Backblaze's daily caps."""
+
+_HIDDEN = re.compile(r"(?<=\?)\S+|arn:\S+|\S*/\S*\.\w+|[\w+/=-]{20,}|\b(?=\w*\d)\w{12,}|\b\d{4,}\b")
+"""What may be a key, a secret, a signature, or name an object: long or numbered tokens, resources and queries."""
+_LONGEST_SENTENCE = 300
 
 CHANGED = "the object changed after it was listed; run again to list anew (extract-embeddings: --refresh)"
 
@@ -52,7 +77,7 @@ def is_slow_down(error: ClientError | BotoCoreError) -> bool:
 
 def is_passing(error: ClientError | BotoCoreError | ResponseParserError) -> bool:
     """Tell whether the same request may fare better a little later: the server's or the network's trouble, not ours."""
-    network = isinstance(error, (BotoConnectionError, HTTPClientError, ResponseParserError))
+    network = isinstance(error, (BotoConnectionError, HTTPClientError, ResponseParserError, PageError))
     return network or _code(error) in _SLOW_DOWN | _SERVER
 
 
@@ -61,23 +86,52 @@ def is_beyond_end(error: ClientError | BotoCoreError) -> bool:
     return _code(error) in _BEYOND_END
 
 
-def explain_bucket(error: Exception, name: str, endpoint: str | None) -> BucketError:
-    """Say why the bucket as a whole cannot be read, and what to do."""
+def is_denied(error: ClientError | BotoCoreError) -> bool:
+    """Tell whether this object is refused to these credentials, as some servers refuse what does not exist."""
+    return _code(error) in _DENIED and not concerns_all(error)
+
+
+def concerns_all(error: ClientError | BotoCoreError) -> bool:
+    """Tell whether the next object would fare no better: the account, its key, the clock, the place, or the network."""
+    kinds = (NoCredentialsError, PartialCredentialsError, BotoConnectionError, RedirectedError, PageError)
+    codes = _CREDENTIALS | _EXPIRED | _CLOCK | _ACCOUNT | _REGION | {"NoSuchBucket"}
+    return isinstance(error, kinds) or _code(error) in codes or bool(_OF_THE_ACCOUNT.search(_sentence(error)))
+
+
+def may_concern_all(error: ClientError | BotoCoreError) -> bool:
+    """Tell whether only another object can show if it is this one that the server refuses."""
+    known = _MISSING | _CHANGED | _SERVER | _SLOW_DOWN
+    return isinstance(error, ClientError) and _code(error) not in known and not concerns_all(error)
+
+
+def explain_bucket(error: Exception, name: str, endpoint: str | None, secrets: Iterable[str] = ()) -> BucketError:
+    """Say why the bucket as a whole cannot be read, in the server's own words too, and what to do."""
     where = f"{name} at {endpoint}" if endpoint else name
-    return BucketError(f"bucket {where}: {_reason(error)}")
+    sentence = _readable(_sentence(error), secrets)
+    return BucketError(f"bucket {where}: {_reason(error)}" + (f'; the server says: "{sentence}"' if sentence else ""))
 
 
-def explain_object(error: ClientError | BotoCoreError, volume: str, name: str, endpoint: str | None) -> OctProbeError:
-    """Say why one object cannot be read: a FetchError, or a BucketError when the next one would fare no better."""
+def explain_object(error: ClientError | BotoCoreError, volume: str) -> FetchError:
+    """Say why this one object cannot be read."""
     code = _code(error)
     if code in _MISSING:
         return FetchError(f"{volume}: the object is gone")
     if code in _CHANGED:
         return FetchError(f"{volume}: {CHANGED}")
-    hopeless = isinstance(error, (NoCredentialsError, PartialCredentialsError, BotoConnectionError))
-    if hopeless or code in _CREDENTIALS | _REGION | {"NoSuchBucket"}:
-        return explain_bucket(error, name, endpoint)
     return FetchError(f"{volume}: the server refused with {code or type(error).__name__}")
+
+
+def _sentence(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Message", "")) if isinstance(error, ClientError) else ""
+
+
+def _readable(text: str, secrets: Iterable[str]) -> str:
+    """Put a server's words on one line, without what may be secret; "" where hardly a word is left."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    text = _HIDDEN.sub("***", " ".join(text.split()))[:_LONGEST_SENTENCE]
+    text = "".join(letter for letter in text if letter.isprintable())
+    return text if len(re.findall(r"[A-Za-z]{2,}", text)) > 1 else ""
 
 
 def _code(error: Exception) -> str:
@@ -86,17 +140,22 @@ def _code(error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     code = _code(error)
+    if _OF_THE_ACCOUNT.search(_sentence(error)):
+        return f"{_REASONS[_ACCOUNT]} ({code})"
     for codes, reason in _REASONS.items():
         if code in codes:
             return f"{reason} ({code})"
     for kinds, reason in _FAILURES.items():
         if isinstance(error, kinds):
-            return reason
+            return reason.format(error=error)
     return f"the server or client refused with {code or type(error).__name__}"
 
 
 _REASONS = {
     _CREDENTIALS: "the credentials are refused; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    _EXPIRED: "the credentials are refused, for they have expired; renew them, then run the same command again",
+    _CLOCK: "this machine's clock is wrong; set it, then run the same command again",
+    _ACCOUNT: "the account is refused, not an object; settle it there, then run the same command again",
     _DENIED: "access is denied; expected credentials that may list and read this bucket",
     _REGION: "the bucket lies in another region; check --endpoint-url, or AWS_REGION",
     _SERVER | _SLOW_DOWN: "the server fails again and again; try again later",
@@ -108,6 +167,8 @@ _FAILURES: dict[tuple[type[Exception], ...], str] = {
     ),
     (ProfileNotFound,): "AWS_PROFILE names a profile that the AWS configuration does not have",
     (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",
+    (RedirectedError,): "{error}; give --endpoint-url, or AWS_REGION, as it is there",
+    (PageError,): "{error}; is --endpoint-url that of an S3 server, and does no proxy or login stand in between?",
     (ResponseParserError,): "its listing breaks off again and again; check the network, and try again later",
     (ValueError,): "the endpoint is no URL; expected https://host",
 }

@@ -1,8 +1,10 @@
 """A bucket behind the S3 protocol: AWS, Backblaze B2, or a server of one's own."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
@@ -12,28 +14,44 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from embeddings_store.console import say
 from embeddings_store.schema import volume_id
-from extract.bucket.body import Body, BrokenBodyError, SpoiledBodyError
-from extract.bucket.gate import StreamGate
+from extract.bucket.answers import check_answer
+from extract.bucket.body import (
+    Body,
+    BrokenBodyError,
+    SpoiledBodyError,
+    StalledBodyError,
+    SteppedAsideError,
+)
+from extract.bucket.etags import clean_etag
+from extract.bucket.gate import Place, StreamGate
+from extract.bucket.pages import Paging
 from extract.bucket.refusals import (
+    concerns_all,
     explain_bucket,
     explain_object,
     is_beyond_end,
+    is_denied,
     is_missing,
     is_passing,
     is_slow_down,
+    may_concern_all,
 )
 from extract.bucket.source import Fetched, FetchedRange, ObjectInfo, RangeRefused, TransferCounts, Wanted
+from extract.bucket.tries import ATTEMPTS, Tries
+from extract.bucket.witnesses import Witnesses
 from extract.errors import BucketError, FetchError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 KEYS_PER_PAGE = 1000  # the most that S3 gives
-SLOW_DOWN = 503
-BODY_ATTEMPTS = 6
+SLOW_DOWN = frozenset({429, 503})
+BODY_ATTEMPTS = ATTEMPTS
 PAGE_ATTEMPTS = 6
 FIRST_PAUSE_S = 0.25  # after a server's error or a lost connection; twice as long after each further one
+SHORTEST_SECRET = 3
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
 
@@ -54,24 +72,30 @@ class S3Source:
         self._endpoint = _complete(endpoint_url)
         self.name = f"s3://{bucket}/{self._prefix}"
         self.counts = TransferCounts()
-        self.gate = StreamGate(streams)
+        self.gate = StreamGate(streams, tell=self._tell, lowered=lambda: self.counts.add(slow_lines=1))
+        self._witnesses = Witnesses(self._first_page, partial(self._get, resumed=True))
         try:
             self.client = _make_client(self._endpoint, streams)
         except (BotoCoreError, ValueError) as error:
             raise explain_bucket(error, self.name, self._endpoint) from error
-        self.client.meta.events.register("response-received.s3.GetObject", self._obey)
+        events = self.client.meta.events
+        events.register("response-received.s3", partial(check_answer, endpoint=self.client.meta.endpoint_url))
+        events.register("response-received.s3.GetObject", self._obey)
 
     def list_objects(self) -> Iterator[ObjectInfo]:
         """List everything below the prefix, 1,000 keys a request."""
-        go_on: dict[str, str] = {}
+        paging, go_on = Paging(self.name), dict[str, str]()
         while True:
             page = self._list_page(go_on)
-            for entry in page.get("Contents", []):
-                key = entry["Key"].removeprefix(self._prefix)
-                yield ObjectInfo(key, entry["Size"], entry.get("ETag", "").strip('"'))
-            if not page["IsTruncated"]:
+            following = paging.next(page)
+            yield from self._infos(page)
+            if following is None:
                 return
-            go_on = {"ContinuationToken": page["NextContinuationToken"]}
+            go_on = following
+
+    def _infos(self, page: Any) -> Iterator[ObjectInfo]:
+        for entry in page.get("Contents", []):
+            yield ObjectInfo(entry["Key"].removeprefix(self._prefix), entry["Size"], clean_etag(entry.get("ETag", "")))
 
     def _list_page(self, go_on: dict[str, str]) -> Any:
         """Ask for one page, and again where it does not come whole."""
@@ -81,9 +105,12 @@ class S3Source:
                 return self._ask_for_page(go_on, again=attempt > 1)
             except (ClientError, BotoCoreError, ResponseParserError) as error:
                 if attempt == PAGE_ATTEMPTS or not is_passing(error):
-                    raise explain_bucket(error, self.name, self._endpoint) from error
+                    raise self._bucket_error(error) from error
             sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
             attempt += 1
+
+    def _first_page(self) -> Iterator[ObjectInfo]:
+        return self._infos(self._ask_for_page({}, again=True))
 
     def _ask_for_page(self, go_on: dict[str, str], *, again: bool) -> Any:
         """Ask once. botocore compares no length: it takes an answer without any byte for a page without objects."""
@@ -102,25 +129,33 @@ class S3Source:
         A body that breaks off is resumed where it broke; what came wrong is thrown away and asked for anew.
         While the server says SlowDown, fewer objects are fetched at once, and none before its Retry-After is over.
         """
-        with self._explained(wanted), self.gate.stream():
-            fetched = self._fetch(wanted)
+        with self._explained(wanted), self.gate.stream() as place:
+            fetched = self._fetch(wanted, place)
         self.gate.succeed()
+        self._witnesses.came(wanted.key)
         return fetched
 
     def read_optional(self, key: str) -> bytes | None:
-        """Give a small object, or None when there is none."""
+        """Give a small object, or None when there is none; nor is there one that these credentials may not see.
+
+        Servers answer 403, not 404, for what does not exist to those who may not list.
+        """
         try:
-            return self._fetch(ObjectInfo(key, -1, "")).data
+            with self.gate.stream() as place:
+                return self._fetch(ObjectInfo(key, -1, ""), place).data
         except (ClientError, BotoCoreError) as error:
+            if is_denied(error):
+                self._tell(f"{key} is refused (403) and therefore taken for absent")
+                return None
             if is_missing(error):
                 return None
-            raise explain_bucket(error, self.name, self._endpoint) from error
+            raise self._bucket_error(error) from error
 
     def fetch_range(self, wanted: Wanted, start: int, stop: int) -> FetchedRange:
         """Give some bytes of one object, under the same rules; no md5 says whether they are right."""
-        with self._explained(wanted), self.gate.stream():
+        with self._explained(wanted), self.gate.stream() as place:
             try:
-                body = self._receive(wanted, lambda: Body(wanted, start, stop))
+                body = self._receive(wanted, lambda: Body(wanted, start, stop), place)
             except ClientError as error:
                 if start == 0 and is_beyond_end(error):
                     raise RangeRefused from error  # an empty object has no range at all
@@ -133,41 +168,73 @@ class S3Source:
         try:
             yield
         except (ClientError, BotoCoreError) as error:
-            raise explain_object(error, volume_id(wanted.key), self.name, self._endpoint) from error
+            if concerns_all(error) or (may_concern_all(error) and self._witnesses.are_refused_too(wanted.key)):
+                raise self._bucket_error(error) from error
+            raise explain_object(error, volume_id(wanted.key)) from error
 
-    def _fetch(self, wanted: Wanted) -> Fetched:
-        body = self._receive(wanted, lambda: Body(wanted))
+    def _bucket_error(self, error: Exception) -> BucketError:
+        return explain_bucket(error, self.name, self._endpoint, _secrets())
+
+    def _tell(self, text: str) -> None:
+        say(f"{self.name}: {text}")
+
+    def _fetch(self, wanted: Wanted, place: Place) -> Fetched:
+        body = self._receive(wanted, lambda: Body(wanted), place)
         return Fetched(bytes(body.received), body.size, body.etag, body.md5)
 
-    def _receive(self, wanted: Wanted, new_body: Callable[[], Body]) -> Body:
-        """Ask until the body is whole and right."""
-        body = new_body()
-        for attempt in range(BODY_ATTEMPTS):
+    def _receive(self, wanted: Wanted, new_body: Callable[[], Body], place: Place) -> Body:
+        """Ask until the body is whole and right, and give up only when one try after the other brings nothing."""
+        body, tries, problem = new_body(), Tries(), ""
+        while not tries.are_over:
+            before = len(body.received)
+            response = self._ask(wanted.key, body, tries)
             try:
-                response = self._get(wanted.key, body, resumed=attempt > 0)
-            except (ClientError, BotoCoreError) as error:
-                # botocore tries again, too, but hardly any more once many objects failed: its quota is the client's.
-                if attempt + 1 == BODY_ATTEMPTS or not (is_passing(error) or body.is_beyond_its_end(error)):
-                    raise
-                if body.is_beyond_its_end(error):
-                    body = new_body()
-                elif not is_slow_down(error):
-                    sleep(FIRST_PAUSE_S * 2**attempt)
+                problem = self._take(wanted.key, response, body, place)
+            except SteppedAsideError:
+                place.step_aside()
                 continue
-            try:
-                body.receive(response)
-                body.check()
-            except (BrokenBodyError, HTTPError, TimeoutError):
-                problem = f"the body broke off {BODY_ATTEMPTS} times; {body.describe()}"
             except SpoiledBodyError as error:
                 problem = f"{error}, {BODY_ATTEMPTS} times"
                 body = new_body()
-            else:
+            if not problem:
                 self.counts.add(received_bytes=len(body.received))
                 return body
-            finally:
-                response["Body"].close()  # of a body that came whole, the connection is back in the pool already
+            tries.end(len(body.received) - before)
         raise FetchError(f"{volume_id(wanted.key)}: {problem}")
+
+    def _ask(self, key: str, body: Body, tries: Tries) -> Any:
+        """Ask for what a body lacks until there is an answer; None where there is nothing of what was promised."""
+        while True:
+            try:
+                return self._get(key, body, resumed=tries.begin())
+            except (ClientError, BotoCoreError) as error:
+                # botocore tries again, too, but hardly any more once many objects failed: its quota is the client's.
+                tries.end(0)
+                is_beyond = body.is_beyond_its_end(error)
+                if tries.are_over or not (is_passing(error) or is_beyond):
+                    raise
+                if is_beyond:
+                    return None
+                if not is_slow_down(error):
+                    sleep(FIRST_PAUSE_S * 2 ** (tries.fruitless - 1))
+
+    def _take(self, key: str, response: Any, body: Body, place: Place) -> str:
+        """Receive one answer; say what is wrong, or "" of a body that is whole and right.
+
+        Raises: SpoiledBodyError, SteppedAsideError.
+        """
+        if response is None:
+            raise SpoiledBodyError("the server has fewer bytes than it promised")
+        try:
+            body.receive(response, place)
+            self._witnesses.check(body, key, place)
+        except StalledBodyError:
+            return f"the line is too slow: hardly a byte came, {BODY_ATTEMPTS} times; {body.describe()}"
+        except (BrokenBodyError, HTTPError, TimeoutError):
+            return f"the body broke off {BODY_ATTEMPTS} times; {body.describe()}"
+        finally:
+            response["Body"].close()  # of a body that came whole, the connection is back in the pool already
+        return ""
 
     def _get(self, key: str, body: Body, *, resumed: bool) -> Any:
         request: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + key, **body.conditions()}
@@ -185,7 +252,7 @@ class S3Source:
 
     def _obey(self, response_dict: dict[str, Any] | None, **_: Any) -> None:
         """See each answer before botocore tries again: it would not read Retry-After, nor spare the other streams."""
-        if response_dict is not None and response_dict["status_code"] == SLOW_DOWN:
+        if response_dict is not None and response_dict["status_code"] in SLOW_DOWN:
             self.gate.slow_down(_retry_after_s(response_dict["headers"]))
             self.gate.wait()
 
@@ -210,6 +277,12 @@ def _make_client(endpoint: str | None, streams: int) -> "S3Client":
             tcp_keepalive=True,
         ),
     )
+
+
+def _secrets() -> list[str]:
+    """Give what a server might repeat; all of it longer than any word that it would use."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    return [secret for name in names if len(secret := os.environ.get(name, "")) > SHORTEST_SECRET]
 
 
 def _complete(endpoint_url: str | None) -> str | None:

@@ -77,7 +77,8 @@ class TransferCounts:
     """What the source was asked for so far; retries and resumed bodies count as get_requests, too. Thread-safe.
 
     partial_volumes: objects of which only the header and some frames came. saved_bytes, extra_requests: by
-    how much less, and more, came than if all had been read whole.
+    how much less, and more, came than if all had been read whole. slow_lines: how often fewer objects were fetched
+    at once because the line was slow.
     """
 
     list_requests: int = 0
@@ -87,15 +88,25 @@ class TransferCounts:
     partial_volumes: int = 0
     saved_bytes: int = 0
     extra_requests: int = 0
+    slow_lines: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
-    def add(self, *, list_requests: int = 0, get_requests: int = 0, retries: int = 0, received_bytes: int = 0) -> None:
+    def add(
+        self,
+        *,
+        list_requests: int = 0,
+        get_requests: int = 0,
+        retries: int = 0,
+        received_bytes: int = 0,
+        slow_lines: int = 0,
+    ) -> None:
         """Add to the counts."""
         with self._lock:
             self.list_requests += list_requests
             self.get_requests += get_requests
             self.retries += retries
             self.bytes += received_bytes
+            self.slow_lines += slow_lines
 
     def add_partial(self, *, volumes: int, saved_bytes: int, extra_requests: int) -> None:
         """Count an object that was read in parts; or, of one that had to be read whole after all, what that cost."""

@@ -97,6 +97,7 @@ def _add_transfer(counts: TransferCounts, new: Mapping[str, int]) -> None:
         get_requests=new["get_requests"],
         retries=new["retries"],
         received_bytes=new["bytes"],
+        slow_lines=new["slow_lines"],
     )
     counts.add_partial(
         volumes=new["partial_volumes"], saved_bytes=new["saved_bytes"], extra_requests=new["extra_requests"]

@@ -34,6 +34,7 @@ BENCHMARKS = {
     "p14": "bench_finetune",
     "report": "bench_report",
     "partial": "bench_partial",
+    "p17": "bench_slow_line",
 }
 
 

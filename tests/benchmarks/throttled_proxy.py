@@ -12,6 +12,8 @@ PIECE_BYTES = 1 << 18
 LARGEST_REQUEST_BYTES = 1 << 16
 SHORTEST_SLEEP_S = 0.001
 """A shorter one takes longer than it says; the debt is kept for the next piece."""
+SHARED_PIECE_S = 0.005
+"""How long a piece takes on a line that all share, so that no connection waits long for its turn."""
 CREDIT_S = 0.05
 """How far an answer may catch up after its proxy, not its line, was late; an idle line earns nothing."""
 
@@ -34,17 +36,24 @@ class Traffic:
 
 @contextmanager
 def throttled_proxy(
-    upstream: str, *, latency_s: float = 0.0, bytes_per_s: float = float("inf")
+    upstream: str,
+    *,
+    latency_s: float = 0.0,
+    bytes_per_s: float = float("inf"),
+    shared_bytes_per_s: float = float("inf"),
 ) -> Iterator[tuple[str, Traffic]]:
     """Pass connections on to ``upstream`` (http://host:port); give the proxy's endpoint, and what went through it.
 
     latency_s: before each piece of a request goes on, and before a new connection is used: a round trip. bytes_per_s:
-    of the answers, for each connection. Nothing is parsed: what is signed stays signed, and connections stay open.
+    of the answers, for each connection; shared_bytes_per_s: for all together, in turn.
+    Nothing is parsed: what is signed stays signed, and connections stay open.
     """
     address = urlsplit(upstream)
     traffic, threads = Traffic(), list[Thread]()
     with socket.create_server(("127.0.0.1", 0), backlog=256) as server:
-        line = _Line((str(address.hostname), int(address.port or 80)), latency_s, bytes_per_s, traffic)
+        line = _Line(
+            (str(address.hostname), int(address.port or 80)), latency_s, bytes_per_s, traffic, shared_bytes_per_s
+        )
         accepting = Thread(target=_accept, args=(server, line, threads), daemon=True)
         accepting.start()
         try:
@@ -64,6 +73,8 @@ class _Line:
     latency_s: float
     bytes_per_s: float
     traffic: Traffic
+    shared_bytes_per_s: float = float("inf")
+    shared_free_at: float = 0.0
     open: set[socket.socket] = field(default_factory=set)
 
     def connect(self, client: socket.socket) -> socket.socket:
@@ -73,6 +84,18 @@ class _Line:
         with self.traffic.lock:
             self.open |= {client, server}
         return server
+
+    @property
+    def piece_bytes(self) -> int:
+        return int(min(PIECE_BYTES, max(512.0, self.shared_bytes_per_s * SHARED_PIECE_S)))
+
+    def take_turn(self, size: int) -> None:
+        """Wait until the line that all share has carried what came before, and this piece."""
+        with self.traffic.lock:
+            self.shared_free_at = max(self.shared_free_at, monotonic() - CREDIT_S) + size / self.shared_bytes_per_s
+            until = self.shared_free_at
+        if (wait_s := until - monotonic()) > SHORTEST_SLEEP_S:
+            sleep(wait_s)
 
     def hang_up(self, *ends: socket.socket) -> None:
         """Shut these ends, or all; their threads then end by themselves."""
@@ -132,10 +155,11 @@ def _serve(client: socket.socket, line: _Line) -> None:
 
 
 def _carry_answers(server: socket.socket, client: socket.socket, line: _Line, pace: _Pace) -> None:
-    piece = bytearray(PIECE_BYTES)
+    piece = bytearray(line.piece_bytes)
     with suppress(OSError):
         while size := server.recv_into(piece):
             pace.free_at = max(pace.free_at, pace.asked_at, monotonic() - CREDIT_S) + size / line.bytes_per_s
+            line.take_turn(size)
             client.sendall(memoryview(piece)[:size])
             line.traffic.add(size_bytes=size)
             if (wait_s := pace.free_at - monotonic()) > SHORTEST_SLEEP_S:

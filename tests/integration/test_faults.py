@@ -143,3 +143,25 @@ def test_what_never_comes_whole_is_an_error_row_and_nothing_else_is(tmp_path: Pa
     assert failed.keys() == spoiled.keys()
     assert {(failure.stage, failure.error) for failure in failed.values()} == {("fetch", "FetchError")}
     assert committed_md5s(tmp_path / "store") == {key: md5 for key, md5 in md5s(files).items() if key not in spoiled}
+
+
+REFUSALS = (
+    ("AccessDenied", "Cannot download file, download bandwidth or transaction (Class B) cap exceeded."),
+    ("AccessDenied", "No words that anybody knows."),
+    ("ExpiredToken", "The provided token has expired."),
+    ("SomethingNew", "Come back tomorrow."),
+)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_refusal_of_all_leaves_no_error_row_and_the_same_command_goes_on(
+    tmp_path: Path, make: Make, run: Run, refusal: tuple[str, str]
+) -> None:
+    files = make(3)
+    with pytest.raises(BucketError) as caught:
+        run(FaultPlan(seed=7, rate=0.0, refuse_after=12, refusal=refusal))
+    assert f'the server says: "{refusal[1]}"' in str(caught.value)
+    assert list(open_reader(str(tmp_path / "store")).errors()) == []
+    summary = run(FaultPlan(seed=7, rate=0.0))
+    assert (summary["committed"], summary["errors"]) == (len(files), {})
