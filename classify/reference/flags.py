@@ -17,6 +17,7 @@ UNLIKE_BRIGHTNESS = "intensity far outside training"
 LOCKED = "locked: of the run's test split, where classify evaluate --split test looks and counts its looks"
 CONSTANT = "constant: every voxel of the volume is equal"
 NOT_FINITE = "not finite: the embedding holds NaN or infinity; run extract-embeddings verify"
+UNKNOWN = "unknown"
 COPY = "copy: another volume of the same participant has the same embedding"
 
 
@@ -27,12 +28,14 @@ def describe_volumes(
     reference: TrainingReference,
     *,
     test_is_open: bool,
+    answer_unknown: bool = False,
 ) -> pd.DataFrame:
     """Give one line a volume of the store, sorted by participant and volume as in a cohort.
 
     position (in pooled), volume, participant, eye, device, protocol, split_of_run ("" for a participant that the run
     does not know), flags ("; " between), withheld (why it is not predicted, or ""). cohort: the run's own table.
-    test_is_open: the run was evaluated on test already.
+    test_is_open: the run was evaluated on test already. answer_unknown: predict devices and protocols that training
+    did not hold, too.
     """
     lines = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
     known = cohort.drop_duplicates("participant").set_index("participant")["split"]
@@ -41,8 +44,21 @@ def describe_volumes(
     return table.assign(
         split_of_run=split,
         flags=_flags(lines, reference),
-        withheld=_withheld(lines, pooled, (split == "test") & (not test_is_open)),
+        withheld=_withheld(
+            lines, pooled, (split == "test") & (not test_is_open), _unknown(lines, cohort, answer_unknown)
+        ),
     )
+
+
+def _unknown(lines: pd.DataFrame, cohort: pd.DataFrame, answer: bool) -> "pd.Series[str]":
+    """Say of each line which device or protocol training did not hold; "" where it held both, or all are answered."""
+    train = cohort[cohort["split"] == "train"]
+    said = pd.Series("", index=lines.index)
+    for name in () if answer else ("protocol", "device"):
+        held = ", ".join(sorted(train[name].astype(str).unique()))
+        new = ~lines[name].isin(train[name])
+        said[new] = f"{UNKNOWN} {name}: " + lines.loc[new, name].astype(str) + f"; training held {held}"
+    return said
 
 
 def _flags(lines: pd.DataFrame, reference: TrainingReference) -> list[str]:
@@ -53,7 +69,9 @@ def _flags(lines: pd.DataFrame, reference: TrainingReference) -> list[str]:
     return ["; ".join(said for said, marked in marks.items() if marked[place]) for place in range(len(lines))]
 
 
-def _withheld(lines: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], locked: "pd.Series[bool]") -> list[str]:
+def _withheld(
+    lines: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], locked: "pd.Series[bool]", unknown: "pd.Series[str]"
+) -> list[str]:
     vectors = [pooled[place] for place in lines["position"]]
     digest = [sha256(vector.tobytes()).hexdigest() for vector in vectors]
     constant = (lines["notes"].to_numpy(np.int64) & Note.CONSTANT.value) != 0
@@ -66,4 +84,5 @@ def _withheld(lines: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], lo
         NOT_FINITE: ~finite,
         COPY: copy.reindex(lines.index, fill_value=False).to_numpy(),
     }
-    return [next((said for said, holds in reasons.items() if holds[place]), "") for place in range(len(lines))]
+    why = [next((said for said, holds in reasons.items() if holds[place]), "") for place in range(len(lines))]
+    return [said or new for said, new in zip(why, unknown, strict=True)]
