@@ -21,7 +21,8 @@ from classify.predictions import Predictions
 MOST_REPLICATES = 500
 """Of a slope, which takes a small fit each; enough for the ends of a 95 % interval to within a tenth of its width."""
 
-NEWTON_STEPS = 12
+NEWTON_STEPS = 30
+SETTLED = 1e-4
 SMALLEST = 1e-9
 SAME = "every unit has the same probability"
 
@@ -158,7 +159,7 @@ def recalibrate(
     clipped = np.clip(said, SMALLEST, 1 - SMALLEST)
     x = np.log(clipped / (1 - clipped))[:, None]
     truth = positive.astype(np.float64)[:, None]
-    a, b = np.zeros(weights.shape[1]), np.ones(weights.shape[1])
+    a, b = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for _ in range(NEWTON_STEPS):
             p = 1 / (1 + np.exp(-(a + b * x)))
@@ -169,7 +170,9 @@ def recalibrate(
             step_a = np.clip((h11 * g0 - h01 * g1) / determinant, -2, 2)
             step_b = np.clip((h00 * g1 - h01 * g0) / determinant, -2, 2)
             a, b = a + step_a, b + step_b
-    settled = (np.abs(step_a) < 1e-3) & (np.abs(step_b) < 1e-3)
+            if np.nanmax(np.abs(np.r_[step_a, step_b]), initial=0.0) < SETTLED:
+                break
+    settled = (np.abs(step_a) < SETTLED) & (np.abs(step_b) < SETTLED)
     return np.where(settled, a, np.nan), np.where(settled, b, np.nan)
 
 

@@ -12,6 +12,7 @@ from embeddings_store.schema import Note
 UNSAID = (Note.NONE, Note.ETAG_IS_NO_MD5, Note.MD5_UNCHECKED)  # how an object is kept and read is no matter of quality
 SAID_OF_NOTE = {note: note.name.lower().replace("_", " ") for note in Note if note.name and note not in UNSAID}
 UNSEEN_PROTOCOL = "protocol not in training"
+UNSEEN_DEVICE = "device not in training"
 UNLIKE_BRIGHTNESS = "intensity far outside training"
 
 LOCKED = "locked: of the run's test split, where classify evaluate --split test looks and counts its looks"
@@ -43,7 +44,7 @@ def describe_volumes(
     table = lines[["position", "volume", "participant", "eye", "device", "protocol"]]
     return table.assign(
         split_of_run=split,
-        flags=_flags(lines, reference),
+        flags=_flags(lines, cohort, reference),
         withheld=_withheld(
             lines, pooled, (split == "test") & (not test_is_open), _unknown(lines, cohort, answer_unknown)
         ),
@@ -61,10 +62,11 @@ def _unknown(lines: pd.DataFrame, cohort: pd.DataFrame, answer: bool) -> "pd.Ser
     return said
 
 
-def _flags(lines: pd.DataFrame, reference: TrainingReference) -> list[str]:
+def _flags(lines: pd.DataFrame, cohort: pd.DataFrame, reference: TrainingReference) -> list[str]:
     notes = lines["notes"].to_numpy(np.int64)
     marks = {said: (notes & note.value) != 0 for note, said in SAID_OF_NOTE.items()}
     marks[UNSEEN_PROTOCOL] = ~lines["protocol"].isin(reference.protocols).to_numpy()
+    marks[UNSEEN_DEVICE] = ~lines["device"].isin(cohort.loc[cohort["split"] == "train", "device"]).to_numpy()
     marks[UNLIKE_BRIGHTNESS] = reference.fences.outside(lines)
     return ["; ".join(said for said, marked in marks.items() if marked[place]) for place in range(len(lines))]
 

@@ -122,14 +122,24 @@ def main() -> None:
     parser.add_argument("--effects", default="0.6,0.2,0")
     parser.add_argument("--asked", default="auto")
     options = parser.parse_args()
-    print("| head | task | effect | macro AUROC | methods | observed/expected by class | slope by class | log-loss - constant, worst |")
+    print(
+        "| head | task | effect | macro AUROC | methods | observed/expected by class | slope by class | log-loss - constant, worst |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for head in options.heads.split(","):
         for task in options.tasks.split(","):
             for effect in map(float, options.effects.split(",")):
-                found = [meet_new_people(head, task, seed, effect=effect, asked=options.asked) for seed in range(options.seeds)]
-                ratio, slope = (np.nanmean([getattr(one, name) for one in found], axis=0) for name in ("ratio", "slope"))
-                methods = ", ".join(f"{name} {sum(one.method == name for one in found)}" for name in sorted({one.method for one in found}))
+                found = [
+                    meet_new_people(head, task, seed, effect=effect, asked=options.asked)
+                    for seed in range(options.seeds)
+                ]
+                ratio, slope = (
+                    np.nanmean([getattr(one, name) for one in found], axis=0) for name in ("ratio", "slope")
+                )
+                methods = ", ".join(
+                    f"{name} {sum(one.method == name for one in found)}"
+                    for name in sorted({one.method for one in found})
+                )
                 gap = [one.loss - one.constant for one in found]
                 print(
                     f"| {head} | {task} | {effect:g} | {np.mean([one.auroc for one in found]):.3f} | {methods} | "
