@@ -7,8 +7,10 @@ prevalence to everybody.
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +86,7 @@ def meet_new_people(
     """Fit and calibrate a head on a cohort like AI-READI's train, and show new people their probabilities."""
     rng = np.random.default_rng(seed)
     train = draw(AI_READI["train"], rng, effect=effect, channels=channels, task=task)
-    # numbers of new people in the same shares as train
+
     shares = np.array(AI_READI["train"]) / sum(AI_READI["train"])
     new = draw(rng.multinomial(fresh, shares).tolist(), rng, effect=effect, channels=channels, task=task)
     classes = len(train.cohort.task.classes)
@@ -122,31 +124,28 @@ def main() -> None:
     parser.add_argument("--effects", default="0.6,0.2,0")
     parser.add_argument("--asked", default="auto")
     options = parser.parse_args()
-    print(
-        "| head | task | effect | macro AUROC | methods | observed/expected by class | slope by class | log-loss - constant, worst |"
-    )
+    print("| head | task | effect | AUROC | methods | observed/expected | slope | log-loss - constant: mean, worst |")
     print("|---|---|---|---|---|---|---|---|")
-    for head in options.heads.split(","):
-        for task in options.tasks.split(","):
-            for effect in map(float, options.effects.split(",")):
-                found = [
-                    meet_new_people(head, task, seed, effect=effect, asked=options.asked)
-                    for seed in range(options.seeds)
-                ]
-                ratio, slope = (
-                    np.nanmean([getattr(one, name) for one in found], axis=0) for name in ("ratio", "slope")
-                )
-                methods = ", ".join(
-                    f"{name} {sum(one.method == name for one in found)}"
-                    for name in sorted({one.method for one in found})
-                )
-                gap = [one.loss - one.constant for one in found]
-                print(
-                    f"| {head} | {task} | {effect:g} | {np.mean([one.auroc for one in found]):.3f} | {methods} | "
-                    f"{', '.join(f'{x:.2f}' for x in ratio)} | {', '.join(f'{x:.2f}' for x in slope)} | "
-                    f"{np.mean(gap):+.3f}, {max(gap):+.3f} |",
-                    flush=True,
-                )
+    for head, task, effect in product(*(one.split(",") for one in (options.heads, options.tasks, options.effects))):
+        seeds = range(options.seeds)
+        found = [meet_new_people(head, task, seed, effect=float(effect), asked=options.asked) for seed in seeds]
+        print(f"| {head} | {task} | {effect} | {line_of(found)} |", flush=True)
+
+
+def line_of(found: Sequence[Shown]) -> str:
+    """Return the cells of one line of the table; observed/expected and slope by class, means over the cohorts."""
+    ratio, slope = (np.nanmean([getattr(one, name) for one in found], axis=0) for name in ("ratio", "slope"))
+    counts = Counter(one.method for one in found)
+    gap = [one.loss - one.constant for one in found]
+    return " | ".join(
+        [
+            f"{np.mean([one.auroc for one in found]):.3f}",
+            ", ".join(f"{name} {count}" for name, count in sorted(counts.items())),
+            ", ".join(f"{x:.2f}" for x in ratio),
+            ", ".join(f"{x:.2f}" for x in slope),
+            f"{np.mean(gap):+.3f}, {max(gap):+.3f}",
+        ]
+    )
 
 
 if __name__ == "__main__":
