@@ -162,7 +162,9 @@ def _calibration_by_class(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     names = ("observed_expected", "slope", "intercept")
-    rows = [(in_words(name), *(to_estimate(line[one]) for one in names)) for name, line in found.items()]
+    rows: list[tuple[Cell, ...]] = [
+        (in_words(name), *(to_estimate(line[one]) for one in names)) for name, line in found.items()
+    ]
     caption = (
         "Validation participants at the stated prevalence. Observed/expected: how many there are for each one that the "
         "probabilities promise; 1 is right, above 1 they are too low. Slope: 1 is right, below 1 they are too sure."
