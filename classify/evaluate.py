@@ -19,7 +19,7 @@ from classify.look import (
 )
 from classify.model import load_model
 from classify.predictions import Predictions
-from classify.probe import predict_beside
+from classify.probe import hold_out, predict_beside
 from classify.random_twin import Twin, check_twin_of_run, look_beside
 from classify.run import MODEL, TWIN_MODEL, Run
 from classify.source import check_same_space, source_on
@@ -57,9 +57,8 @@ def evaluate(
 
     look = begin_look(run, cohort, now=now)
     raw = model.predict(test, classes=classes, split=TEST)
-    others = predict_beside(
-        model.spec, features.only("train"), raw["participant"], cohort, seed=run.record["seeds"]["folds"]
-    )
+    held_out = hold_out(model, features.only("train"), cohort, seed=run.record["seeds"]["folds"])
+    others = predict_beside(held_out["participant"], raw["participant"], cohort, model.head.name)
     predicted = PredictedSplit(
         raw,
         others,

@@ -16,7 +16,9 @@ from classify.cohort.splits import check_no_leak
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables
 from classify.errors import CohortError
-from classify.judging.calibrate import Calibrator, measure_calibration
+from classify.judging.calibrate import Calibrator
+from classify.judging.calibration_report import measure_calibration, report_levels, shown_by
+from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.split import JudgedSplit, judge_split
 from classify.ledger import append_look, count_looks
 from classify.predictions import Predictions, stack_predictions
@@ -133,14 +135,17 @@ def finish_look(
     method = predicted.calibrator.method if predicted.calibrator else None
     said = judge_split(
         levels, predicted.others, cohort, lambda chosen: predicted.calibrated(predicted.people_of(chosen)),
-        decided_on=(levels["participant"], f"{method}, fitted on val") if method else None,
+        shown=shown_by(predicted.calibrator) if predicted.calibrator else AS_THE_HEAD,
         pretrained=tables.pretrained, replicates=options.replicates, seed=seed,
     )  # fmt: skip
     of_tables = tables.describe(cohort, said.without)
     twin = predicted.twin_of(levels["participant"]) if predicted.twin_of else None
     entry = {"split": TEST, "date": look.date, "look": look.number, "seed": seed}
     entry |= {"measurements": of_tables["measurements"], "calibration": method}
-    entry |= describe_look(options, predicted, said)
+    probabilities = report_levels(
+        levels, predicted.calibrator.prevalence, cohort.task.classes, replicates=options.replicates, seed=seed
+    ) if predicted.calibrator else None  # fmt: skip
+    entry |= describe_look(options, predicted, said, probabilities)
     entry |= {"difference_to_random_twin": twin.difference} if twin else {}
     record = merge_evaluation(run.record, cohort, said, entry, of_tables["pretraining"], by=by)
     own = run.record["model"]
@@ -151,12 +156,15 @@ def finish_look(
     return Evaluated(record, run.folder, look.number)
 
 
-def describe_look(options: EvaluateOptions, predicted: PredictedSplit, said: JudgedSplit) -> dict[str, Any]:
+def describe_look(
+    options: EvaluateOptions, predicted: PredictedSplit, said: JudgedSplit, probabilities: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Give what an entry of ``evaluations`` says of the predictions."""
     return {
         "command": list(options.command),
         "replicates": options.replicates,
-        "uncalibrated": {level: measure_calibration(part) for level, part in predicted.raw.items()},
+        "uncalibrated": {level: measure_calibration(part.scores, part) for level, part in predicted.raw.items()},
+        "probabilities": probabilities,
         "confusion": said.judged.confusion,
         "difference_to_age_site": said.judged.difference_to_age_site,
         "added_to_age_site": said.judged.added_to_age_site,

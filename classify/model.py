@@ -29,10 +29,10 @@ from classify.aggregate import (
 from classify.errors import RunFolderError
 from classify.features import FeatureChoice, FeatureTable
 from classify.heads import HEADS, Head, find_head, load_head
-from classify.predictions import Predictions
+from classify.predictions import LEVELS, Predictions, join_predictions
 from classify.protocol_weights import ScanPredictions, learn_best_protocol, learn_weights
 from classify.run import MODEL, Run
-from classify.search.folds import Fold, TrainingPart
+from classify.search.folds import Fold, TrainingPart, deal_folds
 from classify.standardise import Standardiser
 from embeddings_store.errors import UsageError
 
@@ -153,6 +153,15 @@ def predict_out_of_fold(
         )
         for fold in folds
     ]
+
+
+def predict_held_out(spec: ModelSpec, train: FeatureTable, *, classes: int, seed: int) -> dict[str, Predictions]:
+    """Predict all of train at every level, each participant by a model that was fitted on other folds.
+
+    train: raw features of the spec's choice. Raises: CohortError where a class has one participant.
+    """
+    parts = predict_out_of_fold(spec, deal_folds(train, seed), classes=classes, seed=seed)
+    return {level: join_predictions([part[level] for part in parts]) for level in LEVELS}
 
 
 def load_model(run: Run, part: str = MODEL) -> FittedModel:

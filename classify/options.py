@@ -103,7 +103,19 @@ Seeds = Annotated[
     typer.Option(min=1, help="Fit the chosen model with so many seeds, and show their range", rich_help_panel=JUDGING),
 ]
 Calibrate = Annotated[
-    str, typer.Option(help="temperature, isotonic or none; fitted on val, used by evaluate", rich_help_panel=JUDGING)
+    str,
+    typer.Option(
+        help="How logits become probabilities: auto (the smallest log-loss on held-out train), logistic, temperature, "
+        "isotonic, none",
+        rich_help_panel=JUDGING,
+    ),
+]
+Prevalence = Annotated[
+    str | None,
+    typer.Option(
+        help="Class shares that probabilities are stated at: class=share,...; if not given, those of train and val",
+        rich_help_panel=JUDGING,
+    ),
 ]
 Robustness = Annotated[
     bool,

@@ -4,7 +4,7 @@ No label and no participants table is needed, nor the store that the run was mad
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ import pandas as pd
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
-from classify.judging.calibrate import load_calibrator
+from classify.judging.calibrate import Calibrator, describe_method, load_calibrator
+from classify.judging.prevalence import read_shares
 from classify.model import load_model
 from classify.prediction_table import describe_beside, lay_out, mark_abstentions
-from classify.predictions import LEVELS
-from classify.reference.flags import describe_volumes
+from classify.predictions import LEVELS, Predictions, pick_predictions
+from classify.reference.flags import UNKNOWN, describe_volumes
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.reference.training import TrainingReference
 from classify.run import MODEL, Run, load_run
@@ -40,7 +41,9 @@ class PredictOptions:
     """What the command line asked for.
 
     abstain_below: 0 never abstains for lack of confidence. ood_percentile: 100 never abstains for novelty.
-    nearest: how many training participants to name beside each volume.
+    nearest: how many training participants to name with each volume. prevalence: ``class=share,...`` of the place where
+    these people come from; None: that of the run. answer_unknown: also predict scans of a device or protocol that
+    training did not hold.
     """
 
     run: Path
@@ -49,6 +52,8 @@ class PredictOptions:
     ood_percentile: float = THRESHOLD_PERCENTILE
     nearest: int = NEAREST
     participants_only: bool = False
+    prevalence: str | None = None
+    answer_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def predict(options: PredictOptions, *, read: Callable[[], Snapshot]) -> Predict
     """
     check_output(options.out)
     run = load_run(options.run)
-    reference, calibrator = TrainingReference.load(run.folder / MODEL), load_calibrator(run.folder / MODEL)
+    reference, calibrator = TrainingReference.load(run.folder / MODEL), open_calibrator(run, options.prevalence)
     stored = read()
     table = predict_volumes_of(run, stored, options)
     write_table(only_participants(table) if options.participants_only else table, options.out)
@@ -78,6 +83,9 @@ def predict(options: PredictOptions, *, read: Callable[[], Snapshot]) -> Predict
         "classes": list(run.record["classes"]),
         "space": stored.space_id,
         "calibration": calibrator.method if calibrator else None,
+        "probabilities": describe_method(run.record.get("calibration")),
+        "prevalence": stated(calibrator, run.record["classes"]),
+        "confident_on_val": confident_on_val(run, options.abstain_below),
         "snapshot": stored.note,
         "phantom": run.record["phantom"],
         "abstain_below": options.abstain_below,
@@ -93,21 +101,54 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: PredictOptions) -> p
 
     Raises: RunFolderError (another embedding space, a damaged run), CohortError where no volume may be predicted.
     """
-    model, calibrator = load_model(run), load_calibrator(run.folder / MODEL)
+    model, calibrator = load_model(run), open_calibrator(run, options.prevalence)
     reference = TrainingReference.load(run.folder / MODEL)
     classes = tuple(run.record["classes"])
     check_comparable(run.record, stored)
     opened = bool(run.record.get("evaluations"))
-    lines = describe_volumes(stored.index, stored.pooled, run.cohort, reference, test_is_open=opened)
+    lines = describe_volumes(
+        stored.index, stored.pooled, run.cohort, reference, test_is_open=opened, answer_unknown=options.answer_unknown
+    )
     source = open_usable(lines, stored, run.record)
-    levels = model.predict(source.table(model.features), classes=len(classes), split=PREDICTED)
-    if calibrator:
+    if source is None:
+        nearby = pd.DataFrame({"volume": [], "ood_distance": [], "ood_percentile": []}).astype({"volume": object})
+        levels = {level: nobody(run.record["model"], level, len(classes)) for level in LEVELS}
+    else:
+        nearby = describe_beside(reference, source.table(reference.choice), classes, options.nearest)
+        levels = model.predict(source.table(model.features), classes=len(classes), split=PREDICTED)
+    if calibrator and source:
         levels = {level: calibrator.apply(part) for level, part in levels.items()}
-    beside = describe_beside(reference, source.table(reference.choice), classes, options.nearest)
-    told = lines.merge(beside, on="volume", how="left")
-    tables = [lay_out(level, levels[level], told, classes) for level in LEVELS]
-    table = pd.concat(tables, ignore_index=True)
-    return mark_abstentions(table, abstain_below=options.abstain_below, percentile=options.ood_percentile)
+    told = lines.merge(nearby, on="volume", how="left")
+    table = pd.concat([lay_out(level, levels[level], told, classes) for level in LEVELS], ignore_index=True)
+    return mark_abstentions(
+        table,
+        abstain_below=options.abstain_below,
+        percentile=options.ood_percentile,
+        never="no calibration possible: everybody has the prevalence" if calibrator and calibrator.why_constant else "",
+    )
+
+
+def open_calibrator(run: Run, prevalence: str | None) -> Calibrator | None:
+    """Read the run's calibration, stated at another prevalence where one is asked for. Raises: UsageError."""
+    found = load_calibrator(run.folder / MODEL)
+    if prevalence is None:
+        return found
+    if found is None:
+        raise UsageError("--prevalence: the run was not calibrated, so its probabilities have none; make it again")
+    return found.at(read_shares(prevalence, run.record["classes"]))
+
+
+def stated(calibrator: Calibrator | None, classes: Sequence[str]) -> dict[str, float] | None:
+    """Return the class shares that probabilities are stated at; None for a run that has none."""
+    if calibrator is None or calibrator.prevalence is None:
+        return None
+    return dict(zip(classes, calibrator.prevalence, strict=True))
+
+
+def confident_on_val(run: Run, threshold: float) -> float | None:
+    """Return the share of val participants whose likeliest class reaches a probability; None where val is empty."""
+    people = pick_predictions(run.predictions, model=run.record["model"], level="participant", split="val")
+    return float((people.probability.max(axis=1) >= threshold).mean()) if len(people.label) else None
 
 
 def check_output(out: Path) -> None:
@@ -116,9 +157,20 @@ def check_output(out: Path) -> None:
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(SUFFIXES)}")
 
 
-def open_usable(lines: pd.DataFrame, stored: Snapshot, record: Mapping[str, Any]) -> FeatureSource:
-    """Give the vectors of the volumes that may be predicted. Raises: CohortError where there is none."""
+def nobody(model: str, level: str, classes: int) -> Predictions:
+    """Return the predictions of no unit."""
+    names, numbers = np.array([], dtype=str), np.zeros((0, classes))
+    return Predictions(model, level, PREDICTED, names, names, np.zeros(0, np.int64), numbers, numbers)
+
+
+def open_usable(lines: pd.DataFrame, stored: Snapshot, record: Mapping[str, Any]) -> FeatureSource | None:
+    """Return the vectors of the volumes that may be predicted; None where devices or protocols are all unknown.
+
+    Raises: CohortError where there is none for other reasons.
+    """
     usable = lines[lines["withheld"] == ""].reset_index(drop=True)
+    if usable.empty and lines["withheld"].str.startswith(UNKNOWN).any():
+        return None
     if usable.empty:
         reasons = Counter(said.partition(":")[0] for said in lines["withheld"])
         counted = ", ".join(f"{count} {name}" for name, count in reasons.items()) or "no volumes"

@@ -55,6 +55,7 @@ def lay_out(level: str, part: Predictions, lines: pd.DataFrame, classes: tuple[s
         | {
             "unit": part.unit.astype(object),
             "predicted": np.array(classes, dtype=object)[part.probability.argmax(axis=1)],
+            "predicted_at_equal_shares": np.array(classes, dtype=object)[part.scores.argmax(axis=1)],
             "confidence": part.probability.max(axis=1),
         }
     )
@@ -73,19 +74,22 @@ def gather(lines: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
     return table.reset_index()
 
 
-def mark_abstentions(table: pd.DataFrame, *, abstain_below: float, percentile: float) -> pd.DataFrame:
-    """Add out_of_distribution, abstain and reason; put the columns in the order in which a person reads."""
+def mark_abstentions(table: pd.DataFrame, *, abstain_below: float, percentile: float, never: str = "") -> pd.DataFrame:
+    """Add out_of_distribution, abstain and reason; put the columns in the order in which a person reads.
+
+    never: why no line is answered with confidence, if so.
+    """
     strange = table["ood_percentile"] > percentile
     lines = zip(table["withheld"], table["confidence"], table["ood_percentile"], strict=True)
     reasons = [
-        withheld or _why_abstain(confidence, beyond, abstain_below, percentile)
+        withheld or never or _why_abstain(confidence, beyond, abstain_below, percentile)
         for withheld, confidence, beyond in lines
     ]
     marked = table.assign(out_of_distribution=strange, abstain=[bool(said) for said in reasons], reason=reasons)
     names = [str(name) for name in marked.columns]
     order = [
         *("level", "unit", "participant", "eye", "device", "protocol", "split_of_run", "volumes", "predicted"),
-        *("confidence", *(name for name in names if name.startswith("probability_"))),
+        *("predicted_at_equal_shares", "confidence", *(name for name in names if name.startswith("probability_"))),
         *("abstain", "reason", "flags", "ood_percentile", "out_of_distribution", "ood_distance"),
         *(name for name in names if name.startswith("nearest_")),
     ]

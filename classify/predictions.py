@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64, Shaped
 
+from classify.heads.contract import softmax
+
 LEVELS = ("volume", "eye", "participant")
 
 
@@ -14,7 +16,9 @@ LEVELS = ("volume", "eye", "participant")
 class Predictions:
     """Logits and probabilities of one model, level and split.
 
-    unit: volume id, "participant:eye" or participant. label: class numbers.
+    unit: volume id, "participant:eye" or participant. label: class numbers. logits: the head's own, mostly of a fit in
+    which every class weighs the same; they rank and decide. probability: what is shown, at the stated prevalence where
+    the model is calibrated, else the softmax of the logits.
     """
 
     model: str
@@ -25,6 +29,11 @@ class Predictions:
     label: Int64[np.ndarray, " n"]
     logits: Float64[np.ndarray, "n k"]
     probability: Float64[np.ndarray, "n k"]
+
+    @property
+    def scores(self) -> Float64[np.ndarray, "n k"]:
+        """The softmax of the logits: a decision by them gives each class the weight that it had in the fit."""
+        return softmax(self.logits)
 
     def to_frame(self) -> pd.DataFrame:
         """Give one line a unit: model, level, split, unit, participant, label, probability_0.., logit_0.."""

@@ -17,11 +17,14 @@ from classify.features import FeatureTable, count_constant
 from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
 from classify.inputs import digest_inputs, digest_rows
-from classify.judging.calibrate import Calibrator, calibrate, decide_on, find_method
+from classify.judging.calibrate import Calibrator, Choice, calibrate_on, find_method
+from classify.judging.calibration_report import report_calibration, shown_by
+from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.nuisance import probe_nuisance
+from classify.judging.prevalence import state_prevalence
 from classify.judging.robustness import leave_one_out
 from classify.judging.split import judge_split
-from classify.model import FittedModel, ModelSpec, check_aggregation, fit_model
+from classify.model import FittedModel, check_aggregation, fit_model, predict_held_out
 from classify.predictions import Predictions, stack_predictions
 from classify.probe_checks import check_device, check_tokens, count_views
 from classify.random_twin import Twin, read_checked_twin, stand_beside
@@ -52,7 +55,8 @@ class ProbeOptions:
 
     layer, pools, aggregate: auto, or what the store holds (see SearchPlan, also for folds, jobs and engine).
     nested: judge the whole search on outer folds too. seeds: how many fits show what the seed does.
-    calibrate: temperature, isotonic or none; fitted on val, so only a later evaluation uses it.
+    calibrate: auto, a method or none; fitted on out-of-fold predictions of train. prevalence: ``class=share,...`` that
+    probabilities are stated at; None: the class shares of train and val.
     robustness: also fit the head without each site and each device, and judge it there. measurements: an OMOP
     measurement.csv. pretrain_participants: ids of those that the encoder was pretrained on. random_twin: address of
     the same volumes' store by an encoder with random weights. token_grid: of a head that reads patch tokens; None: as
@@ -74,7 +78,8 @@ class ProbeOptions:
     engine: str = "local"
     ray_address: str | None = None
     seeds: int = 1
-    calibrate: str = "temperature"
+    calibrate: str = "auto"
+    prevalence: str | None = None
     robustness: bool = False
     seed: int = 0
     replicates: int = 2000
@@ -127,19 +132,25 @@ def probe(
         train, val = features.only("train"), features.only("val")
         model = fit_model(chosen.spec, train, classes=len(task.classes), seed=options.seed)
         clock.lap("fit")
-        levels = model.predict(val, classes=len(task.classes), split="val")
-        others = predict_beside(model.spec, train, levels["participant"], cohort, seed=options.seed)
+        held_out = hold_out(model, train, cohort, seed=options.seed)
+        prevalence = state_prevalence(options.prevalence, cohort)
+        fitted = calibrate_on(method, held_out, prevalence.shares, seed=options.seed)
+        clock.lap("calibrate")
+        levels = predict_calibrated(model, fitted, val, cohort, "val")
+        others = predict_beside(held_out["participant"], levels["participant"], cohort, options.model)
         said = judge_split(
             levels, others, cohort,
-            lambda chosen: model.predict(val.where(chosen), classes=len(task.classes), split="val")["participant"],
-            decided_on=decide_on(method, levels["participant"], seed=options.seed),
+            lambda chosen: predict_calibrated(model, fitted, val.where(chosen), cohort, "val")["participant"],
+            shown=shown_by(fitted.calibrator, prevalence) if fitted else AS_THE_HEAD,
             pretrained=tables.pretrained, replicates=options.replicates, seed=options.seed,
         )  # fmt: skip
-        fitted = calibrate(method, levels, seed=options.seed) if method else None
+        calibration = report_calibration(
+            fitted, prevalence, levels, task.classes, replicates=options.replicates, seed=options.seed
+        ) if fitted else None  # fmt: skip
         clock.lap("evaluate")
         twin = compare_to_twin(options, plan, tables, twin_stored, source, levels["participant"])
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
-        save_parts(aside, model, remembered, fitted[0] if fitted else None, twin)
+        save_parts(aside, model, remembered, fitted.calibrator if fitted else None, twin)
         record = RunRecord(
             id=run_id,
             **describe_inputs(options, cohort, stored, now),
@@ -149,7 +160,7 @@ def probe(
             **tables.describe(cohort, said.without),
             seconds=clock.seconds(),
             subgroups={"val": said.groups},
-            calibration=fitted[1] if fitted else None,
+            calibration=calibration,
         )
         others = {name: part for name, part in others.items() if name != options.model}
         if twin:
@@ -209,19 +220,33 @@ def search(options: ProbeOptions, plan: SearchPlan, source: FeatureSource, tell:
     return replace(chosen, record=chosen.record | {"nested": outer})
 
 
-def predict_beside(
-    spec: ModelSpec, train: FeatureTable, people: Predictions, cohort: Cohort, *, seed: int
-) -> dict[str, Predictions]:
-    """Predict what stands beside the head: the baselines, and the head together with age and site.
+def hold_out(model: FittedModel, train: FeatureTable, cohort: Cohort, *, seed: int) -> dict[str, Predictions]:
+    """Predict train by fits that did not see the participant; a dummy, which knows counts alone, predicts it as is."""
+    classes = len(cohort.task.classes)
+    if model.head.name == DUMMY:
+        return model.predict(train, classes=classes, split="train")
+    return predict_held_out(model.spec, train, classes=classes, seed=seed)
 
-    train: raw features; people: the model's own participant predictions of the judged split.
+
+def predict_calibrated(
+    model: FittedModel, fitted: Choice | None, rows: FeatureTable, cohort: Cohort, split: str
+) -> dict[str, Predictions]:
+    """Predict rows at every level, with the probabilities that are shown."""
+    raw = model.predict(rows, classes=len(cohort.task.classes), split=split)
+    return {level: fitted.calibrator.apply(part) for level, part in raw.items()} if fitted else raw
+
+
+def predict_beside(held_out: Predictions, people: Predictions, cohort: Cohort, model: str) -> dict[str, Predictions]:
+    """Predict what the head is compared with: the baselines, and the head together with age and site.
+
+    held_out: of train's participants; people: the model's own participant predictions of the judged split.
     """
     fitted_on, judged = describe_people(cohort, "train"), describe_people(cohort, people.split)
     names, _ = choose_baselines(fitted_on)
     others = predict_baselines(fitted_on, judged, classes=len(cohort.task.classes), split=people.split, names=names)
-    if spec.model == DUMMY:  # without an embedding it would be age+site again
+    if model == DUMMY:  # without an embedding it would be age+site again
         return others
-    together = predict_with_age_and_site(spec, train, people, fitted_on, judged, seed=seed)
+    together = predict_with_age_and_site(held_out, people, fitted_on, judged)
     return others | {TOGETHER: together}
 
 

@@ -32,7 +32,7 @@ def _measure(
 ) -> dict[str, float]:
     model = fit_model(spec, train, classes=len(classes), seed=seed)
     people = model.predict(val, classes=len(classes), split="val")["participant"]
-    values = all_metrics(people.label, people.probability, np.ones((len(people.label), 1)), classes)
+    values = all_metrics(people.label, people.scores, np.ones((len(people.label), 1)), classes)
     return {name: float(values[name][0]) for name in HEADLINE}
 
 

@@ -2,61 +2,37 @@
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
 from sklearn.linear_model import LogisticRegression
 
 from classify.aggregate import SMALLEST_PROBABILITY
 from classify.baselines import TOGETHER, encode_covariates
-from classify.features import FeatureTable
 from classify.heads.contract import softmax
-from classify.model import ModelSpec, predict_out_of_fold
 from classify.predictions import Predictions
-from classify.search.folds import deal_folds
 
 
 def predict_with_age_and_site(
-    spec: ModelSpec,
-    train: FeatureTable,
-    people: Predictions,
-    train_people: pd.DataFrame,
-    judged_people: pd.DataFrame,
-    *,
-    seed: int,
+    held_out: Predictions, people: Predictions, train_people: pd.DataFrame, judged_people: pd.DataFrame
 ) -> Predictions:
     """Fit a logistic regression (C = 1, balanced) on the head's logits, age and site of train participants.
 
-    The logits of train come from folds that did not fit on the participant (Wolpert 1992, stacked generalisation).
-    train: raw features of the spec's choice. people: the run's own predictions of the judged participants. Both
-    tables: see predict_baselines.
+    held_out: participant predictions of train, each by a model that was not fitted on them (Wolpert 1992, stacked
+    generalisation). people: the run's own predictions of the judged participants. Both tables: see predict_baselines.
     """
     classes = people.logits.shape[1]
-    logits, label = out_of_fold_logits(spec, train, classes, seed=seed)
-    order = train_people["participant"].tolist()
-    known = np.stack([logits[name] for name in order])
+    place = {name: number for number, name in enumerate(held_out.participant.tolist())}
+    rows = [place[name] for name in train_people["participant"]]
+    known, label = held_out.logits[rows], held_out.label[rows]
     centre, spread = known.mean(axis=0), known.std(axis=0)
     scale = np.where(spread > 1e-9, spread, 1.0)
     columns = ("age", "site")
     fitted_on = np.hstack([(known - centre) / scale, encode_covariates(train_people, train_people, columns)])
-    rows = judged_people.set_index("participant").loc[people.participant].reset_index()
-    judged = np.hstack([(people.logits - centre) / scale, encode_covariates(rows, train_people, columns)])
+    asked = judged_people.set_index("participant").loc[people.participant].reset_index()
+    judged = np.hstack([(people.logits - centre) / scale, encode_covariates(asked, train_people, columns)])
     model = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced")
-    model.fit(fitted_on, [label[name] for name in order])
-    probability = np.full((len(rows), classes), SMALLEST_PROBABILITY)
+    model.fit(fitted_on, label)
+    probability = np.full((len(asked), classes), SMALLEST_PROBABILITY)
     probability[:, model.classes_] = np.clip(model.predict_proba(judged), SMALLEST_PROBABILITY, None)
     found = np.log(probability)
     return Predictions(
         TOGETHER, "participant", people.split, people.unit, people.participant, people.label, found, softmax(found)
     )
-
-
-def out_of_fold_logits(
-    spec: ModelSpec, train: FeatureTable, classes: int, *, seed: int
-) -> tuple[dict[str, Float64[np.ndarray, " k"]], dict[str, int]]:
-    """Give logits and label of every participant of train, by name, each from a model that did not see them."""
-    logits: dict[str, Float64[np.ndarray, " k"]] = {}
-    label: dict[str, int] = {}
-    for levels in predict_out_of_fold(spec, deal_folds(train, seed), classes=classes, seed=seed):
-        people = levels["participant"]
-        logits |= dict(zip(people.participant.tolist(), people.logits, strict=True))
-        label |= dict(zip(people.participant.tolist(), people.label.tolist(), strict=True))
-    return logits, label

@@ -19,6 +19,7 @@ from classify.options import (
     Minutes,
     Pool,
     Pretrained,
+    Prevalence,
     Replicates,
     Runs,
     Seed,
@@ -187,6 +188,11 @@ def predict(
         float,
         typer.Option(min=0, max=100, help="Abstain where a scan lies farther than this percent of train. 100: never"),
     ] = 99.0,
+    prevalence: Prevalence = None,
+    answer_unknown: Annotated[
+        bool,
+        typer.Option("--answer-unknown", help="Answer scans of devices and protocols that training did not hold, too"),
+    ] = False,
     nearest: Annotated[int, typer.Option(min=0, help="Training participants to name beside each volume")] = 3,
     participants_only: Annotated[
         bool, typer.Option("--participants-only", help="Write lines of participants, none of eyes and volumes")
@@ -199,14 +205,17 @@ def predict(
     Example: classify predict --run runs/20261122-150301-lgbm-four-class-0a1b2c --store new_store --out new.csv
 
     Every line has calibrated probabilities, how far the scan lies from the training embeddings, quality flags, the
-    nearest training cases, and whether the run abstains, with the reason; no line is dropped. The run's own test
+    nearest training cases, and whether the run abstains, with the reason; no line is dropped. Scans of a device or
+    protocol that training did not hold are not answered (--answer-unknown). The run's own test
     participants stay locked until classify evaluate has looked at them. Research use only.
     """
     from classify.predict import PredictOptions
     from classify.predict import predict as run_predict
     from classify.study_tables import print_prediction
 
-    options = PredictOptions(run, out, abstain_below, ood_percentile, nearest, participants_only)
+    options = PredictOptions(
+        run, out, abstain_below, ood_percentile, nearest, participants_only, prevalence, answer_unknown
+    )
     done = run_predict(options, read=lambda: read_store(store, endpoint_url))
     print_prediction(done.summary)
     if json:

@@ -13,6 +13,10 @@ from classify.summary import PHANTOM, RESEARCH_ONLY, format_measured
 NOT_MEASURED = "–"
 
 
+FEW_CONFIDENT = 0.1
+"""Of validation participants: fewer reach the confidence asked for, and the terminal says so."""
+
+
 def print_comparison(record: Mapping[str, Any]) -> None:
     """Print a leaderboard for each task, and what has to be said with it."""
     console = Console(stderr=True)
@@ -135,10 +139,23 @@ def prediction_lines(summary: Mapping[str, Any]) -> list[str]:
     if known := {name: count for name, count in summary["known_to_the_run"].items() if name != "new"}:
         told = ", ".join(f"{count} volumes of its {split}" for split, count in known.items())
         lines.append(f"the run knows some of these people: {told}; what it says of train is no prediction")
-    if summary["calibration"] is None:
-        lines.append("the run was not calibrated: its probabilities are those of the head")
+    lines += _probability_lines(summary)
     lines.append(f"written: {summary['path']}")
     return [*lines, *([PHANTOM] if summary["phantom"] else []), RESEARCH_ONLY]
+
+
+def _probability_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Say what the probabilities are, and where hardly anybody can reach the confidence that is asked for."""
+    lines = [f"probabilities: {summary['probabilities']}"]
+    if stated := summary["prevalence"]:
+        lines[0] += f"; at the prevalence {', '.join(f'{name} {share:.3f}' for name, share in stated.items())}"
+    reached = summary["confident_on_val"]
+    if reached is not None and reached < FEW_CONFIDENT:
+        lines.append(
+            f"--abstain-below {summary['abstain_below']:g} can hardly be met: {reached:.0%} of this run's validation "
+            f"participants reach it; the likeliest class of {len(summary['classes'])} is rarely that likely"
+        )
+    return lines
 
 
 def _difference(line: Mapping[str, Any], name: str, board: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ def finetune(
         said = judge_split(
             levels, others, inputs.cohort,
             lambda chosen: aggregate_levels(rows_of(levels["volume"], chosen), eye[chosen])["participant"],
-            decided_on=None, pretrained=ready.tables.pretrained, replicates=options.replicates, seed=options.seed,
+            pretrained=ready.tables.pretrained, replicates=options.replicates, seed=options.seed,
         )  # fmt: skip
         clock.lap("evaluate")
 

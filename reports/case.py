@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.judging.calibrate import cross_fit, load_calibrator
+from classify.judging.calibrate import cross_fit, describe_method, load_calibrator
 from classify.predictions import Predictions, pick_predictions
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.run import MODEL
@@ -154,10 +154,13 @@ def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
 
 
 def judged_people(run: FinishedRun) -> Predictions | None:
-    """Give the validation participants with probabilities as they would be calibrated for somebody new."""
+    """Return the validation participants with probabilities as somebody new would be shown.
+
+    A run made before calibration was fitted on train is calibrated here, each participant by a fit on the others.
+    """
     people = run.predictions(PRIMARY_LEVEL, "val")
     calibrator = load_calibrator(run.folder / MODEL)
-    if people is None or calibrator is None:
+    if people is None or calibrator is None or calibrator.prevalence is not None:
         return people
     return cross_fit(calibrator.method, people, int(run.record["seeds"]["folds"]))
 
@@ -179,6 +182,7 @@ def _write_case(
         "person": person_line(found.table),
         "probability": found.probability,
         "target": found.target,
+        "probabilities": _probabilities(run),
         "truth": _truth(run, who.participant),
         "record": _track(judged, max(found.probability), who.participant),
         "covariates": _covariates(run, who.participant),
@@ -208,6 +212,16 @@ def _frame(run: FinishedRun, now: datetime) -> dict[str, Any]:
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": version("octprobe"),
     }
+
+
+def _probabilities(run: FinishedRun) -> str:
+    """Say what the probabilities on the page are, and at which prevalence."""
+    if run.stages:
+        return "Not calibrated: a fine-tuned model’s probabilities are as it gives them."
+    said = describe_method(run.record.get("calibration"))
+    shares = (run.record.get("calibration") or {}).get("prevalence", {})
+    stated = ", ".join(f"{in_words(name)} {100 * share:.0f} %" for name, share in shares.items())
+    return f"{said[0].upper()}{said[1:]}" + (f"; stated at the prevalence {stated}." if stated else ".")
 
 
 def _truth(run: FinishedRun, participant: str) -> str:

@@ -44,7 +44,7 @@ class Reliability:
 def count_confusion(predictions: Predictions) -> Int64[np.ndarray, "k k"]:
     """Count units: rows are the true classes, columns the most probable ones (the first of equals)."""
     labels = list(range(predictions.probability.shape[1]))
-    said = predictions.probability.argmax(axis=1)
+    said = predictions.scores.argmax(axis=1)
     return np.asarray(confusion_matrix(predictions.label, said, labels=labels), dtype=np.int64)
 
 
@@ -87,6 +87,6 @@ def _trace_one(predictions: Predictions, number: int, name: str) -> RocCurve:
     if not positives or not negatives:
         lacking = "no unit of this class" if not positives else "no unit of another class"
         return RocCurve(name, np.zeros(0), np.zeros(0), None, positives, negatives, lacking)
-    false_rate, true_rate, _ = roc_curve(positive, predictions.probability[:, number], drop_intermediate=False)
+    false_rate, true_rate, _ = roc_curve(positive, predictions.scores[:, number], drop_intermediate=False)
     area = float(np.trapezoid(true_rate, false_rate))
     return RocCurve(name, false_rate, true_rate, area, positives, negatives)

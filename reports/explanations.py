@@ -88,6 +88,6 @@ def _check_reproduces(run: FinishedRun, table: FeatureTable, probability: np.nda
     columns = probability if probability.ndim == 2 else np.column_stack([1 - probability, probability])
     if len(rows) != len(table.x) or -1 in rows:
         raise RunError("the validation volumes of the store are not those that the run predicted")
-    gap = float(np.abs(columns[rows] - recorded.probability).max())
+    gap = float(np.abs(columns[rows] - recorded.scores).max())
     if gap > REPRODUCES_WITHIN:
         raise RunError(f"the model on rebuilt features differs from the recorded predictions by {gap:.1e}")

@@ -1,10 +1,12 @@
 """A model card (Mitchell et al., 2019) of one run: what software knows is filled in, the rest is asked for."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from classify.judging.calibrate import describe_method
 from reports.headline import spell
 from reports.page import publish, render
 from reports.runs import PRIMARY_LEVEL, FinishedRun
@@ -40,7 +42,7 @@ def card_sections(run: FinishedRun) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def _model(run: FinishedRun) -> list[tuple[str, str]]:
     space, features = run.record.get("embedding_space") or {}, run.record.get("features") or {}
-    calibration = run.record.get("calibration") or {}
+    calibration = run.record.get("calibration")
     return [
         ("Run", run.id),
         ("Head", run.model),
@@ -48,9 +50,18 @@ def _model(run: FinishedRun) -> list[tuple[str, str]]:
         ("Scans to participant", str(features.get("aggregation", "not recorded"))),
         ("Encoder", f"{space.get('family', 'not recorded')}, {space.get('precision', '')}"),
         ("Encoder weights", f"sha256 {space.get('weights_sha256', 'not recorded')}"),
-        ("Probabilities", f"calibrated by {calibration['method']} on validation" if calibration else "not calibrated"),
+        ("Probabilities", describe_method(calibration)),
+        ("Prevalence", _prevalence(calibration)),
         ("Licence and contact", ""),
     ]
+
+
+def _prevalence(calibration: Mapping[str, Any] | None) -> str:
+    stated = (calibration or {}).get("prevalence")
+    if not stated:
+        return "none: probabilities are at balanced classes"
+    shares = ", ".join(f"{name.replace('_', ' ')} {share:.3f}" for name, share in stated.items())
+    return f"{shares} ({(calibration or {})['prevalence_of']})"
 
 
 def _use(run: FinishedRun) -> list[tuple[str, str]]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from classify.comparison_folder import COMPARISON
+from classify.judging.calibrate import describe_method
 from classify.judging.metrics import HEADLINE
 from classify.published_folder import COMPARISONS
 from reports.headline import number
 from reports.page import in_words
-from reports.runs import Estimate, FinishedRun, to_estimate
+from reports.runs import PRIMARY_LEVEL, Estimate, FinishedRun, to_estimate
 
 Cell = str | Estimate
 
@@ -43,7 +44,8 @@ class PlainTable:
 def validity_tables(run: FinishedRun) -> list[PlainTable]:
     """List the tables of one run, in the order in which a reader asks."""
     makers: Iterable[Callable[[FinishedRun], PlainTable | None]] = (
-        _contrasts, _subgroups, _hold_outs, _calibration, _nuisance, _seeds, _pretraining, _twin, _weights,
+        _contrasts, _subgroups, _hold_outs, _calibration, _calibration_by_class, _nuisance, _seeds, _pretraining,
+        _twin, _weights,
     )  # fmt: skip
     return [table for make in makers if (table := make(run)) is not None]
 
@@ -146,12 +148,29 @@ def _calibration(run: FinishedRun) -> PlainTable | None:
         (level, *(number(at[when][name]) for name in ("log_loss", "expected_calibration_error") for when in _WHEN))
         for level, at in found["levels"].items()
     ]
-    caption = (
-        f"{found['method'].capitalize()}, fitted on validation; “after” is cross-fitted: each unit by a fit on the "
-        "others. Lower is better."
-    )
+    caption = f"Probabilities: {describe_method(found)}. Before: as the head gives them. Lower is better."
+    if stated := found.get("prevalence"):
+        shares = ", ".join(f"{in_words(name)} {share:.3f}" for name, share in stated.items())
+        caption += f" Stated at the prevalence {shares} ({found['prevalence_of']}), and validation is weighed to it."
     columns = ("Level", "Log-loss before", "after", "Calibration error before", "after")
     return PlainTable("calibration", "Calibration", caption, columns, rows)
+
+
+def _calibration_by_class(run: FinishedRun) -> PlainTable | None:
+    levels = (run.record.get("calibration") or {}).get("levels", {})
+    found = levels.get(PRIMARY_LEVEL, {}).get("by_class", {})
+    if not found:
+        return None
+    names = ("observed_expected", "slope", "intercept")
+    rows: list[tuple[Cell, ...]] = [
+        (in_words(name), *(to_estimate(line[one]) for one in names)) for name, line in found.items()
+    ]
+    caption = (
+        "Validation participants at the stated prevalence. Observed/expected: how many there are for each one that the "
+        "probabilities promise; 1 is right, above 1 they are too low. Slope: 1 is right, below 1 they are too sure."
+    )
+    columns = ("Class", "Observed/expected", "Slope", "Intercept")
+    return PlainTable("calibration-by-class", "Calibration of each class", caption, columns, rows)
 
 
 _WHEN = ("before", "after")

@@ -60,6 +60,7 @@ def replicate_metrics(
             predictions.probability,
             replicates.weights_of(predictions.participant, slice(start, min(start + COLUMNS_AT_ONCE, total))),
             classes,
+            scores=predictions.scores,
         )
         for start in range(0, total, COLUMNS_AT_ONCE)
     ]

@@ -37,7 +37,7 @@ def measure_contrasts(
 
 def _measure(predictions: Predictions, replicates: Replicates, positive: tuple[int, ...]) -> dict[str, Measured]:
     truth = np.isin(predictions.label, positive)
-    score = predictions.probability[:, list(positive)].sum(axis=1)
+    score = predictions.scores[:, list(positive)].sum(axis=1)
     total = replicates.counts.shape[1]
     parts: dict[str, list[np.ndarray]] = {"auroc": [], **{name: [] for name in SPECIFICITIES}}
     for start in range(0, total, COLUMNS_AT_ONCE):

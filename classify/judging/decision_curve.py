@@ -5,6 +5,7 @@ threshold itself names (Vickers & Elkin, Med Decis Making 2006;26:565). Treating
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,41 +13,55 @@ from jaxtyping import Bool, Float64
 
 from classify.judging.bootstrap import COLUMNS_AT_ONCE, LEVEL_PERCENT, Replicates
 from classify.judging.contrasts import contrast_classes
+from classify.judging.prevalence import weigh_units
 from classify.predictions import Predictions
 
 THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
 
-AS_PREDICTED = "as the head predicts them, not calibrated"
+
+@dataclass(frozen=True)
+class Shown:
+    """What probabilities are, in words, and the class shares that they are stated at (None: those of the split)."""
+
+    words: str
+    prevalence: tuple[float, ...] | None = None
+
+
+AS_THE_HEAD = Shown("as the head predicts them, not calibrated")
 
 Curve = dict[str, Any]
 """threshold, net_benefit, low, high, treat_all: lists of one length; prevalence, treat_none; or {"absent": reason}."""
 
 
 def decision_curves(
-    people: Predictions, probabilities: str, replicates: Replicates, classes: Sequence[str]
+    people: Predictions, shown: Shown, replicates: Replicates, classes: Sequence[str]
 ) -> dict[str, Mapping[str, Any]]:
-    """Give the curve of every contrast, {} where the task has none; the probability is the summed one.
+    """Return the curve of every contrast, {} where the task has none; the probability is the summed one.
 
-    probabilities: how those of people were calibrated, in words: a curve is read at face value, so it must be said.
+    shown: how the probabilities came about, because a curve is read at face value. Participants are weighed so that
+    the split has the prevalence that the probabilities are stated at.
     """
+    weight = weigh_units(people.label, shown.prevalence)
     return {
-        name: _curve(people, replicates, positive) | {"probabilities": probabilities}
+        name: _curve(people, replicates, positive, weight) | {"probabilities": shown.words}
         for name, positive in contrast_classes(classes).items()
     }
 
 
-def _curve(people: Predictions, replicates: Replicates, positive: tuple[int, ...]) -> Curve:
+def _curve(
+    people: Predictions, replicates: Replicates, positive: tuple[int, ...], weight: Float64[np.ndarray, " n"]
+) -> Curve:
     truth = np.isin(people.label, positive)
     if truth.all() or not truth.any():
         return {"absent": "no participant on one side of the contrast"}
     score = people.probability[:, list(positive)].sum(axis=1)
     thresholds, total = np.array(THRESHOLDS), replicates.counts.shape[1]
     blocks = [slice(start, min(start + COLUMNS_AT_ONCE, total)) for start in range(0, total, COLUMNS_AT_ONCE)]
-    weights = (replicates.weights_of(people.participant, block) for block in blocks)
+    weights = (replicates.weights_of(people.participant, block) * weight[:, None] for block in blocks)
     drawn = np.hstack([net_benefit(truth, score, some, thresholds) for some in weights])
     tail = (100 - LEVEL_PERCENT) / 2
     low, high = np.percentile(drawn[:, 1:], [tail, 100 - tail], axis=1)
-    prevalence = float(truth.mean())
+    prevalence = float(truth @ weight / weight.sum())
     return {
         "threshold": list(THRESHOLDS),
         "net_benefit": drawn[:, 0].tolist(),

@@ -9,7 +9,7 @@ import numpy as np
 from classify.baselines import HEADLINE_BASELINE, TOGETHER
 from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_difference
 from classify.judging.contrasts import measure_contrasts
-from classify.judging.decision_curve import AS_PREDICTED, decision_curves
+from classify.judging.decision_curve import AS_THE_HEAD, Shown, decision_curves
 from classify.judging.metrics import HEADLINE, confusion_counts, why_absent
 from classify.judging.permutation import PERMUTATIONS, permute_labels
 from classify.predictions import Predictions
@@ -36,12 +36,12 @@ def judge(
     *,
     replicates: int,
     seed: int,
-    decided_on: tuple[Predictions, str] | None = None,
+    shown: Shown = AS_THE_HEAD,
 ) -> Judgement:
     """Measure a model at every level and the baselines at participant level, all on the same bootstrap replicates.
 
     levels: volume, eye and participant predictions of one split; baselines: participant predictions of that split.
-    decided_on: calibrated participant predictions for the decision curves, and in words how they were calibrated.
+    shown: what the probabilities are, for the decision curves.
     """
     people = levels["participant"]
     drawn = draw_replicates(people.participant, replicates=replicates, seed=seed)
@@ -64,12 +64,12 @@ def judge(
         },
         contrasts={people.split: measure_contrasts(people, drawn, classes)},
         permutation={people.split: permute_labels(people, classes, permutations=PERMUTATIONS, seed=seed)},
-        decision_curves={people.split: decision_curves(*(decided_on or (people, AS_PREDICTED)), drawn, classes)},
+        decision_curves={people.split: decision_curves(people, shown, drawn, classes)},
     )
 
 
 def _confusion(predictions: Predictions, classes: int) -> list[list[int]]:
     """Count units by label (row) and predicted class (column)."""
     once = np.ones((len(predictions.label), 1))
-    counts: Any = confusion_counts(predictions.label, predictions.probability.argmax(axis=1), once, classes)
+    counts: Any = confusion_counts(predictions.label, predictions.scores.argmax(axis=1), once, classes)
     return [[int(count) for count in row] for row in counts[:, :, 0]]

@@ -37,15 +37,21 @@ def all_metrics(
     probability: Float64[np.ndarray, "n k"],
     weights: Float64[np.ndarray, "n R"],
     classes: Sequence[str],
+    *,
+    scores: Float64[np.ndarray, "n k"] | None = None,
 ) -> dict[str, Float64[np.ndarray, " R"]]:
     """Compute OVERALL and, as "recall/<class>" and so on, PER_CLASS metrics of every replicate.
+
+    probability: judged by log_loss, brier and expected_calibration_error. scores: what ranks and decides, for all
+    others; the probability where there are no scores of their own.
 
     Agrees with scikit-learn's balanced_accuracy_score, roc_auc_score (one against the rest, macro; two classes: the
     second), cohen_kappa_score (quadratic), accuracy_score, log_loss, brier_score_loss, mean_absolute_error (of class
     numbers: ordinal_error), precision_recall_fscore_support; tests hold them to 1e-9.
     """
-    counts = confusion_counts(label, probability.argmax(axis=1), weights, len(classes))
-    auroc = [auroc_one_vs_rest(label == c, probability[:, c], weights) for c in range(len(classes))]
+    ranking = probability if scores is None else scores
+    counts = confusion_counts(label, ranking.argmax(axis=1), weights, len(classes))
+    auroc = [auroc_one_vs_rest(label == c, ranking[:, c], weights) for c in range(len(classes))]
     with np.errstate(invalid="ignore", divide="ignore"):
         right = np.einsum("ccr->cr", counts)
         recall, precision = right / counts.sum(axis=1), right / counts.sum(axis=0)
@@ -55,7 +61,7 @@ def all_metrics(
             "macro_auroc": np.mean(auroc, axis=0) if len(classes) > 2 else auroc[1],
             "quadratic_weighted_kappa": _quadratic_weighted_kappa(counts),
             "accuracy": right.sum(axis=0) / counts.sum(axis=(0, 1)),
-            "ordinal_error": _mean(np.abs(label - probability.argmax(axis=1)).astype(np.float64), weights),
+            "ordinal_error": _mean(np.abs(label - ranking.argmax(axis=1)).astype(np.float64), weights),
             "log_loss": _mean(-np.log(_of_label(np.clip(probability, np.finfo(float).eps, 1.0), label)), weights),
             "brier": _mean(_squared_error(label, probability), weights),
             "expected_calibration_error": _calibration_error(label, probability, weights),

@@ -27,7 +27,7 @@ def permute_labels(people: Predictions, classes: Sequence[str], *, permutations:
     rng = np.random.default_rng(seed)
     real = observed(people, classes)
     blocks = [
-        permuted_metrics(people.probability, people.label, rng, min(COLUMNS_AT_ONCE, permutations - start))
+        permuted_metrics(people.scores, people.label, rng, min(COLUMNS_AT_ONCE, permutations - start))
         for start in range(0, permutations, COLUMNS_AT_ONCE)
     ]
     dealt = {name: np.concatenate([block[name] for block in blocks]) for name in HEADLINE}
@@ -42,7 +42,7 @@ def permute_labels(people: Predictions, classes: Sequence[str], *, permutations:
 
 def observed(people: Predictions, classes: Sequence[str]) -> dict[str, float]:
     """Give the HEADLINE metrics under the real labels."""
-    values = all_metrics(people.label, people.probability, np.ones((len(people.label), 1)), classes)
+    values = all_metrics(people.label, people.scores, np.ones((len(people.label), 1)), classes)
     return {name: float(values[name][0]) for name in HEADLINE}
 
 

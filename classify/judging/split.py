@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from classify.cohort.table import Cohort
+from classify.judging.decision_curve import AS_THE_HEAD, Shown
 from classify.judging.judge import Judgement, judge
 from classify.judging.overlap import measure_without
 from classify.judging.subgroups import measure_subgroups
@@ -28,20 +29,20 @@ def judge_split(
     cohort: Cohort,
     people_of: Callable[[np.ndarray], Predictions],
     *,
-    decided_on: tuple[Predictions, str] | None,
+    shown: Shown = AS_THE_HEAD,
     pretrained: Set[str] | None,
     replicates: int,
     seed: int,
 ) -> JudgedSplit:
     """Judge the predictions of one split at every level, beside others.
 
-    people_of: participant predictions from those volumes of the split that a mask chooses. decided_on: see judge.
+    people_of: participant predictions from those volumes of the split that a mask chooses. shown: see judge.
     pretrained: ids of those that the encoder was pretrained on, None where nobody said.
     """
     people, classes = levels["participant"], cohort.task.classes
     table = cohort.table[cohort.table["split"] == people.split]
     return JudgedSplit(
-        judge(levels, others, classes, replicates=replicates, seed=seed, decided_on=decided_on),
+        judge(levels, others, classes, replicates=replicates, seed=seed, shown=shown),
         measure_subgroups(people_of, table, classes, replicates=replicates, seed=seed),
         measure_without(people, others, pretrained, classes, replicates=replicates, seed=seed),
     )

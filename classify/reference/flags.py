@@ -12,11 +12,13 @@ from embeddings_store.schema import Note
 UNSAID = (Note.NONE, Note.ETAG_IS_NO_MD5, Note.MD5_UNCHECKED)  # how an object is kept and read is no matter of quality
 SAID_OF_NOTE = {note: note.name.lower().replace("_", " ") for note in Note if note.name and note not in UNSAID}
 UNSEEN_PROTOCOL = "protocol not in training"
+UNSEEN_DEVICE = "device not in training"
 UNLIKE_BRIGHTNESS = "intensity far outside training"
 
 LOCKED = "locked: of the run's test split, where classify evaluate --split test looks and counts its looks"
 CONSTANT = "constant: every voxel of the volume is equal"
 NOT_FINITE = "not finite: the embedding holds NaN or infinity; run extract-embeddings verify"
+UNKNOWN = "unknown"
 COPY = "copy: another volume of the same participant has the same embedding"
 
 
@@ -27,12 +29,14 @@ def describe_volumes(
     reference: TrainingReference,
     *,
     test_is_open: bool,
+    answer_unknown: bool = False,
 ) -> pd.DataFrame:
     """Give one line a volume of the store, sorted by participant and volume as in a cohort.
 
     position (in pooled), volume, participant, eye, device, protocol, split_of_run ("" for a participant that the run
     does not know), flags ("; " between), withheld (why it is not predicted, or ""). cohort: the run's own table.
-    test_is_open: the run was evaluated on test already.
+    test_is_open: the run was evaluated on test already. answer_unknown: predict devices and protocols that training
+    did not hold, too.
     """
     lines = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
     known = cohort.drop_duplicates("participant").set_index("participant")["split"]
@@ -40,20 +44,36 @@ def describe_volumes(
     table = lines[["position", "volume", "participant", "eye", "device", "protocol"]]
     return table.assign(
         split_of_run=split,
-        flags=_flags(lines, reference),
-        withheld=_withheld(lines, pooled, (split == "test") & (not test_is_open)),
+        flags=_flags(lines, cohort, reference),
+        withheld=_withheld(
+            lines, pooled, (split == "test") & (not test_is_open), _unknown(lines, cohort, answer_unknown)
+        ),
     )
 
 
-def _flags(lines: pd.DataFrame, reference: TrainingReference) -> list[str]:
+def _unknown(lines: pd.DataFrame, cohort: pd.DataFrame, answer: bool) -> "pd.Series[str]":
+    """Say of each line which device or protocol training did not hold; "" where it held both, or all are answered."""
+    train = cohort[cohort["split"] == "train"]
+    said = pd.Series("", index=lines.index)
+    for name in () if answer else ("protocol", "device"):
+        held = ", ".join(sorted(train[name].astype(str).unique()))
+        new = ~lines[name].isin(train[name])
+        said[new] = f"{UNKNOWN} {name}: " + lines.loc[new, name].astype(str) + f"; training held {held}"
+    return said
+
+
+def _flags(lines: pd.DataFrame, cohort: pd.DataFrame, reference: TrainingReference) -> list[str]:
     notes = lines["notes"].to_numpy(np.int64)
     marks = {said: (notes & note.value) != 0 for note, said in SAID_OF_NOTE.items()}
     marks[UNSEEN_PROTOCOL] = ~lines["protocol"].isin(reference.protocols).to_numpy()
+    marks[UNSEEN_DEVICE] = ~lines["device"].isin(cohort.loc[cohort["split"] == "train", "device"]).to_numpy()
     marks[UNLIKE_BRIGHTNESS] = reference.fences.outside(lines)
     return ["; ".join(said for said, marked in marks.items() if marked[place]) for place in range(len(lines))]
 
 
-def _withheld(lines: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], locked: "pd.Series[bool]") -> list[str]:
+def _withheld(
+    lines: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], locked: "pd.Series[bool]", unknown: "pd.Series[str]"
+) -> list[str]:
     vectors = [pooled[place] for place in lines["position"]]
     digest = [sha256(vector.tobytes()).hexdigest() for vector in vectors]
     constant = (lines["notes"].to_numpy(np.int64) & Note.CONSTANT.value) != 0
@@ -66,4 +86,5 @@ def _withheld(lines: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], lo
         NOT_FINITE: ~finite,
         COPY: copy.reindex(lines.index, fill_value=False).to_numpy(),
     }
-    return [next((said for said, holds in reasons.items() if holds[place]), "") for place in range(len(lines))]
+    why = [next((said for said, holds in reasons.items() if holds[place]), "") for place in range(len(lines))]
+    return [said or new for said, new in zip(why, unknown, strict=True)]

@@ -35,7 +35,9 @@ class ProbeExplainer:
 
     def explain(self, participant: str) -> Explained:
         """Predict a participant's stored volumes, and explain each."""
-        table = predict_volumes_of(self.run.run, self._only(participant), PredictOptions(self.run.folder))
+        table = predict_volumes_of(
+            self.run.run, self._only(participant), PredictOptions(self.run.folder, answer_unknown=True)
+        )
         probability, target = likeliest(table, self.run.classes)
         lines = self.snapshot.index
         places = np.flatnonzero((lines["participant"] == participant).to_numpy())

@@ -87,7 +87,7 @@ def test_evaluate_counts_its_looks_and_names_nobody(
         ({"--layer": "9"}, 2, "--layer: the store holds 1, last"),
         ({"--pool": "mean,,max"}, 2, "--pool: expected different names"),
         ({"--participants": "nothing.tsv"}, 1, "found no file"),
-        ({"--calibrate": "platt"}, 2, "--calibrate: expected one of none, temperature, isotonic"),
+        ({"--calibrate": "platt"}, 2, "--calibrate: expected one of auto, logistic, temperature, isotonic, none"),
         ({"--store": "nothing"}, 1, "nothing"),
         ({"--runs": "participants.tsv"}, 1, "--runs"),
     ],

@@ -13,7 +13,6 @@ import pytest
 from classify_study import Study, make_study
 
 from classify.errors import CohortError, RunFolderError
-from classify.judging.calibrate import load_calibrator
 from classify.predict import PredictOptions, predict, predict_volumes_of
 from classify.predictions import pick_predictions
 from classify.probe import ProbeOptions, probe
@@ -66,13 +65,70 @@ def test_the_val_volumes_of_the_run_get_the_numbers_of_the_run(
     run: Run, study: Study, tmp_path: Path, level: str
 ) -> None:
     table = of(ask(run, study.stored, tmp_path), level)
-    calibrator = load_calibrator(run.folder / "model")
-    assert calibrator is not None
-    stored = calibrator.apply(pick_predictions(run.predictions, model="linear", level=level, split="val"))
+    stored = pick_predictions(run.predictions, model="linear", level=level, split="val")
     found = table.loc[stored.unit, ["probability_healthy", "probability_rest"]].to_numpy(np.float64)
     np.testing.assert_allclose(found, stored.probability, atol=1e-9)
-    raw = pick_predictions(run.predictions, model="linear", level=level, split="val")
-    assert not np.allclose(found, raw.probability, atol=1e-4)
+    assert not np.allclose(found, stored.scores, atol=1e-4)
+    names = np.array(["healthy", "rest"])
+    assert (table.loc[stored.unit, "predicted"] == names[stored.probability.argmax(axis=1)]).all()
+    assert (table.loc[stored.unit, "predicted_at_equal_shares"] == names[stored.scores.argmax(axis=1)]).all()
+
+
+def test_probabilities_can_be_stated_at_the_prevalence_of_another_place(run: Run, study: Study, tmp_path: Path) -> None:
+    """Odds change by the ratio of the prior odds, the order of people does not."""
+    new = strangers(study)
+    own, there = (
+        of(ask(run, new, tmp_path, **asked), "participant")["probability_rest"].to_numpy(np.float64)
+        for asked in ({}, {"prevalence": "healthy=0.98,rest=0.02"})
+    )
+    shares = run.record["calibration"]["prevalence"]
+    ratio = (0.02 / 0.98) / (shares["rest"] / shares["healthy"])
+    np.testing.assert_allclose(there / (1 - there), ratio * own / (1 - own), rtol=1e-6)
+    assert there.mean() < own.mean() / 2
+
+
+@pytest.mark.parametrize(
+    "asked", ["healthy=0.9", "healthy=0.9,rest=0.2", "healthy=1,rest=0", "healthy=a,rest=0.5", "x=0.5,rest=0.5", ""]
+)
+def test_a_prevalence_that_cannot_be_is_one_message(run: Run, study: Study, tmp_path: Path, asked: str) -> None:
+    with pytest.raises(UsageError, match="--prevalence"):
+        ask(run, study.stored, tmp_path, prevalence=asked)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize("name", ["device", "protocol"])
+def test_a_device_or_protocol_that_training_did_not_hold_is_not_answered(
+    run: Run, study: Study, tmp_path: Path, name: str
+) -> None:
+    new = strangers(study)
+    some = new.index["participant"].isin(sorted(new.index["participant"].unique())[:20])
+    index = new.index.assign(**{name: new.index[name].mask(some, "unheard_of")})
+    for stored, unknown in ((replace(new, index=index), 20), (replace(new, index=index.assign(**{name: "new"})), 120)):
+        people = of(ask(run, stored, tmp_path), "participant")
+        strange = people["reason"].str.startswith(f"unknown {name}")
+        assert strange.sum() == unknown
+        assert people.loc[strange, "abstain"].all()
+        assert people.loc[strange, ["predicted", "probability_rest"]].isna().all().all()
+        assert people.loc[~strange, "predicted"].notna().all()
+        answered = of(ask(run, stored, tmp_path, answer_unknown=True), "participant")
+        assert answered["predicted"].notna().all()
+
+
+def test_a_run_that_cannot_be_calibrated_gives_the_prevalence_and_abstains(tmp_path: Path) -> None:
+    study = make_study(160, effect=0.0, seed=3)
+    options = ProbeOptions(
+        model="linear", participants=study.write(tmp_path), task="healthy-vs-rest", replicates=20, runs=tmp_path / "r"
+    )
+    done = probe(options, now=NOW, read=lambda: study.stored)
+    assert done.record.calibration is not None
+    assert done.record.calibration["method"] == "constant"
+    assert "no more than the class shares" in done.record.calibration["why_constant"]
+    people = of(ask(load_run(done.folder), strangers(study), tmp_path), "participant")
+    np.testing.assert_allclose(
+        people["probability_rest"].to_numpy(np.float64), done.record.calibration["prevalence"]["rest"], atol=1e-9
+    )
+    assert people["abstain"].all()
+    assert people["reason"].str.startswith("no calibration possible").all()
 
 
 def test_a_store_without_labels_is_enough(run: Run, study: Study, tmp_path: Path) -> None:

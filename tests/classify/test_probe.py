@@ -52,7 +52,7 @@ def test_a_run_folder_is_complete(study: Study, tmp_path: Path, model: str) -> N
     expected = pick_predictions(loaded.predictions, model=model, level="volume", split="val")
     assert val.volume.tolist() == expected.unit.tolist()
     probability = load_head(done.folder / "model").predict_proba(val.x)
-    np.testing.assert_allclose(probability, expected.probability, atol=1e-9)
+    np.testing.assert_allclose(probability, expected.scores, atol=1e-9)
 
 
 def test_the_record_has_the_fields_that_reports_read(study: Study, tmp_path: Path) -> None:
@@ -71,7 +71,12 @@ def test_the_record_has_the_fields_that_reports_read(study: Study, tmp_path: Pat
     assert {line["by"] for line in record["subgroups"]["val"]} == {"site", "device", "protocol", "eye", "age_band"}
     assert set(record["contrasts"]["val"]) == {"healthy-vs-rest", "medicated-vs-not", "insulin-vs-rest"}
     assert record["permutation"]["val"]["p_values"]["macro_auroc"]["value"] < 0.05
-    assert record["calibration"]["method"] == "temperature"
+    calibration = record["calibration"]
+    assert calibration["fitted_on"] == "out-of-fold predictions of train"
+    assert calibration["judged_on"] == "val"
+    assert sum(calibration["prevalence"].values()) == pytest.approx(1)
+    assert set(calibration["levels"]) == {"volume", "eye", "participant"}
+    assert set(calibration["levels"]["participant"]["by_class"]) == set(TASKS["four-class"].classes)
     assert set(record["difference_to_age_site"]) == {"balanced_accuracy", "macro_auroc"}
     assert np.sum(record["confusion"]["participant"]) == 16
 

@@ -12,9 +12,8 @@ from classify.cohort.participants import read_participants
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.features import FeatureTable, make_features
-from classify.model import ModelSpec, fit_model
+from classify.model import ModelSpec, fit_model, predict_held_out
 from classify.probe import predict_beside
-from classify.stacking import out_of_fold_logits
 
 
 def joined(study: Study, folder: Path) -> tuple[Cohort, FeatureTable]:
@@ -28,7 +27,8 @@ def balanced_accuracy(study: Study, folder: Path) -> dict[str, float]:
     train, val = features.only("train"), features.only("val")
     spec = ModelSpec("linear", {"C": 0.1})
     people = fit_model(spec, train, classes=4, seed=0).predict(val, classes=4, split="val")["participant"]
-    others = predict_beside(spec, train, people, cohort, seed=0)
+    held_out = predict_held_out(spec, train, classes=4, seed=0)["participant"]
+    others = predict_beside(held_out, people, cohort, "linear")
     found = others | {"linear": people}
     return {name: float((part.probability.argmax(axis=1) == part.label).mean()) for name, part in found.items()}
 
@@ -50,9 +50,9 @@ def test_nobody_is_predicted_by_a_head_that_saw_them(tmp_path: Path) -> None:
     """Labels without any effect: a head that had seen a participant would know them, one that had not cannot."""
     _, features = joined(make_study(120, seed=5), tmp_path)
     train = features.only("train")
-    logits, label = out_of_fold_logits(ModelSpec("knn", {"n_neighbors": 1}), train, 4, seed=0)
-    assert set(logits) == set(train.participant)
-    right = np.mean([logits[name].argmax() == label[name] for name in logits])
+    people = predict_held_out(ModelSpec("knn", {"n_neighbors": 1}), train, classes=4, seed=0)["participant"]
+    assert sorted(people.participant) == sorted(set(train.participant))
+    right = np.mean(people.logits.argmax(axis=1) == people.label)
     assert right == pytest.approx(0.25, abs=0.17)
 
 
