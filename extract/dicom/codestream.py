@@ -10,6 +10,7 @@ from typing import Final
 JPEG_2000: Final = b"\xff\x4f\xff\x51"  # SOC, then SIZ
 JPEG: Final = b"\xff\xd8"
 END_OF_IMAGE: Final = b"\xff\xd9"  # closes a JPEG, JPEG-LS and JPEG 2000 code stream
+PADDING: Final = b"\x00\xff"  # both occur
 JPEG_LS_FRAME: Final = 0xF7
 FRAME_MARKERS: Final = frozenset({*range(0xC0, 0xD0), JPEG_LS_FRAME}) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN: Final = 0xDA
@@ -57,11 +58,11 @@ def begins_frame(fragment: bytes | memoryview, bytes_allocated: int) -> bool:
 
 
 def without_padding(stream: bytes) -> bytes:
-    """Drop the zeros behind the end of a JPEG, JPEG-LS or JPEG 2000 code stream.
+    """Drop what fills up an item behind the end of a JPEG, JPEG-LS or JPEG 2000 code stream.
 
     Raises: DamagedStreamError when no end of image is there.
     """
-    whole = stream.rstrip(b"\x00")
+    whole = stream.rstrip(PADDING)
     if not whole.endswith(END_OF_IMAGE):
         raise DamagedStreamError("it does not end with an end of image marker")
     return whole
@@ -139,7 +140,7 @@ def _check_tiles(stream: bytes, position: int) -> bytes:
         position = stop
     if seen != set(range(_tiles(stream))):
         raise DamagedStreamError(f"{len(seen)} of {_tiles(stream)} tiles are there")
-    if stream[position:].rstrip(b"\x00") not in {b"", END_OF_IMAGE}:
+    if stream[position:].rstrip(PADDING) not in {b"", END_OF_IMAGE}:
         raise DamagedStreamError("the last tile-part does not end where the code stream does")
     return stream[:position] + END_OF_IMAGE
 
@@ -154,8 +155,8 @@ def _tiles(stream: bytes) -> int:
 def _most_zeros(stream: bytes) -> int:
     """Give how many zeros in a row are damage; 0 where there is no such number.
 
-    A packet without data is one zero byte, so as many as there are packets may stand in a row. HTJ2K has raw bits, which
-    may be zeros, and a decoder that knows of this damage itself.
+    A packet without data is one zero byte, so as many as there are packets may stand in a row. HTJ2K has raw bits,
+    which may be zeros, and a decoder that knows of this damage itself.
     """
     position, styles = 4 - len(SOT), dict[int, bytes]()
     while stream[position : position + 2] != SOT and position + 4 <= len(stream):

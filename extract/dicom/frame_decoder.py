@@ -41,7 +41,7 @@ PLUGIN: Final = {
     **dict.fromkeys(JPEG_LS, "pyjpegls"),
     **dict.fromkeys(JPEG_2000, "pylibjpeg"),
 }
-"""pydicom's name of the decoder; JPEG is none of pydicom's. No other is asked if it refuses: docs/house.md, Decoders."""
+"""pydicom's names of the decoders; that of JPEG is none of pydicom's. No other is asked if one refuses."""
 
 MOST_WORDS: Final = 200
 RUST_PANIC: Final = "PanicException"

@@ -190,7 +190,7 @@ def _locate_pixels(data: FileBytes, size: int, position: int, elements: Dataset,
     length = struct.unpack(f"{order}L", head[4:8] if implicit else head[8:12])[0]
     start = position + (8 if implicit else 12)
     defined = length != UNDEFINED_LENGTH
-    encapsulated = not defined or data[start : start + len(ITEM_BYTES)] == ITEM_BYTES and syntax.is_encapsulated
+    encapsulated = not defined or (data[start : start + len(ITEM_BYTES)] == ITEM_BYTES and syntax.is_encapsulated)
     _check_length(encapsulated, length, size - start, syntax, source)
     stop = min(size, start + length) if defined else size
     swapped = not little and head[4:6] == b"OW"
