@@ -19,7 +19,7 @@ COD, CAP, SOT, SOD = 0x52, 0x50, b"\xff\x90", b"\xff\x93"
 RLE_HEADER_BYTES: Final = 64
 BYPASS: Final = 1  # a code-block style of JPEG 2000: raw bits, which may be zeros, among the coded ones
 IN_PACKETS: Final = re.compile(rb"\xff[\x90\x93-\xff]")  # no packet holds such a pair (T.800, B.10.1 and D.4.1)
-SPARE_ZEROS: Final = 16  # of coded data in a row: one in 2**128 by chance
+SPARE_ZEROS: Final = 8  # of coded data in a row: one in 2**64 by chance
 
 
 class DamagedStreamError(ValueError):
@@ -175,4 +175,4 @@ def _most_packets(stream: bytes, coding: bytes) -> int:
     layers, levels = int.from_bytes(coding[2:4], "big"), coding[5]
     precincts = coding[10 : 11 + levels] if coding[0] & 1 else b"\xff" * (levels + 1)
     sizes = ((width >> levels - r, height >> levels - r, code & 15, code >> 4) for r, code in enumerate(precincts))
-    return layers * sum(((across >> x) + 2) * ((down >> y) + 2) for across, down, x, y in sizes)
+    return layers * sum(((across >> x) + 1) * ((down >> y) + 1) for across, down, x, y in sizes)

@@ -6,32 +6,38 @@ Source: ITU-T T.81, annexes B (markers), C and F (codes), H (lossless).
 
 import re
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
-from jaxtyping import Int32, Int64
 
 from extract.dicom.codestream import END_OF_IMAGE, FILL, FRAME_MARKERS, START_OF_SCAN, DamagedStreamError
-
-Steps: TypeAlias = Int32[np.ndarray, "bits"]
-"""For each bit of a scan, the first bit behind the code (with its value's bits) that begins there."""
 
 BASELINE, EXTENDED, LOSSLESS = 0xC0, 0xC1, 0xC3
 TABLES, RESTARTS = 0xC4, 0xDD
 ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a segment
 IN_SCAN: Final = re.compile(rb"\xff+[^\x00\xff]")
 BLOCK: Final = 64
-LEAP: Final = 128
+NOWHERE: Final = 1 << 40  # behind every scan
 END_OF_BLOCK: Final = 1 << 10  # more than any run, so that a block is over
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """By the 16 bits from a code on: how many bits it takes with its value, and how many coefficients it tells of."""
+
+    differences: list[int]
+    coefficients: list[int]
+    runs: list[int]
 
 
 @dataclass
 class _Header:
-    """What stands before the scan. codes: by class and number, length and symbol of each 16 bits; 0: no such code."""
+    """What stands before the scan. frame: its marker, and the bits of a sample. codes: by class and number."""
 
     frame: tuple[int, int] = (0, 0)
     interval: int = 0
-    codes: dict[int, tuple[Int64[np.ndarray, "65536"], Int64[np.ndarray, "65536"]]] = field(default_factory=dict)
+    codes: dict[int, _Codes] = field(default_factory=dict)
     scan: bytes = b""
 
 
@@ -88,20 +94,30 @@ def _read_frame(marker: int, segment: bytes) -> tuple[int, int]:
 
 
 def _read_codes(segment: bytes, header: _Header) -> None:
-    """Lay out each table of codes over all values of 16 bits."""
     position = 0
     while position + 17 <= len(segment):
-        counts = np.frombuffer(segment, np.uint8, 16, position + 1).astype(int)
-        symbols = np.frombuffer(segment[position + 17 : position + 17 + counts.sum()], np.uint8)
-        lengths = np.repeat(np.arange(1, 17), counts)
-        spans = 1 << 16 - lengths
-        if len(symbols) != len(lengths) or spans.sum() > 1 << 16:
-            raise DamagedStreamError("a table of codes contradicts itself")
-        unused = (1 << 16) - int(spans.sum())
-        length_of = np.append(np.repeat(lengths, spans), np.zeros(unused, int))
-        symbol_of = np.append(np.repeat(symbols.astype(int), spans), np.zeros(unused, int))
-        header.codes[segment[position]] = length_of, symbol_of
-        position += 17 + int(counts.sum())
+        stop = position + 17 + sum(segment[position + 1 : position + 17])
+        header.codes[segment[position]] = _lay_out(segment[position + 1 : stop])
+        position = stop
+
+
+@lru_cache(maxsize=16)
+def _lay_out(table: bytes) -> _Codes:
+    """Lay the codes of a table out over all values of 16 bits: 16 counts by length, then the symbols.
+
+    A symbol's lower four bits say how many bits its value has, the upper four how many zeros it skips. Of differences,
+    16 is the one of 32768, without further bits.
+    """
+    lengths = np.repeat(np.arange(1, 17), np.frombuffer(table[:16], np.uint8))
+    symbols = np.frombuffer(table[16:], np.uint8).astype(int)
+    spans = 1 << 16 - lengths
+    if len(symbols) != len(lengths) or spans.sum() > 1 << 16:
+        raise DamagedStreamError("a table of codes contradicts itself")
+    unknown = [NOWHERE] * ((1 << 16) - int(spans.sum()))
+    differences = lengths + np.where(symbols < 16, symbols, 0)
+    skips = np.where((symbols & 15 == 0) & (symbols != 0xF0), END_OF_BLOCK, (symbols >> 4) + 1)
+    laid = (np.repeat(one, spans).tolist() + unknown for one in (differences, lengths + (symbols & 15), skips))
+    return _Codes(*laid)
 
 
 def _split(rest: bytes) -> tuple[list[bytes], int]:
@@ -116,66 +132,45 @@ def _split(rest: bytes) -> tuple[list[bytes], int]:
 
 
 def _walk(part: bytes, header: _Header, units: int) -> None:
-    windows, bits = _windows(part), 8 * len(part)
-    selector = header.scan[2]
+    selector, lossless, bits = header.scan[2], header.frame[0] == LOSSLESS, 8 * len(part)
     try:
-        first = header.codes[selector >> 4]
-        rest = first if header.frame[0] == LOSSLESS else header.codes[0x10 | selector & 15]
+        first, rest = header.codes[selector >> 4], header.codes[selector >> 4 if lossless else 0x10 | selector & 15]
     except KeyError as error:
         raise DamagedStreamError("a table of codes is missing") from error
-    steps, _ = _follow(windows, *first)
-    if header.frame[0] == LOSSLESS:
-        end = _leap(steps, units)
-    else:
-        end = _walk_blocks(steps.tolist(), *(found.tolist() for found in _follow(windows, *rest, run=True)), units)
+    try:
+        end = _walk_samples(part, first, units) if lossless else _walk_blocks(part, first, rest, units)
+    except IndexError:
+        end = bits + 1
     if not bits - 8 < end <= bits:
         raise DamagedStreamError(f"the codes of {units:,} units do not fill a scan of {bits:,} bits")
 
 
-def _windows(part: bytes) -> Int32[np.ndarray, "bits"]:
-    """Give the 16 bits from each bit on; zeros follow the last one."""
-    padded = np.frombuffer(part + bytes(3), np.uint8).astype(np.int32)
-    three = padded[:-2] << 16 | padded[1:-1] << 8 | padded[2:]
-    return (three[: len(part), None] >> np.arange(8, 0, -1, dtype=np.int32) & 0xFFFF).reshape(-1)
+def _threes(part: bytes) -> list[int]:
+    """Give the 24 bits from each byte on; zeros follow the last one, for a code that begins in it."""
+    padded = np.frombuffer(part + bytes(8), np.uint8).astype(np.int32)
+    found: list[int] = (padded[:-2] << 16 | padded[1:-1] << 8 | padded[2:]).tolist()
+    return found
 
 
-def _follow(windows: np.ndarray, lengths: np.ndarray, symbols: np.ndarray, *, run: bool = False) -> tuple[Steps, Steps]:
-    """Give the next code's bit of each bit, and how many coefficients this one tells of; len(windows) + 32: nowhere.
-
-    A symbol's lower four bits say how many bits its value has, the upper four how many zeros it skips. Of differences,
-    16 is the one of 32768, without further bits.
-    """
-    values = symbols & 15 if run else np.where(symbols < 16, symbols, 0)
-    nowhere = len(windows) + 32
-    total = np.where(lengths > 0, lengths + values, nowhere).astype(np.int32)[windows]
-    steps = np.full(nowhere + 1, nowhere, np.int32)
-    steps[: len(windows)] = np.minimum(np.arange(len(windows), dtype=np.int32) + total, nowhere)
-    skips = np.where((symbols & 15 == 0) & (symbols != 0xF0), END_OF_BLOCK, (symbols >> 4) + 1).astype(np.int32)
-    runs = np.full(nowhere + 1, 2 * END_OF_BLOCK, np.int32)
-    runs[: len(windows)] = skips[windows]
-    return steps, runs
-
-
-def _leap(steps: Steps, count: int) -> int:
-    """Follow the codes of so many samples, which lie in a row, in leaps of LEAP."""
-    leaps, position = steps, 0
-    for _ in range(LEAP.bit_length() - 1):
-        leaps = leaps[leaps]
-    for _ in range(count // LEAP):
-        position = int(leaps[position])
-    for _ in range(count % LEAP):
-        position = int(steps[position])
+def _walk_samples(part: bytes, codes: _Codes, count: int) -> int:
+    """Follow the codes of so many differences; gives the bit behind the last one."""
+    threes, steps, position = _threes(part), codes.differences, 0
+    for _ in range(count):
+        position += steps[threes[position >> 3] >> 8 - (position & 7) & 0xFFFF]
     return position
 
 
-def _walk_blocks(first: list[int], rest: list[int], runs: list[int], blocks: int) -> int:
+def _walk_blocks(part: bytes, means: _Codes, others: _Codes, blocks: int) -> int:
     """Follow the codes of so many blocks: one of the mean, then those of the others until 64 are known."""
-    position = 0
+    threes, position, firsts = _threes(part), 0, means.differences
+    steps, runs = others.coefficients, others.runs
     for _ in range(blocks):
-        position, known = first[position], 1
+        position += firsts[threes[position >> 3] >> 8 - (position & 7) & 0xFFFF]
+        known = 1
         while known < BLOCK:
-            known += runs[position]
-            position = rest[position]
-        if BLOCK < known < END_OF_BLOCK or known > 2 * END_OF_BLOCK:
-            raise DamagedStreamError("a block has more coefficients than 64, or an unknown code")
+            window = threes[position >> 3] >> 8 - (position & 7) & 0xFFFF
+            position += steps[window]
+            known += runs[window]
+        if BLOCK < known < END_OF_BLOCK:
+            raise DamagedStreamError("a block has more coefficients than 64")
     return position
