@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -145,12 +146,12 @@ def main() -> None:
         pairs = zip(rivals(name, kind, *small), rivals(name, kind, *large), strict=True)
         one = [(label, decode, full) for (label, decode), (_, full) in pairs]
         for label, decode, full in [("**chosen**", chosen(kind, *small), chosen(kind, *large)), *one]:
-            counts = apart(lambda decode=decode: judge(decode, kind, count))
+            counts = apart(partial(judge, decode, kind, count))
             if isinstance(counts, str):
                 print(f"| {name} | {label} | {counts} | | | |", flush=True)
                 continue
             cut, zeroed, flip = (counts[damage] for damage in DAMAGES)
-            took = apart(lambda full=full: time_frame(full, kind))
+            took = apart(partial(time_frame, full, kind))
             words = f"{took:.1f}" if isinstance(took, float) else took
             cells = (f"{cut[0]}, {cut[2]}", f"{zeroed[0]}, {zeroed[2]}", f"{flip[0]}, {flip[1]}, {flip[2]}")
             print(f"| {name} | {label} | {' | '.join(cells)} | {words} |", flush=True)

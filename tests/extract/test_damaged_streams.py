@@ -1,15 +1,27 @@
 """No damaged code stream becomes a frame in silence, of any compressed syntax; and sound ones are exact."""
 
-import imagecodecs
 import numpy as np
 import pytest
 from damaged_streams import KINDS, cuts, flips, form_of, frame_of, zeroed
 
-from extract.dicom.codestream import DamagedStreamError
-from extract.dicom.frame_decoder import FrameError, check_stream, decode_frame
-from extract.dicom.jpeg_scan import check_jpeg
+from extract.dicom.frame_decoder import FrameError, decode_frame
 
 COUNT = 25
+MOST_FLIPS = {
+    "JPEG": 13,
+    "JPEG extended": 13,
+    "JPEG lossless": 23,
+    "JPEG lossless SV1": 16,
+    "JPEG-LS": 4,
+    "JPEG-LS near-lossless": 0,
+    "JPEG 2000 lossless": 22,
+    "JPEG 2000": 22,
+    "HTJ2K lossless": 22,
+    "HTJ2K lossless RPCL": 17,
+    "HTJ2K": 18,
+    "RLE": 23,
+}
+"""Of COUNT, what comes out as another valid stream: another symbol of the same length, or other bits of a value."""
 
 
 def wrong_in_silence(name: str, damaged: list[bytes]) -> int:
@@ -41,7 +53,6 @@ class TestEverySyntax:
     def test_a_stream_whose_tail_is_zeros_is_refused(self, name: str) -> None:
         kind = KINDS[name]
         assert wrong_in_silence(name, list(zeroed(kind[2](frame_of(kind[1])), COUNT))) == 0
-
 
     def test_a_bit_turned_over_is_refused_or_another_valid_stream(self, name: str) -> None:
         """A code that is another valid one cannot be known; what is refused more rarely than here has become lax."""
