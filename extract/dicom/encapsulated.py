@@ -6,12 +6,11 @@ import numpy as np
 from jaxtyping import Int
 from pydicom.uid import UID
 
-from extract.dicom.codestream import DamagedStreamError, stream_size
+from extract.dicom.codestream import stream_size
 from extract.dicom.frame_decoder import (
     FrameDecoder,
     FrameError,
     FrameFormat,
-    check_stream,
     decoder_name,
     missing_decoder,
 )
@@ -69,10 +68,10 @@ class EncapsulatedFrames:
     def _check_last(self) -> None:
         """Refuse items that nothing closes if the last frame, which may not be asked for, breaks off with them."""
         try:
-            check_stream(b"".join(self._frames[-1]), self._form)
-        except DamagedStreamError as error:
+            next(self._decode(iter([b"".join(self._frames[-1])]), self._form))
+        except FrameError as error:
             raise ShortPixelData(
-                f"{self._source}: the encapsulated PixelData breaks off in frame {self.count - 1} ({error})"
+                f"{self._source}: the encapsulated PixelData breaks off in frame {self.count - 1}, which {error}"
             ) from error
 
     def _streams(self, numbers: Int[np.ndarray, "n"]) -> Iterator[bytes]:

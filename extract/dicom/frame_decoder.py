@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from imagecodecs import jpeg8_decode
@@ -127,13 +127,13 @@ def check_stream(stream: bytes, form: FrameFormat) -> bytes:
         return check_jpeg_ls(stream)
     if syntax in JPEG_2000:
         return check_jpeg_2000(stream, form.bits_allocated)
-    return check_rle(stream, form.rows * form.columns, form.bits_allocated // 8)
+    return check_rle(stream, form.bits_allocated // 8)
 
 
 def _decode(stream: bytes, form: FrameFormat) -> np.ndarray:
     syntax = UID(form.syntax)
     if syntax in JPEG:
-        return cast(np.ndarray, jpeg8_decode(stream))
+        return jpeg8_decode(stream)
     options: dict[str, Any] = {
         "rows": form.rows,
         "columns": form.columns,
