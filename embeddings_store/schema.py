@@ -91,6 +91,7 @@ class Note(IntFlag):
     SYNTHETIC = 256  # a phantom: the file's own tags say so
     ETAG_IS_NO_MD5 = 512  # it looks like one, but the server encrypts (SSE-KMS, SSE-C): it says nothing of the bytes
     MD5_UNCHECKED = 1024  # a partial read: the header and the frames in use came, no other byte; the md5 is zeros
+    NOT_CLOSED = 1 << 24  # the items of compressed frames end without a delimiter; every frame is whole all the same
 
 
 class SpacingSource(IntEnum):

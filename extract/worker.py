@@ -13,9 +13,10 @@ PACKAGES = (
     "zarr",
     "pydicom",
     "boto3",
-    "pylibjpeg-openjpeg",
-    "pylibjpeg-libjpeg",
+    "imagecodecs",
     "pyjpegls",
+    "pylibjpeg-openjpeg",
+    "pylibjpeg-rle",
 )
 
 

@@ -14,6 +14,7 @@ from extract.dicom.frame_decoder import FrameFormat
 READY: Final = b"\x01"
 DECODED: Final = b"\x02"
 REFUSED: Final = b"\x03"
+_SIZE: Final = struct.Struct("<L")  # of the reason of a refusal
 _SIZES: Final = struct.Struct("<LL")  # of the format as JSON, and of the code stream
 
 
@@ -39,6 +40,18 @@ def receive_frame(pipe: RawIOBase, form: FrameFormat) -> Shaped[np.ndarray, "row
     frame = np.empty((form.rows, form.columns), form.dtype)
     _fill(pipe, frame.reshape(-1).view(np.uint8).data)
     return frame
+
+
+def send_words(pipe: RawIOBase, words: str) -> None:
+    """Say why a frame was refused."""
+    data = words.encode(errors="replace")
+    send(pipe, _SIZE.pack(len(data)) + data)
+
+
+def receive_words(pipe: RawIOBase) -> str:
+    """Take the reason of a refusal. Raises: EOFError."""
+    (size,) = _SIZE.unpack(receive(pipe, _SIZE.size))
+    return receive(pipe, size).decode()
 
 
 def send(pipe: RawIOBase, data: bytes | memoryview) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from embeddings_store.errors import RunError
-from extract.dicom.decoder_pipe import DECODED, READY, receive, receive_frame, send_stream
+from extract.dicom.decoder_pipe import DECODED, READY, receive, receive_frame, receive_words, send_stream
 from extract.dicom.frame_decoder import FrameError, FrameFormat
 from extract.errors import DecoderCrash, DecodeTimeout, UndecodablePixels
 
@@ -98,7 +98,7 @@ class _DecoderProcess:
                 self.end()
                 raise FrameError(DecodeTimeout, f"was not decoded within {FRAME_LIMIT_S:g} s; its decoder was ended")
             if bytes(receive(self._from, 1)) != DECODED:
-                raise FrameError(UndecodablePixels, "cannot be decoded")
+                raise FrameError(UndecodablePixels, receive_words(self._from))
             return receive_frame(self._from, form)
         except (EOFError, OSError) as error:
             raise FrameError(DecoderCrash, f"crashed its decoder ({_describe_status(self.end())})") from error

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from extract.dicom.decoder_pipe import DECODED, READY, REFUSED, receive_stream, send
+from extract.dicom.decoder_pipe import DECODED, READY, REFUSED, receive_stream, send, send_words
 from extract.dicom.frame_decoder import FrameError, decode_frame
 
 ALLOCATION_LIMIT_BYTES: Final = 2 << 30  # a frame is about a megabyte: what asks for more is damaged or hostile
@@ -25,8 +25,9 @@ def main() -> None:
     while (asked := receive_stream(inward)) is not None:
         try:
             frame = decode_frame(*asked)
-        except (FrameError, MemoryError):
+        except (FrameError, MemoryError) as error:
             send(outward, REFUSED)
+            send_words(outward, str(error) if isinstance(error, FrameError) else "cannot be decoded (out of memory)")
         else:
             send(outward, DECODED)
             send(outward, frame.tobytes())

@@ -4,15 +4,20 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Int
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from extract.dicom.codestream import stream_size
-from extract.dicom.frame_decoder import FrameDecoder, FrameError, FrameFormat
-from extract.dicom.header import Header, quiet_pydicom
+from extract.dicom.frame_decoder import (
+    FrameDecoder,
+    FrameError,
+    FrameFormat,
+    decoder_name,
+    missing_decoder,
+)
+from extract.dicom.header import Header
 from extract.dicom.items import find_frames
 from extract.dicom.layout import Layout, check_size
-from extract.errors import UndecodablePixels, UnsupportedSyntax
+from extract.errors import ShortPixelData, UndecodablePixels, UnsupportedSyntax
 from extract.volume import Voxels
 
 
@@ -24,7 +29,8 @@ class EncapsulatedFrames:
 
     def __init__(self, header: Header, layout: Layout, source: str, decode: FrameDecoder) -> None:
         _require_decoder(header.syntax, source)
-        self._frames = find_frames(header, layout.frames, source)
+        found = find_frames(header, layout.frames, layout.bits_allocated // 8, source)
+        self._frames, self.closed = found.fragments, found.closed
         self.count = len(self._frames)
         check_size(layout, self.count, source)
         self._decode, self._source, self._name = decode, source, header.syntax.name
@@ -37,6 +43,8 @@ class EncapsulatedFrames:
             signed=layout.signed,
             photometric=layout.photometric,
         )
+        if not self.closed:
+            self._check_last()
 
     def read(self, numbers: Int[np.ndarray, "n"]) -> Voxels:
         """Decode the frames of these numbers, and no others.
@@ -57,6 +65,15 @@ class EncapsulatedFrames:
                 ) from error
         return voxels
 
+    def _check_last(self) -> None:
+        """Refuse items that nothing closes if the last frame, which may not be asked for, breaks off with them."""
+        try:
+            next(self._decode(iter([b"".join(self._frames[-1])]), self._form))
+        except FrameError as error:
+            raise ShortPixelData(
+                f"{self._source}: the encapsulated PixelData breaks off in frame {self.count - 1}, which {error}"
+            ) from error
+
     def _streams(self, numbers: Int[np.ndarray, "n"]) -> Iterator[bytes]:
         """Join the fragments of each frame, and refuse another size than the header's.
 
@@ -73,11 +90,7 @@ class EncapsulatedFrames:
 
 
 def _require_decoder(syntax: UID, source: str) -> None:
-    try:
-        with quiet_pydicom():
-            decoder = get_decoder(syntax)
-    except NotImplementedError as error:
-        raise UnsupportedSyntax(f"{source}: no decoder for the transfer syntax {syntax}") from error
-    if not decoder.is_available:
-        missing = "; ".join(decoder.missing_dependencies)
+    if decoder_name(syntax) is None:
+        raise UnsupportedSyntax(f"{source}: no decoder for the transfer syntax {syntax}")
+    if missing := missing_decoder(syntax):
         raise UnsupportedSyntax(f"{source}: the decoder for {syntax} is not installed ({missing})")

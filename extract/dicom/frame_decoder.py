@@ -1,23 +1,50 @@
-"""One compressed frame -> its samples, with pydicom's decoder of the transfer syntax."""
+"""One compressed frame -> its samples, with the one decoder that was chosen for its transfer syntax."""
 
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
+from imagecodecs import jpeg8_decode
 from jaxtyping import Shaped
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import RLELossless
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
+from extract.dicom.codestream import check_jpeg_2000, check_jpeg_ls, check_rle, without_padding
 from extract.dicom.header import FOREIGN_ERRORS, quiet_pydicom
 from extract.dicom.items import DELIMITER, ITEM
+from extract.dicom.jpeg_scan import check_jpeg
+from extract.dicom.native import drop_unused_bits
 from extract.errors import DicomError, UndecodablePixels
 
-PLUGIN = {RLELossless: "pylibjpeg"}
-"""pydicom tries its own RLE decoder first, in pure Python; everything else is decoded in pydicom's order."""
+JPEG: Final = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1})
+JPEG_2000: Final = frozenset({JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K})
+JPEG_LS: Final = frozenset({JPEGLSLossless, JPEGLSNearLossless})
 
-RUST_PANIC = "PanicException"
+PLUGIN: Final = {
+    RLELossless: "pylibjpeg",
+    **dict.fromkeys(JPEG_LS, "pyjpegls"),
+    **dict.fromkeys(JPEG_2000, "pylibjpeg"),
+}
+"""pydicom's names of the decoders; that of JPEG is none of pydicom's. No other is asked if one refuses."""
+
+MOST_WORDS: Final = 200
+RUST_PANIC: Final = "PanicException"
 """The RLE decoder panics on a segment longer than its frame: no Exception, and a class that no module exports."""
 
 
@@ -55,15 +82,58 @@ class FrameDecoder(Protocol):
         """Yield the samples of each stream. Raises: FrameError."""
 
 
+def decoder_name(syntax: UID) -> str | None:
+    """Name what decodes a compressed transfer syntax; None where nothing does."""
+    return "imagecodecs" if syntax in JPEG else PLUGIN.get(syntax)
+
+
+def missing_decoder(syntax: UID) -> str:
+    """Say what the decoder of a syntax lacks; "" if it is installed."""
+    if syntax in JPEG:
+        return ""
+    with quiet_pydicom():
+        decoder = get_decoder(syntax)
+    return "" if PLUGIN[syntax] in decoder.available_plugins else "; ".join(decoder.missing_dependencies)
+
+
 def decode_here(streams: Iterable[bytes], form: FrameFormat) -> Iterator[Shaped[np.ndarray, "rows columns"]]:
     """Decode in this process, whose other threads wait meanwhile: most decoders hold the interpreter's lock."""
     return (decode_frame(stream, form) for stream in streams)
 
 
 def decode_frame(stream: bytes, form: FrameFormat) -> Shaped[np.ndarray, "rows columns"]:
-    """Decode one code stream. Raises: FrameError when the decoder refuses it, or gives another size."""
-    with quiet_pydicom():
-        decoder = get_decoder(form.syntax)
+    """Decode one code stream, and clear the bits above BitsStored, whose content is undefined (DICOM PS3.5, 8.1.1).
+
+    Raises: FrameError if the stream is not whole, or if its decoder refuses it or gives another size.
+    """
+    try:
+        found = _decode(check_stream(stream, form), form)
+        frame: np.ndarray = found.astype(form.dtype, copy=False).reshape(form.rows, form.columns)
+    except BaseException as error:
+        if not isinstance(error, FOREIGN_ERRORS) and type(error).__name__ != RUST_PANIC:
+            raise
+        raise FrameError(UndecodablePixels, f"cannot be decoded ({_words(error)})") from error
+    return drop_unused_bits(frame, form.bits_stored)
+
+
+def check_stream(stream: bytes, form: FrameFormat) -> bytes:
+    """Give a code stream that is whole, as far as that can be known, without padding. Raises: DamagedStreamError."""
+    syntax = UID(form.syntax)
+    if syntax in JPEG:
+        whole = without_padding(stream)
+        check_jpeg(whole, form.rows, form.columns, form.bits_allocated)
+        return whole
+    if syntax in JPEG_LS:
+        return check_jpeg_ls(stream)
+    if syntax in JPEG_2000:
+        return check_jpeg_2000(stream, form.bits_allocated)
+    return check_rle(stream, form.bits_allocated // 8)
+
+
+def _decode(stream: bytes, form: FrameFormat) -> np.ndarray:
+    syntax = UID(form.syntax)
+    if syntax in JPEG:
+        return jpeg8_decode(stream)
     options: dict[str, Any] = {
         "rows": form.rows,
         "columns": form.columns,
@@ -75,15 +145,17 @@ def decode_frame(stream: bytes, form: FrameFormat) -> Shaped[np.ndarray, "rows c
         "number_of_frames": 1,
         "pixel_keyword": "PixelData",
     }
-    try:
-        plugin = PLUGIN.get(decoder.UID, "")
-        found, _ = decoder.as_array(_wrap(stream), index=0, validate=False, decoding_plugin=plugin, raw=True, **options)
-        frame: np.ndarray = found.astype(form.dtype, copy=False).reshape(form.rows, form.columns)
-    except BaseException as error:
-        if not isinstance(error, FOREIGN_ERRORS) and type(error).__name__ != RUST_PANIC:
-            raise
-        raise FrameError(UndecodablePixels, "cannot be decoded") from error
-    return frame
+    with quiet_pydicom():
+        decoder = get_decoder(syntax)
+    found, _ = decoder.as_array(
+        _wrap(stream), index=0, validate=False, decoding_plugin=PLUGIN[syntax], raw=True, **options
+    )
+    return found
+
+
+def _words(error: BaseException) -> str:
+    """Give the decoder's own words, in one line."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:MOST_WORDS]
 
 
 def _wrap(frame: bytes) -> bytes:

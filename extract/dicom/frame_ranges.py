@@ -107,7 +107,9 @@ def _among_items(header: Header, layout: Layout, head: bytes, frames: FrameChoos
     if first > len(head):
         return first
     tables = likely_tables(header, value[ITEM_HEAD_BYTES : ITEM_HEAD_BYTES + length], layout.frames)
-    return _at_offsets([first + offset for offset in tables[0]], stop, layout, frames) if tables else None
+    if not tables or len(tables[0]) != layout.frames:  # more entries than frames: a fragment each, or a wrong count
+        return None
+    return _at_offsets([first + offset for offset in tables[0]], stop, layout, frames)
 
 
 def _at_offsets(starts: list[int], stop: int, layout: Layout, frames: FrameChooser) -> FrameRanges | None:

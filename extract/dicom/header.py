@@ -48,6 +48,7 @@ ALLOWED: Final = (
 
 PIXEL_DATA: Final = 0x7FE00010
 FLOAT_PIXEL_DATA: Final = 0x7FE00008
+ITEM_BYTES: Final = b"\xfe\xff\x00\xe0"  # (FFFE,E000), which begins a series of items
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 MAX_INFLATED_BYTES: Final = 2 << 30  # eight times the largest scan: a deflated file that grows further is no scan
 FOREIGN_ERRORS: Final = (
@@ -77,7 +78,8 @@ _PYDICOM = Lock()
 class Header:
     """The allowed elements, and the value of PixelData: a view of the bytes, never a copy.
 
-    encapsulated: the value is a series of items; else plain samples. byte_swapped: 8-bit samples in big-endian words.
+    encapsulated: the value is a series of items; else plain samples. defined_length: the element says how long it is.
+    byte_swapped: 8-bit samples in big-endian words.
     pixel_span: where the value begins and ends in the file; a series of items ends with the file at the latest.
     """
 
@@ -86,6 +88,7 @@ class Header:
     little_endian: bool
     pixel_data: memoryview
     encapsulated: bool
+    defined_length: bool
     byte_swapped: bool
     pixel_span: tuple[int, int]
 
@@ -186,13 +189,13 @@ def _locate_pixels(data: FileBytes, size: int, position: int, elements: Dataset,
         raise ShortPixelData(f"{source}: the file ends inside the PixelData element's head")
     length = struct.unpack(f"{order}L", head[4:8] if implicit else head[8:12])[0]
     start = position + (8 if implicit else 12)
-    encapsulated = length == UNDEFINED_LENGTH
+    defined = length != UNDEFINED_LENGTH
+    encapsulated = not defined or (data[start : start + len(ITEM_BYTES)] == ITEM_BYTES and syntax.is_encapsulated)
     _check_length(encapsulated, length, size - start, syntax, source)
-    stop = size if encapsulated else start + length
+    stop = min(size, start + length) if defined else size
     swapped = not little and head[4:6] == b"OW"
-    return Header(
-        elements, syntax, little, memoryview(data).toreadonly()[start:stop], encapsulated, swapped, (start, stop)
-    )
+    value = memoryview(data).toreadonly()[start:stop]
+    return Header(elements, syntax, little, value, encapsulated, defined, swapped, (start, stop))
 
 
 def _check_length(encapsulated: bool, length: int, available: int, syntax: UID, source: str) -> None:

@@ -31,7 +31,7 @@ class NativeFrames:
         samples = np.frombuffer(self._samples(), dtype=order + kind, count=self.count * layout.rows * layout.columns)
         frames = samples.reshape(self.count, layout.rows, layout.columns)
         chosen = frames if len(numbers) == self.count else frames[numbers]
-        return _drop_unused_bits(chosen.astype(kind, copy=False), layout)
+        return drop_unused_bits(chosen.astype(kind, copy=False), layout.bits_stored)
 
     def _samples(self) -> memoryview:
         """Undo the byte order of 8-bit samples that were written as big-endian words (DICOM PS3.5, 8.1.1)."""
@@ -41,9 +41,9 @@ class NativeFrames:
         return memoryview(np.frombuffer(value, dtype=np.uint16).byteswap().tobytes())
 
 
-def _drop_unused_bits(frames: np.ndarray, layout: Layout) -> Voxels:
+def drop_unused_bits(frames: np.ndarray, bits_stored: int) -> np.ndarray:
     """Clear, or sign-extend over, the bits above BitsStored, whose content is undefined (DICOM PS3.5, 8.1.1)."""
-    unused = layout.bits_allocated - layout.bits_stored
+    unused = 8 * frames.dtype.itemsize - bits_stored
     if unused:
         frames = np.right_shift(np.left_shift(frames, unused), unused)
     return frames.astype(np.int16) if frames.dtype == np.int8 else frames

@@ -52,6 +52,8 @@ def read_dicom(
     notes |= _notes_of_voxels(voxels, stored.count, layout)
     notes |= _notes_of_spacing(spacing, stored.count, layout, _is_cirrus(header.elements, ref))
     notes |= _notes_of_key(ref, eye)
+    if isinstance(stored, EncapsulatedFrames) and not stored.closed:
+        notes |= Note.NOT_CLOSED
     return Volume(
         voxels=voxels,
         frame_numbers=numbers,

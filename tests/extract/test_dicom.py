@@ -320,7 +320,9 @@ class TestRefusals:
             )
         else:
             data = make_file(np.stack([frame, frame]), dataset.file_meta.TransferSyntaxUID)
-        np.testing.assert_array_equal(read_dicom(data).voxels, np.stack([frame, frame]))
+        rounding = int(name == "JPGExtended.dcm")  # of a cosine transform: T.81 leaves it to the decoder
+        difference = read_dicom(data).voxels.astype(int) - np.stack([frame, frame])
+        assert np.abs(difference).max() <= rounding
 
 
 CUTTABLE = [make_file(layered_volume(3, 6, 5)), compress(layered_volume(3, 6, 5), RLELossless)]
