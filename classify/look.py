@@ -139,7 +139,7 @@ def finish_look(
     of_tables = tables.describe(cohort, said.without)
     twin = predicted.twin_of(levels["participant"]) if predicted.twin_of else None
     entry = {"split": TEST, "date": look.date, "look": look.number, "seed": seed}
-    entry |= {"measurements": of_tables["measurements"], "calibration": method}
+    entry |= {name: of_tables[name] for name in ("measurements", "table_notes")} | {"calibration": method}
     entry |= describe_look(options, predicted, said)
     entry |= {"difference_to_random_twin": twin.difference} if twin else {}
     record = merge_evaluation(run.record, cohort, said, entry, of_tables["pretraining"], by=by)

@@ -1,4 +1,4 @@
-"""What one cell of somebody's table says: what cannot be seen taken away, ids in one form, numbers as people write them.
+"""What one cell of a table says: what cannot be seen taken away, ids in one form, numbers as people write them.
 
 Participant ids are normalised here and nowhere else: every table of ids goes through normalise_id.
 """

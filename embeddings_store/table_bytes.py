@@ -1,4 +1,4 @@
-"""From the bytes of a table to its lines: gzip, UTF-8 with and without a mark, UTF-16, Windows-1252; and what is none."""
+"""From the bytes of a table to its lines: gzip, UTF-8, UTF-16, Windows-1252; other kinds of files are refused."""
 
 import gzip
 import zlib
@@ -20,7 +20,12 @@ _NO_TEXT = (
     (b"SQLite format", "a database"),
 )
 _MARKUP = (b"<!doctype", b"<html", b"<table", b"<?xml", b"<meta", b"<head", b"<style", b"<div", b"<body")
-_WIDE = ((b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_WIDE = (
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 
 
 def decode_lines(data: bytes, notes: Counter[str], refuse: Refuse) -> list[str]:

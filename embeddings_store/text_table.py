@@ -30,7 +30,7 @@ HEADER_WITHIN = 10
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a table: its number in the file, the normalised id ("" where there is none), cleaned cells by name."""
+    """One line of a table: its number in the file, the normalised id ("": none), cleaned cells by name."""
 
     number: int
     participant: str
@@ -72,7 +72,7 @@ class TextTable:
         names = (*need, *(name for name in want if self.has(name)))
         ids = tuple(name for name in ID_NAMES if self.has(name))
         place = {name: self._place(name) for name in (*names, *ids)}
-        least = max((place[name] for name in (*need, *ids)), default=0)
+        least = max((place[name] for name in (*need, *ids)), default=-1) if need else -1
         for record in self._records():
             cells = record.cells
             if len(cells) <= least:
@@ -87,7 +87,7 @@ class TextTable:
             columns = " and ".join(str(number + 1) for number in found)
             raise self.refuse(f"it as columns {columns}; delete or rename one", f"one column {name}", column=name)
         if not found:
-            raise self.refuse(_listed(self.names), f"a column {name}")
+            raise self.refuse(_listed(self.names), f"a column {name!r}")
         return found[0]
 
     def _records(self) -> Iterator[Record]:
@@ -119,7 +119,8 @@ class TextTable:
             raise self.refuse("two different ones", f"the same id in {' and '.join(ID_NAMES)}", line)
         own = found.pop() if found else ""
         if spoilt := broken_id(own):
-            raise self.refuse(f"{own!r}, {spoilt}; save the ids as text", "a participant's id", line, "/".join(ID_NAMES))
+            column = " or ".join(name for name in ID_NAMES if self.has(name))
+            raise self.refuse(f"{spoilt}; save the ids as text", "a participant's id", line, column)
         return own
 
 
@@ -146,8 +147,7 @@ def open_table(data: bytes, where: str, fault: type[OctProbeError], known: Seque
     if not set(names) & set(known):
         later = [at for at in range(place + 1, min(len(lines), HEADER_WITHIN)) if _score(lines[at], known) > 1]
         hint = f"; line {later[0] + 1} looks like the header: delete the lines above it" if later else ""
-        expected = f"a header with {' or '.join(ID_NAMES)}" if set(ID_NAMES) <= set(known) else f"a column {known[0]}"
-        raise table.refuse(_listed(names) + hint, expected, place + 1)
+        raise table.refuse(_listed(names) + hint, f"a header with {' or '.join(known[:2])}", place + 1 if place else 0)
     if separator != "\t" and "\t" in lines[place]:
         notes[f"the table was cut at {SEPARATORS[separator]}"] += 1
     return table
@@ -172,23 +172,25 @@ def read_ids(data: bytes, where: str, fault: type[OctProbeError]) -> tuple[froze
                 f"several cells in line {wide}", f"a column {' or '.join(ID_NAMES)} in its header, or one id a line"
             )
     if not (ids := frozenset(found) - {""}):
-        raise table.refuse("got none", "at least one participant id")
+        raise table.refuse("none", "at least one participant id")
     return ids, table.said()
 
 
-def require_match(asked: frozenset[str], others: frozenset[str], where: str, fault: type[OctProbeError]) -> None:
+def require_match(
+    asked: frozenset[str], others: frozenset[str], where: str, fault: type[OctProbeError], others_of: str = "the table"
+) -> None:
     """Refuse ids of which under half meet those that they should belong to, counted on the shorter of the two lists.
 
-    A part of a data set, or more than it, is fine; ids of another study, or another form of the ids, are not.
+    A part of a data set, or more than it, is fine; ids of another study, or without their leading zeros, are not.
     """
     met, shorter = len(asked & others), min(len(asked), len(others))
-    if not shorter or 2 * met >= shorter:
+    bare = {one.lstrip("0") for one in others - asked} & asked
+    if not shorter or (2 * met >= shorter and not bare):
         return
-    bare = {one.lstrip("0") for one in asked} & {one.lstrip("0") for one in others}
-    hint = "leading zeros were lost: save the ids as text" if 2 * len(bare) >= shorter else "are they of this data set?"
+    hint = f"{len(bare)} lost their leading zeros: save the ids as text" if bare else "do the two belong together?"
     raise fault(
-        f"{where}: expected ids of these participants, got {len(asked)} ids of which {met} are among the "
-        f"{len(others)} participants; {hint}"
+        f"{where}: expected the ids of {others_of}, got {len(asked)} ids of which {met} are among the {len(others)} "
+        f"participants of {others_of}; {hint}"
     )
 
 
@@ -198,7 +200,10 @@ def fold_name(cell: str) -> str:
 
 
 def _decode(data: bytes, where: str, fault: type[OctProbeError], notes: Counter[str]) -> list[str]:
-    return decode_lines(data, notes, lambda found: fault(f"{where}: expected a table of text with a header, got {found}"))
+    def refuse(found: str) -> OctProbeError:
+        return fault(f"{where}: expected a table of text with a header, got {found}")
+
+    return decode_lines(data, notes, refuse)
 
 
 def _first_line(lines: list[str], known: Sequence[str], notes: Counter[str]) -> int:

@@ -33,14 +33,15 @@ def test_ids_are_read_from_a_list_or_a_table(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "got none"), ("participant_id\n", "got none"), ("a\tb\n1\t2", "expected a column")]
+    ("text", "message"),
+    [("", "got an empty file"), ("participant_id\n", "got none"), ("a\tb\n1\t2", "expected a column")],
 )
 def test_a_wrong_list_is_one_message(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "seen.txt"
     path.write_text(text)
     with pytest.raises(CohortError, match=message):
         read_pretraining(path)
-    with pytest.raises(CohortError, match="got: "):
+    with pytest.raises(CohortError, match="found no file"):
         read_pretraining(tmp_path / "nothing.txt")
 
 
