@@ -52,7 +52,8 @@ def cut_records(lines: Sequence[str], first: int, separator: str, width: int, no
 
 def cut_line(line: str, separator: str) -> tuple[list[str], bool]:
     """Cut one line: the cells, and whether a quote that was opened is still open at its end (its cell as it stands)."""
-    cells, place = [], 0
+    cells: list[str] = []
+    place = 0
     while True:
         if line[place : place + 1] == '"' and (end := _closing(line, place, separator)) != place:
             if end < 0:
