@@ -19,7 +19,7 @@ WANTED = ("clinical_site", "age", "retinal_oct")
 """Columns that a table may lack: their absence is said, and noted in the flow."""
 
 OLDEST_YEARS = 120
-YEARS = frozenset(("", "y", "yr", "yrs", "yo", "y.o.", "year", "years", "years old", "a", "j", "jahre", "ans"))
+YEARS = frozenset(("", "y", "yr", "yrs", "yo", "y.o.", "year", "years", "years old", "a", "j", "jahre"))
 SPLIT_WORDS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"} | {x: x for x in SPLITS}
 TOTALS = frozenset(("total", "totals", "sum", "mean", "average", "median", "count", "sd", "summe", "gesamt"))
 
