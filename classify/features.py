@@ -28,7 +28,7 @@ class FeatureChoice:
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """One row a volume; x is raw until a standardiser made a standardised copy.
+    """One row a volume; x is raw until a standardiser made a standardised copy, which is_standardised says.
 
     names: one a feature, "layer/pool/channel"; "layer/d0h1w2/channel" of patch tokens. y: class numbers. space: id of
     the embedding space. tokens: how many vectors lie side by side in a row, one after another. views: the same
@@ -46,6 +46,7 @@ class FeatureTable:
     space: str
     tokens: int = 1
     views: Float32[np.ndarray, "n K d"] | None = None
+    is_standardised: bool = False
 
     def where(self, chosen: Shaped[np.ndarray, " rows"]) -> "FeatureTable":
         """Keep the rows of a mask or of positions."""
@@ -63,12 +64,15 @@ class FeatureTable:
         return self.where(self.split == split)
 
     def standardised(self, standardiser: Standardiser) -> "FeatureTable":
-        """Copy with x, and the views, standardised within protocol."""
+        """Copy with x, and the views, standardised within protocol. Raises: UsageError where they are already."""
+        if self.is_standardised:
+            raise UsageError("features: expected raw ones, got standardised ones; a model standardises them itself")
         views = [standardiser.transform(view.x, self.protocol) for view in self.of_views()]
         return replace(
             self,
             x=standardiser.transform(self.x, self.protocol),
             views=np.stack(views, axis=1).astype(np.float32) if views else None,
+            is_standardised=True,
         )
 
     def pooled(self) -> "FeatureTable":

@@ -36,8 +36,8 @@ def judge_baselines(
     """Fit every baseline that the tables and the store allow on train, and judge it on val; test stays locked.
 
     Gives task, classes, split, baselines {name: metrics with intervals}, differences_to_age_site, baselines_missing,
-    splits, flow, cohort_sha256, measurements, phantom, seed and replicates. tell: hears where measurements came from.
-    Raises: UsageError, CohortError, LeakError, StoreError.
+    splits, flow, cohort_sha256, measurements, table_notes, phantom, seed and replicates. tell: hears where
+    measurements came from, and what was mended. Raises: UsageError, CohortError, LeakError, StoreError.
     """
     task = find_task(options.task)
     tables = read_tables(options.participants, options.measurements, tell=tell)
@@ -70,6 +70,7 @@ def judge_baselines(
         "flow": cohort.flow,
         "cohort_sha256": cohort.sha256,
         "measurements": tables.describe(cohort)["measurements"],
+        "table_notes": list(tables.notes),
         "phantom": cohort.phantom,
         "seed": options.seed,
         "replicates": options.replicates,

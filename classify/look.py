@@ -141,7 +141,7 @@ def finish_look(
     of_tables = tables.describe(cohort, said.without)
     twin = predicted.twin_of(levels["participant"]) if predicted.twin_of else None
     entry = {"split": TEST, "date": look.date, "look": look.number, "seed": seed}
-    entry |= {"measurements": of_tables["measurements"], "calibration": method}
+    entry |= {name: of_tables[name] for name in ("measurements", "table_notes")} | {"calibration": method}
     probabilities = report_levels(
         levels, predicted.calibrator.prevalence, cohort.task.classes, replicates=options.replicates, seed=seed
     ) if predicted.calibrator else None  # fmt: skip

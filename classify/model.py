@@ -28,7 +28,7 @@ from classify.aggregate import (
 )
 from classify.errors import RunFolderError
 from classify.features import FeatureChoice, FeatureTable
-from classify.heads import HEADS, Head, find_head, load_head
+from classify.heads import HEADS, Head, find_head, read_head
 from classify.predictions import LEVELS, Predictions, join_predictions
 from classify.protocol_weights import ScanPredictions, learn_best_protocol, learn_weights
 from classify.run import MODEL, Run
@@ -68,11 +68,16 @@ class FittedModel:
         return ModelSpec(self.head.name, parameters, self.features, self.aggregation.name)
 
     def predict(self, raw: FeatureTable, *, classes: int, split: str) -> dict[str, Predictions]:
-        """Predict raw rows of self.features: per volume (in their order), eye and participant (sorted)."""
+        """Predict raw rows of self.features: per volume (in their order), eye and participant (sorted).
+
+        Raises: UsageError where the rows are standardised.
+        """
         return self.predict_standardised(raw.standardised(self.standardiser), classes=classes, split=split)
 
     def predict_standardised(self, table: FeatureTable, *, classes: int, split: str) -> dict[str, Predictions]:
-        """Predict rows that this model's own standardiser has seen already."""
+        """Predict rows that this model's own standardiser has seen already. Raises: UsageError for raw rows."""
+        if not table.is_standardised:
+            raise UsageError("features: expected standardised ones, got raw ones; FittedModel.predict takes them raw")
         name = self.head.name
         volumes = predict_volumes(self.head, table, classes=classes, model=name, split=split)
         if self.aggregation.name == MEAN_FEATURES:
@@ -182,7 +187,7 @@ def load_model(run: Run, part: str = MODEL) -> FittedModel:
     if not (folder / STATE).exists():
         chosen = run.record["features"]
         features = FeatureChoice(chosen["layer"], tuple(chosen["pools"]))
-        return FittedModel(features, Standardiser.load(folder), load_head(folder), Aggregation())
+        return FittedModel(features, Standardiser.load(folder), read_head(folder), Aggregation())
     try:
         state = json.loads((folder / STATE).read_text())
         chosen, aggregation = state["features"], Aggregation(**state["aggregation"])
@@ -192,7 +197,7 @@ def load_model(run: Run, part: str = MODEL) -> FittedModel:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"model folder: {STATE} cannot be read; make the run again") from error
-    return FittedModel(features, Standardiser.load(folder), load_head(folder), aggregation)
+    return FittedModel(features, Standardiser.load(folder), read_head(folder), aggregation)
 
 
 def _parameters(spec: ModelSpec) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class RunRecord:
     decision_curves: {split: {contrast: curve}}, of participants. task_definition: what parse_task reads.
     class_weights: what a participant of each class weighs when the head is fitted. measurements: what was read of them.
     pretraining: how many participants of each split the encoder has seen, and {split: the result without them}.
+    table_notes: what was mended in the tables that were read, with counts.
     seed_sensitivity: val again with other seeds of the final fit, where asked for.
     difference_to_random_twin: on val, with what the twin is in random_twin. inputs_sha256: see digest_inputs.
     calibration: method, parameters, before and after on val. evaluations: one entry a look of this run at test.
@@ -87,6 +88,7 @@ class RunRecord:
     class_weights: dict[str, float] = field(default_factory=dict)
     measurements: dict[str, Any] = field(default_factory=dict)
     pretraining: dict[str, Any] = field(default_factory=dict)
+    table_notes: list[str] = field(default_factory=list)
     difference_to_random_twin: Measures = field(default_factory=dict)
     random_twin: dict[str, Any] | None = None
     inputs_sha256: str = ""

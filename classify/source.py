@@ -91,7 +91,7 @@ def rebuild_features(run: Run, store: str, *, endpoint_url: str | None = None) -
 
 
 def features_of_run(run: Run, snapshot: Snapshot) -> FeatureTable:
-    """Do the same on a snapshot that was read already."""
+    """Do the same on a snapshot that was read already: for the head alone, as model.predict refuses them."""
     model = load_model(run)
     return source_of_run(run, snapshot).table(model.features).standardised(model.standardiser)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 
 from classify.errors import RunFolderError
 
@@ -19,6 +19,9 @@ RARE_VOLUMES = 10
 
 BLOCK_NUMBERS = 4_000_000
 """Numbers that are worked on at once, in float64: a table of tokens is large, its copies need not be."""
+
+RAW_BY = 0.1
+"""Features are raw where each number is likelier so by this, in logarithms, on average."""
 
 _ARRAYS = "standardiser.npz"
 _NAMES = "standardiser.json"
@@ -60,6 +63,19 @@ class Standardiser:
                 out[rows] = ((vectors - self.mean[number]) / self.scale[number]).reshape(len(rows), -1)
         return out
 
+    def looks_raw(self, x: Float[np.ndarray, "n features"]) -> bool:
+        """Say whether features are likelier ones that this would standardise than ones that it has standardised.
+
+        Normal distributions are compared: those of all training volumes and of each protocol, and that with 0 and 1.
+        Where these are about the same, nothing can be told, and little is lost.
+        """
+        if not len(x):
+            return False
+        vectors = x.reshape(len(x) * self.tokens, -1)
+        groups = zip(self.mean, self.scale, strict=True)
+        likelier = [((vectors**2 - ((vectors - m) / s) ** 2) / 2 - np.log(s)).mean(axis=1) for m, s in groups]
+        return float(np.max(likelier, axis=0).mean()) > RAW_BY
+
     def of(self, protocol: str) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, " d"]]:
         """Give mean and scale of one protocol, or of all for a rare or unseen one."""
         group = self.protocols.index(protocol) + 1 if protocol in self.protocols else 0
@@ -69,6 +85,11 @@ class Standardiser:
         """Write two plain files: numbers as npz, protocol names as JSON."""
         np.savez(folder / _ARRAYS, mean=self.mean, scale=self.scale)
         (folder / _NAMES).write_text(json.dumps({"protocols": list(self.protocols), "tokens": self.tokens}, indent=2))
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Say whether a folder holds one."""
+        return (folder / _NAMES).exists()
 
     @classmethod
     def load(cls, folder: Path) -> "Standardiser":

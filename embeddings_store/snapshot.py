@@ -17,6 +17,9 @@ from embeddings_store.snapshot_reading import get_snapshot
 from embeddings_store.space import EmbeddingSpace
 
 BLOCK_ROWS = 1024
+FEATURES, RAW = "features", "raw"
+"""What the attrs of a snapshot's frame say of its numbers."""
+
 Origin = Literal["snapshot", "new snapshot", "live rows"]
 
 
@@ -45,13 +48,16 @@ class Snapshot:
     def frame(self, layer: str, pool: str) -> pd.DataFrame:
         """Give one layer and pool as a table: a row a volume, a column a channel, ``index`` as its index.
 
+        Its attrs say that the numbers are raw: a head of classify, which was fitted on standardised ones, refuses it.
         Raises StoreError for a layer or pool that is not stored.
         """
         for kind, name, known in (("layer", layer, self.layers), ("pool", pool, self.pools)):
             if name not in known:
                 raise StoreError(f"{kind} {name!r}: expected one of {', '.join(known)}")
         vectors = self.pooled[:, self.layers.index(layer), self.pools.index(pool)]
-        return pd.DataFrame(vectors, index=pd.MultiIndex.from_frame(self.index))
+        table = pd.DataFrame(vectors, index=pd.MultiIndex.from_frame(self.index))
+        table.attrs[FEATURES] = RAW
+        return table
 
 
 def write_snapshot(url: str, *, endpoint_url: str | None = None, progress: Progress = no_progress) -> int:

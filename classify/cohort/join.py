@@ -11,6 +11,7 @@ from classify.cohort.table import BRIGHTNESS, COLUMNS, Cohort, Step
 from classify.cohort.tasks import STUDY_GROUPS, Task
 from classify.errors import CohortError, LeakError
 from embeddings_store.schema import SITES, Note
+from embeddings_store.text_table import require_match
 
 WRONG_SITES = 0.5
 """With more participants than this share at another site than their id says, every label is in doubt."""
@@ -28,6 +29,8 @@ def join_cohort(
         raise CohortError("the store: expected committed volumes, got none; run extract-embeddings first")
     if count := int(index["volume"].duplicated().sum()):
         raise CohortError(f"the store: {count} volumes stand in more than one row; run extract-embeddings verify")
+    of_table, of_store = frozenset(participants["participant"]), frozenset(index["participant"].astype(str))
+    require_match(of_table, of_store, "participants table", CohortError, "the store")
     rows = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
     rows = rows.rename(columns={"site": "site_of_id"}).merge(participants, on="participant", how="left", validate="m:1")
     _refuse_wrong_join(rows)

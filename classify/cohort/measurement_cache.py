@@ -18,7 +18,7 @@ import pandas as pd
 from classify.cohort.measurements import QUANTITIES, Measurements, read_measurements
 from embeddings_store.user_cache import cache_folder
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same file would be read to other values."""
 
 FILE = "measurements.sqlite"
@@ -61,7 +61,9 @@ def _read(place: Path, key: str) -> Measurements | None:
             return None
         columns = json.loads(found[0])
         numbers = {name: pd.Series(columns[name], dtype="float64") for name in (q.name for q in QUANTITIES)}
-        return Measurements(pd.DataFrame({"participant": columns["participant"], **numbers}), json.loads(found[1]))
+        said = json.loads(found[1])
+        table = pd.DataFrame({"participant": columns["participant"], **numbers})
+        return Measurements(table, said["counts"], tuple(said["notes"]))
     except (sqlite3.Error, ValueError, KeyError, TypeError):
         place.unlink(missing_ok=True)
         return None
@@ -78,7 +80,7 @@ def _write(place: Path, key: str, found: Measurements) -> bool:
                 "CREATE TABLE IF NOT EXISTS measurements (key TEXT PRIMARY KEY, people TEXT, counts TEXT)"
             )
             connection.execute("DELETE FROM measurements")
-            row = (key, json.dumps(people), json.dumps(found.counts))
+            row = (key, json.dumps(people), json.dumps({"counts": found.counts, "notes": found.notes}))
             connection.execute("INSERT INTO measurements VALUES (?, ?, ?)", row)
     except (OSError, sqlite3.Error):
         return False

@@ -1,14 +1,14 @@
 """Participants that the encoder was pretrained on: known scans flatter an encoder, so they are flagged and counted."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from classify.cohort.participants import ID_NAMES
 from classify.cohort.splits import SPLITS
 from classify.cohort.table import Cohort, insert_notes
 from classify.errors import CohortError
+from embeddings_store.text_table import read_file, read_ids
 
 NOT_GIVEN: dict[str, Any] = {
     "given": False,
@@ -16,26 +16,15 @@ NOT_GIVEN: dict[str, Any] = {
 }
 
 
-def read_pretraining(path: Path) -> frozenset[str]:
-    """Read ids: one a line, or a table with tabs and a column participant_id or person_id.
+def read_pretraining(path: Path, tell: Callable[[str], None] = lambda _: None) -> frozenset[str]:
+    """Read ids: one a line, or a table with a column participant_id or person_id. tell: hears what was mended.
 
     Raises: CohortError where the file is missing, holds no id, or is a table without that column.
     """
     where = f"--pretrain-participants {path.name}"
-    try:
-        lines = [line.rstrip("\r") for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CohortError(f"{where}: expected a text file of participant ids, got: {error}") from error
-    header = [name.strip() for name in lines[0].split("\t")] if lines else []
-    found = [header.index(name) for name in ID_NAMES if name in header]
-    if len(header) > 1 and not found:
-        raise CohortError(f"{where}: expected a column {' or '.join(ID_NAMES)}, got {', '.join(header[:4])}")
-    if found:
-        ids = [cells[found[0]].strip() for line in lines[1:] if len(cells := line.split("\t")) > found[0]]
-    else:
-        ids = [line.strip() for line in lines]
-    if not (known := frozenset(ids) - {""}):
-        raise CohortError(f"{where}: expected at least one participant id, got none")
+    known, notes = read_ids(read_file(path, where, CohortError), where, CohortError)
+    for said in notes:
+        tell(said)
     return known
 
 

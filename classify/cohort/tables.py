@@ -15,16 +15,24 @@ from classify.cohort.participants import read_participants
 from classify.cohort.pretraining import NOT_GIVEN, describe_overlap, flag_pretraining, read_pretraining
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import Task
+from classify.errors import CohortError
 from embeddings_store.snapshot import Snapshot
+from embeddings_store.text_table import require_match
+
+OF_TABLE = "the participants table"
 
 
 @dataclass(frozen=True)
 class CohortTables:
-    """The tables as they were read. pretrained: None where the encoder's participants were not given."""
+    """The tables as they were read. pretrained: None where the encoder's participants were not given.
+
+    notes: what was mended while reading, with counts.
+    """
 
     people: pd.DataFrame
     measurements: Measurements | None = None
     pretrained: frozenset[str] | None = None
+    notes: tuple[str, ...] = ()
 
     def join(self, stored: Snapshot, task: Task) -> Cohort:
         """Join everything with the rows of a store. Raises: CohortError, LeakError."""
@@ -37,11 +45,12 @@ class CohortTables:
         return cohort if self.pretrained is None else flag_pretraining(cohort, self.pretrained)
 
     def describe(self, cohort: Cohort, without: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Give the fields ``measurements`` and ``pretraining`` of a record; without: {split: see measure_without}."""
+        """Give measurements, pretraining and table_notes of a record; without: {split: see measure_without}."""
         overlap = NOT_GIVEN if self.pretrained is None else describe_overlap(cohort, self.pretrained)
         return {
             "measurements": {"given": False} if self.measurements is None else self.measurements.to_record(),
             "pretraining": overlap if self.pretrained is None else overlap | {"without": dict(without or {})},
+            "table_notes": list(self.notes),
         }
 
 
@@ -54,12 +63,27 @@ def read_tables(
 ) -> CohortTables:
     """Read participants.tsv and, where they were given, measurement.csv and the list of the encoder's participants.
 
-    tell: hears where the measurements came from. Raises: CohortError, LeakError.
+    tell: hears where the measurements came from, and what was mended. Raises: CohortError, also where a table or list
+    is of other people than the participants; LeakError.
     """
-    people = read_participants(participants)
-    pretrained = None if pretrain_participants is None else read_pretraining(pretrain_participants)
+    notes: list[str] = []
+
+    def note(said: str) -> None:
+        notes.append(said)
+        tell(said)
+
+    people = read_participants(participants, note)
+    ids = frozenset(people["participant"])
+    pretrained = None if pretrain_participants is None else read_pretraining(pretrain_participants, note)
+    if pretrained is not None and pretrain_participants is not None:
+        require_match(pretrained, ids, f"--pretrain-participants {pretrain_participants.name}", CohortError, OF_TABLE)
     if measurements is None:
-        return CohortTables(people, None, pretrained)
-    measured, note = cached_measurements(measurements)
-    tell(f"measurements: {note}")
-    return CohortTables(people, measured, pretrained)
+        return CohortTables(people, None, pretrained, tuple(notes))
+    measured, place = cached_measurements(measurements)
+    tell(f"measurements: {place}")
+    for said in measured.notes:
+        note(said)
+    require_match(
+        frozenset(measured.table["participant"]), ids, f"--measurements {measurements.name}", CohortError, OF_TABLE
+    )
+    return CohortTables(people, measured, pretrained, tuple(notes))

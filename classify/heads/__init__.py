@@ -13,9 +13,10 @@ from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
 from classify.heads.mlp import MlpHead
 from classify.heads.ordinal import OrdinalHead
+from classify.standardise import Standardiser
 from embeddings_store.errors import UsageError
 
-__all__ = ["HEADS", "Head", "find_head", "load_head"]
+__all__ = ["HEADS", "Head", "find_head", "load_head", "read_head"]
 
 HEADS: dict[str, type[Head]] = {
     "dummy": DummyHead,
@@ -37,6 +38,16 @@ def find_head(name: str) -> type[Head]:
 
 
 def load_head(folder: Path) -> Head:
+    """Read the head of a run's model folder, to be asked of standardised features: it refuses raw ones.
+
+    Raises: RunFolderError where there is none.
+    """
+    head = read_head(folder)
+    head.standardiser_ = Standardiser.load(folder) if Standardiser.is_in(folder) else None
+    return head
+
+
+def read_head(folder: Path) -> Head:
     """Read the head that save wrote into a folder. Raises: RunFolderError where there is none."""
     try:
         name = json.loads((folder / STATE).read_text())["head"]

@@ -13,8 +13,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from classify.standardise import Standardiser
+from embeddings_store.errors import UsageError
+from embeddings_store.snapshot import FEATURES, RAW
+
 STATE = "head.json"
 ARRAYS = "head.npz"
+WANTS_STANDARDISED = (
+    "head: expected features standardised within protocol, got raw ones, for which its answer would be wrong; "
+    "classify.predict.predict_volumes_of(run, snapshot, options) does all that the command does"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     reads_tokens = False  # whether its rows are patch tokens side by side, as many as its parameter ``tokens`` says
     classes_: np.ndarray
     n_features_in_: int
+    standardiser_: Standardiser | None = None  # of the run whose head was read alone
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "Head":
         """Learn from feature rows. Raises: ValueError where rows, labels or weights cannot be used."""
@@ -91,9 +100,13 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         ]
 
     def predict_proba(self, X: Any) -> Float64[np.ndarray, "n k"]:
-        """Give the probability of each class of classes_."""
+        """Give the probability of each class of classes_. Raises: UsageError for features that are raw."""
+        if getattr(X, "attrs", {}).get(FEATURES) == RAW:
+            raise UsageError(WANTS_STANDARDISED)
         check_is_fitted(self, "classes_")
         rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        if self.standardiser_ is not None and self.standardiser_.looks_raw(rows):
+            raise UsageError(WANTS_STANDARDISED)
         return np.asarray(self._probability(rows), dtype=np.float64)
 
     def predict_bags(

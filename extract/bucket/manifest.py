@@ -1,14 +1,13 @@
 """retinal_oct/manifest.tsv: what the dataset says of its own files, where it exists."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import StringIO
 
+from embeddings_store.text_table import ID_NAMES, open_table
 from extract.bucket.source import ObjectInfo
 from extract.errors import BucketError
 
-PARTICIPANT_COLUMNS = ("participant_id", "person_id")  # AI-READI v2, v3
+KEY, EYE, FRAMES = "filepath", "laterality", "number_of_frames"
 UNKNOWN_FRAMES = -1
 
 
@@ -32,23 +31,14 @@ def read_manifest(data: bytes) -> Iterator[tuple[ObjectInfo, str]]:
 
 def read_manifest_lines(data: bytes) -> Iterator[ManifestLine]:
     """Yield each file of the manifest. Raises: BucketError when it is no such table."""
-    try:
-        table = csv.DictReader(StringIO(data.decode("utf-8-sig")), delimiter="\t")
-        columns = table.fieldnames or []
-        if "filepath" not in columns:
-            raise BucketError(f"manifest.tsv: expected a column 'filepath', got {', '.join(columns[:20]) or 'nothing'}")
-        person = next((name for name in PARTICIPANT_COLUMNS if name in columns), "")
-        for line in table:
-            frames = _cell(line, "number_of_frames")
-            yield ManifestLine(
-                key=_cell(line, "filepath").lstrip("/"),
-                participant=_cell(line, person),
-                eye=_cell(line, "laterality").upper(),
-                frames=int(frames) if frames.isascii() and frames.isdecimal() else UNKNOWN_FRAMES,
-            )
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BucketError(f"manifest.tsv: expected a table in UTF-8, got {type(error).__name__}") from error
-
-
-def _cell(line: dict[str, str | None], column: str) -> str:
-    return (line.get(column) or "").strip()
+    table = open_table(data, "manifest.tsv", BucketError, (KEY, *ID_NAMES))
+    if not table.has(KEY):
+        raise table.refuse(", ".join(table.names[:20]), f"a column {KEY!r}")
+    for line in table.read(want=(KEY, EYE, FRAMES)):  # a line that breaks off names no file, and is counted as such
+        frames = line.cells.get(FRAMES, "")
+        yield ManifestLine(
+            key=line.cells[KEY].lstrip("/"),
+            participant=line.participant,
+            eye=line.cells.get(EYE, "").upper(),
+            frames=int(frames) if frames.isascii() and frames.isdecimal() else UNKNOWN_FRAMES,
+        )

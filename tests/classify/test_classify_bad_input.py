@@ -65,7 +65,7 @@ def all_equal(study: Study) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (other_people, "(no participant: 128); do the store and the table belong together?"),
+        (other_people, "of which 0 are among the 32 participants of the store; do the two belong together?"),
         (all_not_finite, "(not finite: 128)"),
         (one_class_in_train, "every class needs a participant in train; none for pre_diabetes_lifestyle_controlled"),
         (shifted, "the ids are shifted, or store and table belong to different data"),

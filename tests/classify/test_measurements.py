@@ -53,10 +53,12 @@ def test_of_several_values_the_median_counts_and_it_is_said(tmp_path: Path) -> N
     assert "median" in found.to_record()["of_several_values"]
 
 
-def test_another_unit_is_missing_and_counted(tmp_path: Path) -> None:
-    found = read_measurements(write(tmp_path, *ROWS))
-    assert "7003" not in found.table["participant"].tolist()
-    assert found.counts["hba1c"] == {"rows": 6, "no_number": 0, "out_of_range": 1, "participants": 3, "several": 1}
+def test_mmol_per_mol_is_converted_where_the_line_says_so_and_missing_where_it_does_not(tmp_path: Path) -> None:
+    found = read_measurements(write(tmp_path, *ROWS, "10,7005,0,48,import_hba1c"))
+    assert value(found, "7003", "hba1c") == 6.54  # 48 mmol/mol, the table of the NGSP
+    assert "7005" not in found.table["participant"].tolist()
+    assert found.counts["hba1c"] == {"rows": 7, "no_number": 0, "out_of_range": 1, "participants": 4, "several": 1}
+    assert any("1 values of hba1c were converted from mmol/mol" in note for note in found.notes)
     assert found.counts["bmi"] == {"rows": 2, "no_number": 1, "out_of_range": 0, "participants": 1, "several": 0}
 
 
@@ -65,22 +67,17 @@ def test_a_record_holds_no_value_of_anybody(tmp_path: Path) -> None:
     assert not any(told in record for told in ("1001", "4002", "31.5"))
 
 
-def test_many_blocks_are_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [f'{n},{1000 + n % 50},0,{5 + n % 50 / 20},"import_hba1c, HbA1c"' for n in range(2000)]
-    whole = read_measurements(write(tmp_path, *rows))
-    monkeypatch.setattr("classify.cohort.measurements.BLOCK_BYTES", 4096)
-    pd.testing.assert_frame_equal(read_measurements(write(tmp_path, *rows)).table, whole.table)
-    assert len(whole.table) == 50
-
-
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
         (ROWS[1:2], HEADER, "found none"),
         ((), HEADER, "found none"),
-        (("1,2",), "person_id,value", "expected UTF-8 text with commas"),
-        (("1\t2",), HEADER.replace(",", "\t"), "expected UTF-8 text with commas"),
-        (("1,2",), HEADER, "expected UTF-8 text with commas"),
+        (("1,2",), "person_id,value", "expected a column 'measurement_source_value', got person_id, value"),
+        (("1\t2",), HEADER.replace(",", "\t"), "line 2: expected 5 cells"),
+        (("1,2",), HEADER, "line 2: expected 5 cells"),
+        (('1,1001,0,48,"import_hba1c (%)"',), HEADER, "hba1c between 3 and 18 %, got 1 of 1 .*mmol/mol"),
+        (("1,1001,0,high,import_hba1c",), HEADER, "'high' in line 2"),
+        (("1,1001,0,<5,import_hba1c",), HEADER, "1 of 1 that are limits"),
     ],
 )
 def test_a_wrong_table_is_one_message(tmp_path: Path, rows: tuple[str, ...], header: str, message: str) -> None:
@@ -90,7 +87,7 @@ def test_a_wrong_table_is_one_message(tmp_path: Path, rows: tuple[str, ...], hea
 
 def test_an_empty_and_a_missing_file_are_one_message(tmp_path: Path) -> None:
     (tmp_path / "measurement.csv").write_text("")
-    with pytest.raises(CohortError, match="expected UTF-8 text"):
+    with pytest.raises(CohortError, match="got an empty file"):
         read_measurements(tmp_path / "measurement.csv")
     for read in (read_measurements, cached_measurements):
         with pytest.raises(CohortError, match="found no file"):

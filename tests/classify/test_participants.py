@@ -53,11 +53,17 @@ def test_a_participant_in_two_splits_is_a_leak_that_names_it(tmp_path: Path) -> 
         read_participants(path)
 
 
-def test_a_participant_on_two_lines_is_refused_without_a_name(tmp_path: Path) -> None:
-    path = write(tmp_path, HEADER, LINE, LINE)
-    with pytest.raises(CohortError, match="1 participants stand on more than one line") as caught:
+def test_a_participant_on_two_lines_that_differ_is_refused_without_a_name(tmp_path: Path) -> None:
+    path = write(tmp_path, HEADER, LINE, LINE.replace("61", "62"))
+    with pytest.raises(CohortError, match=r"line 3, column age: .*another age than in line 2") as caught:
         read_participants(path)
     assert "1001" not in str(caught.value)
+
+
+def test_a_line_that_says_the_same_again_is_left_out_and_counted(tmp_path: Path) -> None:
+    heard: list[str] = []
+    assert len(read_participants(write(tmp_path, HEADER, LINE, LINE), heard.append)) == 1
+    assert "1 lines repeat a participant" in heard[0]
 
 
 @pytest.mark.parametrize("lines", [[], [HEADER]])

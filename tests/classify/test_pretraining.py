@@ -33,14 +33,15 @@ def test_ids_are_read_from_a_list_or_a_table(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "got none"), ("participant_id\n", "got none"), ("a\tb\n1\t2", "expected a column")]
+    ("text", "message"),
+    [("", "got an empty file"), ("participant_id\n", "got none"), ("a\tb\n1\t2", "expected a column")],
 )
 def test_a_wrong_list_is_one_message(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "seen.txt"
     path.write_text(text)
     with pytest.raises(CohortError, match=message):
         read_pretraining(path)
-    with pytest.raises(CohortError, match="got: "):
+    with pytest.raises(CohortError, match="found no file"):
         read_pretraining(tmp_path / "nothing.txt")
 
 
@@ -86,3 +87,20 @@ def test_nobody_everybody_and_nothing_said_have_their_own_answer() -> None:
     assert said["absent"].startswith("nobody of val")
     said = measure_without(judged, others, everybody, ("a", "b"), replicates=10, seed=0)["val"]
     assert said["absent"].startswith("everybody of val")
+
+
+@pytest.mark.parametrize("share", [0, 4, 5, 10])
+def test_a_list_or_table_of_other_people_is_refused(tmp_path: Path, share: int) -> None:
+    study = make_study(64)
+    ids = [*study.people["participant_id"][:share], *(f"9{number:03d}" for number in range(10 - share))]
+    (tmp_path / "seen.txt").write_text("\n".join(ids))
+    rows = "\n".join(f"{one},import_hba1c,6.1" for one in ids)
+    measured = tmp_path / "measurement.csv"
+    measured.write_text(f"person_id,measurement_source_value,value_as_number\n{rows}\n")
+    people = study.write(tmp_path)
+    for more in ((None, tmp_path / "seen.txt"), (measured, None)):
+        if share >= 5:
+            assert read_tables(people, *more, tell=print).people is not None
+            continue
+        with pytest.raises(CohortError, match=f"10 ids of which {share} are among the 64 participants"):
+            read_tables(people, *more, tell=print)

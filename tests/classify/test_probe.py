@@ -13,10 +13,11 @@ from classify_study import Study, make_study
 from classify.cohort.tasks import TASKS
 from classify.errors import RunFolderError
 from classify.heads import HEADS, load_head
+from classify.model import load_model
 from classify.predictions import pick_predictions
 from classify.probe import Probed, ProbeOptions, probe
 from classify.run import load_run
-from classify.source import features_of_run
+from classify.source import features_of_run, source_of_run
 from embeddings_store.errors import UsageError
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
@@ -53,6 +54,31 @@ def test_a_run_folder_is_complete(study: Study, tmp_path: Path, model: str) -> N
     assert val.volume.tolist() == expected.unit.tolist()
     probability = load_head(done.folder / "model").predict_proba(val.x)
     np.testing.assert_allclose(probability, expected.scores, atol=1e-9)
+
+
+def test_features_say_what_they_are_and_a_wrong_call_is_refused(study: Study, tmp_path: Path) -> None:
+    loaded = load_run(run(study, tmp_path).folder)
+    model, head = load_model(loaded), load_head(loaded.folder / "model")
+    expected = pick_predictions(loaded.predictions, model="linear", level="volume", split="val")
+    raw = source_of_run(loaded, study.stored).table(model.features).only("val")
+    standardised = features_of_run(loaded, study.stored).only("val")
+    found = model.predict(raw, classes=4, split="val")["volume"]
+    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-9)
+    np.testing.assert_allclose(head.predict_proba(standardised.x), expected.probability, atol=1e-9)
+    frame = study.stored.frame("last", "mean")
+    assert np.abs(model.head.predict_proba(raw.x) - expected.probability).max() > 0.1  # what silence would cost
+    for wrong in (
+        lambda: model.predict(standardised, classes=4, split="val"),
+        lambda: model.predict_standardised(raw, classes=4, split="val"),
+        lambda: standardised.standardised(model.standardiser),
+        lambda: head.predict_proba(frame),
+        lambda: head.predict_proba(frame.iloc[:5]),
+        lambda: model.head.predict_proba(frame),
+        lambda: head.predict_proba(frame.to_numpy()),
+        lambda: head.predict_proba(raw.x),
+    ):
+        with pytest.raises(UsageError, match=r"expected .*(raw|standardised)"):
+            wrong()
 
 
 def test_the_record_has_the_fields_that_reports_read(study: Study, tmp_path: Path) -> None:
