@@ -13,6 +13,7 @@ from extract.bucket.prices import price_reading
 from extract.bucket.report import describe_report, report_bucket
 from extract.encode import build_space
 from extract.encoder.open import open_encoder
+from extract.encoder.own_preset import require_own_preset
 from extract.load import raw_bytes
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
@@ -82,6 +83,7 @@ def _refusal(options: ExtractOptions, spaces: Sequence[EmbeddingSpace], selectio
 def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
     """Name the embedding space of one store of the run, which decides the size of a row."""
     encoder = open_encoder(**output.choice.arguments())
+    require_own_preset(encoder, options.preset)
     return build_space(
         encoder,
         load_preset(options.preset).to_dict(),

@@ -11,6 +11,7 @@ from extract.bucket.catalogue import Catalogue
 from extract.bucket.report import describe_report, report_bucket
 from extract.busy import advise, busy_shares, describe_limit, limiting_stage
 from extract.cost import cost_per_1000_volumes, describe_cost
+from extract.encoder.own_preset import note_on_preset
 from extract.engines.account import Account
 from extract.errors import TRANSIENT
 from extract.options import ExtractOptions
@@ -92,7 +93,11 @@ def summarise(run: Outcome) -> dict[str, Any]:
 
 
 def _account_store(selection: Selection, target: Target) -> dict[str, Any]:
-    """Count the selected volumes that have a row, or an error row, now, whoever made it and when."""
+    """Count the selected volumes that have a row, or an error row, now, whoever made it and when.
+
+    notes: what a reader of these rows should know of how they were made.
+    """
+    note = note_on_preset(target.opened.encoder, target.opened.space.preset["name"])
     store = reader_on(target.writer.storage)
     index = store.index()
     chosen = index["key"].isin({ref.key for ref in selection.refs}).to_numpy()
@@ -103,6 +108,7 @@ def _account_store(selection: Selection, target: Target) -> dict[str, Any]:
         "committed": int(store.committed_among(len(index))[chosen].sum()),
         "already_done": len(selection.refs) - len(target.missing),
         "errors": dict(Counter(record.failure.error for record in store.errors() if record.row in rows)),
+        "notes": [note] if note else [],
     }
 
 
@@ -139,6 +145,7 @@ def _describe_store(store: Mapping[str, Any]) -> str:
         f"{store['committed']:,} volumes have a row, {sum(store['errors'].values()):,} are error rows"
         f"{_in_brackets(store['errors'])}; {store['already_done']:,} of both were there before; "
         f"store {store['store']}, embedding space {store['space']}\n"
+        + "".join(f"note: {note}\n" for note in store["notes"])
     )
 
 
