@@ -114,16 +114,30 @@ def _account_store(selection: Selection, target: Target) -> dict[str, Any]:
 
 def describe_catalogue(catalogue: Catalogue) -> dict[str, Any]:
     """Say how old the look at the bucket is that a run works from, and whether the next start will find it."""
-    return {"from_cache": catalogue.from_cache, "age_s": round(catalogue.age_s, 1), "kept": catalogue.kept}
+    replaced = catalogue.replaced_age_s
+    return {
+        "from_cache": catalogue.from_cache,
+        "age_s": round(catalogue.age_s, 1),
+        "kept": catalogue.kept,
+        "replaced_age_s": None if replaced is None else round(replaced, 1),
+    }
+
+
+def describe_look(account: Mapping[str, Any]) -> str:
+    """Say how old the look at the bucket was and what was amiss, of a run or a plan."""
+    look = account["catalogue"]
+    return describe_report(
+        account["bucket_report"], look["age_s"], from_cache=look["from_cache"], replaced_age_s=look["replaced_age_s"]
+    )
 
 
 def describe_summary(summary: Mapping[str, Any]) -> str:
     """Put the summary of a run into lines: the bucket, what was there, what it became and where, how fast, and why."""
-    seconds, look = summary["seconds"], summary["catalogue"]
+    seconds = summary["seconds"]
     stages = ", ".join(f"{stage} {seconds[stage]:.1f}" for stage in seconds if stage != "wall")
     requests = summary["list_requests"] + summary["get_requests"]
     return (
-        f"{describe_report(summary['bucket_report'], look['age_s'], from_cache=look['from_cache'])}\n"
+        f"{describe_look(summary)}\n"
         f"{summary['listed']:,} objects listed, {summary['selected']:,} volumes selected, "
         f"{summary['skipped']:,} skipped{_in_brackets(summary['skipped_reasons'])}\n"
         + "".join(_describe_store(store) for store in store_accounts(summary))

@@ -1,6 +1,7 @@
 """The seam to the outside: where objects are listed and fetched, whatever holds them."""
 
 import mmap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,8 @@ class TransferCounts:
     """What the source was asked for so far; retries and resumed bodies count as get_requests, too. Thread-safe.
 
     partial_volumes: objects of which only the header and some frames came. saved_bytes, extra_requests: by
-    how much less, and more, came than if all had been read whole.
+    how much less, and more, came than if all had been read whole. passed_over: what the last listing saw but could
+    not give, by reason.
     """
 
     list_requests: int = 0
@@ -87,6 +89,7 @@ class TransferCounts:
     partial_volumes: int = 0
     saved_bytes: int = 0
     extra_requests: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, *, list_requests: int = 0, get_requests: int = 0, retries: int = 0, received_bytes: int = 0) -> None:
