@@ -3,10 +3,15 @@
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
+    CredentialRetrievalError,
     HTTPClientError,
+    InvalidConfigError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
@@ -14,6 +19,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from embeddings_store.errors import OctProbeError
+from embeddings_store.s3_access import trouble
 from extract.errors import BucketError, FetchError
 
 _CREDENTIALS = frozenset(
@@ -36,6 +42,15 @@ _BEYOND_END = frozenset({"416", "InvalidRange"})
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _SERVER = frozenset({"500", "502", "504", "InternalError", "RequestTimeout"})
 _SLOW_DOWN = frozenset({"503", "SlowDown", "ServiceUnavailable"})
+
+_NO_KEYS = (
+    CredentialRetrievalError,
+    InvalidConfigError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
 
 CHANGED = "the object changed after it was listed; run again to list anew (extract-embeddings: --refresh)"
 
@@ -74,7 +89,7 @@ def explain_object(error: ClientError | BotoCoreError, volume: str, name: str, e
         return FetchError(f"{volume}: the object is gone")
     if code in _CHANGED:
         return FetchError(f"{volume}: {CHANGED}")
-    hopeless = isinstance(error, (NoCredentialsError, PartialCredentialsError, BotoConnectionError))
+    hopeless = isinstance(error, (*_NO_KEYS, BotoConnectionError))
     if hopeless or code in _CREDENTIALS | _REGION | {"NoSuchBucket"}:
         return explain_bucket(error, name, endpoint)
     return FetchError(f"{volume}: the server refused with {code or type(error).__name__}")
@@ -92,6 +107,8 @@ def _reason(error: Exception) -> str:
     for kinds, reason in _FAILURES.items():
         if isinstance(error, kinds):
             return reason
+    if isinstance(error, (*_NO_KEYS, ConfigParseError)):
+        return f"no credentials came: {trouble(error)}"
     return f"the server or client refused with {code or type(error).__name__}"
 
 
@@ -104,7 +121,8 @@ _REASONS = {
 }
 _FAILURES: dict[tuple[type[Exception], ...], str] = {
     (NoCredentialsError, PartialCredentialsError): (
-        "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; no container, instance "
+        "or web identity gave any"
     ),
     (ProfileNotFound,): "AWS_PROFILE names a profile that the AWS configuration does not have",
     (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from embeddings_store.addresses import require_no_credentials
 from embeddings_store.schema import VolumeRef
 from extract.errors import BucketError
 
@@ -154,6 +155,7 @@ def open_source(bucket: str, prefix: str = "", endpoint_url: str | None = None, 
         from extract.bucket.folder import FolderSource
 
         return FolderSource(folder / prefix.strip("/"))
+    require_no_credentials(bucket, "--bucket", BucketError)
     name, _, inner = bucket.removeprefix("s3://").partition("/")
     if not name or ("/" in bucket and not bucket.startswith("s3://")):
         raise BucketError(f"bucket {bucket!r}: expected an existing folder, s3://bucket/prefix or a bucket's name")
