@@ -53,6 +53,8 @@ def find_s3(endpoint_url: str | None) -> S3Access:
 
     try:
         return _find(endpoint_url, provided)
+    except provided.botocore.exceptions.ProfileNotFound as error:
+        raise StoreError(f"AWS_PROFILE names a profile that the AWS configuration does not have: {error}") from None
     except provided.botocore.exceptions.BotoCoreError as error:
         raise StoreError(f"no access to S3: {trouble(error)}") from None
 

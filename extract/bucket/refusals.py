@@ -9,7 +9,6 @@ from botocore.exceptions import (
     InvalidConfigError,
     NoCredentialsError,
     PartialCredentialsError,
-    ProfileNotFound,
     SSOError,
     TokenRetrievalError,
 )
@@ -124,7 +123,6 @@ _FAILURES: dict[tuple[type[Exception], ...], str] = {
         "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; no container, instance "
         "or web identity gave any"
     ),
-    (ProfileNotFound,): "AWS_PROFILE names a profile that the AWS configuration does not have",
     (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",
     (ResponseParserError,): "its listing breaks off again and again; check the network, and try again later",
     (ValueError,): "the endpoint is no URL; expected https://host",
