@@ -80,8 +80,8 @@ def b2_guard() -> Iterator[None]:
 
     make_client = s3._make_client
 
-    def make_guarded_client(endpoint: str | None, streams: int) -> "S3Client":
-        client = make_client(endpoint, streams)
+    def make_guarded_client(access: "S3Access", streams: int) -> "S3Client":
+        client = make_client(access, streams)
         client.meta.events.register("before-send.s3", refuse_what_b2_refuses)
         return client
 
