@@ -14,6 +14,8 @@ from jaxtyping import install_import_hook
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from embeddings_store.s3_access import S3Access
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("embeddings_store", "extract", "classify", "finetune", "reports")
 

@@ -40,11 +40,11 @@ def describe_run(record: Mapping[str, Any]) -> str:
     """Say in one sentence when and where the table was measured."""
     loads = [row["load_average"]["before"] for row in record["rows"]]
     busy = f" **Provisional: the machine was busy (load average up to {max(loads)}).**" if record["provisional"] else ""
-    versions = record["versions"]
+    versions, old = record["versions"], _old(record["rows"])
     return (
         f"Measured on {record['machine']}, each row at the date and commit that it says: Python {versions['python']}, "
         f"torch {versions.get('torch', 'none')}, NumPy {versions.get('numpy', 'none')}. "
-        f"A ratio above 1 means that ours is faster or smaller. All data is phantom or random.{busy}{_old(record['rows'])}"
+        f"A ratio above 1 means that ours is faster or smaller. All data is phantom or random.{busy}{old}"
     )
 
 

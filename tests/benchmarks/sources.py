@@ -53,7 +53,7 @@ def _sources(bench: str, root: Path) -> set[Path]:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Name everything that a file imports anywhere in it; of "from a import b" both a and a.b, whichever is a module."""
+    """Name all that a file imports, anywhere in it; of "from a import b" both a and a.b, whichever is a module."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -340,7 +340,8 @@ def test_both_trust_the_authority_that_the_surroundings_name(
     pem, key = tmp_path / "ca.pem", tmp_path / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", pem],
+         "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE",
+         "-keyout", key, "-out", pem],
         check=True, capture_output=True,
     )  # fmt: skip
 
