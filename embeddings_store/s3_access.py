@@ -49,14 +49,19 @@ class S3Access:
 
 def find_s3(endpoint_url: str | None) -> S3Access:
     """Look into the surroundings; nothing is connected yet. Raises StoreError."""
-    from obstore.auth import boto3 as provided
-
+    provided = _provided()
     try:
         return _find(endpoint_url, provided)
     except provided.botocore.exceptions.ProfileNotFound as error:
         raise StoreError(f"AWS_PROFILE names a profile that the AWS configuration does not have: {error}") from None
     except provided.botocore.exceptions.BotoCoreError as error:
         raise StoreError(f"no access to S3: {trouble(error)}") from None
+
+
+def _provided() -> Any:
+    from obstore.auth import boto3 as provided
+
+    return provided
 
 
 def _find(endpoint_url: str | None, provided: Any) -> S3Access:
@@ -74,8 +79,7 @@ def _find(endpoint_url: str | None, provided: Any) -> S3Access:
 
 def open_credentials(access: S3Access) -> Any:
     """Give what tells obstore the keys, again and again. Raises StoreError where none come."""
-    from obstore.auth import boto3 as provided
-
+    provided = _provided()
     errors = provided.botocore.exceptions
     try:
         found = access.session.get_credentials()
