@@ -28,6 +28,11 @@ def row_bytes(space: EmbeddingSpace) -> dict[str, int]:
     return found | {"snapshot": arrays.pooled.row_bytes + LINE_BYTES}
 
 
+def row_files(space: EmbeddingSpace) -> int:
+    """Count the files of one row, each an inode: a chunk of every array."""
+    return len(arrays_of(space).all)
+
+
 def disk_bytes(space: EmbeddingSpace, rows: int, block_bytes: int = BLOCK_BYTES) -> int:
     """Compute what rows take on a disk that gives out whole blocks: every chunk is a file, one snapshot included."""
     sizes = row_bytes(space)
@@ -46,7 +51,7 @@ def account(space: EmbeddingSpace) -> dict[str, Any]:
 
 
 def require_room(url: str, space: EmbeddingSpace, keys: Iterable[str]) -> None:
-    """Refuse a run whose rows would not fit on the local disk; rows that a store there has already need no more.
+    """Refuse a run whose rows would not fit on the local disk, in bytes or in files; rows that are there need no more.
 
     Writes nothing. Places behind S3 tell no free space and are not judged. Raises StoreError.
     """
@@ -55,10 +60,13 @@ def require_room(url: str, space: EmbeddingSpace, keys: Iterable[str]) -> None:
     folder = Path(url.removeprefix("file://")).expanduser().absolute()
     nearest = next(path for path in (folder, *folder.parents) if path.is_dir())
     rows = len(set(keys) - _settled_keys(folder))
-    needed = disk_bytes(space, rows, os.statvfs(nearest).f_frsize)
-    free = shutil.disk_usage(nearest).free
+    disk = os.statvfs(nearest)
+    needed, free = disk_bytes(space, rows, disk.f_frsize), shutil.disk_usage(nearest).free
     if needed > free:
         raise StoreError(_too_small(folder, space, rows, needed, free))
+    files = rows * row_files(space)
+    if disk.f_files and files > disk.f_favail:  # f_files is 0 where a file system makes inodes as it needs them
+        raise StoreError(_too_few_inodes(folder, rows, files, disk.f_favail))
 
 
 def _settled_keys(folder: Path) -> set[str]:
@@ -73,6 +81,13 @@ def _settled_keys(folder: Path) -> set[str]:
     settled = reader.committed_among(len(index))
     settled[[record.row for record in reader.errors() if record.row < len(index)]] = True
     return set(index["key"][settled])
+
+
+def _too_few_inodes(folder: Path, rows: int, files: int, free: int) -> str:
+    return (
+        f"the disk of {folder} has too few inodes: {rows:,} rows are {files:,} files, {free:,} more can be made there "
+        f"(df -i shows them); name another place with --store, or take --limit {rows * free // files}"
+    )
 
 
 def _too_small(folder: Path, space: EmbeddingSpace, rows: int, needed: int, free: int) -> str:

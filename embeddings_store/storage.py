@@ -3,7 +3,6 @@
 Only whole objects are put, listed and deleted: no append, no lock and no conditional PUT, which Backblaze B2 refuses.
 """
 
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,8 +19,9 @@ from jaxtyping import UInt8
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from embeddings_store.credentials import profile_region, s3_credentials
+from embeddings_store.addresses import require_no_credentials
 from embeddings_store.errors import StoreError
+from embeddings_store.s3_access import find_s3, open_credentials, read_ca
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config
@@ -144,9 +144,11 @@ class Storage:
 def open_storage(url: str, *, endpoint_url: str | None = None, create: bool) -> Storage:
     """Open a local folder or s3://bucket/prefix; ``create`` makes a missing folder.
 
-    S3 credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) or a profile.
-    Raises StoreError when the place is missing or cannot be made.
+    Endpoint, region, credentials and CA of S3 are found as for the bucket (see s3_access).
+    Raises StoreError when the place is missing or cannot be made, and for an address with a password.
     """
+    if "://" in url:
+        require_no_credentials(url, "store", StoreError)
     scheme = url.partition("://")[0] if "://" in url else "file"
     if scheme not in ("file", "s3"):
         raise StoreError(f"store {url}: expected a local folder or s3://bucket/prefix, got the scheme {scheme!r}")
@@ -185,23 +187,16 @@ def _open_folder(name: str, *, create: bool) -> Storage:
 
 def _open_s3(url: str, endpoint_url: str | None) -> Storage:
     parts = urlsplit(url)
-    endpoint = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if not parts.netloc:
         raise StoreError(f"store {url}: expected s3://bucket/prefix, got no bucket")
-    config: S3Config = {"region": _region(endpoint), "virtual_hosted_style_request": False}
-    config.update(s3_credentials(os.environ))
-    if endpoint:
-        config["endpoint"] = endpoint.rstrip("/")
-    prefix = parts.path.strip("/") or None
-    objects = S3Store(parts.netloc, prefix=prefix, config=config, client_options=CLIENT_OPTIONS)
+    access, prefix = find_s3(endpoint_url), parts.path.strip("/") or None
+    config: S3Config = {"region": access.region, "endpoint": access.address, "virtual_hosted_style_request": False}
+    options, keys = CLIENT_OPTIONS | read_ca(access), open_credentials(access)
+    try:
+        objects = S3Store(parts.netloc, prefix=prefix, config=config, client_options=options, credential_provider=keys)
+    except BaseError as error:
+        raise StoreError(f"store {url}: {_first_line(error)}") from error
     return Storage(url.rstrip("/"), objects)
-
-
-def _region(endpoint: str | None) -> str:
-    """Choose the region: the endpoint's own (s3.us-west-004.backblazeb2.com), the environment's or a profile's."""
-    named = re.search(r"//s3[.-]([a-z]+-[a-z]+-\d+)\.", endpoint or "")
-    environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return named[1] if named else environment or profile_region(os.environ) or "us-east-1"
 
 
 def _first_line(error: BaseException) -> str:

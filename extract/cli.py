@@ -42,7 +42,7 @@ def extract(
     interpolate: given.Interpolate = False,
     which: given.Which = "context",
     image_size: given.ImageSize = None,
-    preset: given.PresetName = "pretrain",
+    preset: given.EncodersPreset = None,
     layers: given.Layers = "last",
     pool: given.Pool = "mean,max,std",
     tokens: given.Tokens = "full",
@@ -142,7 +142,7 @@ def encode(
     interpolate: given.Interpolate = False,
     which: given.Which = "context",
     image_size: given.ImageSize = None,
-    preset: given.PresetName = "pretrain",
+    preset: given.EncodersPreset = None,
     device: given.Device = "auto",
     precision: given.Precision = "fp32",
 ) -> None:

@@ -138,6 +138,15 @@ MinCoverage = Annotated[
 PresetName = Annotated[
     str, typer.Option("--preset", help="Preprocessing: pretrain, finetune_v0, or a YAML file.", rich_help_panel=ENCODER)
 ]
+EncodersPreset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Preprocessing: pretrain, finetune_v0, or a YAML file.",
+        show_default="pretrain, for encoders that were trained with it",
+        rich_help_panel=ENCODER,
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="One JSON object on stdout; everything else is on stderr.", rich_help_panel=SAYING),

@@ -7,18 +7,19 @@ from typing import Any
 
 from embeddings_store.arrays import arrays_of
 from embeddings_store.errors import StoreError
-from embeddings_store.room import require_room
+from embeddings_store.room import require_room, row_files
 from embeddings_store.space import EmbeddingSpace
 from extract.bucket.prices import price_reading
-from extract.bucket.report import describe_report, report_bucket
+from extract.bucket.report import report_bucket
 from extract.encode import build_space
 from extract.encoder.open import open_encoder
+from extract.encoder.own_preset import require_own_preset
 from extract.load import raw_bytes
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.preset import load_preset
 from extract.selection import Selection, select_volumes
-from extract.summary import describe_catalogue
+from extract.summary import describe_catalogue, describe_look
 
 STATED_BYTES_PER_S = 125e6
 """A link of 1 Gbit/s, stated and not measured: what a single host can usually take from a bucket."""
@@ -54,6 +55,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
         "dollars": _price(selection, options, size_bytes),
         "row_bytes": row_bytes,
         "store_bytes": row_bytes * len(selection.refs),
+        "store_files": sum(row_files(space) for space in spaces) * len(selection.refs),
         "refusal": _refusal(options, spaces, selection),
         "bucket_report": report_bucket(selection.catalogue),
         "catalogue": describe_catalogue(selection.catalogue),
@@ -82,6 +84,7 @@ def _refusal(options: ExtractOptions, spaces: Sequence[EmbeddingSpace], selectio
 def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
     """Name the embedding space of one store of the run, which decides the size of a row."""
     encoder = open_encoder(**output.choice.arguments())
+    require_own_preset(encoder, options.preset)
     return build_space(
         encoder,
         load_preset(options.preset).to_dict(),
@@ -95,7 +98,7 @@ def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
 
 def describe_plan(plan: Mapping[str, Any]) -> str:
     """Put a plan into a few lines for a person."""
-    look, transfer, dollars = plan["catalogue"], plan["transfer_s"], plan["dollars"]
+    transfer, dollars = plan["transfer_s"], plan["dollars"]
     kinds = "\n".join(f"  {kind['device']} {kind['protocol']}: {kind['volumes']:,}" for kind in plan["volumes"])
     price = (
         f"at most ${dollars['at_most']:,.2f} (B2 prices of {dollars['looked_up']}, {dollars['source']})"
@@ -105,12 +108,12 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
     refusal = f"the run would be refused: {plan['refusal']}\n" if plan["refusal"] else ""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in plan["skipped_reasons"].items())
     return (
-        f"{describe_report(plan['bucket_report'], look['age_s'], from_cache=look['from_cache'])}\n"
+        f"{describe_look(plan)}\n"
         f"would encode {plan['selected']:,} volumes of {plan['listed']:,} objects "
         f"({plan['skipped']:,} skipped{': ' if reasons else ''}{reasons}):\n{kinds}\n"
         f"{_size(plan['bytes'])} in {plan['get_requests']:,} requests; "
         f"transfer takes {transfer['at_least']:,.0f} s or more ({transfer['rate']}); encoding {transfer['encoding']}\n"
-        f"{price}\nthe store would grow by {_size(plan['store_bytes'])} "
+        f"{price}\nthe store would grow by {_size(plan['store_bytes'])} in {plan['store_files']:,} files "
         f"({_size(plan['row_bytes'])} a volume; rows that it already has are not subtracted)\n"
         f"{refusal}dry run: nothing was written to the store"
     )

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from embeddings_store.errors import UsageError
 from embeddings_store.token_codec import token_codec
 from extract.bucket.where import Comparison, parse_where
+from extract.preset import DEFAULT
 
 POOLS = ("mean", "max", "std")
 DEFAULT_TOKEN_DTYPE = "float16"
-PRETRAIN = "pretrain"
 ENGINES = ("local", "ray")
 DEVICES_OF_RAY = ("auto", "cpu", "cuda")
 
@@ -50,6 +50,7 @@ class Output:
 class ExtractOptions:
     """One run of extract-embeddings. ``batch_size``, ``decoders``, ``writers`` None mean: what suits the machine.
 
+    preset: what was typed; None: the default, for the encoders that were trained with it.
     outputs: encoders with their stores, all fed by one pass. rank, ranks: which of how many processes this is, None:
     what the surroundings say. views: augmented views of each volume that are pooled beside it. refresh: list anew
     whatever the catalogue says. participants: a table or list of ids to keep to. cache_dir, cache_gb: where raw
@@ -61,7 +62,7 @@ class ExtractOptions:
     prefix: str
     endpoint_url: str | None
     outputs: tuple[Output, ...]
-    preset: str
+    preset: str | None
     layers: tuple[str, ...]
     pools: tuple[str, ...]
     tokens: str
@@ -101,7 +102,7 @@ class Words:
     interpolate: bool = False
     which: str = "context"
     image_size: str | None = None
-    preset: str = "pretrain"
+    preset: str | None = None
     layers: str = "last"
     pool: str = "mean,max,std"
     tokens: str = "full"
@@ -173,10 +174,10 @@ def parse_which(text: str) -> Which:
     return known[text]
 
 
-def _parse_views(count: int, preset: str) -> int:
-    if count and preset != PRETRAIN:
+def _parse_views(count: int, preset: str | None) -> int:
+    if count and preset not in (None, DEFAULT):
         raise UsageError(
-            f"--views {count}: views are made with the intensities of the preset {PRETRAIN}, got {preset!r}"
+            f"--views {count}: views are made with the intensities of the preset {DEFAULT}, got {preset!r}"
         )
     return count
 

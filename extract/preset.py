@@ -96,8 +96,12 @@ Source: fixtures/preprocess; clipping and the power follow the earlier fine-tuni
 """
 
 
-def load_preset(name_or_file: str) -> Preset:
-    """Give the preset of this name, or read one from a YAML file. Raises: UsageError."""
+DEFAULT = "pretrain"
+
+
+def load_preset(name_or_file: str | None) -> Preset:
+    """Give the preset of this name (None: the default), or read one from a YAML file. Raises: UsageError."""
+    name_or_file = name_or_file or DEFAULT
     if name_or_file in PRESETS:
         return PRESETS[name_or_file]
     path = Path(name_or_file)

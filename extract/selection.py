@@ -31,7 +31,7 @@ class Selection:
 def select_volumes(options: ExtractOptions, *, now_ns: int) -> Selection:
     """Open the bucket and choose: --where, then --participants, then --limit. Raises: BucketError, UsageError."""
     source = open_bucket(options)
-    catalogue = open_catalogue(source, now_ns=now_ns, endpoint_url=options.endpoint_url, refresh=options.refresh)
+    catalogue = open_catalogue(source, now_ns=now_ns, endpoint_url=_endpoint(source, options), refresh=options.refresh)
     everything = catalogue.listing.refs
     chosen = select_where(everything, options.where, catalogue) if options.where else everything
     invited = _invited(chosen, options)
@@ -63,9 +63,15 @@ def open_bucket(options: ExtractOptions) -> Source:
     return open_source(options.bucket, options.prefix, options.endpoint_url, streams=options.streams)
 
 
+def _endpoint(source: Source, options: ExtractOptions) -> str | None:
+    """Name the server, wherever it was named: buckets of one name on two servers are two buckets."""
+    found: str | None = getattr(source, "endpoint", options.endpoint_url)
+    return found
+
+
 def with_cache(source: Source, options: ExtractOptions) -> Source:
     """Keep raw objects on the way, where --cache-dir says so."""
     if options.cache_dir is None:
         return source
-    place = f"{options.endpoint_url or ''}\n{source.name}"
+    place = f"{_endpoint(source, options) or ''}\n{source.name}"
     return CachedSource(source, options.cache_dir, limit_bytes=int(options.cache_gb * 1e9), place=place)

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
 from extract.device.select import open_device
 from extract.dicom.reader import read_dicom
 from extract.encode import BatchEncoder
 from extract.encoder.open import open_encoder
+from extract.encoder.own_preset import note_on_preset, require_own_preset
 from extract.errors import PreprocessError
 from extract.options import EncoderChoice
 from extract.preprocess import frame_chooser, preprocess
@@ -23,7 +25,9 @@ def preprocess_file(file: Path, out: Path, *, preset: str, image_size: Grid) -> 
     return _save(out, image)
 
 
-def encode_file(file: Path, out: Path, *, choice: EncoderChoice, preset: str, device: str, precision: str) -> str:
+def encode_file(
+    file: Path, out: Path, *, choice: EncoderChoice, preset: str | None, device: str, precision: str
+) -> str:
     """Write the float32 [B, N, C] tokens of a DICOM file or of a preprocessed array; say what was written."""
     if file.suffix == ".npy":
         images = _load_array(file)
@@ -31,13 +35,16 @@ def encode_file(file: Path, out: Path, *, choice: EncoderChoice, preset: str, de
         _check_size(file, images, encoder.architecture.image_size)
     else:
         encoder = open_encoder(**choice.arguments())
+        require_own_preset(encoder, preset)
+        if note := note_on_preset(encoder, load_preset(preset).name):
+            say(f"note: {note}")
         images = _preprocessed(file, preset, encoder.architecture.image_size)[None]
     batch_encoder = BatchEncoder(encoder, open_device(device, precision))
     tokens = np.concatenate([batch_encoder.tokens(image[None]) for image in images])
     return _save(out, tokens)
 
 
-def _preprocessed(file: Path, preset_name: str, image_size: Grid) -> Float32[np.ndarray, "1 D H W"]:
+def _preprocessed(file: Path, preset_name: str | None, image_size: Grid) -> Float32[np.ndarray, "1 D H W"]:
     preset = load_preset(preset_name)
     volume = read_dicom(_read_bytes(file), frames=frame_chooser(preset, image_size[0]))
     return preprocess(volume, preset, image_size)

@@ -11,6 +11,7 @@ from extract.bucket.catalogue import Catalogue
 from extract.bucket.report import describe_report, report_bucket
 from extract.busy import advise, busy_shares, describe_limit, limiting_stage
 from extract.cost import cost_per_1000_volumes, describe_cost
+from extract.encoder.own_preset import note_on_preset
 from extract.engines.account import Account
 from extract.errors import TRANSIENT
 from extract.options import ExtractOptions
@@ -92,7 +93,11 @@ def summarise(run: Outcome) -> dict[str, Any]:
 
 
 def _account_store(selection: Selection, target: Target) -> dict[str, Any]:
-    """Count the selected volumes that have a row, or an error row, now, whoever made it and when."""
+    """Count the selected volumes that have a row, or an error row, now, whoever made it and when.
+
+    notes: what a reader of these rows should know of how they were made.
+    """
+    note = note_on_preset(target.opened.encoder, target.opened.space.preset["name"])
     store = reader_on(target.writer.storage)
     index = store.index()
     chosen = index["key"].isin({ref.key for ref in selection.refs}).to_numpy()
@@ -103,21 +108,36 @@ def _account_store(selection: Selection, target: Target) -> dict[str, Any]:
         "committed": int(store.committed_among(len(index))[chosen].sum()),
         "already_done": len(selection.refs) - len(target.missing),
         "errors": dict(Counter(record.failure.error for record in store.errors() if record.row in rows)),
+        "notes": [note] if note else [],
     }
 
 
 def describe_catalogue(catalogue: Catalogue) -> dict[str, Any]:
     """Say how old the look at the bucket is that a run works from, and whether the next start will find it."""
-    return {"from_cache": catalogue.from_cache, "age_s": round(catalogue.age_s, 1), "kept": catalogue.kept}
+    replaced = catalogue.replaced_age_s
+    return {
+        "from_cache": catalogue.from_cache,
+        "age_s": round(catalogue.age_s, 1),
+        "kept": catalogue.kept,
+        "replaced_age_s": None if replaced is None else round(replaced, 1),
+    }
+
+
+def describe_look(account: Mapping[str, Any]) -> str:
+    """Say how old the look at the bucket was and what was amiss, of a run or a plan."""
+    look = account["catalogue"]
+    return describe_report(
+        account["bucket_report"], look["age_s"], from_cache=look["from_cache"], replaced_age_s=look["replaced_age_s"]
+    )
 
 
 def describe_summary(summary: Mapping[str, Any]) -> str:
     """Put the summary of a run into lines: the bucket, what was there, what it became and where, how fast, and why."""
-    seconds, look = summary["seconds"], summary["catalogue"]
+    seconds = summary["seconds"]
     stages = ", ".join(f"{stage} {seconds[stage]:.1f}" for stage in seconds if stage != "wall")
     requests = summary["list_requests"] + summary["get_requests"]
     return (
-        f"{describe_report(summary['bucket_report'], look['age_s'], from_cache=look['from_cache'])}\n"
+        f"{describe_look(summary)}\n"
         f"{summary['listed']:,} objects listed, {summary['selected']:,} volumes selected, "
         f"{summary['skipped']:,} skipped{_in_brackets(summary['skipped_reasons'])}\n"
         + "".join(_describe_store(store) for store in store_accounts(summary))
@@ -139,6 +159,7 @@ def _describe_store(store: Mapping[str, Any]) -> str:
         f"{store['committed']:,} volumes have a row, {sum(store['errors'].values()):,} are error rows"
         f"{_in_brackets(store['errors'])}; {store['already_done']:,} of both were there before; "
         f"store {store['store']}, embedding space {store['space']}\n"
+        + "".join(f"note: {note}\n" for note in store["notes"])
     )
 
 

@@ -13,6 +13,7 @@ from extract.device.fitting import starting_batch_size
 from extract.encode import BatchEncoder, build_space
 from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
+from extract.encoder.own_preset import require_own_preset
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.preset import Preset
@@ -99,6 +100,7 @@ def list_jobs(targets: Sequence[Target], refs: Sequence[VolumeRef], rank: Rank) 
 
 def _open_encoder(output: Output, options: ExtractOptions, preset: Preset, backend: Backend) -> OpenedEncoder:
     encoder = open_encoder(**output.choice.arguments())
+    require_own_preset(encoder, options.preset)
     architecture = encoder.architecture
     grid = parse_token_grid(options.tokens, architecture.grid)
     batches = BatchEncoder(

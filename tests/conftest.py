@@ -14,6 +14,8 @@ from jaxtyping import install_import_hook
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from embeddings_store.s3_access import S3Access
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("embeddings_store", "extract", "classify", "finetune", "reports")
 
@@ -80,8 +82,8 @@ def b2_guard() -> Iterator[None]:
 
     make_client = s3._make_client
 
-    def make_guarded_client(endpoint: str | None, streams: int) -> "S3Client":
-        client = make_client(endpoint, streams)
+    def make_guarded_client(access: "S3Access", streams: int) -> "S3Client":
+        client = make_client(access, streams)
         client.meta.events.register("before-send.s3", refuse_what_b2_refuses)
         return client
 

@@ -15,9 +15,9 @@ def participant(number: int) -> str:
     return f"{'147'[number % 3]}{number // 3 + 1:03d}"
 
 
-def make_large_bucket(root: Path) -> None:
+def make_large_bucket(root: Path, volumes: int = VOLUMES) -> None:
     """Write one byte a volume; each participant has every device, and both eyes."""
-    for number in range(VOLUMES):
+    for number in range(volumes):
         turn, person = divmod(number, PARTICIPANTS)
         device, who = DEVICES[turn % len(DEVICES)], participant(person)
         protocol = next(protocol.name for protocol in PROTOCOLS.values() if protocol.device == device)

@@ -7,7 +7,7 @@ Local folders are walked every time: that is as fast as reading a catalogue, and
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 
@@ -20,16 +20,23 @@ from extract.bucket.participants import Enrolled, read_participants
 from extract.bucket.source import Source
 from extract.errors import BucketError
 
+MAX_AGE_S = 86_400.0
+"""A kept listing older than a day is made anew."""
+
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A look at the bucket. from_cache: it is an earlier one; kept: the next start will find it."""
+    """A look at the bucket. from_cache: it is an earlier one; kept: the next start will find it.
+
+    replaced_age_s: how old the kept look was that was too old to be used; None where none was.
+    """
 
     record: BucketRecord
     listing: Listing
     age_s: float
     from_cache: bool
     kept: bool
+    replaced_age_s: float | None = None
 
     @cached_property
     def lines(self) -> Mapping[str, ManifestLine]:
@@ -52,7 +59,8 @@ def open_catalogue(source: Source, *, now_ns: int, endpoint_url: str | None = No
 
     One request for participants.tsv is made at every start: it proves that the bucket may be read, and another table
     than the one of the catalogue means another release, so the bucket is listed anew. A bucket without the table gives
-    no such proof and is listed every time. A damaged catalogue is replaced.
+    no such proof and is listed every time. A damaged catalogue is replaced, and so is one older than MAX_AGE_S:
+    objects that came since are seen without being asked for.
     Raises: BucketError when the bucket cannot be used, or nothing in it is recognised.
     """
     table = source.read_optional(PARTICIPANTS)
@@ -60,16 +68,18 @@ def open_catalogue(source: Source, *, now_ns: int, endpoint_url: str | None = No
     path = catalogue_path(f"{endpoint_url or ''}\n{source.name}")
     keep = bool(token) and not isinstance(source, FolderSource)
     record = read_record(path) if keep and not refresh else None
-    if record is not None and record.token == token:
+    age_s = None if record is None or record.token != token else (now_ns - record.listed_at_ns) / 1e9
+    if record is not None and age_s is not None and 0 <= age_s <= MAX_AGE_S:
         return _catalogue(source, record, now_ns, from_cache=True, kept=True)
-    catalogue = _catalogue(source, _look(source, table, token, now_ns), now_ns, from_cache=False, kept=False)
+    fresh = _catalogue(source, _look(source, table, token, now_ns), now_ns, from_cache=False, kept=False)
+    catalogue = replace(fresh, replaced_age_s=age_s)
     if not keep:
         return catalogue
     try:
         write_record(path, catalogue.record)
     except (OSError, sqlite3.Error):  # a home that cannot be written only costs the next start a listing
         return catalogue
-    return Catalogue(catalogue.record, catalogue.listing, catalogue.age_s, from_cache=False, kept=True)
+    return replace(catalogue, kept=True)
 
 
 def _look(source: Source, table: bytes | None, token: str, now_ns: int) -> BucketRecord:

@@ -6,6 +6,7 @@ from hashlib import md5
 from pathlib import Path
 
 from embeddings_store.schema import volume_id
+from extract.bucket.keys import Skip
 from extract.bucket.source import Fetched, FetchedRange, ObjectInfo, TransferCounts, Wanted
 from extract.errors import BucketError, FetchError
 
@@ -13,7 +14,8 @@ from extract.errors import BucketError, FetchError
 class FolderSource:
     """Files below a folder, under keys with "/"; the etag is made of size and time of change.
 
-    Links to folders, and to files outside the folder, are ignored. Raises: BucketError when there is no such folder.
+    Links are followed within the folder; what else is no file of its own is passed over and counted by reason.
+    Raises: BucketError when there is no such folder.
     """
 
     far = False
@@ -26,17 +28,35 @@ class FolderSource:
         self.counts = TransferCounts()
 
     def list_objects(self) -> Iterator[ObjectInfo]:
-        """List every file, in the order of keys within each folder."""
+        """List every file, in the order of names within each folder; counts.passed_over says what was not followed."""
         self.counts.add(list_requests=1)
+        self.counts.passed_over.clear()
         try:
-            for folder, folders, files in os.walk(self._root, onerror=_refuse):
-                folders.sort()
-                for name in sorted(files):
-                    path = Path(folder, name)
-                    if self._is_inside(path):
-                        yield self._describe(path)
+            yield from self._list(self._root, (self._root,))
         except OSError as error:
             raise BucketError(f"bucket {self.name!r}: cannot be listed: {error.strerror}") from error
+
+    def _list(self, folder: Path, above: tuple[Path, ...]) -> Iterator[ObjectInfo]:
+        """List below one folder; above: the real folders on the way, which a link must not lead back to."""
+        with os.scandir(folder) as seen:
+            entries = sorted(seen, key=lambda entry: entry.name)
+        for entry in entries:
+            path = folder / entry.name
+            reason = self._refused_link(path, above) if entry.is_symlink() else None
+            if reason is None and entry.is_dir():
+                yield from self._list(path, (*above, path.resolve()))
+            elif reason is None and entry.is_file():
+                yield self._describe(path)
+            else:
+                self.counts.passed_over[reason or Skip.SPECIAL] += 1
+
+    def _refused_link(self, path: Path, above: tuple[Path, ...]) -> Skip | None:
+        real = Path(os.path.realpath(path))  # unlike resolve, also of links that lead to themselves
+        if real in above or real.is_symlink():
+            return Skip.CIRCLE
+        if not real.is_relative_to(self._root):
+            return Skip.OUTSIDE
+        return None if real.exists() else Skip.DANGLING
 
     def fetch(self, wanted: Wanted) -> Fetched:
         """Read one file."""
@@ -52,7 +72,7 @@ class FolderSource:
         name = volume_id(wanted.key)
         path = self._root / wanted.key
         if not self._is_inside(path):
-            raise FetchError(f"{name}: the object is gone")
+            raise FetchError(f"{name}: the object is {'a link out of the bucket' if path.is_symlink() else 'gone'}")
         try:
             with path.open("rb") as file:
                 file.seek(start)
@@ -80,7 +100,3 @@ class FolderSource:
         stat = path.stat()
         key = path.relative_to(self._root).as_posix()
         return ObjectInfo(key, stat.st_size, f"{stat.st_size:x}-{stat.st_mtime_ns:x}")
-
-
-def _refuse(error: OSError) -> None:
-    raise error

@@ -48,6 +48,10 @@ class Skip(StrEnum):
     LAYOUT = "not in the layout"
     DOUBLE = "named twice"
     CONTRADICTED = "manifest names another participant"
+    OUTSIDE = "link out of the bucket"
+    DANGLING = "link to nothing"
+    CIRCLE = "link in a circle"
+    SPECIAL = "neither file nor folder"
 
 
 def parse_object(info: ObjectInfo) -> VolumeRef | Skip:

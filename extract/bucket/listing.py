@@ -39,13 +39,13 @@ def list_objects_as(source: Source, seen: Iterable[tuple[ObjectInfo, str]], *, f
 
     Raises: BucketError when nothing is recognised.
     """
-    listing = _sort_out(seen, from_manifest=from_manifest)
+    listing = _sort_out(source, seen, from_manifest=from_manifest)
     if not listing.refs:
         raise BucketError(_describe_nothing(source, listing))
     return listing
 
 
-def _sort_out(seen: Iterable[tuple[ObjectInfo, str]], *, from_manifest: bool) -> Listing:
+def _sort_out(source: Source, seen: Iterable[tuple[ObjectInfo, str]], *, from_manifest: bool) -> Listing:
     """Parse every object; participant is what a manifest says beside the path, and must agree with it."""
     refs: dict[str, VolumeRef] = {}
     skipped: Counter[str] = Counter()
@@ -61,7 +61,9 @@ def _sort_out(seen: Iterable[tuple[ObjectInfo, str]], *, from_manifest: bool) ->
             skipped[Skip.DOUBLE.value] += 1
         else:
             refs[info.key] = parsed
-    return Listing([refs[key] for key in sorted(refs)], listed, dict(skipped), from_manifest)
+    passed_over = source.counts.passed_over  # complete only now: seen may be the listing itself
+    skipped.update({str(reason): count for reason, count in passed_over.items()})
+    return Listing([refs[key] for key in sorted(refs)], listed + passed_over.total(), dict(skipped), from_manifest)
 
 
 def _describe_nothing(source: Source, listing: Listing) -> str:

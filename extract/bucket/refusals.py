@@ -6,16 +6,21 @@ from collections.abc import Iterable
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
+    CredentialRetrievalError,
     HTTPClientError,
+    InvalidConfigError,
     NoCredentialsError,
     PartialCredentialsError,
-    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
 from botocore.parsers import ResponseParserError
 
+from embeddings_store.s3_access import trouble
 from extract.bucket.answers import PageError, RedirectedError
 from extract.errors import BucketError, FetchError
 
@@ -62,6 +67,15 @@ _HIDDEN = re.compile(r"(?<=\?)\S+|arn:\S+|\S*/\S*\.\w+|[\w+/=-]{20,}|\b(?=\w*\d)
 """What may be a key, a secret, a signature, or name an object: long or numbered tokens, resources and queries."""
 _LONGEST_SENTENCE = 300
 
+_NO_KEYS = (
+    CredentialRetrievalError,
+    InvalidConfigError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+
 CHANGED = "the object changed after it was listed; run again to list anew (extract-embeddings: --refresh)"
 
 
@@ -93,7 +107,7 @@ def is_denied(error: ClientError | BotoCoreError) -> bool:
 
 def concerns_all(error: ClientError | BotoCoreError) -> bool:
     """Tell whether the next object would fare no better: the account, its key, the clock, the place, or the network."""
-    kinds = (NoCredentialsError, PartialCredentialsError, BotoConnectionError, RedirectedError, PageError)
+    kinds = (*_NO_KEYS, BotoConnectionError, RedirectedError, PageError)
     codes = _CREDENTIALS | _EXPIRED | _CLOCK | _ACCOUNT | _REGION | {"NoSuchBucket"}
     return isinstance(error, kinds) or _code(error) in codes or bool(_OF_THE_ACCOUNT.search(_sentence(error)))
 
@@ -148,6 +162,8 @@ def _reason(error: Exception) -> str:
     for kinds, reason in _FAILURES.items():
         if isinstance(error, kinds):
             return reason.format(error=error)
+    if isinstance(error, (*_NO_KEYS, ConfigParseError)):
+        return f"no credentials came: {trouble(error)}"
     return f"the server or client refused with {code or type(error).__name__}"
 
 
@@ -163,9 +179,9 @@ _REASONS = {
 }
 _FAILURES: dict[tuple[type[Exception], ...], str] = {
     (NoCredentialsError, PartialCredentialsError): (
-        "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; no container, instance "
+        "or web identity gave any"
     ),
-    (ProfileNotFound,): "AWS_PROFILE names a profile that the AWS configuration does not have",
     (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",
     (RedirectedError,): "{error}; give --endpoint-url, or AWS_REGION, as it is there",
     (PageError,): "{error}; is --endpoint-url that of an S3 server, and does no proxy or login stand in between?",

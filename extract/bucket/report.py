@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from embeddings_store.schema import Eye
-from extract.bucket.catalogue import Catalogue
+from extract.bucket.catalogue import MAX_AGE_S, Catalogue
 from extract.bucket.keys import PROTOCOLS, Skip
 
 JUNK = (Skip.HIDDEN, Skip.EMPTY, Skip.NOT_DICOM, Skip.LAYOUT)
@@ -48,11 +48,17 @@ _AMISS = {
 }
 
 
-def describe_report(report: Mapping[str, Any], age_s: float, *, from_cache: bool) -> str:
-    """Say it in a short paragraph: how old the look is, then only what is amiss."""
+def describe_report(
+    report: Mapping[str, Any], age_s: float, *, from_cache: bool, replaced_age_s: float | None = None
+) -> str:
+    """Say it in a short paragraph: how old the look is, and the kept one that it replaced, then only what is amiss."""
     amiss = [f"{text} {report[name]:,}" for name, text in _AMISS.items() if report[name]]
     amiss += [f"unknown protocol {name} {count:,}" for name, count in sorted(report["unknown_protocols"].items())]
-    age = f"listed {_age(age_s)} ago (--refresh lists anew)" if from_cache else "listed now"
+    age = "listed now"
+    if from_cache:
+        age = f"listed {_age(age_s)} ago (listed anew after {_age(MAX_AGE_S)}, or with --refresh)"
+    elif replaced_age_s is not None:
+        age = f"listed anew, as the kept listing was {_age(replaced_age_s)} old"
     return f"bucket {age}; {'; '.join(amiss) or 'its tables and files agree'}"
 
 

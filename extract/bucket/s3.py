@@ -1,20 +1,20 @@
 """A bucket behind the S3 protocol: AWS, Backblaze B2, or a server of one's own."""
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from embeddings_store.console import say
+from embeddings_store.errors import StoreError
+from embeddings_store.s3_access import S3Access, find_s3
 from embeddings_store.schema import volume_id
 from extract.bucket.answers import check_answer
 from extract.bucket.body import (
@@ -55,13 +55,11 @@ SHORTEST_SECRET = 3
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
 
-_BACKBLAZE = re.compile(r"s3\.([a-z0-9-]+)\.backblazeb2\.com")
-
 
 class S3Source:
     """Objects of one bucket below a prefix; one client, made once, shared by all threads.
 
-    Credentials come from the environment or an AWS profile, and are never printed. Raises: BucketError.
+    Endpoint, region, credentials and CA are those of the store (see s3_access). Raises: BucketError.
     """
 
     far = True
@@ -69,15 +67,19 @@ class S3Source:
     def __init__(self, bucket: str, prefix: str = "", endpoint_url: str | None = None, *, streams: int = 32) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._endpoint = _complete(endpoint_url)
         self.name = f"s3://{bucket}/{self._prefix}"
         self.counts = TransferCounts()
         self.gate = StreamGate(streams, tell=self._tell, lowered=lambda: self.counts.add(slow_lines=1))
         self._witnesses = Witnesses(self._first_page, partial(self._get, resumed=True))
         try:
-            self.client = _make_client(self._endpoint, streams)
+            access = find_s3(endpoint_url)
+        except StoreError as error:
+            raise BucketError(f"bucket {self.name}: {error}") from None
+        self.endpoint = access.endpoint
+        try:
+            self.client = _make_client(access, streams)
         except (BotoCoreError, ValueError) as error:
-            raise explain_bucket(error, self.name, self._endpoint) from error
+            raise explain_bucket(error, self.name, self.endpoint) from error
         events = self.client.meta.events
         events.register("response-received.s3", partial(check_answer, endpoint=self.client.meta.endpoint_url))
         events.register("response-received.s3.GetObject", self._obey)
@@ -173,7 +175,7 @@ class S3Source:
             raise explain_object(error, volume_id(wanted.key)) from error
 
     def _bucket_error(self, error: Exception) -> BucketError:
-        return explain_bucket(error, self.name, self._endpoint, _secrets())
+        return explain_bucket(error, self.name, self.endpoint, _secrets())
 
     def _tell(self, text: str) -> None:
         say(f"{self.name}: {text}")
@@ -257,40 +259,32 @@ class S3Source:
             self.gate.wait()
 
 
-def _make_client(endpoint: str | None, streams: int) -> "S3Client":
+def _make_client(access: S3Access, streams: int) -> "S3Client":
     """Make the one client. B2 refuses the checksums that boto3 sends by default since 1.36."""
-    session = boto3.Session()
-    backblaze = _BACKBLAZE.search(endpoint or "")
-    return session.client(
+    client: S3Client = access.session.client(
         "s3",
-        endpoint_url=endpoint,
-        region_name=backblaze[1] if backblaze else session.region_name or "us-east-1",
+        endpoint_url=access.endpoint,
+        region_name=access.region,
+        verify=access.ca_bundle,
         config=Config(
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             retries={"mode": "standard", "total_max_attempts": 5},
             max_pool_connections=max(streams, 10),
             signature_version="s3v4",
-            s3={"addressing_style": "path" if endpoint else "auto"},
+            s3={"addressing_style": "path" if access.endpoint else "auto"},
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,
             tcp_keepalive=True,
         ),
     )
+    return client
 
 
 def _secrets() -> list[str]:
     """Give what a server might repeat; all of it longer than any word that it would use."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     return [secret for name in names if len(secret := os.environ.get(name, "")) > SHORTEST_SECRET]
-
-
-def _complete(endpoint_url: str | None) -> str | None:
-    if not endpoint_url:
-        return None
-    if "@" in endpoint_url:
-        raise BucketError("endpoint: expected a plain URL; credentials belong in the environment or an AWS profile")
-    return endpoint_url if "://" in endpoint_url else f"https://{endpoint_url}"
 
 
 def _retries(response: Any) -> int:

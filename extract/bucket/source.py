@@ -1,12 +1,14 @@
 """The seam to the outside: where objects are listed and fetched, whatever holds them."""
 
 import mmap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from embeddings_store.addresses import require_no_credentials
 from embeddings_store.schema import VolumeRef
 from extract.errors import BucketError
 
@@ -78,7 +80,7 @@ class TransferCounts:
 
     partial_volumes: objects of which only the header and some frames came. saved_bytes, extra_requests: by
     how much less, and more, came than if all had been read whole. slow_lines: how often fewer objects were fetched
-    at once because the line was slow.
+    at once because the line was slow. passed_over: what the last listing saw but could not give, by reason.
     """
 
     list_requests: int = 0
@@ -89,6 +91,7 @@ class TransferCounts:
     saved_bytes: int = 0
     extra_requests: int = 0
     slow_lines: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(
@@ -162,6 +165,7 @@ def open_source(bucket: str, prefix: str = "", endpoint_url: str | None = None, 
         from extract.bucket.folder import FolderSource
 
         return FolderSource(folder / prefix.strip("/"))
+    require_no_credentials(bucket, "--bucket", BucketError)
     name, _, inner = bucket.removeprefix("s3://").partition("/")
     if not name or ("/" in bucket and not bucket.startswith("s3://")):
         raise BucketError(f"bucket {bucket!r}: expected an existing folder, s3://bucket/prefix or a bucket's name")

@@ -13,9 +13,11 @@ from extract.encoder.architecture import shape_text
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.foreign import describe_foreign, foreign_names
+from extract.encoder.own_preset import note_on_preset
 from extract.encoder.random_init import random_encoder
 from extract.errors import CheckpointError
 from extract.options import Which
+from extract.preset import DEFAULT
 
 BARELY_MOVED = 0.05
 """Relative L2 distance between context and target below which training has hardly begun.
@@ -41,7 +43,9 @@ def examine_checkpoint(
 ) -> tuple[Report, Encoder]:
     """Load one encoder of a file and report what it is, and whether it was trained. Raises CheckpointError."""
     encoder = load_checkpoint(path, heads=heads, image_size=image_size, which=which)
-    report = _describe(encoder, which) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
+    report = (
+        _describe(encoder, which) + _preset(encoder) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
+    )
     distance: float | None = None
     reason = ""
     try:
@@ -141,6 +145,11 @@ def _describe(encoder: Encoder, which: Which | None) -> Report:
         "weights_sha256": encoder.weights_sha256,
     }
     return Report((Check("encoder", Status.OK, words),), figures)
+
+
+def _preset(encoder: Encoder) -> Report:
+    note = note_on_preset(encoder, DEFAULT)
+    return Report((Check("preset", Status.WARN, note),)) if note else Report()
 
 
 def _training_facts(facts: Mapping[str, Any]) -> Report:

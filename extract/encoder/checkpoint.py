@@ -13,7 +13,7 @@ from extract.encoder.encoder import Encoder, freeze, weights_digest
 from extract.encoder.geometry import trained_architecture, wanted_architecture
 from extract.encoder.layout import LAYOUTS, VJEPA3D, Layout
 from extract.encoder.positions import interpolate_positions
-from extract.encoder.selection import require_complete, select_encoder
+from extract.encoder.selection import describe_contents, require_complete, select_encoder
 from extract.encoder.weight_file import WeightFile, open_weight_file
 from extract.errors import CheckpointError
 from extract.options import Which
@@ -35,9 +35,10 @@ def load_checkpoint(
     """
     with open_weight_file(path) as file:
         layout = _layout_of(file)
-        names = select_encoder(file.shapes, layout, which, file.source)
+        seen = describe_contents(file.contents, file.shapes)
+        names = select_encoder(file.shapes, layout, which, file.source, seen)
         shapes = {name: file.shapes[own] for name, own in names.items()}
-        require_complete(shapes, layout, file.source)
+        require_complete(shapes, layout, file.source, seen)
         trained = trained_architecture(shapes, layout, file.claims, heads, image_size, file.source)
         wanted = wanted_architecture(trained, image_size, interpolate, file.source)
         weights = {name: _read_float32(file, own, name) for name, own in names.items()}

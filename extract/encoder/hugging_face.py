@@ -13,6 +13,7 @@ from embeddings_store.space import Grid
 from extract.encoder.claims import Claims
 from extract.encoder.layout import VJEPA2
 from extract.encoder.safetensors_file import SafetensorsFile, open_safetensors
+from extract.encoder.selection import describe_contents, unwrap
 from extract.encoder.vjepa2 import NORM_EPS
 from extract.errors import CheckpointError
 
@@ -35,13 +36,16 @@ class HuggingFaceFolder:
 
     def __init__(self, source: str, claims: Claims, weights: SafetensorsFile) -> None:
         self.source, self.claims, self._weights = source, claims, weights
-        own = {name: shape for name, shape in weights.shapes.items() if name.startswith(VJEPA2.prefixes["context"])}
-        if not own:
+        self.contents = weights.contents
+        prefix = VJEPA2.prefixes["context"]
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            own: weights.shapes[own] for name, own in unwrap(weights.shapes, source).items() if name.startswith(prefix)
+        }
+        if not self.shapes:
             raise CheckpointError(
-                f"{source}: {WEIGHTS} holds no tensors named {VJEPA2.prefixes['context']}*, got "
-                f"{', '.join(sorted(weights.shapes)[:3]) or 'none'} ...; expected a VJEPA2Model"
+                f"{source}: {WEIGHTS} holds no tensors named {prefix}*; "
+                f"{describe_contents(self.contents, weights.shapes)}; expected a VJEPA2Model"
             )
-        self.shapes: Mapping[str, tuple[int, ...]] = own
 
     def read(self, name: str) -> Shaped[Tensor, "..."]:
         """Read one tensor."""

@@ -1,5 +1,6 @@
 """Encoder weights in .safetensors: read, and written."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ class SafetensorsFile:
         self.source = source
         self.claims: Claims = claims_of_metadata(metadata)
         self.facts: Mapping[str, Any] = {}
+        self.contents: Mapping[str, int] = Counter(name.partition(".")[0] for name in handle.keys())  # noqa: SIM118 - no iterator
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: tuple(handle.get_slice(name).get_shape())
             for name in handle.keys()  # noqa: SIM118 - no iterator

@@ -7,17 +7,37 @@ from extract.encoder.architecture import shape_text
 from extract.encoder.layout import VJEPA2, Layout, tensor_shapes
 from extract.errors import CheckpointError
 
-WRAPPERS = frozenset({"module", "_orig_mod"})
-"""Name parts that DistributedDataParallel and torch.compile put in."""
+WRAPPERS = frozenset(
+    {
+        "module",  # DataParallel, DistributedDataParallel, DeepSpeed, AveragedModel
+        "_orig_mod",  # torch.compile
+        "_fsdp_wrapped_module",
+        "_fpw_module",  # FSDP of torch 1.11 and fairscale
+        "_checkpoint_wrapped_module",
+        "_forward_module",  # Lightning Fabric
+        "_original_module",
+        "_module",  # Opacus
+    }
+)
+"""Name parts that wrappers put around a module, wherever they stand in a name."""
+
+MOST_KEYS = 12
+"""How many top keys a refusal lists."""
+
+OUTSIDE = ("model.", "net.")
+"""What a LightningModule calls the model that it trains: left out in front of a name only."""
+
+COUNTERS = frozenset({"n_averaged"})
+"""Buffers that wrappers add; no part of any encoder."""
 
 
-def select_encoder(names: Iterable[str], layout: Layout, which: str, source: str) -> dict[str, str]:
-    """Map the encoder's plain tensor names to the file's own names.
+def select_encoder(names: Iterable[str], layout: Layout, which: str, source: str, seen: str) -> dict[str, str]:
+    """Map the encoder's plain tensor names to the file's own names; seen: what lies in the file, for the refusal.
 
     which: "context" (the one to use) or "target". A file without any prefix is one bare encoder, taken as the context.
     Raises CheckpointError where the encoder asked for is not in the file.
     """
-    unwrapped = _unwrap(names, source)
+    unwrapped = unwrap(names, source)
     prefix = layout.prefixes.get(which)
     if prefix is None:
         raise CheckpointError(f"{source} holds no {which} encoder: a {layout.family} file has one encoder only")
@@ -35,12 +55,12 @@ def select_encoder(names: Iterable[str], layout: Layout, which: str, source: str
     raise CheckpointError(
         f"{source} holds no {which} encoder: expected tensors named {prefix}*"
         f"{f' or {bare[0]}, {layout.blocks}.*' if which == 'context' else ''}, got {_some(unwrapped)}; "
-        "point to a file of the trainer, or of one encoder"
+        f"{seen}; point to a file of the trainer, or of one encoder"
     )
 
 
-def require_complete(shapes: Mapping[str, tuple[int, ...]], layout: Layout, source: str) -> None:
-    """Compare names and shapes with the architecture that they imply.
+def require_complete(shapes: Mapping[str, tuple[int, ...]], layout: Layout, source: str, seen: str) -> None:
+    """Compare names and shapes with the architecture that they imply; seen: what lies in the file.
 
     Raises CheckpointError that names the first tensor that is missing, unexpected or of another shape.
     """
@@ -52,12 +72,12 @@ def require_complete(shapes: Mapping[str, tuple[int, ...]], layout: Layout, sour
     if missing := [name for name in expected if name not in shapes]:
         raise CheckpointError(
             f"{source}: tensor {missing[0]} is missing ({len(missing)} of {len(expected)} are); nothing is filled in "
-            "with random numbers: use a complete checkpoint"
+            f"with random numbers: use a complete checkpoint; {seen}"
         )
     if unexpected := [name for name in shapes if name not in expected]:
         raise CheckpointError(
             f"{source}: unexpected tensor {unexpected[0]} (one of {len(unexpected)}): this is another architecture "
-            f"than {layout.family}; it cannot be used"
+            f"than {layout.family}; it cannot be used; {seen}"
         )
     for name, shape in expected.items():
         if shapes[name] != shape:
@@ -66,14 +86,37 @@ def require_complete(shapes: Mapping[str, tuple[int, ...]], layout: Layout, sour
             )
 
 
-def _unwrap(names: Iterable[str], source: str) -> dict[str, str]:
+def unwrap(names: Iterable[str], source: str) -> dict[str, str]:
+    """Map names without the parts that wrappers left to the file's own. Raises CheckpointError where two become one."""
     unwrapped: dict[str, str] = {}
     for own in names:
-        name = ".".join(part for part in own.split(".") if part not in WRAPPERS)
+        name = _without_wrappers(own)
+        if name in COUNTERS:
+            continue
         if name in unwrapped:
             raise CheckpointError(f"{source}: {own} and {unwrapped[name]} are both the tensor {name}; keep one of them")
         unwrapped[name] = own
     return unwrapped
+
+
+def _without_wrappers(own: str) -> str:
+    name = ".".join(part for part in own.split(".") if part not in WRAPPERS)
+    while outside := next((prefix for prefix in OUTSIDE if name.startswith(prefix)), None):
+        name = name.removeprefix(outside)
+    return name
+
+
+def describe_contents(contents: Mapping[str, int], names: Iterable[str]) -> str:
+    """Tell what lies in a file: its top keys with the tensors below each, and the parts that wrappers left."""
+    keys = [f"{key} ({count:,} tensors)" if count != 1 else f"{key} (1 tensor)" for key, count in contents.items()]
+    more = f" and {len(keys) - MOST_KEYS:,} more" if len(keys) > MOST_KEYS else ""
+    listed = list(names)
+    parts = [f"{part}." for part in sorted(WRAPPERS) if any(part in name.split(".") for name in listed)]
+    parts += [prefix for prefix in OUTSIDE if any(name.startswith(prefix) for name in listed)]
+    return (
+        f"the file holds {', '.join(keys[:MOST_KEYS]) or 'nothing'}{more}; "
+        f"prefixes of wrappers: {', '.join(parts) or 'none'}"
+    )
 
 
 def _read_patch(shapes: Mapping[str, tuple[int, ...]], layout: Layout, source: str) -> tuple[Grid, int]:

@@ -1,7 +1,6 @@
 """A zip archive written by torch.save, read record by record with its checksums and without running it."""
 
 import pickle
-import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,18 +13,14 @@ from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from extract.encoder.claims import Claims, claims_of_config
+from extract.encoder.everyday import HARMLESS, is_harmless, plain_number
 from extract.encoder.unpickle import Inert, TensorRef, read_pickle
 from extract.errors import CheckpointError
 
 PIECE_BYTES = 1 << 20
 
-STATE_KEYS = ("model_state_dict", "state_dict", "model")
-"""Where the trainer, and others, keep the weights; else the file itself is the state dict."""
-
-_HARMLESS = re.compile(
-    r"omegaconf\..*|typing\..*|collections\.defaultdict|(__builtin__|builtins)\.(dict|list|tuple|set|int|long|float|str|bool)"
-)
-"""Foreign names that the trainer's own config brings; any other is reported (all are inert)."""
+STATE_KEYS = ("model_state_dict", "state_dict", "model", "module")
+"""Where the trainer, and others (module: DeepSpeed), keep the weights; else the file itself is the state dict."""
 
 
 class TorchArchive:
@@ -37,7 +32,8 @@ class TorchArchive:
         self._folder = self._find_folder()
         self._require_little_endian()
         root, foreign = self._unpickle()
-        state = next((root[key] for key in STATE_KEYS if isinstance(root.get(key), Mapping)), root)
+        state = _state_of(root)
+        self.contents: Mapping[str, int] = {str(key): _count_tensors(value) for key, value in root.items()}
         self._tensors = self._tensors_of(state)
         self.shapes: Mapping[str, tuple[int, ...]] = {name: ref.shape for name, ref in self._tensors.items()}
         self.claims: Claims = claims_of_config(root.get("config"))
@@ -79,7 +75,7 @@ class TorchArchive:
     def _tensors_of(self, state: Mapping[Any, Any]) -> dict[str, TensorRef]:
         tensors = {str(name): value for name, value in state.items() if isinstance(value, TensorRef)}
         for name, value in state.items():
-            if isinstance(value, Inert) and str(value.qualified_name).startswith("torch"):
+            if isinstance(value, Inert) and value.qualified_name.startswith("torch") and not is_harmless(value):
                 raise CheckpointError(
                     f"{self.source}: tensor {name} is saved as {_what(value)}, which is not read; "
                     "save the weights as .safetensors, or from the CPU"
@@ -93,20 +89,20 @@ class TorchArchive:
         first = next(iter(moments.values()), None) if isinstance(moments, dict) else None
         candidates = {
             "epoch": root.get("epoch"),
-            "step": root.get("step"),
+            "step": root.get("step", root.get("global_step")),
             "loss": root.get("loss"),
             "scheduler_last_epoch": scheduler.get("last_epoch") if isinstance(scheduler, dict) else None,
             "optimizer_steps": first.get("step") if isinstance(first, dict) else None,
         }
         numbers = {name: self._number(value, name) for name, value in candidates.items()}
-        strange = [name for name in foreign if not _HARMLESS.fullmatch(name)]
+        strange = [name for name in foreign if not HARMLESS.fullmatch(name)]
         known: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
         return known | ({"foreign_globals": strange} if strange else {})
 
     def _number(self, value: object, name: str) -> int | float | None:
         if isinstance(value, TensorRef) and value.shape in ((), (1,)):
             return self._materialise(value, name).item()
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return plain_number(value)
 
     def _materialise(self, ref: TensorRef, name: str) -> Tensor:
         data = self._storage(ref, name)
@@ -162,6 +158,27 @@ def _damage_named(source: str) -> Iterator[None]:
         yield
     except (BadZipFile, EOFError, RuntimeError, ValueError, LookupError, OSError, struct.error) as error:
         raise CheckpointError(f"{source} is a damaged or cut-off archive ({error}); copy the file again") from error
+
+
+def _state_of(root: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Go down the keys that trainers use, each level once: a pickle may hold itself."""
+    state = root
+    for _ in STATE_KEYS:
+        state = next((state[key] for key in STATE_KEYS if isinstance(state.get(key), Mapping)), state)
+    return state
+
+
+def _count_tensors(value: object) -> int:
+    """Count what lies below a key, however deep; a pickle may hold itself, so each thing is looked at once."""
+    count, waiting, met = 0, [value], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, TensorRef):
+            count += 1
+        elif isinstance(one, Mapping | list | tuple) and id(one) not in met:
+            met.add(id(one))
+            waiting += one.values() if isinstance(one, Mapping) else one
+    return count
 
 
 def _what(value: object) -> str:

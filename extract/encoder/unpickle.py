@@ -7,10 +7,12 @@ given and does nothing. Nothing is ever imported on the file's word.
 
 import io
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 DTYPES = {
@@ -69,6 +71,26 @@ class PlainDict(dict[Any, Any]):
 
     def __setstate__(self, state: object) -> None:
         """Drop attributes."""
+
+
+class Attributes(PlainDict):
+    """An argparse.Namespace or its like: what was set on it, by name."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        """Take the attributes."""
+        if isinstance(state, dict):
+            self.update(state)
+
+
+class DefaultDict(PlainDict):
+    """A defaultdict of the file; what makes its missing items is dropped."""
+
+    __slots__ = ()
+
+    def __init__(self, *_: object) -> None:
+        """Start empty: the items come later."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +214,30 @@ def _device_tensor(tensor: object, dtype: object, *_: object) -> object:
     return TensorRef(tensor.storage, tensor.offset, tensor.shape, tensor.strides, tensor.stored_dtype, dtype)
 
 
+def _latin_1(text: object, encoding: object = "latin1") -> bytes:
+    """Give bytes as older pickle protocols write them; no other codec is looked up."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError("bytes are described in a way that pickle does not write")
+    return text.encode("latin1")
+
+
+def number_from_bytes(dtype: object, data: object) -> bool | int | float | None:
+    """Read a number of NumPy from its bytes; one of another kind (text, a date) stays None.
+
+    dtype: an inert numpy.dtype, whose code is its first argument, and its byte order part of its state.
+    """
+    if not isinstance(dtype, Inert) or dtype.qualified_name != "numpy.dtype" or not isinstance(data, bytes):
+        return None
+    code, order = dtype.arguments[:1], dtype.state[1:2] if isinstance(dtype.state, tuple) else ()
+    if not code or not isinstance(code[0], str) or not _PLAIN_DTYPE.fullmatch(code[0]):
+        return None
+    plain = np.dtype(code[0]).newbyteorder(order[0] if order in (("<",), (">",)) else "=")
+    if len(data) != plain.itemsize:
+        raise pickle.UnpicklingError("a number of NumPy has another length than its type")
+    number: bool | int | float = np.frombuffer(data, plain)[0].item()
+    return number
+
+
 def _first(tensor: object, *_: object) -> object:
     return tensor
 
@@ -202,8 +248,17 @@ def _from_type(rebuild: object, _type: object, arguments: object, _state: object
     return rebuild(*arguments)
 
 
+_PLAIN_DTYPE = re.compile("b1|[iu][1248]|f[248]")
+
 _KNOWN: dict[str, object] = {
     "collections.OrderedDict": PlainDict,
+    "collections.defaultdict": DefaultDict,
+    "collections.Counter": PlainDict,
+    "argparse.Namespace": Attributes,
+    "types.SimpleNamespace": Attributes,
+    "_codecs.encode": _Rebuild(_latin_1),
+    "numpy.core.multiarray.scalar": _Rebuild(number_from_bytes),
+    "numpy._core.multiarray.scalar": _Rebuild(number_from_bytes),
     "torch.Size": _Rebuild(tuple),
     "torch._utils._rebuild_tensor_v2": _Rebuild(_tensor_v2),
     "torch._utils._rebuild_tensor_v3": _Rebuild(_tensor_v3),

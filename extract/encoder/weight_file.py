@@ -35,6 +35,10 @@ class WeightFile(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """All tensors by the file's own names."""
 
+    @property
+    def contents(self) -> Mapping[str, int]:
+        """Its top keys, and how many tensors lie below each."""
+
     def read(self, name: str) -> Shaped[Tensor, "..."]:
         """Read one tensor, in the dtype of the file; CheckpointError when it is damaged."""
 

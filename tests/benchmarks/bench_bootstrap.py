@@ -12,6 +12,7 @@ from sklearn.metrics import (
     brier_score_loss,
     cohen_kappa_score,
     log_loss,
+    mean_absolute_error,
     precision_recall_fscore_support,
     roc_auc_score,
 )
@@ -82,6 +83,7 @@ def scikit_learn_metrics(label: np.ndarray, probability: np.ndarray) -> dict[str
         "macro_auroc": roc_auc_score(label, probability, multi_class="ovr", average="macro"),
         "quadratic_weighted_kappa": cohen_kappa_score(label, predicted, weights="quadratic", labels=numbers),
         "accuracy": accuracy_score(label, predicted),
+        "ordinal_error": mean_absolute_error(label, predicted),
         "log_loss": log_loss(label, probability, labels=numbers),
         "brier": brier_score_loss(label, probability, labels=numbers),
         "expected_calibration_error": _calibration_error(label, probability),

@@ -2,17 +2,18 @@
 
 import shutil
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from bench_store_s3 import measure_s3
-from comparison import Goal, Row, time_row
+from comparison import Goal, Row, not_measured, time_row
 from settings import Settings
 from side_by_side import in_turn
 from store_makings import FACTS, FULL_GRID, POOLS, WIDTH, WORKER, make_ref, make_space, snapshot_files
-from store_peers import PlainFiles, leave_page_cache, peers_in
+from store_peers import H5, PlainFiles, leave_page_cache, peers_in
 
 from embeddings_store.reader import open_reader
 from embeddings_store.snapshot import read_snapshot
@@ -61,6 +62,9 @@ def _token_rows(settings: Settings) -> list[Row]:
     for place, (name, peer) in enumerate(peers_in(settings.folder).items()):
         goals = (WRITE_GOAL, COLD_GOAL, WARM_GOAL) if place == 0 else (None, None, None)
         words = [f"store: write {what} with pooled rows", f"store: cold read of {what}", f"store: warm read of {what}"]
+        if name == H5 and find_spec("h5py") is None:
+            found += [not_measured("h5py is not installed", id="P4", work=work, peer=name, unit="s") for work in words]
+            continue
         found += [
             _write_row(ours, peer, tokens, pooled, settings, {"work": words[0], "peer": name, "goal": goals[0]}),
             _read_row(ours, peer, rows, settings, {"work": words[1], "peer": name, "goal": goals[1]}, cold=True),

@@ -18,7 +18,7 @@ def main(module: str, settings: str, out: str) -> None:
     if chosen.quick:  # goals are set for full sizes
         rows = [replace(row, goal=None) for row in rows]
     load = {"before": round(before, 2), "after": round(os.getloadavg()[0], 2)}
-    circumstances = {"threads": chosen.threads, "full": chosen.full, "load_average": load}
+    circumstances = {"bench": module, "threads": chosen.threads, "full": chosen.full, "load_average": load}
     measured = [row.to_dict() | circumstances for row in rows]
     Path(out).write_text(json.dumps(measured))
 

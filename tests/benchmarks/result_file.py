@@ -8,6 +8,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from sources import current_commit, sources_digest
+
 from embeddings_store.provenance import package_versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,17 +37,19 @@ def make_record(
 ) -> dict[str, Any]:
     """Join new rows with earlier ones of the same versions; a benchmark replaces all its rows of the same size.
 
+    Each row keeps the date and commit of its own measurement, and the digest of the code that it measured.
     provisional: some row was measured while more was waiting to run than there are cores.
     """
-    versions = package_versions(PACKAGES)
-    stamped = [{**row, "date": today.isoformat()} for row in rows]
+    versions, commit = package_versions(PACKAGES), current_commit()
+    stamped: list[dict[str, Any]] = [
+        {**row, "date": today.isoformat(), "commit": commit, "sources": sources_digest(row["bench"])} for row in rows
+    ]
     kept = list(earlier["rows"]) if earlier and earlier["versions"] == versions else []
-    replaced = {(row["id"], row["full"]) for row in stamped}
-    stamped += [row for row in kept if (row["id"], row["full"]) not in replaced]
+    replaced = {(row["bench"], row["full"]) for row in stamped}
+    stamped += [row for row in kept if (row["bench"], row["full"]) not in replaced]
     ordered = sorted(stamped, key=lambda row: (int(row["id"].removeprefix("P")), row["full"]))
     return {
         "machine": machine_name(),
-        "date": today.isoformat(),
         "versions": versions,
         "provisional": any(row["load_average"]["before"] > cores for row in ordered),
         "rows": ordered,

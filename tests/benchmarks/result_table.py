@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
+
+from sources import sources_digest
 
 VERDICTS = {True: "met", False: "**not met**", None: "–"}
 RIGHT = {"ours", "peer's", "ratio", "reached"}
-HEAD = ("", "work", "peer", "ours", "peer's", "ratio", "goal", "", "notes")
-SUMMARY_HEAD = ("", "the row furthest below its goal, or nearest to it", "against", "reached", "goal", "", "goals met")
+HEAD = ("", "work", "peer", "ours", "peer's", "ratio", "goal", "", "measured", "notes")
+WORST = "the row furthest below its goal, or nearest to it"
+SUMMARY_HEAD = ("", WORST, "against", "reached", "goal", "", "measured", "goals met")
 BLOCK = re.compile(r"<!-- bench -->.*?<!-- /?bench -->", re.DOTALL)
 
 
@@ -36,12 +40,32 @@ def describe_run(record: Mapping[str, Any]) -> str:
     """Say in one sentence when and where the table was measured."""
     loads = [row["load_average"]["before"] for row in record["rows"]]
     busy = f" **Provisional: the machine was busy (load average up to {max(loads)}).**" if record["provisional"] else ""
-    versions = record["versions"]
+    versions, old = record["versions"], _old(record["rows"])
     return (
-        f"Measured on {record['date']}, {record['machine']}: Python {versions['python']}, "
+        f"Measured on {record['machine']}, each row at the date and commit that it says: Python {versions['python']}, "
         f"torch {versions.get('torch', 'none')}, NumPy {versions.get('numpy', 'none')}. "
-        f"A ratio above 1 means that ours is faster or smaller. All data is phantom or random.{busy}"
+        f"A ratio above 1 means that ours is faster or smaller. All data is phantom or random.{busy}{old}"
     )
+
+
+def _old(rows: Sequence[Mapping[str, Any]]) -> str:
+    old = sum(_is_old(row) for row in rows)
+    return f" **{old} of {len(rows)} rows are older than the code that they measure; they say so.**" if old else ""
+
+
+@cache
+def _digest_now(bench: str) -> str:
+    return sources_digest(bench)
+
+
+def _is_old(row: Mapping[str, Any]) -> bool:
+    return bool(row["sources"] != _digest_now(row["bench"]))
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    """Say when a row was measured and at which commit, and whether its code has changed since."""
+    said = ", ".join(part for part in (row["date"], row["commit"]) if part)
+    return f"{said}; **older than the code**" if _is_old(row) else said
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -53,8 +77,9 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def _summary_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     worst = min(rows, key=_share_of_goal)
     met = sum(bool(row["met"]) for row in rows)
-    _, work, peer, ours, _, ratio, goal, verdict, _ = _cells(worst)
-    return (worst["id"], work, peer, ratio if goal.startswith(">=") else ours, goal, verdict, f"{met} of {len(rows)}")
+    _, work, peer, ours, _, ratio, goal, verdict, measured, _ = _cells(worst)
+    reached = ratio if goal.startswith(">=") else ours
+    return (worst["id"], work, peer, reached, goal, verdict, measured, f"{met} of {len(rows)}")
 
 
 def _share_of_goal(row: Mapping[str, Any]) -> float:
@@ -70,7 +95,18 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     ours, peer = (_figure(row[f"{side}_{unit}"], row["unit"]) for side in ("ours", "peer"))
     ratio = "–" if row["ratio"] is None else f"{row['ratio']:.3g}x"
     verdict = VERDICTS[row["met"]]
-    return (row["id"], row["work"], row["peer"], ours, peer, ratio, row["goal"] or "–", verdict, row["notes"])
+    return (
+        row["id"],
+        row["work"],
+        row["peer"],
+        ours,
+        peer,
+        ratio,
+        row["goal"] or "–",
+        verdict,
+        _measured(row),
+        row["notes"],
+    )
 
 
 def _figure(value: float | None, unit: str) -> str:

@@ -41,6 +41,9 @@ BENCHMARKS = {
 def main(arguments: Sequence[str]) -> int:
     """Run the chosen benchmarks; 1 where one of them failed or disagreed with its peer."""
     options = _parse(arguments)
+    if options.draw:
+        _draw(read_record(_result_path(options)))
+        return 0
     rows: list[dict[str, Any]] = []
     failed = []
     for name in options.only:
@@ -71,17 +74,29 @@ def _publish(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Print what was measured now; store it unless sizes were cut down by --quick."""
     if not rows:
         return
-    path = options.results / f"{machine_name()}.json"
+    path = _result_path(options)
     earlier = None if options.quick else read_record(path)
     record = make_record(rows, earlier, today=date.today(), cores=os.cpu_count() or 1)
-    print(f"{markdown_table(rows)}\n\n{describe_run({**record, 'rows': rows})}")
+    measured = [row for row in record["rows"] if row["bench"] in {new["bench"] for new in rows}]
+    print(f"{markdown_table(measured)}\n\n{describe_run({**record, 'rows': measured})}")
     if options.quick:
         return
     write_record(path, record)
     if options.write_readme:
-        for page, draw in ((README, summary_table), (WHOLE_TABLE, markdown_table)):
-            block = f"{describe_run(record)}\n\n{draw(record['rows'])}"
-            page.write_text(replace_block(page.read_text(), block))
+        _draw(record)
+
+
+def _draw(record: dict[str, Any] | None) -> None:
+    """Renew the tables of README and docs/ from what is stored."""
+    if record is None:
+        raise SystemExit(f"nothing is stored for {machine_name()}: measure first")
+    for page, draw in ((README, summary_table), (WHOLE_TABLE, markdown_table)):
+        page.write_text(replace_block(page.read_text(), f"{describe_run(record)}\n\n{draw(record['rows'])}"))
+
+
+def _result_path(options: argparse.Namespace) -> Path:
+    path: Path = options.results / f"{machine_name()}.json"
+    return path
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -91,6 +106,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="full sizes where the default is cut down: minutes a row")
     parser.add_argument("--threads", type=int, default=1, help="of numerical libraries, on both sides")
     parser.add_argument("--write-readme", action="store_true", help="renew the tables of README and docs/")
+    parser.add_argument("--draw", action="store_true", help="measure nothing: renew the tables from what is stored")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where <machine>.json goes")
     options = parser.parse_args(arguments)
     if options.quick and (options.full or options.write_readme):

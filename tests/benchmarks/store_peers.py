@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
-import h5py
 import numpy as np
 import torch
 
@@ -34,14 +33,17 @@ class PlainFiles:
         return self.folder / f"{kind}-{row}{self.suffix}"
 
 
+H5 = "one .h5 a volume (h5py)"
+
+
 def peers_in(folder: Path) -> dict[str, PlainFiles]:
-    """Give the peers by name; the first is the one that goals are set against."""
+    """Give the peers by name; the first is the one that goals are set against. H5 needs h5py."""
     return {
         "one .npy a volume (np.save, np.load)": PlainFiles(folder / "npy", ".npy", np.save, np.load),
         "one .npy a volume with what ours promises (finite, crc32c, rename)": PlainFiles(
             folder / "sums", ".npy", _save_as_safely, _load_as_safely
         ),
-        "one .h5 a volume (h5py)": PlainFiles(folder / "h5", ".h5", _save_h5, _load_h5),
+        H5: PlainFiles(folder / "h5", ".h5", _save_h5, _load_h5),
         "one .pt a volume (torch.save, torch.load)": PlainFiles(folder / "pt", ".pt", _save_pt, _load_pt),
     }
 
@@ -72,11 +74,15 @@ def _load_as_safely(path: Path) -> np.ndarray:
 
 
 def _save_h5(path: Path, values: np.ndarray) -> None:
+    import h5py
+
     with h5py.File(path, "w") as file:
         file["values"] = values
 
 
 def _load_h5(path: Path) -> np.ndarray:
+    import h5py
+
     with h5py.File(path, "r") as file:
         values: np.ndarray = file["values"][:]
     return values

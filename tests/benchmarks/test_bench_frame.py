@@ -1,6 +1,7 @@
 """The benchmarks' frame: medians, ratios, verdicts, pinned threads, what is kept, and where the table goes."""
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 import run as bench
 from comparison import Goal, Row, not_measured, time_row
 from peak_memory import Peak
-from result_file import make_record
-from result_table import markdown_table, replace_block, summary_table
+from result_file import RESULTS, make_record, read_record
+from result_table import describe_run, markdown_table, replace_block, summary_table
 from settings import pinned_environment
 from side_by_side import Rounds, in_turn
+from sources import current_commit, sources_digest
 
 TODAY = date(2026, 11, 22)
 TIMED = Rounds((1.0, 9.0, 2.0), (6.0, 5.0, 40.0), (1.0, 1.0, 1.0), (4.0, 4.0, 4.0), agreement="equal")
@@ -23,8 +25,11 @@ def row(**changes: Any) -> Row:
     return Row(**{**words, **changes})
 
 
-def stored(load: float = 0.5, full: bool = False, **changes: Any) -> dict[str, Any]:
-    return row(**changes).to_dict() | {"threads": 1, "full": full, "load_average": {"before": load, "after": load}}
+def stored(load: float = 0.5, full: bool = False, bench: str = "bench_bootstrap", **changes: Any) -> dict[str, Any]:
+    """A row as it is stored, measured on the code that is here now."""
+    measured = {"bench": bench, "date": "2026-11-22", "commit": "abc", "sources": sources_digest(bench)}
+    load_average = {"before": load, "after": load}
+    return row(**changes).to_dict() | {"threads": 1, "full": full, "load_average": load_average} | measured
 
 
 def test_a_row_of_times_takes_medians() -> None:
@@ -64,14 +69,58 @@ def test_the_summary_shows_the_worst_row_of_each_kind() -> None:
         stored(id="P9", work="quick start", ours=0.5, goal=Goal(ours=2.5)),
     ]
     _, _, store, start = summary_table(rows).splitlines()
-    assert store == "| P4 | short | peer | 3x | >= 4x | **not met** | 1 of 2 |"
-    assert start == "| P9 | slow start | peer | 2 s | <= 2.5 s | met | 2 of 2 |"
+    assert store == "| P4 | short | peer | 3x | >= 4x | **not met** | 2026-11-22, abc | 1 of 2 |"
+    assert start == "| P9 | slow start | peer | 2 s | <= 2.5 s | met | 2026-11-22, abc | 2 of 2 |"
+
+
+def test_a_row_older_than_its_code_says_so() -> None:
+    rows = [stored(work="new"), stored(work="old", goal=Goal(ratio=2.0)) | {"sources": "0"}]
+    new, old = markdown_table(rows).splitlines()[2:]
+    assert "2026-11-22, abc |" in new
+    assert "2026-11-22, abc; **older than the code** |" in old
+    assert "2026-11-22, abc; **older than the code** |" in summary_table(rows)
+    record = make_record([stored()], None, today=TODAY, cores=2)
+    assert "older than the code" not in describe_run(record)
+    assert "**1 of 2 rows are older than the code that they measure" in describe_run(record | {"rows": rows})
+
+
+def test_the_digest_follows_what_a_benchmark_imports(tmp_path: Path) -> None:
+    files = {
+        "tests/benchmarks/bench_x.py": "from classify.a import f\nimport numpy\n",
+        "classify/__init__.py": "",
+        "classify/a.py": "def f():\n    from classify import b\n",
+        "classify/b.py": "1\n",
+        "classify/c.py": "1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    first = sources_digest("bench_x", tmp_path)
+    (tmp_path / "classify/c.py").write_text("2\n")
+    assert sources_digest("bench_x", tmp_path) == first
+    for name in ("classify/b.py", "classify/a.py", "tests/benchmarks/bench_x.py", "classify/__init__.py"):
+        (tmp_path / name).write_text(files[name] + "# changed\n")
+        assert sources_digest("bench_x", tmp_path) != first
+        (tmp_path / name).write_text(files[name])
+
+
+def test_a_row_of_the_page_without_a_mark_is_as_new_as_its_code() -> None:
+    """Else: python tests/benchmarks/run.py --draw."""
+    record = read_record(RESULTS / "linux-x86_64-2cpu.json")
+    assert record is not None
+    lines = bench.WHOLE_TABLE.read_text().splitlines()
+    drawn = [line for line in lines if re.match(r"\| P\d+ \| .*\| 20\d\d-", line)]
+    assert len(drawn) == len(record["rows"])
+    for line, row_there in zip(drawn, record["rows"], strict=True):
+        old = row_there["sources"] != sources_digest(row_there["bench"])
+        assert not old or "**older than the code**" in line, row_there["work"]
 
 
 def test_what_was_not_measured_has_a_reason_and_no_verdict() -> None:
     made = not_measured("monai is not installed", id="P2", work="work", peer="MONAI", unit="s")
     assert made.met is None
-    assert "| – | – | – | – | – | not measured: monai is not installed |" in markdown_table([made.to_dict()])
+    line = markdown_table([stored() | made.to_dict()])
+    assert "| – | – | – | – | – | 2026-11-22, abc | not measured: monai is not installed |" in line
 
 
 def test_sides_are_called_in_turn_and_the_warm_up_is_not_counted() -> None:
@@ -130,8 +179,12 @@ def test_a_benchmark_that_fails_gives_no_row_and_exit_code_1(
 
 
 def test_a_new_measurement_replaces_its_rows_and_keeps_the_others() -> None:
-    first = make_record([stored(), stored(id="P10"), stored(full=True)], None, today=TODAY, cores=2)
-    second = make_record([stored(ours=1.0, work="renamed")], first, today=TODAY, cores=2)
+    other = stored(id="P10", bench="bench_cached_probe")
+    first = make_record([stored(), other, stored(full=True)], None, today=TODAY, cores=2)
+    later = date(2026, 11, 30)
+    second = make_record([stored(ours=1.0, work="renamed")], first, today=later, cores=2)
+    assert [row["date"] for row in second["rows"]] == ["2026-11-30", "2026-11-22", "2026-11-22"]
+    assert {row["commit"] for row in second["rows"]} == {current_commit()}
     assert [(row["id"], row["full"], row["ratio"]) for row in second["rows"]] == [
         ("P1", False, 6.0),
         ("P1", True, 3.0),
@@ -139,8 +192,14 @@ def test_a_new_measurement_replaces_its_rows_and_keeps_the_others() -> None:
     ]
 
 
+def test_benchmarks_of_one_kind_keep_each_others_rows() -> None:
+    two = [stored(id="P13", bench=name) for name in ("bench_growth", "bench_extraction_growth")]
+    first = make_record(two, None, today=TODAY, cores=2)
+    assert len(make_record(two[:1], first, today=TODAY, cores=2)["rows"]) == 2
+
+
 def test_rows_of_other_versions_are_dropped() -> None:
-    first = make_record([stored(id="P2")], None, today=TODAY, cores=2)
+    first = make_record([stored(id="P2", bench="bench_input")], None, today=TODAY, cores=2)
     first["versions"]["numpy"] = "0"
     assert [row["id"] for row in make_record([stored()], first, today=TODAY, cores=2)["rows"]] == ["P1"]
 

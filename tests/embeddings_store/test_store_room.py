@@ -13,7 +13,7 @@ from store_makers import FAILURE, POOLED_ONLY, SPACE, WORKER, make_ref, make_ref
 from embeddings_store import room
 from embeddings_store.errors import StoreError
 from embeddings_store.leftovers import ABANDONED_S, abandoned_files
-from embeddings_store.room import account, disk_bytes, require_room, row_bytes
+from embeddings_store.room import account, disk_bytes, require_room, row_bytes, row_files
 from embeddings_store.storage import open_storage
 from embeddings_store.verify import verify_store
 from embeddings_store.writer import open_writer
@@ -64,6 +64,30 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_made(
     give_free(monkeypatch, needed)
     require_room(url, SPACE, KEYS)
     assert list(tmp_path.iterdir()) == []
+
+
+def give_inodes(monkeypatch: pytest.MonkeyPatch, free: int, total: int = 10**6) -> None:
+    give_free(monkeypatch, 10**12)
+    disk = SimpleNamespace(f_frsize=4096, f_files=total, f_favail=free)
+    monkeypatch.setattr(os, "statvfs", lambda _folder: disk)
+
+
+def test_a_row_is_as_many_inodes_as_files(tmp_path: Path) -> None:
+    writer = open_writer(str(tmp_path), SPACE, worker=WORKER)
+    writer.add_volumes(make_refs(2))
+    write_rows(writer, [0, 1])
+    assert len(chunk_files(tmp_path)) == 2 * row_files(SPACE)
+
+
+def test_a_disk_with_too_few_inodes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = len(KEYS) * row_files(SPACE)
+    give_inodes(monkeypatch, needed - 1)
+    with pytest.raises(StoreError, match=rf"too few inodes: 8 rows are {needed} files, {needed - 1} more .*--limit 7"):
+        require_room(str(tmp_path), SPACE, KEYS)
+    give_inodes(monkeypatch, needed)
+    require_room(str(tmp_path), SPACE, KEYS)
+    give_inodes(monkeypatch, 0, total=0)
+    require_room(str(tmp_path), SPACE, KEYS)
 
 
 def test_rows_that_are_done_need_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

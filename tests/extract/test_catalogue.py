@@ -219,7 +219,23 @@ def test_a_table_in_other_columns_stops_nothing() -> None:
     assert catalogue_of(source).from_cache
 
 
+def test_a_listing_older_than_a_day_is_made_anew_and_both_ages_are_said() -> None:
+    source = RemoteSource(OBJECTS)
+    catalogue_of(source)
+    source.objects = OBJECTS | {f"{ROOT}/zeiss_cirrus/7001/7001_cirrus_mac_oct_l_1.2.9.dcm": b"x"}
+    kept, anew = catalogue_of(source, hours=24), catalogue_of(source, hours=25)
+    assert (kept.from_cache, anew.from_cache, source.counts.list_requests) == (True, False, 2)
+    assert len(anew.listing.refs) == len(kept.listing.refs) + 1
+    assert anew.replaced_age_s == 25 * 3600
+    told = describe_report(report_bucket(anew), anew.age_s, from_cache=False, replaced_age_s=anew.replaced_age_s)
+    assert told.startswith("bucket listed anew, as the kept listing was 25 hours old;")
+    again = describe_report(report_bucket(kept), kept.age_s, from_cache=True)
+    assert again.startswith("bucket listed 24 hours ago (listed anew after 24 hours, or with --refresh);")
+    assert catalogue_of(source, hours=25).from_cache
+    assert not catalogue_of(source, hours=1).from_cache, "a listing of the future would never grow old"
+
+
 def test_what_lies_there_is_what_is_used() -> None:
     record = catalogue_of(RemoteSource(OBJECTS)).record
-    write_record(only_file(), replace(record, listed_at_ns=5))
-    assert catalogue_of(RemoteSource(OBJECTS)).record.listed_at_ns == 5
+    write_record(only_file(), replace(record, listed_at_ns=record.listed_at_ns - 5))
+    assert catalogue_of(RemoteSource(OBJECTS)).record.listed_at_ns == record.listed_at_ns - 5

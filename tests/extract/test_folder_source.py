@@ -1,15 +1,18 @@
 """A bucket that is a local folder."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from source_contract import RangeContract
 
+from extract.bucket.catalogue import open_catalogue
 from extract.bucket.folder import FolderSource
+from extract.bucket.listing import list_volumes
 from extract.bucket.s3 import S3Source
-from extract.bucket.source import RangeSource, Source, open_source
-from extract.errors import BucketError
+from extract.bucket.source import ObjectInfo, RangeSource, Source, open_source
+from extract.errors import BucketError, FetchError
 
 
 class TestFolder(RangeContract):
@@ -39,6 +42,36 @@ class TestFolder(RangeContract):
         (self.root / "dangling").symlink_to(self.root / "nowhere")
         assert [info.key for info in source.list_objects()] == ["a", "same"]
         assert source.read_optional("leak") is None
+
+    def test_links_within_are_followed_and_every_other_is_counted_with_its_reason(self) -> None:
+        source = self.open_with({"real/deep/a": b"1"})
+        (self.root / "leak").symlink_to(self.root.parent / "outside")
+        (self.root / "up").symlink_to(self.root.parent)
+        (self.root / "gone_outside").symlink_to(self.root.parent / "nowhere")
+        (self.root / "dangling").symlink_to(self.root / "nowhere")
+        (self.root / "itself").symlink_to(self.root / "itself")
+        (self.root / "again").symlink_to(self.root / "real")
+        (self.root / "real/deep/back").symlink_to(self.root / "real")
+        os.mkfifo(self.root / "pipe")
+        for _ in range(2):
+            assert [info.key for info in source.list_objects()] == ["again/deep/a", "real/deep/a"]
+            assert dict(source.counts.passed_over) == {
+                "link out of the bucket": 3,
+                "link to nothing": 1,
+                "link in a circle": 3,
+                "neither file nor folder": 1,
+            }
+        assert source.read_optional("again/deep/a") == b"1"
+        with pytest.raises(FetchError, match="a link out of the bucket"):
+            source.fetch(ObjectInfo("leak", -1, ""))
+
+    def test_a_listing_counts_links_as_skipped(self) -> None:
+        key = "retinal_oct/structural_oct/zeiss_cirrus/1001/1001_cirrus_mac_oct_l_1.2.dcm"
+        source = self.open_with({key: b"1"})
+        (self.root / key.replace("1001", "1002")).parent.symlink_to(self.root.parent)
+        for listing in (list_volumes(source), open_catalogue(source, now_ns=0).listing):
+            assert (len(listing.refs), listing.listed) == (1, 2)
+            assert listing.skipped == {"link out of the bucket": 1}
 
 
 class TestOpen:

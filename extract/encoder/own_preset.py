@@ -1,0 +1,31 @@
+"""Whether an encoder sees volumes preprocessed as those that it was trained on."""
+
+from embeddings_store.errors import UsageError
+from extract.encoder.encoder import Encoder
+from extract.encoder.layout import LAYOUTS
+
+
+def require_own_preset(encoder: Encoder, typed: str | None) -> None:
+    """Refuse to preprocess by default where the default is not what the encoder was trained with; what is typed goes.
+
+    typed: the preset that the user named; None: none. Raises UsageError.
+    """
+    own = LAYOUTS[encoder.architecture.family].preset
+    if typed is None and own is None:
+        raise UsageError(
+            f"{encoder.source}: --preset: expected the preprocessing that the encoder was trained with, but none is "
+            f"named, and {_DIFFERS.format(family=encoder.architecture.family)}; type --preset pretrain (or a .yaml "
+            "file) to take another one on purpose, and compare with an encoder trained on OCT"
+        )
+
+
+def note_on_preset(encoder: Encoder, preset: str) -> str | None:
+    """Say that another preset than the encoder's own is in use; None where it is its own."""
+    own = LAYOUTS[encoder.architecture.family].preset
+    if own == preset:
+        return None
+    told = _DIFFERS.format(family=encoder.architecture.family) if own is None else f"it was trained with {own}"
+    return f"{encoder.source}: preset {preset} is not the encoder's own: {told}"
+
+
+_DIFFERS = "{family} was trained on colour video normalised by channel, which no preset here does"
