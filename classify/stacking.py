@@ -3,10 +3,9 @@
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
-from sklearn.linear_model import LogisticRegression
 
-from classify.aggregate import SMALLEST_PROBABILITY
 from classify.baselines import TOGETHER, encode_covariates
+from classify.covariate_models import fit_covariates
 from classify.features import FeatureTable
 from classify.heads.contract import softmax
 from classify.model import ModelSpec, predict_out_of_fold
@@ -23,7 +22,7 @@ def predict_with_age_and_site(
     *,
     seed: int,
 ) -> Predictions:
-    """Fit a logistic regression (C = 1, balanced) on the head's logits, age and site of train participants.
+    """Fit what a baseline is fitted by (see fit_covariates) on the head's logits, age and site of train participants.
 
     The logits of train come from folds that did not fit on the participant (Wolpert 1992, stacked generalisation).
     train: raw features of the spec's choice. people: the run's own predictions of the judged participants. Both
@@ -39,11 +38,8 @@ def predict_with_age_and_site(
     fitted_on = np.hstack([(known - centre) / scale, encode_covariates(train_people, train_people, columns)])
     rows = judged_people.set_index("participant").loc[people.participant].reset_index()
     judged = np.hstack([(people.logits - centre) / scale, encode_covariates(rows, train_people, columns)])
-    model = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced")
-    model.fit(fitted_on, [label[name] for name in order])
-    probability = np.full((len(rows), classes), SMALLEST_PROBABILITY)
-    probability[:, model.classes_] = np.clip(model.predict_proba(judged), SMALLEST_PROBABILITY, None)
-    found = np.log(probability)
+    wanted = np.array([label[name] for name in order], dtype=np.int64)
+    found = np.log(fit_covariates(fitted_on, wanted, classes=classes).probability(judged))
     return Predictions(
         TOGETHER, "participant", people.split, people.unit, people.participant, people.label, found, softmax(found)
     )

@@ -60,6 +60,13 @@ class Standardiser:
                 out[rows] = ((vectors - self.mean[number]) / self.scale[number]).reshape(len(rows), -1)
         return out
 
+    def with_protocols_of(self, other: "Standardiser") -> "Standardiser":
+        """Add the protocols of another that this one does not know."""
+        new = [name for name in other.protocols if name not in self.protocols]
+        moments = [other.of(name) for name in new]
+        mean, scale = (np.vstack([own, *(one[k] for one in moments)]) for k, own in enumerate((self.mean, self.scale)))
+        return Standardiser((*self.protocols, *new), mean, scale, self.tokens)
+
     def of(self, protocol: str) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, " d"]]:
         """Give mean and scale of one protocol, or of all for a rare or unseen one."""
         group = self.protocols.index(protocol) + 1 if protocol in self.protocols else 0
