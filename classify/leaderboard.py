@@ -162,7 +162,8 @@ def add_simultaneous(
             for model in models
             if line["name"] != model and np.isfinite(values[line["name"]][metric][0])
         }
-        held = hold_at_once(apart, family)
+        pairs = [f"{one} - {other}" for one in models for other in models]
+        held = hold_at_once(apart, family, like=pairs)
         for line in others:
             if line["name"] in held:
                 line["difference_to_best"][metric]["simultaneous"] = held[line["name"]]
