@@ -14,9 +14,10 @@ def hold_at_once(apart: Apart, family: Apart | None = None, like: Sequence[str] 
     """Give {name: {"low", "high"}} of differences (element 0: the estimate) that all hold at once in 95 % of studies.
 
     An interval reaches as many standard errors as 95 % of the replicates keep the largest deviation of the family
-    within (Romano & Wolf 2005). No difference of a family is taken to have a smaller error than the largest of those of
-    like: a small error that is itself found by luck would make a difference stand out. family: all differences that could have been looked at, such as those to every model
-    that could have been the best; apart itself where nothing was chosen. {} where too many replicates are undefined.
+    within (Romano & Wolf 2005). family: all differences that could have been looked at, such as those to every model
+    that could have been the best; apart itself where nothing was chosen. like: those of the family that none may seem
+    surer than: an error that is small by luck would make its difference stand out. {} where too many replicates are
+    undefined.
     """
     if not apart:
         return {}
