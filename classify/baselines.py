@@ -39,7 +39,7 @@ NO_RIVALS = ("dummy", TOGETHER, CEILING)
 """What stands beside a result without being what it has to beat: the verdict compares with all others."""
 
 FEWEST_KNOWN = 0.5
-"""A covariate that a smaller share of a split has is not usable: the baseline would be weaker than its name."""
+"""Ages that a smaller share of a split has are not usable: the baseline would be weaker than its name."""
 
 TWIN_MISSING = {
     "name": "random-initialised twin",
@@ -123,7 +123,7 @@ def _why_no_number(sides: Sides, *, column: str, not_given: str) -> str:
         known = int(people[column].notna().sum())
         if not known:
             return f"no participant of {split} has a usable {column}"
-        if known < FEWEST_KNOWN * len(people):
+        if column == "age" and known < FEWEST_KNOWN * len(people):
             return f"only {known} of {len(people)} participants of {split} have a usable {column}"
     values = sides["train"][column].dropna().unique()
     return "" if len(values) > 1 else f"everybody in train has the same {column} ({values[0]:g})"
