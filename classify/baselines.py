@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
-from sklearn.linear_model import LogisticRegression
 
 from classify.aggregate import SMALLEST_PROBABILITY
 from classify.brightness import brightness_of_people
 from classify.cohort.clinical import refuse_label_defining
-from classify.cohort.table import BRIGHTNESS, Cohort
+from classify.cohort.table import BRIGHTNESS, FACTS, Cohort
+from classify.covariate_models import fit_covariates
 from classify.heads.contract import softmax
 from classify.predictions import Predictions
 
@@ -27,13 +27,19 @@ COVARIATES: Mapping[str, tuple[str, ...]] = {
     "age": ("age",),
     "site": ("site",),
     "age+site": ("age", "site"),
-    "device+protocol": ("protocols",),
+    "device+protocol": ("protocols", "facts"),
     "raw intensity statistics": ("brightness",),
     "BMI": ("bmi",),
     CEILING: ("hba1c",),
 }
 
 WITHOUT_DEVICE = ("dummy", "age", "site", "age+site")
+
+NO_RIVALS = ("dummy", TOGETHER, CEILING)
+"""What stands beside a result without being what it has to beat: the verdict compares with all others."""
+
+FEWEST_KNOWN = 0.5
+"""Ages that a smaller share of a split has are not usable: the baseline would be weaker than its name."""
 
 TWIN_MISSING = {
     "name": "random-initialised twin",
@@ -49,62 +55,104 @@ def predict_baselines(
 
     Both tables: one line a participant, as describe_people gives them: participant, site, age (years, NaN: missing),
     label, protocols (each "device/protocol" that the person was scanned with, with | between), and what the name asks.
-    Logistic regression with balanced classes and C = 1; the dummy gives the class frequencies of train.
+    Each is the best of a straight, a curved and a boosted model, chosen inside train (see fit_covariates); the dummy
+    gives the class frequencies of train.
     """
     return {name: _predict(name, train, judged, classes, split) for name in names}
 
 
 def describe_people(cohort: Cohort, split: str) -> pd.DataFrame:
-    """Give the participants of a split with everything that a baseline may ask: the people and their brightness."""
-    people, brightness = cohort.people(split), brightness_of_people(cohort, split)
-    return people if brightness is None else people.merge(brightness, on="participant", how="left")
+    """Give the participants of a split with everything that a baseline may ask: people, brightness, facts of scans."""
+    people = cohort.people(split)
+    for found in (brightness_of_people(cohort, split), _facts_of_people(cohort, split)):
+        people = people if found is None else people.merge(found, on="participant", how="left")
+    return people
 
 
-def choose_baselines(train: pd.DataFrame) -> tuple[list[str], list[dict[str, str]]]:
-    """Name the baselines that the participants of train allow, and the others, {"name", "reason"} each.
+def _facts_of_people(cohort: Cohort, split: str) -> pd.DataFrame | None:
+    """Give participant, how many scans there are, and the mean of FACTS over a person's scans (NaN: unknown)."""
+    if cohort.facts is None:
+        return None
+    part = cohort.table.loc[cohort.table["split"] == split, ["volume", "participant"]]
+    rows = part.merge(cohort.facts, on="volume", how="left").drop(columns="volume").groupby("participant")
+    return rows.mean().astype(np.float64).join(rows.size().rename("scans").astype(np.float64)).reset_index()
 
-    train: as describe_people gives it. age+site and the dummy are always there, as differences are taken to them.
+
+def choose_baselines(train: pd.DataFrame, judged: pd.DataFrame | None = None) -> tuple[list[str], list[dict[str, str]]]:
+    """Name the baselines that the participants allow, and the others, {"name", "reason"} each.
+
+    train, judged: as describe_people gives them. A baseline without a usable value of one of its covariates (nobody
+    has it, everybody has the same one, few have it) is not made at all; nor is TOGETHER without age or site.
     """
-    found = {name: reason for name, why_not in _WHY_NOT.items() if (reason := why_not(train))}
+    found = {name: reason for name in COVARIATES if (reason := why_no_baseline(name, train, judged))}
+    if reason := found.get(HEADLINE_BASELINE):
+        found[TOGETHER] = reason
     return [n for n in COVARIATES if n not in found], [{"name": n, "reason": reason} for n, reason in found.items()]
 
 
-def _why_no_site(train: pd.DataFrame) -> str:
-    sites = train["site"].unique()
-    return "" if len(sites) > 1 else f"everybody in train is of one site ({sites[0]}); age+site is age alone here"
+def why_no_baseline(name: str, train: pd.DataFrame, judged: pd.DataFrame | None = None) -> str:
+    """Say why a baseline cannot be made from these participants; "" where it can."""
+    sides = {"train": train} | ({} if judged is None else {"the judged split": judged})
+    return "; ".join(
+        reason for column in COVARIATES[name] if column in _WHY_NOT and (reason := _WHY_NOT[column](sides))
+    )
 
 
-def _why_no_number(train: pd.DataFrame, *, column: str, not_given: str) -> str:
-    if column not in train.columns:
-        return not_given
-    return "" if train[column].notna().any() else f"no participant of train has a usable {column}"
+Sides = Mapping[str, pd.DataFrame]
 
 
-_WHY_NOT: Mapping[str, Callable[[pd.DataFrame], str]] = {
+def _why_no_site(sides: Sides) -> str:
+    sites = sides["train"]["site"].unique()
+    return "" if len(sites) > 1 else f"everybody in train is of one site ({sites[0]})"
+
+
+def _why_no_device(sides: Sides) -> str:
+    train = sides["train"]
+    names = train["protocols"].unique()
+    return "" if len(names) > 1 or _varying_facts(train) else f"everybody in train was scanned alike ({names[0]})"
+
+
+def _varying_facts(train: pd.DataFrame) -> list[str]:
+    return [name for name in ("scans", *FACTS) if name in train.columns and len(train[name].unique()) > 1]
+
+
+def _why_no_number(sides: Sides, *, column: str, not_given: str) -> str:
+    for split, people in sides.items():
+        if column not in people.columns:
+            return not_given
+        known = int(people[column].notna().sum())
+        if not known:
+            return f"no participant of {split} has a usable {column}"
+        if column == "age" and known < FEWEST_KNOWN * len(people):
+            return f"only {known} of {len(people)} participants of {split} have a usable {column}"
+    values = sides["train"][column].dropna().unique()
+    return "" if len(values) > 1 else f"everybody in train has the same {column} ({values[0]:g})"
+
+
+_WHY_NOT: Mapping[str, Callable[[Sides], str]] = {
     "age": partial(_why_no_number, column="age", not_given="the participants table has no age"),
     "site": _why_no_site,
-    "raw intensity statistics": partial(
+    "protocols": _why_no_device,
+    "brightness": partial(
         _why_no_number,
         column=BRIGHTNESS[0],
         not_given="the store does not know how bright its volumes are; it was written by an older extract-embeddings",
     ),
-    "BMI": partial(_why_no_number, column="bmi", not_given="--measurements was not given"),
-    CEILING: partial(_why_no_number, column="hba1c", not_given="--measurements was not given"),
+    "bmi": partial(_why_no_number, column="bmi", not_given="--measurements was not given"),
+    "hba1c": partial(_why_no_number, column="hba1c", not_given="--measurements was not given"),
 }
 
 
 def _predict(name: str, train: pd.DataFrame, judged: pd.DataFrame, classes: int, split: str) -> Predictions:
     columns = COVARIATES[name]
     label = train["label"].to_numpy(np.int64)
-    probability = np.full((len(judged), classes), SMALLEST_PROBABILITY)
     if columns:
         encode = _encode if name == CEILING else encode_covariates
-        model = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced")
-        model.fit(encode(train, train, columns), label)
-        probability[:, model.classes_] = model.predict_proba(encode(judged, train, columns))
+        model = fit_covariates(encode(train, train, columns), label, classes=classes)
+        logits = np.log(model.probability(encode(judged, train, columns)))
     else:
-        probability += np.bincount(label, minlength=classes) / len(label)
-    logits = np.log(np.clip(probability, SMALLEST_PROBABILITY, None))
+        share = np.bincount(label, minlength=classes) / len(label)
+        logits = np.log(np.clip(np.tile(share, (len(judged), 1)), SMALLEST_PROBABILITY, None))
     person = judged["participant"].to_numpy(str)
     truth = judged["label"].to_numpy(np.int64)
     return Predictions(name, "participant", split, person, person, truth, logits, softmax(logits))
@@ -115,7 +163,8 @@ def encode_covariates(
 ) -> Float64[np.ndarray, "n d"]:
     """Encode numbers (standardised, and whether one is missing), site and protocols (one column each), as on train.
 
-    columns: of age, bmi, site, protocols, brightness. Raises: LeakError where one of them makes the label.
+    A missing number stands at the mean of train, with its mark. columns: of age, bmi, site, protocols, facts,
+    brightness. Raises: LeakError where one of them makes the label.
     """
     refuse_label_defining(columns)
     return _encode(people, train, columns)
@@ -149,6 +198,11 @@ def _encode_brightness(people: pd.DataFrame, train: pd.DataFrame) -> Float64[np.
     return np.hstack([_encode_number(people, train, column=column) for column in BRIGHTNESS])
 
 
+def _encode_facts(people: pd.DataFrame, train: pd.DataFrame) -> Float64[np.ndarray, "n facts"]:
+    known = [_encode_number(people, train, column=column) for column in _varying_facts(train)]
+    return np.hstack([np.empty((len(people), 0)), *known])
+
+
 _ENCODERS: Mapping[str, Callable[[pd.DataFrame, pd.DataFrame], Float64[np.ndarray, "n d"]]] = {
     "age": partial(_encode_number, column="age"),
     "bmi": partial(_encode_number, column="bmi"),
@@ -156,4 +210,5 @@ _ENCODERS: Mapping[str, Callable[[pd.DataFrame, pd.DataFrame], Float64[np.ndarra
     "site": _encode_site,
     "protocols": _encode_protocols,
     "brightness": _encode_brightness,
+    "facts": _encode_facts,
 }

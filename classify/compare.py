@@ -21,6 +21,7 @@ from classify.heads import find_head
 from classify.leaderboard import rank_entries
 from classify.probe import ProbeOptions
 from classify.run import load_run
+from classify.summary import missing_lines
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 
@@ -90,6 +91,8 @@ def compare(
         boards[task] = rank_entries(entries, classes, replicates=options.replicates, seed=options.seed) | {
             "classes": classes,
             "cohorts": describe_cohorts(here),
+            "baselines_missing": describe_missing(here),
+            "unlike_train": describe_unlike_train(here),
         }
     now = clock()
     record = {
@@ -156,6 +159,28 @@ def refuse_disagreement(cells: list[Cell]) -> None:
 def _splits(cell: Cell) -> "pd.Series[str]":
     """Give the split of every participant."""
     return cell.run.cohort.drop_duplicates("participant").set_index("participant")["split"]
+
+
+def describe_missing(cells: list[Cell]) -> dict[str, str]:
+    """Give, of each run, the baselines that could not be made beside it, with their reasons."""
+    found = {cell.name: "; ".join(missing_lines(cell.run.record.get("baselines_missing") or [])) for cell in cells}
+    return {name: said for name, said in found.items() if said}
+
+
+def describe_unlike_train(cells: list[Cell]) -> list[str]:
+    """Say of each run that was not fitted on the people of the first how its train differs."""
+    first, *others = ((cell.name, set(_people_of_train(cell))) for cell in cells)
+    return [
+        f"{name} was fitted on other people than {first[0]}: {len(people)} and {len(first[1])} participants of train, "
+        f"{len(people & first[1])} in both; a difference may be that of train"
+        for name, people in others
+        if people != first[1]
+    ]
+
+
+def _people_of_train(cell: Cell) -> list[str]:
+    splits = _splits(cell)
+    return [str(name) for name in splits.index[splits == "train"]]
 
 
 def describe_cohorts(cells: list[Cell]) -> list[dict[str, Any]]:

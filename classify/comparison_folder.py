@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from classify.judging.bootstrap import TOO_FEW
 from classify.judging.metrics import HEADLINE, OVERALL
+from classify.leaderboard import at_once
 from classify.published_folder import COMPARISONS, published_folder
 
 COMPARISON = "comparison.json"
@@ -24,7 +26,10 @@ def save_comparison(runs: Path, record: Mapping[str, Any], now: datetime) -> Pat
 
 
 def flatten(tasks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Give one row a line of every leaderboard: metrics and differences with their intervals as columns."""
+    """Give one row a line of every leaderboard: metrics and differences with their intervals as columns.
+
+    The intervals of differences to the best hold for all lines at once; see add_simultaneous.
+    """
     return pd.DataFrame([_flat(task, line) for task, board in tasks.items() for line in board["lines"]])
 
 
@@ -33,8 +38,10 @@ def _flat(task: str, line: Mapping[str, Any]) -> dict[str, Any]:
         name: line[name] for name in ("name", "kind", "store", "model", "run", "participants", "seconds")
     }
     measures = {name: line["metrics"][name] for name in OVERALL}
-    for other in ("difference_to_best", "difference_to_random_twin"):
-        measures |= {f"{other}/{name}": (line[other] or {}).get(name, {}) for name in HEADLINE}
+    best, twin = (line[f"difference_to_{other}"] or {} for other in ("best", "random_twin"))
+    measures |= {f"difference_to_best/{name}": at_once(best[name]) if best else {} for name in HEADLINE}
+    measures |= {f"difference_to_random_twin/{name}": twin.get(name, {}) for name in HEADLINE}
     for name, measured in measures.items():
-        row |= {name: measured.get("value"), f"{name}/low": measured.get("low"), f"{name}/high": measured.get("high")}
+        low, high = (TOO_FEW if "too_few" in measured else measured.get(side) for side in ("low", "high"))
+        row |= {name: measured.get("value"), f"{name}/low": low, f"{name}/high": high}
     return row

@@ -11,8 +11,7 @@ from typing import Any
 from classify.baselines import HEADLINE_BASELINE, TWIN_MISSING, choose_baselines, describe_people, predict_baselines
 from classify.cohort.tables import read_tables
 from classify.cohort.tasks import find_task
-from classify.judging.bootstrap import draw_replicates, measure, paired_difference
-from classify.judging.metrics import HEADLINE, why_absent
+from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from embeddings_store.console import say
 from embeddings_store.snapshot import Snapshot
 
@@ -43,12 +42,12 @@ def judge_baselines(
     tables = read_tables(options.participants, options.measurements, tell=tell)
     cohort = tables.join(read(), task)
     train, judged = describe_people(cohort, "train"), describe_people(cohort, JUDGED)
-    names, missing = choose_baselines(train)
+    names, missing = choose_baselines(train, judged)
     found = predict_baselines(train, judged, classes=len(task.classes), split=JUDGED, names=names)
-    beside = found[HEADLINE_BASELINE]
-    drawn = draw_replicates(beside.participant, replicates=options.replicates, seed=options.seed)
+    people = found["dummy"]
+    drawn = draw_replicates(people.participant, replicates=options.replicates, seed=options.seed)
     measured = {name: measure(people, drawn, task.classes) for name, people in found.items()}
-    reference = measured[HEADLINE_BASELINE][1]
+    reference = measured.get(HEADLINE_BASELINE)
     return {
         "task": task.name,
         "task_definition": task.to_dict(),
@@ -56,14 +55,9 @@ def judge_baselines(
         "split": JUDGED,
         "baselines": {name: table for name, (table, _) in measured.items()},
         "differences_to_age_site": {
-            name: {
-                metric: paired_difference(
-                    values[metric], reference[metric], why_absent(metric, beside.label, task.classes)
-                )
-                for metric in HEADLINE
-            }
+            name: paired_differences(values, reference[1], people, task.classes)
             for name, (_, values) in measured.items()
-            if name != HEADLINE_BASELINE
+            if reference and name != HEADLINE_BASELINE
         },
         "baselines_missing": [TWIN_MISSING, *missing],
         "splits": cohort.sizes(),

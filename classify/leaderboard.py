@@ -13,20 +13,22 @@ from jaxtyping import Float64
 
 from classify.errors import CohortError
 from classify.judging.bootstrap import (
-    LARGEST_DROPPED_SHARE,
-    LEVEL_PERCENT,
     Measured,
     Replicates,
     draw_replicates,
     measure,
-    paired_difference,
+    paired_differences,
     replicate_metrics,
     summarise,
 )
-from classify.judging.metrics import HEADLINE, OVERALL, why_absent
+from classify.judging.metrics import HEADLINE, OVERALL
+from classify.judging.simultaneous import hold_at_once
 from classify.predictions import Predictions, rows_of
 
 RANKED_BY = "balanced_accuracy"
+
+DIFFERENCES_HOLD = "for all lines at once, whichever model came first"
+"""What the simultaneous intervals of a board promise; boards made before they did do not carry it."""
 
 Kind = Literal["model", "together", "baseline"]
 Values = Mapping[str, Float64[np.ndarray, " R"]]
@@ -34,7 +36,7 @@ Values = Mapping[str, Float64[np.ndarray, " R"]]
 
 @dataclass(frozen=True)
 class Entry:
-    """One line to be: participant predictions on val, and what to say beside them.
+    """One line to be: predictions on val (participants; volumes too), and what to say beside them.
 
     kind: model (may be the best), together (a model with age and site) or baseline. twin: name of the entry that the
     same head makes of the random encoder. seconds: of search and fit.
@@ -69,13 +71,13 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
             "participants": len(original.people.label),
             "seconds": entry.seconds,
             "metrics": {name: measured[entry.name][0][name] for name in OVERALL},
-            "difference_to_best": _differences(values, entry.name, best, label, classes),
-            "difference_to_random_twin": _differences(values, entry.name, entry.twin, label, classes),
+            "difference_to_best": _differences(values, entry.name, best, entry.people, classes),
+            "difference_to_random_twin": _differences(values, entry.name, entry.twin, entry.people, classes),
         }
         for entry, original in zip(common, entries, strict=True)
     ]
     if best:
-        add_simultaneous(lines, values, best)
+        add_simultaneous(lines, values, best, [entry.name for entry in models])
     lines.sort(key=lambda line: _rank(line["metrics"][RANKED_BY]))
     corrected = judge_choice(models, drawn, values, classes) if best else {}
     return {
@@ -86,6 +88,7 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
         "replicates": replicates,
         "seed": seed,
         "best": best,
+        "differences_hold": DIFFERENCES_HOLD,
         "best_of_n": {"compared": len(models), "corrected": corrected},
         "lines": lines,
     }
@@ -93,9 +96,9 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
 
 def keep_common(entries: Sequence[Entry]) -> list[Entry]:
     """Keep the participants that all entries predicted, in one order; the labels must agree."""
-    shared = set(entries[0].people.participant.tolist())
+    shared = set(entries[0].people.unit.tolist())
     for entry in entries[1:]:
-        shared &= set(entry.people.participant.tolist())
+        shared &= set(entry.people.unit.tolist())
     if not shared:
         raise CohortError(
             "the models to compare share no participant of val; a difference needs people that both predicted"
@@ -103,8 +106,8 @@ def keep_common(entries: Sequence[Entry]) -> list[Entry]:
     names = np.array(sorted(shared))
     kept = []
     for entry in entries:
-        order = np.argsort(entry.people.participant)
-        rows = order[np.searchsorted(entry.people.participant[order], names)]
+        order = np.argsort(entry.people.unit)
+        rows = order[np.searchsorted(entry.people.unit[order], names)]
         kept.append(replace(entry, people=rows_of(entry.people, rows)))
     for entry in kept:
         if unlike := int((entry.people.label != kept[0].people.label).sum()):
@@ -142,38 +145,45 @@ def judge_choice(
     return judged
 
 
-def add_simultaneous(lines: Sequence[dict[str, Any]], values: Mapping[str, Values], best: str) -> None:
+def add_simultaneous(
+    lines: Sequence[dict[str, Any]], values: Mapping[str, Values], best: str, models: Sequence[str]
+) -> None:
     """Add "simultaneous": low and high to each difference to the best, which hold for all lines at once.
 
-    The interval reaches as many standard errors as 95 % of the replicates keep their largest deviation within (Romano &
-    Wolf 2005, studentised maximum). The choice of the best is not undone by it: see judge_choice.
+    Any model could have come first, so the family is every difference of a line to every model: whichever of equal
+    models leads by luck, all of these intervals hold 0 together in 95 % of studies.
     """
     for metric in HEADLINE:
         others = [line for line in lines if "value" in (line["difference_to_best"] or {}).get(metric, {})]
-        if not others:
-            continue
-        apart = np.stack([values[line["name"]][metric] - values[best][metric] for line in others])
-        defined = np.isfinite(apart).all(axis=0)
-        if not defined[0] or (~defined[1:]).mean() > LARGEST_DROPPED_SHARE:
-            continue
-        estimate, drawn = apart[:, 0], apart[:, 1:][:, defined[1:]]
-        error = drawn.std(axis=1)
-        deviation = np.abs(drawn - estimate[:, None]) / np.where(error > 0, error, np.inf)[:, None]
-        reach = float(np.percentile(deviation.max(axis=0), LEVEL_PERCENT))
-        for line, middle, width in zip(others, estimate.tolist(), (reach * error).tolist(), strict=True):
-            line["difference_to_best"][metric]["simultaneous"] = {"low": middle - width, "high": middle + width}
+        apart = {line["name"]: values[line["name"]][metric] - values[best][metric] for line in others}
+        family = {
+            f"{line['name']} - {model}": values[line["name"]][metric] - values[model][metric]
+            for line in lines
+            for model in models
+            if line["name"] != model and np.isfinite(values[line["name"]][metric][0])
+        }
+        pairs = [f"{one} - {other}" for one in models for other in models]
+        held = hold_at_once(apart, family, like=pairs)
+        for line in others:
+            if line["name"] in held:
+                line["difference_to_best"][metric]["simultaneous"] = held[line["name"]]
 
 
 def _differences(
-    values: Mapping[str, Values], name: str, other: str | None, label: np.ndarray, classes: Sequence[str]
+    values: Mapping[str, Values], name: str, other: str | None, people: Predictions, classes: Sequence[str]
 ) -> dict[str, Measured] | None:
     """Give HEADLINE of one line minus another's, None against itself or nobody."""
     if other is None or other == name or other not in values:
         return None
-    return {
-        metric: paired_difference(values[name][metric], values[other][metric], why_absent(metric, label, classes))
-        for metric in HEADLINE
-    }
+    return paired_differences(values[name], values[other], people, classes)
+
+
+def at_once(measured: Measured) -> Measured:
+    """Give a difference to the best as it is shown: with the interval that holds for all lines, or too few to say."""
+    if "absent" in measured:
+        return measured
+    few = measured.get("too_few") or (None if "simultaneous" in measured else "made before all lines were compared")
+    return {"value": measured["value"]} | (measured.get("simultaneous") or {}) | ({"too_few": few} if few else {})
 
 
 def _rank(measured: Measured) -> float:

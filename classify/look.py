@@ -168,6 +168,7 @@ def describe_look(
         "confusion": said.judged.confusion,
         "difference_to_age_site": said.judged.difference_to_age_site,
         "added_to_age_site": said.judged.added_to_age_site,
+        "difference_to_baselines": said.judged.difference_to_baselines,
         "failures": dict(predicted.failures),
     }
 

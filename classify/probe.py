@@ -242,9 +242,9 @@ def predict_beside(held_out: Predictions, people: Predictions, cohort: Cohort, m
     held_out: of train's participants; people: the model's own participant predictions of the judged split.
     """
     fitted_on, judged = describe_people(cohort, "train"), describe_people(cohort, people.split)
-    names, _ = choose_baselines(fitted_on)
+    names, missing = choose_baselines(fitted_on, judged)
     others = predict_baselines(fitted_on, judged, classes=len(cohort.task.classes), split=people.split, names=names)
-    if model == DUMMY:  # without an embedding it would be age+site again
+    if model == DUMMY or TOGETHER in {line["name"] for line in missing}:  # without an embedding: age+site again
         return others
     together = predict_with_age_and_site(held_out, people, fitted_on, judged)
     return others | {TOGETHER: together}
@@ -347,7 +347,10 @@ def describe_inputs(options: ProbeOptions, cohort: Cohort, stored: Snapshot, now
         "cohort_sha256": cohort.sha256,
         "splits": cohort.sizes(),
         "seeds": {"head": options.seed, "folds": options.seed, "bootstrap": options.seed},
-        "baselines_missing": [TWIN_MISSING, *choose_baselines(describe_people(cohort, "train"))[1]],
+        "baselines_missing": [
+            TWIN_MISSING,
+            *choose_baselines(*(describe_people(cohort, split) for split in ("train", "val")))[1],
+        ],
         "class_weights": cohort.class_weights(balanced=HEADS[options.model].balanced),
         "flow": cohort.flow,
         "phantom": cohort.phantom,

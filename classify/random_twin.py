@@ -13,8 +13,7 @@ import numpy as np
 from classify.baselines import TWIN_MISSING
 from classify.cohort.table import Cohort
 from classify.errors import CohortError, RunFolderError
-from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_difference
-from classify.judging.metrics import HEADLINE, why_absent
+from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_differences
 from classify.model import FittedModel, ModelSpec, fit_model
 from classify.predictions import Predictions, rows_of
 from classify.run import RunRecord
@@ -194,8 +193,4 @@ def judge_twin(
     common = rows_of(ours, np.isin(ours.participant, theirs.participant))
     drawn = draw_replicates(common.participant, replicates=replicates, seed=seed)
     (_, values), (metrics, beside) = (measure(part, drawn, classes) for part in (common, theirs))
-    difference = {
-        name: paired_difference(values[name], beside[name], why_absent(name, common.label, classes))
-        for name in HEADLINE
-    }
-    return metrics, difference
+    return metrics, paired_differences(values, beside, common, classes)

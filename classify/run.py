@@ -39,6 +39,7 @@ class RunRecord:
     """The fields of run.json, in its order. Class names are in clinical order; times in UTC; seconds by stage.
 
     Those with a default may be missing in older records:
+    difference_to_baselines: minus each rival, by its name, on val (see compare_with_rivals).
     added_to_age_site: embedding+age+site minus age+site, on val. baselines_missing: name and reason.
     probes_of_nuisance: how well site, device, protocol, eye and age are guessed from the features, a line each.
     contrasts: {split: {contrast: measures}} and permutation: {split: null, seed, p_values}, both of participants.
@@ -76,6 +77,7 @@ class RunRecord:
     seconds: dict[str, float]
     versions: dict[str, str]
     added_to_age_site: Measures = field(default_factory=dict)
+    difference_to_baselines: dict[str, Measures] = field(default_factory=dict)
     baselines_missing: list[dict[str, str]] = field(default_factory=list)
     probes_of_nuisance: list[dict[str, Any]] = field(default_factory=list)
     contrasts: dict[str, dict[str, Any]] = field(default_factory=dict)

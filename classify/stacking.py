@@ -2,10 +2,9 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
 
-from classify.aggregate import SMALLEST_PROBABILITY
 from classify.baselines import TOGETHER, encode_covariates
+from classify.covariate_models import fit_covariates
 from classify.heads.contract import softmax
 from classify.predictions import Predictions
 
@@ -13,7 +12,7 @@ from classify.predictions import Predictions
 def predict_with_age_and_site(
     held_out: Predictions, people: Predictions, train_people: pd.DataFrame, judged_people: pd.DataFrame
 ) -> Predictions:
-    """Fit a logistic regression (C = 1, balanced) on the head's logits, age and site of train participants.
+    """Fit what a baseline is fitted by (see fit_covariates) on the head's logits, age and site of train participants.
 
     held_out: participant predictions of train, each by a model that was not fitted on them (Wolpert 1992, stacked
     generalisation). people: the run's own predictions of the judged participants. Both tables: see predict_baselines.
@@ -28,11 +27,7 @@ def predict_with_age_and_site(
     fitted_on = np.hstack([(known - centre) / scale, encode_covariates(train_people, train_people, columns)])
     asked = judged_people.set_index("participant").loc[people.participant].reset_index()
     judged = np.hstack([(people.logits - centre) / scale, encode_covariates(asked, train_people, columns)])
-    model = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced")
-    model.fit(fitted_on, label)
-    probability = np.full((len(asked), classes), SMALLEST_PROBABILITY)
-    probability[:, model.classes_] = np.clip(model.predict_proba(judged), SMALLEST_PROBABILITY, None)
-    found = np.log(probability)
+    found = np.log(fit_covariates(fitted_on, label, classes=classes).probability(judged))
     return Predictions(
         TOGETHER, "participant", people.split, people.unit, people.participant, people.label, found, softmax(found)
     )

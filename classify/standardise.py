@@ -76,6 +76,13 @@ class Standardiser:
         likelier = [((vectors**2 - ((vectors - m) / s) ** 2) / 2 - np.log(s)).mean(axis=1) for m, s in groups]
         return float(np.max(likelier, axis=0).mean()) > RAW_BY
 
+    def with_protocols_of(self, other: "Standardiser") -> "Standardiser":
+        """Add the protocols of another that this one does not know."""
+        new = [name for name in other.protocols if name not in self.protocols]
+        moments = [other.of(name) for name in new]
+        mean, scale = (np.vstack([own, *(one[k] for one in moments)]) for k, own in enumerate((self.mean, self.scale)))
+        return Standardiser((*self.protocols, *new), mean, scale, self.tokens)
+
     def of(self, protocol: str) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, " d"]]:
         """Give mean and scale of one protocol, or of all for a rare or unseen one."""
         group = self.protocols.index(protocol) + 1 if protocol in self.protocols else 0

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from classify.judging.bootstrap import caution_few
 from classify.judging.metrics import HEADLINE
+from classify.leaderboard import at_once
 from classify.summary import PHANTOM, RESEARCH_ONLY, format_measured
 
 NOT_MEASURED = "–"
@@ -40,7 +41,10 @@ def leaderboard_table(task: str, board: Mapping[str, Any]) -> Table:
         table.add_column(name)
     for line in board["lines"]:
         cells = [line["name"], *(format_measured(line["metrics"][name]) for name in HEADLINE)]
-        cells.append("best" if line["name"] == board["best"] else _difference(line, "difference_to_best", board))
+        best = (line["difference_to_best"] or {}).get(board["ranked_by"])
+        cells.append(
+            "best" if line["name"] == board["best"] else format_measured(at_once(best)) if best else NOT_MEASURED
+        )
         cells += [_difference(line, "difference_to_random_twin", board)] if has_twin else []
         seconds = NOT_MEASURED if line["seconds"] is None else f"{line['seconds']:.1f}"
         table.add_row(*cells, seconds, style="dim" if line["kind"] != "model" else None)
@@ -63,6 +67,8 @@ def leaderboard_lines(board: Mapping[str, Any]) -> list[str]:
             f"{_clearly_below(board)} of the other {count - 1} models"
         )
     lines += [f"{line['name']}: {line['note']}" for line in board["lines"] if line["note"]]
+    lines += [f"not made beside {name}: {said}" for name, said in board.get("baselines_missing", {}).items()]
+    lines += board.get("unlike_train", [])
     if len(board["cohorts"]) > 1:
         sizes = "; ".join(f"{', '.join(one['names'])}: {one['val']['participants']}" for one in board["cohorts"])
         lines.append(

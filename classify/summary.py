@@ -1,13 +1,14 @@
 """A short table of a run for people: participant level, intervals, baselines, and the difference that matters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from classify.judging.bootstrap import Measured, caution_few
+from classify.judging.bootstrap import TOO_FEW, Measured, caution_few
 from classify.judging.metrics import HEADLINE
+from classify.judging.rivals import hardest_rival
 from classify.run import RunRecord
 
 SHOWN = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa")
@@ -41,7 +42,7 @@ def print_baselines(judged: Mapping[str, Any]) -> None:
     console = Console(stderr=True)
     title = f"baselines, {judged['task']}: {describe_split(judged, judged['split'])}, 95 % intervals"
     console.print(_lay_out(title, judged["baselines"]))
-    lines = [f"{line['name']}: absent: {line['reason']}" for line in judged["baselines_missing"]]
+    lines = missing_lines(judged["baselines_missing"])
     lines += [step_line(step) for step in judged["flow"] if step["kind"] != "total"]
     if caution := caution_few(judged["splits"][judged["split"]]["per_class"], judged["split"]):
         lines.append(caution)
@@ -89,6 +90,7 @@ def evaluation_lines(record: Mapping[str, Any], looks: int) -> list[str]:
     """Give the closing lines of an evaluation; a second look is allowed, and said."""
     difference = record["evaluations"][-1]["difference_to_age_site"]
     lines = [f"{metric}: difference to age+site {format_measured(difference[metric])}" for metric in HEADLINE]
+    lines += rival_lines(record["evaluations"][-1].get("difference_to_baselines", {}))
     lines += [*contrast_lines(record["contrasts"]["test"]), p_value_line(record["permutation"]["test"])]
     if caution := caution_few(record["splits"]["test"]["per_class"], "test"):
         lines.append(caution)
@@ -119,6 +121,7 @@ def headline(record: RunRecord) -> list[str]:
         f"{metric}: difference to age+site {format_measured(record.difference_to_age_site[metric])}"
         for metric in HEADLINE
     ]
+    lines += [*rival_lines(record.difference_to_baselines), *missing_lines(record.baselines_missing)]
     lines += [
         f"{metric}: added to age+site by the embedding {format_measured(measured)}"
         for metric, measured in record.added_to_age_site.items()
@@ -132,7 +135,7 @@ def headline(record: RunRecord) -> list[str]:
     if caution := caution_few(record.splits["val"]["per_class"]):
         lines.append(caution)
     lines += pretraining_lines(record.pretraining, "val")
-    lines += [step_line(step) for step in record.flow if step["kind"] == "excluded"]
+    lines += [step_line(step) for step in record.flow if step["kind"] != "total"]
     if constant := record.features.get("constant", 0):
         lines.append(f"{constant} of {record.features['dimensions']} features never vary in train: they say nothing")
     lines += robustness_lines(record.robustness or {})
@@ -140,6 +143,24 @@ def headline(record: RunRecord) -> list[str]:
     locked = record.splits["test"]["participants"]
     lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
     return [*lines, *([PHANTOM] if record.phantom else []), RESEARCH_ONLY]
+
+
+def rival_lines(differences: Mapping[str, Any]) -> list[str]:
+    """Name the baseline that is hardest to beat, and say whether it was beaten, by each metric."""
+    lines = []
+    for metric in HEADLINE:
+        if (name := hardest_rival(differences, metric)) is None:
+            continue
+        apart = differences[name][metric]
+        shown = apart["low"] > 0 and "too_few" not in apart
+        said = f"better than each of {len(differences)} baselines" if shown else "not shown to be better"
+        lines.append(f"{metric}: hardest baseline {name}, difference {format_measured(apart)}: {said}")
+    return lines
+
+
+def missing_lines(missing: Sequence[Mapping[str, str]]) -> list[str]:
+    """Give the baselines that could not be made, and why."""
+    return [f"{line['name']}: absent: {line['reason']}" for line in missing]
 
 
 def contrast_lines(contrasts: Mapping[str, Mapping[str, Measured]]) -> list[str]:
@@ -154,7 +175,7 @@ def robustness_lines(robustness: Mapping[str, list[dict[str, Any]]]) -> list[str
         for line in left_out:
             said = line.get("absent") or (
                 f"macro AUROC {format_measured(line['without']['macro_auroc'])}, "
-                f"difference to trained with it {format_measured(line['difference']['macro_auroc'])}"
+                f"minus as many left out at random {format_measured(line['beyond_chance']['macro_auroc'])}"
             )
             lines.append(f"without {by} {line['held_out']} ({line['participants']} participants there): {said}")
     return lines
@@ -192,7 +213,9 @@ def p_value_line(permutation: Mapping[str, Any]) -> str:
 
 
 def format_measured(measured: Measured | dict[str, Any]) -> str:
-    """Write "0.71 (0.64 to 0.78)", or why there is no number."""
+    """Write "0.71 (0.64 to 0.78)", "0.71 (too few to say)", or why there is no number."""
     if "absent" in measured:
         return f"absent: {measured['absent']}"
+    if "too_few" in measured:
+        return f"{measured['value']:.2f} ({TOO_FEW})"
     return f"{measured['value']:.2f} ({measured['low']:.2f} to {measured['high']:.2f})"

@@ -67,7 +67,7 @@ def finetune(
         if together.rank > 0:
             return None
         fitted_on, judged_on = (describe_people(inputs.cohort, split) for split in ("train", "val"))
-        names, missing = choose_baselines(fitted_on)
+        names, missing = choose_baselines(fitted_on, judged_on)
         others = predict_baselines(fitted_on, judged_on, classes=classes, split="val", names=names)
         eye = inputs.features.only("val").eye
         said = judge_split(

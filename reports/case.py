@@ -26,9 +26,7 @@ from reports.cases.scans import ScanCase, with_images
 from reports.cases.view import SIDES, spread_over_scans, view_scan, volume_lines
 from reports.model_card import write_model_card
 from reports.page import in_words, publish, render
-from reports.runs import PRIMARY_LEVEL, FinishedRun, best_by_validation, read_runs
-
-AGE_SITE = "age+site"
+from reports.runs import AGE_SITE, PRIMARY_LEVEL, FinishedRun, best_by_validation, read_runs
 
 
 @dataclass(frozen=True, slots=True)

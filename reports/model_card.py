@@ -9,7 +9,7 @@ from typing import Any
 from classify.judging.calibrate import describe_method
 from reports.headline import spell
 from reports.page import publish, render
-from reports.runs import PRIMARY_LEVEL, FinishedRun
+from reports.runs import AGE_SITE, PRIMARY_LEVEL, FinishedRun
 from reports.tables import METRICS
 
 CARD = "model-card.html"
@@ -92,7 +92,14 @@ def _performance(run: FinishedRun) -> list[tuple[str, str]]:
         for split in run.splits_judged()
         for metric in METRICS
     ]
-    return [*lines, ("Balanced accuracy minus age+site, val", spell(run.difference(METRICS[0].name), signed=True))]
+    apart = run.rivals(METRICS[0].name)
+    rivals = [(f"Balanced accuracy minus {name}, val", spell(found, signed=True)) for name, found in apart.items()]
+    rivals = [line for line in rivals if AGE_SITE not in line[0]]
+    return [
+        *lines,
+        ("Balanced accuracy minus age+site, val", spell(run.difference(METRICS[0].name), signed=True)),
+        *rivals,
+    ]
 
 
 def _limits(run: FinishedRun) -> list[tuple[str, str]]:
@@ -100,6 +107,7 @@ def _limits(run: FinishedRun) -> list[tuple[str, str]]:
     known = "given; see the study page" if overlap.get("given") else "not given: the encoder may have seen val or test"
     return [
         ("Participants of pretraining", known),
+        ("Baselines that are absent", "; ".join(f"{name}: {why}" for name, why in run.missing()) or "none recorded"),
         ("Synthetic", "yes: a phantom, no finding about people" if run.is_phantom else "no"),
         ("Explanations", "Maps show where evidence was read, not where a lesion lies"),
         ("Harms that a wrong answer could do", ""),

@@ -2,22 +2,24 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.predictions import Predictions, pick_predictions
 from classify.run import RECORD, Run, load_run
 from embeddings_store.errors import RunError, UsageError
 
 PRIMARY_METRIC = "balanced_accuracy"
 PRIMARY_LEVEL = "participant"
+AGE_SITE = "age+site"
 NEEDED_FIELDS = ("id", "model", "task", "classes", "space", "cohort_sha256", "splits", "metrics", "phantom")
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its 95 % interval, or the reason why there is none."""
+    """A number with its 95 % interval, or the reason why there is no number, or no interval."""
 
     value: float | None
     low: float | None = None
@@ -73,15 +75,41 @@ class FinishedRun:
 
     def estimate(self, level: str, split: str, metric: str) -> Estimate:
         """Give one of the run's own metrics."""
-        return to_estimate(_at(self.record["metrics"], level, split, metric), f"not in run.json for {level}, {split}")
+        raw = _at(self.record["metrics"], level, split, metric)
+        return self._unless_few(split, to_estimate(raw, f"not in run.json for {level}, {split}"))
 
     def baseline(self, name: str, split: str, metric: str) -> Estimate:
         """Give a baseline's metric at participant level."""
-        return to_estimate(_at(self.record.get("baselines"), name, split, metric), f"not in run.json for {split}")
+        raw = _at(self.record.get("baselines"), name, split, metric)
+        return self._unless_few(split, to_estimate(raw, f"not in run.json for {split}"))
 
     def difference(self, metric: str) -> Estimate:
         """Give the paired difference to the age+site baseline: run minus baseline, participants of validation."""
-        return to_estimate(_at(self.record.get("difference_to_age_site"), metric), "run.json holds no such difference")
+        if reason := next((why for name, why in self.missing() if name in {"age", "site", AGE_SITE}), ""):
+            return Estimate(None, reason=reason)
+        raw = _at(self.record.get("difference_to_age_site"), metric)
+        return self._unless_few("val", to_estimate(raw, "run.json holds no such difference"))
+
+    def missing(self) -> list[tuple[str, str]]:
+        """List the baselines that could not be made, and why; a run made before this was written down lists none."""
+        return [(str(line["name"]), str(line["reason"])) for line in self.record.get("baselines_missing") or []]
+
+    def rivals(self, metric: str) -> dict[str, Estimate]:
+        """Give the paired difference to each baseline that the run has to beat; an older run knows age+site alone.
+
+        The upper end is that which holds for all of them at once: to be worse than one of many needs more.
+        """
+        found = self.record.get("difference_to_baselines")
+        if not found:
+            return {AGE_SITE: self.difference(metric)}
+        known = {str(name): of.get(metric) for name, of in found.items()}
+        return {name: self._unless_few("val", _with_high_of_all(to_estimate(raw), raw)) for name, raw in known.items()}
+
+    def _unless_few(self, split: str, estimate: Estimate) -> Estimate:
+        """Drop an interval that so few participants of a class cannot carry."""
+        per_class = (self.record["splits"].get(split) or {}).get("per_class") or {}
+        few = caution_few(per_class, split) is not None if per_class else False
+        return replace(estimate, low=None, high=None, reason=TOO_FEW) if few and estimate.has_interval else estimate
 
     def predictions(self, level: str, split: str) -> Predictions | None:
         """Give the run's own predictions; None where it made none for this level and split."""
@@ -179,7 +207,14 @@ def to_estimate(raw: Any, missing_reason: str = "the run recorded no such number
     if "absent" in raw:
         return Estimate(None, reason=str(raw["absent"]))
     value, low, high = (_finite(raw.get(name)) for name in ("value", "low", "high"))
+    if value is not None and low is not None and ("too_few" in raw or low == high):
+        return Estimate(value, reason=TOO_FEW)
     return Estimate(value, low, high, "" if value is not None else "run.json holds no finite number")
+
+
+def _with_high_of_all(estimate: Estimate, raw: Any) -> Estimate:
+    high = _finite(_at(raw, "simultaneous", "high"))
+    return estimate if high is None or estimate.high is None else replace(estimate, high=max(high, estimate.high))
 
 
 def _finite(raw: Any) -> float | None:

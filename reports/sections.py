@@ -81,9 +81,17 @@ def find_warnings(runs: Sequence[FinishedRun], store_space: str) -> list[str]:
         f"Run {run.id}: {caution}." for run in runs if (caution := (run.record.get("parameters") or {}).get("caution"))
     ]
     found += [said for run in runs for said in _leans_on(run)]
+    found += [f"Run {run.id}: {note}." for run in runs for note in _notes(run)]
     if caution := caution_few(runs[0].record["splits"]["val"]["per_class"]):
         found.append(f"{caution[0].upper()}{caution[1:]}.")
     return found
+
+
+def _notes(run: FinishedRun) -> list[str]:
+    """Give the notes of the flow that put labels or covariates in doubt."""
+    doubts = {"age missing", "site disagrees"}
+    flow = [step for step in run.record.get("flow") or [] if step["step"] in doubts]
+    return [f"{step['participants']} participants: {step['reason']}" for step in flow]
 
 
 def _leans_on(run: FinishedRun) -> list[str]:

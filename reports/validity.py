@@ -12,8 +12,9 @@ from typing import Any
 from classify.comparison_folder import COMPARISON
 from classify.judging.calibrate import describe_method
 from classify.judging.metrics import HEADLINE
+from classify.leaderboard import at_once
 from classify.published_folder import COMPARISONS
-from reports.headline import number
+from reports.headline import number, spell
 from reports.page import in_words
 from reports.runs import PRIMARY_LEVEL, Estimate, FinishedRun, to_estimate
 
@@ -77,18 +78,35 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
             str(line["name"]),
             "baseline" if line["kind"] == "baseline" else str(line["model"]),
             *(to_estimate(line["metrics"].get(name)) for name in HEADLINE),
-            to_estimate((line["difference_to_best"] or {}).get(HEADLINE[0], {"absent": "it is the best"})),
+            _minus_best(line, board),
             to_estimate((line["difference_to_random_twin"] or {}).get(HEADLINE[0], {"absent": "no twin"})),
             "" if line["seconds"] is None else f"{line['seconds']:.1f}",
         )
         for line in board["lines"]
     ]
+    chosen = board["best_of_n"]
+    corrected = to_estimate((chosen["corrected"] or {}).get(HEADLINE[0]))
     caption = (
         f"{board['participants']} validation participants, all lines on the same bootstrap draws, best first. "
-        f"{board['best_of_n']['compared']} models were compared: the first is flattered by having been chosen."
+        f"{chosen['compared']} models were compared: the first is flattered by having been chosen. Chosen anew in "
+        f"every draw and judged on the people not drawn, the first has a balanced accuracy of {spell(corrected)}. The "
+        "intervals of “Minus best” hold for all lines at once, whichever model came first by luck: a model is worse "
+        "than the best only where its interval lies below 0."
     )
+    missing = [f"Not made beside {name}: {said}." for name, said in board.get("baselines_missing", {}).items()]
+    caption = " ".join([caption, *missing, *(f"{said}." for said in board.get("unlike_train", []))])
     columns = ("Model", "Kind", "Balanced accuracy", "Macro AUROC", "Minus best", "Minus random twin", "Seconds")
     return PlainTable("leaderboard", "Leaderboard", caption, columns, rows)
+
+
+def _minus_best(line: Mapping[str, Any], board: Mapping[str, Any]) -> Estimate:
+    found = (line["difference_to_best"] or {}).get(HEADLINE[0])
+    if found is None:
+        return Estimate(None, reason="it is the best")
+    return to_estimate(at_once(found if "differences_hold" in board else {**found, "too_few": OLD_BOARD}))
+
+
+OLD_BOARD = "made before the choice of the best was allowed for"
 
 
 def _contrasts(run: FinishedRun) -> PlainTable | None:
@@ -109,15 +127,20 @@ def _subgroups(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     rows: list[tuple[Cell, ...]] = [
-        (str(line["by"]).replace("_", " "), str(line["value"]), str(line["participants"]), *_headline(line))
+        (str(line["by"]).replace("_", " "), str(line["value"]), str(line["participants"]), *_of_group(line))
         for line in found
     ]
     caption = (
         "Validation participants of each group, with scans of that group only. Small groups stay visible as small: "
-        "their intervals are wide, and too narrow below 10 participants a class."
+        "their intervals are wide, and below 10 participants a class too few to say."
     )
     columns = ("By", "Group", "Participants", *(TITLES[name] for name in HEADLINE))
     return PlainTable("subgroups", "Subgroups", caption, columns, rows)
+
+
+def _of_group(line: Mapping[str, Any]) -> list[Estimate]:
+    few = {"too_few": line["caution"]} if line.get("caution") else {}
+    return [to_estimate(line[name] | few) for name in HEADLINE]
 
 
 def _hold_outs(run: FinishedRun) -> PlainTable | None:
@@ -126,18 +149,21 @@ def _hold_outs(run: FinishedRun) -> PlainTable | None:
         return None
     rows = [_hold_out(by, line) for by, lines in found.items() for line in lines]
     caption = (
-        "The head was fitted again without each site and each device, and judged there, beside the head that knew it."
+        "The head was fitted again without each site and each device, and judged there. The last column is what was "
+        "lost beyond leaving out as many people at random (mean of ten draws); only an interval below 0 there, which "
+        "holds for all lines at once, says that the head leaned on that site or device."
     )
-    columns = ("Left out", "Participants", "Macro AUROC without it", "… with it", "Without minus with")
+    columns = ("Left out", "Participants", "Macro AUROC without it", "… with it", "Minus as many at random")
     return PlainTable("hold-outs", "Leave one site or device out", caption, columns, rows)
 
 
 def _hold_out(by: str, line: Mapping[str, Any]) -> tuple[Cell, ...]:
-    parts = [line.get(part, {}).get("macro_auroc", {"absent": line.get("absent", "not computed")}) for part in _PARTS]
+    parts = [line.get(part, {}).get("macro_auroc", {"absent": line.get("absent", NOT_COMPUTED)}) for part in _PARTS]
     return (f"{by} {line['held_out']}", str(line["participants"]), *(to_estimate(part) for part in parts))
 
 
-_PARTS = ("without", "with", "difference")
+NOT_COMPUTED = "not computed; the run was made before this was compared"
+_PARTS = ("without", "with", "beyond_chance")
 
 
 def _calibration(run: FinishedRun) -> PlainTable | None:

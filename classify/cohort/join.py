@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float32
 
 from classify.cohort.splits import SPLITS, check_no_leak
-from classify.cohort.table import BRIGHTNESS, COLUMNS, Cohort, Step
+from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, Cohort, Step
 from classify.cohort.tasks import STUDY_GROUPS, Task
 from classify.errors import CohortError, LeakError
 from embeddings_store.schema import SITES, Note
@@ -45,7 +45,7 @@ def join_cohort(
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
     flow.extend(_split_steps(table))
     position = rows["position"].to_numpy(np.int64)
-    cohort = Cohort(table, position, task, _is_phantom(index), flow, brightness=_brightness(rows))
+    cohort = Cohort(table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=_facts(rows))
     _check_usable(cohort)
     return cohort
 
@@ -53,6 +53,12 @@ def join_cohort(
 def _brightness(rows: pd.DataFrame) -> pd.DataFrame | None:
     """Take what the store says of brightness; an older store says nothing."""
     return rows[["volume", *BRIGHTNESS]].reset_index(drop=True) if set(BRIGHTNESS) <= set(rows.columns) else None
+
+
+def _facts(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Take what the store says of the geometry of scans; a table that never saw a file says nothing."""
+    known = [name for name in FACTS if name in rows.columns]
+    return rows[["volume", *known]].reset_index(drop=True) if known else None
 
 
 def _analysed_table(rows: pd.DataFrame, task: Task) -> pd.DataFrame:

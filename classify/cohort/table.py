@@ -17,6 +17,9 @@ COLUMNS = ("volume", "participant", "eye", "device", "protocol", "site", "age", 
 BRIGHTNESS = ("intensity_mean", "intensity_sd", "intensity_p01", "intensity_p50", "intensity_p99")
 """How bright each scan is, in stored units: columns of the store's index."""
 
+FACTS = ("frames", "rows", "columns", "spacing_frame_mm", "spacing_axial_mm", "spacing_lateral_mm")
+"""What a device decides about a scan: columns of the store's index."""
+
 Step = dict[str, Any]
 """{"step", "kind": "total" | "excluded" | "note", "volumes", "participants", "reason"}: one line of the flow."""
 
@@ -28,7 +31,8 @@ class Cohort:
     table: COLUMNS, one line a volume; age in years (NaN: missing), label: number of the class in task.classes.
     position: where each volume's vector lies in the snapshot's pooled array. flow: from store rows to analysed.
     brightness: volume and BRIGHTNESS (NaN: the store does not know it). clinical: participant, hba1c and bmi, one line
-    each, where measurements were given. Both are no part of table, so that nothing is fitted on them by accident.
+    each, where measurements were given. facts: volume and those of FACTS that the store knows. All three are no part of
+    table, so that nothing is fitted on them by accident.
     """
 
     table: pd.DataFrame
@@ -38,6 +42,7 @@ class Cohort:
     flow: list[Step] = field(default_factory=list)
     brightness: pd.DataFrame | None = None
     clinical: pd.DataFrame | None = None
+    facts: pd.DataFrame | None = None
 
     @property
     def sha256(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from classify.judging.metrics import all_metrics, why_absent
+from classify.judging.metrics import HEADLINE, all_metrics, why_absent
 from classify.predictions import Predictions
 
 LEVEL_PERCENT = 95.0
@@ -20,6 +20,9 @@ LARGEST_DROPPED_SHARE = 0.5
 
 FEW_PARTICIPANTS = 10
 """Below this in the smallest class, percentile intervals are too narrow to be taken at their word."""
+
+TOO_FEW = "too few to say"
+"""What is shown in the place of an interval that cannot carry anything; run.json holds its numbers and why."""
 
 COLUMNS_AT_ONCE = 500
 """Bounds the memory: 4,000 volumes x 500 replicates are 16 MB an array."""
@@ -67,8 +70,11 @@ def replicate_metrics(
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def summarise(values: Float64[np.ndarray, " R"], reason: str) -> Measured:
-    """Give the estimate with its percentile interval; ``reason`` is told when the estimate is undefined."""
+def summarise(values: Float64[np.ndarray, " R"], reason: str, few: str | None = None) -> Measured:
+    """Give the estimate with its percentile interval; ``reason`` is told when the estimate is undefined.
+
+    few: why the interval must not be shown ("too_few" of the result); one without width says so by itself.
+    """
     estimate, drawn = values[0], values[1:]
     if not np.isfinite(estimate):
         return {"absent": reason}
@@ -79,7 +85,8 @@ def summarise(values: Float64[np.ndarray, " R"], reason: str) -> Measured:
     tail = (100 - LEVEL_PERCENT) / 2
     low, high = np.percentile(defined, [tail, 100 - tail])
     measured: Measured = {"value": float(estimate), "low": float(low), "high": float(high)}
-    return measured | ({"dropped": dropped} if dropped else {})
+    few = few or ("the interval has no width" if low == high else None)
+    return measured | ({"dropped": dropped} if dropped else {}) | ({"too_few": few} if few else {})
 
 
 def measure(
@@ -87,13 +94,32 @@ def measure(
 ) -> tuple[dict[str, Measured], dict[str, Float64[np.ndarray, " R"]]]:
     """Give every metric with its interval, and the replicates behind them for paired differences."""
     values = replicate_metrics(predictions, replicates, classes)
-    label = predictions.label
-    return {name: summarise(drawn, why_absent(name, label, classes)) for name, drawn in values.items()}, values
+    label, few = predictions.label, why_too_few(predictions, classes)
+    return {name: summarise(drawn, why_absent(name, label, classes), few) for name, drawn in values.items()}, values
 
 
 def paired_difference(ours: Float64[np.ndarray, " R"], theirs: Float64[np.ndarray, " R"], reason: str) -> Measured:
     """Give ours minus theirs on the same replicates; positive: ours is larger."""
     return summarise(ours - theirs, reason)
+
+
+def paired_differences(
+    ours: Mapping[str, Float64[np.ndarray, " R"]],
+    theirs: Mapping[str, Float64[np.ndarray, " R"]],
+    people: Predictions,
+    classes: Sequence[str],
+) -> dict[str, Measured]:
+    """Give HEADLINE of ours minus theirs, judged on these people."""
+    few = why_too_few(people, classes)
+    return {
+        name: summarise(ours[name] - theirs[name], why_absent(name, people.label, classes), few) for name in HEADLINE
+    }
+
+
+def why_too_few(people: Predictions, classes: Sequence[str]) -> str | None:
+    """Say why intervals of these units must not be shown: fewer than FEW_PARTICIPANTS in the smallest class."""
+    count, name = min((len(set(people.participant[people.label == c])), of) for c, of in enumerate(classes))
+    return None if count >= FEW_PARTICIPANTS else f"{count} participants of {name}; intervals need {FEW_PARTICIPANTS}"
 
 
 def caution_few(per_class: Mapping[str, int], split: str = "val") -> str | None:

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from classify.baselines import HEADLINE_BASELINE, TOGETHER
-from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_difference
+from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_differences
 from classify.judging.contrasts import measure_contrasts
 from classify.judging.decision_curve import AS_THE_HEAD, Shown, decision_curves
-from classify.judging.metrics import HEADLINE, confusion_counts, why_absent
+from classify.judging.metrics import HEADLINE, confusion_counts
 from classify.judging.permutation import PERMUTATIONS, permute_labels
+from classify.judging.rivals import Values, compare_with_rivals
 from classify.predictions import Predictions
+
+NO_AGE_AND_SITE = "age and site have no usable value in this cohort; see the baselines that are missing"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Judgement:
     baselines: dict[str, dict[str, dict[str, Measured]]]
     difference_to_age_site: dict[str, Measured]
     added_to_age_site: dict[str, Measured]
+    difference_to_baselines: dict[str, dict[str, Measured]]
     contrasts: dict[str, dict[str, Mapping[str, Measured]]]
     permutation: dict[str, dict[str, Any]]
     decision_curves: dict[str, dict[str, Mapping[str, Any]]]
@@ -47,25 +51,29 @@ def judge(
     drawn = draw_replicates(people.participant, replicates=replicates, seed=seed)
     measured = {level: measure(predictions, drawn, classes) for level, predictions in levels.items()}
     others = {name: measure(predictions, drawn, classes) for name, predictions in baselines.items()}
-    ours, theirs = measured["participant"][1], others[HEADLINE_BASELINE][1]
-    together = others[TOGETHER][1] if TOGETHER in others else {}
+    values = {name: drawn_values for name, (_, drawn_values) in others.items()} | {"": measured["participant"][1]}
     return Judgement(
         metrics={level: {people.split: table} for level, (table, _) in measured.items()},
         confusion={level: _confusion(predictions, len(classes)) for level, predictions in levels.items()},
         baselines={name: {people.split: table} for name, (table, _) in others.items()},
-        difference_to_age_site={
-            name: paired_difference(ours[name], theirs[name], why_absent(name, people.label, classes))
-            for name in HEADLINE
-        },
-        added_to_age_site={
-            name: paired_difference(values, theirs[name], why_absent(name, people.label, classes))
-            for name, values in together.items()
-            if name in HEADLINE
-        },
+        difference_to_age_site=_to_age_and_site(values, "", people, classes),
+        added_to_age_site=_to_age_and_site(values, TOGETHER, people, classes),
+        difference_to_baselines=compare_with_rivals(
+            values[""], {name: values[name] for name in others}, people, classes
+        ),
         contrasts={people.split: measure_contrasts(people, drawn, classes)},
         permutation={people.split: permute_labels(people, classes, permutations=PERMUTATIONS, seed=seed)},
         decision_curves={people.split: decision_curves(people, shown, drawn, classes)},
     )
+
+
+def _to_age_and_site(
+    values: Mapping[str, Values], name: str, people: Predictions, classes: Sequence[str]
+) -> dict[str, Measured]:
+    """Give HEADLINE of a model minus that of age and site; absent where nothing could be made from age or site."""
+    if HEADLINE_BASELINE not in values:
+        return {metric: {"absent": NO_AGE_AND_SITE} for metric in HEADLINE}
+    return paired_differences(values[name], values[HEADLINE_BASELINE], people, classes) if name in values else {}
 
 
 def _confusion(predictions: Predictions, classes: int) -> list[list[int]]:

@@ -27,6 +27,7 @@ SHRINKAGE = 0.1
 """Penalty as a share of the weight of the training rows, for features of unit spread."""
 
 ABSENT_NUMBER = "no {} is known in train or in val"
+SAME_NUMBER = "everybody whose {} is known in train, or in val, has the same"
 ABSENT_VALUES = f"fewer than two values with {FEWEST_PARTICIPANTS} participants in train and in val"
 
 
@@ -67,6 +68,8 @@ def _probe(
     fitted, judged = train & usable, val & usable
     if len(values) == 1 or not fitted.any() or not judged.any():
         return said | {"absent": ABSENT_NUMBER.format(target) if number else ABSENT_VALUES}
+    if number and min(len(np.unique(wanted[fitted])), len(np.unique(wanted[judged]))) < 2:
+        return said | {"absent": SAME_NUMBER.format(target)}
     person = table["participant"].to_numpy(str)
     score = ridge_scores(x[fitted], wanted[fitted], person[fitted], x[judged])
     who, truth = person[judged], wanted[judged]

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from classify.baselines import HEADLINE_BASELINE
-from classify.judging.bootstrap import draw_replicates, measure, paired_difference
-from classify.judging.metrics import HEADLINE, why_absent
+from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.judging.subgroups import count_people
 from classify.predictions import Predictions, rows_of
 
@@ -39,20 +38,16 @@ def _measure(
     replicates: int,
     seed: int,
 ) -> dict[str, Any]:
-    ours, theirs = (
-        rows_of(part, ~np.isin(part.participant, list(pretrained))) for part in (people, baselines[HEADLINE_BASELINE])
-    )
+    ours = rows_of(people, ~np.isin(people.participant, list(pretrained)))
     if len(ours.label) == len(people.label):
         return {"absent": f"nobody of {people.split} was in pretraining: the result stands as it is"}
     if not len(ours.label):
         return {"absent": f"everybody of {people.split} was in pretraining"}
     drawn = draw_replicates(ours.participant, replicates=replicates, seed=seed)
-    (table, values), (_, beside) = (measure(part, drawn, classes) for part in (ours, theirs))
-    return {
-        **count_people(ours, classes),
-        "metrics": table,
-        "difference_to_age_site": {
-            name: paired_difference(values[name], beside[name], why_absent(name, ours.label, classes))
-            for name in HEADLINE
-        },
-    }
+    table, values = measure(ours, drawn, classes)
+    found = {**count_people(ours, classes), "metrics": table}
+    if HEADLINE_BASELINE not in baselines:
+        return found
+    beside = baselines[HEADLINE_BASELINE]
+    theirs = measure(rows_of(beside, ~np.isin(beside.participant, list(pretrained))), drawn, classes)[1]
+    return found | {"difference_to_age_site": paired_differences(values, theirs, ours, classes)}

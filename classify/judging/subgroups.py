@@ -53,13 +53,10 @@ def _measure_group(
     chosen = (groups[by] == value).to_numpy()
     people = people_of(chosen)
     measured, _ = measure(people, draw_replicates(people.participant, replicates=replicates, seed=seed), classes)
-    return {
-        "by": by,
-        "value": str(value),
-        "volumes": int(chosen.sum()),
-        **count_people(people, classes),
-        **{name: measured[name] for name in HEADLINE},
-    }
+    said = {name: measured[name] for name in HEADLINE}
+    if by == "age_band" and value == UNKNOWN_AGE and chosen.all():
+        said = {name: {"absent": "nobody of this split has a usable age"} for name in HEADLINE}
+    return {"by": by, "value": str(value), "volumes": int(chosen.sum()), **count_people(people, classes), **said}
 
 
 def count_people(people: Predictions, classes: Sequence[str]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def test_the_leaderboard_is_whole_and_lies_on_disk(done: Compared, stores: dict[
     models = {f"{store}/{model}" for store in stores for model in ("linear", "knn")}
     assert {name for name, kind in names.items() if kind == "model"} == models
     assert {name for name, kind in names.items() if kind == "together"} == {f"{name} +age+site" for name in models}
-    assert {"dummy", "age", "site", "age+site", "device+protocol"} <= set(names)
+    assert {"dummy", "age", "site", "age+site"} <= set(names)
     assert len(names) == len(board["lines"])
     assert board["best"].startswith("good/")
     assert line(done.record, "good/linear")["difference_to_random_twin"]["macro_auroc"]["value"] > 0.2

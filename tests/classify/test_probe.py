@@ -22,7 +22,7 @@ from embeddings_store.errors import UsageError
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 
-BESIDE = {"dummy", "age", "site", "age+site", "device+protocol"}
+BESIDE = {"dummy", "age", "site", "age+site"}
 
 
 def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Probed:
