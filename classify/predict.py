@@ -97,8 +97,7 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: PredictOptions) -> p
     reference = TrainingReference.load(run.folder / MODEL)
     classes = tuple(run.record["classes"])
     check_comparable(run.record, stored)
-    opened = bool(run.record.get("evaluations"))
-    lines = describe_volumes(stored.index, stored.pooled, run.cohort, reference, test_is_open=opened)
+    lines = describe_volumes(stored.index, stored.pooled, run, reference)
     source = open_usable(lines, stored, run.record)
     levels = model.predict(source.table(model.features), classes=len(classes), split=PREDICTED)
     if calibrator:

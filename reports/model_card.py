@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.headline import spell
+from reports.ledger import say_resplits
 from reports.page import publish, render
 from reports.runs import PRIMARY_LEVEL, FinishedRun
 from reports.tables import METRICS
@@ -20,6 +21,7 @@ def write_model_card(run: FinishedRun, out: Path, *, now: datetime) -> Path:
         "run": run,
         "sections": card_sections(run),
         "phantom": run.is_phantom,
+        "resplits": say_resplits([run]),
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": version("octprobe"),
     }
