@@ -21,6 +21,7 @@ from classify.predict import PredictOptions, predict
 from classify.reference.flags import LOCKED, OTHER_PERSON
 from classify.run import RECORD, load_run
 from embeddings_store.schema import volume_id
+from embeddings_store.snapshot import write_snapshot
 
 HALF = "healthy-vs-rest"
 
@@ -30,6 +31,7 @@ def renamed(study: Study, where: str) -> Study:
     other = make_study(len(study.people), effect=1.0, seed=5)
     index = other.stored.index.assign(
         participant=study.stored.index["participant"],
+        site=study.stored.index["site"],
         volume=[volume_id(where + key) for key in study.stored.index["key"]],
     )
     return Study(study.people, replace(other.stored, index=index))
@@ -69,7 +71,7 @@ def test_test_people_may_not_become_val_without_a_reason(study: Study, tmp_path:
     done = probed(study, tmp_path, "dummy")
     split = study.people["recommended_split"]
     study.people["recommended_split"] = split.replace({"val": "test", "test": "val"})
-    with pytest.raises(LeakError, match="16 participants who are train or val now were test in .*--resplit"):
+    with pytest.raises(LeakError, match=r"16 participants who are train or val now were test in .*--resplit"):
         probed(study, tmp_path, "dummy")
     again = probed(study, tmp_path, "dummy", resplit="the first table was wrong").record
     assert again.resplit is not None
@@ -143,7 +145,7 @@ def test_predict_knows_test_people_from_the_table(study: Study, tmp_path: Path) 
 
 def test_a_look_opens_no_group_that_the_task_left_out(study: Study, tmp_path: Path) -> None:
     task = tmp_path / "two.yaml"
-    task.write_text("name: two\nclasses:\n  healthy: [healthy]\n  insulin: [insulin_dependent]\n")
+    task.write_text("name: two\nclasses: [a, b]\ngroups: {healthy: a, insulin_dependent: b}\n")
     done = probed(study, tmp_path, task=str(task))
     look(study, tmp_path, done.folder)
     table = predict(PredictOptions(done.folder, tmp_path / "out.csv"), read=lambda: study.stored).table
@@ -198,8 +200,6 @@ def test_six_evaluations_at_once_lose_no_look(study: Study, tmp_path: Path) -> N
         " read=lambda _: read_snapshot(str(store)));"
         "print(done.looks)"
     )
-    from embeddings_store.snapshot import write_snapshot
-
     write_snapshot(str(tmp_path / "store"))
     words = [sys.executable, "-c", code, str(done.folder), str(study.write(tmp_path)), str(tmp_path / "store")]
     started = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(6)]
