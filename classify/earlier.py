@@ -1,6 +1,7 @@
 """What the runs of a folder, and of its copies, know of the people of a new one: who was test, who was looked at."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ FEW_CHANGES = 0.1
 """A corrected label is named; if more of the shared participants than this changed, the table is another one."""
 
 YEARS_APART = 5.0
+RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
 NEEDED = ["volume", "participant", "site", "age", "label", "split"]
 RESPLIT = "or say why it is right with --resplit REASON, which is kept and shown with every number"
 
@@ -51,7 +53,7 @@ class EarlierRun:
 
 
 def find_earlier(runs: Path, tell: Callable[[str], None]) -> list[EarlierRun]:
-    """Read every finished run below a folder, and beside it where runs lie too. tell: hears of damaged ones."""
+    """Read every finished run below a folder, and in its copies beside it. tell: hears of damaged ones."""
     found = (_read(path, tell) for place in _places(runs) for path in _below(place, RECORD))
     return [run for run in found if run is not None]
 
@@ -70,7 +72,7 @@ def find_looks(runs: Path, people: People, cohort_sha256: str, earlier: Sequence
         for run in earlier
         for entry in run.record.get("evaluations") or []
     ]
-    looks = {}
+    looks: dict[tuple[str, str], LedgerLine] = {}
     for line in told:
         known = line.people or (seen_by[line.run].analysed_test if line.run in seen_by else {})
         if line.cohort_sha256 == cohort_sha256 or same_people(people, known):
@@ -135,10 +137,11 @@ def count_changes(table: pd.DataFrame, classes: Sequence[str], run: EarlierRun) 
 
 
 def _places(runs: Path) -> list[Path]:
-    """Name the folder of runs, and those beside it that hold runs or a ledger: copies of it, or of one run."""
+    """Name the folder of runs, and those beside it that hold one of its runs too: copies, known by the run's name."""
     here = runs.resolve()
+    own = [path.parent.name for path in here.glob(f"*/{RECORD}") if RUN_NAME.fullmatch(path.parent.name)]
     beside = [path for path in sorted(here.parent.glob("[!.]*/")) if path != here]
-    return [here, *(path for path in beside if (path / LEDGER).exists() or any(path.glob(f"[!.]*/{RECORD}")))]
+    return [here, *(path for path in beside if any((path / name / RECORD).exists() for name in own))]
 
 
 def _below(place: Path, name: str) -> Iterator[Path]:

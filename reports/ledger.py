@@ -16,7 +16,8 @@ def read_looks(runs_dir: Path, runs: Sequence[FinishedRun], *, tell: Callable[[s
 
     A run with numbers of test counts once at least. Raises: RunError where a whole line of a ledger is damaged.
     """
-    earlier, looks = find_earlier(runs_dir, tell), {}
+    earlier = find_earlier(runs_dir, tell)
+    looks: dict[tuple[str, str], LedgerLine] = {}
     for run in runs:
         people = EarlierRun(run.record, run.run.cohort).analysed_test
         cohort = str(run.record["cohort_sha256"])
