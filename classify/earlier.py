@@ -106,7 +106,7 @@ def check_earlier(
         )
     people: set[str] = set()
     people.update(*moved.values())
-    unlike_now = f"{changed} of {shared} participants have another number, label, age or site than in {other_run}"
+    unlike_now = f"{changed} of {shared} participants have another number, label, or age and site than in {other_run}"
     reasons = []
     if people:
         names = ", ".join(sorted(name for name, found in moved.items() if found)[:2])
@@ -126,11 +126,11 @@ def check_earlier(
 
 
 def count_changes(table: pd.DataFrame, classes: Sequence[str], run: EarlierRun) -> tuple[int, int]:
-    """Count participants whose volumes carry another number, label, age or site in a run, and all who share one."""
+    """Count participants whose volumes carry another number, label, or age and site in a run, and all who share one."""
     names = ["volume", "participant", "label", "age", "site"]
     both = table[names].merge(run.cohort[names], on="volume", suffixes=("", "_then"))
-    unlike = (both["participant"] != both["participant_then"]) | (both["site"] != both["site_then"])
-    unlike |= (both["age"] - both["age_then"]).abs() > YEARS_APART
+    unlike = both["participant"] != both["participant_then"]  # an age alone is no other person
+    unlike |= (both["site"] != both["site_then"]) & ((both["age"] - both["age_then"]).abs() > YEARS_APART)
     if list(classes) == list(run.record["classes"]):
         unlike |= both["label"] != both["label_then"]
     return int(both.loc[unlike, "participant"].nunique()), int(both["participant"].nunique())

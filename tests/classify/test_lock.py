@@ -100,10 +100,12 @@ def test_a_shuffled_table_is_refused_and_one_corrected_label_named(
     good = study.people.copy()
     study.people.loc[0, "study_group"] = "insulin_dependent"
     probed(study, tmp_path, "dummy")
-    assert "1 of 64 participants have another number, label, age or site" in " ".join(capsys.readouterr().err.split())
+    assert "1 of 64 participants have another number, label, or age and site" in " ".join(
+        capsys.readouterr().err.split()
+    )
     train = np.flatnonzero(good["recommended_split"] == "train")
     study.people.loc[train, columns] = good.loc[np.roll(train, 1), columns].to_numpy()
-    with pytest.raises(LeakError, match="participants have another number, label, age or site"):
+    with pytest.raises(LeakError, match="participants have another number, label, or age and site"):
         probed(study, tmp_path, "dummy")
 
 
@@ -125,7 +127,7 @@ def test_runs_whose_people_have_other_labels_are_not_compared(study: Study, tmp_
     study.people["study_group"] = np.roll(study.people["study_group"], 1)
     two = probed(study, tmp_path, "dummy", runs=tmp_path / "elsewhere" / "runs")
     options = CompareOptions({}, (), (), None, (one.folder, two.folder), runs=tmp_path / "runs", replicates=20)
-    with pytest.raises(CohortError, match="another number, label, age or site"):
+    with pytest.raises(CohortError, match="another number, label, or age and site"):
         compare(options, clock=lambda: NOW, read=lambda _: study.stored, tell=lambda _: None)
 
 
