@@ -152,8 +152,8 @@ def refuse_disagreement(cells: list[Cell], tell: Callable[[str], None]) -> None:
         changed, _ = count_changes(cell.run.cohort, first.run.record["classes"], before)
         if changed:
             raise CohortError(
-                f"{cell.name}: {changed} participants have another number, label, or age and site than in {first.name}, by "
-                "the same volumes; compare runs of one participants table"
+                f"{cell.name}: {changed} participants have another number, label, or age and site than in "
+                f"{first.name}, by the same volumes; compare runs of one participants table"
             )
         if strangers := same_number_only(people_of(cell.run.cohort), people):
             tell(
