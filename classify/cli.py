@@ -25,6 +25,7 @@ from classify.options import (
     Prevalence,
     RayAddress,
     Replicates,
+    Resplit,
     Robustness,
     Runs,
     Seed,
@@ -79,6 +80,7 @@ def probe(
     pretrain_participants: Pretrained = None,
     random_twin: Annotated[str | None, typer.Option(help=TWIN_HELP)] = None,
     runs: Runs = Path("runs"),
+    resplit: Resplit = None,
     endpoint_url: Endpoint = None,
     json: Json = False,
 ) -> None:
@@ -101,6 +103,7 @@ def probe(
         measurements=measurements, pretrain_participants=pretrain_participants, random_twin=random_twin,
         runs=runs, command=("classify", *sys.argv[1:]),
         token_grid=None if token_grid is None else parse_token_grid(token_grid), device=device, views=views,
+        resplit=resplit,
     )  # fmt: skip
     read_twin = None if random_twin is None else lambda: read_store(random_twin, endpoint_url)
     done = run_probe(options, now=datetime.now(UTC), read=lambda: read_store(store, endpoint_url), read_twin=read_twin)

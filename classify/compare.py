@@ -12,10 +12,12 @@ from typing import Any
 
 import pandas as pd
 
+from classify.cohort.identity import people_of, same_number_only
 from classify.cohort.tasks import find_task
 from classify.comparison_cells import Cell, run_cells
 from classify.comparison_entries import VAL, entries_of
 from classify.comparison_folder import save_comparison
+from classify.earlier import EarlierRun, count_changes
 from classify.errors import CohortError
 from classify.heads import find_head
 from classify.leaderboard import rank_entries
@@ -85,7 +87,7 @@ def compare(
     boards = {}
     for task in dict.fromkeys(cell.task for cell in cells):
         here = [cell for cell in cells if cell.task == task]
-        refuse_disagreement(here)
+        refuse_disagreement(here, tell)
         entries = [entry for cell in here for entry in entries_of(cell, here, options.random_twin)]
         classes = here[0].run.record["classes"]
         boards[task] = rank_entries(entries, classes, replicates=options.replicates, seed=options.seed) | {
@@ -139,13 +141,28 @@ def refuse_other_tasks(options: CompareOptions, given: list[Cell]) -> None:
             )
 
 
-def refuse_disagreement(cells: list[Cell]) -> None:
-    """Runs are compared when their classes agree and nobody stands in another split. Raises: CohortError."""
+def refuse_disagreement(cells: list[Cell], tell: Callable[[str], None]) -> None:
+    """Runs are compared when their classes agree, and people by their volumes: split, number, label, age and site.
+
+    tell: hears of those who are known by number alone. Raises: CohortError.
+    """
     first = cells[0]
-    known = _splits(first)
+    known, people = _splits(first), people_of(first.run.cohort)
+    before = EarlierRun(first.run.record, first.run.cohort)
     for cell in cells[1:]:
         if cell.run.record["classes"] != first.run.record["classes"]:
             raise CohortError(f"{first.name} and {cell.name}: the task {cell.task} has other classes in each")
+        changed, _ = count_changes(cell.run.cohort, first.run.record["classes"], before)
+        if changed:
+            raise CohortError(
+                f"{cell.name}: {changed} participants have another number, label, or age and site than in "
+                f"{first.name}, by the same volumes; compare runs of one participants table"
+            )
+        if strangers := same_number_only(people_of(cell.run.cohort), people):
+            tell(
+                f"{cell.name}: {len(strangers)} participants have none of the volumes that their numbers have in "
+                f"{first.name}; they are paired by number alone, so be sure that they are the same people"
+            )
         own = _splits(cell)
         both = known.index.intersection(own.index)
         if unlike := int((known[both] != own[both]).sum()):

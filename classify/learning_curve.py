@@ -7,7 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from classify.cohort.identity import people_of
 from classify.cohort.tables import read_tables
+from classify.earlier import check_earlier
 from classify.judging.learning import check_fractions, trace_curve
 from classify.probe import ProbeOptions, check_options, plan_search, search
 from classify.published_folder import LEARNING_CURVES, published_folder
@@ -58,6 +60,8 @@ def learning_curve(
     tables = read_tables(asked.participants, tell=tell)
     stored = read()
     cohort = tables.join(stored, task)
+    everybody = people_of(stored.index, stored.pooled)
+    resplit = check_earlier(asked.runs, cohort, everybody, resplit=asked.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(asked, source, tell)
     clock.lap("read")
@@ -87,6 +91,7 @@ def learning_curve(
             "space": stored.space_id,
             "cohort_sha256": cohort.sha256,
             "phantom": cohort.phantom,
+            "resplit": resplit,
             "parameters": dict(chosen.spec.parameters),
             "features": asdict(chosen.spec.features),
             "aggregation": chosen.spec.aggregation,

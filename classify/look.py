@@ -4,6 +4,7 @@ Whoever predicts (``classify evaluate``, ``finetune evaluate``) does so between 
 line is written after the last check and before the first prediction, so no look goes uncounted.
 """
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,15 +16,17 @@ import numpy as np
 from classify.cohort.splits import check_no_leak
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables
+from classify.earlier import EarlierRun, find_earlier, find_looks
 from classify.errors import CohortError
 from classify.judging.calibrate import Calibrator
 from classify.judging.calibration_report import measure_calibration, report_levels, shown_by
 from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.split import JudgedSplit, judge_split
-from classify.ledger import append_look, count_looks
+from classify.ledger import LEDGER, LedgerLine, append_look, ledger_lock, read_ledger
 from classify.predictions import Predictions, stack_predictions
 from classify.random_twin import Twin
 from classify.run import Run, load_run, update_run
+from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 
 TEST = "test"
@@ -50,12 +53,13 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Look:
-    """A look that is in the ledger. number: the how-manieth at this cohort's test split; date: in UTC."""
+    """A look that is in the ledger. number: the how-manieth at any of these people; date: in UTC; id: its own name."""
 
     run: Run
     cohort: Cohort
     number: int
     date: str
+    id: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class PredictedSplit:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The run record with the test split in it, and how often this cohort's test split has been looked at by now."""
+    """The run record with the test split in it, and how often people of it have been looked at by now."""
 
     record: dict[str, Any]
     folder: Path
@@ -114,12 +118,20 @@ def check_same_cohort(run: Run, cohort: Cohort) -> None:
     check_no_leak({"train": fitted_on, TEST: test})
 
 
-def begin_look(run: Run, cohort: Cohort, *, now: datetime) -> Look:
-    """Write the ledger line; cohort: as check_same_cohort let it pass. Raises: RunFolderError, then nobody looked."""
+def begin_look(run: Run, cohort: Cohort, *, now: datetime, tell: Callable[[str], None] = say) -> Look:
+    """Write the ledger line; cohort: as check_same_cohort let it pass. Raises: RunFolderError, then nobody looked.
+
+    tell: hears of ledger lines that were cut, and of earlier runs that cannot be read.
+    """
     runs, date = run.folder.resolve().parent, now.isoformat(timespec="seconds")
-    number = 1 + count_looks(runs, cohort.sha256)
-    append_look(runs, run=run.record["id"], date=date, cohort_sha256=cohort.sha256)
-    return Look(run, cohort, number, date)
+    people = EarlierRun(run.record, run.cohort).analysed_test
+    line = LedgerLine(run.record["id"], date, cohort.sha256, secrets.token_hex(8), people)
+    with ledger_lock(runs):
+        if cut := read_ledger(runs).cut:
+            tell(f"{LEDGER}: line {', '.join(map(str, cut))} was cut while it was written; going on after it")
+        number = 1 + len(find_looks(runs, people, cohort.sha256, find_earlier(runs, tell)))
+        append_look(runs, line)
+    return Look(run, cohort, number, date, line.id)
 
 
 def finish_look(
@@ -140,19 +152,21 @@ def finish_look(
     )  # fmt: skip
     of_tables = tables.describe(cohort, said.without)
     twin = predicted.twin_of(levels["participant"]) if predicted.twin_of else None
-    entry = {"split": TEST, "date": look.date, "look": look.number, "seed": seed}
+    entry = {"split": TEST, "date": look.date, "look": look.number, "id": look.id, "seed": seed}
     entry |= {name: of_tables[name] for name in ("measurements", "table_notes")} | {"calibration": method}
     probabilities = report_levels(
         levels, predicted.calibrator.prevalence, cohort.task.classes, replicates=options.replicates, seed=seed
     ) if predicted.calibrator else None  # fmt: skip
     entry |= describe_look(options, predicted, said, probabilities)
     entry |= {"difference_to_random_twin": twin.difference} if twin else {}
-    record = merge_evaluation(run.record, cohort, said, entry, of_tables["pretraining"], by=by)
     own = run.record["model"]
     rows = [*levels.values(), *(part for name, part in predicted.others.items() if name != own)]
-    if twin:
-        record, rows = twin.seen_beside(record), [*rows, twin.people]
-    update_run(run, record, stack_predictions(rows), split=TEST)
+    with ledger_lock(run.folder.resolve().parent):
+        run = load_run(run.folder)  # another look may have ended since
+        record = merge_evaluation(run.record, cohort, said, entry, of_tables["pretraining"], by=by)
+        if twin:
+            record, rows = twin.seen_beside(record), [*rows, twin.people]
+        update_run(run, record, stack_predictions(rows), split=TEST)
     return Evaluated(record, run.folder, look.number)
 
 

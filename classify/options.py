@@ -130,6 +130,14 @@ Measurements = Annotated[
         rich_help_panel=IN_AND_OUT,
     ),
 ]
+Resplit = Annotated[
+    str | None,
+    typer.Option(
+        help="Why people whom an earlier run here locked as test are train or val now, or many labels changed; kept "
+        "and shown with every number",
+        rich_help_panel=IN_AND_OUT,
+    ),
+]
 Pretrained = Annotated[
     Path | None,
     typer.Option(

@@ -10,9 +10,11 @@ import numpy as np
 
 from classify.aggregate import SAID
 from classify.baselines import TOGETHER, TWIN_MISSING, choose_baselines, describe_people, predict_baselines
+from classify.cohort.identity import people_of, test_people
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
+from classify.earlier import check_earlier
 from classify.features import FeatureTable, count_constant
 from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
@@ -61,7 +63,8 @@ class ProbeOptions:
     measurement.csv. pretrain_participants: ids of those that the encoder was pretrained on. random_twin: address of
     the same volumes' store by an encoder with random weights. token_grid: of a head that reads patch tokens; None: as
     fine as resolve_grid thinks right. device: cpu, cuda or auto, for heads that can compute elsewhere. views: augmented
-    views of each volume to learn from; None: as many as are stored.
+    views of each volume to learn from; None: as many as are stored. resplit: why people of
+    earlier runs stand otherwise.
     """
 
     model: str
@@ -91,6 +94,7 @@ class ProbeOptions:
     token_grid: Grid | None = None
     device: str = "cpu"
     views: int | None = None
+    resplit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ def probe(
     stored = read()
     twin_stored = read_checked_twin(read_twin, stored.space) if read_twin else None
     cohort = tables.join(stored, task)
+    everybody = people_of(stored.index, stored.pooled)
+    resplit = check_earlier(options.runs, cohort, everybody, resplit=options.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(options, source, tell)
     clock.lap("read")
@@ -161,6 +167,8 @@ def probe(
             seconds=clock.seconds(),
             subgroups={"val": said.groups},
             calibration=calibration,
+            test_people=test_people(tables.people, everybody),
+            resplit=resplit,
         )
         others = {name: part for name, part in others.items() if name != options.model}
         if twin:

@@ -51,6 +51,8 @@ class RunRecord:
     seed_sensitivity: val again with other seeds of the final fit, where asked for.
     difference_to_random_twin: on val, with what the twin is in random_twin. inputs_sha256: see digest_inputs.
     calibration: method, parameters, before and after on val. evaluations: one entry a look of this run at test.
+    test_people: all test people of the participants table, see People. resplit: why people of earlier runs stand
+    otherwise here, where they do.
     """
 
     id: str
@@ -96,6 +98,8 @@ class RunRecord:
     inputs_sha256: str = ""
     calibration: dict[str, Any] | None = None
     evaluations: list[dict[str, Any]] = field(default_factory=list)
+    test_people: dict[str, list[str]] = field(default_factory=dict)
+    resplit: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types."""

@@ -21,6 +21,7 @@ from classify.options import (
     Pretrained,
     Prevalence,
     Replicates,
+    Resplit,
     Runs,
     Seed,
     TokenGrid,
@@ -75,6 +76,7 @@ def compare(
     seed: Seed = 0,
     replicates: Replicates = 2000,
     runs: Runs = Path("runs"),
+    resplit: Resplit = None,
     endpoint_url: Endpoint = None,
     json: Json = False,
 ) -> None:
@@ -102,7 +104,7 @@ def compare(
             model="", participants=participants, layer=layer, pools=parse_names("--pool", pool), aggregate=aggregate,
             trials=trials, minutes=minutes, jobs=jobs, seed=seed, replicates=replicates, command=command,
             token_grid=None if token_grid is None else parse_token_grid(token_grid), measurements=measurements,
-            pretrain_participants=pretrain_participants, device=device,
+            pretrain_participants=pretrain_participants, device=device, resplit=resplit,
         )  # fmt: skip
     asked = tasks or ("four-class" if stores else None)
     options = CompareOptions(
@@ -137,6 +139,7 @@ def learning_curve(
     seed: Seed = 0,
     replicates: Replicates = 2000,
     runs: Runs = Path("runs"),
+    resplit: Resplit = None,
     endpoint_url: Endpoint = None,
     json: Json = False,
 ) -> None:
@@ -158,7 +161,7 @@ def learning_curve(
     probed = ProbeOptions(
         model=model, participants=participants, task=task, layer=layer, pools=parse_names("--pool", pool),
         aggregate=aggregate, trials=trials, minutes=minutes, jobs=jobs, seed=seed, replicates=replicates, runs=runs,
-        command=("classify", *sys.argv[1:]), device=device,
+        command=("classify", *sys.argv[1:]), device=device, resplit=resplit,
         token_grid=None if token_grid is None else parse_token_grid(token_grid),
     )  # fmt: skip
     options = CurveOptions(probed, parse_fractions(fractions), repeats)

@@ -96,7 +96,8 @@ def evaluation_lines(record: Mapping[str, Any], looks: int) -> list[str]:
         lines.append(caution)
     lines += pretraining_lines(record.get("pretraining", {}), "test")
     said = "" if looks == 1 else "; it is no longer untouched: say so with every number"
-    lines.append(f"the test split of this cohort has been looked at {looks} time{'s' if looks > 1 else ''}{said}")
+    lines.append(f"people of this test split have been looked at {looks} time{'s' if looks > 1 else ''}{said}")
+    lines += resplit_lines(record.get("resplit"))
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
 
 
@@ -142,6 +143,9 @@ def headline(record: RunRecord) -> list[str]:
     lines += [*search_lines(record.search or {}), *seed_lines(record.seed_sensitivity or {})]
     locked = record.splits["test"]["participants"]
     lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
+    if beyond := len(record.test_people) - locked:
+        lines.append(f"test: {beyond} more of the table stay locked, without a volume here or left out by the task")
+    lines += resplit_lines(record.resplit)
     return [*lines, *([PHANTOM] if record.phantom else []), RESEARCH_ONLY]
 
 
@@ -161,6 +165,11 @@ def rival_lines(differences: Mapping[str, Any]) -> list[str]:
 def missing_lines(missing: Sequence[Mapping[str, str]]) -> list[str]:
     """Give the baselines that could not be made, and why."""
     return [f"{line['name']}: absent: {line['reason']}" for line in missing]
+
+
+def resplit_lines(resplit: Mapping[str, Any] | None) -> list[str]:
+    """Say that people of earlier runs stand otherwise in this one, and the reason that was given."""
+    return [f"resplit: {resplit['why']}; the reason given: {resplit['reason']}"] if resplit else []
 
 
 def contrast_lines(contrasts: Mapping[str, Mapping[str, Measured]]) -> list[str]:

@@ -25,7 +25,7 @@ class FinetuneOptions:
 
     bucket: None where a store has everything that the stage of the head needs. store: embeddings of the starting
     encoder. cache_dir None: preprocessed volumes are kept until the run is finished. measurements,
-    pretrain_participants: as for a probe; they change no weight.
+    pretrain_participants, resplit: as for a probe; they change no weight.
     """
 
     choice: EncoderChoice
@@ -46,6 +46,7 @@ class FinetuneOptions:
     command: tuple[str, ...] = ()
     measurements: Path | None = None
     pretrain_participants: Path | None = None
+    resplit: str | None = None
 
     @property
     def needs_volumes(self) -> bool:
@@ -100,6 +101,7 @@ def parse_options(
     replicates: int = 2000,
     measurements: Path | None = None,
     pretrain_participants: Path | None = None,
+    resplit: str | None = None,
 ) -> FinetuneOptions:
     """Read the words of the command line. Raises UsageError, naming the option."""
     if participants is None:
@@ -127,6 +129,7 @@ def parse_options(
         command=("finetune", *sys.argv[1:]),
         measurements=measurements,
         pretrain_participants=pretrain_participants,
+        resplit=resplit,
     )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from classify.aggregate import aggregate_levels
 from classify.baselines import TWIN_MISSING, choose_baselines, describe_people, predict_baselines
+from classify.cohort.identity import people_of, test_people
+from classify.earlier import check_earlier
 from classify.judging.split import judge_split
 from classify.predictions import rows_of, stack_predictions
 from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
@@ -51,6 +53,8 @@ def finetune(
     with prepare(options, together) as ready:
         clock.lap("read")
         task, inputs, backend = ready.task, ready.inputs, ready.backend
+        everybody, tables = people_of(inputs.cohort.table), ready.tables
+        resplit = check_earlier(options.runs, inputs.cohort, everybody, resplit=options.resplit, tell=tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.config, ready.encoder, backend, standardiser, classes, options.seed)
@@ -92,6 +96,8 @@ def finetune(
                 **ready.tables.describe(inputs.cohort, said.without),
                 subgroups={"val": said.groups},
                 baselines_missing=[TWIN_MISSING, *missing],
+                test_people=test_people(tables.people, everybody),
+                resplit=resplit,
                 seconds=clock.seconds(),
             )
             predictions = stack_predictions([*levels.values(), *others.values()])

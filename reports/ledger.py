@@ -1,49 +1,46 @@
-"""How often the locked test split was looked at: one line of JSON a look, beside the runs."""
+"""What pages say of the locked test split: how often its people were looked at, and who stands otherwise now."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from embeddings_store.errors import RunError
+from classify.earlier import EarlierRun, find_earlier, find_looks
+from classify.ledger import LedgerLine
+from embeddings_store.console import say
+from reports.runs import FinishedRun
 
-LEDGER = "test_ledger.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class TestLook:
-    """One evaluation on the test split."""
-
-    run: str
-    date: str
-    cohort_sha256: str
+NO_DATE = "a day that nothing names"
 
 
-def read_looks(runs_dir: Path, cohort_sha256: str) -> list[TestLook]:
-    """Read the looks at the test split of one cohort, oldest first; no ledger means none.
+def read_looks(runs_dir: Path, runs: Sequence[FinishedRun], *, tell: Callable[[str], None] = say) -> list[LedgerLine]:
+    """Give every look that saw a test participant of these runs, whatever the task or table, oldest first.
 
-    Raises: RunError when a line can't be read: a page must not say "never" over a damaged ledger.
+    A run with numbers of test counts once at least. Raises: RunError where a whole line of a ledger is damaged.
     """
-    path = runs_dir / LEDGER
-    if not path.exists():
-        return []
-    looks = [_parse(line, number, path) for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
-    return [look for look in looks if look.cohort_sha256 == cohort_sha256]
+    earlier = find_earlier(runs_dir, tell)
+    looks: dict[tuple[str, str], LedgerLine] = {}
+    for run in runs:
+        people = EarlierRun(run.record, run.run.cohort).analysed_test
+        cohort = str(run.record["cohort_sha256"])
+        looks |= {line.key: line for line in find_looks(runs_dir, people, cohort, earlier)}
+    dated = {line.run for line in looks.values()}
+    for run in runs:
+        if "test" in run.splits_judged() and run.id not in dated:
+            looks[run.id, ""] = LedgerLine(run.id, "", str(run.record["cohort_sha256"]))
+    return sorted(looks.values(), key=lambda line: line.date)
 
 
-def say_looks(looks: Sequence[TestLook]) -> str:
+def say_looks(looks: Sequence[LedgerLine]) -> str:
     """Write "never", or how often and by which runs."""
     if not looks:
         return "never"
     times = "once" if len(looks) == 1 else f"{len(looks)} times"
-    return f"{times} ({'; '.join(f'{look.run} on {look.date[:10]}' for look in looks)})"
+    return f"{times} ({'; '.join(f'{look.run} on {look.date[:10] or NO_DATE}' for look in looks)})"
 
 
-def _parse(line: str, number: int, path: Path) -> TestLook:
-    try:
-        raw = json.loads(line)
-        return TestLook(str(raw["run"]), str(raw["date"]), str(raw["cohort_sha256"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{path}, line {number}: expected run, date and cohort_sha256 in JSON; restore the ledger"
-        ) from error
+def say_resplits(runs: Sequence[FinishedRun]) -> list[str]:
+    """Say of each run whose people stood otherwise in earlier ones what changed, and the reason that was given."""
+    return [
+        f"Run {run.id}: {told['why']}. Reason given: {told['reason']}."
+        for run in runs
+        if (told := run.record.get("resplit"))
+    ]

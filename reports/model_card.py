@@ -8,6 +8,7 @@ from typing import Any
 
 from classify.judging.calibrate import describe_method
 from reports.headline import spell
+from reports.ledger import say_resplits
 from reports.page import publish, render
 from reports.runs import AGE_SITE, PRIMARY_LEVEL, FinishedRun
 from reports.tables import METRICS
@@ -22,6 +23,7 @@ def write_model_card(run: FinishedRun, out: Path, *, now: datetime) -> Path:
         "run": run,
         "sections": card_sections(run),
         "phantom": run.is_phantom,
+        "resplits": say_resplits([run]),
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": version("octprobe"),
     }

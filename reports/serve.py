@@ -16,6 +16,7 @@ from typing import Any
 
 from embeddings_store.errors import RunError, UsageError
 from reports.headline import spell
+from reports.ledger import say_resplits
 from reports.model_card import CARD
 from reports.page import render
 from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, read_runs
@@ -53,6 +54,7 @@ class Dashboard:
             "pages": [(self.page_id(path.name), page_title(path)) for path in self.html_files()],
             "mlflow": self.mlflow,
             "phantom": any(run.is_phantom for run in runs),
+            "resplits": say_resplits(runs),
             "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "version": version("octprobe"),
         }

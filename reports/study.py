@@ -15,7 +15,7 @@ from reports.explanations import Explanation, FeaturesOf, explain_study
 from reports.flow import StoreCounts, make_flow
 from reports.flow_diagram import lay_out
 from reports.headline import Headline, make_headline
-from reports.ledger import read_looks, say_looks
+from reports.ledger import read_looks, say_looks, say_resplits
 from reports.model_card import CARD, write_model_card
 from reports.page import publish, render
 from reports.pictures import Picture
@@ -80,13 +80,14 @@ def write_study(options: StudyOptions, *, facts: StoreFacts, features_of: Featur
     headline = make_headline(runs)
     shown = headline.run or runs[-1]
     phantom = any(run.is_phantom for run in runs)
-    looks = read_looks(options.runs, str(shown.record["cohort_sha256"]))
+    looks = read_looks(options.runs, runs)
     warnings = find_warnings(runs, facts.space)
     explanation = explain_study(runs, features_of)
     context = {
         **_frame(facts, shown, phantom, now),
         **_cohort_part(facts, shown),
         **_detail_part(headline.run, phantom),
+        "resplits": say_resplits(runs),
         "headline": headline,
         "headline_id": headline.run.id if headline.run else "",
         "warnings": warnings,

@@ -43,9 +43,14 @@ def test_a_look_puts_test_beside_val_and_a_line_into_the_ledger(study: Study, tm
     seen = look(study, tmp_path, done.folder)
     run = load_run(done.folder)
     assert run.record == seen.record
-    assert ledger(tmp_path) == [
-        {"run": done.record.id, "date": "2026-11-22T15:03:01+00:00", "cohort_sha256": done.record.cohort_sha256}
-    ]
+    (line,) = ledger(tmp_path)
+    assert line["id"] == run.record["evaluations"][0]["id"]
+    assert len(line["people"]) == 16
+    assert {name: line[name] for name in ("run", "date", "cohort_sha256")} == {
+        "run": done.record.id,
+        "date": "2026-11-22T15:03:01+00:00",
+        "cohort_sha256": done.record.cohort_sha256,
+    }
     for level in ("volume", "eye", "participant"):
         assert set(run.record["metrics"][level]) == {"val", "test"}
         assert run.record["metrics"][level]["val"] == done.record.metrics[level]["val"]

@@ -1,0 +1,161 @@
+"""What the runs of a folder, and of its copies, know of the people of a new one: who was test, who was looked at."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from classify.cohort.identity import People, people_of, pick, same_number_only, same_people
+from classify.cohort.table import Cohort
+from classify.errors import LeakError
+from classify.ledger import LEDGER, LedgerLine, read_ledger
+from classify.run import COHORT, RECORD
+
+DEPTH = 3
+"""How many folders below the runs a copy of a run is looked for."""
+
+FEW_CHANGES = 0.1
+"""A corrected label is named; if more of the shared participants than this changed, the table is another one."""
+
+YEARS_APART = 5.0
+RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
+NEEDED = ["volume", "participant", "site", "age", "label", "split"]
+RESPLIT = "or say why it is right with --resplit REASON, which is kept and shown with every number"
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A finished run. cohort: volume, participant, site, age, label and split of what it analysed."""
+
+    record: Mapping[str, Any]
+    cohort: pd.DataFrame
+
+    @property
+    def id(self) -> str:
+        """Name of the run."""
+        return str(self.record["id"])
+
+    @property
+    def analysed_test(self) -> People:
+        """Give the test people that a look at this run sees."""
+        known = self.record.get("test_people") or {}
+        people = people_of(self.cohort[self.cohort["split"] == "test"])
+        return {person: sorted({*marks, *known.get(person, [])}) for person, marks in people.items()}
+
+    @property
+    def test_people(self) -> People:
+        """Give all test people; of an older run those that it analysed, the others it does not know."""
+        return dict(self.record.get("test_people") or {}) or self.analysed_test
+
+
+def find_earlier(runs: Path, tell: Callable[[str], None]) -> list[EarlierRun]:
+    """Read every finished run below a folder, and in its copies beside it. tell: hears of damaged ones."""
+    found = (_read(path, tell) for place in _places(runs) for path in _below(place, RECORD))
+    return [run for run in found if run is not None]
+
+
+def find_looks(runs: Path, people: People, cohort_sha256: str, earlier: Sequence[EarlierRun]) -> list[LedgerLine]:
+    """Give every look that saw one of these people, oldest first, from the ledgers and the records of the runs.
+
+    Each stands once, though ledgers are copied and records repeat them; what either has lost the other one gives.
+    Raises: RunFolderError for a damaged ledger.
+    """
+    seen_by = {run.id: run for run in earlier}
+    ledgers = (path.parent for place in _places(runs) for path in _below(place, LEDGER))
+    told = [line for place in ledgers for line in read_ledger(place).lines]
+    told += [
+        LedgerLine(run.id, str(entry["date"]), str(run.record["cohort_sha256"]), str(entry.get("id", "")))
+        for run in earlier
+        for entry in run.record.get("evaluations") or []
+    ]
+    looks: dict[tuple[str, str], LedgerLine] = {}
+    for line in told:
+        known = line.people or (seen_by[line.run].analysed_test if line.run in seen_by else {})
+        if line.cohort_sha256 == cohort_sha256 or same_people(people, known):
+            looks.setdefault(line.key, line)
+    return sorted(looks.values(), key=lambda line: line.date)
+
+
+def check_earlier(
+    runs: Path, cohort: Cohort, stored: People, *, resplit: str | None, tell: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Refuse a new run whose people stand otherwise in earlier ones; give the ``resplit`` field of its record.
+
+    stored: everybody in the store. tell: hears of what is odd and no reason to refuse.
+    Raises: LeakError where somebody was test and is train or val now, or where the same volumes carry other people,
+    and no resplit says why; RunFolderError.
+    """
+    earlier = find_earlier(runs, tell)
+    fitted = pick(stored, cohort.table.loc[cohort.table["split"] != "test", "participant"])
+    moved = {run.id: same_people(fitted, run.test_people) for run in earlier}
+    changed, shared, other_run = 0, 1, ""
+    strangers: set[str] = set()
+    for run in {str(run.record["cohort_sha256"]): run for run in earlier}.values():
+        strangers |= same_number_only(people_of(cohort.table), people_of(run.cohort))
+        unlike, both = count_changes(cohort.table, cohort.task.classes, run)
+        if unlike * shared > changed * both:
+            changed, shared, other_run = unlike, both, run.id
+    if strangers:
+        tell(
+            f"{len(strangers)} participants carry the number of another participant of an earlier run here, with none "
+            "of the same volumes: they count as other people"
+        )
+    people: set[str] = set()
+    people.update(*moved.values())
+    unlike_now = f"{changed} of {shared} participants have another number, label, or age and site than in {other_run}"
+    reasons = []
+    if people:
+        names = ", ".join(sorted(name for name, found in moved.items() if found)[:2])
+        reasons.append(f"{len(people)} participants who are train or val now were test in {names}")
+    if changed > max(1, FEW_CHANGES * shared):
+        reasons.append(unlike_now)
+    elif changed:
+        tell(f"participants table: {unlike_now}")
+    if not reasons:
+        return None
+    if not resplit:
+        raise LeakError(
+            f"participants table: {'; '.join(reasons)}, known by the same volumes; give the table of the earlier runs, "
+            + RESPLIT
+        )
+    return {"reason": resplit, "was_test": len(people), "changed": changed, "why": "; ".join(reasons)}
+
+
+def count_changes(table: pd.DataFrame, classes: Sequence[str], run: EarlierRun) -> tuple[int, int]:
+    """Count participants whose volumes carry another number, label, or age and site in a run, and all who share one."""
+    names = ["volume", "participant", "label", "age", "site"]
+    both = table[names].merge(run.cohort[names], on="volume", suffixes=("", "_then"))
+    unlike = both["participant"] != both["participant_then"]  # an age alone is no other person
+    unlike |= (both["site"] != both["site_then"]) & ((both["age"] - both["age_then"]).abs() > YEARS_APART)
+    if list(classes) == list(run.record["classes"]):
+        unlike |= both["label"] != both["label_then"]
+    return int(both.loc[unlike, "participant"].nunique()), int(both["participant"].nunique())
+
+
+def _places(runs: Path) -> list[Path]:
+    """Name the folder of runs, and those beside it that hold one of its runs too: copies, known by the run's name."""
+    here = runs.resolve()
+    own = [path.parent.name for path in here.glob(f"*/{RECORD}") if RUN_NAME.fullmatch(path.parent.name)]
+    beside = [path for path in sorted(here.parent.glob("[!.]*/")) if path != here]
+    return [here, *(path for path in beside if any((path / name / RECORD).exists() for name in own))]
+
+
+def _below(place: Path, name: str) -> Iterator[Path]:
+    for depth in range(DEPTH + 1):
+        yield from sorted(place.glob("/".join([*["[!.]*"] * depth, name])))
+
+
+def _read(path: Path, tell: Callable[[str], None]) -> EarlierRun | None:
+    """Read a run; None for a run.json of another program, and where a run is damaged, which is said."""
+    try:
+        record = json.loads(path.read_text())
+        if not isinstance(record, dict) or not {"id", "cohort_sha256", "classes", "metrics"} <= set(record):
+            return None
+        return EarlierRun(record, pd.read_parquet(path.parent / COHORT, columns=NEEDED))
+    except (OSError, ValueError, TypeError) as error:
+        tell(f"run folder {path.parent.name}: {type(error).__name__} while reading; its test people are not known here")
+        return None
