@@ -314,6 +314,7 @@ def describe_inputs(options: ProbeOptions, cohort: Cohort, stored: Snapshot, now
         "classes": list(cohort.task.classes),
         "space": stored.space_id,
         "embedding_space": stored.space.to_dict(),
+        "encoder_source": stored.encoder.to_record() if stored.encoder else None,
         "snapshot": {
             "number": "live" if stored.number is None else stored.number,
             "rows": len(stored.index),

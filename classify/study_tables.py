@@ -8,7 +8,7 @@ from rich.table import Table
 
 from classify.judging.bootstrap import caution_few
 from classify.judging.metrics import HEADLINE
-from classify.summary import PHANTOM, RESEARCH_ONLY, format_measured
+from classify.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
 
 NOT_MEASURED = "–"
 
@@ -72,6 +72,8 @@ def leaderboard_lines(board: Mapping[str, Any]) -> list[str]:
 def closing_lines(record: Mapping[str, Any]) -> list[str]:
     """Say that test was left alone, and what this is not."""
     lines = ["test: never read; judge the one that you choose by classify evaluate --split test"]
+    for store, source in record["encoders"].items():
+        lines += encoder_lines({"encoder_source": source}, f" of {store}")
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
 
 
@@ -138,6 +140,7 @@ def prediction_lines(summary: Mapping[str, Any]) -> list[str]:
     if summary["calibration"] is None:
         lines.append("the run was not calibrated: its probabilities are those of the head")
     lines.append(f"written: {summary['path']}")
+    lines += encoder_lines(summary)
     return [*lines, *([PHANTOM] if summary["phantom"] else []), RESEARCH_ONLY]
 
 

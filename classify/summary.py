@@ -9,9 +9,11 @@ from rich.table import Table
 from classify.judging.bootstrap import Measured, caution_few
 from classify.judging.metrics import HEADLINE
 from classify.run import RunRecord
+from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 
 SHOWN = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa")
 RESEARCH_ONLY = "Research use only, not for clinical decisions."
+RANDOM_WEIGHTS = "RANDOM WEIGHTS: the encoder was not trained, or barely; nothing here was learned in pretraining."
 PHANTOM = "SYNTHETIC PHANTOM: these numbers say nothing about people."
 
 
@@ -47,6 +49,13 @@ def print_baselines(judged: Mapping[str, Any]) -> None:
         lines.append(caution)
     for line in [*lines, *([PHANTOM] if judged["phantom"] else []), RESEARCH_ONLY]:
         console.print(line, highlight=False)
+
+
+def encoder_lines(record: Mapping[str, Any], of: str = "") -> list[str]:
+    """Say where the encoder comes from, loudly where it was not trained."""
+    source = source_of_record(record.get("encoder_source"))
+    lines = [f"encoder{of}: {source.describe() if source else NOT_RECORDED}"]
+    return [*lines, RANDOM_WEIGHTS] if source and source.is_untrained else lines
 
 
 def step_line(step: Mapping[str, Any]) -> str:
@@ -95,6 +104,7 @@ def evaluation_lines(record: Mapping[str, Any], looks: int) -> list[str]:
     lines += pretraining_lines(record.get("pretraining", {}), "test")
     said = "" if looks == 1 else "; it is no longer untouched: say so with every number"
     lines.append(f"the test split of this cohort has been looked at {looks} time{'s' if looks > 1 else ''}{said}")
+    lines += encoder_lines(record)
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
 
 
@@ -139,6 +149,7 @@ def headline(record: RunRecord) -> list[str]:
     lines += [*search_lines(record.search or {}), *seed_lines(record.seed_sensitivity or {})]
     locked = record.splits["test"]["participants"]
     lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
+    lines += encoder_lines(record.to_dict())
     return [*lines, *([PHANTOM] if record.phantom else []), RESEARCH_ONLY]
 
 

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from reports.encoders import describe_encoder, encoder_part
 from reports.headline import spell
 from reports.page import publish, render
 from reports.runs import PRIMARY_LEVEL, FinishedRun
@@ -20,6 +21,7 @@ def write_model_card(run: FinishedRun, out: Path, *, now: datetime) -> Path:
         "run": run,
         "sections": card_sections(run),
         "phantom": run.is_phantom,
+        **encoder_part([run]),
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": version("octprobe"),
     }
@@ -47,6 +49,7 @@ def _model(run: FinishedRun) -> list[tuple[str, str]]:
         ("Features", f"layer {features.get('layer')}, {features.get('dimensions')} numbers"),
         ("Scans to participant", str(features.get("aggregation", "not recorded"))),
         ("Encoder", f"{space.get('family', 'not recorded')}, {space.get('precision', '')}"),
+        ("Encoder source", describe_encoder(run)),
         ("Encoder weights", f"sha256 {space.get('weights_sha256', 'not recorded')}"),
         ("Probabilities", f"calibrated by {calibration['method']} on validation" if calibration else "not calibrated"),
         ("Licence and contact", ""),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings_store.errors import RunError, UsageError
+from reports.encoders import encoder_part
 from reports.headline import spell
 from reports.model_card import CARD
 from reports.page import render
@@ -53,6 +54,7 @@ class Dashboard:
             "pages": [(self.page_id(path.name), page_title(path)) for path in self.html_files()],
             "mlflow": self.mlflow,
             "phantom": any(run.is_phantom for run in runs),
+            **encoder_part(runs),
             "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "version": version("octprobe"),
         }
