@@ -13,6 +13,7 @@ from classify.baselines import TOGETHER, TWIN_MISSING, choose_baselines, describ
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
+from classify.cohort.vouched import NOBODY, read_vouched
 from classify.features import FeatureTable, count_constant
 from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
@@ -57,7 +58,7 @@ class ProbeOptions:
     measurement.csv. pretrain_participants: ids of those that the encoder was pretrained on. random_twin: address of
     the same volumes' store by an encoder with random weights. token_grid: of a head that reads patch tokens; None: as
     fine as resolve_grid thinks right. device: cpu, cuda or auto, for heads that can compute elsewhere. views: augmented
-    views of each volume to learn from; None: as many as are stored.
+    views of each volume to learn from; None: as many as are stored. allow_near_copies: see read_vouched.
     """
 
     model: str
@@ -86,6 +87,7 @@ class ProbeOptions:
     token_grid: Grid | None = None
     device: str = "cpu"
     views: int | None = None
+    allow_near_copies: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,10 @@ def probe(
     """
     clock = Stopwatch()
     task, method = check_options(options)
-    tables = read_tables(options.participants, options.measurements, options.pretrain_participants, tell=tell)
+    vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
+    tables = read_tables(
+        options.participants, options.measurements, options.pretrain_participants, vouched=vouched, tell=tell
+    )
     stored = read()
     twin_stored = read_checked_twin(read_twin, stored.space) if read_twin else None
     cohort = tables.join(stored, task)
@@ -147,6 +152,7 @@ def probe(
             search=chosen.record,
             **vars(said.judged),
             **tables.describe(cohort, said.without),
+            near_copies_allowed=tables.vouched.to_record(),
             seconds=clock.seconds(),
             subgroups={"val": said.groups},
             calibration=fitted[1] if fitted else None,

@@ -49,7 +49,7 @@ class RunRecord:
     seed_sensitivity: val again with other seeds of the final fit, where asked for.
     difference_to_random_twin: on val, with what the twin is in random_twin. inputs_sha256: see digest_inputs.
     calibration: method, parameters, before and after on val. evaluations: one entry a look of this run at test.
-    encoder_source: the fields of EncoderSource, None where the store does not say.
+    encoder_source: the fields of EncoderSource, None where the store does not say. near_copies_allowed: of Vouched.
     """
 
     id: str
@@ -94,6 +94,7 @@ class RunRecord:
     calibration: dict[str, Any] | None = None
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     encoder_source: dict[str, Any] | None = None
+    near_copies_allowed: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types."""

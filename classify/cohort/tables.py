@@ -15,6 +15,7 @@ from classify.cohort.participants import read_participants
 from classify.cohort.pretraining import NOT_GIVEN, describe_overlap, flag_pretraining, read_pretraining
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import Task
+from classify.cohort.vouched import NOBODY, Vouched
 from embeddings_store.snapshot import Snapshot
 
 
@@ -25,10 +26,11 @@ class CohortTables:
     people: pd.DataFrame
     measurements: Measurements | None = None
     pretrained: frozenset[str] | None = None
+    vouched: Vouched = NOBODY
 
     def join(self, stored: Snapshot, task: Task) -> Cohort:
         """Join everything with the rows of a store. Raises: CohortError, LeakError."""
-        return self.beside(join_cohort(stored.index, stored.pooled, self.people, task))
+        return self.beside(join_cohort(stored.index, stored.pooled, self.people, task, self.vouched))
 
     def beside(self, cohort: Cohort) -> Cohort:
         """Put what else was read beside a cohort of these people."""
@@ -50,6 +52,7 @@ def read_tables(
     measurements: Path | None = None,
     pretrain_participants: Path | None = None,
     *,
+    vouched: Vouched = NOBODY,
     tell: Callable[[str], None],
 ) -> CohortTables:
     """Read participants.tsv and, where they were given, measurement.csv and the list of the encoder's participants.
@@ -59,7 +62,7 @@ def read_tables(
     people = read_participants(participants)
     pretrained = None if pretrain_participants is None else read_pretraining(pretrain_participants)
     if measurements is None:
-        return CohortTables(people, None, pretrained)
+        return CohortTables(people, None, pretrained, vouched)
     measured, note = cached_measurements(measurements)
     tell(f"measurements: {note}")
-    return CohortTables(people, measured, pretrained)
+    return CohortTables(people, measured, pretrained, vouched)
