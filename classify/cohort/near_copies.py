@@ -63,7 +63,7 @@ def find_near_copies(
     # Distances by the product of matrices are rounded: more than those of a pair alone.
     rounding = float(np.sqrt(16 * np.finfo("f4").eps * np.square(flat).sum(axis=1).max()))
     limit = _reach(near, usual, rounding)
-    found = {pair for row in np.flatnonzero(limit > 0) for pair in _pairs(flat, owner, int(row), limit[row])}
+    found = {pair for row in np.flatnonzero(limit > 0) for pair in _pairs(flat, owner, int(row), float(limit[row]))}
     return [
         NearCopy(int(min(order[[a, b]])), int(max(order[[a, b]])), float(np.linalg.norm(points[a] - points[b])), usual)
         for a, b in sorted(found)
