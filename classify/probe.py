@@ -113,10 +113,7 @@ def probe(
     """
     clock = Stopwatch()
     task, method = check_options(options)
-    vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
-    tables = read_tables(
-        options.participants, options.measurements, options.pretrain_participants, vouched=vouched, tell=tell
-    )
+    tables = read_tables_of(options, tell)
     stored = read()
     twin_stored = read_checked_twin(read_twin, stored.space) if read_twin else None
     cohort = tables.join(stored, task)
@@ -162,6 +159,14 @@ def probe(
             record, others = twin.beside(record), others | {twin.people.model: twin.people}
         folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table)
     return Probed(record, folder)
+
+
+def read_tables_of(options: ProbeOptions, tell: Callable[[str], None]) -> CohortTables:
+    """Read the tables that the options name. Raises: CohortError, LeakError."""
+    vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
+    return read_tables(
+        options.participants, options.measurements, options.pretrain_participants, vouched=vouched, tell=tell
+    )
 
 
 def check_options(options: ProbeOptions) -> tuple[Task, str | None]:
