@@ -149,7 +149,6 @@ def probe(
             search=chosen.record,
             **vars(said.judged),
             **tables.describe(cohort, said.without),
-            near_copies_allowed=tables.vouched.to_record(),
             seconds=clock.seconds(),
             subgroups={"val": said.groups},
             calibration=fitted[1] if fitted else None,

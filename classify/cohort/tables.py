@@ -39,10 +39,11 @@ class CohortTables:
         return cohort if self.pretrained is None else flag_pretraining(cohort, self.pretrained)
 
     def describe(self, cohort: Cohort, without: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Give the fields ``measurements`` and ``pretraining`` of a record; without: {split: see measure_without}."""
+        """Give the fields of a record that the tables decide; without: {split: see measure_without}."""
         overlap = NOT_GIVEN if self.pretrained is None else describe_overlap(cohort, self.pretrained)
         return {
             "measurements": {"given": False} if self.measurements is None else self.measurements.to_record(),
+            "near_copies_allowed": self.vouched.to_record(),
             "pretraining": overlap if self.pretrained is None else overlap | {"without": dict(without or {})},
         }
 
