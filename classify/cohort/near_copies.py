@@ -60,6 +60,8 @@ def find_near_copies(
     kept = min(NEAREST + 1, len(people) - 2)
     near = np.concatenate(list(_nearest_people(flat, owner, kept)))
     usual = float(np.median(near[:, -1]))
+    if usual == 0:
+        return []
     # Distances by the product of matrices are rounded: more than those of a pair alone.
     rounding = float(np.sqrt(16 * np.finfo("f4").eps * np.square(flat).sum(axis=1).max()))
     limit = _reach(near, usual, rounding)
@@ -70,15 +72,13 @@ def find_near_copies(
     ]
 
 
-def _standardise(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+def _standardise(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n varying"]:
     """Give numbers that vary as much as each other; constant ones go. No centring by group, which would move copies."""
     middle = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     points = vectors - middle
     spread = np.sqrt(np.square(points).mean(axis=0, dtype=np.float64)).astype(np.float32)
     varies = spread > 1e-6 * np.abs(middle)
-    points = points[:, varies]
-    points /= spread[varies]
-    return points
+    return np.asarray(points[:, varies] / spread[varies])
 
 
 def _project(points: Float32[np.ndarray, "n d"], seed: int) -> Float32[np.ndarray, "n p"]:
@@ -87,7 +87,7 @@ def _project(points: Float32[np.ndarray, "n d"], seed: int) -> Float32[np.ndarra
     if width <= 2 * PROJECTED:
         return points
     directions = np.random.default_rng(seed).standard_normal((width, PROJECTED), dtype=np.float32)
-    return points @ (directions / np.float32(np.sqrt(PROJECTED)))
+    return np.asarray(points @ (directions / np.float32(np.sqrt(PROJECTED))))
 
 
 def _nearest_people(
