@@ -19,6 +19,7 @@ from classify.options import (
     Layer,
     Measurements,
     Minutes,
+    NearCopies,
     Nested,
     Pool,
     Pretrained,
@@ -78,6 +79,7 @@ def probe(
     replicates: Replicates = 2000,
     measurements: Measurements = None,
     pretrain_participants: Pretrained = None,
+    allow_near_copies: NearCopies = None,
     random_twin: Annotated[str | None, typer.Option(help=TWIN_HELP)] = None,
     runs: Runs = Path("runs"),
     resplit: Resplit = None,
@@ -104,6 +106,7 @@ def probe(
         runs=runs, command=("classify", *sys.argv[1:]),
         token_grid=None if token_grid is None else parse_token_grid(token_grid), device=device, views=views,
         resplit=resplit,
+        allow_near_copies=allow_near_copies,
     )  # fmt: skip
     read_twin = None if random_twin is None else lambda: read_store(random_twin, endpoint_url)
     done = run_probe(options, now=datetime.now(UTC), read=lambda: read_store(store, endpoint_url), read_twin=read_twin)

@@ -7,6 +7,7 @@ comparison that broke off goes on where it stopped.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from classify.errors import CohortError
 from classify.heads import find_head
 from classify.leaderboard import rank_entries
 from classify.probe import ProbeOptions
+from classify.random_twin import refuse_trained
 from classify.run import load_run
 from classify.summary import missing_lines
 from embeddings_store.errors import UsageError
@@ -76,6 +78,8 @@ def compare(
     absent: list[dict[str, str]] = []
     if options.template is not None:
         template = replace(options.template, runs=options.runs)
+        twin = options.stores.get(options.random_twin or "")
+        read = partial(read_random, read, twin) if twin else read
         for outcome in run_cells(template, options.stores, options.tasks, options.models, clock, read, tell):
             if isinstance(outcome, Cell):
                 made.append(outcome)
@@ -102,6 +106,7 @@ def compare(
         "command": list(options.command),
         "stores": list(options.stores),
         "random_twin": options.random_twin,
+        "encoders": {cell.store or cell.name: cell.run.record.get("encoder_source") for cell in cells},
         "phantom": any(cell.run.record["phantom"] is not False for cell in cells),
         "runs": [{"name": cell.name, "run": cell.run.record["id"], "reused": cell.reused} for cell in cells],
         "absent": absent,
@@ -109,6 +114,14 @@ def compare(
     }
     folder = save_comparison(options.runs, record, now)
     return Compared({"id": folder.name} | record, folder)
+
+
+def read_random(read: Callable[[str], Snapshot], twin: str, address: str) -> Snapshot:
+    """Open a store; that of the twin must not be of trained weights. Raises: UsageError, StoreError."""
+    stored = read(address)
+    if address == twin:
+        refuse_trained(stored)
+    return stored
 
 
 def check_options(options: CompareOptions) -> None:

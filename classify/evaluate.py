@@ -6,6 +6,7 @@ from typing import Any
 
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import task_of_record
+from classify.cohort.vouched import vouched_of_record
 from classify.judging.calibrate import load_calibrator
 from classify.look import (
     TEST,
@@ -45,7 +46,10 @@ def evaluate(
     """
     run = open_locked(options)
     model, calibrator = load_model(run), load_calibrator(run.folder / MODEL)
-    tables = read_tables(options.participants, options.measurements, options.pretrain_participants, tell=tell)
+    tables = read_tables(
+        options.participants, options.measurements, options.pretrain_participants,
+        vouched=vouched_of_record(run.record), tell=tell,
+    )  # fmt: skip
     stored = read(run.record)
     cohort = tables.join(stored, task_of_record(run.record))
     check_same_space(run.record, stored)

@@ -145,5 +145,12 @@ Pretrained = Annotated[
         rich_help_panel=IN_AND_OUT,
     ),
 ]
+NearCopies = Annotated[
+    Path | None,
+    typer.Option(
+        help="Participants, or pairs of them (two ids a line), whose scans may be nearly equal: twins, repeats",
+        rich_help_panel=IN_AND_OUT,
+    ),
+]
 
 CORES = os.cpu_count() or 1

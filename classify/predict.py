@@ -82,6 +82,7 @@ def predict(options: PredictOptions, *, read: Callable[[], Snapshot]) -> Predict
         "task": run.record["task"],
         "classes": list(run.record["classes"]),
         "space": stored.space_id,
+        "encoder_source": run.record.get("encoder_source"),
         "calibration": calibrator.method if calibrator else None,
         "probabilities": describe_method(run.record.get("calibration")),
         "prevalence": stated(calibrator, run.record["classes"]),

@@ -14,6 +14,7 @@ from classify.cohort.identity import people_of, test_people
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
+from classify.cohort.vouched import NOBODY, read_vouched
 from classify.earlier import check_earlier
 from classify.features import FeatureTable, count_constant
 from classify.heads import HEADS, find_head
@@ -64,7 +65,7 @@ class ProbeOptions:
     the same volumes' store by an encoder with random weights. token_grid: of a head that reads patch tokens; None: as
     fine as resolve_grid thinks right. device: cpu, cuda or auto, for heads that can compute elsewhere. views: augmented
     views of each volume to learn from; None: as many as are stored. resplit: why people of
-    earlier runs stand otherwise.
+    earlier runs stand otherwise. allow_near_copies: see read_vouched.
     """
 
     model: str
@@ -95,6 +96,7 @@ class ProbeOptions:
     device: str = "cpu"
     views: int | None = None
     resplit: str | None = None
+    allow_near_copies: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def probe(
     """
     clock = Stopwatch()
     task, method = check_options(options)
-    tables = read_tables(options.participants, options.measurements, options.pretrain_participants, tell=tell)
+    tables = read_tables_of(options, tell)
     stored = read()
     twin_stored = read_checked_twin(read_twin, stored.space) if read_twin else None
     cohort = tables.join(stored, task)
@@ -175,6 +177,14 @@ def probe(
             record, others = twin.beside(record), others | {twin.people.model: twin.people}
         folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table)
     return Probed(record, folder)
+
+
+def read_tables_of(options: ProbeOptions, tell: Callable[[str], None]) -> CohortTables:
+    """Read the tables that the options name. Raises: CohortError, LeakError."""
+    vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
+    return read_tables(
+        options.participants, options.measurements, options.pretrain_participants, vouched=vouched, tell=tell
+    )
 
 
 def check_options(options: ProbeOptions) -> tuple[Task, str | None]:
@@ -347,6 +357,7 @@ def describe_inputs(options: ProbeOptions, cohort: Cohort, stored: Snapshot, now
         "classes": list(cohort.task.classes),
         "space": stored.space_id,
         "embedding_space": stored.space.to_dict(),
+        "encoder_source": stored.encoder.to_record() if stored.encoder else None,
         "snapshot": {
             "number": "live" if stored.number is None else stored.number,
             "rows": len(stored.index),

@@ -69,14 +69,25 @@ def read_checked_twin(read: Callable[[], Snapshot], space: EmbeddingSpace) -> Sn
             "--random-twin: expected a store of an encoder with random weights, got the weights of --store itself; "
             "make one: extract-embeddings --encoder random:base"
         )
+    refuse_trained(stored)
     return stored
 
 
-def describe_twin_space(space: EmbeddingSpace, twin: EmbeddingSpace) -> list[str]:
-    """Give what to say of a twin's space, the fields in which it is no exact twin first."""
-    mine, theirs = space.to_dict(), twin.to_dict()
+def refuse_trained(stored: Snapshot) -> None:
+    """Raises: UsageError where a twin's store says that its encoder was trained, or may have been."""
+    if stored.encoder is not None and not stored.encoder.is_untrained:
+        raise UsageError(
+            f"--random-twin: expected a store of an encoder with random weights, got {stored.encoder.describe()}; "
+            "make one: extract-embeddings --encoder random:base"
+        )
+
+
+def describe_twin_space(space: EmbeddingSpace, stored: Snapshot) -> list[str]:
+    """Give what to say of a twin's store, the fields in which it is no exact twin first."""
+    mine, theirs = space.to_dict(), stored.space.to_dict()
     unlike = [name for name in mine if name not in ITS_OWN and mine[name] != theirs[name]]
-    return [*([f"no exact twin: the two stores differ in {', '.join(unlike)}"] if unlike else []), AT_ITS_WORD]
+    inexact = [f"no exact twin: the two stores differ in {', '.join(unlike)}"] if unlike else []
+    return inexact if stored.encoder else [*inexact, AT_ITS_WORD]
 
 
 def open_twin(cohort: Cohort, twin_cohort: Cohort, stored: Snapshot) -> tuple[FeatureSource, list[str]]:
@@ -126,7 +137,7 @@ def stand_beside(
     ours: the run's own participant predictions. choose: the run's own search, made anew on the twin's train.
     Raises: CohortError where too few participants are in both.
     """
-    notes = describe_twin_space(space, stored.space)
+    notes = describe_twin_space(space, stored)
     source, unlike = open_twin(cohort, twin_cohort, stored)
     spec = choose(source)
     table, classes = source.table(spec.features), cohort.task.classes
@@ -136,6 +147,7 @@ def stand_beside(
     told = {
         "space": stored.space_id,
         "embedding_space": stored.space.to_dict(),
+        "encoder_source": stored.encoder.to_record() if stored.encoder else None,
         "parameters": dict(spec.parameters),
         "participants": {split: size["participants"] for split, size in source.cohort.sizes().items()},
         "notes": [*unlike, *notes],

@@ -53,6 +53,7 @@ class RunRecord:
     calibration: method, parameters, before and after on val. evaluations: one entry a look of this run at test.
     test_people: all test people of the participants table, see People. resplit: why people of earlier runs stand
     otherwise here, where they do.
+    encoder_source: the fields of EncoderSource, None where the store does not say. near_copies_allowed: of Vouched.
     """
 
     id: str
@@ -100,6 +101,8 @@ class RunRecord:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     test_people: dict[str, list[str]] = field(default_factory=dict)
     resplit: dict[str, Any] | None = None
+    encoder_source: dict[str, Any] | None = None
+    near_copies_allowed: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types."""

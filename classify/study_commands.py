@@ -17,6 +17,7 @@ from classify.options import (
     Layer,
     Measurements,
     Minutes,
+    NearCopies,
     Pool,
     Pretrained,
     Prevalence,
@@ -72,6 +73,7 @@ def compare(
     device: Device = "cpu",
     measurements: Measurements = None,
     pretrain_participants: Pretrained = None,
+    allow_near_copies: NearCopies = None,
     jobs: Jobs = CORES,
     seed: Seed = 0,
     replicates: Replicates = 2000,
@@ -105,6 +107,7 @@ def compare(
             trials=trials, minutes=minutes, jobs=jobs, seed=seed, replicates=replicates, command=command,
             token_grid=None if token_grid is None else parse_token_grid(token_grid), measurements=measurements,
             pretrain_participants=pretrain_participants, device=device, resplit=resplit,
+            allow_near_copies=allow_near_copies,
         )  # fmt: skip
     asked = tasks or ("four-class" if stores else None)
     options = CompareOptions(

@@ -9,7 +9,7 @@ from rich.table import Table
 from classify.judging.bootstrap import caution_few
 from classify.judging.metrics import HEADLINE
 from classify.leaderboard import at_once
-from classify.summary import PHANTOM, RESEARCH_ONLY, format_measured
+from classify.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
 
 NOT_MEASURED = "–"
 
@@ -82,6 +82,8 @@ def leaderboard_lines(board: Mapping[str, Any]) -> list[str]:
 def closing_lines(record: Mapping[str, Any]) -> list[str]:
     """Say that test was left alone, and what this is not."""
     lines = ["test: never read; judge the one that you choose by classify evaluate --split test"]
+    for store, source in record["encoders"].items():
+        lines += encoder_lines({"encoder_source": source}, f" of {store}")
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
 
 
@@ -147,6 +149,7 @@ def prediction_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"the run knows some of these people: {told}; what it says of train is no prediction")
     lines += _probability_lines(summary)
     lines.append(f"written: {summary['path']}")
+    lines += encoder_lines(summary)
     return [*lines, *([PHANTOM] if summary["phantom"] else []), RESEARCH_ONLY]
 
 

@@ -10,9 +10,11 @@ from classify.judging.bootstrap import TOO_FEW, Measured, caution_few
 from classify.judging.metrics import HEADLINE
 from classify.judging.rivals import hardest_rival
 from classify.run import RunRecord
+from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 
 SHOWN = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa")
 RESEARCH_ONLY = "Research use only, not for clinical decisions."
+RANDOM_WEIGHTS = "RANDOM WEIGHTS: the encoder was not trained, or barely; nothing here was learned in pretraining."
 PHANTOM = "SYNTHETIC PHANTOM: these numbers say nothing about people."
 
 
@@ -48,6 +50,13 @@ def print_baselines(judged: Mapping[str, Any]) -> None:
         lines.append(caution)
     for line in [*lines, *([PHANTOM] if judged["phantom"] else []), RESEARCH_ONLY]:
         console.print(line, highlight=False)
+
+
+def encoder_lines(record: Mapping[str, Any], of: str = "") -> list[str]:
+    """Say where the encoder comes from, loudly where it was not trained."""
+    source = source_of_record(record.get("encoder_source"))
+    lines = [f"encoder{of}: {source.describe() if source else NOT_RECORDED}"]
+    return [*lines, RANDOM_WEIGHTS] if source and source.is_untrained else lines
 
 
 def step_line(step: Mapping[str, Any]) -> str:
@@ -98,6 +107,7 @@ def evaluation_lines(record: Mapping[str, Any], looks: int) -> list[str]:
     said = "" if looks == 1 else "; it is no longer untouched: say so with every number"
     lines.append(f"people of this test split have been looked at {looks} time{'s' if looks > 1 else ''}{said}")
     lines += resplit_lines(record.get("resplit"))
+    lines += encoder_lines(record)
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
 
 
@@ -146,6 +156,7 @@ def headline(record: RunRecord) -> list[str]:
     if beyond := len(record.test_people) - locked:
         lines.append(f"test: {beyond} more of the table stay locked, without a volume here or left out by the task")
     lines += resplit_lines(record.resplit)
+    lines += encoder_lines(record.to_dict())
     return [*lines, *([PHANTOM] if record.phantom else []), RESEARCH_ONLY]
 
 

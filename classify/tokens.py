@@ -61,7 +61,7 @@ class TokenReader:
         return table_of(cohort, _read_tokens(reader, rows, choice.layer, grid), names, space, tokens=len(places))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSnapshot(Snapshot):
     """A snapshot that knows its store: patch tokens are too many to be in it, and are read where they lie."""
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from embeddings_store.encoder_source import read_encoder_source, record_encoder_source
 from embeddings_store.errors import UsageError
 from embeddings_store.index import index_rows
 from embeddings_store.progress import Progress, no_progress
@@ -70,6 +71,8 @@ def derive_store(
     worker = {"device": "cpu", "versions": package_versions(("octprobe", "numpy")), "commit": code_commit()}
     origin = {"parent": {"space_id": parent.space_id, "store": "../.."}}
     writer = writer_on(storage, space, parent.capacity, {**worker, **origin}, attributes=origin)
+    if source := read_encoder_source(parent.storage, parent.space):
+        record_encoder_source(storage, source)
 
     rows = _rows_to_derive(parent, writer)
     deviation = Deviation(tuple(pool for pool in parent.space.pools if pool in TOKEN_POOLS))

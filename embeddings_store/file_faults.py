@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from embeddings_store import index, quarantine
+from embeddings_store import encoder_source, index, quarantine
 from embeddings_store.arrays import CRC_RESIDUE
 from embeddings_store.checksums import CHANGED, MISSING, checksum, listed_faults, seal_fault
 from embeddings_store.errors import StoreError
@@ -23,7 +23,7 @@ def document_faults(storage: Storage, schema_version: int) -> dict[str, str]:
 
 def file_faults(storage: Storage) -> dict[str, str]:
     """Find the damaged files beside rows and documents: {path: what is wrong}. Memory: some files at once."""
-    records = [*storage.list_paths(WORKERS), *storage.list_paths(quarantine.FOLDER)]
+    records = [encoder_source.PATH, *storage.list_paths(WORKERS), *storage.list_paths(quarantine.FOLDER)]
     found = _faults(storage, records, lambda _path, body: seal_fault(body))
     found |= _faults(storage, storage.list_paths(index.FOLDER), index.segment_fault)
     for number in finished_numbers(storage):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
+from embeddings_store.encoder_source import EncoderSource, read_encoder_source
 from embeddings_store.errors import StoreError
 from embeddings_store.index import read_settled, settled_segments
 from embeddings_store.progress import Progress, no_progress
@@ -29,6 +30,7 @@ class Snapshot:
 
     ``index`` has one line a row of ``pooled``: INDEX_COLUMNS, ``site``, and FACT_COLUMNS (the file's own eye code as
     ``eye_in_file``: 0 unknown, 1 left, 2 right). ``number`` is None for live rows; ``note`` says why in words.
+    ``encoder``: where the vectors come from, None where the store does not say.
     """
 
     pooled: Float32[np.ndarray, "n L P C"]
@@ -39,6 +41,7 @@ class Snapshot:
     pools: tuple[str, ...]
     origin: Origin
     note: str
+    encoder: EncoderSource | None = None
 
     @property
     def space_id(self) -> str:
@@ -75,7 +78,7 @@ def read_snapshot(url: str, number: int | None = None, *, endpoint_url: str | No
     chosen = latest_number(reader.storage) if number is None else number
     if chosen is None:
         raise StoreError(f"{reader.storage.url} has no snapshot; make one with `extract-embeddings snapshot`")
-    return _snapshot(get_snapshot(reader.storage, chosen), chosen, "snapshot", f"snapshot {chosen}")
+    return _snapshot(reader, get_snapshot(reader.storage, chosen), chosen, "snapshot", f"snapshot {chosen}")
 
 
 def read_features_source(url: str, *, endpoint_url: str | None = None) -> Snapshot:
@@ -88,13 +91,13 @@ def read_features_source(url: str, *, endpoint_url: str | None = None) -> Snapsh
     if newest is not None:
         files = get_snapshot(reader.storage, newest)
         if files.attributes["fingerprint"] == _fingerprint(_committed_rows(reader), settled_segments(reader.storage)):
-            return _snapshot(files, newest, "snapshot", f"snapshot {newest}")
+            return _snapshot(reader, files, newest, "snapshot", f"snapshot {newest}")
     files = _gather(reader)
     try:
         made = put_snapshot(reader.storage, files)
     except StoreError as error:
-        return _snapshot(files, None, "live rows", f"live rows, because no snapshot could be made: {error}")
-    return _snapshot(files, made, "new snapshot", f"snapshot {made}, made now because rows were newer")
+        return _snapshot(reader, files, None, "live rows", f"live rows, because no snapshot could be made: {error}")
+    return _snapshot(reader, files, made, "new snapshot", f"snapshot {made}, made now because rows were newer")
 
 
 def _gather(reader: StoreReader, progress: Progress = no_progress) -> SnapshotFiles:
@@ -128,6 +131,7 @@ def _fingerprint(rows: list[int], segments: list[str]) -> str:
     return sha256(f"{rows} {segments}".encode()).hexdigest()
 
 
-def _snapshot(files: SnapshotFiles, number: int | None, origin: Origin, note: str) -> Snapshot:
+def _snapshot(reader: StoreReader, files: SnapshotFiles, number: int | None, origin: Origin, note: str) -> Snapshot:
     space = EmbeddingSpace.from_dict(files.attributes["space"])
-    return Snapshot(files.pooled, files.table, space, number, files.layers, files.pools, origin, note)
+    encoder = read_encoder_source(reader.storage, space)
+    return Snapshot(files.pooled, files.table, space, number, files.layers, files.pools, origin, note, encoder)

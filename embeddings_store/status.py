@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from embeddings_store.encoder_source import read_encoder_source
 from embeddings_store.reader import StoreReader
 from embeddings_store.room import account
 from embeddings_store.schema import VolumeFailure
@@ -23,11 +24,13 @@ def store_status(reader: StoreReader) -> dict[str, Any]:
     errors = [record for record in reader.errors() if record.row < len(index)]
     failed = np.zeros(len(index), dtype=np.bool_)
     failed[[record.row for record in errors]] = True
+    encoder = read_encoder_source(reader.storage, reader.space)
     states = pd.Series(np.select([committed, failed], STATES[:2], STATES[2]), index=index.index)
     return {
         "store": reader.storage.url,
         "space_id": reader.space_id,
         "space": reader.space.to_dict(),
+        "encoder": encoder.to_record() if encoder else None,
         "rows": len(index),
         "capacity": reader.capacity,
         "committed": int(committed.sum()),

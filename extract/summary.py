@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 from embeddings_store.ranks import Rank
 from embeddings_store.reader import reader_on
 from extract.bucket.catalogue import Catalogue
@@ -186,6 +187,8 @@ def print_status(status: Mapping[str, Any]) -> None:
         f"{_in_brackets(status['errors_by_class'])}, {status['participants']:,} participants; "
         f"embedding space {status['space_id']}"
     )
+    encoder = source_of_record(status["encoder"])
+    console.print(f"encoder: {encoder.describe() if encoder else NOT_RECORDED}", highlight=False, markup=False)
     table = Table("", "", *(column for column in ("committed", "errors", "missing")), box=None, pad_edge=False)
     for kind in COVERAGE_BY:
         for value, counts in status["coverage"][kind].items():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from embeddings_store.encoder_source import PATH, record_encoder_source
 from embeddings_store.index import IndexRow, index_rows, read_index
 from embeddings_store.ranks import Rank, announce_volumes
 from embeddings_store.schema import VolumeRef
@@ -10,11 +11,12 @@ from embeddings_store.space import EmbeddingSpace, Grid
 from embeddings_store.writer import StoreWriter, open_writer
 from extract.device.backend import Backend
 from extract.device.fitting import starting_batch_size
+from extract.doctor.weights import find_source
 from extract.encode import BatchEncoder, build_space
 from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import require_own_preset
-from extract.options import ExtractOptions, Output
+from extract.options import EncoderChoice, ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.preset import Preset
 from extract.views import Views
@@ -29,6 +31,7 @@ class OpenedEncoder:
     encoder: Encoder
     batches: BatchEncoder
     space: EmbeddingSpace
+    choice: EncoderChoice
 
     @property
     def image_size(self) -> Grid:
@@ -79,8 +82,11 @@ def open_target(
 
 
 def open_store(opened: OpenedEncoder, options: ExtractOptions, backend: Backend) -> StoreWriter:
-    """Open an encoder's store for writing, and leave there who writes. Raises StoreError."""
-    return open_writer(opened.store, opened.space, endpoint_url=options.endpoint_url, worker=worker_record(backend))
+    """Open an encoder's store for writing, and leave there who writes, with which encoder. Raises StoreError."""
+    writer = open_writer(opened.store, opened.space, endpoint_url=options.endpoint_url, worker=worker_record(backend))
+    if writer.storage.get(PATH) is None:
+        record_encoder_source(writer.storage, find_source(opened.encoder, opened.choice))
+    return writer
 
 
 def list_jobs(targets: Sequence[Target], refs: Sequence[VolumeRef], rank: Rank) -> list[Job]:
@@ -121,4 +127,4 @@ def _open_encoder(output: Output, options: ExtractOptions, preset: Preset, backe
         token_dtype=options.token_dtype,
         views=Views(options.views) if options.views else None,
     )
-    return OpenedEncoder(output.store, encoder, batches, space)
+    return OpenedEncoder(output.store, encoder, batches, space, output.choice)

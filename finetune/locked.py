@@ -90,7 +90,7 @@ def _join(run: Run, tables: CohortTables, index: pd.DataFrame) -> Cohort:
     numbers[unknown] = np.flatnonzero(unknown)[:, None]  # finite, and like no other
     high = numbers.astype(np.float32)
     vectors = np.hstack([high, (numbers - high).astype(np.float32)])
-    cohort = join_cohort(index, vectors[:, None, None], tables.people, task_of_record(run.record))
+    cohort = join_cohort(index, vectors[:, None, None], tables.people, task_of_record(run.record), vouched=None)
     return tables.beside(replace(cohort, phantom=bool(run.record["phantom"])))
 
 

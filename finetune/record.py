@@ -8,6 +8,7 @@ from classify.cohort.table import Cohort
 from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.space import EmbeddingSpace
 from extract.device.backend import Backend
+from extract.doctor.weights import find_source
 from extract.encoder.encoder import Encoder
 from finetune.epochs import METRIC, Epoch, compare_stages
 from finetune.inputs import Inputs
@@ -18,7 +19,9 @@ OPTIMISTIC = "val chose the best epoch, so its numbers are optimistic; only a sp
 MODEL_NAME = "finetune"
 
 
-def describe_inputs(options: FinetuneOptions, inputs: Inputs, space: EmbeddingSpace) -> dict[str, Any]:
+def describe_inputs(
+    options: FinetuneOptions, inputs: Inputs, space: EmbeddingSpace, started: Encoder
+) -> dict[str, Any]:
     """Give the fields of the run record that are known before anything is trained; space is the starting encoder's."""
     cohort: Cohort = inputs.cohort
     return {
@@ -29,6 +32,7 @@ def describe_inputs(options: FinetuneOptions, inputs: Inputs, space: EmbeddingSp
         "classes": list(cohort.task.classes),
         "space": space.id,
         "embedding_space": space.to_dict(),
+        "encoder_source": find_source(started, options.choice).to_record(),
         "snapshot": {
             "number": "none: volumes of the bucket" if options.needs_volumes else "stored vectors",
             "rows": inputs.rows,

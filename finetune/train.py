@@ -89,7 +89,7 @@ def finetune(
             record = RunRecord(
                 id=run_id,
                 created=now.isoformat(timespec="seconds"),
-                **describe_inputs(options, inputs, ready.space),
+                **describe_inputs(options, inputs, ready.space, ready.encoder),
                 parameters=describe_training(options, ready.encoder, tuned, backend, together.size, history, best),
                 search=None,
                 **vars(said.judged),

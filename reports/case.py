@@ -24,6 +24,7 @@ from reports.cases.people import TellingCase, TrackRecord, telling_cases, track_
 from reports.cases.probed import open_probe
 from reports.cases.scans import ScanCase, with_images
 from reports.cases.view import SIDES, spread_over_scans, view_scan, volume_lines
+from reports.encoders import encoder_part
 from reports.ledger import say_resplits
 from reports.model_card import write_model_card
 from reports.page import in_words, publish, render
@@ -209,6 +210,7 @@ def _frame(run: FinishedRun, now: datetime) -> dict[str, Any]:
         "classes": run.classes,
         "phantom": run.is_phantom,
         "resplits": say_resplits([run]),
+        **encoder_part([run]),
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": version("octprobe"),
     }

@@ -46,6 +46,7 @@ def study(
     from classify.source import rebuild_features
     from embeddings_store.reader import open_reader
     from reports.coverage import read_store_facts
+    from reports.encoders import encoder_part
     from reports.study import StudyOptions, write_study
 
     facts = read_store_facts(open_reader(store, endpoint_url=endpoint_url))
@@ -56,6 +57,7 @@ def study(
         now=datetime.now(UTC),
     )
     mark = ("SYNTHETIC PHANTOM: these numbers say nothing about people.",) if written.phantom else ()
+    mark += tuple(f"RANDOM WEIGHTS: {said}" for said in [encoder_part(written.runs)["untrained"]] if said)
     for line in (*written.warnings, *mark, written.headline.claim, f"page: {written.page}"):
         say(line)
     if json:

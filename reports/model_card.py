@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.judging.calibrate import describe_method
+from reports.encoders import describe_encoder, encoder_part
 from reports.headline import spell
 from reports.ledger import say_resplits
 from reports.page import publish, render
@@ -24,6 +25,7 @@ def write_model_card(run: FinishedRun, out: Path, *, now: datetime) -> Path:
         "sections": card_sections(run),
         "phantom": run.is_phantom,
         "resplits": say_resplits([run]),
+        **encoder_part([run]),
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": version("octprobe"),
     }
@@ -51,6 +53,7 @@ def _model(run: FinishedRun) -> list[tuple[str, str]]:
         ("Features", f"layer {features.get('layer')}, {features.get('dimensions')} numbers"),
         ("Scans to participant", str(features.get("aggregation", "not recorded"))),
         ("Encoder", f"{space.get('family', 'not recorded')}, {space.get('precision', '')}"),
+        ("Encoder source", describe_encoder(run)),
         ("Encoder weights", f"sha256 {space.get('weights_sha256', 'not recorded')}"),
         ("Probabilities", describe_method(calibration)),
         ("Prevalence", _prevalence(calibration)),

@@ -9,6 +9,7 @@ from typing import Any
 from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.predictions import Predictions, pick_predictions
 from classify.run import RECORD, Run, load_run
+from embeddings_store.encoder_source import EncoderSource, source_of_record
 from embeddings_store.errors import RunError, UsageError
 
 PRIMARY_METRIC = "balanced_accuracy"
@@ -72,6 +73,11 @@ class FinishedRun:
     def is_phantom(self) -> bool:
         """True when the run saw a synthetic phantom; only an explicit ``false`` says otherwise."""
         return self.record["phantom"] is not False
+
+    @property
+    def encoder(self) -> EncoderSource | None:
+        """Say where the encoder came from; None where that was not recorded."""
+        return source_of_record(self.record.get("encoder_source"))
 
     def estimate(self, level: str, split: str, metric: str) -> Estimate:
         """Give one of the run's own metrics."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings_store.errors import RunError, UsageError
+from reports.encoders import encoder_part
 from reports.headline import spell
 from reports.ledger import say_resplits
 from reports.model_card import CARD
@@ -55,6 +56,7 @@ class Dashboard:
             "mlflow": self.mlflow,
             "phantom": any(run.is_phantom for run in runs),
             "resplits": say_resplits(runs),
+            **encoder_part(runs),
             "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "version": version("octprobe"),
         }

@@ -11,6 +11,7 @@ import numpy as np
 from embeddings_store.errors import OctProbeError
 from reports.checklist import make_checklist
 from reports.coverage import StoreFacts
+from reports.encoders import encoder_part
 from reports.explanations import Explanation, FeaturesOf, explain_study
 from reports.flow import StoreCounts, make_flow
 from reports.flow_diagram import lay_out
@@ -59,6 +60,7 @@ class Study:
             "task": self.runs[0].record["task"],
             "runs": [run.id for run in self.runs],
             "phantom": self.phantom,
+            **encoder_part(self.runs),
             "verdict": self.headline.verdict,
             "claim": self.headline.claim,
             "best_run": best.id if best else None,
@@ -85,6 +87,7 @@ def write_study(options: StudyOptions, *, facts: StoreFacts, features_of: Featur
     explanation = explain_study(runs, features_of)
     context = {
         **_frame(facts, shown, phantom, now),
+        **encoder_part(runs),
         **_cohort_part(facts, shown),
         **_detail_part(headline.run, phantom),
         "resplits": say_resplits(runs),

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32
 
+from classify.cohort.near_copies import count_once
 from classify.cohort.splits import SPLITS, check_no_leak
 from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, Cohort, Step
 from classify.cohort.tasks import STUDY_GROUPS, Task
+from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError, LeakError
 from embeddings_store.schema import SITES, Note
 from embeddings_store.text_table import require_match
@@ -18,12 +20,18 @@ WRONG_SITES = 0.5
 
 
 def join_cohort(
-    index: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], participants: pd.DataFrame, task: Task
+    index: pd.DataFrame,
+    pooled: Float32[np.ndarray, "rows L P C"],
+    participants: pd.DataFrame,
+    task: Task,
+    vouched: Vouched | None = NOBODY,
 ) -> Cohort:
     """Join the rows of a store with the participants table; the order of either does not matter.
 
     Raises: CohortError where nothing is left, a volume stands twice, a class or split cannot be used, all embeddings
-    are equal, or sites say that the table is another study's; LeakError where one scan stands under two participants.
+    are equal, or sites say that the table is another study's; LeakError where one scan stands under two participants,
+    or nearly the same under two of different splits.
+    vouched: whose near copies are none; None: pooled holds no embeddings, and nothing is near.
     """
     if index.empty:
         raise CohortError("the store: expected committed volumes, got none; run extract-embeddings first")
@@ -40,6 +48,10 @@ def join_cohort(
         if bad_now.any():
             flow.append(_step(step, "excluded", rows[bad_now], reason))
             rows = rows[~bad_now]
+    if vouched is not None:
+        vouched.require_known(set(index["participant"]))
+        rows, steps = _settle_near_copies(rows, pooled, vouched)
+        flow.extend(steps)
     flow.extend(_notes(rows, index, participants))
     table = _analysed_table(rows, task)
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
@@ -113,6 +125,21 @@ def _copies(usable: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], row
         names = ", ".join(sorted(usable.loc[shared, "participant"].unique()))
         raise LeakError(f"the same scan stands under several participants: {names}; find out whose it is")
     return digest.duplicated().reindex(rows.index, fill_value=False)
+
+
+def _settle_near_copies(
+    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], vouched: Vouched
+) -> tuple[pd.DataFrame, list[Step]]:
+    """Count a scan that two participants of one split have once. Raises: LeakError across splits."""
+    repeated, allowed = count_once(rows, pooled, vouched)
+    steps = []
+    if repeated.any():
+        reason = "nearly the same scan stands under another participant of the same split, and counts there"
+        steps.append(_step("near copy", "excluded", rows[repeated], reason))
+    if allowed.any():
+        reason = "nearly the same scan stands under another participant, as --allow-near-copies says rightly"
+        steps.append(_step("near copies vouched for", "note", rows[allowed], reason))
+    return rows[~repeated], steps
 
 
 def _refuse_wrong_join(rows: pd.DataFrame) -> None:

@@ -15,6 +15,7 @@ from classify.cohort.participants import read_participants
 from classify.cohort.pretraining import NOT_GIVEN, describe_overlap, flag_pretraining, read_pretraining
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import Task
+from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.text_table import require_match
@@ -33,10 +34,11 @@ class CohortTables:
     measurements: Measurements | None = None
     pretrained: frozenset[str] | None = None
     notes: tuple[str, ...] = ()
+    vouched: Vouched = NOBODY
 
     def join(self, stored: Snapshot, task: Task) -> Cohort:
         """Join everything with the rows of a store. Raises: CohortError, LeakError."""
-        return self.beside(join_cohort(stored.index, stored.pooled, self.people, task))
+        return self.beside(join_cohort(stored.index, stored.pooled, self.people, task, self.vouched))
 
     def beside(self, cohort: Cohort) -> Cohort:
         """Put what else was read beside a cohort of these people."""
@@ -45,10 +47,11 @@ class CohortTables:
         return cohort if self.pretrained is None else flag_pretraining(cohort, self.pretrained)
 
     def describe(self, cohort: Cohort, without: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Give measurements, pretraining and table_notes of a record; without: {split: see measure_without}."""
+        """Return the fields of a record that the tables decide; without: {split: see measure_without}."""
         overlap = NOT_GIVEN if self.pretrained is None else describe_overlap(cohort, self.pretrained)
         return {
             "measurements": {"given": False} if self.measurements is None else self.measurements.to_record(),
+            "near_copies_allowed": self.vouched.to_record(),
             "pretraining": overlap if self.pretrained is None else overlap | {"without": dict(without or {})},
             "table_notes": list(self.notes),
         }
@@ -59,6 +62,7 @@ def read_tables(
     measurements: Path | None = None,
     pretrain_participants: Path | None = None,
     *,
+    vouched: Vouched = NOBODY,
     tell: Callable[[str], None],
 ) -> CohortTables:
     """Read participants.tsv and, where they were given, measurement.csv and the list of the encoder's participants.
@@ -78,7 +82,7 @@ def read_tables(
     if pretrained is not None and pretrain_participants is not None:
         require_match(pretrained, ids, f"--pretrain-participants {pretrain_participants.name}", CohortError, OF_TABLE)
     if measurements is None:
-        return CohortTables(people, None, pretrained, tuple(notes))
+        return CohortTables(people, None, pretrained, tuple(notes), vouched)
     measured, place = cached_measurements(measurements)
     tell(f"measurements: {place}")
     for said in measured.notes:
@@ -86,4 +90,4 @@ def read_tables(
     require_match(
         frozenset(measured.table["participant"]), ids, f"--measurements {measurements.name}", CohortError, OF_TABLE
     )
-    return CohortTables(people, measured, pretrained, tuple(notes))
+    return CohortTables(people, measured, pretrained, tuple(notes), vouched)

@@ -1,12 +1,13 @@
 """The encoder's weights: what the file says of itself, and whether training changed them at all."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from embeddings_store.encoder_source import EncoderSource, Training
 from embeddings_store.space import Grid
 from extract.doctor.report import Check, Report, Status, measured
 from extract.encoder.architecture import shape_text
@@ -16,7 +17,7 @@ from extract.encoder.foreign import describe_foreign, foreign_names
 from extract.encoder.own_preset import note_on_preset
 from extract.encoder.random_init import random_encoder
 from extract.errors import CheckpointError
-from extract.options import Which
+from extract.options import EncoderChoice, Which
 from extract.preset import DEFAULT
 
 BARELY_MOVED = 0.05
@@ -34,6 +35,8 @@ parameter by at most about the learning rate (1e-4). The fixture vjepa3d_dose ha
 POSITIONS_START_STD = 0.02
 """Spread of the position table at its start (MODEL.md, fixture vjepa3d_dose)."""
 
+RANDOM: tuple[Training, str] = ("random", "random weights, as asked for: a baseline to beat, not a trained encoder")
+
 OTHER: dict[Which, Which] = {"context": "target", "target": "context"}
 FACTS = ("epoch", "step", "loss", "scheduler_last_epoch", "optimizer_steps")
 
@@ -46,17 +49,7 @@ def examine_checkpoint(
     report = (
         _describe(encoder, which) + _preset(encoder) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
     )
-    distance: float | None = None
-    reason = ""
-    try:
-        other = load_checkpoint(path, heads=heads, image_size=image_size, which=OTHER[which])
-    except CheckpointError as error:
-        reason = f"it needs both encoders: {error}"
-    else:
-        context, target = (encoder, other) if which == "context" else (other, encoder)
-        distance = relative_distance(context, target)
-        if distance is None:
-            reason = "the two encoders have different shapes, or the target is all zero"
+    distance, reason = _moved(encoder, EncoderChoice(path, None, heads, image_size=image_size, which=which))
     spread = measure_spread(encoder.module)
     moved = {"rel_l2_context_vs_target": distance}
     report += measured({**moved, **spread}, {"rel_l2_context_vs_target": reason, **dict.fromkeys(spread, NO_TENSOR)})
@@ -70,9 +63,36 @@ def examine_random(name: str, image_size: Grid | None) -> tuple[Report, Encoder]
     """Report a random encoder: a baseline by intention. Raises UsageError on an unknown name."""
     encoder = random_encoder(name, image_size)
     spread = measure_spread(encoder.module)
-    warning = Check("training", Status.WARN, "random weights, as asked for: a baseline to beat, not a trained encoder")
+    warning = Check("training", Status.WARN, RANDOM[1])
     report = _describe(encoder, None) + measured(spread, dict.fromkeys(spread, NO_TENSOR)) + Report((warning,))
     return report, encoder
+
+
+def find_source(encoder: Encoder, choice: EncoderChoice) -> EncoderSource:
+    """Say where an opened encoder comes from and whether it was trained, as a store keeps it."""
+    epoch = encoder.facts.get("epoch")
+    if choice.checkpoint is None:
+        training, reason = RANDOM
+    else:
+        bias = measure_spread(encoder.module)["max_abs_linear_bias"]
+        training, reason = weigh_training(encoder.facts, choice.which, _moved(encoder, choice)[0], bias)
+    known = epoch if isinstance(epoch, int | float | str) else None
+    return EncoderSource(encoder.source, encoder.architecture.family, encoder.weights_sha256, known, training, reason)
+
+
+def _moved(encoder: Encoder, choice: EncoderChoice) -> tuple[float | None, str]:
+    """Give the distance of context and target encoder, or why it is not known."""
+    other = replace(choice, which=OTHER[choice.which])
+    try:
+        beside = load_checkpoint(
+            Path(other.checkpoint or ""), heads=other.heads, image_size=other.image_size,
+            interpolate=other.interpolate, which=other.which,
+        )  # fmt: skip
+    except CheckpointError as error:
+        return None, f"it needs both encoders: {error}"
+    context, target = (encoder, beside) if choice.which == "context" else (beside, encoder)
+    distance = relative_distance(context, target)
+    return distance, "" if distance is not None else "the two encoders have different shapes, or the target is all zero"
 
 
 def relative_distance(context: Encoder, target: Encoder) -> float | None:
@@ -100,17 +120,25 @@ def measure_spread(module: nn.Module) -> dict[str, float | None]:
 
 def judge_training(facts: Mapping[str, Any], which: Which, distance: float | None, bias: float | None) -> Check:
     """Say in plain words whether this encoder was trained at all (MODEL.md, section 2)."""
+    training, words = weigh_training(facts, which, distance, bias)
+    return Check("training", Status.OK if training == "trained" else Status.WARN, words)
+
+
+def weigh_training(
+    facts: Mapping[str, Any], which: Which, distance: float | None, bias: float | None
+) -> tuple[Training, str]:
+    """Give the verdict on an encoder's training, and its reason."""
     said = [f"distance context-target {distance:.2%}" if distance is not None else "distance context-target not known"]
     said += [f"largest linear bias {bias:.1e}" if bias is not None else "no linear biases"]
     said += [f"{name.replace('_', ' ')} {facts[name]}" for name in FACTS if name in facts]
     figures = ", ".join(said)
     if bias is not None and bias < BARELY_BIASED:
-        return Check("training", Status.WARN, f"{_barely(facts, which)} ({figures}); {EXPECTED}")
+        return "barely", f"{_barely(facts, which)} ({figures}); {EXPECTED}"
     if which == "context" and distance is not None and distance < BARELY_MOVED:
-        return Check("training", Status.WARN, f"{NEAR_TARGET} ({figures}); {EXPECTED}")
+        return "unclear", f"{NEAR_TARGET} ({figures}); {EXPECTED}"
     if distance is None and bias is None:
-        return Check("training", Status.WARN, f"nothing in the file tells whether it was trained ({figures})")
-    return Check("training", Status.OK, f"the weights have moved away from a random start ({figures})")
+        return "unclear", f"nothing in the file tells whether it was trained ({figures})"
+    return "trained", f"the weights have moved away from a random start ({figures})"
 
 
 EXPECTED = (

@@ -1,0 +1,78 @@
+"""Where the encoder of a store came from: written once beside its space, and no part of the space's id."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from embeddings_store.checksums import SEAL, seal_fault, sealed_json
+from embeddings_store.errors import StoreError
+from embeddings_store.space import EmbeddingSpace
+from embeddings_store.storage import Storage
+
+PATH = "encoder.json"
+NOT_RECORDED = "not recorded"
+
+Training = Literal["random", "barely", "unclear", "trained"]
+"""random: weights that were drawn, by intention; barely: almost a random start; unclear: the file does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSource:
+    """An encoder by the name of its file (without folder) or of its random start ("random:tiny,seed=0").
+
+    epoch: as the file says it, None where it says none. training: the doctor's verdict, reason: its words.
+    """
+
+    name: str
+    family: str
+    weights_sha256: str
+    epoch: int | float | str | None
+    training: Training
+    reason: str
+
+    @property
+    def is_untrained(self) -> bool:
+        """Tell whether nothing, or nearly nothing, was learned: what is read from such vectors is no pretraining."""
+        return self.training in ("random", "barely")
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        epoch = "" if self.epoch is None else f", epoch {self.epoch}"
+        return f"{self.name} ({self.family}{epoch}): {self.reason}"
+
+    def to_record(self) -> dict[str, Any]:
+        """Give plain JSON types."""
+        return asdict(self)
+
+
+def source_of_record(record: Mapping[str, Any] | None) -> EncoderSource | None:
+    """Read what to_record gave; None where nothing was recorded."""
+    return EncoderSource(**{name: record[name] for name in EncoderSource.__slots__}) if record else None
+
+
+def read_encoder_source(storage: Storage, space: EmbeddingSpace) -> EncoderSource | None:
+    """Read a store's encoder; None where it was not recorded. Raises StoreError for a damaged or foreign record."""
+    body = storage.get(PATH)
+    if body is None:
+        return None
+    fault, found = seal_fault(body), None
+    if fault is None:
+        try:
+            record = json.loads(bytes(body))
+            record.pop(SEAL, None)
+            found = EncoderSource(**record)
+        except TypeError:
+            fault = "it has other fields than expected"
+    if found is not None and found.weights_sha256 != space.weights_sha256:
+        fault = "it names other weights than the embedding space"
+    if fault is not None:
+        raise StoreError(
+            f"{storage.url} is damaged: {PATH}: {fault}; delete it, and the next run with the same encoder writes it"
+        )
+    return found
+
+
+def record_encoder_source(storage: Storage, source: EncoderSource) -> None:
+    """Write a store's encoder; of processes that do so at once all write the same."""
+    storage.put(PATH, sealed_json(source.to_record()))
