@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any, Final, TypeAlias
 
 from pydicom import Dataset
+from pydicom.config import IGNORE
 from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
@@ -153,7 +154,9 @@ def read_header(data: FileBytes, source: str, *, size: int | None = None) -> Hea
     )
     disagrees = implicit != (syntax == ImplicitVRLittleEndian)
     notes = meta.notes | (Note.SYNTAX_DISAGREES if disagrees else Note.NONE)
-    return replace(found, sop_class=read_uid(elements, "SOPClassUID") or meta.sop_class, notes=notes)
+    with quiet_pydicom():
+        sop_class = read_uid(elements, "SOPClassUID") or meta.sop_class
+    return replace(found, sop_class=sop_class, notes=notes)
 
 
 def read_uid(elements: Dataset, keyword: str) -> str:
@@ -210,7 +213,7 @@ def read_file_meta(data: FileBytes, source: str) -> FileMeta:
             raise NotDicom(f"{source}: the file ends inside its meta group, after {len(data)} bytes")
         values[tag] = bytes(data[start:position])
     sop_class, named = (values.get(tag, b"").decode("ascii", "replace").strip("\0 ") for tag in (MEDIA_CLASS, SYNTAX))
-    syntax = UID(named)
+    syntax = UID(named, validation_mode=IGNORE)
     if not _is_transfer_syntax(syntax):
         told = str(syntax) if syntax.is_valid else "(none, or malformed)"
         raise UnsupportedSyntax(f"{source}: no decoder for the transfer syntax {told}")

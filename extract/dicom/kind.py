@@ -1,12 +1,11 @@
 """What a file is of: a structural OCT volume, another object, or a part of one (SOP class, Modality, ImageType)."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Final
 
 from pydicom import Dataset
-from pydicom.uid import UID, UID_dictionary
+from pydicom.uid import UID_dictionary
 
-from embeddings_store.errors import UsageError
 from embeddings_store.schema import Note
 from extract.dicom.geometry import read_numbers, read_text
 from extract.errors import IncompleteConcatenation, NotStructuralOct
@@ -36,26 +35,12 @@ def check_kind(elements: Dataset, sop_class: str, allowed: Collection[str], sour
     note, reason = _judge(sop_class, modality, words)
     if not reason:
         return note
-    if allowed is ANY_CLASS or sop_class in allowed:
+    if "*" in allowed or sop_class in allowed:
         return Note.KIND_ALLOWED
     raise NotStructuralOct(
         f"{source}: expected a structural OCT volume, got {_name(sop_class)} of modality {modality[:16] or '(none)'}"
         f"{reason}; --allow-sop-class {sop_class or 'UID'} takes such objects"
     )
-
-
-def parse_classes(words: Iterable[str]) -> frozenset[str]:
-    """Find SOP classes by UID, name or keyword. Raises: UsageError."""
-    return frozenset(_find_class(word.strip()) for word in words)
-
-
-def _find_class(word: str) -> str:
-    if UID(word).is_valid and "." in word:
-        return word
-    for uid, (name, kind, _, _, keyword) in UID_dictionary.items():
-        if kind == "SOP Class" and word.lower() in {name.lower(), keyword.lower()}:
-            return uid
-    raise UsageError(f"--allow-sop-class: expected a UID, or DICOM's name of a SOP class, got {word!r}")
 
 
 def _judge(sop_class: str, modality: str, words: str) -> tuple[Note, str]:

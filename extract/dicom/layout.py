@@ -12,6 +12,9 @@ MAX_VOXELS = 1 << 30
 """Four times the largest scan known (512 frames of 992 x 512): a header that claims more is damaged or hostile."""
 
 
+UNTOLD = -2  # frames that no header can claim: -1 is a malformed number
+
+
 @dataclass(frozen=True)
 class Layout:
     """What the header says of the samples. frames: as declared, which may be fewer than stored.
@@ -51,7 +54,7 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layo
     bits_stored = _integer(elements, "BitsStored", bits_allocated)
     shift = _integer(elements, "HighBit", bits_stored - 1) + 1 - bits_stored
     layout = Layout(
-        frames=_integer(elements, "NumberOfFrames", 0),
+        frames=_integer(elements, "NumberOfFrames", UNTOLD),
         rows=_integer(elements, "Rows", 0),
         columns=_integer(elements, "Columns", 0),
         bits_allocated=bits_allocated,
@@ -63,7 +66,7 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layo
         planar=_integer(elements, "PlanarConfiguration", 0) == 1,
         notes=(Note.GREY_AS_RGB if colour else Note.NONE) | (Note.HIGH_BIT if shift else Note.NONE),
     )
-    if layout.frames == 0:
+    if layout.frames == UNTOLD:
         layout = _count_frames(layout, plain_bytes, source)
     if shift and (plain_bytes is None or not 0 < shift <= bits_allocated - bits_stored):
         raise UndecodablePixels(f"{source}: HighBit {shift + bits_stored - 1} contradicts {bits_stored} bits stored")

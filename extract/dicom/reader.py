@@ -45,8 +45,8 @@ def read_dicom(
     source = ref.volume if ref else "file"
     header = read_header(data, source)
     with quiet_pydicom():
-        kind = check_kind(header.elements, header.sop_class, allowed, source)
         layout = read_layout(header.elements, source, header.plain_bytes)
+        kind = check_kind(header.elements, header.sop_class, allowed, source)
         (spacing, spacing_source), eye = read_spacing(header.elements), read_eye(header.elements)
         notes = header.notes | layout.notes | kind | _notes_of_header(header.elements, layout)
     stored = _open_frames(header, layout, source, decode)
