@@ -209,7 +209,7 @@ def read_file_meta(data: FileBytes, source: str) -> FileMeta:
         head = 12 if vr in LONG_VRS else 8
         start = position + head
         position = start + int.from_bytes(data[position + (8 if head == 12 else 6) : start], "little")
-        if position > len(data):
+        if position >= len(data):
             raise NotDicom(f"{source}: the file ends inside its meta group, after {len(data)} bytes")
         values[tag] = bytes(data[start:position])
     sop_class, named = (values.get(tag, b"").decode("ascii", "replace").strip("\0 ") for tag in (MEDIA_CLASS, SYNTAX))
