@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from pydicom.uid import UID, UID_dictionary
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import UID
 
 from embeddings_store.errors import UsageError
 

@@ -86,6 +86,7 @@ VRS: Final = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
 LONG_VRS: Final = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 DICOMDIR: Final = "1.2.840.10008.1.3.10"
 MEDIA_CLASS: Final = b"\x02\x00\x02\x00"
+SHORTEST_ELEMENT: Final = 8
 META_LENGTH: Final = b"\x02\x00\x00\x00"
 SYNTAX: Final = b"\x02\x00\x10\x00"
 
@@ -209,7 +210,7 @@ def read_file_meta(data: FileBytes, source: str) -> FileMeta:
         head = 12 if vr in LONG_VRS else 8
         start = position + head
         position = start + int.from_bytes(data[position + (8 if head == 12 else 6) : start], "little")
-        if position >= len(data):
+        if len(data) - position < SHORTEST_ELEMENT:
             raise NotDicom(f"{source}: the file ends inside its meta group, after {len(data)} bytes")
         values[tag] = bytes(data[start:position])
     sop_class, named = (values.get(tag, b"").decode("ascii", "replace").strip("\0 ") for tag in (MEDIA_CLASS, SYNTAX))

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 from pydicom import Dataset
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary
 
 from embeddings_store.schema import Note
 from extract.dicom.geometry import read_numbers, read_text
@@ -67,7 +67,7 @@ def _name(sop_class: str) -> str:
 def _check_whole(elements: Dataset, source: str) -> None:
     """Refuse one part of a concatenation: a half would pass for the volume (DICOM PS3.3, C.7.6.16.2.2.4)."""
     names = ("InConcatenationNumber", "InConcatenationTotalNumber", "ConcatenationFrameOffsetNumber")
-    number, total, offset = ((read_numbers(elements, name) or [None])[0] for name in names)
+    number, total, offset = (_first(elements, name) for name in names)
     if number is None and offset is None and total is None:
         return
     if total == 1 and number in {None, 1} and not offset:
@@ -78,3 +78,8 @@ def _check_whole(elements: Dataset, source: str) -> None:
         f"{source}: the file is part {part} of {of} parts of one volume (a concatenation), which are not joined here; "
         "export the volume as one multi-frame file"
     )
+
+
+def _first(elements: Dataset, keyword: str) -> float | None:
+    numbers = read_numbers(elements, keyword)
+    return numbers[0] if numbers else None
