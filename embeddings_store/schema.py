@@ -91,6 +91,17 @@ class Note(IntFlag):
     SYNTHETIC = 256  # a phantom: the file's own tags say so
     ETAG_IS_NO_MD5 = 512  # it looks like one, but the server encrypts (SSE-KMS, SSE-C): it says nothing of the bytes
     MD5_UNCHECKED = 1024  # a partial read: the header and the frames in use came, no other byte; the md5 is zeros
+    KIND_UNKNOWN = 1 << 11  # SOP class missing or unknown, or contradicted by the modality
+    KIND_LEGACY = 1 << 12  # OCT by its modality, in a class of photographs or secondary captures
+    KIND_ALLOWED = 1 << 13  # no structural OCT by its class; --allow-sop-class took it
+    META_LENGTH_WRONG = 1 << 14  # the file meta group tells no length, or a wrong one
+    SYNTAX_DISAGREES = 1 << 15  # the transfer syntax says implicit VR and the data set is explicit, or the reverse
+    PADDED = 1 << 16  # constant bytes as long as frames follow the declared frames; these alone are used
+    FRAMES_PADDED = 1 << 17  # one byte fills up each frame of an odd size
+    FRAMES_COUNTED = 1 << 18  # NumberOfFrames is missing; the frames are counted by their bytes
+    HIGH_BIT = 1 << 19  # samples do not begin at the lowest bit; they are shifted
+    RESCALED_BY_FRAME = 1 << 20  # frames differ in slope or intercept: voxels are rescaled as they are read
+    GREY_AS_RGB = 1 << 21  # three equal channels; one is used
     NOT_CLOSED = 1 << 24  # the items of compressed frames end without a delimiter; every frame is whole all the same
 
 

@@ -59,6 +59,7 @@ def extract(
     ranks: given.RankCount = None,
     usd_per_hour: given.UsdPerHour = None,
     limit: given.Limit = None,
+    allow_sop_class: given.AllowedClasses = None,
     where: given.Where = None,
     participants: given.Participants = None,
     refresh: given.Refresh = False,
@@ -81,6 +82,7 @@ def extract(
 
     options = parse_options(
         **{name: value for name, value in context.params.items() if name not in ("json", "min_coverage", "dry_run")}
+        | {"allow_sop_class": allow_sop_class or ()}
     )
     if dry_run:
         _show_plan(options, as_json=json)
@@ -121,15 +123,18 @@ def preprocess(
     out: Annotated[Path, typer.Option(help="Where the float32 [1, D, H, W] array goes (.npy).")],
     preset: given.PresetName = "pretrain",
     image_size: Annotated[str, typer.Option(help="D,H,W in voxels.")] = "64,384,384",
+    allow_sop_class: given.AllowedClasses = None,
 ) -> None:
     """Write exactly what the encoder would see of one file.
 
     Example: extract-embeddings preprocess scan.dcm --out scan.npy --image-size 64,384,384
     """
+    from extract.allowed import parse_classes
     from extract.options import parse_image_size
     from extract.single import preprocess_file
 
-    say(preprocess_file(file, out, preset=preset, image_size=parse_image_size(image_size)))
+    allowed = parse_classes(allow_sop_class or ())
+    say(preprocess_file(file, out, preset=preset, image_size=parse_image_size(image_size), allowed=allowed))
 
 
 @app.command()
@@ -145,17 +150,20 @@ def encode(
     preset: given.EncodersPreset = None,
     device: given.Device = "auto",
     precision: given.Precision = "fp32",
+    allow_sop_class: given.AllowedClasses = None,
 ) -> None:
     """Write the patch tokens of one file.
 
     Example: extract-embeddings encode scan.dcm --checkpoint best.pt --out tokens.npy
     """
+    from extract.allowed import parse_classes
     from extract.options import EncoderChoice, parse_image_size, parse_which
     from extract.single import encode_file
 
     size = parse_image_size(image_size) if image_size else None
     choice = EncoderChoice(checkpoint, encoder, heads, interpolate, size, parse_which(which))
-    say(encode_file(file, out, choice=choice, preset=preset, device=device, precision=precision))
+    allowed = parse_classes(allow_sop_class or ())
+    say(encode_file(file, out, choice=choice, preset=preset, device=device, precision=precision, allowed=allowed))
 
 
 @app.command()

@@ -79,6 +79,14 @@ ImageSize = Annotated[
         help="Encoder input D,H,W in voxels.", show_default="what the encoder was made for", rich_help_panel=ENCODER
     ),
 ]
+AllowedClasses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-sop-class",
+        help="Take objects of this SOP class (UID or DICOM's name) too, though they are no structural OCT; repeatable.",
+        rich_help_panel=SOURCE,
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(

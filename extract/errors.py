@@ -13,6 +13,8 @@
     │   ├── NoPixelData          a DICOM file without PixelData
     │   ├── ShortPixelData       PixelData breaks off
     │   ├── NotAVolume           one image: rows would be taken for depth
+    │   ├── NotStructuralOct     another kind of object: flow, en face, photographs, CT ...
+    │   ├── IncompleteConcatenation  one part of a volume in several files
     │   ├── UnsupportedColour    more than one sample a pixel
     │   ├── UnsupportedSyntax    a transfer syntax without a decoder; the message names its UID
     │   ├── UndecodablePixels    the decoder, or a contradiction in the header, says no
@@ -71,6 +73,14 @@ class ShortPixelData(DicomError):  # noqa: N818
 
 class NotAVolume(DicomError):  # noqa: N818
     """A single image, or one frame."""
+
+
+class NotStructuralOct(DicomError):  # noqa: N818
+    """A recognised object that is no structural OCT volume."""
+
+
+class IncompleteConcatenation(DicomError):  # noqa: N818
+    """One part of a volume that is stored as several files."""
 
 
 class UnsupportedColour(DicomError):  # noqa: N818

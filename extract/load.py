@@ -74,6 +74,7 @@ class VolumeLoader:
     decoding: Semaphore
     decode_frames: FrameDecoder
     views: Views
+    allowed: frozenset[str] = frozenset()
 
     def __call__(self, line: IndexRow) -> LoadedVolume | FailedVolume:
         """Load one volume for one image size. Raises only what must stop the run (RunError)."""
@@ -114,7 +115,7 @@ class VolumeLoader:
             frames = _frames_for(self.preset, image_sizes)
             if isinstance(fetched, PartlyFetched):
                 frames = _only(fetched.frames, frames)
-            volume = read_dicom(fetched.data, ref=ref, frames=frames, decode=self.decode_frames)
+            volume = read_dicom(fetched.data, ref=ref, frames=frames, decode=self.decode_frames, allowed=self.allowed)
         with self.clock.time("preprocess"):
             seen = {size: preprocess_and_measure(volume, self.preset, size) for size in image_sizes}
             images = {size: self.views.beside(one.image, volume.eye, ref.volume) for size, one in seen.items()}
@@ -131,6 +132,7 @@ def new_loader(
     *,
     partial_reads: PartialReads = "off",
     views: int = 0,
+    allowed: frozenset[str] = frozenset(),
 ) -> VolumeLoader:
     """Make a loader that decodes as many volumes at once as there are cores.
 
@@ -140,7 +142,7 @@ def new_loader(
         raise UsageError(f"--partial-reads on: the preset {preset.name!r} looks at every frame; take auto or off")
     reader = VolumeReader(source, partial_reads, has_room=Downstream(clock).has_room)
     decoding = Semaphore(os.cpu_count() or 1)
-    return VolumeLoader(reader, preset, image_size, clock, decoding, DecoderPool(), Views(views))
+    return VolumeLoader(reader, preset, image_size, clock, decoding, DecoderPool(), Views(views), allowed)
 
 
 def raw_bytes(ref: VolumeRef) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from embeddings_store.errors import UsageError
 from embeddings_store.token_codec import token_codec
+from extract.allowed import parse_classes
 from extract.bucket.where import Comparison, parse_where
 from extract.preset import DEFAULT
 
@@ -55,7 +56,8 @@ class ExtractOptions:
     what the surroundings say. views: augmented views of each volume that are pooled beside it. refresh: list anew
     whatever the catalogue says. participants: a table or list of ids to keep to. cache_dir, cache_gb: where raw
     objects are kept, and how many 10^9 bytes of them; None: nowhere. usd_per_hour: what the machine costs, where the
-    user knows it. ray_address: of a cluster; None: Ray's own default.
+    user knows it. allow_sop_class: UIDs of other objects to take.
+    ray_address: of a cluster; None: Ray's own default.
     """
 
     bucket: str
@@ -86,6 +88,7 @@ class ExtractOptions:
     cache_gb: float
     partial_reads: PartialReads
     views: int
+    allow_sop_class: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +129,7 @@ class Words:
     cache_gb: float = 50.0
     partial_reads: str = "auto"
     views: int = 0
+    allow_sop_class: Sequence[str] = ()
 
 
 def parse_options(**words: Any) -> ExtractOptions:
@@ -156,6 +160,7 @@ def _read(words: Words) -> ExtractOptions:
         ranks=words.ranks,
         usd_per_hour=words.usd_per_hour,
         limit=words.limit,
+        allow_sop_class=parse_classes(words.allow_sop_class),
         where=parse_where(words.where) if words.where else (),
         participants=words.participants,
         refresh=words.refresh,

@@ -53,7 +53,13 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
 
         source, workers = selection.source, engine.workers
         loader = new_loader(
-            source, preset, encoders[0].image_size, clock, partial_reads=options.partial_reads, views=options.views
+            source,
+            preset,
+            encoders[0].image_size,
+            clock,
+            partial_reads=options.partial_reads,
+            views=options.views,
+            allowed=options.allow_sop_class,
         )
         before, recent = clock.seconds(), RecentWork(clock, source.counts, workers)
         rows, unit = sum(len(job.lines) for job in jobs), "volumes" if len(targets) == 1 else "rows"

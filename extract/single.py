@@ -19,14 +19,21 @@ from extract.preprocess import frame_chooser, preprocess
 from extract.preset import load_preset
 
 
-def preprocess_file(file: Path, out: Path, *, preset: str, image_size: Grid) -> str:
+def preprocess_file(file: Path, out: Path, *, preset: str, image_size: Grid, allowed: frozenset[str]) -> str:
     """Write the float32 [1, D, H, W] array of a DICOM file; say what was written. Raises a VolumeError."""
-    image = _preprocessed(file, preset, image_size)
+    image = _preprocessed(file, preset, image_size, allowed)
     return _save(out, image)
 
 
 def encode_file(
-    file: Path, out: Path, *, choice: EncoderChoice, preset: str | None, device: str, precision: str
+    file: Path,
+    out: Path,
+    *,
+    choice: EncoderChoice,
+    preset: str | None,
+    device: str,
+    precision: str,
+    allowed: frozenset[str],
 ) -> str:
     """Write the float32 [B, N, C] tokens of a DICOM file or of a preprocessed array; say what was written."""
     if file.suffix == ".npy":
@@ -38,15 +45,17 @@ def encode_file(
         require_own_preset(encoder, preset)
         if note := note_on_preset(encoder, load_preset(preset).name):
             say(f"note: {note}")
-        images = _preprocessed(file, preset, encoder.architecture.image_size)[None]
+        images = _preprocessed(file, preset, encoder.architecture.image_size, allowed)[None]
     batch_encoder = BatchEncoder(encoder, open_device(device, precision))
     tokens = np.concatenate([batch_encoder.tokens(image[None]) for image in images])
     return _save(out, tokens)
 
 
-def _preprocessed(file: Path, preset_name: str | None, image_size: Grid) -> Float32[np.ndarray, "1 D H W"]:
+def _preprocessed(
+    file: Path, preset_name: str | None, image_size: Grid, allowed: frozenset[str]
+) -> Float32[np.ndarray, "1 D H W"]:
     preset = load_preset(preset_name)
-    volume = read_dicom(_read_bytes(file), frames=frame_chooser(preset, image_size[0]))
+    volume = read_dicom(_read_bytes(file), frames=frame_chooser(preset, image_size[0]), allowed=allowed)
     return preprocess(volume, preset, image_size)
 
 

@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Int, Int16, UInt8, UInt16
+from jaxtyping import Float32, Int, Int16, UInt8, UInt16
 
 from embeddings_store.schema import Eye, Note, RowFacts, SpacingSource
 
 Voxels: TypeAlias = (
-    UInt8[np.ndarray, "n rows columns"] | UInt16[np.ndarray, "n rows columns"] | Int16[np.ndarray, "n rows columns"]
+    UInt8[np.ndarray, "n rows columns"]
+    | UInt16[np.ndarray, "n rows columns"]
+    | Int16[np.ndarray, "n rows columns"]
+    | Float32[np.ndarray, "n rows columns"]
 )
-"""B-scans in stored order: axis 0 frames, axis 1 axial, axis 2 lateral."""
+"""B-scans in stored order: axis 0 frames, axis 1 axial, axis 2 lateral. float32: frames that differed in rescale."""
 
 
 @dataclass(frozen=True)

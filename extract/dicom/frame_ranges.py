@@ -14,6 +14,7 @@ from embeddings_store.errors import VolumeError
 from extract.dicom.header import FileBytes, Header, quiet_pydicom, read_file_meta, read_header
 from extract.dicom.items import DELIMITER, ITEM, likely_tables
 from extract.dicom.layout import Layout, check_size, read_layout
+from extract.dicom.native import is_exact
 from extract.dicom.reader import FrameChooser
 
 Span: TypeAlias = tuple[int, int]
@@ -53,7 +54,7 @@ def find_ranges(head: bytes, size: int, frames: FrameChooser) -> FrameRanges | i
     without ranges: what is wrong with a file, if anything, is told by those who read all of it.
     """
     try:
-        syntax, _ = read_file_meta(head, SOURCE)
+        syntax = read_file_meta(head, SOURCE).syntax
     except VolumeError:
         return None
     if syntax == DeflatedExplicitVRLittleEndian:
@@ -64,7 +65,7 @@ def find_ranges(head: bytes, size: int, frames: FrameChooser) -> FrameRanges | i
         return GROWTH * len(head)
     try:
         with quiet_pydicom():
-            layout = read_layout(header.elements, SOURCE)
+            layout = read_layout(header.elements, SOURCE, header.plain_bytes)
         return _among_items(header, layout, head, frames) if header.encapsulated else _plain(header, layout, frames)
     except VolumeError:
         return None
@@ -84,10 +85,9 @@ def merge_spans(spans: Iterable[Span], gap_bytes: int) -> list[Span]:
 def _plain(header: Header, layout: Layout, frames: FrameChooser) -> FrameRanges | None:
     """Compute the places of uncompressed frames; of 8-bit samples in words, in whole words."""
     first, stop = header.pixel_span
-    count = (stop - first) // layout.frame_bytes
-    if count < layout.frames:
+    if not is_exact(layout, stop - first):  # more frames, or padding: their bytes tell
         return None
-    check_size(layout, count, SOURCE)
+    count = layout.frames
     numbers, word = np.asarray(frames(count)), 2 if header.byte_swapped else 1
     offsets = ((int(n) * layout.frame_bytes, (int(n) + 1) * layout.frame_bytes) for n in numbers)
     spans = ((first + a - a % word, min(first + b + b % word, stop)) for a, b in offsets)

@@ -75,11 +75,11 @@ def frames_in_order(elements: Dataset) -> bool:
 
 def _read_positions(elements: Dataset) -> Float64[np.ndarray, "frames 3"] | None:
     """Give ImagePositionPatient of every frame; None unless all frames have one."""
-    frames = _items(elements, "PerFrameFunctionalGroupsSequence")
+    frames = read_items(elements, "PerFrameFunctionalGroupsSequence")
     found = [
         read_numbers(item, "ImagePositionPatient")
         for frame in frames
-        for item in _items(frame, "PlanePositionSequence")
+        for item in read_items(frame, "PlanePositionSequence")
     ]
     positions = [position for position in found if position is not None and len(position) == 3]
     if len(positions) < 2 or len(positions) != len(frames):
@@ -89,18 +89,19 @@ def _read_positions(elements: Dataset) -> Float64[np.ndarray, "frames 3"] | None
 
 def _measure_places(elements: Dataset) -> Iterator[tuple[SpacingSource, Dataset]]:
     for groups, source in GROUPS.items():
-        yield from ((source, item) for group in _items(elements, groups) for item in _items(group, MEASURES))
+        yield from ((source, item) for group in read_items(elements, groups) for item in read_items(group, MEASURES))
     yield SpacingSource.TOP_LEVEL, elements
 
 
 def _group_items(elements: Dataset, keyword: str) -> Iterator[Dataset]:
     """Yield the items of a functional group: the shared ones first, then frame by frame."""
     for groups in GROUPS:
-        for group in _items(elements, groups):
-            yield from _items(group, keyword)
+        for group in read_items(elements, groups):
+            yield from read_items(group, keyword)
 
 
-def _items(elements: Dataset, keyword: str) -> list[Dataset]:
+def read_items(elements: Dataset, keyword: str) -> list[Dataset]:
+    """Give the items of a sequence; missing and malformed are none."""
     try:
         return list(elements.get(keyword) or [])
     except FOREIGN_ERRORS:

@@ -5,21 +5,31 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from mmap import mmap
 from threading import Lock
 from typing import Any, Final, TypeAlias
 
-from pydicom import Dataset, dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom import Dataset
+from pydicom.config import IGNORE
+from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.valuerep import VR
 
+from embeddings_store.schema import Note
+from extract.dicom.recognise import recognise
 from extract.errors import NoPixelData, NotDicom, ShortPixelData, TooLarge, UndecodablePixels, UnsupportedSyntax
 
 ALLOWED: Final = (
+    "SOPClassUID",  # the kind of object; no instance of one
+    "Modality",
+    "ImageType",
+    "InConcatenationNumber",
+    "InConcatenationTotalNumber",
+    "ConcatenationFrameOffsetNumber",
     "Manufacturer",  # with the next two: only to know a phantom or a Cirrus
     "SeriesDescription",
     "ImageComments",
@@ -36,6 +46,8 @@ ALLOWED: Final = (
     "PixelSpacing",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
+    "PlanarConfiguration",
     "PixelRepresentation",
     "RescaleSlope",
     "RescaleIntercept",
@@ -71,6 +83,14 @@ FOREIGN_ERRORS: Final = (
 FileBytes: TypeAlias = bytes | mmap
 """A file; as a map it may have holes where nobody looks, and is never copied as a whole."""
 
+VRS: Final = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
+LONG_VRS: Final = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+DICOMDIR: Final = "1.2.840.10008.1.3.10"
+MEDIA_CLASS: Final = b"\x02\x00\x02\x00"
+SHORTEST_ELEMENT: Final = 8
+META_LENGTH: Final = b"\x02\x00\x00\x00"
+SYNTAX: Final = b"\x02\x00\x10\x00"
+
 _PYDICOM = Lock()
 
 
@@ -91,6 +111,13 @@ class Header:
     defined_length: bool
     byte_swapped: bool
     pixel_span: tuple[int, int]
+    sop_class: str = ""
+    notes: Note = Note.NONE
+
+    @property
+    def plain_bytes(self) -> int | None:
+        """Size of uncompressed pixel data, however much of it has come; None of compressed."""
+        return None if self.encapsulated else self.pixel_span[1] - self.pixel_span[0]
 
 
 @contextmanager
@@ -109,24 +136,48 @@ def read_header(data: FileBytes, source: str, *, size: int | None = None) -> Hea
 
     Raises: NotDicom, NoPixelData, ShortPixelData, UnsupportedSyntax, TooLarge (a deflated file that grows too far).
     """
-    syntax, start = read_file_meta(data, source)
+    meta = read_file_meta(data, source)
+    syntax, start = meta.syntax, meta.start
+    if meta.sop_class == DICOMDIR:
+        raise NoPixelData(f"{source}: a DICOMDIR, which lists files and holds no pixels: leave it out")
     if syntax == DeflatedExplicitVRLittleEndian:
         data, start = _inflate(data, start, source), 0
+    implicit = is_implicit(data, start, syntax)
     stream: Any = data if isinstance(data, mmap) else BytesIO(data)
     stream.seek(start)
     tags: list[BaseTag | int] = [Tag(keyword) for keyword in ALLOWED]
     try:
         with quiet_pydicom():
             elements = read_dataset(
-                stream, _is_implicit(syntax), _is_little_endian(syntax), stop_when=_at_pixels, specific_tags=tags
+                stream, implicit, _is_little_endian(syntax), stop_when=_at_pixels, specific_tags=tags
             )
     except FOREIGN_ERRORS as error:
         raise NotDicom(f"{source}: the DICOM header breaks off or is damaged ({type(error).__name__})") from error
-    return _locate_pixels(data, len(data) if size is None else size, stream.tell(), elements, syntax, source)
+    found = _locate_pixels(
+        data, len(data) if size is None else size, stream.tell(), elements, syntax, source, implicit=implicit
+    )
+    disagrees = implicit != (syntax == ImplicitVRLittleEndian)
+    notes = meta.notes | (Note.SYNTAX_DISAGREES if disagrees else Note.NONE)
+    with quiet_pydicom():
+        sop_class = read_uid(elements, "SOPClassUID") or meta.sop_class
+    return replace(found, sop_class=sop_class, notes=notes)
 
 
-def _is_implicit(syntax: UID) -> bool:
-    return bool(syntax == ImplicitVRLittleEndian)
+def read_uid(elements: Dataset, keyword: str) -> str:
+    """Read a UID; missing and malformed are ""."""
+    try:
+        return str(elements.get(keyword) or "").strip("\0 ")
+    except FOREIGN_ERRORS:
+        return ""
+
+
+def is_implicit(data: FileBytes, start: int, syntax: UID) -> bool:
+    """Tell whether the data set has implicit VRs, by its first element, whatever the transfer syntax says."""
+    said = bool(syntax == ImplicitVRLittleEndian)
+    head = bytes(data[start : start + 8])
+    if not _is_little_endian(syntax) or len(head) < 8:
+        return said
+    return head[4:6] not in VRS if said or head[4:6] in VRS or not head[4:6].isalpha() else said
 
 
 def _is_little_endian(syntax: UID) -> bool:
@@ -137,26 +188,42 @@ def _at_pixels(tag: int, _vr: str | None, _length: int) -> bool:
     return tag >= FLOAT_PIXEL_DATA
 
 
-def read_file_meta(data: FileBytes, source: str) -> tuple[UID, int]:
-    """Give the transfer syntax and where the data set starts (DICOM PS3.10, 7.1).
+@dataclass(frozen=True)
+class FileMeta:
+    """What the file meta group tells; start: where the data set begins."""
+
+    syntax: UID
+    start: int
+    sop_class: str
+    notes: Note
+
+
+def read_file_meta(data: FileBytes, source: str) -> FileMeta:
+    """Read the file meta group element by element (DICOM PS3.10, 7.1): its own length may be missing or wrong.
 
     Raises: NotDicom, UnsupportedSyntax.
     """
-    if data[128:132] != b"DICM" or data[132:140] != b"\x02\x00\x00\x00UL\x04\x00" or len(data) < 144:
-        raise NotDicom(f"{source}: expected a DICOM file (DICM at byte 128, then the file meta group), got other bytes")
-    start = 144 + int.from_bytes(data[140:144], "little")
-    if len(data) < start:
-        raise NotDicom(f"{source}: the file ends inside its meta group, after {len(data)} bytes")
-    try:
-        with quiet_pydicom():
-            meta = dcmread(BytesIO(data[:start])).file_meta
-            syntax = UID(meta.get("TransferSyntaxUID", ""))
-    except (InvalidDicomError, *FOREIGN_ERRORS) as error:
-        raise NotDicom(f"{source}: the DICOM file meta group is damaged ({type(error).__name__})") from error
+    if data[128:132] != b"DICM" or data[132:134] != b"\x02\x00":
+        raise NotDicom(f"{source}: expected a DICOM file (DICM at byte 128), got {recognise(data)}")
+    position, values = 132, dict[bytes, bytes]()
+    while data[position : position + 2] == b"\x02\x00":
+        tag, vr = bytes(data[position : position + 4]), bytes(data[position + 4 : position + 6])
+        if vr not in VRS:
+            raise NotDicom(f"{source}: the DICOM file meta group is damaged")
+        head = 12 if vr in LONG_VRS else 8
+        start = position + head
+        position = start + int.from_bytes(data[position + (8 if head == 12 else 6) : start], "little")
+        if len(data) - position < SHORTEST_ELEMENT:
+            raise NotDicom(f"{source}: the file ends inside its meta group, after {len(data)} bytes")
+        values[tag] = bytes(data[start:position])
+    sop_class, named = (values.get(tag, b"").decode("ascii", "replace").strip("\0 ") for tag in (MEDIA_CLASS, SYNTAX))
+    syntax = UID(named, validation_mode=IGNORE)
     if not _is_transfer_syntax(syntax):
-        named = str(syntax) if syntax.is_valid else "(none, or malformed)"
-        raise UnsupportedSyntax(f"{source}: no decoder for the transfer syntax {named}")
-    return syntax, start
+        told = str(syntax) if syntax.is_valid else "(none, or malformed)"
+        raise UnsupportedSyntax(f"{source}: no decoder for the transfer syntax {told}")
+    length = values.get(META_LENGTH, b"")
+    right = len(length) == 4 and position == 144 + int.from_bytes(length, "little")
+    return FileMeta(syntax, position, sop_class, Note.NONE if right else Note.META_LENGTH_WRONG)
 
 
 def _is_transfer_syntax(syntax: UID) -> bool:
@@ -176,8 +243,10 @@ def _inflate(data: FileBytes, start: int, source: str) -> bytes:
     return inflated
 
 
-def _locate_pixels(data: FileBytes, size: int, position: int, elements: Dataset, syntax: UID, source: str) -> Header:
-    implicit, little = _is_implicit(syntax), _is_little_endian(syntax)
+def _locate_pixels(
+    data: FileBytes, size: int, position: int, elements: Dataset, syntax: UID, source: str, *, implicit: bool
+) -> Header:
+    little = _is_little_endian(syntax)
     order = "<" if little else ">"
     head = data[position : position + 12]
     if len(head) < 8:

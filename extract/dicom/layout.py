@@ -1,9 +1,10 @@
 """How the samples of a file are laid out, checked before anything is allocated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
+from embeddings_store.schema import Note
 from extract.dicom.header import FOREIGN_ERRORS
 from extract.errors import NotAVolume, TooLarge, UndecodablePixels, UnsupportedColour
 
@@ -11,9 +12,15 @@ MAX_VOXELS = 1 << 30
 """Four times the largest scan known (512 frames of 992 x 512): a header that claims more is damaged or hostile."""
 
 
+UNTOLD = -2  # frames that no header can claim: -1 is a malformed number
+
+
 @dataclass(frozen=True)
 class Layout:
-    """What the header says of the samples. frames: as declared, which may be fewer than stored."""
+    """What the header says of the samples. frames: as declared, which may be fewer than stored.
+
+    shift: bits below the samples. samples: 3 where grey is stored as RGB, frame by frame in planes if planar.
+    """
 
     frames: int
     rows: int
@@ -22,34 +29,61 @@ class Layout:
     bits_stored: int
     signed: bool
     photometric: str
+    shift: int = 0
+    samples: int = 1
+    planar: bool = False
+    notes: Note = Note.NONE
 
     @property
     def frame_bytes(self) -> int:
         """Size of one uncompressed frame."""
-        return self.rows * self.columns * self.bits_allocated // 8
+        return self.samples * self.rows * self.columns * self.bits_allocated // 8
 
 
-def read_layout(elements: Dataset, source: str) -> Layout:
-    """Read and check the image pixel module.
+def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layout:
+    """Read and check the image pixel module. plain_bytes: of uncompressed pixel data, None of compressed.
 
     Raises: UnsupportedColour, NotAVolume, UndecodablePixels (missing or impossible values), TooLarge.
     """
     samples = _integer(elements, "SamplesPerPixel", 1)
     photometric = _photometric(elements)
-    if samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}:
+    colour = plain_bytes is not None and (samples, photometric) == (3, "RGB")
+    if not colour and (samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}):
         raise UnsupportedColour(f"{source}: expected one grey sample a pixel, got {samples} of {photometric[:16]}")
     bits_allocated = _integer(elements, "BitsAllocated", 0)
+    bits_stored = _integer(elements, "BitsStored", bits_allocated)
+    shift = _integer(elements, "HighBit", bits_stored - 1) + 1 - bits_stored
     layout = Layout(
-        frames=_integer(elements, "NumberOfFrames", 1),
+        frames=_integer(elements, "NumberOfFrames", UNTOLD),
         rows=_integer(elements, "Rows", 0),
         columns=_integer(elements, "Columns", 0),
         bits_allocated=bits_allocated,
-        bits_stored=_integer(elements, "BitsStored", bits_allocated),
+        bits_stored=bits_stored,
         signed=_integer(elements, "PixelRepresentation", 0) == 1,
         photometric=photometric,
+        shift=shift,
+        samples=samples,
+        planar=_integer(elements, "PlanarConfiguration", 0) == 1,
+        notes=(Note.GREY_AS_RGB if colour else Note.NONE) | (Note.HIGH_BIT if shift else Note.NONE),
     )
+    if layout.frames == UNTOLD:
+        layout = _count_frames(layout, plain_bytes, source)
+    if shift and (plain_bytes is None or not 0 < shift <= bits_allocated - bits_stored):
+        raise UndecodablePixels(f"{source}: HighBit {shift + bits_stored - 1} contradicts {bits_stored} bits stored")
     _check_layout(layout, source)
     return layout
+
+
+def _count_frames(layout: Layout, plain_bytes: int | None, source: str) -> Layout:
+    """Take the number of frames from the bytes where the header has none; one frame where they say nothing."""
+    if plain_bytes is None:
+        raise NotAVolume(f"{source}: NumberOfFrames is missing, and compressed frames cannot be counted without it")
+    count, rest = divmod(plain_bytes, layout.frame_bytes) if layout.frame_bytes > 0 else (1, 0)
+    if count < 2:
+        return replace(layout, frames=1)
+    if rest > plain_bytes % 2 + count * layout.frame_bytes % 2:
+        raise UndecodablePixels(f"{source}: NumberOfFrames is missing, and {plain_bytes:,} bytes are no whole frames")
+    return replace(layout, frames=count, notes=layout.notes | Note.FRAMES_COUNTED)
 
 
 def check_size(layout: Layout, frames: int, source: str) -> None:
@@ -66,14 +100,17 @@ def _check_layout(layout: Layout, source: str) -> None:
     if not 1 <= layout.bits_stored <= layout.bits_allocated:
         raise UndecodablePixels(f"{source}: {layout.bits_stored} of {layout.bits_allocated} bits cannot be stored")
     if layout.frames < 2:
-        raise NotAVolume(f"{source}: expected a volume, got {layout.frames} frame: rows would be taken for depth")
+        raise NotAVolume(
+            f"{source}: expected a volume, got {layout.frames} frame: rows would be taken for depth; "
+            "of a series of single frames, export the scan as one multi-frame file"
+        )
     check_size(layout, layout.frames, source)
 
 
 def _photometric(elements: Dataset) -> str:
     """Read the colour space; missing and empty give grey, malformed gives what no check lets through."""
     try:
-        return str(elements.get("PhotometricInterpretation") or "MONOCHROME2").strip()
+        return str(elements.get("PhotometricInterpretation") or "MONOCHROME2").strip().upper()
     except FOREIGN_ERRORS:
         return "(malformed)"
 

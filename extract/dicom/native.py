@@ -3,14 +3,15 @@
 import numpy as np
 from jaxtyping import Int
 
+from embeddings_store.schema import Note
 from extract.dicom.header import Header
 from extract.dicom.layout import Layout, check_size
-from extract.errors import ShortPixelData
+from extract.errors import ShortPixelData, UndecodablePixels, UnsupportedColour
 from extract.volume import Voxels
 
 
 class NativeFrames:
-    """All frames that the bytes hold; count may exceed what the header declares.
+    """All frames that the bytes hold; count may exceed what the header declares, but not by constant bytes.
 
     Raises: ShortPixelData when declared frames are missing, TooLarge when far too many are there.
     """
@@ -19,19 +20,59 @@ class NativeFrames:
         declared, stored = layout.frames * layout.frame_bytes, len(header.pixel_data)
         if stored < declared:
             raise ShortPixelData(f"{source}: {layout.frames} frames need {declared:,} pixel bytes, got {stored:,}")
+        self.notes, self._stride, self._source = layout.notes, layout.frame_bytes, source
         self.count = stored // layout.frame_bytes
-        check_size(layout, self.count, source)
         self._header, self._layout = header, layout
+        if not is_exact(layout, stored):
+            self._look_at_rest(declared)
+        check_size(layout, self.count, source)
+
+    def _look_at_rest(self, declared: int) -> None:
+        """Find what the bytes beyond the declared frames are: a byte behind each odd frame, padding, or more frames."""
+        layout, value = self._layout, np.frombuffer(self._samples(), np.uint8)
+        rest = value[declared:]
+        constant = bool((rest == rest[0]).all())
+        stride = layout.frame_bytes + 1
+        if layout.frame_bytes % 2 and len(rest) == layout.frames and layout.frames < layout.frame_bytes:
+            filling = value.reshape(layout.frames, stride)[:, -1]
+            filled = bool((filling == 0).all())
+            if filled and constant:
+                raise UndecodablePixels(
+                    f"{self._source}: {layout.frames} more bytes than the frames need may pad each frame, or the end"
+                )
+            if filled:
+                self.count, self._stride, self.notes = layout.frames, stride, self.notes | Note.FRAMES_PADDED
+                return
+        if constant:
+            self.count, self.notes = layout.frames, self.notes | Note.PADDED
 
     def read(self, numbers: Int[np.ndarray, "n"]) -> Voxels:
         """Give the frames of these numbers; a read-only view when all are asked for and nothing needs correcting."""
         layout = self._layout
         kind = f"{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}"
         order = "<" if self._header.little_endian else ">"
-        samples = np.frombuffer(self._samples(), dtype=order + kind, count=self.count * layout.rows * layout.columns)
-        frames = samples.reshape(self.count, layout.rows, layout.columns)
+        value = self._samples()
+        if self._stride != layout.frame_bytes:
+            padded = np.frombuffer(value, np.uint8).reshape(self.count, self._stride)
+            value = memoryview(np.ascontiguousarray(padded[:, : layout.frame_bytes]).reshape(-1))
+        pixels = layout.rows * layout.columns * layout.samples
+        samples = np.frombuffer(value, dtype=order + kind, count=self.count * pixels)
+        planes = (layout.samples, layout.rows, layout.columns)
+        shape = planes if layout.planar else (*planes[1:], planes[0])
+        frames = samples.reshape(self.count, *(shape if layout.samples > 1 else planes[1:]))
         chosen = frames if len(numbers) == self.count else frames[numbers]
+        if layout.samples > 1:
+            chosen = self._grey(chosen)
+        if layout.shift:
+            chosen = np.right_shift(chosen, layout.shift)
         return drop_unused_bits(chosen.astype(kind, copy=False), layout.bits_stored)
+
+    def _grey(self, frames: np.ndarray) -> np.ndarray:
+        """Give one of three equal channels. Raises: UnsupportedColour for channels that differ."""
+        first, *others = np.moveaxis(frames, 1 if self._layout.planar else -1, 0)
+        if any(not np.array_equal(first, other) for other in others):
+            raise UnsupportedColour(f"{self._source}: expected one grey sample a pixel, got RGB whose channels differ")
+        return first
 
     def _samples(self) -> memoryview:
         """Undo the byte order of 8-bit samples that were written as big-endian words (DICOM PS3.5, 8.1.1)."""
@@ -39,6 +80,12 @@ class NativeFrames:
         if not (self._header.byte_swapped and self._layout.bits_allocated == 8):
             return value
         return memoryview(np.frombuffer(value, dtype=np.uint16).byteswap().tobytes())
+
+
+def is_exact(layout: Layout, stored: int) -> bool:
+    """Tell whether the bytes are the declared frames, made even, and nothing else."""
+    declared = layout.frames * layout.frame_bytes
+    return stored in {declared, declared + declared % 2}
 
 
 def drop_unused_bits(frames: np.ndarray, bits_stored: int) -> np.ndarray:

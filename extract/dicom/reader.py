@@ -1,21 +1,22 @@
 """read_dicom: the bytes of one file become one Volume."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 from pydicom import Dataset
 
 from embeddings_store.schema import Eye, Note, VolumeRef
 from extract.bucket.keys import PROTOCOLS
 from extract.dicom.encapsulated import EncapsulatedFrames
 from extract.dicom.frame_decoder import FrameDecoder, decode_here
-from extract.dicom.geometry import frames_in_order, read_eye, read_numbers, read_spacing, read_text
+from extract.dicom.geometry import frames_in_order, read_eye, read_spacing, read_text
 from extract.dicom.header import FileBytes, Header, quiet_pydicom, read_header
+from extract.dicom.kind import check_kind
 from extract.dicom.layout import Layout, read_layout
 from extract.dicom.native import NativeFrames
-from extract.errors import UndecodablePixels
+from extract.dicom.rescale import read_rescale
 from extract.volume import Volume, Voxels
 
 FrameChooser: TypeAlias = Callable[[int], Int[np.ndarray, "k"]]
@@ -31,24 +32,32 @@ def read_dicom(
     ref: VolumeRef | None = None,
     frames: FrameChooser | None = None,
     decode: FrameDecoder = decode_here,
+    allowed: Collection[str] = (),
 ) -> Volume:
     """Read the bytes of one multi-frame file; only chosen frames are decoded (None: all).
 
     Uncompressed frames are views or slices of the bytes; nothing but an allow-list of elements is parsed.
     decode: where compressed frames are decoded; a DecoderPool outlives a decoder that hangs or crashes.
+    allowed: SOP classes, by UID, of other objects than structural OCT that are read all the same.
     Raises: a DicomError, whose class says why the file cannot be used. See extract/errors.py.
     Source: DICOM PS3.3 A.52 (Ophthalmic Tomography), PS3.5 section 8 and annex A.
     """
     source = ref.volume if ref else "file"
     header = read_header(data, source)
     with quiet_pydicom():
-        layout = read_layout(header.elements, source)
+        layout = read_layout(header.elements, source, header.plain_bytes)
+        kind = check_kind(header.elements, header.sop_class, allowed, source)
         (spacing, spacing_source), eye = read_spacing(header.elements), read_eye(header.elements)
-        rescale = _read_rescale(header.elements, source)
-        notes = _notes_of_header(header.elements, layout)
+        notes = header.notes | layout.notes | kind | _notes_of_header(header.elements, layout)
     stored = _open_frames(header, layout, source, decode)
     numbers = _choose(frames, stored.count, source)
+    if isinstance(stored, NativeFrames):
+        notes |= stored.notes
+    with quiet_pydicom():
+        rescales = read_rescale(header.elements, stored.count, source)[numbers]
     voxels = stored.read(numbers)
+    voxels, rescale, note = _apply_rescale(voxels, rescales)
+    notes |= note
     notes |= _notes_of_voxels(voxels, stored.count, layout)
     notes |= _notes_of_spacing(spacing, stored.count, layout, _is_cirrus(header.elements, ref))
     notes |= _notes_of_key(ref, eye)
@@ -77,20 +86,22 @@ def _open_frames(
     return NativeFrames(header, layout, source)
 
 
+def _apply_rescale(voxels: Voxels, rescales: Float64[np.ndarray, "n 2"]) -> tuple[Voxels, tuple[float, float], Note]:
+    """Leave one rescale of all frames to the preset; make frames comparable that have slopes of their own."""
+    if (rescales == rescales[0]).all():
+        slope, intercept = rescales[0].tolist()
+        return voxels, (slope, intercept), Note.NONE if slope else Note.CONSTANT
+    slopes, intercepts = (column.astype(np.float32)[:, None, None] for column in rescales.T)
+    rescaled: np.ndarray = voxels.astype(np.float32) * slopes + intercepts
+    return rescaled, (1.0, 0.0), Note.RESCALED_BY_FRAME
+
+
 def _choose(frames: FrameChooser | None, count: int, source: str) -> Int[np.ndarray, "k"]:
     numbers = np.arange(count) if frames is None else np.asarray(frames(count))
     ascending = len(numbers) > 0 and bool((np.diff(numbers) > 0).all())
     if not ascending or numbers[0] < 0 or numbers[-1] >= count:
         raise ValueError(f"{source}: expected ascending frame numbers from 0 to {count - 1}, got {numbers}")
     return numbers
-
-
-def _read_rescale(elements: Dataset, source: str) -> tuple[float, float]:
-    slope = read_numbers(elements, "RescaleSlope") or [1.0]
-    intercept = read_numbers(elements, "RescaleIntercept") or [0.0]
-    if not np.isfinite([slope[0], intercept[0]]).all():
-        raise UndecodablePixels(f"{source}: expected a finite rescale, got slope {slope[0]}, intercept {intercept[0]}")
-    return slope[0], intercept[0]
 
 
 def _notes_of_header(elements: Dataset, layout: Layout) -> Note:

@@ -150,7 +150,13 @@ class RayWorker:
         self._source = with_cache(open_bucket(options), options)
         size = self._encoders[0].image_size
         self._loader = new_loader(
-            self._source, preset, size, self._clock, partial_reads=options.partial_reads, views=options.views
+            self._source,
+            preset,
+            size,
+            self._clock,
+            partial_reads=options.partial_reads,
+            views=options.views,
+            allowed=options.allow_sop_class,
         )
         share = Share(self.assignment.cores, usable_memory_bytes() // self.assignment.neighbours)
         self._threads = choose_workers(options, self._backend, self._encoders, share)

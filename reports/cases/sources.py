@@ -10,6 +10,7 @@ from jaxtyping import Int64, Shaped
 
 from embeddings_store.schema import Eye, ParticipantId, VolumeId, VolumeRef
 from extract.bucket.source import Source
+from extract.dicom.kind import ANY_CLASS
 from extract.dicom.reader import read_dicom
 from extract.volume import Volume
 
@@ -58,7 +59,7 @@ def fetch_scan(source: Source, ref: VolumeRef, *, also: Callable[[int], Frames] 
         return shown if also is None else np.union1d(shown, also(count)).astype(np.int64)
 
     fetched = source.fetch(ref)
-    return FetchedScan(read_dicom(fetched.data, ref=ref, frames=choose), fetched.data)
+    return FetchedScan(read_dicom(fetched.data, ref=ref, frames=choose, allowed=ANY_CLASS), fetched.data)
 
 
 def spread_evenly(count: int, wanted: int = FRAMES_SHOWN) -> Frames:

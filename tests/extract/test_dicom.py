@@ -260,7 +260,7 @@ class TestRefusals:
             ({"BitsAllocated": 32}, "UndecodablePixels"),
             ({"BitsStored": 9}, "UndecodablePixels"),
             ({"Rows": 0}, "UndecodablePixels"),
-            ({"NumberOfFrames": None}, "NotAVolume"),
+            ({"NumberOfFrames": 0}, "NotAVolume"),
             ({"PhotometricInterpretation": "PALETTE COLOR"}, "UnsupportedColour"),
             ({"RescaleSlope": "1e999"}, "UndecodablePixels"),
         ],
