@@ -9,7 +9,8 @@ from typing import Any
 from classify.cohort.tasks import find_task
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.inputs import digest_inputs, digest_rows
-from classify.probe import DUMMY, ProbeOptions, probe
+from classify.predict_split import DUMMY
+from classify.probe import ProbeOptions, probe
 from classify.run import RECORD, Run, load_run
 from embeddings_store.snapshot import Snapshot
 

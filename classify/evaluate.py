@@ -19,8 +19,8 @@ from classify.look import (
     open_locked,
 )
 from classify.model import load_model
+from classify.predict_split import hold_out, predict_beside
 from classify.predictions import Predictions
-from classify.probe import hold_out, predict_beside
 from classify.random_twin import Twin, check_twin_of_run, look_beside
 from classify.run import MODEL, TWIN_MODEL, Run
 from classify.source import check_same_space, source_on

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from classify.aggregate import SAID
-from classify.baselines import TOGETHER, TWIN_MISSING, choose_baselines, describe_people, predict_baselines
+from classify.baselines import TWIN_MISSING, choose_baselines, describe_people
 from classify.cohort.identity import people_of, test_people
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
@@ -20,14 +20,15 @@ from classify.features import FeatureTable, count_constant
 from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
 from classify.inputs import digest_inputs, digest_rows
-from classify.judging.calibrate import Calibrator, Choice, calibrate_on, find_method
+from classify.judging.calibrate import Calibrator, calibrate_on, find_method
 from classify.judging.calibration_report import report_calibration, shown_by
 from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.nuisance import probe_nuisance
 from classify.judging.prevalence import state_prevalence
 from classify.judging.robustness import leave_one_out
 from classify.judging.split import judge_split
-from classify.model import FittedModel, check_aggregation, fit_model, predict_held_out
+from classify.model import FittedModel, check_aggregation, fit_model
+from classify.predict_split import DUMMY, hold_out, predict_beside, predict_calibrated
 from classify.predictions import Predictions, stack_predictions
 from classify.probe_checks import check_device, check_tokens, count_views
 from classify.random_twin import Twin, read_checked_twin, stand_beside
@@ -39,7 +40,6 @@ from classify.search.search import Chosen, SearchPlan, check_plan, choose_model,
 from classify.search.spaces import AUTO
 from classify.sensitivity import vary_seeds
 from classify.source import FeatureSource, source_on
-from classify.stacking import predict_with_age_and_site
 from classify.stopwatch import Stopwatch
 from classify.tokens import resolve_grid
 from embeddings_store.console import say
@@ -49,7 +49,6 @@ from embeddings_store.snapshot import Snapshot
 from embeddings_store.space import Grid
 
 PACKAGES = ("octprobe", "numpy", "pandas", "scikit-learn", "lightgbm", "optuna", "torch")
-DUMMY = "dummy"
 
 
 @dataclass(frozen=True)
@@ -236,36 +235,6 @@ def search(options: ProbeOptions, plan: SearchPlan, source: FeatureSource, tell:
         return chosen
     outer = score_nested(plan, source, runs=options.runs, facts=facts, replicates=options.replicates, tell=tell)
     return replace(chosen, record=chosen.record | {"nested": outer})
-
-
-def hold_out(model: FittedModel, train: FeatureTable, cohort: Cohort, *, seed: int) -> dict[str, Predictions]:
-    """Predict train by fits that did not see the participant; a dummy, which knows counts alone, predicts it as is."""
-    classes = len(cohort.task.classes)
-    if model.head.name == DUMMY:
-        return model.predict(train, classes=classes, split="train")
-    return predict_held_out(model.spec, train, classes=classes, seed=seed)
-
-
-def predict_calibrated(
-    model: FittedModel, fitted: Choice | None, rows: FeatureTable, cohort: Cohort, split: str
-) -> dict[str, Predictions]:
-    """Predict rows at every level, with the probabilities that are shown."""
-    raw = model.predict(rows, classes=len(cohort.task.classes), split=split)
-    return {level: fitted.calibrator.apply(part) for level, part in raw.items()} if fitted else raw
-
-
-def predict_beside(held_out: Predictions, people: Predictions, cohort: Cohort, model: str) -> dict[str, Predictions]:
-    """Predict what the head is compared with: the baselines, and the head together with age and site.
-
-    held_out: of train's participants; people: the model's own participant predictions of the judged split.
-    """
-    fitted_on, judged = describe_people(cohort, "train"), describe_people(cohort, people.split)
-    names, missing = choose_baselines(fitted_on, judged)
-    others = predict_baselines(fitted_on, judged, classes=len(cohort.task.classes), split=people.split, names=names)
-    if model == DUMMY or TOGETHER in {line["name"] for line in missing}:  # without an embedding: age+site again
-        return others
-    together = predict_with_age_and_site(held_out, people, fitted_on, judged)
-    return others | {TOGETHER: together}
 
 
 def save_parts(

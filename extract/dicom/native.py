@@ -54,7 +54,7 @@ class NativeFrames:
         value = self._samples()
         if self._stride != layout.frame_bytes:
             padded = np.frombuffer(value, np.uint8).reshape(self.count, self._stride)
-            value = memoryview(np.ascontiguousarray(padded[:, : layout.frame_bytes]).reshape(-1))
+            value = memoryview(np.ascontiguousarray(padded[:, : layout.frame_bytes]).tobytes())
         pixels = layout.rows * layout.columns * layout.samples
         samples = np.frombuffer(value, dtype=order + kind, count=self.count * pixels)
         planes = (layout.samples, layout.rows, layout.columns)
@@ -72,7 +72,7 @@ class NativeFrames:
         first, *others = np.moveaxis(frames, 1 if self._layout.planar else -1, 0)
         if any(not np.array_equal(first, other) for other in others):
             raise UnsupportedColour(f"{self._source}: expected one grey sample a pixel, got RGB whose channels differ")
-        return first
+        return np.asarray(first)
 
     def _samples(self) -> memoryview:
         """Undo the byte order of 8-bit samples that were written as big-endian words (DICOM PS3.5, 8.1.1)."""

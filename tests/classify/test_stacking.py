@@ -13,7 +13,7 @@ from classify.cohort.table import Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.features import FeatureTable, make_features
 from classify.model import ModelSpec, fit_model, predict_held_out
-from classify.probe import predict_beside
+from classify.predict_split import predict_beside
 
 
 def joined(study: Study, folder: Path) -> tuple[Cohort, FeatureTable]:
