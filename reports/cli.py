@@ -56,8 +56,9 @@ def study(
         features_of=lambda run: rebuild_features(run, store, endpoint_url=endpoint_url),
         now=datetime.now(UTC),
     )
-    mark = ("SYNTHETIC PHANTOM: these numbers say nothing about people.",) if written.phantom else ()
-    mark += tuple(f"RANDOM WEIGHTS: {said}" for said in [encoder_part(written.runs)["untrained"]] if said)
+    mark = ["SYNTHETIC PHANTOM: these numbers say nothing about people."] if written.phantom else []
+    if untrained := encoder_part(written.runs)["untrained"]:
+        mark.append(f"RANDOM WEIGHTS: {untrained}")
     for line in (*written.warnings, *mark, written.headline.claim, f"page: {written.page}"):
         say(line)
     if json:

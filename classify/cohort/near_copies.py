@@ -149,7 +149,7 @@ def count_once(
     splits have near copies; it names every pair.
     """
     participant, split = rows["participant"].to_numpy(str), rows["split"].to_numpy(str)
-    found = find_near_copies(pooled[rows["position"]].reshape(len(rows), -1), participant)
+    found = find_near_copies(pooled.reshape(len(pooled), int(np.prod(pooled.shape[1:])))[rows["position"]], participant)
     open_pairs = [one for one in found if not vouched.allows(participant[one.first], participant[one.second])]
     across = [one for one in open_pairs if split[one.first] != split[one.second]]
     if across:
