@@ -85,8 +85,8 @@ def choose_baselines(train: pd.DataFrame, judged: pd.DataFrame | None = None) ->
     has it, everybody has the same one, few have it) is not made at all; nor is TOGETHER without age or site.
     """
     found = {name: reason for name in COVARIATES if (reason := why_no_baseline(name, train, judged))}
-    if reason := found.get(HEADLINE_BASELINE):
-        found[TOGETHER] = reason
+    if HEADLINE_BASELINE in found:
+        found[TOGETHER] = found[HEADLINE_BASELINE]
     return [n for n in COVARIATES if n not in found], [{"name": n, "reason": reason} for n, reason in found.items()]
 
 
