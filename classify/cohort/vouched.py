@@ -58,7 +58,9 @@ def read_vouched(path: Path) -> Vouched:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CohortError(f"{where}: expected a text file of participant ids, got: {error}") from error
-    lines = [[normalise_id(part.strip("\"'")) for part in re.split(r"[\s,;]+", line.strip())] for line in text.splitlines()]
+    lines = [
+        [normalise_id(part.strip("\"'")) for part in re.split(r"[\s,;]+", line.strip())] for line in text.splitlines()
+    ]
     lines = [ids for ids in lines if ids != [""] and ids[0] not in ID_NAMES]
     if not lines:
         raise CohortError(f"{where}: expected at least one participant id, got none")
