@@ -1,6 +1,7 @@
 """Console script ``classify``: parses and calls; heavy imports live inside the commands."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -103,12 +104,10 @@ def probe(
         folds=folds, jobs=jobs, nested=nested, engine=engine, ray_address=ray_address, seeds=seeds,
         calibrate=calibrate, prevalence=prevalence, robustness=robustness, seed=seed, replicates=replicates,
         measurements=measurements, pretrain_participants=pretrain_participants, random_twin=random_twin,
-        runs=runs, command=("classify", *sys.argv[1:]),
+        runs=runs, command=("classify", *sys.argv[1:]), resplit=resplit, allow_near_copies=allow_near_copies,
         token_grid=None if token_grid is None else parse_token_grid(token_grid), device=device, views=views,
-        resplit=resplit,
-        allow_near_copies=allow_near_copies,
     )  # fmt: skip
-    read_twin = None if random_twin is None else lambda: read_store(random_twin, endpoint_url)
+    read_twin = partial(read_store, random_twin, endpoint_url) if random_twin else None
     done = run_probe(options, now=datetime.now(UTC), read=lambda: read_store(store, endpoint_url), read_twin=read_twin)
     print_summary(done.record)
     say(f"run: {done.folder}")

@@ -1,9 +1,17 @@
-"""What is predicted when a split is judged: the model's own levels, calibrated, and what it is compared with."""
+"""What is predicted when a split is judged, calibrated, with what it is compared with; and the judging of val."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Any
 
 from classify.baselines import TOGETHER, choose_baselines, describe_people, predict_baselines
 from classify.cohort.table import Cohort
 from classify.features import FeatureTable
-from classify.judging.calibrate import Choice
+from classify.judging.calibrate import Calibrator, Choice, calibrate_on
+from classify.judging.calibration_report import report_calibration, shown_by
+from classify.judging.decision_curve import AS_THE_HEAD
+from classify.judging.prevalence import state_prevalence
+from classify.judging.split import JudgedSplit, judge_split
 from classify.model import FittedModel, predict_held_out
 from classify.predictions import Predictions
 from classify.stacking import predict_with_age_and_site
@@ -39,3 +47,44 @@ def predict_beside(held_out: Predictions, people: Predictions, cohort: Cohort, m
         return others
     together = predict_with_age_and_site(held_out, people, fitted_on, judged)
     return others | {TOGETHER: together}
+
+
+@dataclass(frozen=True)
+class ValJudged:
+    """What was predicted of val, what it is compared with, the judgement, and the calibration (None: none wanted)."""
+
+    levels: Mapping[str, Predictions]
+    others: Mapping[str, Predictions]
+    said: JudgedSplit
+    calibrator: Calibrator | None
+    calibration: dict[str, Any] | None
+
+
+def judge_val(
+    model: FittedModel,
+    method: str | None,
+    train: FeatureTable,
+    val: FeatureTable,
+    cohort: Cohort,
+    *,
+    prevalence: str | None,
+    pretrained: Set[str] | None,
+    replicates: int,
+    seed: int,
+) -> ValJudged:
+    """Calibrate on train, predict val with it, and judge that. train, val: raw features; prevalence: as asked for."""
+    held_out = hold_out(model, train, cohort, seed=seed)
+    stated = state_prevalence(prevalence, cohort)
+    fitted = calibrate_on(method, held_out, stated.shares, seed=seed)
+    levels = predict_calibrated(model, fitted, val, cohort, "val")
+    others = predict_beside(held_out["participant"], levels["participant"], cohort, model.head.name)
+    said = judge_split(
+        levels, others, cohort,
+        lambda chosen: predict_calibrated(model, fitted, val.where(chosen), cohort, "val")["participant"],
+        shown=shown_by(fitted.calibrator, stated) if fitted else AS_THE_HEAD,
+        pretrained=pretrained, replicates=replicates, seed=seed,
+    )  # fmt: skip
+    if fitted is None:
+        return ValJudged(levels, others, said, None, None)
+    report = report_calibration(fitted, stated, levels, cohort.task.classes, replicates=replicates, seed=seed)
+    return ValJudged(levels, others, said, fitted.calibrator, report)

@@ -20,15 +20,11 @@ from classify.features import FeatureTable, count_constant
 from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
 from classify.inputs import digest_inputs, digest_rows
-from classify.judging.calibrate import Calibrator, calibrate_on, find_method
-from classify.judging.calibration_report import report_calibration, shown_by
-from classify.judging.decision_curve import AS_THE_HEAD
+from classify.judging.calibrate import Calibrator, find_method
 from classify.judging.nuisance import probe_nuisance
-from classify.judging.prevalence import state_prevalence
 from classify.judging.robustness import leave_one_out
-from classify.judging.split import judge_split
 from classify.model import FittedModel, check_aggregation, fit_model
-from classify.predict_split import DUMMY, hold_out, predict_beside, predict_calibrated
+from classify.predict_split import DUMMY, judge_val
 from classify.predictions import Predictions, stack_predictions
 from classify.probe_checks import check_device, check_tokens, count_views
 from classify.random_twin import Twin, read_checked_twin, stand_beside
@@ -139,25 +135,15 @@ def probe(
         train, val = features.only("train"), features.only("val")
         model = fit_model(chosen.spec, train, classes=len(task.classes), seed=options.seed)
         clock.lap("fit")
-        held_out = hold_out(model, train, cohort, seed=options.seed)
-        prevalence = state_prevalence(options.prevalence, cohort)
-        fitted = calibrate_on(method, held_out, prevalence.shares, seed=options.seed)
-        clock.lap("calibrate")
-        levels = predict_calibrated(model, fitted, val, cohort, "val")
-        others = predict_beside(held_out["participant"], levels["participant"], cohort, options.model)
-        said = judge_split(
-            levels, others, cohort,
-            lambda chosen: predict_calibrated(model, fitted, val.where(chosen), cohort, "val")["participant"],
-            shown=shown_by(fitted.calibrator, prevalence) if fitted else AS_THE_HEAD,
-            pretrained=tables.pretrained, replicates=options.replicates, seed=options.seed,
+        val_judged = judge_val(
+            model, method, train, val, cohort, prevalence=options.prevalence, pretrained=tables.pretrained,
+            replicates=options.replicates, seed=options.seed,
         )  # fmt: skip
-        calibration = report_calibration(
-            fitted, prevalence, levels, task.classes, replicates=options.replicates, seed=options.seed
-        ) if fitted else None  # fmt: skip
+        levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         clock.lap("evaluate")
         twin = compare_to_twin(options, plan, tables, twin_stored, source, levels["participant"])
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
-        save_parts(aside, model, remembered, fitted.calibrator if fitted else None, twin)
+        save_parts(aside, model, remembered, val_judged.calibrator, twin)
         record = RunRecord(
             id=run_id,
             **describe_inputs(options, cohort, stored, now),
@@ -167,7 +153,7 @@ def probe(
             **tables.describe(cohort, said.without),
             seconds=clock.seconds(),
             subgroups={"val": said.groups},
-            calibration=calibration,
+            calibration=val_judged.calibration,
             test_people=test_people(tables.people, everybody),
             resplit=resplit,
         )

@@ -98,16 +98,14 @@ def compare(
     from classify.study_tables import print_comparison
     from classify.tokens import parse_token_grid
 
-    stores = parse_stores(store or [])
-    command = ("classify", *sys.argv[1:])
-    template = None
+    stores, command, template = parse_stores(store or []), ("classify", *sys.argv[1:]), None
     if participants is not None:
         template = ProbeOptions(
             model="", participants=participants, layer=layer, pools=parse_names("--pool", pool), aggregate=aggregate,
-            trials=trials, minutes=minutes, jobs=jobs, seed=seed, replicates=replicates, command=command,
+            trials=trials, minutes=minutes, jobs=jobs, seed=seed, replicates=replicates, resplit=resplit,
             token_grid=None if token_grid is None else parse_token_grid(token_grid), measurements=measurements,
-            pretrain_participants=pretrain_participants, device=device, resplit=resplit,
-            allow_near_copies=allow_near_copies,
+            pretrain_participants=pretrain_participants, device=device, allow_near_copies=allow_near_copies,
+            command=command,
         )  # fmt: skip
     asked = tasks or ("four-class" if stores else None)
     options = CompareOptions(

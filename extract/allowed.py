@@ -1,11 +1,13 @@
 """SOP classes that a user names because they are meant."""
 
+import re
 from collections.abc import Iterable
 
 from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID
 
 from embeddings_store.errors import UsageError
+
+UID_PATTERN = re.compile(r"\d+(\.\d+)+")
 
 
 def parse_classes(words: Iterable[str]) -> frozenset[str]:
@@ -14,7 +16,7 @@ def parse_classes(words: Iterable[str]) -> frozenset[str]:
 
 
 def _find_class(word: str) -> str:
-    if UID(word).is_valid and "." in word:
+    if UID_PATTERN.fullmatch(word):
         return word
     for uid, (name, kind, _, _, keyword) in UID_dictionary.items():
         if kind == "SOP Class" and word.lower() in {name.lower(), keyword.lower()}:

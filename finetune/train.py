@@ -8,9 +8,10 @@ from pathlib import Path
 from classify.aggregate import aggregate_levels
 from classify.baselines import TWIN_MISSING, choose_baselines, describe_people, predict_baselines
 from classify.cohort.identity import people_of, test_people
+from classify.cohort.table import Cohort
 from classify.earlier import check_earlier
 from classify.judging.split import judge_split
-from classify.predictions import rows_of, stack_predictions
+from classify.predictions import Predictions, rows_of, stack_predictions
 from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
 from classify.standardise import Standardiser
 from classify.stopwatch import Stopwatch
@@ -40,6 +41,13 @@ class Finetuned:
     failures: dict[str, int]
 
 
+def predict_others(cohort: Cohort, classes: int) -> tuple[dict[str, Predictions], list[dict[str, str]]]:
+    """Predict val by every baseline that can be made, and name the others with their reasons."""
+    fitted_on, judged_on = (describe_people(cohort, split) for split in ("train", "val"))
+    names, missing = choose_baselines(fitted_on, judged_on)
+    return predict_baselines(fitted_on, judged_on, classes=classes, split="val", names=names), missing
+
+
 def finetune(
     options: FinetuneOptions, *, now: datetime, tell: Callable[[str], None], processes: Processes | None = None
 ) -> Finetuned | None:
@@ -53,26 +61,23 @@ def finetune(
     with prepare(options, together) as ready:
         clock.lap("read")
         task, inputs, backend = ready.task, ready.inputs, ready.backend
-        everybody, tables = people_of(inputs.cohort.table), ready.tables
+        everybody = people_of(inputs.cohort.table)
         resplit = check_earlier(options.runs, inputs.cohort, everybody, resplit=options.resplit, tell=tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.config, ready.encoder, backend, standardiser, classes, options.seed)
         state = StateFolder(ready.work / STATE, inputs.fingerprint)
-        told = tell if together.rank == 0 else lambda _: None
         trainer = Trainer(
-            model, options.config, classes, options.seed, backend, together, BestWeights(), told, state=state
-        )
+            model, options.config, classes, options.seed, backend, together, BestWeights(),
+            tell if together.rank == 0 else lambda _: None, state=state,
+        )  # fmt: skip
         feeds = Feeds(options.config, inputs, ready.images, standardiser, backend, classes, options.seed)
         history, best = train_stages(trainer, options.stages, feeds)
         clock.lap("fit")
-
         levels = predict(trainer, feeds.val(options.stages[-1]))
         if together.rank > 0:
             return None
-        fitted_on, judged_on = (describe_people(inputs.cohort, split) for split in ("train", "val"))
-        names, missing = choose_baselines(fitted_on, judged_on)
-        others = predict_baselines(fitted_on, judged_on, classes=classes, split="val", names=names)
+        others, missing = predict_others(inputs.cohort, classes)
         eye = inputs.features.only("val").eye
         said = judge_split(
             levels, others, inputs.cohort,
@@ -80,7 +85,6 @@ def finetune(
             pretrained=ready.tables.pretrained, replicates=options.replicates, seed=options.seed,
         )  # fmt: skip
         clock.lap("evaluate")
-
         run_id = new_run_id(now, MODEL_NAME, task.name)
         with run_folder(options.runs, run_id) as aside:
             tuned = save_model(model, ready.encoder, standardiser, task.classes, options.config.head, aside / MODEL)
@@ -96,10 +100,11 @@ def finetune(
                 **ready.tables.describe(inputs.cohort, said.without),
                 subgroups={"val": said.groups},
                 baselines_missing=[TWIN_MISSING, *missing],
-                test_people=test_people(tables.people, everybody),
+                test_people=test_people(ready.tables.people, everybody),
                 resplit=resplit,
                 seconds=clock.seconds(),
             )
-            predictions = stack_predictions([*levels.values(), *others.values()])
-            folder = save_run(aside, record, predictions, inputs.cohort.table)
+            folder = save_run(
+                aside, record, stack_predictions([*levels.values(), *others.values()]), inputs.cohort.table
+            )
     return Finetuned(record, folder, inputs.failures)

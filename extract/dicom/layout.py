@@ -52,7 +52,8 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layo
         raise UnsupportedColour(f"{source}: expected one grey sample a pixel, got {samples} of {photometric[:16]}")
     bits_allocated = _integer(elements, "BitsAllocated", 0)
     bits_stored = _integer(elements, "BitsStored", bits_allocated)
-    shift = _integer(elements, "HighBit", bits_stored - 1) + 1 - bits_stored
+    # A compressed stream says itself where its samples lie; only plain samples begin where HighBit tells.
+    shift = 0 if plain_bytes is None else _integer(elements, "HighBit", bits_stored - 1) + 1 - bits_stored
     layout = Layout(
         frames=_integer(elements, "NumberOfFrames", UNTOLD),
         rows=_integer(elements, "Rows", 0),
@@ -68,7 +69,7 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layo
     )
     if layout.frames == UNTOLD:
         layout = _count_frames(layout, plain_bytes, source)
-    if shift and (plain_bytes is None or not 0 < shift <= bits_allocated - bits_stored):
+    if shift and not 0 < shift <= bits_allocated - bits_stored:
         raise UndecodablePixels(f"{source}: HighBit {shift + bits_stored - 1} contradicts {bits_stored} bits stored")
     _check_layout(layout, source)
     return layout

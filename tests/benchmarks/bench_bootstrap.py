@@ -17,6 +17,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from classify.heads.contract import softmax
 from classify.judging.bootstrap import Replicates, draw_replicates, replicate_metrics
 from classify.judging.metrics import CALIBRATION_BINS
 from classify.predictions import Predictions
@@ -57,7 +58,7 @@ def random_predictions(people: int, volumes_a_person: int = 4) -> Predictions:
     label = (person % len(CLASSES)).astype(np.int64)
     lean = 0.15 + 0.4 * np.eye(len(CLASSES))[label]
     votes = np.stack([rng.multinomial(20, row / row.sum()) for row in lean])
-    probability = (votes + 1.0) / (20 + len(CLASSES))
+    probability = softmax(np.log((votes + 1.0) / (20 + len(CLASSES))))
     names = np.array([f"{1000 + number}" for number in person])
     return Predictions("random", "volume", "val", np.arange(len(person)).astype(str), names, label,
                        np.log(probability), probability)  # fmt: skip

@@ -61,7 +61,7 @@ def test_a_seed_repeats_itself_and_constant_predictions_prove_nothing() -> None:
     judged = people(30, np.random.default_rng(0))
     one, two = (permute_labels(judged, CLASSES, permutations=100, seed=3) for _ in range(2))
     assert one == two
-    constant = replace(judged, probability=np.full((30, 4), 0.25))
+    constant = replace(judged, logits=np.zeros((30, 4)), probability=np.full((30, 4), 0.25))
     for p in permute_labels(constant, CLASSES, permutations=100, seed=3)["p_values"].values():
         assert p["value"] == 1.0
 

@@ -51,7 +51,7 @@ def test_one_scan_in_five_encodings_gives_one_embedding(
     done = command(
         *("extract-embeddings", "--bucket", "scanners", "--endpoint-url", endpoint),
         *("--store", store, "--encoder", "random:tiny", "--json"),
-        *("--allow-sop-class", "MRImageStorage", "--allow-sop-class", "Enhanced CT Image Storage"),
+        *("--allow-sop-class", "EnhancedMRImageStorage", "--allow-sop-class", "Enhanced CT Image Storage"),
     )
 
     assert done.code == 3

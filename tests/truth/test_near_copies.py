@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from simulated_scans import copy_with_noise, simulate_scans
 
 from classify.cohort.near_copies import count_once, find_near_copies, name_pairs
 from classify.cohort.vouched import Vouched, read_vouched
 from classify.errors import CohortError, LeakError
-from tests.truth.simulated_scans import copy_with_noise, simulate_scans
 
 NOISES = (1e-7, 1e-5, 1e-3, 1e-2, 5e-2)
 
