@@ -58,10 +58,10 @@ def random_predictions(people: int, volumes_a_person: int = 4) -> Predictions:
     label = (person % len(CLASSES)).astype(np.int64)
     lean = 0.15 + 0.4 * np.eye(len(CLASSES))[label]
     votes = np.stack([rng.multinomial(20, row / row.sum()) for row in lean])
-    probability = softmax(np.log((votes + 1.0) / (20 + len(CLASSES))))
+    logits = np.log((votes + 1.0) / (20 + len(CLASSES)))
     names = np.array([f"{1000 + number}" for number in person])
     return Predictions("random", "volume", "val", np.arange(len(person)).astype(str), names, label,
-                       np.log(probability), probability)  # fmt: skip
+                       logits, softmax(logits))  # fmt: skip
 
 
 def scikit_learn_loop(predictions: Predictions, drawn: Replicates, looped: int) -> list[dict[str, float]]:
