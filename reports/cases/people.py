@@ -59,19 +59,15 @@ def telling_cases(people: Predictions) -> list[TellingCase]:
 def track_record(top: float, participant: str, judged: Predictions) -> TrackRecord | None:
     """Look at the judged participants whose top probability lies nearest to this one, without the person itself.
 
-    As many with a lower as with a higher one, where there are as many, so that their range holds the person's own. None
-    where fewer than FEWEST were judged, or where nobody is like this one: its probability lies outside their range, and
-    farther than APART from it.
+    The range that is shown holds the person's own. None where fewer than FEWEST were judged, or where nobody is like this
+    one: the nearest is farther away than APART.
     """
     others = judged.participant != participant
     confidence: Float64[np.ndarray, " n"] = judged.probability.max(axis=1)[others]
     right = (judged.probability.argmax(axis=1) == judged.label)[others]
     if len(confidence) < FEWEST or np.abs(confidence - top).min() > APART:
         return None
-    order = np.argsort(confidence, kind="stable")
-    place = int(np.searchsorted(confidence[order], top))
-    first = min(max(0, place - LIKE // 2), max(0, len(order) - LIKE))
-    near = order[first : first + LIKE]
+    near = np.argsort(np.abs(confidence - top), kind="stable")[:LIKE]
     count, hits = len(near), int(right[near].sum())
     interval = binomtest(hits, count).proportion_ci(method="wilson")
     alike = [*confidence[near].tolist(), top]

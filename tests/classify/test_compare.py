@@ -93,7 +93,7 @@ def test_the_leaderboard_is_whole_and_lies_on_disk(done: Compared, stores: dict[
     table = pd.read_csv(done.folder / "leaderboard.csv")
     assert table["name"].tolist() == [one["name"] for one in board["lines"]]
     best = table.set_index("name").loc[board["best"]]
-    assert best["balanced_accuracy/low"] <= best["balanced_accuracy"] <= best["balanced_accuracy/high"]
+    assert "too few" in str(best["balanced_accuracy/low"])
     assert done.folder.parent.name == "comparisons"
     assert [path.name for path in done.folder.parent.iterdir()] == [done.folder.name]
 
@@ -107,7 +107,9 @@ def test_a_difference_is_that_of_the_two_runs(done: Compared) -> None:
     drawn = draw_replicates(people[0].participant, replicates=200, seed=0)
     values = [measure(part, drawn, ("healthy", "rest"))[1]["macro_auroc"] for part in people]
     found = line(done.record, "good/linear")["difference_to_random_twin"]["macro_auroc"]
-    assert found == paired_difference(values[0], values[1], "")
+    assert {name: found[name] for name in ("value", "low", "high")} == {
+        name: paired_difference(values[0], values[1], "")[name] for name in ("value", "low", "high")
+    }
 
 
 def test_cells_are_made_once(done: Compared, begun: Path, study: Study, stores: dict[str, Snapshot]) -> None:
@@ -231,7 +233,7 @@ def test_a_cell_that_cannot_be_made_is_absent(begun: Path, study: Study, stores:
     nobody = replace(nobody, index=nobody.index.assign(participant=[f"9{p[1:]}" for p in nobody.index["participant"]]))
     record = run(study, stores | {"random": nobody}, begun, ("linear",)).record
     assert [(cell["name"], cell["task"]) for cell in record["absent"]] == [("random/linear", TASK)]
-    assert "no participant: " in record["absent"][0]["reason"]
+    assert "do the two belong together" in record["absent"][0]["reason"]
     assert record["tasks"][TASK]["best"] == "good/linear"
     with pytest.raises(CohortError, match="no cell could be made"):
         run(study, {"random": nobody}, begun, ("linear",))
@@ -250,7 +252,9 @@ def test_what_cannot_be_compared_is_refused(study: Study, stores: dict[str, Snap
         )
     )
     swapped = probe(
-        replace(options, participants=Study(people, study.stored).write(tmp_path / "r"), task=TASK),
+        replace(
+            options, participants=Study(people, study.stored).write(tmp_path / "r"), task=TASK, resplit="dealt anew"
+        ),
         now=NOW,
         read=lambda: study.stored,
     ).folder

@@ -134,7 +134,7 @@ class TestADuplicatedScan:
 class TestAWrongJoin:
     def test_with_the_table_of_other_people_is_refused(self, study: Study, tmp_path: Path) -> None:
         study.people["participant_id"] = [f"9{number:03d}" for number in range(len(study.people))]
-        refused(study, tmp_path, CohortError, "do the store and the table belong together")
+        refused(study, tmp_path, CohortError, "do the two belong together")
 
     def test_with_shifted_ids_is_refused(self, tmp_path: Path) -> None:
         study = make_study(160, effect=2.0)

@@ -145,9 +145,9 @@ def test_evaluate_counts_its_looks_and_prints_one_json(
     written = capsys.readouterr()
     assert code == 0
     assert "test" in json.loads(written.out)["metrics"]["participant"]
-    assert "has been looked at 1 time" in " ".join(written.err.split())
+    assert "have been looked at 1 time" in " ".join(written.err.split())
     assert command_line(monkeypatch, "evaluate", *words) == 0
-    assert "has been looked at 2 times; it is no longer untouched" in " ".join(capsys.readouterr().err.split())
+    assert "have been looked at 2 times; it is no longer untouched" in " ".join(capsys.readouterr().err.split())
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert command_line(monkeypatch, "evaluate", *words) == 2
     assert "one process" in capsys.readouterr().err

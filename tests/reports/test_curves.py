@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
+from classify.heads.contract import softmax
 from classify.judging.metrics import all_metrics
 from classify.predictions import Predictions
 from reports.curves import bin_reliability, count_confusion, macro_roc, trace_roc
@@ -22,7 +23,8 @@ def simulate(n: int, k: int, seed: int, *, ties: bool = False) -> Predictions:
         probability /= probability.sum(axis=1, keepdims=True)
     label = np.concatenate([np.arange(k), rng.integers(k, size=n - k)]).astype(np.int64)
     unit = np.array([str(i) for i in range(n)])
-    return Predictions("linear", "participant", "val", unit, unit, label, np.log(probability + 1e-9), probability)
+    logits = np.log(probability + 1e-9)
+    return Predictions("linear", "participant", "val", unit, unit, label, logits, softmax(logits))
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -30,10 +32,10 @@ def test_roc_curves_are_those_of_scikit_learn(ties: bool) -> None:
     predictions = simulate(200, 3, 1, ties=ties)
     for number, curve in enumerate(trace_roc(predictions, CLASSES)):
         positive = predictions.label == number
-        fpr, tpr, _ = roc_curve(positive, predictions.probability[:, number], drop_intermediate=False)
+        fpr, tpr, _ = roc_curve(positive, predictions.scores[:, number], drop_intermediate=False)
         np.testing.assert_array_equal(curve.false_positive_rate, fpr)
         np.testing.assert_array_equal(curve.true_positive_rate, tpr)
-        assert curve.auroc == pytest.approx(roc_auc_score(positive, predictions.probability[:, number]), abs=1e-12)
+        assert curve.auroc == pytest.approx(roc_auc_score(positive, predictions.scores[:, number]), abs=1e-12)
         assert curve.positives == positive.sum()
         assert curve.positives + curve.negatives == 200
 
@@ -43,13 +45,14 @@ def test_roc_curves_are_those_of_scikit_learn(ties: bool) -> None:
 def test_areas_confusion_and_calibration_error_are_those_of_the_record(seed: int, k: int, ties: bool) -> None:
     predictions = simulate(60, k, seed, ties=ties)
     names = [f"c{i}" for i in range(k)]
-    recorded = all_metrics(predictions.label, predictions.probability, np.ones((60, 1)), names)
+    weights = np.ones((60, 1))
+    recorded = all_metrics(predictions.label, predictions.probability, weights, names, scores=predictions.scores)
     curves = trace_roc(predictions, names)
     shown = macro_roc(curves).auroc if k > 2 else curves[0].auroc
     assert shown == pytest.approx(recorded["macro_auroc"][0], abs=1e-9)
     counts = count_confusion(predictions)
     assert np.trace(counts) / 60 == pytest.approx(recorded["accuracy"][0], abs=1e-12)
-    expected = confusion_matrix(predictions.label, predictions.probability.argmax(axis=1), labels=range(k))
+    expected = confusion_matrix(predictions.label, predictions.scores.argmax(axis=1), labels=range(k))
     np.testing.assert_array_equal(counts, expected)
     assert bin_reliability(predictions).ece == pytest.approx(recorded["expected_calibration_error"][0], abs=1e-9)
 
