@@ -59,8 +59,8 @@ def telling_cases(people: Predictions) -> list[TellingCase]:
 def track_record(top: float, participant: str, judged: Predictions) -> TrackRecord | None:
     """Look at the judged participants whose top probability lies nearest to this one, without the person itself.
 
-    The range that is shown holds the person's own. None where fewer than FEWEST were judged, or where nobody is like this
-    one: the nearest is farther away than APART.
+    The range that is shown holds the person's own. None where fewer than FEWEST were judged, or where nobody is like
+    this one: the nearest is farther away than APART.
     """
     others = judged.participant != participant
     confidence: Float64[np.ndarray, " n"] = judged.probability.max(axis=1)[others]
