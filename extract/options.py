@@ -1,208 +1,65 @@
-"""What a run was asked to do, parsed once at the door."""
+"""The options of extract-embeddings: what each is called, takes and says of itself, and what it may be."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
+
+from embeddings_store.command_line import Text, several
 from embeddings_store.errors import UsageError
-from embeddings_store.token_codec import token_codec
-from extract.allowed import parse_classes
-from extract.bucket.where import Comparison, parse_where
+from embeddings_store.shared_options import (
+    BUCKET_HELP,
+    COMPUTING,
+    ENCODER,
+    RESULTS,
+    SOURCE,
+    EndpointUrl,
+    Prefix,
+)
+from extract.encoder_options import (
+    CHECKPOINT_HELP,
+    RANDOM_HELP,
+    DeviceName,
+    EncoderChoice,
+    EncoderReading,
+    Precision,
+    PresetName,
+)
 from extract.preset import DEFAULT
 
+if TYPE_CHECKING:
+    from extract.bucket.where import Comparison
+
+# Headings of the groups of options in --help that only this command line has.
+KEPT = "What is stored, and where"
+FETCHING = "Fetching, decoding, writing"
+
 POOLS = ("mean", "max", "std")
-DEFAULT_TOKEN_DTYPE = "float16"
-ENGINES = ("local", "ray")
+DEFAULT_TOKEN_DTYPE: Literal["float16"] = "float16"
 DEVICES_OF_RAY = ("auto", "cpu", "cuda")
 
 PartialReads = Literal["auto", "on", "off"]
 """Whether of a volume only the header and the frames in use are fetched; auto: where that is found to be faster."""
 
-Which = Literal["context", "target"]
-"""A trainer's file holds two encoders; the context encoder is the one that was trained."""
+
+def read_classes(words: tuple[str, ...]) -> frozenset[str]:
+    """Return the UIDs of SOP classes; DICOM's names are looked up only where there are any. Raises UsageError."""
+    if not words:
+        return frozenset()
+    from extract.allowed import parse_classes
+
+    return parse_classes(words)
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderChoice:
-    """Which encoder: a checkpoint file or a random one, and what the file does not say."""
-
-    checkpoint: Path | None
-    encoder: str | None
-    heads: int | None = None
-    interpolate: bool = False
-    image_size: tuple[int, int, int] | None = None
-    which: Which = "context"
-
-    def arguments(self) -> dict[str, Any]:
-        """Give the fields as keyword arguments of open_encoder."""
-        return asdict(self)
+def parse_layers(text: str) -> tuple[str, ...]:
+    """Read "3,6,last"."""
+    return _parse_names("--layers", text)
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One encoder, and the store that its rows go to."""
-
-    choice: EncoderChoice
-    store: str
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractOptions:
-    """One run of extract-embeddings. ``batch_size``, ``decoders``, ``writers`` None mean: what suits the machine.
-
-    preset: what was typed; None: the default, for the encoders that were trained with it.
-    outputs: encoders with their stores, all fed by one pass. rank, ranks: which of how many processes this is, None:
-    what the surroundings say. views: augmented views of each volume that are pooled beside it. refresh: list anew
-    whatever the catalogue says. participants: a table or list of ids to keep to. cache_dir, cache_gb: where raw
-    objects are kept, and how many 10^9 bytes of them; None: nowhere. usd_per_hour: what the machine costs, where the
-    user knows it. allow_sop_class: UIDs of other objects to take.
-    ray_address: of a cluster; None: Ray's own default.
-    """
-
-    bucket: str
-    prefix: str
-    endpoint_url: str | None
-    outputs: tuple[Output, ...]
-    preset: str | None
-    layers: tuple[str, ...]
-    pools: tuple[str, ...]
-    tokens: str
-    token_dtype: str
-    device: str
-    precision: str
-    batch_size: int | None
-    engine: str
-    ray_address: str | None
-    streams: int
-    decoders: int | None
-    writers: int | None
-    rank: int | None
-    ranks: int | None
-    usd_per_hour: float | None
-    limit: int | None
-    where: tuple[Comparison, ...]
-    participants: Path | None
-    refresh: bool
-    cache_dir: Path | None
-    cache_gb: float
-    partial_reads: PartialReads
-    views: int
-    allow_sop_class: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """The words of the command line, unread; store, checkpoint and encoder may be one or several."""
-
-    bucket: str
-    store: str | Sequence[str]
-    prefix: str = ""
-    endpoint_url: str | None = None
-    checkpoint: Path | Sequence[Path] | None = None
-    encoder: str | Sequence[str] | None = None
-    heads: int | None = None
-    interpolate: bool = False
-    which: str = "context"
-    image_size: str | None = None
-    preset: str | None = None
-    layers: str = "last"
-    pool: str = "mean,max,std"
-    tokens: str = "full"
-    token_dtype: str = DEFAULT_TOKEN_DTYPE
-    device: str = "auto"
-    precision: str = "fp32"
-    batch_size: str = "auto"
-    engine: str = "local"
-    ray_address: str | None = None
-    streams: int = 32
-    decoders: str = "auto"
-    writers: str = "auto"
-    rank: int | None = None
-    ranks: int | None = None
-    usd_per_hour: float | None = None
-    limit: int | None = None
-    where: str | None = None
-    participants: Path | None = None
-    refresh: bool = False
-    cache_dir: Path | None = None
-    cache_gb: float = 50.0
-    partial_reads: str = "auto"
-    views: int = 0
-    allow_sop_class: Sequence[str] = ()
-
-
-def parse_options(**words: Any) -> ExtractOptions:
-    """Read the words of the command line: the fields of Words. Raises UsageError, naming the option."""
-    return _read(Words(**words))
-
-
-def _read(words: Words) -> ExtractOptions:
-    return ExtractOptions(
-        bucket=words.bucket,
-        prefix=words.prefix,
-        endpoint_url=words.endpoint_url,
-        outputs=_pair_outputs(_parse_choices(words), _several(words.store)),
-        preset=words.preset,
-        layers=_parse_names("--layers", words.layers),
-        pools=_parse_names("--pool", words.pool, allowed=POOLS),
-        tokens=words.tokens,
-        token_dtype=_parse_token_dtype(words.token_dtype, words.tokens),
-        device=words.device,
-        precision=words.precision,
-        batch_size=_parse_count("--batch-size", words.batch_size),
-        engine=_parse_engine(words),
-        ray_address=words.ray_address,
-        streams=words.streams,
-        decoders=_parse_count("--decoders", words.decoders),
-        writers=_parse_count("--writers", words.writers),
-        rank=words.rank,
-        ranks=words.ranks,
-        usd_per_hour=words.usd_per_hour,
-        limit=words.limit,
-        allow_sop_class=parse_classes(words.allow_sop_class),
-        where=parse_where(words.where) if words.where else (),
-        participants=words.participants,
-        refresh=words.refresh,
-        cache_dir=words.cache_dir,
-        cache_gb=words.cache_gb,
-        partial_reads=_parse_partial_reads(words.partial_reads, words.cache_dir),
-        views=_parse_views(words.views, words.preset),
-    )
-
-
-def parse_which(text: str) -> Which:
-    """Read which encoder of a checkpoint is meant."""
-    known: dict[str, Which] = {"context": "context", "target": "target"}
-    if text not in known:
-        raise UsageError(f"--which: expected context or target, got {text!r}")
-    return known[text]
-
-
-def _parse_views(count: int, preset: str | None) -> int:
-    if count and preset not in (None, DEFAULT):
-        raise UsageError(
-            f"--views {count}: views are made with the intensities of the preset {DEFAULT}, got {preset!r}"
-        )
-    return count
-
-
-def _parse_partial_reads(text: str, cache_dir: Path | None) -> PartialReads:
-    known: dict[str, PartialReads] = {"auto": "auto", "on": "on", "off": "off"}
-    if text not in known:
-        raise UsageError(f"--partial-reads: expected auto, on or off, got {text!r}")
-    if text == "on" and cache_dir is not None:
-        raise UsageError("--partial-reads on: --cache-dir keeps whole objects only; leave one of the two out")
-    return known[text]
-
-
-def parse_image_size(text: str) -> tuple[int, int, int]:
-    """Read "64,384,384" as (D, H, W)."""
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"--image-size: expected three voxel counts D,H,W such as 64,384,384, got {text!r}")
-    depth, height, width = (int(part) for part in parts)
-    return depth, height, width
+def parse_pools(text: str) -> tuple[str, ...]:
+    """Read "mean,max,std"."""
+    return _parse_names("--pool", text, allowed=POOLS)
 
 
 def _parse_names(option: str, text: str, allowed: tuple[str, ...] | None = None) -> tuple[str, ...]:
@@ -214,64 +71,243 @@ def _parse_names(option: str, text: str, allowed: tuple[str, ...] | None = None)
     return names
 
 
-def _parse_token_dtype(text: str, tokens: str) -> str:
-    token_codec(text)
-    if tokens == "none" and text != DEFAULT_TOKEN_DTYPE:
-        raise UsageError(f"--token-dtype {text}: expected tokens to store, got --tokens none; leave one of them out")
-    return text
+def _count(option: str) -> Text:
+    def parse(text: str) -> int | None:
+        if text == "auto":
+            return None
+        if not text.isdecimal() or int(text) < 1:
+            raise UsageError(f"{option}: expected auto or a number from 1, got {text!r}")
+        return int(text)
+
+    return Text(parse, "auto")
 
 
-def _parse_choices(words: Words) -> list[EncoderChoice]:
-    """Make a choice of each checkpoint, then of each encoder; what only a checkpoint has goes to every checkpoint."""
-    size, which = parse_image_size(words.image_size) if words.image_size else None, parse_which(words.which)
-    given = words.checkpoint
-    checkpoints = () if given is None else (given,) if isinstance(given, Path) else given
-    trained = [EncoderChoice(one, None, words.heads, words.interpolate, size, which) for one in checkpoints]
-    # Without any checkpoint its options are in the wrong place, which open_encoder says.
-    of_random: dict[str, Any] = (
-        {} if trained else {"heads": words.heads, "interpolate": words.interpolate, "which": which}
-    )
-    return trained + [EncoderChoice(None, one, image_size=size, **of_random) for one in _several(words.encoder)]
+AllowedClasses = Annotated[
+    tuple[str, ...],
+    typer.Option(
+        help="Take objects of this SOP class (UID or DICOM's name) too, though they are no structural OCT; repeatable.",
+        rich_help_panel=SOURCE,
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep raw objects here for the next run; patients' data, so mind the disk.", rich_help_panel=FETCHING
+    ),
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Only the first N volumes of the listing.", rich_help_panel=SOURCE)
+]
 
 
-def _pair_outputs(choices: Sequence[EncoderChoice], stores: Sequence[str]) -> tuple[Output, ...]:
-    if not choices:
-        raise UsageError("expected at least one encoder: --checkpoint FILE or --encoder random:tiny|random:base")
-    if len(choices) != len(stores):
-        names = [str(one.checkpoint or one.encoder) for one in choices]
-        raise UsageError(
-            f"--store: expected {len(choices)}, one for each of {', '.join(names)} in this order (every --checkpoint, "
-            f"then every --encoder), got {len(stores)}: {', '.join(stores)}"
-        )
-    if len({store.rstrip("/") for store in stores}) < len(stores):
-        raise UsageError(f"--store: expected a store of its own for each encoder, got {', '.join(stores)}")
-    return tuple(Output(choice, store) for choice, store in zip(choices, stores, strict=True))
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One encoder, and the store that its rows go to."""
+
+    choice: EncoderChoice
+    store: str
 
 
-def _parse_engine(words: Words) -> str:
-    if words.engine not in ENGINES:
-        raise UsageError(f"--engine: expected {' or '.join(ENGINES)}, got {words.engine!r}")
-    if words.engine == "local" and words.ray_address is not None:
-        raise UsageError("--ray-address: only --engine ray goes to a Ray cluster; add it, or leave the address out")
-    if words.engine == "ray" and words.ranks is not None:
-        raise UsageError("--engine ray shares the volumes out by itself: leave out --rank and --ranks")
-    if words.engine == "ray" and words.device not in DEVICES_OF_RAY:
-        raise UsageError(
-            f"--engine ray: expected --device {', '.join(DEVICES_OF_RAY)}, got {words.device!r}; on a TPU pod "
-            "run the same command on every host with --engine local"
-        )
-    return words.engine
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions(EncoderReading):
+    """One run of extract-embeddings: its command line, and the argument of ``extract``.
 
+    A single store, checkpoint or encoder may be given as it is.
 
-def _several(given: str | Sequence[str] | None) -> tuple[str, ...]:
-    if given is None:
-        return ()
-    return (given,) if isinstance(given, str) else tuple(given)
+    Example: ExtractOptions(bucket="./bucket", store="./store", encoder="random:tiny", layers="3,last").
+    """
 
+    bucket: Annotated[str, typer.Option(help=BUCKET_HELP, rich_help_panel=SOURCE)]
+    store: Annotated[
+        str | tuple[str, ...],
+        typer.Option(
+            help="Where embeddings go: a folder or s3://bucket/prefix; one for each --checkpoint, then each --encoder.",
+            rich_help_panel=KEPT,
+        ),
+    ]
+    prefix: Prefix = ""
+    endpoint_url: EndpointUrl = None
+    checkpoint: Annotated[
+        Path | tuple[Path, ...],
+        typer.Option(
+            help=f"{CHECKPOINT_HELP} Repeat it, with a --store for each: one pass over the bucket feeds them all.",
+            rich_help_panel=ENCODER,
+        ),
+    ] = ()
+    encoder: Annotated[
+        str | tuple[str, ...], typer.Option(help=f"{RANDOM_HELP} May be repeated.", rich_help_panel=ENCODER)
+    ] = ()
+    preset: PresetName = None
+    layers: Annotated[
+        tuple[str, ...],
+        Text(parse_layers, "last"),
+        typer.Option(help="Blocks from 1, or last (after the final norm): 3,6,last.", rich_help_panel=KEPT),
+    ] = ("last",)
+    pools: Annotated[
+        tuple[str, ...],
+        Text(parse_pools, ",".join(POOLS)),
+        typer.Option("--pool", help="Pooled vectors to store: any of mean,max,std.", rich_help_panel=KEPT),
+    ] = POOLS
+    tokens: Annotated[
+        str, typer.Option(help="Patch tokens to store: full, a reduced grid DxHxW, or none.", rich_help_panel=KEPT)
+    ] = "full"
+    token_dtype: Annotated[
+        Literal["float16", "int8"],
+        typer.Option(help="int8: half the room, a little less exact.", rich_help_panel=KEPT),
+    ] = DEFAULT_TOKEN_DTYPE
+    device: DeviceName = "auto"
+    precision: Precision = "fp32"
+    batch_size: Annotated[
+        int | None,
+        _count("--batch-size"),
+        typer.Option(help="Volumes per forward pass, or auto.", rich_help_panel=COMPUTING),
+    ] = None
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="This machine, or a Ray cluster (needs the extra ray).", rich_help_panel=COMPUTING),
+    ] = "local"
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a running Ray cluster, such as 10.0.0.1:6379, or auto.",
+            show_default="Ray's own",
+            rich_help_panel=COMPUTING,
+        ),
+    ] = None
+    streams: Annotated[int, typer.Option(min=1, help="Objects fetched at once.", rich_help_panel=FETCHING)] = 32
+    decoders: Annotated[
+        int | None,
+        _count("--decoders"),
+        typer.Option(help="Volumes decoded at once, or auto: one per core.", rich_help_panel=FETCHING),
+    ] = None
+    writers: Annotated[
+        int | None,
+        _count("--writers"),
+        typer.Option(help="Rows written at once, or auto.", rich_help_panel=FETCHING),
+    ] = None
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            help="Which of --ranks processes this is, from 0.",
+            show_default="SLURM or a TPU pod says",
+            rich_help_panel=COMPUTING,
+        ),
+    ] = None
+    ranks: Annotated[
+        int | None, typer.Option(help="How many processes share the volumes of one bucket.", rich_help_panel=COMPUTING)
+    ] = None
+    usd_per_hour: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="What this machine costs per hour, for the cost of 1,000 volumes.", rich_help_panel=RESULTS
+        ),
+    ] = None
+    limit: Limit = None
+    allow_sop_class: AllowedClasses = ()
+    where: Annotated[
+        str | None,
+        typer.Option(
+            help="Only matching volumes, such as: device=topcon_triton,zeiss_cirrus and eye=L and frames>=64. "
+            "Fields: device, protocol, eye, site, participant, split, frames.",
+            rich_help_panel=SOURCE,
+        ),
+    ] = None
+    participants: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only these participants: a participants.tsv, or a file of one id per line.", rich_help_panel=SOURCE
+        ),
+    ] = None
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            help="List the bucket anew, whatever the catalogue of an earlier start says.", rich_help_panel=SOURCE
+        ),
+    ] = False
+    cache_dir: CacheDir = None
+    cache_gb: Annotated[
+        float, typer.Option(min=0.001, help="Size of --cache-dir in 10^9 bytes.", rich_help_panel=FETCHING)
+    ] = 50.0
+    partial_reads: Annotated[
+        PartialReads,
+        typer.Option(
+            help="Fetch only the header and the frames in use; auto: where that is faster.", rich_help_panel=FETCHING
+        ),
+    ] = "auto"
+    views: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Augmented views of each volume whose pooled vectors are kept with it, for heads to learn from; "
+            "each costs one more forward pass.",
+            rich_help_panel=KEPT,
+        ),
+    ] = 0
 
-def _parse_count(option: str, text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"{option}: expected auto or a number from 1, got {text!r}")
-    return int(text)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_outputs()
+        self._check_engine()
+        if self.views and self.preset not in (None, DEFAULT):
+            raise UsageError(
+                f"--views {self.views}: views are made with the intensities of the preset {DEFAULT}, "
+                f"got {self.preset!r}"
+            )
+        if self.partial_reads == "on" and self.cache_dir is not None:
+            raise UsageError("--partial-reads on: --cache-dir keeps whole objects only; leave one of the two out")
+        if self.tokens == "none" and self.token_dtype != DEFAULT_TOKEN_DTYPE:
+            raise UsageError(
+                f"--token-dtype {self.token_dtype}: expected tokens to store, got --tokens none; leave one of them out"
+            )
+        _ = self.allowed_classes, self.conditions  # a wrong one is refused here
+
+    @property
+    def allowed_classes(self) -> frozenset[str]:
+        """Return the UIDs of --allow-sop-class."""
+        return read_classes(self.allow_sop_class)
+
+    @property
+    def conditions(self) -> "tuple[Comparison, ...]":
+        """Return the comparisons of --where."""
+        if not self.where:
+            return ()
+        from extract.bucket.where import parse_where
+
+        return parse_where(self.where)
+
+    @property
+    def choices(self) -> list[EncoderChoice]:
+        """Return each checkpoint, then each random encoder; what only a checkpoint has goes to every checkpoint."""
+        reading = {field.name: getattr(self, field.name) for field in fields(EncoderReading)}
+        trained = [EncoderChoice(checkpoint=one, **reading) for one in several(self.checkpoint)]
+        # Without any checkpoint its options are in the wrong place, which open_encoder says.
+        of_random = {"image_size": self.image_size} if trained else reading
+        return trained + [EncoderChoice(encoder=one, **of_random) for one in several(self.encoder)]
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Return the encoders with their stores, all fed by one pass."""
+        return tuple(Output(choice, store) for choice, store in zip(self.choices, several(self.store), strict=True))
+
+    def _check_outputs(self) -> None:
+        names, stores = [*map(str, several(self.checkpoint)), *several(self.encoder)], several(self.store)
+        if not names:
+            raise UsageError("expected at least one encoder: --checkpoint FILE or --encoder random:tiny|random:base")
+        if len(names) != len(stores):
+            raise UsageError(
+                f"--store: expected {len(names)}, one for each of {', '.join(names)} in this order (every "
+                f"--checkpoint, then every --encoder), got {len(stores)}: {', '.join(stores)}"
+            )
+        if len({store.rstrip("/") for store in stores}) < len(stores):
+            raise UsageError(f"--store: expected a store of its own for each encoder, got {', '.join(stores)}")
+
+    def _check_engine(self) -> None:
+        if self.engine == "local" and self.ray_address is not None:
+            raise UsageError("--ray-address: only --engine ray goes to a Ray cluster; add it, or leave the address out")
+        if self.engine == "ray" and self.ranks is not None:
+            raise UsageError("--engine ray shares the volumes out by itself: leave out --rank and --ranks")
+        if self.engine == "ray" and self.device not in DEVICES_OF_RAY:
+            raise UsageError(
+                f"--engine ray: expected --device {', '.join(DEVICES_OF_RAY)}, got {self.device!r}; on a TPU pod "
+                "run the same command on every host with --engine local"
+            )

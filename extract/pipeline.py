@@ -59,7 +59,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
             clock,
             partial_reads=options.partial_reads,
             views=options.views,
-            allowed=options.allow_sop_class,
+            allowed=options.allowed_classes,
         )
         before, recent = clock.seconds(), RecentWork(clock, source.counts, workers)
         rows, unit = sum(len(job.lines) for job in jobs), "volumes" if len(targets) == 1 else "rows"

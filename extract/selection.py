@@ -33,7 +33,7 @@ def select_volumes(options: ExtractOptions, *, now_ns: int) -> Selection:
     source = open_bucket(options)
     catalogue = open_catalogue(source, now_ns=now_ns, endpoint_url=_endpoint(source, options), refresh=options.refresh)
     everything = catalogue.listing.refs
-    chosen = select_where(everything, options.where, catalogue) if options.where else everything
+    chosen = select_where(everything, options.conditions, catalogue) if options.where else everything
     invited = _invited(chosen, options)
     refs = invited[: options.limit]
     counts = {

@@ -14,41 +14,34 @@ from extract.encode import BatchEncoder
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import note_on_preset, require_own_preset
 from extract.errors import PreprocessError
-from extract.options import EncoderChoice
+from extract.file_options import EncodeOptions, PreprocessOptions
+from extract.options import read_classes
 from extract.preprocess import frame_chooser, preprocess
 from extract.preset import load_preset
 
 
-def preprocess_file(file: Path, out: Path, *, preset: str, image_size: Grid, allowed: frozenset[str]) -> str:
+def preprocess_file(options: PreprocessOptions) -> str:
     """Write the float32 [1, D, H, W] array of a DICOM file; say what was written. Raises a VolumeError."""
-    image = _preprocessed(file, preset, image_size, allowed)
-    return _save(out, image)
+    allowed = read_classes(options.allow_sop_class)
+    return _save(options.out, _preprocessed(options.file, options.preset, options.image_size, allowed))
 
 
-def encode_file(
-    file: Path,
-    out: Path,
-    *,
-    choice: EncoderChoice,
-    preset: str | None,
-    device: str,
-    precision: str,
-    allowed: frozenset[str],
-) -> str:
+def encode_file(options: EncodeOptions) -> str:
     """Write the float32 [B, N, C] tokens of a DICOM file or of a preprocessed array; say what was written."""
+    file, allowed = options.file, read_classes(options.allow_sop_class)
     if file.suffix == ".npy":
         images = _load_array(file)
-        encoder = open_encoder(**(choice.arguments() | {"image_size": choice.image_size or images.shape[2:]}))
+        encoder = open_encoder(**(options.arguments() | {"image_size": options.image_size or images.shape[2:]}))
         _check_size(file, images, encoder.architecture.image_size)
     else:
-        encoder = open_encoder(**choice.arguments())
-        require_own_preset(encoder, preset)
-        if note := note_on_preset(encoder, load_preset(preset).name):
+        encoder = open_encoder(**options.arguments())
+        require_own_preset(encoder, options.preset)
+        if note := note_on_preset(encoder, load_preset(options.preset).name):
             say(f"note: {note}")
-        images = _preprocessed(file, preset, encoder.architecture.image_size, allowed)[None]
-    batch_encoder = BatchEncoder(encoder, open_device(device, precision))
+        images = _preprocessed(file, options.preset, encoder.architecture.image_size, allowed)[None]
+    batch_encoder = BatchEncoder(encoder, open_device(options.device, options.precision))
     tokens = np.concatenate([batch_encoder.tokens(image[None]) for image in images])
-    return _save(out, tokens)
+    return _save(options.out, tokens)
 
 
 def _preprocessed(

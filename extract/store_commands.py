@@ -1,21 +1,20 @@
 """The commands of extract-embeddings that look after a store; cli.py takes them in."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from embeddings_store.command_line import Options, verb
 from embeddings_store.console import emit_json, say
+from embeddings_store.shared_options import EndpointUrl, Json, StoreOptions
 
 store_commands = typer.Typer()
 
-Endpoint = Annotated[str | None, typer.Option("--endpoint-url", help="S3 endpoint of the store, where it is not AWS.")]
-Store = Annotated[str, typer.Option(help="The store: a local folder or s3://bucket/prefix.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; everything else is on stderr.")]
 
-
-@store_commands.command()
-def status(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
+@verb(store_commands)
+def status(options: StoreOptions, *, json: Json = False) -> None:
     """Show what is in a store: rows, errors, coverage by site, device, protocol and eye.
 
     Example: extract-embeddings status --store ./store
@@ -24,7 +23,7 @@ def status(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> N
     from embeddings_store.status import store_status
     from extract.summary import print_status
 
-    found = store_status(open_reader(store, endpoint_url=endpoint_url))
+    found = store_status(open_reader(options.store, endpoint_url=options.endpoint_url))
     if json:
         emit_json(found)
     else:
@@ -36,13 +35,15 @@ def status(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> N
         )
 
 
-@store_commands.command()
-def verify(
-    store: Store,
-    endpoint_url: Endpoint = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="Check only this many rows, spread over the store.")] = None,
-    json: Json = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions(StoreOptions):
+    """Which rows are checked."""
+
+    sample: Annotated[int | None, typer.Option(min=1, help="Check only this many rows, spread over the store.")] = None
+
+
+@verb(store_commands)
+def verify(options: VerifyOptions, *, json: Json = False) -> None:
     """Recompute every checksum; a row that fails loses its commit and is encoded again by the next run.
 
     Example: extract-embeddings verify --store ./store --sample 500
@@ -53,7 +54,7 @@ def verify(
     from embeddings_store.verify import verify_store
 
     with row_bar("rows checked") as progress:
-        found = verify_store(store, endpoint_url=endpoint_url, sample=sample, progress=progress)
+        found = verify_store(options.store, endpoint_url=options.endpoint_url, sample=options.sample, progress=progress)
     say(
         f"{found['checked']:,} rows checked, {found['bad']:,} bad, {found['orphans']:,} orphans, "
         f"{len(found['damaged_files']):,} other files damaged, {len(found['leftovers']):,} files of killed runs deleted"
@@ -66,8 +67,8 @@ def verify(
         raise typer.Exit(1)
 
 
-@store_commands.command()
-def snapshot(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
+@verb(store_commands)
+def snapshot(options: StoreOptions, *, json: Json = False) -> None:
     """Write an immutable copy of the pooled vectors, in large chunks: what training reads.
 
     Example: extract-embeddings snapshot --store ./store
@@ -76,43 +77,49 @@ def snapshot(store: Store, endpoint_url: Endpoint = None, json: Json = False) ->
     from embeddings_store.snapshot import write_snapshot
 
     with row_bar("rows read") as progress:
-        number = write_snapshot(store, endpoint_url=endpoint_url, progress=progress)
+        number = write_snapshot(options.store, endpoint_url=options.endpoint_url, progress=progress)
     say(f"snapshot {number} written")
     if json:
         emit_json({"snapshot": number})
 
 
-@store_commands.command("export")
-def export_pooled(
-    store: Store,
-    out: Annotated[Path, typer.Option(help="A new file (parquet) or a new folder (npy).")],
-    format_name: Annotated[str, typer.Option("--format", help="parquet: one table; npy: a matrix and its index.")],
-    snapshot: Annotated[
-        int | None, typer.Option(min=1, help="Which snapshot.", show_default="the newest state")
-    ] = None,
-    endpoint_url: Endpoint = None,
-    json: Json = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(StoreOptions):
+    """What is exported, and where to."""
+
+    out: Annotated[Path, typer.Option(help="A new file (parquet) or a new folder (npy).")]
+    format_name: Annotated[
+        Literal["parquet", "npy"], typer.Option("--format", help="One table, or a matrix and its index.")
+    ]
+    snapshot: Annotated[int | None, typer.Option(min=1, help="Which snapshot.", show_default="the newest state")] = None
+
+
+@verb(store_commands, "export")
+def export_pooled(options: ExportOptions, *, json: Json = False) -> None:
     """Write the pooled vectors and their index for pandas, R or NumPy: one row a volume.
 
     Example: extract-embeddings export --store ./store --out pooled.parquet --format parquet
     """
     from embeddings_store.export import export_store
 
-    found = export_store(store, out, format_name, number=snapshot, endpoint_url=endpoint_url)
-    say(f"{found['rows']:,} rows of {found['numbers_a_row']:,} numbers in {out} ({found['source']})")
+    found = export_store(
+        options.store, options.out, options.format_name, number=options.snapshot, endpoint_url=options.endpoint_url
+    )
+    say(f"{found['rows']:,} rows of {found['numbers_a_row']:,} numbers in {options.out} ({found['source']})")
     if json:
         emit_json(found)
 
 
-@store_commands.command("pool")
-def pool_stored(
-    store: Store,
-    pool: Annotated[str, typer.Option(help="Vectors to derive: any of mean,max,std,min,median.")],
-    tokens: Annotated[str, typer.Option(help="Token grid to derive as well, DxHxW, or none.")] = "none",
-    endpoint_url: Endpoint = None,
-    json: Json = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions(StoreOptions):
+    """What is derived from a store's tokens."""
+
+    pool: Annotated[str, typer.Option(help="Vectors to derive: any of mean,max,std,min,median.")]
+    tokens: Annotated[str, typer.Option(help="Token grid to derive as well, DxHxW, or none.")] = "none"
+
+
+@verb(store_commands, "pool")
+def pool_stored(options: PoolOptions, *, json: Json = False) -> None:
     """Derive pooled vectors and coarser token grids from stored full tokens, without bucket and encoder.
 
     Example: extract-embeddings pool --store ./store --pool median,min --tokens 4x6x6
@@ -121,9 +128,9 @@ def pool_stored(
     from embeddings_store.progress import row_bar
     from embeddings_store.token_pooling import parse_coarse_grid, parse_token_pools
 
-    pools, grid = parse_token_pools(pool), parse_coarse_grid(tokens)
+    pools, grid = parse_token_pools(options.pool), parse_coarse_grid(options.tokens)
     with row_bar("rows derived") as progress:
-        found = derive_store(store, pools, grid, endpoint_url=endpoint_url, progress=progress)
+        found = derive_store(options.store, pools, grid, endpoint_url=options.endpoint_url, progress=progress)
     say(f"{found['derived']:,} rows derived, {found['committed']:,} in all, in {found['store']}")
     deviation = found["deviation"]
     for name, relative in deviation["max_relative"].items():
@@ -135,8 +142,8 @@ def pool_stored(
         emit_json(found)
 
 
-@store_commands.command()
-def upgrade(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
+@verb(store_commands)
+def upgrade(options: StoreOptions, *, json: Json = False) -> None:
     """Bring a store that an older octprobe made to today's layout, in place; nothing is encoded again.
 
     Example: extract-embeddings upgrade --store ./store
@@ -145,7 +152,7 @@ def upgrade(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> 
 
     from embeddings_store.upgrade import upgrade_store
 
-    done = upgrade_store(store, endpoint_url=endpoint_url)
+    done = upgrade_store(options.store, endpoint_url=options.endpoint_url)
     for one in done:
         say(f"{one.store}: {one.rows:,} rows upgraded from schema version {one.schema_version_before}")
         if one.damaged:
@@ -154,39 +161,50 @@ def upgrade(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> 
         emit_json({"stores": [asdict(one) for one in done]})
 
 
-@store_commands.command()
-def retry(
-    store: Store,
+@dataclass(frozen=True, kw_only=True)
+class RetryOptions(StoreOptions):
+    """Which error rows are tried again."""
+
     classes: Annotated[
         str | None,
         typer.Option(
             help="Error classes such as FetchError,ShortPixelData, or all.", show_default="the transient ones"
         ),
-    ] = None,
-    endpoint_url: Endpoint = None,
-    json: Json = False,
-) -> None:
+    ] = None
+
+
+@verb(store_commands)
+def retry(options: RetryOptions, *, json: Json = False) -> None:
     """Lift the quarantine of error rows, so that the next run tries them: by default those that may fare better.
 
     Example: extract-embeddings retry --store ./store --classes FetchError,ShortPixelData
     """
     from extract.retry import describe_lifted, lift_classes
 
-    found = lift_classes(store, classes, endpoint_url=endpoint_url)
-    say(describe_lifted(found, store))
+    found = lift_classes(options.store, options.classes, endpoint_url=options.endpoint_url)
+    say(describe_lifted(found, options.store))
     if json:
         emit_json(found)
 
 
-@store_commands.command()
-def diff(store_a: str, store_b: str, endpoint_url: Endpoint = None, json: Json = False) -> None:
+@dataclass(frozen=True, kw_only=True)
+class DiffOptions(Options):
+    """Two stores."""
+
+    store_a: Annotated[str, typer.Argument(help="A store: a folder or s3://bucket/prefix.")]
+    store_b: Annotated[str, typer.Argument(help="Another store.")]
+    endpoint_url: EndpointUrl = None
+
+
+@verb(store_commands)
+def diff(options: DiffOptions, *, json: Json = False) -> None:
     """Compare two stores row by row, joined by key: what only one has, what differs and by how much.
 
     Example: extract-embeddings diff ./store ./other-store
     """
     from embeddings_store.diff import diff_stores
 
-    found = diff_stores(store_a, store_b, endpoint_url=endpoint_url)
+    found = diff_stores(options.store_a, options.store_b, endpoint_url=options.endpoint_url)
     say("\n".join(f"{name}: {value}" for name, value in found.items()))
     if json:
         emit_json(found)

@@ -16,7 +16,8 @@ from extract.encode import BatchEncoder, build_space
 from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import require_own_preset
-from extract.options import EncoderChoice, ExtractOptions, Output
+from extract.encoder_options import EncoderChoice
+from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.preset import Preset
 from extract.views import Views

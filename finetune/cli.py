@@ -237,7 +237,7 @@ def montage(
 
     Example: finetune montage scan.dcm --out montage.png
     """
-    from extract.options import parse_image_size
+    from extract.encoder_options import parse_image_size
     from finetune.augment.look import draw_files
     from finetune.recipe import load_config
 

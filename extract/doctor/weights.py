@@ -16,8 +16,8 @@ from extract.encoder.encoder import Encoder
 from extract.encoder.foreign import describe_foreign, foreign_names
 from extract.encoder.own_preset import note_on_preset
 from extract.encoder.random_init import random_encoder
+from extract.encoder_options import EncoderChoice, Which
 from extract.errors import CheckpointError
-from extract.options import EncoderChoice, Which
 from extract.preset import DEFAULT
 
 BARELY_MOVED = 0.05
@@ -42,14 +42,15 @@ FACTS = ("epoch", "step", "loss", "scheduler_last_epoch", "optimizer_steps")
 
 
 def examine_checkpoint(
-    path: Path, *, heads: int | None, image_size: Grid | None, which: Which
+    path: Path, *, heads: int | None, image_size: Grid | None, which: Which, interpolate: bool = False
 ) -> tuple[Report, Encoder]:
     """Load one encoder of a file and report what it is, and whether it was trained. Raises CheckpointError."""
-    encoder = load_checkpoint(path, heads=heads, image_size=image_size, which=which)
+    choice = EncoderChoice(checkpoint=path, heads=heads, image_size=image_size, interpolate=interpolate, which=which)
+    encoder = load_checkpoint(path, heads=heads, image_size=image_size, interpolate=interpolate, which=which)
     report = (
         _describe(encoder, which) + _preset(encoder) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
     )
-    distance, reason = _moved(encoder, EncoderChoice(path, None, heads, image_size=image_size, which=which))
+    distance, reason = _moved(encoder, choice)
     spread = measure_spread(encoder.module)
     moved = {"rel_l2_context_vs_target": distance}
     report += measured({**moved, **spread}, {"rel_l2_context_vs_target": reason, **dict.fromkeys(spread, NO_TENSOR)})

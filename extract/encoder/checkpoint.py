@@ -15,8 +15,8 @@ from extract.encoder.layout import LAYOUTS, VJEPA3D, Layout
 from extract.encoder.positions import interpolate_positions
 from extract.encoder.selection import describe_contents, require_complete, select_encoder
 from extract.encoder.weight_file import WeightFile, open_weight_file
+from extract.encoder_options import Which
 from extract.errors import CheckpointError
-from extract.options import Which
 
 
 def load_checkpoint(

@@ -9,7 +9,7 @@ from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.foreign import describe_foreign
 from extract.encoder.random_init import random_encoder
-from extract.options import Which
+from extract.encoder_options import Which
 
 
 def open_encoder(

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from embeddings_store.command_line import several
 from embeddings_store.console import say
 from embeddings_store.errors import OctProbeError, RunError
 from extract.engines.account import Account, account_together
@@ -239,25 +240,18 @@ class RayEngine:
 
 def with_whole_paths(options: ExtractOptions) -> ExtractOptions:
     """Name files from the root: a worker runs in another folder."""
-    outputs = tuple(
-        replace(one, store=_whole(one.store), choice=replace(one.choice, checkpoint=_whole_path(one.choice.checkpoint)))
-        for one in options.outputs
-    )
     is_folder = "://" not in options.bucket and Path(options.bucket).is_dir()
     return replace(
         options,
-        outputs=outputs,
+        store=tuple(map(_whole, several(options.store))),
+        checkpoint=tuple(path.absolute() for path in several(options.checkpoint)),
         bucket=_whole(options.bucket) if is_folder else options.bucket,
-        cache_dir=_whole_path(options.cache_dir),
+        cache_dir=options.cache_dir and options.cache_dir.absolute(),
     )
 
 
 def _whole(place: str) -> str:
     return place if "://" in place else str(Path(place).absolute())
-
-
-def _whole_path(path: Path | None) -> Path | None:
-    return None if path is None else path.absolute()
 
 
 def not_committed(jobs: Sequence[Job], targets: Sequence[Target]) -> list[Job]:

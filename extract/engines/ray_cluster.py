@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Literal, Any, Protocol, runtime_checkable
 
 from embeddings_store.errors import RunError, UsageError
 from extract.engines.ray_worker import Assignment, RayWorker
@@ -37,7 +37,7 @@ class Seat:
     neighbours: int
 
     @property
-    def device(self) -> str:
+    def device(self) -> Literal["cuda", "cpu"]:
         """Name the device of this seat."""
         return "cuda" if self.gpus else "cpu"
 

@@ -156,7 +156,7 @@ class RayWorker:
             self._clock,
             partial_reads=options.partial_reads,
             views=options.views,
-            allowed=options.allow_sop_class,
+            allowed=options.allowed_classes,
         )
         share = Share(self.assignment.cores, usable_memory_bytes() // self.assignment.neighbours)
         self._threads = choose_workers(options, self._backend, self._encoders, share)

@@ -20,12 +20,13 @@ from comparison import Goal, Row, not_measured
 from settings import Settings
 from throttled_proxy import throttled_proxy
 
+from embeddings_store.command_line import parse_words
 from embeddings_store.ranks import Rank
 from extract.device.select import open_device
 from extract.engines.encoding import EncodedVolume, ReadyVolume, encode_batches, make_batches
 from extract.engines.workers import usable_cores
 from extract.load import VolumeLoader, new_loader
-from extract.options import ExtractOptions, parse_options
+from extract.options import ExtractOptions
 from extract.pipeline import extract
 from extract.preset import load_preset
 from extract.selection import Selection, select_volumes
@@ -139,7 +140,8 @@ def _count(settings: Settings, setting: Setting) -> int:
 
 
 def _options(settings: Settings, setting: Setting, endpoint: str, *stores: str) -> ExtractOptions:
-    return parse_options(
+    return parse_words(
+        ExtractOptions,
         bucket="eye",
         endpoint_url=endpoint,
         store=[str(settings.folder / setting.name / store) for store in stores],

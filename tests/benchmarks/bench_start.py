@@ -11,8 +11,9 @@ from unittest.mock import patch
 from comparison import Goal, Row, not_measured
 from settings import Settings
 
+from embeddings_store.command_line import parse_words
 from extract.bucket.s3 import KEYS_PER_PAGE
-from extract.options import parse_options
+from extract.options import ExtractOptions
 from extract.selection import select_volumes
 
 sys.path.append(str(Path(__file__).parent.parent))
@@ -53,7 +54,9 @@ def second_start(scratch: Path, rounds: int, volumes: int) -> Row:
     with rclone_s3(scratch / "buckets") as (endpoint, access_key, secret_key):
         keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
         with patch.dict(os.environ, keys | {"XDG_CACHE_HOME": str(scratch / "cache")}):
-            options = parse_options(bucket="eye", endpoint_url=endpoint, store="unused", encoder="random:tiny")
+            options = parse_words(
+                ExtractOptions, bucket="eye", endpoint_url=endpoint, store="unused", encoder="random:tiny"
+            )
             seconds, lists = [], []
             for _ in range(rounds + 1):
                 before = perf_counter()

@@ -7,8 +7,9 @@ import numpy as np
 from dicom_files import compress, make_file
 from pydicom.uid import JPEGLSLossless
 
+from embeddings_store.command_line import parse_words
 from embeddings_store.reader import StoreReader, open_reader
-from extract.options import ExtractOptions, parse_options
+from extract.options import ExtractOptions
 
 LAYOUT = "retinal_oct/structural_oct/zeiss_cirrus"
 IMAGE_SIZE = "8,32,32"
@@ -32,7 +33,7 @@ def options(bucket: Path, *stores: Path, **changed: Any) -> ExtractOptions:
     """Options of a run with a tiny random encoder for each store; the seed is the number of the store."""
     encoders = [f"random:tiny,seed={number}" for number in range(len(stores))]
     usual = {"encoder": encoders, "image_size": IMAGE_SIZE, "tokens": "2x2x2", "device": "cpu"}
-    return parse_options(bucket=str(bucket), store=[str(store) for store in stores], **(usual | changed))
+    return parse_words(ExtractOptions, bucket=str(bucket), store=[str(store) for store in stores], **(usual | changed))
 
 
 def rows(store: Path) -> dict[str, np.ndarray]:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from embeddings_store.command_line import parse_words
 from embeddings_store.errors import UsageError
 from extract.bucket.prices import price_reading
 from extract.bucket.source import Source
 from extract.dry_run import describe_plan, plan_run
-from extract.options import ExtractOptions, parse_options
+from extract.options import ExtractOptions
 
 CIRRUS, TRITON = "zeiss_cirrus", "topcon_triton"
 SIZES = {
@@ -31,7 +32,7 @@ def bucket(tmp_path: Path) -> Path:
 
 def options(bucket: Path, **changed: Any) -> ExtractOptions:
     usual = {"store": str(bucket.parent / "store"), "encoder": "random:tiny", "tokens": "none"}
-    return parse_options(bucket=str(bucket), **{**usual, **changed})
+    return parse_words(ExtractOptions, bucket=str(bucket), **{**usual, **changed})
 
 
 def test_the_sums(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:

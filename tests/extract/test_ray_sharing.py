@@ -13,6 +13,7 @@ from cluster_contract import ClusterContract
 from small_bucket import assert_same_rows, errors, fill_bucket, key_of, options, rows
 from thread_cluster import Hired, ThreadCluster, lose_after_rows
 
+from embeddings_store.command_line import parse_words
 from embeddings_store.errors import RunError, StoreError, UsageError
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import VolumeRef
@@ -27,7 +28,7 @@ from extract.engines.ray_queue import JobQueue
 from extract.engines.ray_worker import Assignment, Build, Greeting, Report
 from extract.engines.select import ENGINES
 from extract.errors import BucketError, CheckpointError, DeviceError
-from extract.options import parse_options
+from extract.options import ExtractOptions
 from extract.pipeline import extract
 from extract.targets import Job
 
@@ -328,7 +329,7 @@ def test_a_worker_whose_batch_is_not_full_always_gets_more(bucket: Path, tmp_pat
 )
 def test_options_that_contradict_the_engine_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse_options(bucket="b", store="s", encoder="random:tiny", **changed)
+        parse_words(ExtractOptions, bucket="b", store="s", encoder="random:tiny", **changed)
 
 
 def test_a_missing_ray_is_one_message_that_names_the_extra(

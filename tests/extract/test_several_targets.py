@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from small_bucket import assert_same_rows, errors, fill_bucket, key_of, options, rows
 
+from embeddings_store.command_line import parse_words
 from embeddings_store.errors import UsageError
 from embeddings_store.reader import open_reader
 from extract.bucket.folder import FolderSource
 from extract.bucket.source import Fetched, Wanted
 from extract.encode import BatchEncoder
 from extract.errors import NotFinite
-from extract.options import parse_options
+from extract.options import ExtractOptions
 from extract.pipeline import extract
 from extract.summary import describe_summary, store_accounts
 
@@ -147,12 +148,17 @@ def test_what_one_encoder_makes_of_a_volume_is_its_own_affair(
 )
 def test_stores_and_encoders_belong_together(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse_options(bucket="b", **changed)
+        parse_words(ExtractOptions, bucket="b", **changed)
 
 
 def test_checkpoints_come_before_encoders_and_keep_their_options() -> None:
-    found = parse_options(
-        bucket="b", store=["s1", "s2", "s3"], encoder="random:base", checkpoint=[Path("a.pt"), Path("b.pt")], heads=6
+    found = parse_words(
+        ExtractOptions,
+        bucket="b",
+        store=["s1", "s2", "s3"],
+        encoder="random:base",
+        checkpoint=[Path("a.pt"), Path("b.pt")],
+        heads=6,
     )
     assert [(one.choice.checkpoint, one.choice.encoder, one.choice.heads, one.store) for one in found.outputs] == [
         (Path("a.pt"), None, 6, "s1"),

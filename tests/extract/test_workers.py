@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from embeddings_store.command_line import parse_words
 from embeddings_store.errors import UsageError
 from extract.device.cpu import CpuBackend
 from extract.engines import workers
 from extract.engines.workers import Share, Workers, choose_workers, usable_memory_bytes
-from extract.options import parse_options
+from extract.options import ExtractOptions
 from extract.preset import PRESETS
 from extract.targets import OpenedEncoder, open_encoders
 
@@ -34,7 +35,9 @@ def pin(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
 
 
 def choose(share: Share, backend: CpuBackend | None = None, **said: Any) -> Workers:
-    given = parse_options(**({"bucket": "b", "store": "s", "encoder": "random:tiny", "device": "cpu"} | said))
+    given = parse_words(
+        ExtractOptions, **({"bucket": "b", "store": "s", "encoder": "random:tiny", "device": "cpu"} | said)
+    )
     used = backend or CpuBackend("fp32")
     return choose_workers(given, used, encoders(used, **said), share)
 
@@ -42,7 +45,7 @@ def choose(share: Share, backend: CpuBackend | None = None, **said: Any) -> Work
 def encoders(backend: CpuBackend, **said: Any) -> list[OpenedEncoder]:
     size = {"image_size": said.get("image_size", "32,96,96"), "batch_size": said.get("batch_size", "auto")}
     return open_encoders(
-        parse_options(bucket="b", store="s", encoder="random:tiny", **size), PRESETS["pretrain"], backend
+        parse_words(ExtractOptions, bucket="b", store="s", encoder="random:tiny", **size), PRESETS["pretrain"], backend
     )
 
 

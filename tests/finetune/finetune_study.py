@@ -16,8 +16,8 @@ from embeddings_store.schema import Eye, Note, ParticipantId, RowFacts, VolumeRe
 from extract.device.cpu import CpuBackend
 from extract.encoder.encoder import Encoder
 from extract.encoder.random_init import ARCHITECTURES, random_encoder, random_twin
+from extract.encoder_options import EncoderChoice
 from extract.load import LoadedVolume
-from extract.options import EncoderChoice
 from extract.phantom.broken import KINDS
 from extract.phantom.bucket import generate
 from extract.phantom.plan import parse_plan
@@ -37,7 +37,7 @@ from finetune.train import Finetuned, finetune
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 IMAGE_SIZE = (4, 32, 32)
-TINY = EncoderChoice(None, "random:tiny", image_size=IMAGE_SIZE)
+TINY = EncoderChoice(encoder="random:tiny", image_size=IMAGE_SIZE)
 PLAIN = ("stages.last.augment=0", "stages.all.augment=0", "stages.last.drop_path=0", "stages.all.drop_path=0")
 SHORT: FinetuneConfig = load_config(None, changes=PLAIN, epochs=2)
 

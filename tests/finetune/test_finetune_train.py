@@ -16,12 +16,13 @@ from classify.errors import CohortError, LeakError
 from classify.predictions import pick_predictions
 from classify.run import load_run
 from classify.standardise import Standardiser
+from embeddings_store.command_line import parse_words
 from embeddings_store.errors import SpaceMismatchError, UsageError
 from embeddings_store.schema import volume_id
 from extract.dicom.reader import read_dicom
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.random_init import random_encoder
-from extract.options import parse_options
+from extract.options import ExtractOptions
 from extract.pipeline import extract
 from extract.preprocess import preprocess
 from extract.preset import PRESETS
@@ -223,8 +224,9 @@ def test_a_limit_takes_the_first_volumes(phantom: Path, tmp_path: Path) -> None:
 def store(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Embeddings of the phantom by the encoder that the tests fine-tune."""
     place = str(tmp_path_factory.mktemp("stored") / "store")
-    extract(parse_options(
-        bucket=str(phantom), store=place, encoder="random:tiny", image_size="4,32,32", pool="mean", device="cpu",
+    extract(parse_words(
+        ExtractOptions,
+        bucket=str(phantom), store=place, encoder="random:tiny", image_size="4,32,32", pools="mean", device="cpu",
     ))  # fmt: skip
     return place
 

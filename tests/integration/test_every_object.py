@@ -10,10 +10,11 @@ import pytest
 from command_line import Command
 from rclone_server import rclone_s3
 
+from embeddings_store.command_line import parse_words
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.schema import Note, SpacingSource
 from extract.dry_run import describe_plan, plan_run
-from extract.options import ExtractOptions, parse_options
+from extract.options import ExtractOptions
 from extract.pipeline import extract
 
 ENDS = {
@@ -58,7 +59,7 @@ def options(
 
         def make(**changed: Any) -> ExtractOptions:
             usual = {"store": str(tmp_path / "store"), "encoder": "random:tiny", "tokens": "none", "streams": 4}
-            return parse_options(**{"bucket": "eye", "endpoint_url": endpoint, **usual, **changed})
+            return parse_words(ExtractOptions, **{"bucket": "eye", "endpoint_url": endpoint, **usual, **changed})
 
         yield make
 

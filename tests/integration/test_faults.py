@@ -10,10 +10,11 @@ from command_line import Command
 from fault_proxy import FAULTS, FaultPlan, fault_proxy
 from rclone_server import rclone_s3
 
+from embeddings_store.command_line import parse_words
 from embeddings_store.reader import open_reader
 from extract.bucket.s3 import PAGE_ATTEMPTS, S3Source
 from extract.errors import BucketError
-from extract.options import parse_options
+from extract.options import ExtractOptions
 from extract.pipeline import extract
 
 RATE = 0.3
@@ -55,7 +56,9 @@ def run(tmp_path: Path, s3_credentials: Callable[[str, str], None]) -> Iterator[
         with rclone_s3(tmp_path / "buckets") as (server, *keys), fault_proxy(server, plan) as endpoint:
             s3_credentials(*keys)
             usual = {"encoder": "random:tiny", "tokens": "none", "streams": STREAMS}
-            return extract(parse_options(bucket="eye", endpoint_url=endpoint, store=str(tmp_path / "store"), **usual))
+            return extract(
+                parse_words(ExtractOptions, bucket="eye", endpoint_url=endpoint, store=str(tmp_path / "store"), **usual)
+            )
 
     yield extract_through
 

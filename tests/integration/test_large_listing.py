@@ -9,7 +9,8 @@ from fault_proxy import FaultPlan, fault_proxy
 from large_bucket import DEVICES, PAGES, PARTICIPANTS, VOLUMES, make_large_bucket
 from rclone_server import rclone_s3
 
-from extract.options import ExtractOptions, parse_options
+from embeddings_store.command_line import parse_words
+from extract.options import ExtractOptions
 from extract.selection import Selection, select_volumes
 
 Select = Callable[..., Selection]
@@ -22,7 +23,10 @@ def served(tmp_path: Path, s3_credentials: Callable[[str, str], None]) -> Iterat
     plan = FaultPlan(seed=0, rate=0.0)
     with rclone_s3(tmp_path / "buckets") as (server, *keys), fault_proxy(server, plan) as endpoint:
         s3_credentials(*keys)
-        yield plan, parse_options(bucket="eye", endpoint_url=endpoint, store="unused", encoder="random:tiny")
+        yield (
+            plan,
+            parse_words(ExtractOptions, bucket="eye", endpoint_url=endpoint, store="unused", encoder="random:tiny"),
+        )
 
 
 @pytest.mark.s3

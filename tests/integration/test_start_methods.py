@@ -13,12 +13,12 @@ PARENT = """
 import multiprocessing
 import sys
 
-from extract.options import parse_options
+from extract.options import ExtractOptions
 from extract.pipeline import extract
 
 def run(method):
     bucket, folder = sys.argv[1:3]
-    extract(parse_options(bucket=bucket, store=f"{folder}/{method}", encoder="random:tiny", tokens="4x2x2"))
+    extract(ExtractOptions(bucket=bucket, store=f"{folder}/{method}", encoder="random:tiny", tokens="4x2x2"))
 
 if __name__ == "__main__":
     for method in sys.argv[3:]:
