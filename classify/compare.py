@@ -4,9 +4,9 @@ Every cell is a run of classify probe; a cell that was made from the same inputs
 comparison that broke off goes on where it stopped.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,32 +22,15 @@ from classify.earlier import EarlierRun, count_changes
 from classify.errors import CohortError
 from classify.heads import find_head
 from classify.leaderboard import rank_entries
-from classify.probe import ProbeOptions
 from classify.random_twin import refuse_trained
-from classify.run import load_run
+from classify.run import Run, find_run, load_run
+from classify.stores import ReadStore, reader_at
+from classify.study_options import CompareOptions
 from classify.summary import missing_lines
+from embeddings_store.command_line import several
+from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """What the command line asked for.
-
-    stores: name -> address. template: what every cell shares; its model and task are replaced. finished: folders of
-    runs that stand beside the cells, fine-tuned ones too. random_twin: the name among stores of the random encoder's.
-    """
-
-    stores: Mapping[str, str]
-    models: tuple[str, ...]
-    tasks: tuple[str, ...]
-    template: ProbeOptions | None
-    finished: tuple[Path, ...] = ()
-    random_twin: str | None = None
-    replicates: int = 2000
-    seed: int = 0
-    runs: Path = Path("runs")
-    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,30 +44,29 @@ class Compared:
 def compare(
     options: CompareOptions,
     *,
-    clock: Callable[[], datetime],
-    read: Callable[[str], Snapshot],
-    tell: Callable[[str], None],
+    clock: Callable[[], datetime] | None = None,
+    read: ReadStore | None = None,
+    tell: Callable[[str], None] = say,
 ) -> Compared:
     """Make or find every cell, rank them task by task, and save the comparison below the runs.
 
-    read: opens a store by its address. tell: hears of every cell. A cell whose cohort cannot be used is absent, with
-    its reason. Raises: UsageError, CohortError (tasks, labels or splits disagree), LeakError, StoreError,
-    RunFolderError; finished cells stay, and the next comparison finds them.
+    read: opens a store by its address; None: as the options say. tell: hears of every cell. A cell whose cohort cannot
+    be used is absent, with its reason.
+    Raises: UsageError, CohortError (tasks, labels or splits disagree), LeakError, StoreError, RunFolderError; finished
+    cells stay, and the next comparison finds them.
     """
     check_options(options)
-    given = [Cell(run.folder.name, "", run, reused=True) for run in map(load_run, options.finished)]
+    given = [Cell(run.folder.name, "", run, reused=True) for run in finished_runs(options)]
     refuse_other_tasks(options, given)
     made: list[Cell] = []
     absent: list[dict[str, str]] = []
-    if options.template is not None:
-        template = replace(options.template, runs=options.runs)
-        twin = options.stores.get(options.random_twin or "")
-        read = partial(read_random, read, twin) if twin else read
-        for outcome in run_cells(template, options.stores, options.tasks, options.models, clock, read, tell):
-            if isinstance(outcome, Cell):
-                made.append(outcome)
-            else:
-                absent.append(outcome)
+    clock = clock or partial(datetime.now, UTC)
+    twin, read = options.stores.get(options.random_twin or ""), read or reader_at(options.endpoint_url)
+    for outcome in run_cells(options, clock, partial(read_random, read, twin) if twin else read, tell):
+        if isinstance(outcome, Cell):
+            made.append(outcome)
+        else:
+            absent.append(outcome)
     cells = [*made, *given]
     if not cells:
         raise CohortError(f"compare: no cell could be made; the first one: {absent[0]['reason']}")
@@ -116,7 +98,12 @@ def compare(
     return Compared({"id": folder.name} | record, folder)
 
 
-def read_random(read: Callable[[str], Snapshot], twin: str, address: str) -> Snapshot:
+def finished_runs(options: CompareOptions) -> list[Run]:
+    """Open the runs that were given. Raises: UsageError, RunFolderError."""
+    return [load_run(find_run(run, options.runs)) for run in several(options.run)]
+
+
+def read_random(read: ReadStore, twin: str, address: str) -> Snapshot:
     """Open a store; that of the twin must not be of trained weights. Raises: UsageError, StoreError."""
     stored = read(address)
     if address == twin:
@@ -126,13 +113,13 @@ def read_random(read: Callable[[str], Snapshot], twin: str, address: str) -> Sna
 
 def check_options(options: CompareOptions) -> None:
     """Refuse what can be refused before a store is opened."""
-    if not options.stores and not options.finished:
+    if not options.stores and not several(options.run):
         raise UsageError("compare: nothing to compare; give --store NAME=ADDRESS with --models, or --run FOLDER")
-    if options.stores and (options.template is None or not options.models):
+    if options.stores and (options.participants is None or not options.models):
         raise UsageError("compare: --store needs --models and --participants, so that cells can be fitted")
     for model in options.models:
         find_head(model)
-    for task in options.tasks:
+    for task in options.questions:
         find_task(task)
     if options.random_twin is not None and options.random_twin not in options.stores:
         raise UsageError(
@@ -145,7 +132,7 @@ def refuse_other_tasks(options: CompareOptions, given: list[Cell]) -> None:
     """Runs that were given stand once, and answer a question of this comparison, or all the same one."""
     if len({cell.name for cell in given}) < len(given):
         raise UsageError("--run: two folders have the same name; give each run once")
-    tasks = [find_task(task).name for task in options.tasks] or [cell.task for cell in given[:1]]
+    tasks = [find_task(task).name for task in options.questions] or [cell.task for cell in given[:1]]
     for cell in given:
         if cell.task not in tasks:
             raise UsageError(

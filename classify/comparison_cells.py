@@ -1,6 +1,6 @@
 """The cells of a comparison: runs of classify probe, made here or found among those that were made before."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -9,9 +9,12 @@ from typing import Any
 from classify.cohort.tasks import find_task
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.inputs import digest_inputs, digest_rows
+from classify.options import ProbeOptions
 from classify.predict_split import DUMMY
-from classify.probe import ProbeOptions, probe
+from classify.probe import probe
 from classify.run import RECORD, Run, load_run
+from classify.stores import ReadStore
+from classify.study_options import CompareOptions
 from embeddings_store.snapshot import Snapshot
 
 
@@ -43,19 +46,13 @@ class Cell:
 
 
 def run_cells(
-    template: ProbeOptions,
-    stores: Mapping[str, str],
-    tasks: Sequence[str],
-    models: Sequence[str],
-    clock: Callable[[], datetime],
-    read: Callable[[str], Snapshot],
-    tell: Callable[[str], None],
+    options: CompareOptions, clock: Callable[[], datetime], read: ReadStore, tell: Callable[[str], None]
 ) -> Iterator[Cell | dict[str, str]]:
-    """Give every cell, store by store, so that one store is in memory at a time; and why one is absent.
-
-    template: what all cells share, and where the runs lie; its model and task are replaced.
-    """
-    known = find_known_runs(template.runs, tell)
+    """Give every cell, store by store, so that one store is in memory at a time; and why one is absent."""
+    stores, models, tasks = options.stores, options.models, options.questions
+    if not stores:
+        return
+    known = find_known_runs(options.runs, tell)
     total, number = len(stores) * len(models) * len(tasks), 0
     for store, address in stores.items():
         stored = read(address)
@@ -65,7 +62,7 @@ def run_cells(
                 number += 1
                 # The dummy stands in every table, and has nothing that trials could choose.
                 searched: dict[str, Any] = {"trials": 0, "minutes": None} if model == DUMMY else {}
-                asked = replace(template, model=model, task=task, **searched)
+                asked = replace(options.probe(model, address, task), **searched)
                 name = f"{store}/{model}"
                 said = f"[{number}/{total}] {name}, {find_task(task).name}"
                 folder = known.get(digest_inputs(asdict(asked), rows))
@@ -84,7 +81,7 @@ def run_cells(
 
 def make_run(asked: ProbeOptions, now: datetime, stored: Snapshot) -> Path:
     """Make one cell, and give its folder."""
-    return probe(asked, now=now, read=lambda: stored).folder
+    return probe(asked, now=now, read=lambda *_: stored).folder
 
 
 def find_known_runs(runs: Path, tell: Callable[[str], None]) -> dict[str, Path]:

@@ -1,8 +1,7 @@
 """The verb ``classify evaluate``: the one look at the locked test split. Reads from top to bottom."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import task_of_record
@@ -11,7 +10,6 @@ from classify.judging.calibrate import load_calibrator
 from classify.look import (
     TEST,
     Evaluated,
-    EvaluateOptions,
     PredictedSplit,
     begin_look,
     check_same_cohort,
@@ -23,7 +21,9 @@ from classify.predict_split import hold_out, predict_beside
 from classify.predictions import Predictions
 from classify.random_twin import Twin, check_twin_of_run, look_beside
 from classify.run import MODEL, TWIN_MODEL, Run
+from classify.run_options import EvaluateOptions
 from classify.source import check_same_space, source_on
+from classify.stores import ReadStore, reader_at
 from embeddings_store.console import say
 from embeddings_store.snapshot import Snapshot
 
@@ -33,15 +33,13 @@ __all__ = ["EvaluateOptions", "Evaluated", "evaluate"]
 def evaluate(
     options: EvaluateOptions,
     *,
-    now: datetime,
-    read: Callable[[Mapping[str, Any]], Snapshot],
-    read_twin: Callable[[], Snapshot] | None = None,
+    now: datetime | None = None,
+    read: ReadStore | None = None,
     tell: Callable[[str], None] = say,
 ) -> Evaluated:
     """Predict the test split with a finished run's head, and write what came out into the run folder.
 
-    read: opens the store as the run record (its argument) names it, after the cheap checks; read_twin: that of the
-    run's random twin, where it shall be looked at too.
+    read: opens a store by its address and snapshot, after the cheap checks; None: as the options say.
     Raises: UsageError, RunFolderError, CohortError, LeakError, StoreError; then the test split was not looked at.
     """
     run = open_locked(options)
@@ -50,16 +48,18 @@ def evaluate(
         options.participants, options.measurements, options.pretrain_participants,
         vouched=vouched_of_record(run.record), tell=tell,
     )  # fmt: skip
-    stored = read(run.record)
+    read, number = read or reader_at(options.endpoint_url), run.record["snapshot"]["number"]
+    stored = read(options.store, number if isinstance(number, int) else None)
     cohort = tables.join(stored, task_of_record(run.record))
     check_same_space(run.record, stored)
     check_same_cohort(run, cohort)
     features = source_on(cohort, stored).table(model.features)
     test, classes = features.only(TEST), len(cohort.task.classes)
 
-    twin_of = open_twin_of_run(run, tables, read_twin(), options) if read_twin else None
+    twin = options.random_twin
+    twin_of = open_twin_of_run(run, tables, read(twin), options) if twin else None
 
-    look = begin_look(run, cohort, now=now)
+    look = begin_look(run, cohort, now=now or datetime.now(UTC))
     raw = model.predict(test, classes=classes, split=TEST)
     held_out = hold_out(model, features.only("train"), cohort, seed=run.record["seeds"]["folds"])
     others = predict_beside(held_out["participant"], raw["participant"], cohort, model.head.name)

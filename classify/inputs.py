@@ -11,7 +11,7 @@ import numpy as np
 from embeddings_store.provenance import package_versions
 from embeddings_store.snapshot import Snapshot
 
-WITHOUT_EFFECT = frozenset({"runs", "command", "jobs", "resplit"})
+WITHOUT_EFFECT = frozenset({"runs", "command", "jobs", "resplit", "store", "endpoint_url"})
 """Options that say where and how, and change no number."""
 
 

@@ -4,33 +4,21 @@ It writes no run: a run is a model that can be evaluated, shown and used again, 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from classify.baselines import HEADLINE_BASELINE, TWIN_MISSING, choose_baselines, describe_people, predict_baselines
 from classify.cohort.tables import read_tables
 from classify.cohort.tasks import find_task
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
+from classify.run_options import BaselineOptions
+from classify.stores import ReadStore, reader_at
 from embeddings_store.console import say
-from embeddings_store.snapshot import Snapshot
 
 JUDGED = "val"
 
 
-@dataclass(frozen=True)
-class BaselineOptions:
-    """What the command line asked for."""
-
-    participants: Path
-    task: str = "four-class"
-    measurements: Path | None = None
-    seed: int = 0
-    replicates: int = 2000
-
-
 def judge_baselines(
-    options: BaselineOptions, *, read: Callable[[], Snapshot], tell: Callable[[str], None] = say
+    options: BaselineOptions, *, read: ReadStore | None = None, tell: Callable[[str], None] = say
 ) -> dict[str, Any]:
     """Fit every baseline that the tables and the store allow on train, and judge it on val; test stays locked.
 
@@ -40,7 +28,7 @@ def judge_baselines(
     """
     task = find_task(options.task)
     tables = read_tables(options.participants, options.measurements, tell=tell)
-    cohort = tables.join(read(), task)
+    cohort = tables.join((read or reader_at(options.endpoint_url))(options.store), task)
     train, judged = describe_people(cohort, "train"), describe_people(cohort, JUDGED)
     names, missing = choose_baselines(train, judged)
     found = predict_baselines(train, judged, classes=len(task.classes), split=JUDGED, names=names)

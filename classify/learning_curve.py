@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ from classify.cohort.identity import people_of
 from classify.cohort.tables import read_tables
 from classify.earlier import check_earlier
 from classify.judging.learning import check_fractions, trace_curve
-from classify.probe import ProbeOptions, check_options, plan_search, search
+from classify.probe import check_options, plan_search, search
 from classify.published_folder import LEARNING_CURVES, published_folder
 from classify.source import source_on
 from classify.stopwatch import Stopwatch
-from embeddings_store.snapshot import Snapshot
+from classify.stores import ReadStore, reader_at
+from classify.study_options import CurveOptions
+from embeddings_store.console import say
 
 CURVE = "curve.json"
-FRACTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-REPEATS = 5
 
 SAME_JUDGES = (
     "every point is judged on the same participants of val, so the points share their luck; compare two of them by "
@@ -31,15 +31,6 @@ BY_DEFAULT = "the parameters are the head's defaults at every point; nothing was
 
 
 @dataclass(frozen=True)
-class CurveOptions:
-    """What the command line asked for. probed: the probe whose search chooses the parameters, once, on all of train."""
-
-    probed: ProbeOptions
-    fractions: tuple[float, ...] = FRACTIONS
-    repeats: int = REPEATS
-
-
-@dataclass(frozen=True)
 class Curve:
     """The saved curve: its record and its folder."""
 
@@ -48,17 +39,22 @@ class Curve:
 
 
 def learning_curve(
-    options: CurveOptions, *, now: datetime, read: Callable[[], Snapshot], tell: Callable[[str], None]
+    options: CurveOptions,
+    *,
+    now: datetime | None = None,
+    read: ReadStore | None = None,
+    tell: Callable[[str], None] = say,
 ) -> Curve:
     """Fit a head on growing parts of train, judge each on val, and save the curve below the runs; test stays locked.
 
-    read: opens the store, after the cheap checks. tell: hears of every point.
+    read: opens a store by its address, after the cheap checks; None: as the options say. tell: hears of every point.
     Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
     """
     clock, asked, fractions = Stopwatch(), options.probed, check_fractions(options.fractions)
     task, _ = check_options(asked)
     tables = read_tables(asked.participants, tell=tell)
-    stored = read()
+    now = now or datetime.now(UTC)
+    stored = (read or reader_at(options.endpoint_url))(options.store)
     cohort = tables.join(stored, task)
     everybody = people_of(stored.index, stored.pooled)
     resplit = check_earlier(asked.runs, cohort, everybody, resplit=asked.resplit, tell=tell)

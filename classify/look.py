@@ -25,30 +25,11 @@ from classify.judging.split import JudgedSplit, judge_split
 from classify.ledger import LEDGER, LedgerLine, append_look, ledger_lock, read_ledger
 from classify.predictions import Predictions, stack_predictions
 from classify.random_twin import Twin
-from classify.run import Run, load_run, update_run
+from classify.run import Run, find_run, load_run, update_run
+from classify.run_options import TestOptions
 from embeddings_store.console import say
-from embeddings_store.errors import UsageError
 
 TEST = "test"
-
-
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """What the command line asked for. seed None: the bootstrap seed of the run.
-
-    measurements, pretrain_participants: as for a probe; they are not kept with a run, so they are given again.
-    random_twin: address of the store of the run's random twin, where it shall be looked at too.
-    """
-
-    run: Path
-    participants: Path
-    split: str
-    replicates: int = 2000
-    seed: int | None = None
-    command: tuple[str, ...] = ()
-    measurements: Path | None = None
-    pretrain_participants: Path | None = None
-    random_twin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,11 +73,9 @@ class Evaluated:
     looks: int
 
 
-def open_locked(options: EvaluateOptions) -> Run:
-    """Open the run that shall be evaluated. Raises: UsageError for another split, RunFolderError."""
-    if options.split != TEST:
-        raise UsageError(f"--split: expected {TEST}, got {options.split!r}; val is judged when the run is made")
-    return load_run(options.run)
+def open_locked(options: TestOptions) -> Run:
+    """Open the run that shall be evaluated. Raises: RunFolderError, UsageError where no run has its name."""
+    return load_run(find_run(options.run, options.runs))
 
 
 def check_same_cohort(run: Run, cohort: Cohort) -> None:
@@ -135,7 +114,7 @@ def begin_look(run: Run, cohort: Cohort, *, now: datetime, tell: Callable[[str],
 
 
 def finish_look(
-    look: Look, predicted: PredictedSplit, options: EvaluateOptions, tables: CohortTables, *, by: str
+    look: Look, predicted: PredictedSplit, options: TestOptions, tables: CohortTables, *, by: str
 ) -> Evaluated:
     """Judge what was predicted, and write it into the run folder. by: the command that looked, as the flow names it.
 
@@ -171,7 +150,7 @@ def finish_look(
 
 
 def describe_look(
-    options: EvaluateOptions, predicted: PredictedSplit, said: JudgedSplit, probabilities: Mapping[str, Any] | None
+    options: TestOptions, predicted: PredictedSplit, said: JudgedSplit, probabilities: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Give what an entry of ``evaluations`` says of the predictions."""
     return {

@@ -1,132 +1,69 @@
-"""Options that several commands of classify share, with their help."""
+"""The options of classify: what each verb takes, with its help, its choices and its defaults."""
 
 import os
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-# Headings of the groups of options in --help.
-IN_AND_OUT = "Input and output"
+from embeddings_store.command_line import Options, Text
+from embeddings_store.errors import UsageError
+from embeddings_store.shared_options import (
+    COMPUTING,
+    IN_AND_OUT,
+    EndpointUrl,
+    ParticipantsTable,
+    Runs,
+    Seed,
+    StoreAddress,
+)
+
+# Headings of the groups of options in --help that only training heads has.
 FEATURES = "Features"
 SEARCH = "Search"
 JUDGING = "Judging"
-COMPUTING = "Computing"
 
-Endpoint = Annotated[
-    str | None,
-    typer.Option("--endpoint-url", help="S3 endpoint of the stores, where it is not AWS", rich_help_panel=IN_AND_OUT),
-]
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="One JSON object on stdout; everything else is on stderr", rich_help_panel=IN_AND_OUT),
-]
-Runs = Annotated[Path, typer.Option(help="Where run folders lie and go", rich_help_panel=IN_AND_OUT)]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of heads, folds, draws and bootstrap", rich_help_panel=COMPUTING)]
-Replicates = Annotated[int, typer.Option(min=1, help="Bootstrap replicates", rich_help_panel=JUDGING)]
-Trials = Annotated[
-    int, typer.Option(min=0, help="Optuna trials inside train; 0: safe defaults", rich_help_panel=SEARCH)
-]
-Layer = Annotated[
-    str,
-    typer.Option(
-        help="A layer that the stores hold, or auto: searched with --trials, else last", rich_help_panel=FEATURES
-    ),
-]
-Pool = Annotated[
-    str,
-    typer.Option(
-        help="Pools that the stores hold, such as mean,max, or auto: searched, else mean", rich_help_panel=FEATURES
-    ),
-]
-Aggregate = Annotated[
-    str,
-    typer.Option(
-        help="How scans become participants: mean-logits, mean-features, best-protocol, learned-weights, "
-        "or auto: searched with --trials, else mean-logits",
-        rich_help_panel=FEATURES,
-    ),
-]
-TokenGrid = Annotated[
-    str | None,
-    typer.Option(
-        help="Grid of patch tokens for attentive, such as 4x6x6; if not given, at most 150 tokens a volume",
-        rich_help_panel=FEATURES,
-    ),
-]
-ViewsToLearn = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Augmented views of each volume to learn from as well (extract-embeddings --views); if not given, all",
-        rich_help_panel=FEATURES,
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        help="cpu, cuda or auto, for linear, mlp, attentive and mil; the others stay on the CPU",
-        rich_help_panel=COMPUTING,
-    ),
-]
-Jobs = Annotated[
-    int, typer.Option(min=1, help="Processes of the search, one thread and some folds each", rich_help_panel=SEARCH)
-]
-Minutes = Annotated[
-    float | None,
-    typer.Option(
-        min=0, help="Search until then, with --trials whichever ends first; it can be continued", rich_help_panel=SEARCH
-    ),
-]
-Folds = Annotated[
-    int | None,
-    typer.Option(
-        min=2, help="Folds of participants inside train; 5, or fewer where a class is small", rich_help_panel=SEARCH
-    ),
-]
-Nested = Annotated[
-    bool,
-    typer.Option(
-        "--nested",
-        help="Judge the whole search on outer folds of train and val too (5 more searches)",
-        rich_help_panel=SEARCH,
-    ),
-]
-Engine = Annotated[
-    str, typer.Option(help="Where trials run: local, or ray (Ray Tune; needs the extra ray)", rich_help_panel=SEARCH)
-]
-RayAddress = Annotated[
-    str | None, typer.Option(help="Address of a running Ray cluster; none: this machine", rich_help_panel=SEARCH)
-]
-Seeds = Annotated[
-    int,
-    typer.Option(min=1, help="Fit the chosen model with so many seeds, and show their range", rich_help_panel=JUDGING),
-]
-Calibrate = Annotated[
-    str,
-    typer.Option(
-        help="How logits become probabilities: auto (the smallest log-loss on held-out train), logistic, temperature, "
-        "isotonic, none",
-        rich_help_panel=JUDGING,
-    ),
-]
-Prevalence = Annotated[
-    str | None,
-    typer.Option(
-        help="Class shares that probabilities are stated at: class=share,...; if not given, those of train and val",
-        rich_help_panel=JUDGING,
-    ),
-]
-Robustness = Annotated[
-    bool,
-    typer.Option(
-        "--robustness", help="Fit again without each site and device, and judge there", rich_help_panel=JUDGING
-    ),
-]
+AUTO = "auto"
+CORES = os.cpu_count() or 1
+TASK_HELP = "four-class, healthy-vs-rest, medicated-vs-not, insulin-vs-rest, or a FILE.yaml of your own."
+
+HeadName = Literal["linear", "mlp", "lgbm", "ordinal", "knn", "attentive", "mil", "dummy"]
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Read names with commas between; an empty or repeated one is a UsageError."""
+    names = tuple(text.split(","))
+    if "" in names or len(set(names)) < len(names):
+        raise UsageError(f"expected different names with commas between, got {text!r}")
+    return names
+
+
+def parse_token_grid(text: str) -> tuple[int, int, int]:
+    """Read "4x6x6"; else UsageError."""
+    from classify.tokens import parse_token_grid as parse
+
+    return parse(text)
+
+
 Measurements = Annotated[
     Path | None,
     typer.Option(
-        help="OMOP measurement.csv: HbA1c as a ceiling, BMI as a baseline; neither is ever a covariate",
+        help="OMOP measurement.csv: HbA1c as a ceiling, BMI as a baseline; neither is ever a covariate.",
+        rich_help_panel=IN_AND_OUT,
+    ),
+]
+Pretrained = Annotated[
+    Path | None,
+    typer.Option(
+        help="Participants that the encoder was pretrained on: one id per line, or a table with participant_id.",
+        rich_help_panel=IN_AND_OUT,
+    ),
+]
+NearCopies = Annotated[
+    Path | None,
+    typer.Option(
+        help="Participants, or pairs of them (two ids per line), whose scans may be nearly equal: twins, repeats.",
         rich_help_panel=IN_AND_OUT,
     ),
 ]
@@ -134,23 +71,161 @@ Resplit = Annotated[
     str | None,
     typer.Option(
         help="Why people whom an earlier run here locked as test are train or val now, or many labels changed; kept "
-        "and shown with every number",
+        "and shown with every number.",
         rich_help_panel=IN_AND_OUT,
     ),
 ]
-Pretrained = Annotated[
-    Path | None,
+Replicates = Annotated[int, typer.Option(min=1, help="Bootstrap replicates.", rich_help_panel=JUDGING)]
+Prevalence = Annotated[
+    str | None,
     typer.Option(
-        help="Participants that the encoder was pretrained on: one id a line, or a table with participant_id",
-        rich_help_panel=IN_AND_OUT,
+        help="Class shares that probabilities are stated at: class=share,...; if not given, those of train and val.",
+        rich_help_panel=JUDGING,
     ),
 ]
-NearCopies = Annotated[
-    Path | None,
-    typer.Option(
-        help="Participants, or pairs of them (two ids a line), whose scans may be nearly equal: twins, repeats",
-        rich_help_panel=IN_AND_OUT,
-    ),
+TaskName = Annotated[str, typer.Option(help=TASK_HELP, rich_help_panel=IN_AND_OUT)]
+SearchEngine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="Where trials run: here, or Ray Tune (needs the extra ray).", rich_help_panel=SEARCH),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="Address of a running Ray cluster; none: this machine.", rich_help_panel=SEARCH),
 ]
 
-CORES = os.cpu_count() or 1
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions(Options):
+    """How heads are fitted and judged: what probe, compare and learning-curve share."""
+
+    layer: Annotated[
+        str,
+        typer.Option(
+            help="A layer that the stores hold, or auto: searched with --trials, else last.", rich_help_panel=FEATURES
+        ),
+    ] = AUTO
+    pools: Annotated[
+        tuple[str, ...],
+        Text(parse_names, AUTO),
+        typer.Option(
+            "--pool",
+            help="Pools that the stores hold, such as mean,max, or auto: searched, else mean.",
+            rich_help_panel=FEATURES,
+        ),
+    ] = (AUTO,)
+    aggregate: Annotated[
+        Literal["auto", "mean-logits", "mean-features", "best-protocol", "learned-weights"],
+        typer.Option(
+            help="How scans become participants; auto: searched with --trials, else mean-logits.",
+            rich_help_panel=FEATURES,
+        ),
+    ] = "auto"
+    token_grid: Annotated[
+        tuple[int, int, int] | None,
+        Text(parse_token_grid),
+        typer.Option(
+            help="Grid of patch tokens for attentive, such as 4x6x6; if not given, at most 150 tokens per volume.",
+            rich_help_panel=FEATURES,
+        ),
+    ] = None
+    device: Annotated[
+        Literal["cpu", "cuda", "auto"],
+        typer.Option(help="For linear, mlp, attentive and mil; the others stay on the CPU.", rich_help_panel=COMPUTING),
+    ] = "cpu"
+    trials: Annotated[
+        int, typer.Option(min=0, help="Optuna trials inside train; 0: safe defaults.", rich_help_panel=SEARCH)
+    ] = 0
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Search until then, with --trials whichever ends first; it can be continued.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes of the search, one thread and some folds each.",
+            show_default="one per core",
+            rich_help_panel=SEARCH,
+        ),
+    ] = CORES
+    seed: Seed = 0
+    replicates: Replicates = 2000
+    runs: Runs = Path("runs")
+    resplit: Resplit = None
+    endpoint_url: EndpointUrl = None
+    command: tuple[str, ...] = ()
+
+    def shared(self) -> dict[str, Any]:
+        """Return what the verbs share, by name."""
+        return {one.name: getattr(self, one.name) for one in fields(HeadOptions)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions(HeadOptions):
+    """One head on one store: the command line of ``classify probe``, and the argument of ``probe``.
+
+    trials 0 and no minutes: the safe defaults, without a search. views None: as many as are stored.
+    Example: ProbeOptions(model="linear", store="./store", participants=Path("participants.tsv"), trials=50).
+    """
+
+    model: Annotated[HeadName, typer.Option(help="The head.")]
+    store: StoreAddress
+    participants: ParticipantsTable
+    task: TaskName = "four-class"
+    views: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Augmented views of each volume to learn from too (extract-embeddings --views); if not given, all.",
+            rich_help_panel=FEATURES,
+        ),
+    ] = None
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Folds of participants inside train; 5, or fewer where a class is small.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None
+    nested: Annotated[
+        bool,
+        typer.Option(
+            help="Judge the whole search on outer folds of train and val too (5 more searches).",
+            rich_help_panel=SEARCH,
+        ),
+    ] = False
+    engine: SearchEngine = "local"
+    ray_address: RayAddress = None
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Fit the chosen model with so many seeds, and show their range.", rich_help_panel=JUDGING
+        ),
+    ] = 1
+    calibrate: Annotated[
+        Literal["auto", "logistic", "temperature", "isotonic", "none"],
+        typer.Option(
+            help="How logits become probabilities; auto: the smallest log-loss on held-out train.",
+            rich_help_panel=JUDGING,
+        ),
+    ] = "auto"
+    prevalence: Prevalence = None
+    robustness: Annotated[
+        bool, typer.Option(help="Fit again without each site and device, and judge there.", rich_help_panel=JUDGING)
+    ] = False
+    measurements: Measurements = None
+    pretrain_participants: Pretrained = None
+    allow_near_copies: NearCopies = None
+    random_twin: Annotated[
+        str | None,
+        typer.Option(
+            help="Store of the same volumes by extract-embeddings --encoder random:base, for comparison: the same "
+            "search and head on random weights.",
+            rich_help_panel=JUDGING,
+        ),
+    ] = None

@@ -4,7 +4,7 @@ No label and no participants table is needed, nor the store that the run was mad
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from classify.model import load_model
 from classify.prediction_table import describe_beside, lay_out, mark_abstentions
 from classify.predictions import LEVELS, Predictions, pick_predictions
 from classify.reference.flags import UNKNOWN, describe_volumes
-from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.reference.training import TrainingReference
-from classify.run import MODEL, Run, load_run
+from classify.run import MODEL, Run, find_run, load_run
+from classify.run_options import AnswerOptions, PredictOptions
 from classify.source import FeatureSource, check_comparable, source_on
+from classify.stores import ReadStore, reader_at
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 
@@ -37,26 +38,6 @@ PREDICTED = "predicted"
 
 
 @dataclass(frozen=True)
-class PredictOptions:
-    """What the command line asked for.
-
-    abstain_below: 0 never abstains for lack of confidence. ood_percentile: 100 never abstains for novelty.
-    nearest: how many training participants to name with each volume. prevalence: ``class=share,...`` of the place where
-    these people come from; None: that of the run. answer_unknown: also predict scans of a device or protocol that
-    training did not hold.
-    """
-
-    run: Path
-    out: Path = Path("predictions.parquet")
-    abstain_below: float = ABSTAIN_BELOW
-    ood_percentile: float = THRESHOLD_PERCENTILE
-    nearest: int = NEAREST
-    participants_only: bool = False
-    prevalence: str | None = None
-    answer_unknown: bool = False
-
-
-@dataclass(frozen=True)
 class Predicted:
     """One line a volume, eye and participant, and what to say of them together."""
 
@@ -64,16 +45,16 @@ class Predicted:
     summary: dict[str, Any]
 
 
-def predict(options: PredictOptions, *, read: Callable[[], Snapshot]) -> Predicted:
+def predict(options: PredictOptions, *, read: ReadStore | None = None) -> Predicted:
     """Predict every volume of a store with a finished run, and write the lines; nobody is dropped.
 
-    read: opens the store, after the cheap checks.
+    read: opens a store by its address, after the cheap checks; None: as the options say.
     Raises: UsageError, RunFolderError (also for a store of another embedding space), CohortError, StoreError.
     """
     check_output(options.out)
-    run = load_run(options.run)
+    run = load_run(find_run(options.run, options.runs))
     reference, calibrator = TrainingReference.load(run.folder / MODEL), open_calibrator(run, options.prevalence)
-    stored = read()
+    stored = (read or reader_at(options.endpoint_url))(options.store)
     table = predict_volumes_of(run, stored, options)
     write_table(only_participants(table) if options.participants_only else table, options.out)
     summary = {
@@ -97,7 +78,7 @@ def predict(options: PredictOptions, *, read: Callable[[], Snapshot]) -> Predict
     return Predicted(table, summary)
 
 
-def predict_volumes_of(run: Run, stored: Snapshot, options: PredictOptions) -> pd.DataFrame:
+def predict_volumes_of(run: Run, stored: Snapshot, options: AnswerOptions) -> pd.DataFrame:
     """Give one line a volume, eye and participant of a snapshot, as ``classify predict`` writes them.
 
     Raises: RunFolderError (another embedding space, a damaged run), CohortError where no volume may be predicted.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from classify.judging.calibrate import Calibrator, find_method
 from classify.judging.nuisance import probe_nuisance
 from classify.judging.robustness import leave_one_out
 from classify.model import FittedModel, check_aggregation, fit_model
+from classify.options import AUTO, ProbeOptions
 from classify.predict_split import DUMMY, judge_val
 from classify.predictions import Predictions, stack_predictions
 from classify.probe_checks import check_device, check_tokens, count_views
@@ -33,65 +34,17 @@ from classify.run import MODEL, TWIN_MODEL, RunRecord, new_run_id, run_folder, s
 from classify.search.folds import FOLDS, count_folds
 from classify.search.nested import score_nested
 from classify.search.search import Chosen, SearchPlan, check_plan, choose_model, keep_journal
-from classify.search.spaces import AUTO
 from classify.sensitivity import vary_seeds
 from classify.source import FeatureSource, source_on
 from classify.stopwatch import Stopwatch
+from classify.stores import ReadStore, reader_at
 from classify.tokens import resolve_grid
 from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.snapshot import Snapshot
-from embeddings_store.space import Grid
 
 PACKAGES = ("octprobe", "numpy", "pandas", "scikit-learn", "lightgbm", "optuna", "torch")
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """What the command line asked for. trials 0 and no minutes: the safe defaults, without a search.
-
-    layer, pools, aggregate: auto, or what the store holds (see SearchPlan, also for folds, jobs and engine).
-    nested: judge the whole search on outer folds too. seeds: how many fits show what the seed does.
-    calibrate: auto, a method or none; fitted on out-of-fold predictions of train. prevalence: ``class=share,...`` that
-    probabilities are stated at; None: the class shares of train and val.
-    robustness: also fit the head without each site and each device, and judge it there. measurements: an OMOP
-    measurement.csv. pretrain_participants: ids of those that the encoder was pretrained on. random_twin: address of
-    the same volumes' store by an encoder with random weights. token_grid: of a head that reads patch tokens; None: as
-    fine as resolve_grid thinks right. device: cpu, cuda or auto, for heads that can compute elsewhere. views: augmented
-    views of each volume to learn from; None: as many as are stored. resplit: why people of
-    earlier runs stand otherwise. allow_near_copies: see read_vouched.
-    """
-
-    model: str
-    participants: Path
-    task: str = "four-class"
-    layer: str = AUTO
-    pools: tuple[str, ...] = (AUTO,)
-    aggregate: str = AUTO
-    trials: int = 0
-    minutes: float | None = None
-    folds: int | None = None
-    jobs: int = 1
-    nested: bool = False
-    engine: str = "local"
-    ray_address: str | None = None
-    seeds: int = 1
-    calibrate: str = "auto"
-    prevalence: str | None = None
-    robustness: bool = False
-    seed: int = 0
-    replicates: int = 2000
-    runs: Path = Path("runs")
-    command: tuple[str, ...] = ()
-    measurements: Path | None = None
-    pretrain_participants: Path | None = None
-    random_twin: str | None = None
-    token_grid: Grid | None = None
-    device: str = "cpu"
-    views: int | None = None
-    resplit: str | None = None
-    allow_near_copies: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -105,21 +58,22 @@ class Probed:
 def probe(
     options: ProbeOptions,
     *,
-    now: datetime,
-    read: Callable[[], Snapshot],
-    read_twin: Callable[[], Snapshot] | None = None,
+    now: datetime | None = None,
+    read: ReadStore | None = None,
     tell: Callable[[str], None] = say,
 ) -> Probed:
     """Fit one head on train, judge it on val beside the baselines, and publish the run folder.
 
-    The test split is counted and left alone. read, read_twin: open the store and its twin, after the cheap checks.
-    tell: hears what is worth knowing. Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
+    The test split is counted and left alone. read: opens a store by its address, after the cheap checks; None: as the
+    options say. tell: hears what is worth knowing.
+    Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
     """
     clock = Stopwatch()
     task, method = check_options(options)
     tables = read_tables_of(options, tell)
-    stored = read()
-    twin_stored = read_checked_twin(read_twin, stored.space) if read_twin else None
+    now, read = now or datetime.now(UTC), read or reader_at(options.endpoint_url)
+    stored = read(options.store)
+    twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
     cohort = tables.join(stored, task)
     everybody = people_of(stored.index, stored.pooled)
     resplit = check_earlier(options.runs, cohort, everybody, resplit=options.resplit, tell=tell)

@@ -61,9 +61,8 @@ class Twin:
         }
 
 
-def read_checked_twin(read: Callable[[], Snapshot], space: EmbeddingSpace) -> Snapshot:
-    """Open a twin's store. Raises: UsageError where its weights are those of the encoder itself."""
-    stored = read()
+def read_checked_twin(stored: Snapshot, space: EmbeddingSpace) -> Snapshot:
+    """Return a twin's store. Raises: UsageError where its weights are those of the encoder itself."""
     if space.weights_sha256 == stored.space.weights_sha256:
         raise UsageError(
             "--random-twin: expected a store of an encoder with random weights, got the weights of --store itself; "

@@ -17,12 +17,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from classify.errors import RunFolderError
+from embeddings_store.errors import UsageError
 
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
@@ -178,6 +180,16 @@ def _replaced(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def find_run(run: Path, runs: Path) -> Path:
+    """Return the folder of a run that was named by its folder, or by its name below ``runs``. Raises: UsageError."""
+    for folder in (run, runs / run):
+        if folder.is_dir():
+            return folder
+    near = get_close_matches(run.name, [path.parent.name for path in runs.glob(f"[!.]*/{RECORD}")], n=1, cutoff=0.0)
+    hint = f"the nearest name there is {near[0]}" if near else "no run is there"
+    raise UsageError(f"--run {run}: expected the folder of a run, or its name below --runs {runs}; {hint}")
 
 
 def load_run(folder: Path) -> Run:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +18,6 @@ from classify.features import table_of
 from classify.look import (
     TEST,
     Evaluated,
-    EvaluateOptions,
     PredictedSplit,
     begin_look,
     check_same_cohort,
@@ -27,6 +26,7 @@ from classify.look import (
 )
 from classify.predictions import LEVELS, Predictions, pick_predictions, rows_of
 from classify.run import Run
+from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.space import EmbeddingSpace
 from extract.bucket.source import Source, open_source
@@ -41,27 +41,12 @@ from finetune.images import ImageCache
 from finetune.locked import read_test, rebuild_cohort
 from finetune.loop import Trainer, predict
 from finetune.model import groups_of
-from finetune.options import PRESET, image_recipe
+from finetune.options import PRESET, LookOptions, image_recipe
 from finetune.processes import OneProcess
 from finetune.recipe import load_config
 from finetune.record import MODEL_NAME
 from finetune.spmd import open_trainer
 from finetune.training import feed_volumes, place_model
-
-
-@dataclass(frozen=True)
-class LookOptions:
-    """What the command line asked for. bucket None: judge again what an earlier look has predicted.
-
-    cache_dir None: preprocessed volumes of test are kept until they are predicted.
-    """
-
-    asked: EvaluateOptions
-    bucket: str | None = None
-    prefix: str = ""
-    endpoint_url: str | None = None
-    device: str = "auto"
-    cache_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -77,15 +62,15 @@ class OpenedTest:
     known: Mapping[str, Predictions] = field(default_factory=dict)
 
 
-def evaluate(options: LookOptions, *, now: datetime, tell: Callable[[str], None]) -> Evaluated:
+def evaluate(options: LookOptions, *, now: datetime | None = None, tell: Callable[[str], None] = say) -> Evaluated:
     """Predict the test split with the encoder and head of a finished run, and put what came out into its folder.
 
     Every volume is read and checked before the look is counted, and predicted after it. Raises: UsageError,
     RunFolderError, CohortError, LeakError, BucketError, CheckpointError, DeviceError; then nobody looked.
     """
-    asked, run = options.asked, open_locked(options.asked)
+    run = open_locked(options)
     classifier = load_classifier(run)
-    tables = read_tables(asked.participants, asked.measurements, asked.pretrain_participants, tell=tell)
+    tables = read_tables(options.participants, options.measurements, options.pretrain_participants, tell=tell)
     whole = rebuild_cohort(run, tables)
     check_same_cohort(run, whole)
     with place_for_images(run, options.cache_dir) as folder:
@@ -94,7 +79,7 @@ def evaluate(options: LookOptions, *, now: datetime, tell: Callable[[str], None]
         else:
             source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS)
             test = read_anew(run, tables, classifier, source, folder, options.device)
-        look = begin_look(run, whole, now=now)
+        look = begin_look(run, whole, now=now or datetime.now(UTC))
         raw = test.predict()
     eyes = test.cohort.table.set_index("volume")["eye"].loc[raw["volume"].unit].to_numpy(str)
     predicted = PredictedSplit(
@@ -103,7 +88,7 @@ def evaluate(options: LookOptions, *, now: datetime, tell: Callable[[str], None]
         lambda chosen: aggregate_levels(rows_of(raw["volume"], chosen), eyes[chosen])["participant"],
         failures=test.failures,
     )
-    return finish_look(replace(look, cohort=test.cohort), predicted, asked, tables, by="finetune evaluate")
+    return finish_look(replace(look, cohort=test.cohort), predicted, options, tables, by="finetune evaluate")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from extract.progress import show_progress
 from extract.stages import StageClock
 from finetune.data import SELECTED_BY_VAL, STREAMS, EncodedVector, is_open, make_cohort, open_splits, read_volumes
 from finetune.images import ImageCache
-from finetune.options import PRESET, FinetuneOptions
+from finetune.options import PRESET, TrainingOptions
 from finetune.processes import Processes
 from finetune.stored import LAYER, POOL, ReadTokens, StoredVectors
 
@@ -51,7 +51,7 @@ class Inputs:
 class Reader:
     """Reads what a run learns from; test is counted, and neither opened nor predicted."""
 
-    options: FinetuneOptions
+    options: TrainingOptions
     task: Task
     tables: CohortTables
     encoder: Encoder
@@ -64,7 +64,7 @@ class Reader:
     def read(self) -> Inputs:
         """Read store and bucket, as far as they are needed. Raises: RunError, CohortError, LeakError, BucketError."""
         tokens = None
-        if self.stored is not None and self.options.config.head.kind == "attentive":
+        if self.stored is not None and self.options.recipe.head.kind == "attentive":
             tokens = self.stored.token_reader()
         if self.options.needs_volumes:
             return self._read_bucket(tokens)

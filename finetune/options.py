@@ -1,57 +1,109 @@
-"""What a run was asked to do, and the name of everything that decides its weights."""
+"""What a run is asked to do, option by option, and the name of everything that decides its weights."""
 
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
+
+from classify.options import Measurements, Pretrained, RayAddress, Replicates, Resplit, SearchEngine
+from classify.run_options import TestOptions
+from embeddings_store.command_line import Text
 from embeddings_store.errors import UsageError
 from embeddings_store.provenance import package_versions
-from extract.encoder.encoder import Encoder
-from extract.options import EncoderChoice, parse_image_size
+from embeddings_store.shared_options import (
+    BUCKET_HELP,
+    COMPUTING,
+    SOURCE,
+    EndpointUrl,
+    ParticipantsTable,
+    Prefix,
+    Runs,
+    Seed,
+)
+from extract.encoder_options import DeviceName, EncoderChoice
+from extract.options import Limit
 from extract.preset import PRESETS
-from finetune.config import STAGES, FinetuneConfig
+from finetune.config import STAGES, FinetuneConfig, parse_stages
 from finetune.recipe import load_config
-from finetune.stages import parse_stages
+
+if TYPE_CHECKING:
+    from extract.encoder.encoder import Encoder
+
+# Headings of the groups of options in --help that only fine-tuning has.
+TRAINING = "Training"
+SEARCH = "Search"
 
 PRESET = PRESETS["pretrain"]
 
+RecipeName = Annotated[
+    str | FinetuneConfig | None,
+    typer.Option(help="smoke, tpu-v4-32, or a YAML file (see a run's config.yaml).", rich_help_panel=TRAINING),
+]
+Changes = Annotated[
+    tuple[str, ...],
+    typer.Option(
+        "--set", help="KEY=VALUE over --config: stages.last.epochs=3, head.kind=mlp ...", rich_help_panel=TRAINING
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep preprocessed volumes here for later runs: 9 MB each at full size.", rich_help_panel=COMPUTING
+    ),
+]
 
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """What the command line asked for.
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(EncoderChoice):
+    """What training and its search share: volumes, labels, encoder and recipe.
 
     bucket: None where a store has everything that the stage of the head needs. store: embeddings of the starting
-    encoder. cache_dir None: preprocessed volumes are kept until the run is finished. measurements,
-    pretrain_participants, resplit: as for a probe; they change no weight.
+    encoder.
     """
 
-    choice: EncoderChoice
-    participants: Path
-    config: FinetuneConfig
-    bucket: str | None = None
-    prefix: str = ""
-    endpoint_url: str | None = None
-    store: str | None = None
-    task: str = "four-class"
-    stages: tuple[str, ...] = STAGES[:3]
-    device: str = "auto"
-    limit: int | None = None
-    seed: int = 0
-    replicates: int = 2000
-    runs: Path = Path("runs")
-    cache_dir: Path | None = None
-    command: tuple[str, ...] = ()
+    bucket: Annotated[str | None, typer.Option(help=BUCKET_HELP, rich_help_panel=SOURCE)] = None
+    participants: ParticipantsTable
+    prefix: Prefix = ""
+    endpoint_url: EndpointUrl = None
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Embeddings of the same encoder: the stage of the head then encodes nothing.", rich_help_panel=SOURCE
+        ),
+    ] = None
+    task: Annotated[
+        str,
+        typer.Option(help="four-class, healthy-vs-rest, medicated-vs-not or insulin-vs-rest", rich_help_panel=SOURCE),
+    ] = "four-class"
+    config: RecipeName = None
+    change: Changes = ()
+    device: DeviceName = "auto"
+    limit: Limit = None
+    seed: Seed = 0
+    runs: Runs = Path("runs")
+    cache_dir: CacheDir = None
+    stages: tuple[str, ...] = STAGES[:2]
     measurements: Path | None = None
     pretrain_participants: Path | None = None
-    resplit: str | None = None
+    command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.recipe  # a wrong one is refused here
+
+    @cached_property
+    def recipe(self) -> FinetuneConfig:
+        """Return the recipe that --config and the options over it make. Raises UsageError."""
+        return load_config(self.config, changes=self.change, stages=self.stages)
 
     @property
     def needs_volumes(self) -> bool:
         """Say whether something besides stored vectors and tokens is needed."""
-        return self.store is None or self.stages != ("head",) or self.config.stages.head.augment > 0
+        return self.store is None or self.stages != ("head",) or self.recipe.stages.head.augment > 0
 
     def require_source(self) -> None:
         """Refuse a run that has nothing to learn from. Raises UsageError."""
@@ -63,9 +115,9 @@ class FinetuneOptions:
         if self.limit is not None and not self.needs_volumes:
             raise UsageError("--limit counts volumes of the bucket; with --store alone it would do nothing")
 
-    def key(self, encoder: Encoder) -> str:
+    def key(self, encoder: "Encoder") -> str:
         """Name everything that decides the weights, as 16 hex digits: a resumed run must agree in all of it."""
-        recipe = self.config.model_dump() | {"save_every_steps": 0, "workers": 0, "parallel": "ddp"}
+        recipe = self.recipe.model_dump() | {"save_every_steps": 0, "workers": 0, "parallel": "ddp"}
         parts = (
             recipe, self.stages, self.task, self.seed, self.bucket, self.prefix, self.endpoint_url, self.store,
             self.limit, encoder.weights_sha256, encoder.architecture.image_size,
@@ -74,63 +126,89 @@ class FinetuneOptions:
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def parse_options(
-    *,
-    bucket: str | None,
-    participants: Path | None,
-    prefix: str,
-    endpoint_url: str | None,
-    store: str | None,
-    checkpoint: Path | None,
-    encoder: str | None,
-    heads: int | None,
-    interpolate: bool,
-    image_size: str | None,
-    task: str,
-    stages: str,
-    config: str | None,
-    change: Sequence[str] | None,
-    device: str,
-    limit: int | None,
-    seed: int,
-    runs: Path,
-    cache_dir: Path | None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    parallel: str | None = None,
-    replicates: int = 2000,
-    measurements: Path | None = None,
-    pretrain_participants: Path | None = None,
-    resplit: str | None = None,
-) -> FinetuneOptions:
-    """Read the words of the command line. Raises UsageError, naming the option."""
-    if participants is None:
-        raise UsageError("--participants is missing: give the dataset's participants.tsv; see --help")
-    chosen = parse_stages(stages)
-    size = parse_image_size(image_size) if image_size else None
-    return FinetuneOptions(
-        choice=EncoderChoice(checkpoint, encoder, heads, interpolate, size),
-        bucket=bucket,
-        participants=participants,
-        config=load_config(
-            config, changes=change or (), stages=chosen, epochs=epochs, batch_size=batch_size, parallel=parallel
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(TrainingOptions):
+    """The command line of ``finetune``. measurements, pretrain_participants, resplit change no weight.
+
+    Example: FinetuneOptions(bucket="./bucket", participants=Path("participants.tsv"), encoder="random:tiny").
+    """
+
+    stages: Annotated[
+        tuple[str, ...],
+        Text(parse_stages, "head,last,all"),
+        typer.Option(
+            help="head: only the head; last: the last blocks, too; all: everything; or head,lora.",
+            rich_help_panel=TRAINING,
         ),
-        prefix=prefix,
-        endpoint_url=endpoint_url,
-        store=store,
-        task=task,
-        stages=chosen,
-        device=device,
-        limit=limit,
-        seed=seed,
-        replicates=replicates,
-        runs=runs,
-        cache_dir=cache_dir,
-        command=("finetune", *sys.argv[1:]),
-        measurements=measurements,
-        pretrain_participants=pretrain_participants,
-        resplit=resplit,
-    )
+    ] = STAGES[:3]
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of every stage, over --config.", rich_help_panel=TRAINING)
+    ] = None
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Volumes per step, over --config.", rich_help_panel=TRAINING)
+    ] = None
+    parallel: Annotated[
+        Literal["ddp", "fsdp"] | None,
+        typer.Option(
+            help="Of several processes: ddp, or fsdp, which also shares out gradients and AdamW's moments.",
+            show_default="the recipe's, ddp",
+            rich_help_panel=COMPUTING,
+        ),
+    ] = None
+    replicates: Replicates = 2000
+    measurements: Measurements = None
+    pretrain_participants: Pretrained = None
+    resplit: Resplit = None
+
+    @cached_property
+    def recipe(self) -> FinetuneConfig:
+        """Return the recipe that --config and the options over it make. Raises UsageError."""
+        return load_config(
+            self.config,
+            changes=self.change,
+            stages=self.stages,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            parallel=self.parallel,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(TrainingOptions):
+    """The command line of ``finetune tune``."""
+
+    study: Annotated[
+        Path,
+        typer.Option(help="Folder of the search: its journal, and best.yaml for --config.", rich_help_panel=SEARCH),
+    ]
+    trials: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Finished trials to reach, earlier ones of the study included.", rich_help_panel=SEARCH
+        ),
+    ]
+    stages: Annotated[
+        tuple[str, ...],
+        Text(parse_stages, "head,last"),
+        typer.Option(help="head, or head,last to search how deep to go, too.", rich_help_panel=SEARCH),
+    ] = STAGES[:2]
+    engine: SearchEngine = "local"
+    ray_address: RayAddress = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookOptions(TestOptions):
+    """The command line of ``finetune evaluate``. bucket None: judge again what an earlier evaluation has predicted."""
+
+    bucket: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the run's volumes are; not needed to judge an earlier evaluation again.", rich_help_panel=SOURCE
+        ),
+    ] = None
+    prefix: Prefix = ""
+    device: DeviceName = "auto"
+    cache_dir: CacheDir = None
 
 
 def image_recipe(image_size: tuple[int, int, int]) -> str:

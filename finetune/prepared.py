@@ -15,7 +15,7 @@ from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
 from finetune.images import ImageCache
 from finetune.inputs import Inputs, Reader
-from finetune.options import PRESET, FinetuneOptions, image_recipe
+from finetune.options import PRESET, TrainingOptions, image_recipe
 from finetune.processes import Processes
 from finetune.spmd import open_trainer
 from finetune.stages import require_blocks
@@ -40,13 +40,13 @@ class Prepared:
 
 
 @contextmanager
-def prepare(options: FinetuneOptions, processes: Processes) -> Iterator[Prepared]:
+def prepare(options: TrainingOptions, processes: Processes) -> Iterator[Prepared]:
     """Check what is cheap to check, then read store and bucket; the volumes of test are not opened.
 
     Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError).
     """
     options.require_source()
-    task, config = find_task(options.task), options.config
+    task, config = find_task(options.task), options.recipe
     tables = read_tables(
         options.participants, options.measurements, options.pretrain_participants,
         tell=say if processes.rank == 0 else lambda _: None,

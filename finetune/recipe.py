@@ -17,7 +17,7 @@ KIND = "kind"
 
 
 def load_config(
-    source: str | Path | None = None,
+    source: str | Path | FinetuneConfig | None = None,
     *,
     changes: Sequence[str] = (),
     stages: Sequence[str] = STAGES,
@@ -27,12 +27,12 @@ def load_config(
 ) -> FinetuneConfig:
     """Put a recipe, then the command line, over the defaults.
 
-    source: a name of RECIPES or a YAML file. changes: "stages.last.epochs=3" and the like. stages: those that are run;
-    a change of another one would do nothing and is refused. epochs: of every stage.
+    source: a name of RECIPES, a YAML file, or a recipe. changes: "stages.last.epochs=3" and the like. stages: those
+    that are run; a change of another one would do nothing and is refused. epochs: of every stage.
     Raises: UsageError that names the key.
     """
-    settings: dict[str, Any] = FinetuneConfig().model_dump()
-    if source is not None:
+    settings: dict[str, Any] = (source if isinstance(source, FinetuneConfig) else FinetuneConfig()).model_dump()
+    if isinstance(source, str | Path):
         settings = _checked(_merged(settings, _read_recipe(source)), f"--config {_name(source)}").model_dump()
     for change in changes:
         key, value = _read_change(change)

@@ -11,22 +11,9 @@ from torch.optim import AdamW
 from embeddings_store.errors import UsageError
 from extract.encoder.layout import LAYOUTS
 from extract.encoder.module import EncoderModule
-from finetune.config import STAGES, DecayedStage, EncoderStage, FinetuneConfig, LastStage, LoraStage, StageConfig
+from finetune.config import DecayedStage, EncoderStage, FinetuneConfig, LastStage, LoraStage, StageConfig
 from finetune.lora import insert_lora
 from finetune.model import VolumeClassifier
-
-LORA = "lora"
-
-
-def parse_stages(text: str) -> tuple[str, ...]:
-    """Read "head,last,all" or "head,lora", or a part of it in that order; else UsageError."""
-    names = tuple(name.strip() for name in text.split(","))
-    alternatives = (STAGES[:3], ("head", LORA))
-    if not any(names == tuple(stage for stage in order if stage in names) for order in alternatives):
-        raise UsageError(
-            f"--stages: expected some of head,last,all, or of head,lora, in this order and each once, got {text!r}"
-        )
-    return names
 
 
 def require_blocks(config: FinetuneConfig, stages: tuple[str, ...], depth: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from classify.aggregate import aggregate_levels
@@ -49,7 +49,11 @@ def predict_others(cohort: Cohort, classes: int) -> tuple[dict[str, Predictions]
 
 
 def finetune(
-    options: FinetuneOptions, *, now: datetime, tell: Callable[[str], None], processes: Processes | None = None
+    options: FinetuneOptions,
+    *,
+    now: datetime | None = None,
+    tell: Callable[[str], None] = say,
+    processes: Processes | None = None,
 ) -> Finetuned | None:
     """Train in stages, keep the weights that did best on val, judge them beside the baselines, publish the run.
 
@@ -57,7 +61,7 @@ def finetune(
     first publishes, the others give None. A run that was killed goes on where it was, with the same weights in the end.
     Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError, DivergedError).
     """
-    clock, together = Stopwatch(), processes or OneProcess()
+    clock, together, now = Stopwatch(), processes or OneProcess(), now or datetime.now(UTC)
     with prepare(options, together) as ready:
         clock.lap("read")
         task, inputs, backend = ready.task, ready.inputs, ready.backend
@@ -65,13 +69,13 @@ def finetune(
         resplit = check_earlier(options.runs, inputs.cohort, everybody, resplit=options.resplit, tell=tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
-        model = new_model(options.config, ready.encoder, backend, standardiser, classes, options.seed)
+        model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed)
         state = StateFolder(ready.work / STATE, inputs.fingerprint)
         trainer = Trainer(
-            model, options.config, classes, options.seed, backend, together, BestWeights(),
+            model, options.recipe, classes, options.seed, backend, together, BestWeights(),
             tell if together.rank == 0 else lambda _: None, state=state,
         )  # fmt: skip
-        feeds = Feeds(options.config, inputs, ready.images, standardiser, backend, classes, options.seed)
+        feeds = Feeds(options.recipe, inputs, ready.images, standardiser, backend, classes, options.seed)
         history, best = train_stages(trainer, options.stages, feeds)
         clock.lap("fit")
         levels = predict(trainer, feeds.val(options.stages[-1]))
@@ -87,9 +91,9 @@ def finetune(
         clock.lap("evaluate")
         run_id = new_run_id(now, MODEL_NAME, task.name)
         with run_folder(options.runs, run_id) as aside:
-            tuned = save_model(model, ready.encoder, standardiser, task.classes, options.config.head, aside / MODEL)
+            tuned = save_model(model, ready.encoder, standardiser, task.classes, options.recipe.head, aside / MODEL)
             save_brightness(inputs.cohort, aside / MODEL)
-            save_config(options.config, aside / RECIPE)
+            save_config(options.recipe, aside / RECIPE)
             record = RunRecord(
                 id=run_id,
                 created=now.isoformat(timespec="seconds"),

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from classify.search.ray_engine import import_ray
+from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from finetune.config import FinetuneConfig
-from finetune.options import FinetuneOptions
+from finetune.options import TuneOptions
 from finetune.prepared import prepare
 from finetune.processes import OneProcess
 from finetune.recipe import save_config
@@ -22,7 +23,7 @@ from finetune.search.study import Space, describe_study, open_journal
 from finetune.search.trial import LAST, inside_train, recipe_of
 
 BEST, RECORD = "best.yaml", "tune.json"
-LOCAL, RAY = "local", "ray"
+RAY = "ray"
 
 
 @dataclass(frozen=True)
@@ -34,47 +35,40 @@ class Tuned:
     folder: Path
 
 
-def tune(
-    options: FinetuneOptions,
-    *,
-    trials: int,
-    folder: Path,
-    tell: Callable[[str], None],
-    engine: str = LOCAL,
-    cluster: RayCluster | None = None,
-) -> Tuned:
-    """Search until the study in ``folder`` holds so many finished trials; write the best recipe beside it.
+def tune(options: TuneOptions, *, tell: Callable[[str], None] = say, at_once: int | None = None) -> Tuned:
+    """Search until the study in its folder holds so many finished trials; write the best recipe there.
+
+    at_once: trials at a time on a Ray cluster; None: one per core or GPU.
 
     options.stages: "head" alone, or "head,last", whose blocks are then searched, too. A killed search goes on, by
     either engine. Raises: UsageError, RunError where the folder cannot be written or belongs to another search.
     """
-    check_search(options, engine, cluster)
+    check_search(options)
+    folder, trials = options.study, options.trials
     with prepare(options, OneProcess()) as ready:
         runner = inside_train(ready, options)
         space = Space(ready.encoder.architecture.depth if LAST in options.stages else 0)
         key = options.key(ready.encoder)
-        if engine == RAY:
-            where = cluster or RayCluster()
+        if options.engine == RAY:
+            where = RayCluster(options.ray_address, at_once)
             journal = open_journal(folder, key, options.seed, constant_liar=where.at_once != 1)
             gpus = int(ready.backend.name == "cuda")
             study = search_with_ray(journal, space, runner, where, trials=trials, gpus_a_trial=gpus, tell=tell)
         else:
             journal = open_journal(folder, key, options.seed)
             study = search_locally(journal, space, runner, ready.backend, trials=trials, tell=tell)
-        config = recipe_of(options.config, study.best_params)
-        record = describe_study(study, runner, engine)
+        config = recipe_of(options.recipe, study.best_params)
+        record = describe_study(study, runner, options.engine)
         (folder / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False))
         save_config(config, folder / BEST)
     return Tuned(config, record, folder)
 
 
-def check_search(options: FinetuneOptions, engine: str, cluster: RayCluster | None) -> None:
+def check_search(options: TuneOptions) -> None:
     """Refuse what cannot be, before anything is read. Raises: UsageError."""
     if options.stages not in {("head",), ("head", LAST)}:
         raise UsageError(f"--stages: a search runs head or head,last, got {','.join(options.stages)}")
-    if engine not in {LOCAL, RAY}:
-        raise UsageError(f"--engine: expected {LOCAL} or {RAY}, got {engine!r}")
-    if engine == LOCAL and cluster is not None:
-        raise UsageError(f"--ray-address belongs to --engine {RAY}")
-    if engine == RAY:
+    if options.engine == RAY:
         import_ray()
+    elif options.ray_address is not None:
+        raise UsageError(f"--ray-address belongs to --engine {RAY}")

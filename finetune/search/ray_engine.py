@@ -78,7 +78,7 @@ def train_trial(config: Mapping[str, Any], shared: list[Any]) -> None:
     """Train one suggestion in a worker of the cluster. shared: where the runner lies in Ray's object store."""
     ray, tune = import_ray()
     runner: TrialRunner = ray.get(shared[0])
-    recipe = runner.options.config
+    recipe = runner.options.recipe
     backend = open_trainer(
         runner.options.device, bf16=recipe.precision == "bf16",
         forward_size=recipe.micro_batch_size or recipe.batch_size,

@@ -15,7 +15,7 @@ from finetune.epochs import BestWeights, Epoch
 from finetune.images import ImageCache
 from finetune.inputs import Inputs
 from finetune.loop import Trainer
-from finetune.options import FinetuneOptions
+from finetune.options import TrainingOptions
 from finetune.prepared import Prepared
 from finetune.processes import OneProcess
 from finetune.training import Feeds, new_model, train_stages
@@ -31,7 +31,7 @@ Report = Callable[[int, float], None]
 class TrialRunner:
     """Everything that trials share; it can be sent to another process. inputs: train alone, a fold of it as val."""
 
-    options: FinetuneOptions
+    options: TrainingOptions
     encoder: Encoder
     inputs: Inputs
     images: ImageCache
@@ -39,7 +39,7 @@ class TrialRunner:
 
     def score(self, found: Mapping[str, Any], backend: Backend, report: Report, tell: Callable[[str], None]) -> float:
         """Train what was suggested; give the score of its best epoch."""
-        options, config = self.options, recipe_of(self.options.config, found)
+        options, config = self.options, recipe_of(self.options.recipe, found)
         stages = options.stages if found.get("blocks", 0) else ("head",)
         train = self.inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
@@ -61,7 +61,7 @@ class TrialRunner:
         return len(np.unique(self.inputs.features.only("val").participant))
 
 
-def inside_train(ready: Prepared, options: FinetuneOptions) -> TrialRunner:
+def inside_train(ready: Prepared, options: TrainingOptions) -> TrialRunner:
     """Hold back one participant in FOLDS of train, stratified by class; val and test are left out altogether."""
     train = ready.inputs.features.only("train")
     held = grouped_folds(train.participant, train.y, folds=FOLDS, seed=options.seed) == 0

@@ -7,7 +7,8 @@ import pandas as pd
 from jaxtyping import Float32
 
 from classify.model import FittedModel, load_model
-from classify.predict import PredictOptions, predict_volumes_of
+from classify.predict import predict_volumes_of
+from classify.run_options import AnswerOptions
 from classify.source import source_of_run
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.reader import StoreReader
@@ -35,9 +36,7 @@ class ProbeExplainer:
 
     def explain(self, participant: str) -> Explained:
         """Predict a participant's stored volumes, and explain each."""
-        table = predict_volumes_of(
-            self.run.run, self._only(participant), PredictOptions(self.run.folder, answer_unknown=True)
-        )
+        table = predict_volumes_of(self.run.run, self._only(participant), AnswerOptions(answer_unknown=True))
         probability, target = likeliest(table, self.run.classes)
         lines = self.snapshot.index
         places = np.flatnonzero((lines["participant"] == participant).to_numpy())

@@ -1,0 +1,120 @@
+"""The options of the verbs that use a finished run, and of baselines."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from classify.options import JUDGING, Measurements, Pretrained, Prevalence, Replicates, TaskName
+from embeddings_store.command_line import Options
+from embeddings_store.shared_options import (
+    IN_AND_OUT,
+    EndpointUrl,
+    ParticipantsTable,
+    Runs,
+    Seed,
+    StoreAddress,
+)
+
+RunFolder = Annotated[
+    Path, typer.Option(help="A finished run: its folder, or its name below --runs.", rich_help_panel=IN_AND_OUT)
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestOptions(Options):
+    """One evaluation of the locked test split, whoever predicts. seed None: the bootstrap seed of the run.
+
+    measurements, pretrain_participants: as for a probe; they are not kept with a run, so they are given again.
+    """
+
+    run: RunFolder
+    participants: ParticipantsTable
+    split: Annotated[
+        Literal["test"],
+        typer.Option(help="Unlocks test, and writes a line into the ledger of the runs.", rich_help_panel=JUDGING),
+    ]
+    replicates: Replicates = 2000
+    measurements: Measurements = None
+    pretrain_participants: Pretrained = None
+    runs: Runs = Path("runs")
+    endpoint_url: EndpointUrl = None
+    seed: int | None = None
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(TestOptions):
+    """The command line of ``classify evaluate``."""
+
+    store: StoreAddress
+    random_twin: Annotated[
+        str | None,
+        typer.Option(help="Store of the run's random twin, to evaluate it too.", rich_help_panel=JUDGING),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineOptions(Options):
+    """The command line of ``classify baselines``."""
+
+    store: StoreAddress
+    participants: ParticipantsTable
+    task: TaskName = "four-class"
+    measurements: Measurements = None
+    seed: Seed = 0
+    replicates: Replicates = 2000
+    endpoint_url: EndpointUrl = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions(Options):
+    """When a volume is answered, and what is said of it. abstain_below 0, ood_percentile 100: never for that reason."""
+
+    abstain_below: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Abstain where the calibrated probability of the likeliest class is lower: below 0.5 the answer is "
+            "more likely wrong than right. 0: never.",
+            rich_help_panel=JUDGING,
+        ),
+    ] = 0.5
+    ood_percentile: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Abstain where a scan lies farther than this percent of train. 100: never.",
+            rich_help_panel=JUDGING,
+        ),
+    ] = 99.0
+    prevalence: Prevalence = None
+    answer_unknown: Annotated[
+        bool,
+        typer.Option(
+            help="Answer scans of devices and protocols that training did not hold, too.", rich_help_panel=JUDGING
+        ),
+    ] = False
+    nearest: Annotated[
+        int, typer.Option(min=0, help="Training participants to name with each volume.", rich_help_panel=JUDGING)
+    ] = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(AnswerOptions):
+    """The command line of ``classify predict``."""
+
+    run: RunFolder
+    store: StoreAddress
+    out: Annotated[
+        Path,
+        typer.Option(help="Where the lines go: a name that ends in .parquet or .csv.", rich_help_panel=IN_AND_OUT),
+    ] = Path("predictions.parquet")
+    participants_only: Annotated[
+        bool, typer.Option(help="Write lines of participants, none of eyes and volumes.", rich_help_panel=IN_AND_OUT)
+    ] = False
+    runs: Runs = Path("runs")
+    endpoint_url: EndpointUrl = None
