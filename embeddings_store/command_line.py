@@ -129,7 +129,6 @@ def _unfold(function: Callable[..., None], *, main: bool) -> Callable[..., None]
 
     @wraps(function)
     def called(context: Any, **given: Any) -> None:
-        given.pop("version", None)
         if main and context.invoked_subcommand is not None:
             return
         words = {one.name: given.pop(one.name) for one in options}
@@ -137,13 +136,12 @@ def _unfold(function: Callable[..., None], *, main: bool) -> Callable[..., None]
             raise UsageError(f"{missing[0]} is missing; {context.command_path} --help shows what each option means")
         if "command" in made.__dataclass_fields__:
             words["command"] = (context.find_root().info_name or "", *sys.argv[1:])
-        function(parse_words(made, **words), **given)
+        function(parse_words(made, **words), **{one.name: given[one.name] for one in further})
 
     parameters = [_parameter("context", typer.Context, inspect.Parameter.empty)]
     parameters += [_as_parameter(option, main=main) for option in options]
     parameters += [_parameter(one.name, hints[one.name], one.default) for one in further]
-    if main:
-        parameters.append(_parameter("version", Version, False))
+    parameters.append(_parameter("version", Version, False))
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # how inspect documents it
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     return called

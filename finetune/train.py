@@ -15,6 +15,7 @@ from classify.predictions import Predictions, rows_of, stack_predictions
 from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
 from classify.standardise import Standardiser
 from classify.stopwatch import Stopwatch
+from embeddings_store.console import say
 from finetune.checkpoint import RECIPE, save_model
 from finetune.epochs import BestWeights
 from finetune.locked import save_brightness

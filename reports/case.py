@@ -13,10 +13,11 @@ from classify.judging.calibrate import cross_fit, describe_method, load_calibrat
 from classify.predictions import Predictions, pick_predictions
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.run import MODEL
+from classify.tokens import with_tokens
 from embeddings_store.errors import UsageError
-from embeddings_store.reader import StoreReader
-from embeddings_store.snapshot import Snapshot
-from extract.bucket.source import Source
+from embeddings_store.reader import StoreReader, open_reader
+from embeddings_store.snapshot import Snapshot, read_features_source
+from extract.bucket.source import Source, open_source
 from reports.cases.answer import person_line
 from reports.cases.explained import Explainer
 from reports.cases.map_files import export_maps
@@ -27,23 +28,9 @@ from reports.cases.view import SIDES, spread_over_scans, view_scan, volume_lines
 from reports.encoders import encoder_part
 from reports.ledger import say_resplits
 from reports.model_card import write_model_card
+from reports.options import CaseOptions
 from reports.page import in_words, publish, render
 from reports.runs import AGE_SITE, PRIMARY_LEVEL, FinishedRun, best_by_validation, read_runs
-
-
-@dataclass(frozen=True, slots=True)
-class CaseOptions:
-    """Whose pages, by which run (None: the best probe by validation), and where they go; export: map files, too.
-
-    device: where a fine-tuned encoder runs again; None: the CPU.
-    """
-
-    runs: Path
-    out: Path
-    run: str | None = None
-    participants: tuple[str, ...] = ()
-    export: bool = False
-    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,11 +70,23 @@ class Opened:
     source: Source | None
 
 
-def write_cases(options: CaseOptions, opened: Opened, *, now: datetime) -> list[Case]:
-    """Explain and publish OUT/case-<participant>.html for each participant.
+def open_inputs(options: CaseOptions) -> Opened:
+    """Open the store and the bucket that the options name. Raises: StoreError, BucketError."""
+    store, endpoint_url = options.store, options.endpoint_url
+    opened = None
+    if store:
+        snapshot = read_features_source(store, endpoint_url=endpoint_url)
+        reader = open_reader(store, endpoint_url=endpoint_url)
+        opened = OpenedStore(reader, with_tokens(snapshot, store, endpoint_url=endpoint_url))
+    return Opened(opened, open_source(options.bucket, options.prefix, endpoint_url) if options.bucket else None)
+
+
+def write_cases(options: CaseOptions, opened: Opened | None = None, *, now: datetime | None = None) -> list[Case]:
+    """Explain and publish OUT/case-<participant>.html for each participant. opened None: as the options say.
 
     Raises: UsageError for unknown or locked participants; RunError, StoreError for what cannot be read.
     """
+    opened, now = opened or open_inputs(options), now or datetime.now(UTC)
     run = choose_run(read_runs(options.runs), options.run)
     chosen = choose_people(run, options.participants)
     explainer = open_explainer(run, opened, options.device)

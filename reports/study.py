@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from classify.source import rebuild_features
 from embeddings_store.errors import OctProbeError
+from embeddings_store.reader import open_reader
 from reports.checklist import make_checklist
-from reports.coverage import StoreFacts
+from reports.coverage import StoreFacts, read_store_facts
 from reports.encoders import encoder_part
 from reports.explanations import Explanation, FeaturesOf, explain_study
 from reports.flow import StoreCounts, make_flow
@@ -18,6 +21,7 @@ from reports.flow_diagram import lay_out
 from reports.headline import Headline, make_headline
 from reports.ledger import read_looks, say_looks, say_resplits
 from reports.model_card import CARD, write_model_card
+from reports.options import StudyOptions
 from reports.page import publish, render
 from reports.pictures import Picture
 from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun, read_runs, select_runs
@@ -28,16 +32,6 @@ from reports.validity import comparison_tables, p_value_sentence, validity_table
 from reports.validity_pictures import map_embedding, picture_decision, picture_learning_curve, picture_map, present
 
 PAGE = "study.html"
-
-
-@dataclass(frozen=True, slots=True)
-class StudyOptions:
-    """Which runs go on the page, and where it goes. task, cohort: needed only where the runs differ in them."""
-
-    runs: Path
-    out: Path
-    task: str | None = None
-    cohort: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +66,22 @@ class Study:
         }
 
 
-def write_study(options: StudyOptions, *, facts: StoreFacts, features_of: FeaturesOf, now: datetime) -> Study:
+def write_study(
+    options: StudyOptions,
+    *,
+    facts: StoreFacts | None = None,
+    features_of: FeaturesOf | None = None,
+    now: datetime | None = None,
+) -> Study:
     """Read the runs, compute what the page says, draw it, and publish OUT/study.html.
 
-    features_of: rebuilds the features of a run from the store.
+    facts: of the store; features_of: rebuilds the features of a run from it. None: both from the options' store.
     Raises: UsageError for no runs or a mixture; RunError for a run or ledger that can't be read.
     """
-    runs = select_runs(read_runs(options.runs), options.task, options.cohort)
+    store, endpoint_url = options.store, options.endpoint_url
+    facts = facts or read_store_facts(open_reader(store, endpoint_url=endpoint_url))
+    features_of = features_of or partial(rebuild_features, store=store, endpoint_url=endpoint_url)
+    now, runs = now or datetime.now(UTC), select_runs(read_runs(options.runs), options.task, options.cohort)
     headline = make_headline(runs)
     shown = headline.run or runs[-1]
     phantom = any(run.is_phantom for run in runs)

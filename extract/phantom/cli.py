@@ -1,13 +1,16 @@
 """oct-phantom: make a bucket of synthetic OCT."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from embeddings_store.command_line import Options, Text, verb
 from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.errors import UsageError
+from embeddings_store.shared_options import COMPUTING, IN_AND_OUT, Json, Seed
 
 if TYPE_CHECKING:
     from extract.phantom.plan import Plan
@@ -17,8 +20,6 @@ app = new_app("Make a SYNTHETIC PHANTOM bucket: AI-READI-shaped, no person in it
 # Headings of the groups of options in --help.
 COHORT = "Participants and scans"
 PLANTED = "Planted: effects, confounds, broken files"
-OUTPUT = "Output"
-COMPUTING = "Computing"
 
 SYNTAX_HELP = "Transfer syntax, all lossless: explicit, implicit, big-endian, deflated, rle, j2k, jpegls."
 BREAK_HELP = (
@@ -35,43 +36,62 @@ CONFOUND_HELP = (
 )
 
 
-@app.command()
-def phantom(
-    *,
-    out: Annotated[Path, typer.Option(help="New or empty folder: becomes the root of the bucket.")],
-    participants: Annotated[int, typer.Option(help="How many, spread evenly over UW, UCSD and UAB.")],
-    devices: Annotated[str, typer.Option(help="Comma-separated; default all four.", rich_help_panel=COHORT)] = "",
+def parse_list(text: str) -> tuple[str, ...]:
+    """Read words with commas between."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhantomOptions(Options):
+    """What is made, and where to."""
+
+    out: Annotated[Path, typer.Option(help="New or empty folder: becomes the root of the bucket.")]
+    participants: Annotated[int, typer.Option(help="How many, spread evenly over UW, UCSD and UAB.")]
+    devices: Annotated[
+        tuple[str, ...],
+        Text(parse_list),
+        typer.Option(help="Comma-separated.", show_default="all four", rich_help_panel=COHORT),
+    ] = ()
     protocols: Annotated[
-        str, typer.Option(help="Comma-separated, or all; default one macula cube a device.", rich_help_panel=COHORT)
-    ] = "",
+        tuple[str, ...],
+        Text(parse_list),
+        typer.Option(
+            help="Comma-separated, or all.", show_default="one macula cube per device", rich_help_panel=COHORT
+        ),
+    ] = ()
     scale: Annotated[
         float, typer.Option(help="Shrink rows, columns and frames; the field of view stays.", rich_help_panel=COHORT)
-    ] = 1.0,
-    syntax: Annotated[str, typer.Option(help=SYNTAX_HELP, rich_help_panel=COHORT)] = "explicit",
+    ] = 1.0
+    syntax: Annotated[str, typer.Option(help=SYNTAX_HELP, rich_help_panel=COHORT)] = "explicit"
     effect: Annotated[
-        float, typer.Option(help="Thin GCL + RNFL by this many um a class step; 0: no effect.", rich_help_panel=PLANTED)
-    ] = 0.0,
-    effect_sector: Annotated[str | None, typer.Option(help=SECTOR_HELP, rich_help_panel=PLANTED)] = None,
-    confound: Annotated[str | None, typer.Option(help=CONFOUND_HELP, rich_help_panel=PLANTED)] = None,
-    break_: Annotated[str, typer.Option("--break", help=BREAK_HELP, rich_help_panel=PLANTED)] = "",
-    manifest: Annotated[bool, typer.Option(help="Write retinal_oct/manifest.tsv.", rich_help_panel=COHORT)] = True,
-    measurements: Annotated[
-        bool, typer.Option("--measurements", help=MEASUREMENTS_HELP, rich_help_panel=COHORT)
-    ] = False,
+        float,
+        typer.Option(help="Thin GCL + RNFL by this many um per class step; 0: no effect.", rich_help_panel=PLANTED),
+    ] = 0.0
+    effect_sector: Annotated[str | None, typer.Option(help=SECTOR_HELP, rich_help_panel=PLANTED)] = None
+    confound: Annotated[str | None, typer.Option(help=CONFOUND_HELP, rich_help_panel=PLANTED)] = None
+    breaks: Annotated[
+        tuple[str, ...], Text(parse_list), typer.Option("--break", help=BREAK_HELP, rich_help_panel=PLANTED)
+    ] = ()
+    manifest: Annotated[
+        bool,
+        typer.Option("--manifest/--no-manifest", help="Write retinal_oct/manifest.tsv.", rich_help_panel=COHORT),
+    ] = True
+    measurements: Annotated[bool, typer.Option(help=MEASUREMENTS_HELP, rich_help_panel=COHORT)] = False
     schema: Annotated[
         str, typer.Option(help="v2 (participant_id) or v3 (person_id, some doubled tokens).", rich_help_panel=COHORT)
-    ] = "v2",
+    ] = "v2"
     montage: Annotated[
-        Path | None, typer.Option(help="Also draw a PNG of what was made.", rich_help_panel=OUTPUT)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Everything random follows from it.", rich_help_panel=COMPUTING)] = 0,
+        Path | None, typer.Option(help="Also draw a PNG of what was made.", rich_help_panel=IN_AND_OUT)
+    ] = None
+    seed: Seed = 0
     workers: Annotated[
-        int, typer.Option(help="Processes; 0: one a processor. Never changes a byte.", min=0, rich_help_panel=COMPUTING)
-    ] = 0,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.", rich_help_panel=OUTPUT)
-    ] = False,
-) -> None:
+        int,
+        typer.Option(help="Processes; 0: one per processor. Never changes a byte.", min=0, rich_help_panel=COMPUTING),
+    ] = 0
+
+
+@verb(app)
+def phantom(options: PhantomOptions, *, json: Json = False) -> None:
     """Make a bucket of synthetic OCT with participants.tsv, manifest.tsv and DICOM volumes.
 
     Example: oct-phantom --out bucket --participants 60 --scale 0.2 --effect 12 --seed 7
@@ -80,13 +100,15 @@ def phantom(
     from extract.phantom.plan import parse_plan
 
     plan = parse_plan(
-        participants=participants, devices=_listed(devices), protocols=_listed(protocols), scale=scale, syntax=syntax,
-        effect_um=effect, effect_sector=effect_sector, confound=confound, schema=schema, manifest=manifest,
-        breaks=_listed(break_), kinds=tuple(KINDS), seed=seed, measurements=measurements,
+        participants=options.participants, devices=options.devices, protocols=options.protocols, scale=options.scale,
+        syntax=options.syntax, effect_um=options.effect, effect_sector=options.effect_sector,
+        confound=options.confound, schema=options.schema, manifest=options.manifest, breaks=options.breaks,
+        kinds=tuple(KINDS), seed=options.seed, measurements=options.measurements,
     )  # fmt: skip
+    out, montage = options.out, options.montage
     if montage is not None and not montage.parent.is_dir():
         raise UsageError(f"--montage: expected an existing folder for the picture, got {montage.parent}; make it first")
-    summary = _generate(plan, out, workers or os.cpu_count() or 1)
+    summary = _generate(plan, out, options.workers or os.cpu_count() or 1)
     if montage is not None:
         from extract.phantom.montage import write_montage
 
@@ -107,10 +129,6 @@ def _generate(plan: "Plan", out: Path, workers: int) -> dict[str, Any]:
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("participants", total=plan.participants)
         return generate(plan, out, workers, lambda: progress.advance(task)).to_dict()
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def main() -> NoReturn:
