@@ -13,12 +13,14 @@ import pandas as pd
 import pytest
 from classify_study import Study, make_study
 
-from classify.compare import Compared, CompareOptions, compare
+from classify.compare import Compared, compare
 from classify.errors import CohortError, RunFolderError
 from classify.judging.bootstrap import draw_replicates, measure, paired_difference
+from classify.options import ProbeOptions
 from classify.predictions import pick_predictions
-from classify.probe import ProbeOptions, probe
+from classify.probe import probe
 from classify.run import load_run
+from classify.study_options import CompareOptions
 from classify.study_tables import leaderboard_lines
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
@@ -48,17 +50,18 @@ def run(
     said: list[str] | None = None,
     **options: Any,
 ) -> Compared:
-    template = ProbeOptions(model="", participants=study.write(folder), replicates=50)
     asked = CompareOptions(
-        stores={name: name for name in stores},
+        store=tuple(f"{name}={name}" for name in stores),
         models=models,
         tasks=(TASK,),
-        template=template,
-        replicates=200,
+        participants=study.write(folder),
+        replicates=50,
         runs=folder / "runs",
     )
     heard = said if said is not None else []
-    return compare(replace(asked, **options), clock=lambda: NOW, read=stores.__getitem__, tell=heard.append)
+    return compare(
+        replace(asked, **options), clock=lambda: NOW, read=lambda address, *_: stores[address], tell=heard.append
+    )
 
 
 def line(record: Mapping[str, Any], name: str, task: str = TASK) -> dict[str, Any]:
@@ -136,42 +139,41 @@ def test_a_cell_of_other_inputs_is_made_anew(
     if change == "table":
         people = people.assign(age=people["age"].iloc[::-1].to_numpy())
     if change == "options":
-        template = ProbeOptions(model="", participants=begun / "participants.tsv", replicates=51)
-        options = {"template": template}
+        options = {"replicates": 51}
     again = run(Study(people, study.stored), only, begun, ("linear",), **options)
     assert [entry["reused"] for entry in again.record["runs"]] == [False]
 
 
 def test_an_interrupted_comparison_goes_on(study: Study, stores: dict[str, Snapshot], tmp_path: Path) -> None:
-    def broken(address: str) -> Snapshot:
+    def broken(address: str, *_: int) -> Snapshot:
         if address == "random":
             raise KeyboardInterrupt
         return stores[address]
 
-    template = ProbeOptions(model="", participants=study.write(tmp_path), replicates=50)
     options = CompareOptions(
-        {name: name for name in stores}, ("dummy",), (TASK,), template, replicates=50, runs=tmp_path / "runs"
-    )
+        store=tuple(f"{name}={name}" for name in stores), models=("dummy",), tasks=(TASK,), replicates=50,
+        participants=study.write(tmp_path), runs=tmp_path / "runs",
+    )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
         compare(options, clock=lambda: NOW, read=broken, tell=lambda said: None)
     assert not (tmp_path / "runs" / "comparisons").exists()
-    done = compare(options, clock=lambda: NOW, read=stores.__getitem__, tell=lambda said: None)
+    done = compare(options, clock=lambda: NOW, read=lambda address, *_: stores[address], tell=lambda said: None)
     assert [entry["reused"] for entry in done.record["runs"]] == [True, False]
 
 
 def test_runs_stand_beside_cells_and_test_is_never_read(begun: Path, study: Study, stores: dict[str, Snapshot]) -> None:
     options = ProbeOptions(
-        model="ordinal", task=TASK, participants=study.write(begun), replicates=20, runs=begun / "mine"
+        store="store", model="ordinal", task=TASK, participants=study.write(begun), replicates=20, runs=begun / "mine"
     )
-    mine = probe(options, now=NOW, read=lambda: study.stored).folder
+    mine = probe(options, now=NOW, read=lambda *_: study.stored).folder
     only = {"good": stores["good"]}
-    record = run(study, only, begun, ("linear",), finished=(mine,)).record
+    record = run(study, only, begun, ("linear",), run=(mine,)).record
     assert line(record, mine.name)["kind"] == "model"
     table = pd.read_parquet(mine / "predictions.parquet")
     table[table["model"] == "ordinal"].assign(split="test", probability_0=1.0, probability_1=0.0).pipe(
         lambda test: pd.concat([table, test])
     ).to_parquet(mine / "predictions.parquet")
-    again = run(study, only, begun, ("linear",), finished=(mine,)).record
+    again = run(study, only, begun, ("linear",), run=(mine,)).record
     assert again["tasks"] == record["tasks"]
     assert {board["split"] for board in again["tasks"].values()} == {"val"}
 
@@ -241,11 +243,16 @@ def test_a_cell_that_cannot_be_made_is_absent(begun: Path, study: Study, stores:
 
 def test_what_cannot_be_compared_is_refused(study: Study, stores: dict[str, Snapshot], tmp_path: Path) -> None:
     options = ProbeOptions(
-        model="linear", participants=study.write(tmp_path), replicates=20, runs=tmp_path / "r", task="insulin-vs-rest"
+        store="store",
+        model="linear",
+        participants=study.write(tmp_path),
+        replicates=20,
+        runs=tmp_path / "r",
+        task="insulin-vs-rest",
     )
-    other_task = probe(options, now=NOW, read=lambda: study.stored).folder
+    other_task = probe(options, now=NOW, read=lambda *_: study.stored).folder
     with pytest.raises(UsageError, match="its task is insulin-vs-rest, this comparison is of healthy-vs-rest"):
-        run(study, stores, tmp_path, finished=(other_task,))
+        run(study, stores, tmp_path, run=(other_task,))
     people = study.people.assign(
         recommended_split=study.people["recommended_split"].map(
             {"train": "train", "val": "test", "test": "val"}  # as if somebody had dealt anew
@@ -256,26 +263,28 @@ def test_what_cannot_be_compared_is_refused(study: Study, stores: dict[str, Snap
             options, participants=Study(people, study.stored).write(tmp_path / "r"), task=TASK, resplit="dealt anew"
         ),
         now=NOW,
-        read=lambda: study.stored,
+        read=lambda *_: study.stored,
     ).folder
     with pytest.raises(CohortError, match="48 participants stand in another split than in good/linear"):
-        run(study, {"good": stores["good"]}, tmp_path, ("linear",), finished=(swapped,))
+        run(study, {"good": stores["good"]}, tmp_path, ("linear",), run=(swapped,))
     with pytest.raises(UsageError, match="--random-twin: expected the name of one --store"):
         run(study, stores, tmp_path, random_twin="twin")
     with pytest.raises(UsageError, match="--run: two folders have the same name"):
-        run(study, {}, tmp_path, finished=(other_task, other_task), tasks=())
+        run(study, {}, tmp_path, run=(other_task, other_task), tasks=())
     with pytest.raises(UsageError, match="nothing to compare"):
         run(study, {}, tmp_path)
     with pytest.raises(UsageError, match="--model: expected one of"):
         run(study, stores, tmp_path, ("forest",))
     with pytest.raises(RunFolderError):
-        run(study, {}, tmp_path, finished=(tmp_path,))
+        run(study, {}, tmp_path, run=(tmp_path,))
 
 
 def test_a_dummy_stands_beside_searched_heads(study: Study, stores: dict[str, Snapshot], tmp_path: Path) -> None:
-    template = ProbeOptions(model="", participants=study.write(tmp_path), replicates=20, trials=2)
-    asked = CompareOptions({"good": "good"}, ("dummy", "knn"), (TASK,), template, replicates=50, runs=tmp_path / "runs")
-    done = compare(asked, clock=lambda: NOW, read=stores.__getitem__, tell=lambda line: None)
+    asked = CompareOptions(
+        store="good=good", models=("dummy", "knn"), tasks=(TASK,), replicates=50, trials=2, jobs=1,
+        participants=study.write(tmp_path), runs=tmp_path / "runs",
+    )  # fmt: skip
+    done = compare(asked, clock=lambda: NOW, read=lambda address, *_: stores[address], tell=lambda line: None)
     searched = {
         cell["name"]: load_run(tmp_path / "runs" / cell["run"]).record["search"] for cell in done.record["runs"]
     }

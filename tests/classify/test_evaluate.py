@@ -13,11 +13,13 @@ import pytest
 from classify_study import Study, make_study
 
 from classify.errors import CohortError, LeakError, RunFolderError
-from classify.evaluate import Evaluated, EvaluateOptions, evaluate
+from classify.evaluate import Evaluated, evaluate
 from classify.ledger import LEDGER
+from classify.options import ProbeOptions
 from classify.predictions import pick_predictions
-from classify.probe import Probed, ProbeOptions, probe
+from classify.probe import Probed, probe
 from classify.run import COHORT, RECORD, load_run
+from classify.run_options import EvaluateOptions
 from embeddings_store.errors import UsageError
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
@@ -25,12 +27,12 @@ NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 
 def probed(study: Study, folder: Path, model: str = "linear", **options: Any) -> Probed:
     asked = {"replicates": 50, "runs": folder / "runs", "participants": study.write(folder)} | options
-    return probe(ProbeOptions(model=model, **asked), now=NOW, read=lambda: study.stored)
+    return probe(ProbeOptions(store="store", model=model, **asked), now=NOW, read=lambda *_: study.stored)
 
 
 def look(study: Study, folder: Path, run: Path, *, split: str = "test") -> Evaluated:
-    options = EvaluateOptions(run, study.write(folder), split, replicates=50)
-    return evaluate(options, now=NOW, read=lambda record: study.stored)
+    options = EvaluateOptions(store="store", run=run, participants=study.write(folder), split=split, replicates=50)
+    return evaluate(options, now=NOW, read=lambda *_: study.stored)
 
 
 def ledger(folder: Path) -> list[Mapping[str, str]]:
@@ -172,11 +174,18 @@ def twin_study(study: Study) -> Study:
 def test_the_random_twin_is_looked_at_beside(study: Study, tmp_path: Path) -> None:
     twin, participants = twin_study(study).stored, study.write(tmp_path)
     asked = ProbeOptions(
-        model="linear", replicates=50, runs=tmp_path / "runs", participants=participants, random_twin="twin"
+        store="store",
+        model="linear",
+        replicates=50,
+        runs=tmp_path / "runs",
+        participants=participants,
+        random_twin="twin",
     )
-    done = probe(asked, now=NOW, read=lambda: study.stored, read_twin=lambda: twin)
-    options = EvaluateOptions(done.folder, participants, "test", replicates=50, random_twin="twin")
-    seen = evaluate(options, now=NOW, read=lambda record: study.stored, read_twin=lambda: twin).record
+    done = probe(asked, now=NOW, read=lambda address, *_: twin if address == "twin" else study.stored)
+    options = EvaluateOptions(
+        store="store", run=done.folder, participants=participants, split="test", replicates=50, random_twin="twin"
+    )
+    seen = evaluate(options, now=NOW, read=lambda address, *_: twin if address == "twin" else study.stored).record
     assert set(seen["baselines"]["random twin"]) == {"val", "test"}
     assert seen["baselines"]["random twin"]["val"] == done.record.baselines["random twin"]["val"]
     assert seen["evaluations"][0]["difference_to_random_twin"]["macro_auroc"]["low"] > 0
@@ -189,7 +198,16 @@ def test_the_random_twin_is_looked_at_beside(study: Study, tmp_path: Path) -> No
 
 def test_a_twin_that_the_run_does_not_have_gets_no_look(study: Study, tmp_path: Path) -> None:
     done = probed(study, tmp_path)
-    options = EvaluateOptions(done.folder, study.write(tmp_path), "test", replicates=50, random_twin="twin")
+    options = EvaluateOptions(
+        store="store",
+        run=done.folder,
+        participants=study.write(tmp_path),
+        split="test",
+        replicates=50,
+        random_twin="twin",
+    )
     with pytest.raises(UsageError, match="made without one"):
-        evaluate(options, now=NOW, read=lambda record: study.stored, read_twin=lambda: twin_study(study).stored)
+        evaluate(
+            options, now=NOW, read=lambda address, *_: twin_study(study).stored if address == "twin" else study.stored
+        )
     assert ledger(tmp_path) == []

@@ -15,7 +15,8 @@ from classify.features import FeatureTable, make_features
 from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
 from classify.model import load_model
-from classify.probe import Probed, ProbeOptions, probe
+from classify.options import ProbeOptions
+from classify.probe import Probed, probe
 from classify.run import load_run
 from classify.search.folds import TrainingPart
 from embeddings_store.errors import UsageError
@@ -46,8 +47,10 @@ def jittered(study: Study, count: int) -> Study:
 
 def run(study: Study, folder: Path, model: str = "linear", **asked: int | None) -> Probed:
     folder.mkdir(exist_ok=True)
-    options = ProbeOptions(model=model, participants=study.write(folder), replicates=50, runs=folder / "runs")
-    return probe(replace(options, **asked), now=NOW, read=lambda: study.stored)
+    options = ProbeOptions(
+        store="store", model=model, participants=study.write(folder), replicates=50, runs=folder / "runs"
+    )
+    return probe(replace(options, **asked), now=NOW, read=lambda *_: study.stored)
 
 
 def table_of(study: Study, folder: Path, views: int) -> FeatureTable:

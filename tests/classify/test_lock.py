@@ -14,12 +14,14 @@ from classify_study import Study, fill_store, make_study
 from test_evaluate import NOW, ledger, look, probed
 
 from classify.cohort.identity import digest_person
-from classify.compare import CompareOptions, compare
+from classify.compare import compare
 from classify.errors import CohortError, LeakError
 from classify.ledger import LEDGER
-from classify.predict import PredictOptions, predict
+from classify.predict import predict
 from classify.reference.flags import LOCKED, OTHER_PERSON
 from classify.run import RECORD, load_run
+from classify.run_options import PredictOptions
+from classify.study_options import CompareOptions
 from embeddings_store.schema import volume_id
 from embeddings_store.snapshot import write_snapshot
 
@@ -126,9 +128,9 @@ def test_runs_whose_people_have_other_labels_are_not_compared(study: Study, tmp_
     (tmp_path / "elsewhere").mkdir()
     study.people["study_group"] = np.roll(study.people["study_group"], 1)
     two = probed(study, tmp_path, "dummy", runs=tmp_path / "elsewhere" / "runs")
-    options = CompareOptions({}, (), (), None, (one.folder, two.folder), runs=tmp_path / "runs", replicates=20)
+    options = CompareOptions(run=(one.folder, two.folder), runs=tmp_path / "runs", replicates=20)
     with pytest.raises(CohortError, match="another number, label, or age and site"):
-        compare(options, clock=lambda: NOW, read=lambda _: study.stored, tell=lambda _: None)
+        compare(options, clock=lambda: NOW, read=lambda *_: study.stored, tell=lambda _: None)
 
 
 def test_predict_knows_test_people_from_the_table(study: Study, tmp_path: Path) -> None:
@@ -139,7 +141,9 @@ def test_predict_knows_test_people_from_the_table(study: Study, tmp_path: Path) 
     without = replace(study.stored, index=index, pooled=study.stored.pooled[kept.to_numpy()])
     done = probed(Study(study.people, without), tmp_path)
     assert len(done.record.test_people) == 16
-    table = predict(PredictOptions(done.folder, tmp_path / "out.csv"), read=lambda: study.stored).table
+    table = predict(
+        PredictOptions(store="store", run=done.folder, out=tmp_path / "out.csv"), read=lambda *_: study.stored
+    ).table
     test = table[(table["level"] == "participant") & (table["split_of_run"] == "test")]
     assert len(test) == 16
     assert set(test["reason"]) == {LOCKED}
@@ -150,7 +154,9 @@ def test_a_look_opens_no_group_that_the_task_left_out(study: Study, tmp_path: Pa
     task.write_text("name: two\nclasses: [a, b]\ngroups: {healthy: a, insulin_dependent: b}\n")
     done = probed(study, tmp_path, task=str(task))
     look(study, tmp_path, done.folder)
-    table = predict(PredictOptions(done.folder, tmp_path / "out.csv"), read=lambda: study.stored).table
+    table = predict(
+        PredictOptions(store="store", run=done.folder, out=tmp_path / "out.csv"), read=lambda *_: study.stored
+    ).table
     test = table[(table["level"] == "participant") & (table["split_of_run"] == "test")]
     assert (len(test), int((test["reason"] == LOCKED).sum())) == (16, 8)
 
@@ -159,7 +165,7 @@ def test_new_people_with_old_numbers_are_new(study: Study, tmp_path: Path) -> No
     done = probed(study, tmp_path)
     other = renamed(study, "second/").stored
     far = replace(other, pooled=other.pooled + np.float32(1000))
-    table = predict(PredictOptions(done.folder, tmp_path / "out.csv"), read=lambda: far).table
+    table = predict(PredictOptions(store="store", run=done.folder, out=tmp_path / "out.csv"), read=lambda *_: far).table
     people = table[table["level"] == "participant"]
     assert set(people["split_of_run"]) == {""}
     assert people["abstain"].all()
@@ -173,7 +179,9 @@ def test_a_person_with_an_old_and_a_new_scan_is_the_same(study: Study, tmp_path:
     first = index.groupby("participant").cumcount() == 0
     index.loc[first, "volume"] = [volume_id("new/" + key) for key in index.loc[first, "key"]]
     stored = replace(study.stored, index=index)
-    table = predict(PredictOptions(done.folder, tmp_path / "out.csv"), read=lambda: stored).table
+    table = predict(
+        PredictOptions(store="store", run=done.folder, out=tmp_path / "out.csv"), read=lambda *_: stored
+    ).table
     assert (table.loc[table["level"] == "participant", "split_of_run"] != "").all()
     assert not table["flags"].str.contains(OTHER_PERSON, regex=False).any()
 
@@ -196,10 +204,12 @@ def test_six_evaluations_at_once_lose_no_look(study: Study, tmp_path: Path) -> N
     fill_store(study, tmp_path / "store")
     code = (
         "import sys; from pathlib import Path; from datetime import UTC, datetime;"
-        "from classify.evaluate import EvaluateOptions, evaluate; from embeddings_store.snapshot import read_snapshot;"
+        "from classify.evaluate import evaluate; from classify.run_options import EvaluateOptions;"
+        "from embeddings_store.snapshot import read_snapshot;"
         "run, table, store = map(Path, sys.argv[1:]);"
-        "done = evaluate(EvaluateOptions(run, table, 'test', replicates=20), now=datetime.now(UTC),"
-        " read=lambda _: read_snapshot(str(store)));"
+        "options = EvaluateOptions(run=run, store=str(store), participants=table, split='test', replicates=20);"
+        "done = evaluate(options, now=datetime.now(UTC),"
+        " read=lambda *_: read_snapshot(str(store)));"
         "print(done.looks)"
     )
     write_snapshot(str(tmp_path / "store"))

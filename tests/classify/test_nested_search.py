@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from classify_study import Study, make_study
 
-from classify.probe import Probed, ProbeOptions, probe
+from classify.options import ProbeOptions
+from classify.probe import Probed, probe
 from classify.summary import search_lines, seed_lines
 from embeddings_store.errors import UsageError
 
@@ -19,7 +20,9 @@ def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Pr
     folder.mkdir(exist_ok=True)
     said: list[str] = options.pop("said", [])
     asked = {"replicates": 20, "runs": folder / "runs", "participants": study.write(folder)} | options
-    return probe(ProbeOptions(model=model, **asked), now=NOW, read=lambda: study.stored, tell=said.append)
+    return probe(
+        ProbeOptions(store="store", model=model, **asked), now=NOW, read=lambda *_: study.stored, tell=said.append
+    )
 
 
 def test_the_outer_score_has_an_interval_and_stays_at_chance_without_an_effect(tmp_path: Path) -> None:

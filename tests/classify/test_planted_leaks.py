@@ -17,13 +17,15 @@ from classify.baselines import predict_baselines
 from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.errors import CohortError, LeakError
-from classify.evaluate import EvaluateOptions, evaluate
+from classify.evaluate import evaluate
 from classify.features import FeatureTable
 from classify.judging.calibrate import FOLDS as CALIBRATION_FOLDS
 from classify.judging.calibrate import cross_fit
 from classify.judging.metrics import all_metrics
 from classify.model import ModelSpec, fit_model, fit_on
-from classify.probe import Probed, ProbeOptions, probe
+from classify.options import ProbeOptions
+from classify.probe import Probed, probe
+from classify.run_options import EvaluateOptions
 from classify.search import folds as folds_module
 from classify.search.folds import make_fold, make_folds
 
@@ -34,7 +36,7 @@ def probed(study: Study, folder: Path, model: str = "linear", **options: Any) ->
     folder.mkdir(exist_ok=True)
     plain = {"layer": "last", "pools": ("mean",), "aggregate": MEAN_LOGITS, "replicates": 50}
     asked = plain | {"runs": folder / "runs", "participants": study.write(folder)} | options
-    return probe(ProbeOptions(model=model, **asked), now=NOW, read=lambda: study.stored)
+    return probe(ProbeOptions(store="store", model=model, **asked), now=NOW, read=lambda *_: study.stored)
 
 
 def refused(study: Study, folder: Path, error: type[Exception], message: str) -> None:
@@ -155,9 +157,11 @@ class TestAWrongJoin:
         for _, rows in study.people.groupby("clinical_site").groups.items():
             ids = study.people.loc[rows, "participant_id"].to_numpy(object)
             study.people.loc[rows, "participant_id"] = np.roll(ids, 1)
-        options = EvaluateOptions(run, study.write(tmp_path), "test", replicates=10)
+        options = EvaluateOptions(
+            store="store", run=run, participants=study.write(tmp_path), split="test", replicates=10
+        )
         with pytest.raises(CohortError, match="made on the cohort"):
-            evaluate(options, now=NOW, read=lambda record: study.stored)
+            evaluate(options, now=NOW, read=lambda *_: study.stored)
 
     def test_of_vectors_and_index_is_found_by_equal_embeddings(self, study: Study, tmp_path: Path) -> None:
         study.stored = replace(study.stored, pooled=np.repeat(study.stored.pooled[:1], len(study.stored.pooled), 0))

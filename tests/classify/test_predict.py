@@ -13,10 +13,12 @@ import pytest
 from classify_study import Study, make_study
 
 from classify.errors import CohortError, RunFolderError
-from classify.predict import PredictOptions, predict, predict_volumes_of
+from classify.options import ProbeOptions
+from classify.predict import predict, predict_volumes_of
 from classify.predictions import pick_predictions
-from classify.probe import ProbeOptions, probe
+from classify.probe import probe
 from classify.run import Run, load_run
+from classify.run_options import PredictOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Note, volume_id
 from embeddings_store.snapshot import Snapshot
@@ -34,9 +36,14 @@ def study() -> Study:
 def run(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("predict")
     options = ProbeOptions(
-        model="linear", participants=study.write(folder), task="healthy-vs-rest", replicates=20, runs=folder / "runs"
+        store="store",
+        model="linear",
+        participants=study.write(folder),
+        task="healthy-vs-rest",
+        replicates=20,
+        runs=folder / "runs",
     )
-    return load_run(probe(options, now=NOW, read=lambda: study.stored).folder)
+    return load_run(probe(options, now=NOW, read=lambda *_: study.stored).folder)
 
 
 def strangers(study: Study, *, shift: float = 0.0, seed: int = 77) -> Snapshot:
@@ -51,7 +58,7 @@ def strangers(study: Study, *, shift: float = 0.0, seed: int = 77) -> Snapshot:
 
 def ask(run: Run, stored: Snapshot, folder: Path, **options: Any) -> pd.DataFrame:
     asked = {"out": folder / "out.parquet"} | options
-    done = predict(PredictOptions(run.folder, **asked), read=lambda: stored)
+    done = predict(PredictOptions(store="store", run=run.folder, **asked), read=lambda *_: stored)
     json.dumps(done.summary, allow_nan=False)
     return done.table
 
@@ -117,9 +124,14 @@ def test_a_device_or_protocol_that_training_did_not_hold_is_not_answered(
 def test_a_run_that_cannot_be_calibrated_gives_the_prevalence_and_abstains(tmp_path: Path) -> None:
     study = make_study(160, effect=0.0, seed=3)
     options = ProbeOptions(
-        model="linear", participants=study.write(tmp_path), task="healthy-vs-rest", replicates=20, runs=tmp_path / "r"
+        store="store",
+        model="linear",
+        participants=study.write(tmp_path),
+        task="healthy-vs-rest",
+        replicates=20,
+        runs=tmp_path / "r",
     )
-    done = probe(options, now=NOW, read=lambda: study.stored)
+    done = probe(options, now=NOW, read=lambda *_: study.stored)
     assert done.record.calibration is not None
     assert done.record.calibration["method"] == "constant"
     assert "no more than the class shares" in done.record.calibration["why_constant"]
@@ -155,7 +167,7 @@ def test_the_test_participants_of_the_run_stay_locked(run: Run, study: Study, tm
     assert held[["probability_healthy", "predicted", "ood_percentile", "nearest_1_volume"]].isna().all().all()
     opened = replace(run, record=run.record | {"evaluations": [{"split": "test"}]}, folder=tmp_path / run.folder.name)
     (tmp_path / run.folder.name).symlink_to(run.folder)
-    shown = predict_volumes_of(opened, study.stored, PredictOptions(run.folder))
+    shown = predict_volumes_of(opened, study.stored, PredictOptions(store="store", run=run.folder))
     assert shown.loc[shown["participant"].isin(locked), "probability_healthy"].notna().all()
 
 
@@ -256,9 +268,14 @@ def test_brightness_far_from_training_is_flagged(study: Study, tmp_path: Path) -
 
     bright = lit(study.stored, 1.0)
     options = ProbeOptions(
-        model="linear", participants=study.write(tmp_path), task="healthy-vs-rest", replicates=20, runs=tmp_path / "r"
+        store="store",
+        model="linear",
+        participants=study.write(tmp_path),
+        task="healthy-vs-rest",
+        replicates=20,
+        runs=tmp_path / "r",
     )
-    run = load_run(probe(options, now=NOW, read=lambda: bright).folder)
+    run = load_run(probe(options, now=NOW, read=lambda *_: bright).folder)
     like, dark = (of(ask(run, lit(strangers(study), factor), tmp_path), "volume")["flags"] for factor in (1.0, 0.3))
     assert dark.str.contains("intensity far outside training").all()
     assert like.str.contains("intensity far outside training").mean() < 0.01
@@ -281,7 +298,8 @@ def test_a_store_of_another_space_is_one_message(run: Run, study: Study, tmp_pat
 
 def test_files_and_levels(run: Run, study: Study, tmp_path: Path) -> None:
     done = predict(
-        PredictOptions(run.folder, tmp_path / "out.csv", participants_only=True), read=lambda: strangers(study)
+        PredictOptions(store="store", run=run.folder, out=tmp_path / "out.csv", participants_only=True),
+        read=lambda *_: strangers(study),
     )
     saved = pd.read_csv(tmp_path / "out.csv", dtype={"participant": str})
     assert set(saved["level"]) == {"participant"}

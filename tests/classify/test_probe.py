@@ -14,8 +14,9 @@ from classify.cohort.tasks import TASKS
 from classify.errors import RunFolderError
 from classify.heads import HEADS, load_head
 from classify.model import load_model
+from classify.options import ProbeOptions
 from classify.predictions import pick_predictions
-from classify.probe import Probed, ProbeOptions, probe
+from classify.probe import Probed, probe
 from classify.run import load_run
 from classify.source import features_of_run, source_of_run
 from embeddings_store.errors import UsageError
@@ -28,7 +29,7 @@ BESIDE = {"dummy", "age", "site", "age+site"}
 def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Probed:
     folder.mkdir(exist_ok=True)
     asked = {"replicates": 50, "runs": folder / "runs", "participants": study.write(folder)} | options
-    return probe(ProbeOptions(model=model, **asked), now=NOW, read=lambda: study.stored)
+    return probe(ProbeOptions(store="store", model=model, **asked), now=NOW, read=lambda *_: study.stored)
 
 
 def same_numbers(one: Probed, two: Probed) -> bool:

@@ -11,8 +11,9 @@ from classify_study import Study, make_study
 
 from classify.errors import CohortError
 from classify.judging.bootstrap import draw_replicates, measure, paired_difference
+from classify.options import ProbeOptions
 from classify.predictions import pick_predictions, rows_of
-from classify.probe import Probed, ProbeOptions, probe
+from classify.probe import Probed, probe
 from classify.run import load_run
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
@@ -29,9 +30,16 @@ def twin_of(study: Study, effect: float = 0.0, **changed: Any) -> Snapshot:
 
 def run(study: Study, folder: Path, twin: Snapshot, **options: Any) -> Probed:
     asked = ProbeOptions(
-        model="linear", participants=study.write(folder), replicates=100, runs=folder / "runs", random_twin="twin"
+        store="store",
+        model="linear",
+        participants=study.write(folder),
+        replicates=100,
+        runs=folder / "runs",
+        random_twin="twin",
     )
-    return probe(replace(asked, **options), now=NOW, read=lambda: study.stored, read_twin=lambda: twin)
+    return probe(
+        replace(asked, **options), now=NOW, read=lambda address, *_: twin if address == "twin" else study.stored
+    )
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import numpy as np
 from classify_study import Study, make_study
 
 from classify.cohort.tasks import STUDY_GROUPS
-from classify.probe import Probed, ProbeOptions, probe
+from classify.options import ProbeOptions
+from classify.probe import Probed, probe
 from classify.summary import robustness_lines
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
@@ -17,7 +18,9 @@ NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 def probed(study: Study, folder: Path, **options: Any) -> Probed:
     folder.mkdir(exist_ok=True)
     asked = {"replicates": 50, "runs": folder / "runs", "participants": study.write(folder)} | options
-    return probe(ProbeOptions(model="linear", robustness=True, **asked), now=NOW, read=lambda: study.stored)
+    return probe(
+        ProbeOptions(store="store", model="linear", robustness=True, **asked), now=NOW, read=lambda *_: study.stored
+    )
 
 
 def line_of(done: Probed, by: str, value: str) -> dict[str, Any]:

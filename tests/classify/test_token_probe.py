@@ -11,12 +11,14 @@ from classify_study import CHANNELS, Study, make_study
 from command_line import Command
 from token_study import GRID, TELLING, fill_token_store, make_token_study
 
-from classify.evaluate import EvaluateOptions, evaluate
+from classify.evaluate import evaluate
 from classify.heads.attentive import AttentiveHead
 from classify.heads.mil import MilHead
 from classify.model import load_model
-from classify.probe import Probed, ProbeOptions, probe
+from classify.options import ProbeOptions
+from classify.probe import Probed, probe
 from classify.run import load_run
+from classify.run_options import EvaluateOptions
 from classify.source import rebuild_features
 from classify.tokens import with_tokens
 from embeddings_store.errors import UsageError
@@ -49,7 +51,9 @@ def opened(folder: Path) -> Snapshot:
 
 def run(folder: Path, runs: Path, model: str = "attentive", **options: Any) -> Probed:
     asked = {"replicates": 20, "runs": runs, "participants": folder / "participants.tsv"} | options
-    return probe(ProbeOptions(model=model, **asked), now=NOW, read=lambda: opened(folder), tell=lambda _: None)
+    return probe(
+        ProbeOptions(store="store", model=model, **asked), now=NOW, read=lambda *_: opened(folder), tell=lambda _: None
+    )
 
 
 def auroc(done: Probed) -> float:
@@ -82,8 +86,10 @@ def test_the_same_seed_gives_the_same_numbers(folder: Path, tmp_path: Path) -> N
 
 
 def test_a_token_run_is_evaluated_on_test(folder: Path, done: Probed) -> None:
-    options = EvaluateOptions(done.folder, folder / "participants.tsv", "test", 20)
-    judged = evaluate(options, now=NOW, read=lambda record: opened(folder), tell=lambda _: None)
+    options = EvaluateOptions(
+        store="store", run=done.folder, participants=folder / "participants.tsv", split="test", replicates=20
+    )
+    judged = evaluate(options, now=NOW, read=lambda *_: opened(folder), tell=lambda _: None)
     assert "value" in judged.record["metrics"]["participant"]["test"]["macro_auroc"]
 
 
@@ -100,9 +106,9 @@ def test_what_does_not_fit_together_is_refused_first(folder: Path, tmp_path: Pat
 
 
 def test_a_snapshot_that_does_not_know_its_store_says_so(folder: Path, tmp_path: Path) -> None:
-    options = ProbeOptions("attentive", folder / "participants.tsv", runs=tmp_path)
+    options = ProbeOptions(store="store", model="attentive", participants=folder / "participants.tsv", runs=tmp_path)
     with pytest.raises(UsageError, match="nothing here reads them"):
-        probe(options, now=NOW, read=lambda: read_features_source(str(folder / "store")), tell=lambda _: None)
+        probe(options, now=NOW, read=lambda *_: read_features_source(str(folder / "store")), tell=lambda _: None)
 
 
 def make_bag_study() -> Study:
@@ -125,7 +131,12 @@ def test_mil_hears_the_one_scan_that_tells(tmp_path: Path) -> None:
     asked = {"participants": study.write(tmp_path), "runs": tmp_path / "runs", "replicates": 20}
 
     def of(model: str) -> Probed:
-        return probe(ProbeOptions(model=model, **asked), now=NOW, read=lambda: study.stored, tell=lambda _: None)
+        return probe(
+            ProbeOptions(store="store", model=model, **asked),
+            now=NOW,
+            read=lambda *_: study.stored,
+            tell=lambda _: None,
+        )
 
     done = of("mil")
     assert auroc(done) > auroc(of("linear")) + 0.05

@@ -70,7 +70,7 @@ def copy_of(bucket: Path, out: Path) -> Path:
 
 def options(bucket: Path, runs: Path, /, **changes: Any) -> FinetuneOptions:
     asked: dict[str, Any] = {
-        "choice": TINY, "bucket": str(bucket), "participants": bucket / "participants.tsv", "config": SHORT,
+        **TINY.arguments(), "bucket": str(bucket), "participants": bucket / "participants.tsv", "config": SHORT,
         "device": "cpu", "replicates": 20, "runs": runs,
     }  # fmt: skip
     return FinetuneOptions(**(asked | changes))

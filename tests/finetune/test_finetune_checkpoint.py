@@ -81,7 +81,7 @@ def test_another_kind_of_run_and_damaged_files_are_refused(phantom: Path, publis
     with pytest.raises(RunFolderError, match="cannot be read"):
         load_classifier(damaged)
     another = replace(TINY, encoder="random:tiny,seed=1")
-    other = load_run(run(phantom, tmp_path / "runs", choice=another, stages=("head",)).folder)
+    other = load_run(run(phantom, tmp_path / "runs", **another.arguments(), stages=("head",)).folder)
     swapped = copied(published, tmp_path / "swapped")
     shutil.copy(other.folder / "model" / HEAD, swapped.folder / "model" / HEAD)
     with pytest.raises(RunFolderError, match="trained on another encoder"):

@@ -12,19 +12,21 @@ import pytest
 import torch
 from finetune_study import IMAGE_SIZE, NOW, SHORT, copy_of, run, scans, table
 
-from classify.compare import CompareOptions, compare
+from classify.compare import compare
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.ledger import LEDGER
-from classify.look import Evaluated, EvaluateOptions
+from classify.look import Evaluated
 from classify.predictions import pick_predictions
 from classify.run import load_run
+from classify.study_options import CompareOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
 from extract.dicom.reader import read_dicom
 from extract.preprocess import preprocess
 from extract.preset import PRESETS
 from finetune.checkpoint import load_classifier
-from finetune.evaluate import LookOptions, evaluate
+from finetune.evaluate import evaluate
+from finetune.options import LookOptions
 
 EXACT = SHORT.model_copy(update={"cache": "float32"})
 
@@ -43,7 +45,7 @@ def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def look(bucket: Path | None, folder: Path, participants: Path, **changes: Any) -> Evaluated:
     asked = {"replicates": 20, "split": "test"} | {name: changes.pop(name) for name in [*changes] if name != "device"}
     options = LookOptions(
-        EvaluateOptions(folder, participants, **asked), None if bucket is None else str(bucket), device="cpu"
+        run=folder, participants=participants, bucket=None if bucket is None else str(bucket), device="cpu", **asked
     )
     return evaluate(options, now=NOW, tell=lambda line: None)
 
@@ -176,8 +178,8 @@ def test_a_bucket_whose_whole_test_split_is_broken_gets_no_look(phantom: Path, p
 
 def test_a_comparison_takes_an_evaluated_run_as_it_takes_a_probe(phantom: Path, published: Path) -> None:
     look(phantom, published, phantom / "participants.tsv")
-    options = CompareOptions({}, (), (), None, (published,), replicates=20, runs=published.parent)
-    board = compare(options, clock=lambda: NOW, read=lambda _: pytest.fail("no store"), tell=lambda line: None)
+    options = CompareOptions(run=published, replicates=20, runs=published.parent)
+    board = compare(options, clock=lambda: NOW, read=lambda *_: pytest.fail("no store"), tell=lambda line: None)
     assert published.name in json.dumps(board.record)
 
 

@@ -26,7 +26,7 @@ def best_of(done: Finetuned, stage: str) -> tuple[float, float]:
 def test_on_an_effect_each_stage_does_better_than_the_one_before(tmp_path: Path) -> None:
     bucket = make_bucket(tmp_path / "bucket", participants=48, scale=0.1)
     choice = EncoderChoice(encoder="random:tiny", image_size=(8, 96, 96))
-    done = run(bucket, tmp_path / "runs", choice=choice, config=load_config(None, changes=(*PLAIN, *LEARNING)))
+    done = run(bucket, tmp_path / "runs", **choice.arguments(), config=load_config(None, changes=(*PLAIN, *LEARNING)))
     scores = [best_of(done, stage) for stage in ("head", "last", "all")]
     assert scores[0] < scores[1] <= scores[2]
     compared = done.record.parameters["stages_compared"]

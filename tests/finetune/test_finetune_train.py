@@ -2,13 +2,12 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from finetune_study import IMAGE_SIZE, PLAIN, SHORT, TINY, copy_of, make_bucket, options, run, scans, table
+from finetune_study import IMAGE_SIZE, PLAIN, SHORT, copy_of, make_bucket, options, run, scans, table
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -216,7 +215,7 @@ def test_a_failure_leaves_no_half_run(phantom: Path, tmp_path: Path) -> None:
 
 
 def test_a_limit_takes_the_first_volumes(phantom: Path, tmp_path: Path) -> None:
-    done = run(phantom, tmp_path, limit=30, stages=("head",), choice=replace(TINY, encoder="random:tiny,seed=2"))
+    done = run(phantom, tmp_path, limit=30, stages=("head",), encoder="random:tiny,seed=2")
     assert next(step for step in done.record.flow if step["step"] == "store")["volumes"] == 30
 
 
@@ -275,7 +274,7 @@ def test_a_store_saves_the_encoding_of_later_stages(
 
 def test_a_store_of_another_encoder_is_refused(phantom: Path, tmp_path: Path, store: str) -> None:
     with pytest.raises(SpaceMismatchError, match="weights_sha256"):
-        run(phantom, tmp_path, store=store, choice=replace(TINY, encoder="random:tiny,seed=2"))
+        run(phantom, tmp_path, store=store, encoder="random:tiny,seed=2")
 
 
 def test_a_run_without_a_source_is_refused(phantom: Path, tmp_path: Path, store: str) -> None:

@@ -1,8 +1,9 @@
 """The search: inside train only, pruned, and it goes on after a stop."""
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finetune_study import options
@@ -12,11 +13,11 @@ from finetune.config import FinetuneConfig
 from finetune.epochs import Epoch
 from finetune.feeds import Feed
 from finetune.loop import Trainer
+from finetune.options import FinetuneOptions, TrainingOptions, TuneOptions
 from finetune.prepared import prepare
 from finetune.processes import OneProcess
 from finetune.recipe import load_config
 from finetune.search import trial as trials
-from finetune.search.ray_engine import RayCluster
 from finetune.search.study import HEADS
 from finetune.search.trial import inside_train, score_of
 from finetune.tune import tune
@@ -44,13 +45,17 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FinetuneConfig, tuple
     return seen
 
 
+def searched(asked: FinetuneOptions, **changes: Any) -> TuneOptions:
+    return TuneOptions(**{one.name: getattr(asked, one.name) for one in fields(TrainingOptions)} | changes)
+
+
 def test_a_search_sees_train_alone_and_goes_on_where_it_stopped(
     phantom: Path, tmp_path: Path, trained: list[tuple[FinetuneConfig, tuple[str, ...], Feed, Feed]]
 ) -> None:
     asked = options(phantom, tmp_path / "runs", config=CONFIG, stages=("head", "last"))
-    first = tune(asked, trials=6, folder=tmp_path / "study", tell=lambda line: None)
+    first = tune(searched(asked, trials=6, study=tmp_path / "study"), tell=lambda line: None)
     assert first.record["trials"] == len(trained) == 6
-    again = tune(asked, trials=14, folder=tmp_path / "study", tell=lambda line: None)
+    again = tune(searched(asked, trials=14, study=tmp_path / "study"), tell=lambda line: None)
     assert again.record["trials"] == len(trained) == 14
     assert again.record["history"][:6] == first.record["history"]
     assert len({str(trial["parameters"]) for trial in again.record["history"]}) == 14
@@ -74,15 +79,15 @@ def test_another_search_does_not_go_on_in_its_folder(
     phantom: Path, tmp_path: Path, trained: list[tuple[FinetuneConfig, tuple[str, ...], Feed, Feed]]
 ) -> None:
     asked = options(phantom, tmp_path / "runs", config=CONFIG, stages=("head",))
-    tune(asked, trials=1, folder=tmp_path / "study", tell=lambda line: None)
+    tune(searched(asked, trials=1, study=tmp_path / "study"), tell=lambda line: None)
     with pytest.raises(RunError, match="belongs to another search"):
-        tune(replace(asked, seed=1), trials=2, folder=tmp_path / "study", tell=lambda line: None)
+        tune(searched(replace(asked, seed=1), trials=2, study=tmp_path / "study"), tell=lambda line: None)
 
 
 def test_a_trial_really_trains(phantom: Path, tmp_path: Path) -> None:
     said: list[str] = []
     asked = options(phantom, tmp_path / "runs", config=CONFIG, stages=("head",))
-    found = tune(asked, trials=2, folder=tmp_path / "study", tell=said.append)
+    found = tune(searched(asked, trials=2, study=tmp_path / "study"), tell=said.append)
     assert -0.01 <= found.record["best"]["value"] <= 1  # below 0 where the held-back people lack a class
     assert any(line.startswith("trial 2, head 3/3: train loss") for line in said)
     assert list((tmp_path / "runs").iterdir()) == []
@@ -90,7 +95,7 @@ def test_a_trial_really_trains(phantom: Path, tmp_path: Path) -> None:
 
 def test_other_stages_are_refused(phantom: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a search runs head or head,last"):
-        tune(options(phantom, tmp_path), trials=1, folder=tmp_path, tell=lambda line: None)
+        tune(searched(options(phantom, tmp_path), trials=1, study=tmp_path), tell=lambda line: None)
 
 
 def test_log_loss_only_breaks_ties() -> None:
@@ -106,10 +111,8 @@ def test_ray_goes_on_where_the_local_engine_stopped_and_trains_what_it_trains(ph
     pytest.importorskip("ray", reason="needs octprobe[ray]")
     said: list[str] = []
     asked = options(phantom, tmp_path / "runs", config=CONFIG, stages=("head",))
-    first = tune(asked, trials=1, folder=tmp_path / "study", tell=said.append)
-    found = tune(
-        asked, trials=3, folder=tmp_path / "study", tell=said.append, engine="ray", cluster=RayCluster(at_once=1)
-    )
+    first = tune(searched(asked, trials=1, study=tmp_path / "study"), tell=said.append)
+    found = tune(searched(asked, trials=3, study=tmp_path / "study", engine="ray"), tell=said.append, at_once=1)
     assert (found.record["engine"], found.record["trials"]) == ("ray", 3)
     assert found.record["history"][0] == first.record["history"][0]
     assert "ray: 2 trials on 1 cores" in said
@@ -119,19 +122,17 @@ def test_ray_goes_on_where_the_local_engine_stopped_and_trains_what_it_trains(ph
             again = runner.score(trial["parameters"], ready.backend, lambda epochs, score: None, lambda line: None)
             assert trial["value"] == pytest.approx(again, abs=1e-6)
     assert load_config(tmp_path / "study" / "best.yaml") == found.config
-    done = tune(asked, trials=3, folder=tmp_path / "study", tell=said.append, engine="ray", cluster=RayCluster())
+    done = tune(searched(asked, trials=3, study=tmp_path / "study", engine="ray"), tell=said.append)
     assert done.record["history"] == found.record["history"]
 
 
-def test_a_missing_ray_and_unknown_engines_are_one_message(
+def test_a_missing_ray_and_an_address_without_it_are_one_message(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = options(phantom, tmp_path / "runs", stages=("head",))
-    with pytest.raises(UsageError, match="--engine: expected local or ray, got 'slurm'"):
-        tune(asked, trials=1, folder=tmp_path, tell=print, engine="slurm")
     with pytest.raises(UsageError, match="--ray-address belongs to --engine ray"):
-        tune(asked, trials=1, folder=tmp_path, tell=print, cluster=RayCluster("ray://x:1"))
+        tune(searched(asked, trials=1, study=tmp_path, ray_address="ray://x:1"), tell=print)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"install octprobe\[ray\]"):
-        tune(asked, trials=1, folder=tmp_path, tell=print, engine="ray")
+        tune(searched(asked, trials=1, study=tmp_path, engine="ray"), tell=print)
     assert not (tmp_path / "runs").exists()

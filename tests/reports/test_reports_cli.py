@@ -10,7 +10,8 @@ import pytest
 from simulated_store import SPACE, build_store
 from typer.testing import CliRunner
 
-from classify.probe import ProbeOptions, probe
+from classify.options import ProbeOptions
+from classify.probe import probe
 from embeddings_store.errors import StoreError
 from embeddings_store.reader import open_reader
 from embeddings_store.snapshot import read_features_source
@@ -23,8 +24,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
     store, participants = build_store(folder)
     for model in ("lgbm", "linear"):
-        options = ProbeOptions(model=model, participants=participants, replicates=50, runs=folder / "runs")
-        probe(options, now=datetime(2026, 11, 20, tzinfo=UTC), read=lambda: read_features_source(str(store)))
+        options = ProbeOptions(
+            store="store", model=model, participants=participants, replicates=50, runs=folder / "runs"
+        )
+        probe(options, now=datetime(2026, 11, 20, tzinfo=UTC), read=lambda *_: read_features_source(str(store)))
     return folder
 
 

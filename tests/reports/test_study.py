@@ -14,7 +14,8 @@ from simulated_study import NOW, SPACE, simulated_facts, simulated_features
 
 from embeddings_store.errors import RunError, UsageError
 from reports.headline import number
-from reports.study import Study, StudyOptions, write_study
+from reports.options import StudyOptions
+from reports.study import Study, write_study
 
 SECTIONS = {
     "summary",
@@ -76,7 +77,7 @@ def read_page(path: Path) -> PageReader:
 
 def make(tmp_path: Path, *, space: str = SPACE) -> tuple[Study, PageReader]:
     study = write_study(
-        StudyOptions(tmp_path / "runs", tmp_path / "out"),
+        StudyOptions(store="store", runs=tmp_path / "runs", out=tmp_path / "out"),
         facts=simulated_facts(space),
         features_of=simulated_features,
         now=NOW,

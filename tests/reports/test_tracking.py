@@ -15,7 +15,8 @@ from simulated_run import build_run
 from simulated_store import build_store
 
 from classify.model import load_model
-from classify.probe import ProbeOptions, probe
+from classify.options import ProbeOptions
+from classify.probe import probe
 from classify.run import load_run
 from classify.source import source_of_run
 from embeddings_store.errors import RunError, UsageError
@@ -177,8 +178,10 @@ def test_trials_are_nested_and_the_model_is_registered_without_pickle(
     import mlflow
 
     store, participants = build_store(tmp_path)
-    options = ProbeOptions("lgbm", participants, trials=3, replicates=10, runs=tmp_path / "runs")
-    done = probe(options, now=NOW, read=lambda: read_features_source(str(store)), tell=lambda line: None)
+    options = ProbeOptions(
+        store="store", model="lgbm", participants=participants, trials=3, replicates=10, runs=tmp_path / "runs"
+    )
+    done = probe(options, now=NOW, read=lambda *_: read_features_source(str(store)), tell=lambda line: None)
     capfd.readouterr()
     mirror_runs(tmp_path / "runs", mlflow_tracker)
     assert capfd.readouterr() == ("", "")

@@ -8,8 +8,9 @@ import pytest
 from simulated_run import build_run
 from simulated_study import NOW, simulated_facts, simulated_features
 
+from reports.options import StudyOptions
 from reports.runs import FinishedRun, read_runs
-from reports.study import StudyOptions, write_study
+from reports.study import write_study
 from reports.training_pictures import picture_training, read_training
 
 
@@ -95,7 +96,7 @@ def test_a_probe_has_no_such_curves(tmp_path: Path) -> None:
 
 def test_the_study_page_shows_them(runs: Path, tmp_path: Path) -> None:
     build_run(runs, "probe", model="linear")
-    options = StudyOptions(runs, tmp_path)
+    options = StudyOptions(store="store", runs=runs, out=tmp_path)
     page = write_study(options, facts=simulated_facts(), features_of=simulated_features, now=NOW).page.read_text()
     assert page.count('<figure id="training-') == 1
     assert '<figure id="training-tuned">' in page
