@@ -31,12 +31,16 @@ TASK_HELP = "four-class, healthy-vs-rest, medicated-vs-not, insulin-vs-rest, or 
 HeadName = Literal["linear", "mlp", "lgbm", "ordinal", "knn", "attentive", "mil", "dummy"]
 
 
-def parse_names(text: str) -> tuple[str, ...]:
-    """Read names with commas between; an empty or repeated one is a UsageError."""
-    names = tuple(text.split(","))
-    if "" in names or len(set(names)) < len(names):
-        raise UsageError(f"expected different names with commas between, got {text!r}")
-    return names
+def names_text(option: str, default: str | None = None) -> Text:
+    """Return how names with commas between are read; an empty or repeated one is a UsageError."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        if "" in names or len(set(names)) < len(names):
+            raise UsageError(f"{option}: expected different names with commas between, got {text!r}")
+        return names
+
+    return Text(parse, default)
 
 
 def parse_token_grid(text: str) -> tuple[int, int, int]:
@@ -106,7 +110,7 @@ class HeadOptions(Options):
     ] = AUTO
     pools: Annotated[
         tuple[str, ...],
-        Text(parse_names, AUTO),
+        names_text("--pool", AUTO),
         typer.Option(
             "--pool",
             help="Pools that the stores hold, such as mean,max, or auto: searched, else mean.",

@@ -15,7 +15,7 @@ from classify.options import (
     Pretrained,
     ProbeOptions,
     TaskName,
-    parse_names,
+    names_text,
 )
 from embeddings_store.command_line import Text, several
 from embeddings_store.errors import UsageError
@@ -44,7 +44,9 @@ class CompareOptions(HeadOptions):
         typer.Option(help="NAME=ADDRESS of the embeddings of one encoder; repeat it.", rich_help_panel=IN_AND_OUT),
     ] = ()
     models: Annotated[
-        tuple[str, ...], Text(parse_names, "linear"), typer.Option(help="Heads, with commas between: linear,lgbm,mlp.")
+        tuple[str, ...],
+        names_text("--models", "linear"),
+        typer.Option(help="Heads, with commas between: linear,lgbm,mlp."),
     ] = ("linear",)
     participants: Annotated[
         Path | None,
@@ -52,7 +54,7 @@ class CompareOptions(HeadOptions):
     ] = None
     tasks: Annotated[
         tuple[str, ...] | None,
-        Text(parse_names),
+        names_text("--tasks"),
         typer.Option(
             help="Tasks, with commas between; if not given: four-class, or that of --run where no store is given.",
             rich_help_panel=IN_AND_OUT,

@@ -12,6 +12,7 @@ from copy import copy
 from dataclasses import MISSING, dataclass, fields
 from functools import cache, wraps
 from importlib.metadata import version
+from pathlib import Path
 from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -135,7 +136,7 @@ def _unfold(function: Callable[..., None], *, main: bool) -> Callable[..., None]
         if missing := [one.flag for one in options if one.default is MISSING and words[one.name] is None]:
             raise UsageError(f"{missing[0]} is missing; {context.command_path} --help shows what each option means")
         if "command" in made.__dataclass_fields__:
-            words["command"] = (context.find_root().info_name or "", *sys.argv[1:])
+            words["command"] = (Path(sys.argv[0]).name, *sys.argv[1:])
         function(parse_words(made, **words), **{one.name: given[one.name] for one in further})
 
     parameters = [_parameter("context", typer.Context, inspect.Parameter.empty)]

@@ -4,24 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from embeddings_store.errors import UsageError
-
 if TYPE_CHECKING:
     from extract.augment.change import Changes
-
-STAGES = ("head", "last", "all", "lora")
-LORA = "lora"
-
-
-def parse_stages(text: str) -> tuple[str, ...]:
-    """Read "head,last,all" or "head,lora", or a part of it in that order; else UsageError."""
-    names = tuple(name.strip() for name in text.split(","))
-    alternatives = (STAGES[:3], ("head", LORA))
-    if not any(names == tuple(stage for stage in order if stage in names) for order in alternatives):
-        raise UsageError(
-            f"--stages: expected some of head,last,all, or of head,lora, in this order and each once, got {text!r}"
-        )
-    return names
 
 
 def _read_number(raw: object) -> object:

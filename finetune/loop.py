@@ -14,7 +14,7 @@ from classify.judging.metrics import all_metrics
 from classify.predictions import Predictions
 from extract.device.backend import Backend
 from finetune.blocks import dropping_paths, recomputing
-from finetune.config import STAGES, EncoderStage, FinetuneConfig
+from finetune.config import EncoderStage, FinetuneConfig
 from finetune.epochs import METRIC, BestWeights, Epoch, has_stalled
 from finetune.errors import DivergedError
 from finetune.feeds import Batch, Feed
@@ -25,6 +25,7 @@ from finetune.processes import Processes
 from finetune.record import MODEL_NAME
 from finetune.resume import Position, Saved, StateFolder, collect_tensors, restore_optimiser
 from finetune.sampling import Draw, draw_epoch
+from finetune.stage_names import STAGES
 from finetune.stages import new_optimiser, reached_share, schedule_factor, set_rates
 from finetune.step import seeded, take_step, telling_what_fits
 

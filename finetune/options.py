@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,11 +27,11 @@ from embeddings_store.shared_options import (
 from extract.encoder_options import DeviceName, EncoderChoice
 from extract.options import Limit
 from extract.preset import PRESETS
-from finetune.config import STAGES, FinetuneConfig, parse_stages
-from finetune.recipe import load_config
+from finetune.stage_names import STAGES, parse_stages
 
 if TYPE_CHECKING:
     from extract.encoder.encoder import Encoder
+    from finetune.config import FinetuneConfig
 
 # Headings of the groups of options in --help that only fine-tuning has.
 TRAINING = "Training"
@@ -40,7 +40,8 @@ SEARCH = "Search"
 PRESET = PRESETS["pretrain"]
 
 RecipeName = Annotated[
-    str | FinetuneConfig | None,
+    Any,  # str, FinetuneConfig or None: the class is too heavy for --help
+    Text(str),
     typer.Option(help="smoke, tpu-v4-32, or a YAML file (see a run's config.yaml).", rich_help_panel=TRAINING),
 ]
 Changes = Annotated[
@@ -96,8 +97,10 @@ class TrainingOptions(EncoderChoice):
         _ = self.recipe  # a wrong one is refused here
 
     @cached_property
-    def recipe(self) -> FinetuneConfig:
+    def recipe(self) -> "FinetuneConfig":
         """Return the recipe that --config and the options over it make. Raises UsageError."""
+        from finetune.recipe import load_config
+
         return load_config(self.config, changes=self.change, stages=self.stages)
 
     @property
@@ -161,8 +164,10 @@ class FinetuneOptions(TrainingOptions):
     resplit: Resplit = None
 
     @cached_property
-    def recipe(self) -> FinetuneConfig:
+    def recipe(self) -> "FinetuneConfig":
         """Return the recipe that --config and the options over it make. Raises UsageError."""
+        from finetune.recipe import load_config
+
         return load_config(
             self.config,
             changes=self.change,

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from embeddings_store.errors import UsageError
-from finetune.config import STAGES, FinetuneConfig
+from finetune.config import FinetuneConfig
+from finetune.stage_names import STAGES
 
 RECIPES = ("smoke", "tpu-v4-32")
 """Shipped with the package: finetune/recipes/<name>.yaml."""

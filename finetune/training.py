@@ -8,7 +8,7 @@ from classify.standardise import Standardiser
 from extract.device.backend import Backend
 from extract.encoder.encoder import Encoder
 from finetune.augment.augmenter import Augmenter
-from finetune.config import STAGES, FinetuneConfig
+from finetune.config import FinetuneConfig
 from finetune.dataset import VolumeDataset
 from finetune.epochs import Epoch
 from finetune.feeds import Feed, TokenFeed, VectorFeed, VolumeFeed
@@ -18,6 +18,7 @@ from finetune.loop import Trainer, train_stage
 from finetune.lora import remove_lora
 from finetune.model import VolumeClassifier, groups_of
 from finetune.sampling import loss_weights
+from finetune.stage_names import STAGES
 from finetune.stages import set_trainable
 
 

@@ -107,7 +107,7 @@ def test_a_difference_is_that_of_the_two_runs(done: Compared) -> None:
         pick_predictions(load_run(folders[name]).predictions, model="linear", level="participant", split="val")
         for name in ("good/linear", "random/linear")
     ]
-    drawn = draw_replicates(people[0].participant, replicates=200, seed=0)
+    drawn = draw_replicates(people[0].participant, replicates=50, seed=0)
     values = [measure(part, drawn, ("healthy", "rest"))[1]["macro_auroc"] for part in people]
     found = line(done.record, "good/linear")["difference_to_random_twin"]["macro_auroc"]
     assert {name: found[name] for name in ("value", "low", "high")} == {
@@ -188,7 +188,7 @@ def test_a_fine_tuned_run_stands_there_with_a_warning(begun: Path, study: Study)
     (tuned / "run.json").write_text(json.dumps(record | changed))
     table = pd.read_parquet(tuned / "predictions.parquet")
     table.replace({"model": {record["model"]: "finetune"}}).to_parquet(tuned / "predictions.parquet")
-    options = {"models": (), "tasks": (), "template": None, "finished": (made, tuned)}
+    options = {"models": (), "tasks": (), "run": (made, tuned)}
     board = run(study, {}, begun, **options).record["tasks"][TASK]
     found = next(one for one in board["lines"] if one["name"] == "tuned")
     assert found["seconds"] == 12.5

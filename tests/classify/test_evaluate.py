@@ -30,8 +30,8 @@ def probed(study: Study, folder: Path, model: str = "linear", **options: Any) ->
     return probe(ProbeOptions(store="store", model=model, **asked), now=NOW, read=lambda *_: study.stored)
 
 
-def look(study: Study, folder: Path, run: Path, *, split: str = "test") -> Evaluated:
-    options = EvaluateOptions(store="store", run=run, participants=study.write(folder), split=split, replicates=50)
+def look(study: Study, folder: Path, run: Path) -> Evaluated:
+    options = EvaluateOptions(store="store", run=run, participants=study.write(folder), split="test", replicates=50)
     return evaluate(options, now=NOW, read=lambda *_: study.stored)
 
 
@@ -126,10 +126,8 @@ def test_a_participant_that_was_fitted_on_gets_no_look(study: Study, tmp_path: P
     refused(study, tmp_path, done.folder, LeakError, leaked)
 
 
-def test_a_finetuned_run_and_another_split_are_refused(study: Study, tmp_path: Path) -> None:
+def test_a_finetuned_run_is_refused(study: Study, tmp_path: Path) -> None:
     done = probed(study, tmp_path, "dummy")
-    with pytest.raises(UsageError, match="--split: expected test"):
-        look(study, tmp_path, done.folder, split="val")
     record = json.loads((done.folder / RECORD).read_text()) | {"model": "finetune"}
     (done.folder / RECORD).write_text(json.dumps(record))
     refused(study, tmp_path, done.folder, RunFolderError, "expected a run of classify probe")

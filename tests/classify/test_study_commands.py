@@ -108,7 +108,7 @@ def test_a_learning_curve(command: Command) -> None:
         (("compare", "--store", "a=oct", "--models", "linear,,", "--participants", "participants.tsv"), 2, "--models"),
         (("learning-curve", "--fractions", "half"), 2, "--fractions: expected numbers"),
         (("learning-curve", "--fractions", "2"), 2, "--fractions: expected numbers above 0"),
-        (("predict", "--run", "nothing"), 1, "run folder nothing: expected run.json"),
+        (("predict", "--run", "nothing"), 2, "--run nothing: expected the folder of a run"),
     ],
 )
 def test_a_bad_request_is_one_message(command: Command, arguments: tuple[str, ...], code: int, message: str) -> None:

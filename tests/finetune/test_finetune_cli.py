@@ -60,7 +60,7 @@ def test_failed_volumes_end_with_code_3(
         (("--task", "five-class"), 2, "--task"),
         (("--image-size", "4,33,32"), 2, "image size"),
         (("--checkpoint", "x.pt"), 2, "exactly one"),
-        (("--device", "quantum"), 1, "device 'quantum'"),
+        (("--device", "quantum"), 2, "'quantum' is not one of"),
         (("--prefix", "nowhere"), 1, "bucket"),
         (("--lora",), 2, "No such option"),
     ],
