@@ -1,6 +1,7 @@
 """Every head is a scikit-learn classifier, repeats itself per seed, and survives its folder without pickle."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from classify.heads.lgbm import LgbmHead
 from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
 from classify.heads.ordinal import OrdinalHead, penalised_loss
+from classify.options import HeadName
 from embeddings_store.errors import UsageError
 
 CHECKED_TYPES = {"check_do_not_raise_errors_in_init_or_set_params": "tests check annotations, production does not"}
@@ -202,3 +204,7 @@ def test_an_unknown_head_is_one_message(tmp_path: Path) -> None:
         find_head("forest")
     with pytest.raises(RunFolderError, match="found none"):
         load_head(tmp_path)
+
+
+def test_the_heads_that_can_be_chosen_are_those_there_are() -> None:
+    assert set(get_args(HeadName)) == set(HEADS)
