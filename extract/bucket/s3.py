@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from embeddings_store.console import say
 from embeddings_store.errors import StoreError
@@ -28,6 +28,7 @@ from extract.bucket.etags import clean_etag
 from extract.bucket.gate import Place, StreamGate
 from extract.bucket.pages import Paging
 from extract.bucket.refusals import (
+    SLOW_DOWN_STATUS,
     concerns_all,
     explain_bucket,
     explain_object,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 KEYS_PER_PAGE = 1000  # the most that S3 gives
-SLOW_DOWN = frozenset({429, 503})
 BODY_ATTEMPTS = ATTEMPTS
 PAGE_ATTEMPTS = 6
 FIRST_PAUSE_S = 0.25  # after a server's error or a lost connection; twice as long after each further one
@@ -202,6 +202,8 @@ class S3Source:
                 self.counts.add(received_bytes=len(body.received))
                 return body
             tries.end(len(body.received) - before)
+        if self._witnesses.are_refused_too(wanted.key):
+            raise BucketError(f"bucket {self.name}: {problem}; nor does anything else come: try again later")
         raise FetchError(f"{volume_id(wanted.key)}: {problem}")
 
     def _ask(self, key: str, body: Body, tries: Tries) -> Any:
@@ -230,9 +232,9 @@ class S3Source:
         try:
             body.receive(response, place)
             self._witnesses.check(body, key, place)
-        except StalledBodyError:
+        except (StalledBodyError, ReadTimeoutError, TimeoutError):
             return f"the line is too slow: hardly a byte came, {BODY_ATTEMPTS} times; {body.describe()}"
-        except (BrokenBodyError, HTTPError, TimeoutError):
+        except (BrokenBodyError, HTTPError):
             return f"the body broke off {BODY_ATTEMPTS} times; {body.describe()}"
         finally:
             response["Body"].close()  # of a body that came whole, the connection is back in the pool already
@@ -254,7 +256,7 @@ class S3Source:
 
     def _obey(self, response_dict: dict[str, Any] | None, **_: Any) -> None:
         """See each answer before botocore tries again: it would not read Retry-After, nor spare the other streams."""
-        if response_dict is not None and response_dict["status_code"] in SLOW_DOWN:
+        if response_dict is not None and response_dict["status_code"] in SLOW_DOWN_STATUS:
             self.gate.slow_down(_retry_after_s(response_dict["headers"]))
             self.gate.wait()
 

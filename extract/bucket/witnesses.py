@@ -55,7 +55,7 @@ class Witnesses:
         self._came.append(key)
 
     def are_refused_too(self, key: str) -> bool:
-        """Tell whether the server refuses other objects as well: then it is no matter of this one."""
+        """Tell whether no other object is given either, not even a byte: then it is no matter of this one."""
         others = [one for one in self._came if one != key and _is_like(one, key)]
         others = others or [info.key for info in self._others(key)]
         return bool(others) and all(self._is_refused(one) for one in others[:WITNESSES])
@@ -65,8 +65,12 @@ class Witnesses:
             answer = self._get(key, Body(ObjectInfo(key, -1, ""), 0, 1))
         except (ClientError, BotoCoreError) as error:
             return concerns_all(error) or may_concern_all(error)
-        answer["Body"].close()
-        return False
+        try:
+            return not answer["Body"].read(1)
+        except (BotoCoreError, HTTPError, TimeoutError):
+            return True
+        finally:
+            answer["Body"].close()
 
     def _compare(self, info: ObjectInfo, place: Place) -> None:
         """Fetch another object, and once more where its md5 is not its ETag."""

@@ -58,6 +58,15 @@ class TestRefusalsOfAll:
             (refuse(403, "AccountProblem", "There is a problem."), ["account", "There is a problem."]),
             (refuse(403, "InvalidAccessKeyId", "The key you provided does not exist."), ["credentials", "not exist"]),
             (refuse(403, "AccessDenied", "Account suspended."), ["account", "Account suspended."]),
+            (refuse(403, "AccessDenied", "Your storage cap is exceeded."), ["account", "storage cap is exceeded"]),
+            (refuse(403, "transaction_cap_exceeded", ""), ["account", "transaction_cap_exceeded"]),
+            (refuse(402, "PaymentRequired", "Pay your bill."), ["account", "Pay your bill."]),
+            (refuse(403, "NotSignedUp", "Not signed up."), ["credentials", "Not signed up."]),
+            (refuse(403, "InvalidPayer", "No access to payer."), ["account", "No access to payer."]),
+            (refuse(403, "AllAccessDisabled", "All is disabled."), ["account", "All is disabled."]),
+            (refuse(403, "SignatureDoesNotMatch", "It does not match."), ["credentials", "It does not match."]),
+            (refuse(400, "TokenRefreshRequired", "Please refresh it."), ["expired", "Please refresh it."]),
+            (refuse(401, "expired_auth_token", "It has expired."), ["credentials", "It has expired."]),
         ],
     )
     def test_it_stops_the_run_in_the_servers_own_words(self, open_on: Open, answer: Answer, words: list[str]) -> None:
@@ -73,7 +82,7 @@ class TestRefusalsOfAll:
         assert "\n" not in message
 
     @pytest.mark.parametrize("came_before", [0, 2])
-    @pytest.mark.parametrize("code", ["AccessDenied", "SomethingNew", "InvalidObjectState"])
+    @pytest.mark.parametrize("code", ["AccessDenied", "SomethingNew", "KMS.DisabledException"])
     def test_what_is_refused_of_others_too_stops_the_run(self, open_on: Open, code: str, came_before: int) -> None:
         behaviour = Behaviour(OBJECTS)
         source = open_on(behaviour)
@@ -90,6 +99,27 @@ class TestRefusalsOfAll:
         failed, *rest = fetch_all(open_on(behaviour))
         assert code in str(failed)
         assert rest == list(OBJECTS.values())[1:]
+
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [(502, "BadGateway"), (503, "SlowDown"), (400, "RequestTimeout"), (400, "Throttling"), (522, "Unknown")],
+    )  # fmt: skip
+    def test_a_server_that_fails_everything_stops_the_run(self, open_on: Open, status: int, code: str) -> None:
+        behaviour = Behaviour(OBJECTS)
+        source = open_on(behaviour)
+        infos = list(source.list_objects())
+        source.fetch(infos[0])
+        behaviour.answer_get = lambda key: refuse(status, code) if key == "k05.dcm" else None
+        with pytest.raises(FetchError, match=code):
+            source.fetch(infos[5])
+        behaviour.answer_get = lambda _: refuse(status, code)
+        with pytest.raises(BucketError, match="again and again; try again later with the same command"):
+            source.fetch(infos[5])
+
+    def test_an_archived_object_concerns_itself_alone(self, open_on: Open) -> None:
+        archived = refuse(403, "InvalidObjectState", "Not valid for the storage class.")
+        found = fetch_all(open_on(Behaviour(OBJECTS, answer_get=lambda _: archived)))
+        assert [str(one).endswith("restore it there, then: extract-embeddings retry") for one in found] == [True] * 10
 
     def test_no_secret_and_no_name_of_an_object_is_repeated(self, open_on: Open) -> None:
         hidden = ["testkey", "verysecretverysecret", "AKIAIOSFODNN7EXAMPLE", "1234_scan.dcm", "123456789012", "abc=="]
