@@ -138,6 +138,18 @@ class TestEtags:
         assert fetch_all(open_on(behaviour)) == list(objects.values())
         assert len(behaviour.gets) <= len(objects) + 14, "doubts cost a few requests, once"
 
+    def test_where_they_are_no_md5_the_tables_are_read_too(self, open_on: Open) -> None:
+        tables = {"participants.tsv": b"participant_id\n1001\n", "retinal_oct/manifest.tsv": b"filepath\n"}
+        source = open_on(Behaviour(OBJECTS | tables, etag=other_etag))
+        assert {key: source.read_optional(key) for key in tables} == tables
+        assert fetch_all(source) == list((OBJECTS | tables).values())
+
+    def test_a_damaged_table_among_sound_objects_is_not_read(self, open_on: Open) -> None:
+        objects = OBJECTS | {"participants.tsv": b"participant_id\n1001\n"}
+        source = open_on(Behaviour(objects, damaged=frozenset({"participants.tsv"})))
+        with pytest.raises(FetchError, match="do not have the md5"):
+            source.read_optional("participants.tsv")
+
     @pytest.mark.parametrize("place", [0, 5])
     def test_a_damaged_object_among_sound_ones_stays_a_fault(self, open_on: Open, place: int) -> None:
         key = list(OBJECTS)[place]
