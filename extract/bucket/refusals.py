@@ -215,6 +215,7 @@ _FAILURES: dict[tuple[type[Exception], ...], str] = {
     (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",
     (RedirectedError,): "{error}; give --endpoint-url, or AWS_REGION, as it is there",
     (PageError,): "{error}; is --endpoint-url that of an S3 server, and does no proxy or login stand in between?",
-    (ResponseParserError,): "its listing breaks off again and again; check the network, and try again later",
+    (ResponseParserError,): "its listing breaks off again and again, or is none of an S3 server; check the network and "
+    "--endpoint-url, and try again later",
     (ValueError,): "the endpoint is no URL; expected https://host",
 }

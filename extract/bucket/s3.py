@@ -16,7 +16,7 @@ from embeddings_store.console import say
 from embeddings_store.errors import StoreError
 from embeddings_store.s3_access import S3Access, find_s3
 from embeddings_store.schema import volume_id
-from extract.bucket.answers import check_answer
+from extract.bucket.answers import check_answer, tidy_listing
 from extract.bucket.body import (
     Body,
     BrokenBodyError,
@@ -83,6 +83,7 @@ class S3Source:
         events = self.client.meta.events
         events.register("response-received.s3", partial(check_answer, endpoint=self.client.meta.endpoint_url))
         events.register("response-received.s3.GetObject", self._obey)
+        events.register("before-parse.s3.ListObjectsV2", tidy_listing)
 
     def list_objects(self) -> Iterator[ObjectInfo]:
         """List everything below the prefix, 1,000 keys a request."""
@@ -97,7 +98,9 @@ class S3Source:
 
     def _infos(self, page: Any) -> Iterator[ObjectInfo]:
         for entry in page.get("Contents", []):
-            yield ObjectInfo(entry["Key"].removeprefix(self._prefix), entry["Size"], clean_etag(entry.get("ETag", "")))
+            key, size, etag = entry["Key"], entry.get("Size", -1), clean_etag(entry.get("ETag", ""))
+            if key.startswith(self._prefix):
+                yield ObjectInfo(key.removeprefix(self._prefix), size, etag)
 
     def _list_page(self, go_on: dict[str, str]) -> Any:
         """Ask for one page, and again where it does not come whole."""
@@ -118,11 +121,14 @@ class S3Source:
         """Ask once. botocore compares no length: it takes an answer without any byte for a page without objects."""
         self.counts.add(list_requests=1, retries=again)
         request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": KEYS_PER_PAGE, **go_on}
-        page: Any = self.client.list_objects_v2(**request)
+        try:
+            page: Any = self.client.list_objects_v2(**request)
+        except ValueError as error:  # of botocore's parser, which reads numbers as they come
+            raise ResponseParserError(f"a page with {error}") from None
         retries = _retries(page)
         self.counts.add(list_requests=retries, retries=retries)
-        if "IsTruncated" not in page:  # every whole page says whether it is the last one
-            raise ResponseParserError("a page without an end")
+        if "IsTruncated" not in page or not all("Key" in entry for entry in page.get("Contents", [])):
+            raise ResponseParserError("a page without an end, or without keys")  # no whole page of S3 is like that
         return page
 
     def fetch(self, wanted: Wanted) -> Fetched:

@@ -1,5 +1,6 @@
 """Servers that answer otherwise than Amazon's, and refusals of an account: one clean line, and nothing lost."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from hashlib import sha256
@@ -197,6 +198,70 @@ class TestListings:
 
         source = open_on(Behaviour(OBJECTS, answer_list=page))
         assert [info.key for info in source.list_objects()] == list(OBJECTS)
+
+    @pytest.mark.parametrize("word", ["True", "TRUE", " true ", "1"])
+    @pytest.mark.parametrize("token", ["t", ""])
+    def test_more_is_more_however_it_is_written(self, open_on: Open, word: str, token: str) -> None:
+        first, rest = (dict(list(OBJECTS.items())[part]) for part in (slice(4), slice(4, None)))
+
+        def page(query: dict[str, str]) -> Answer:
+            goes_on = "start-after" in query or "continuation-token" in query
+            return (
+                listing(rest, md5_etag, more="False") if goes_on else listing(first, md5_etag, more=word, token=token)
+            )
+
+        source = open_on(Behaviour(OBJECTS, answer_list=page))
+        assert [info.key for info in source.list_objects()] == list(OBJECTS)
+
+    def test_an_empty_page_that_goes_on_is_not_the_last(self, open_on: Open) -> None:
+        def page(query: dict[str, str]) -> Answer | None:
+            return None if "continuation-token" in query else listing({}, md5_etag, more="true", token="t")
+
+        assert [info.key for info in open_on(Behaviour(OBJECTS, answer_list=page)).list_objects()] == list(OBJECTS)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            (b"<ListBucketResult>", b'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'),
+            (b"<ListBucketResult>", b'<?xml version="1.0"?>\n<ListBucketResult xmlns="urn:other">'),
+            (b"<Contents>", b"<Contents><LastModified>yesterday</LastModified>"),
+            (b"<Contents>", b"<Contents><LastModified></LastModified>"),
+        ],
+    )
+    def test_namespaces_and_dates_do_not_matter(self, open_on: Open, change: tuple[bytes, bytes]) -> None:
+        status, headers, body = listing(OBJECTS, md5_etag)
+        answer: Answer = (status, headers, body.replace(*change))
+        assert fetch_all(open_on(Behaviour(OBJECTS, answer_list=lambda _: answer))) == list(OBJECTS.values())
+
+    def test_sizes_that_are_not_given_are_seen_later(self, open_on: Open) -> None:
+        status, headers, body = listing(OBJECTS, md5_etag)
+        answer: Answer = (status, headers, re.sub(rb"<Size>\d+</Size>", b"", body))
+        source = open_on(Behaviour(OBJECTS, answer_list=lambda _: answer))
+        assert {info.size for info in source.list_objects()} == {-1}
+        assert fetch_all(source) == list(OBJECTS.values())
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            (rb"<Size>\d+<", b"<Size>many<"),
+            (rb"<Key>[^<]*</Key>", b""),
+            (rb"<IsTruncated>false", b"<IsTruncated>maybe"),
+            (rb"<IsTruncated>false</IsTruncated>", b""),
+            (rb".*", b'{"keys": []}'),
+        ],
+    )
+    def test_what_is_no_listing_is_refused_in_one_line(self, open_on: Open, change: tuple[bytes, bytes]) -> None:
+        status, headers, body = listing(OBJECTS, md5_etag)
+        answer: Answer = (status, headers, re.sub(*change, body, count=len(OBJECTS)))
+        with pytest.raises(BucketError, match="again and again") as caught:
+            list(open_on(Behaviour(OBJECTS, answer_list=lambda _: answer)).list_objects())
+        assert "\n" not in str(caught.value)
+
+    def test_what_lies_beside_the_prefix_is_not_taken(self) -> None:
+        objects = {"some/k.dcm": b"voxels", "other/k.dcm": b"private"}
+        with lesser_server(Behaviour(objects)) as url:
+            source = S3Source("eye", "some", endpoint_url=url)
+            assert [info.key for info in source.list_objects()] == ["k.dcm"]
 
     def test_pages_that_go_round_are_refused(self, open_on: Open) -> None:
         turns, some = count(), dict(list(OBJECTS.items())[:4])
