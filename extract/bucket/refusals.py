@@ -13,6 +13,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
     ReadTimeoutError,
+    SSLError,
     SSOError,
     TokenRetrievalError,
 )
@@ -209,9 +210,8 @@ _FAILURES: dict[tuple[type[Exception], ...], str] = {
         "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; no container, instance "
         "or web identity gave any"
     ),
-    (
-        ReadTimeoutError,
-    ): "the line is too slow: hardly a byte comes; check the network, then run the same command again",
+    (SSLError,): "the server's certificate is not trusted; set AWS_CA_BUNDLE to the file (PEM) of who vouches for it",
+    (ReadTimeoutError,): "the line is too slow: hardly a byte comes; check the network, then run the same again",
     (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",
     (RedirectedError,): "{error}; give --endpoint-url, or AWS_REGION, as it is there",
     (PageError,): "{error}; is --endpoint-url that of an S3 server, and does no proxy or login stand in between?",

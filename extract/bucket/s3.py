@@ -273,7 +273,7 @@ def _make_client(access: S3Access, streams: int) -> "S3Client":
         "s3",
         endpoint_url=access.endpoint,
         region_name=access.region,
-        verify=access.ca_bundle,
+        verify=access.ca_bundle or True,
         config=Config(
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
