@@ -489,3 +489,25 @@ def test_both_refuse_a_file_of_no_certificates(
     for open_it in (lambda: open_source("bucket"), lambda: open_storage("s3://bucket/x", create=False)):
         with pytest.raises(OctProbeError, match=rf"AWS_CA_BUNDLE .*ca\.pem: expected a readable file .*{got}"):
             open_it()
+
+
+def test_of_a_refusal_the_words_are_shown_and_not_the_key(surroundings: SetEnv) -> None:
+    class Refusing(Missing):
+        def do_GET(self) -> None:
+            words = "<Code>InvalidAccessKeyId</Code><Message>The key does not exist in our records.</Message>"
+            body = f"<Error>{words}<AWSAccessKeyId>AKDEFAULT</AWSAccessKeyId></Error>".encode()
+            self.send_response(403)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with serving(Refusing) as url:
+        surroundings(AWS_ENDPOINT_URL=url)
+        with pytest.raises(
+            StoreError, match=r"The key does not exist in our records\. \(InvalidAccessKeyId\)"
+        ) as refused:
+            open_storage("s3://bucket/x", create=False).get("a")
+        assert "AKDEFAULT" not in str(refused.value)
+        with pytest.raises(BucketError, match="The key does not exist in our records") as refused_bucket:
+            list(open_source("bucket").list_objects())
+        assert "AKDEFAULT" not in str(refused_bucket.value)
