@@ -211,7 +211,7 @@ _FAILURES: dict[tuple[type[Exception], ...], str] = {
         "or web identity gave any"
     ),
     (SSLError,): "the server's certificate is not trusted; set AWS_CA_BUNDLE to the file (PEM) of who vouches for it",
-    (ReadTimeoutError,): "the line is too slow: hardly a byte comes; check the network, then run the same again",
+    (ReadTimeoutError,): "the line is too slow: hardly a byte comes; try later with the same command",
     (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",
     (RedirectedError,): "{error}; give --endpoint-url, or AWS_REGION, as it is there",
     (PageError,): "{error}; is --endpoint-url that of an S3 server, and does no proxy or login stand in between?",
