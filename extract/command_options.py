@@ -105,7 +105,7 @@ Refresh = Annotated[
     bool,
     typer.Option(
         "--refresh",
-        help="List the bucket anew, whatever the catalogue of an earlier start says.",
+        help="List the bucket anew now; the listing of an earlier start is used for a day.",
         rich_help_panel=SOURCE,
     ),
 ]

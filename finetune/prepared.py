@@ -13,6 +13,7 @@ from extract.device.backend import Backend
 from extract.encode import build_space
 from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
+from extract.encoder.own_preset import require_own_preset
 from finetune.images import ImageCache
 from finetune.inputs import Inputs, Reader
 from finetune.options import PRESET, FinetuneOptions, image_recipe
@@ -52,6 +53,9 @@ def prepare(options: FinetuneOptions, processes: Processes) -> Iterator[Prepared
         tell=say if processes.rank == 0 else lambda _: None,
     )  # fmt: skip
     encoder = open_encoder(**options.choice.arguments())
+    require_own_preset(
+        encoder, None, f"finetune has {PRESET.name} only: probe stored embeddings of this encoder instead"
+    )
     require_blocks(config, options.stages, encoder.architecture.depth)
     forward_size = config.micro_batch_size or config.batch_size
     backend = open_trainer(options.device, bf16=config.precision == "bf16", forward_size=forward_size)
