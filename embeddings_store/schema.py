@@ -96,13 +96,14 @@ class Note(IntFlag):
     KIND_ALLOWED = 1 << 13  # no structural OCT by its class; --allow-sop-class took it
     META_LENGTH_WRONG = 1 << 14  # the file meta group tells no length, or a wrong one
     SYNTAX_DISAGREES = 1 << 15  # the transfer syntax says implicit VR and the data set is explicit, or the reverse
-    PADDED = 1 << 16  # constant bytes as long as frames follow the declared frames; these alone are used
-    FRAMES_PADDED = 1 << 17  # one byte fills up each frame of an odd size
+    PADDED = 1 << 16  # bytes that are no more frames follow the declared ones; these alone are used
+    FRAMES_PADDED = 1 << 17  # zeros fill up each frame
     FRAMES_COUNTED = 1 << 18  # NumberOfFrames is missing; the frames are counted by their bytes
     HIGH_BIT = 1 << 19  # samples do not begin at the lowest bit; they are shifted
     RESCALED_BY_FRAME = 1 << 20  # frames differ in slope or intercept: voxels are rescaled as they are read
     GREY_AS_RGB = 1 << 21  # three equal channels; one is used
     NOT_CLOSED = 1 << 24  # the items of compressed frames end without a delimiter; every frame is whole all the same
+    SAMPLES_DISAGREE = 1 << 25  # samples use bits above BitsStored, or lack the header's sign; the header is believed
 
 
 class SpacingSource(IntEnum):

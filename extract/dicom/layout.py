@@ -12,14 +12,16 @@ MAX_VOXELS = 1 << 30
 """Four times the largest scan known (512 frames of 992 x 512): a header that claims more is damaged or hostile."""
 
 
-UNTOLD = -2  # frames that no header can claim: -1 is a malformed number
+MALFORMED = -1
+UNTOLD = -2  # frames that no header can claim
 
 
 @dataclass(frozen=True)
 class Layout:
     """What the header says of the samples. frames: as declared, which may be fewer than stored.
 
-    shift: bits below the samples. samples: 3 where grey is stored as RGB, frame by frame in planes if planar.
+    shift: bits below the samples, if words are that wide. samples: 3 where grey is stored as RGB, frame by frame in
+    planes if planar.
     """
 
     frames: int
@@ -52,8 +54,8 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layo
         raise UnsupportedColour(f"{source}: expected one grey sample a pixel, got {samples} of {photometric[:16]}")
     bits_allocated = _integer(elements, "BitsAllocated", 0)
     bits_stored = _integer(elements, "BitsStored", bits_allocated)
-    # A compressed stream says itself where its samples lie; only plain samples begin where HighBit tells.
-    shift = 0 if plain_bytes is None else _integer(elements, "HighBit", bits_stored - 1) + 1 - bits_stored
+    shift = _integer(elements, "HighBit", bits_stored - 1) + 1 - bits_stored
+    misplaced = shift and not 0 < shift <= bits_allocated - bits_stored
     layout = Layout(
         frames=_integer(elements, "NumberOfFrames", UNTOLD),
         rows=_integer(elements, "Rows", 0),
@@ -62,14 +64,14 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layo
         bits_stored=bits_stored,
         signed=_integer(elements, "PixelRepresentation", 0) == 1,
         photometric=photometric,
-        shift=shift,
+        shift=0 if misplaced else shift,
         samples=samples,
         planar=_integer(elements, "PlanarConfiguration", 0) == 1,
-        notes=(Note.GREY_AS_RGB if colour else Note.NONE) | (Note.HIGH_BIT if shift else Note.NONE),
+        notes=Note.GREY_AS_RGB if colour else Note.NONE,
     )
     if layout.frames == UNTOLD:
         layout = _count_frames(layout, plain_bytes, source)
-    if shift and not 0 < shift <= bits_allocated - bits_stored:
+    if misplaced and plain_bytes is not None:  # a compressed stream says itself where its samples end
         raise UndecodablePixels(f"{source}: HighBit {shift + bits_stored - 1} contradicts {bits_stored} bits stored")
     _check_layout(layout, source)
     return layout
@@ -117,9 +119,11 @@ def _photometric(elements: Dataset) -> str:
 
 
 def _integer(elements: Dataset, keyword: str, default: int) -> int:
-    """Read a whole number; missing and empty give the default, malformed gives -1, which no check lets through."""
+    """Read a whole number; missing and empty give the default, malformed gives what no check lets through."""
     try:
         value = elements.get(keyword)
-        return default if value is None or value == "" else int(value)
+        if value is None or value == "":
+            return default
+        return int(value) if int(value) == float(value) else MALFORMED
     except FOREIGN_ERRORS:
-        return -1
+        return MALFORMED

@@ -51,18 +51,15 @@ def read_dicom(
         notes = header.notes | layout.notes | kind | _notes_of_header(header.elements, layout)
     stored = _open_frames(header, layout, source, decode)
     numbers = _choose(frames, stored.count, source)
-    if isinstance(stored, NativeFrames):
-        notes |= stored.notes
     with quiet_pydicom():
         rescales = read_rescale(header.elements, stored.count, source)[numbers]
     voxels = stored.read(numbers)
+    notes |= stored.notes
     voxels, rescale, note = _apply_rescale(voxels, rescales)
     notes |= note
     notes |= _notes_of_voxels(voxels, stored.count, layout)
     notes |= _notes_of_spacing(spacing, stored.count, layout, _is_cirrus(header.elements, ref))
     notes |= _notes_of_key(ref, eye)
-    if isinstance(stored, EncapsulatedFrames) and not stored.closed:
-        notes |= Note.NOT_CLOSED
     return Volume(
         voxels=voxels,
         frame_numbers=numbers,
