@@ -4,7 +4,8 @@ from collections.abc import Collection
 from typing import Final
 
 from pydicom import Dataset
-from pydicom._uid_dict import UID_dictionary
+from pydicom.config import IGNORE
+from pydicom.uid import UID
 
 from embeddings_store.schema import Note
 from extract.dicom.geometry import read_numbers, read_text
@@ -53,15 +54,14 @@ def _judge(sop_class: str, modality: str, words: str) -> tuple[Note, str]:
         return (Note.NONE if modality in {"", *OCT_MODALITIES} else Note.KIND_UNKNOWN), ""
     if sop_class in LEGACY and modality in OCT_MODALITIES:
         return (Note.KIND_LEGACY, "") if not any(word in words for word in FLOW_WORDS) else (Note.NONE, " (flow)")
-    known = UID_dictionary.get(sop_class)
-    if known is None or known[1] != "SOP Class":
+    if UID(sop_class, validation_mode=IGNORE).type != "SOP Class":
         return Note.KIND_UNKNOWN, ""
     return Note.NONE, " (another kind of object)"
 
 
 def _name(sop_class: str) -> str:
-    known = UID_dictionary.get(sop_class)
-    return f"{known[0]} ({sop_class})" if known else "an unknown SOP class"
+    uid = UID(sop_class, validation_mode=IGNORE)
+    return f"{uid.name} ({uid})" if uid.type else "an unknown SOP class"
 
 
 def _check_whole(elements: Dataset, source: str) -> None:
