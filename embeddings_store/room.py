@@ -79,7 +79,7 @@ def _settled_keys(folder: Path) -> set[str]:
     reader = reader_on(storage)
     index = reader.index()
     settled = reader.committed_among(len(index))
-    settled[[record.row for record in reader.errors() if record.row < len(index)]] = True
+    settled[[record.row for record in reader.quarantined() if record.row < len(index)]] = True
     return set(index["key"][settled])
 
 

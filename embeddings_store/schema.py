@@ -102,6 +102,7 @@ class Note(IntFlag):
     HIGH_BIT = 1 << 19  # samples do not begin at the lowest bit; they are shifted
     RESCALED_BY_FRAME = 1 << 20  # frames differ in slope or intercept: voxels are rescaled as they are read
     GREY_AS_RGB = 1 << 21  # three equal channels; one is used
+    JOINED = 1 << 23  # from the parts of a concatenation; size and md5 are those of the first part
     NOT_CLOSED = 1 << 24  # the items of compressed frames end without a delimiter; every frame is whole all the same
 
 
@@ -162,12 +163,20 @@ class RowFacts:
 
 @dataclass(frozen=True, slots=True)
 class VolumeFailure:
-    """Why a volume has no row: the stage, the class of the error and its message (no name, no UID)."""
+    """Why an object has no row: the stage, the class of the error and its message (no name, no UID).
+
+    whole: "", or no failure but a part of this volume, in whose row it is.
+    """
 
     stage: str
     error: str
     message: str
     attempts: int
+    whole: VolumeId = VolumeId("")
+
+
+INCOMPLETE = "IncompleteConcatenation"
+"""The class of error rows that another object in the folder may mend."""
 
 
 def volume_id(key: str) -> VolumeId:

@@ -45,7 +45,7 @@ class Outcome:
 
 
 def summarise(run: Outcome) -> dict[str, Any]:
-    """Account for every object: listed = selected + skipped, and selected = committed + errors when the run is done.
+    """Account for every object: listed = selected + skipped; at the end, selected = committed + errors + parts.
 
     With several stores the rows of each are under ``stores``; with one they stand beside the rest.
     """
@@ -103,12 +103,14 @@ def _account_store(selection: Selection, target: Target) -> dict[str, Any]:
     index = store.index()
     chosen = index["key"].isin({ref.key for ref in selection.refs}).to_numpy()
     rows = set(index["row"][chosen])
+    records = [record for record in store.quarantined() if record.row in rows]
     return {
         "space": store.space_id,
         "store": target.opened.store,
         "committed": int(store.committed_among(len(index))[chosen].sum()),
         "already_done": len(selection.refs) - len(target.missing),
-        "errors": dict(Counter(record.failure.error for record in store.errors() if record.row in rows)),
+        "errors": dict(Counter(record.failure.error for record in records if not record.failure.whole)),
+        "parts": sum(bool(record.failure.whole) for record in records),
         "notes": [note] if note else [],
     }
 
@@ -158,10 +160,15 @@ def store_accounts(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _describe_store(store: Mapping[str, Any]) -> str:
     return (
         f"{store['committed']:,} volumes have a row, {sum(store['errors'].values()):,} are error rows"
-        f"{_in_brackets(store['errors'])}; {store['already_done']:,} of both were there before; "
+        f"{_in_brackets(store['errors'])}{_describe_joined(store['parts'])}; "
+        f"{store['already_done']:,} of {'these' if store['parts'] else 'both'} were there before; "
         f"store {store['store']}, embedding space {store['space']}\n"
         + "".join(f"note: {note}\n" for note in store["notes"])
     )
+
+
+def _describe_joined(parts: int) -> str:
+    return f", {parts:,} are further parts of volumes in several files" if parts else ""
 
 
 def _describe_parts(parts: Mapping[str, int]) -> str:
@@ -184,7 +191,8 @@ def print_status(status: Mapping[str, Any]) -> None:
     console = Console(stderr=True)
     console.print(
         f"{status['rows']:,} volumes, {status['committed']:,} committed, {status['errors']:,} error rows"
-        f"{_in_brackets(status['errors_by_class'])}, {status['participants']:,} participants; "
+        f"{_in_brackets(status['errors_by_class'])}{_describe_joined(status['parts'])}, "
+        f"{status['participants']:,} participants; "
         f"embedding space {status['space_id']}"
     )
     encoder = source_of_record(status["encoder"])

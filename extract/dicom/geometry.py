@@ -1,7 +1,7 @@
 """Where a volume lies: spacing, order of frames and eye, wherever the file keeps them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -51,12 +51,14 @@ def _lateralities(elements: Dataset) -> Iterator[str]:
     yield read_text(elements, "Laterality")
 
 
-def frames_in_order(elements: Dataset) -> bool:
+def frames_in_order(files: Sequence[Dataset]) -> bool:
     """Tell whether the positions of a raster rise with the frame number; True where they say nothing.
+
+    files: one, or the parts of a volume in their order.
 
     Radial and circular scans have no such order: their positions do not lie on a line.
     """
-    positions = _read_positions(elements)
+    positions = _read_positions(files)
     if positions is None:
         return True
     offsets = positions - positions[0]
@@ -73,9 +75,9 @@ def frames_in_order(elements: Dataset) -> bool:
     return bool((np.diff(rising) > 0).all())
 
 
-def _read_positions(elements: Dataset) -> Float64[np.ndarray, "frames 3"] | None:
+def _read_positions(files: Sequence[Dataset]) -> Float64[np.ndarray, "frames 3"] | None:
     """Give ImagePositionPatient of every frame; None unless all frames have one."""
-    frames = read_items(elements, "PerFrameFunctionalGroupsSequence")
+    frames = [frame for elements in files for frame in read_items(elements, "PerFrameFunctionalGroupsSequence")]
     found = [
         read_numbers(item, "ImagePositionPatient")
         for frame in frames

@@ -56,7 +56,11 @@ ALLOWED: Final = (
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
 )
-"""Nothing else of a file is parsed: no name, birth date, identifier or UID of a patient, study or instance."""
+COMPARED: Final = ("SeriesInstanceUID", "ConcatenationUID", "SOPInstanceUIDOfConcatenationSource")
+"""UIDs that tell which files belong together: compared with one another, never shown and never kept.
+
+Nothing but these two lists is parsed of a file: no name, birth date, identifier or UID of a patient, study or instance.
+"""
 
 PIXEL_DATA: Final = 0x7FE00010
 FLOAT_PIXEL_DATA: Final = 0x7FE00008
@@ -145,7 +149,7 @@ def read_header(data: FileBytes, source: str, *, size: int | None = None) -> Hea
     implicit = is_implicit(data, start, syntax)
     stream: Any = data if isinstance(data, mmap) else BytesIO(data)
     stream.seek(start)
-    tags: list[BaseTag | int] = [Tag(keyword) for keyword in ALLOWED]
+    tags: list[BaseTag | int] = [Tag(keyword) for keyword in (*ALLOWED, *COMPARED)]
     try:
         with quiet_pydicom():
             elements = read_dataset(

@@ -1,4 +1,4 @@
-"""What a file is of: a structural OCT volume, another object, or a part of one (SOP class, Modality, ImageType)."""
+"""What a file is of: a structural OCT volume, or another object (SOP class, Modality, ImageType)."""
 
 from collections.abc import Collection
 from typing import Final
@@ -8,8 +8,9 @@ from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from embeddings_store.schema import Note
-from extract.dicom.geometry import read_numbers, read_text
-from extract.errors import IncompleteConcatenation, NotStructuralOct
+from extract.dicom.geometry import read_text
+from extract.dicom.header import read_uid
+from extract.errors import NotStructuralOct
 
 OPHTHALMIC: Final = "1.2.840.10008.5.1.4.1.1.77.1.5."
 STRUCTURAL: Final = OPHTHALMIC + "4"
@@ -29,9 +30,8 @@ ANY_CLASS: Final = frozenset({"*"})
 def check_kind(elements: Dataset, sop_class: str, allowed: Collection[str], source: str) -> Note:
     """Say what is odd about the kind of object. sop_class: of the data set, else of the file meta group.
 
-    allowed: UIDs of other classes that are meant. Raises: NotStructuralOct, IncompleteConcatenation.
+    allowed: UIDs of other classes that are meant. Raises: NotStructuralOct.
     """
-    _check_whole(elements, source)
     modality, words = read_text(elements, "Modality"), read_text(elements, "ImageType")
     note, reason = _judge(sop_class, modality, words)
     if not reason:
@@ -42,6 +42,11 @@ def check_kind(elements: Dataset, sop_class: str, allowed: Collection[str], sour
         f"{source}: expected a structural OCT volume, got {_name(sop_class)} of modality {modality[:16] or '(none)'}"
         f"{reason}; --allow-sop-class {sop_class or 'UID'} takes such objects"
     )
+
+
+def is_oct(elements: Dataset) -> bool:
+    """Tell whether a data set says of itself that it is of a structural OCT scan."""
+    return read_uid(elements, "SOPClassUID") == STRUCTURAL or read_text(elements, "Modality") in OCT_MODALITIES
 
 
 def _judge(sop_class: str, modality: str, words: str) -> tuple[Note, str]:
@@ -62,24 +67,3 @@ def _judge(sop_class: str, modality: str, words: str) -> tuple[Note, str]:
 def _name(sop_class: str) -> str:
     uid = UID(sop_class, validation_mode=IGNORE)
     return f"{uid.name} ({uid})" if uid.type else "an unknown SOP class"
-
-
-def _check_whole(elements: Dataset, source: str) -> None:
-    """Refuse one part of a concatenation: a half would pass for the volume (DICOM PS3.3, C.7.6.16.2.2.4)."""
-    names = ("InConcatenationNumber", "InConcatenationTotalNumber", "ConcatenationFrameOffsetNumber")
-    number, total, offset = (_first(elements, name) for name in names)
-    if number is None and offset is None and total is None:
-        return
-    if total == 1 and number in {None, 1} and not offset:
-        return
-    part = "?" if number is None else f"{number:.0f}"
-    of = "an unknown number of" if total is None else f"{total:.0f}"
-    raise IncompleteConcatenation(
-        f"{source}: the file is part {part} of {of} parts of one volume (a concatenation), which are not joined here; "
-        "export the volume as one multi-frame file"
-    )
-
-
-def _first(elements: Dataset, keyword: str) -> float | None:
-    numbers = read_numbers(elements, keyword)
-    return numbers[0] if numbers else None

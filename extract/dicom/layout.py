@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pydicom import Dataset
 
 from embeddings_store.schema import Note
-from extract.dicom.header import FOREIGN_ERRORS
+from extract.dicom.header import FOREIGN_ERRORS, read_uid
+from extract.dicom.kind import is_oct
 from extract.errors import NotAVolume, TooLarge, UndecodablePixels, UnsupportedColour
 
 MAX_VOXELS = 1 << 30
@@ -40,8 +41,10 @@ class Layout:
         return self.samples * self.rows * self.columns * self.bits_allocated // 8
 
 
-def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layout:
+def read_layout(elements: Dataset, source: str, plain_bytes: int | None, *, fewest_frames: int = 2) -> Layout:
     """Read and check the image pixel module. plain_bytes: of uncompressed pixel data, None of compressed.
+
+    fewest_frames: of a file that is no volume alone, 1.
 
     Raises: UnsupportedColour, NotAVolume, UndecodablePixels (missing or impossible values), TooLarge.
     """
@@ -69,6 +72,8 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layo
     )
     if layout.frames == UNTOLD:
         layout = _count_frames(layout, plain_bytes, source)
+    if layout.frames < fewest_frames:
+        raise NotAVolume(f"{source}: expected a volume, got {layout.frames} frame: {_what_one_frame_is(elements)}")
     if shift and not 0 < shift <= bits_allocated - bits_stored:
         raise UndecodablePixels(f"{source}: HighBit {shift + bits_stored - 1} contradicts {bits_stored} bits stored")
     _check_layout(layout, source)
@@ -87,6 +92,13 @@ def _count_frames(layout: Layout, plain_bytes: int | None, source: str) -> Layou
     return replace(layout, frames=count, notes=layout.notes | Note.FRAMES_COUNTED)
 
 
+def require_volume(layout: Layout, frames: int, source: str) -> None:
+    """Refuse parts that together are one frame, or more voxels than any scan has. Raises: NotAVolume, TooLarge."""
+    if frames < 2:
+        raise NotAVolume(f"{source}: expected a volume, got {frames} frame in all: its rows would be taken for depth")
+    check_size(layout, frames, source)
+
+
 def check_size(layout: Layout, frames: int, source: str) -> None:
     """Refuse more voxels than any scan has, with TooLarge."""
     if frames * layout.rows * layout.columns > MAX_VOXELS:
@@ -100,12 +112,16 @@ def _check_layout(layout: Layout, source: str) -> None:
         raise UndecodablePixels(f"{source}: expected rows, columns and 8 or 16 bits allocated, got {shape}")
     if not 1 <= layout.bits_stored <= layout.bits_allocated:
         raise UndecodablePixels(f"{source}: {layout.bits_stored} of {layout.bits_allocated} bits cannot be stored")
-    if layout.frames < 2:
-        raise NotAVolume(
-            f"{source}: expected a volume, got {layout.frames} frame: rows would be taken for depth; "
-            "of a series of single frames, export the scan as one multi-frame file"
-        )
     check_size(layout, layout.frames, source)
+
+
+def _what_one_frame_is(elements: Dataset) -> str:
+    if is_oct(elements) and read_uid(elements, "SeriesInstanceUID"):
+        return (
+            "it is one frame of a series, whose other frames are files of their own; export the scan as one "
+            "multi-frame file (Ophthalmic Tomography)"
+        )
+    return "its rows would be taken for depth; leave single images out"
 
 
 def _photometric(elements: Dataset) -> str:

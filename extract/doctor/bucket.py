@@ -43,9 +43,9 @@ class TimedSource:
         self.name, self.counts = source.name, source.counts
         self.seconds, self.received = 0.0, 0
 
-    def list_objects(self) -> Iterator[ObjectInfo]:
+    def list_objects(self, folder: str = "") -> Iterator[ObjectInfo]:
         """List as the source does."""
-        return self._source.list_objects()
+        return self._source.list_objects(folder)
 
     def fetch(self, wanted: Wanted) -> Fetched:
         """Fetch, and add to time and bytes."""
