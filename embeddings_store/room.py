@@ -34,10 +34,13 @@ def row_files(space: EmbeddingSpace) -> int:
 
 
 def disk_bytes(space: EmbeddingSpace, rows: int, block_bytes: int = BLOCK_BYTES) -> int:
-    """Compute what rows take on a disk that gives out whole blocks: every chunk is a file, one snapshot included."""
+    """Compute what rows take on a disk that gives out whole blocks: every chunk is a file, and so is a row's kind.
+
+    One snapshot is included.
+    """
     sizes = row_bytes(space)
     snapshot = sizes.pop("snapshot")
-    return rows * (snapshot + sum(-(-size // block_bytes) * block_bytes for size in sizes.values()))
+    return rows * (snapshot + block_bytes + sum(-(-size // block_bytes) * block_bytes for size in sizes.values()))
 
 
 def account(space: EmbeddingSpace) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Layout of a store (see docs/store.md)::
       commit                    int64   [capacity, 8]                       one chunk a row, WRITTEN LAST
       layout.crc32c             checksums of the Zarr documents
       workers/<id>.json         device, versions and code commit of the process that wrote a row
+      kinds/<row>.json          SOP class, Modality and ImageType of the object, as text
       errors/<row>.json         quarantine: why a volume has no row; <row>.lifted.json: lifted by retry, keeps its count
       snapshots/<n>/, LATEST    immutable copies that training reads
 """
@@ -130,6 +131,15 @@ class Intensity:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What an object says that it is: UID of its SOP class, Modality, and ImageType with "\\" between its values."""
+
+    sop_class: str
+    modality: str
+    image_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeRef:
     """One object of the bucket that should become a row: everything its key and listing tell.
 
@@ -149,7 +159,7 @@ class VolumeRef:
 
 @dataclass(frozen=True, slots=True)
 class RowFacts:
-    """What the file itself told: geometry, eye, notes and brightness. Unknown spacing and brightness are None."""
+    """What the file itself told: geometry, eye, notes, brightness and kind. Unknown spacing, the last two: None."""
 
     frames: int
     rows: int
@@ -159,6 +169,7 @@ class RowFacts:
     notes: Note
     spacing_source: SpacingSource = SpacingSource.NONE
     intensity: Intensity | None = None
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from embeddings_store.index import (
     read_index,
     read_settled,
 )
+from embeddings_store.kinds import put_kind
 from embeddings_store.layout import (
     NO_ATTRIBUTES,
     check_same_space,
@@ -178,10 +179,12 @@ class StoreWriter:
         self._check_row(row)
         parts = self._stored_tokens(row, tokens)
         numbers = fact_numbers(facts) if isinstance(facts, RowFacts) else facts
+        kept = self._threads.submit(put_kind, self.storage, row, facts.kind if isinstance(facts, RowFacts) else None)
         arrays, values = self.arrays.all[:-1], (pooled, *parts, numbers)
         with staging() as staged:
             crcs = [self._stage(staged, row, array, one) for array, one in zip(arrays, values, strict=True)]
             self._publish(staged, crcs)
+        kept.result()
         crc_vectors, crc_tokens = crc_over([numbers], crcs[0]), crc_over(parts[1:], crcs[1] if parts else 0)
         commit = Commit(crc_vectors, crc_tokens, source_size, source_md5, self.clock(), self.worker_id)
         self.arrays.commit.write(self.storage, row, commit.to_numbers())

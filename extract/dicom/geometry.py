@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float64
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 from embeddings_store.schema import Eye, SpacingSource
 from extract.dicom.header import FOREIGN_ERRORS
@@ -128,8 +129,9 @@ def read_numbers(elements: Dataset, keyword: str) -> list[float] | None:
 
 
 def read_text(elements: Dataset, keyword: str) -> str:
-    """Read a text in capitals; missing and malformed are ""."""
+    """Read a text in capitals, several values with a backslash between them; missing and malformed are ""."""
     try:
-        return str(elements.get(keyword) or "").strip().upper()
+        value = elements.get(keyword) or ""
+        return "\\".join(map(str, value)).upper() if isinstance(value, MultiValue) else str(value).strip().upper()
     except FOREIGN_ERRORS:
         return ""

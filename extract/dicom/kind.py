@@ -7,7 +7,7 @@ from pydicom import Dataset
 from pydicom.config import IGNORE
 from pydicom.uid import UID
 
-from embeddings_store.schema import Note
+from embeddings_store.schema import Kind, Note
 from extract.dicom.geometry import read_text
 from extract.dicom.header import read_uid
 from extract.errors import NotStructuralOct
@@ -23,21 +23,23 @@ LEGACY: Final = frozenset(
 OCT_MODALITIES: Final = frozenset({"OPT", "OCT"})
 OTHER_OCT_MODALITIES: Final = frozenset({"OPTBSV", "OPTENF"})
 FLOW_WORDS: Final = ("ANGIO", "OCTA", "FLOW", "ENFACE", "EN FACE", "EN_FACE")
+LONGEST: Final = 80
 ANY_CLASS: Final = frozenset({"*"})
 """For those who read again what an extraction took."""
 
 
-def check_kind(elements: Dataset, sop_class: str, allowed: Collection[str], source: str) -> Note:
-    """Say what is odd about the kind of object. sop_class: of the data set, else of the file meta group.
+def check_kind(elements: Dataset, sop_class: str, allowed: Collection[str], source: str) -> tuple[Kind, Note]:
+    """Say what an object is, and what is odd about that. sop_class: of the data set, else of the file meta group.
 
     allowed: UIDs of other classes that are meant. Raises: NotStructuralOct.
     """
-    modality, words = read_text(elements, "Modality"), read_text(elements, "ImageType")
+    modality, words = (read_text(elements, name) for name in ("Modality", "ImageType"))
+    kind = Kind(*(_printable(text) for text in (sop_class, modality, words)))
     note, reason = _judge(sop_class, modality, words)
     if not reason:
-        return note
+        return kind, note
     if "*" in allowed or sop_class in allowed:
-        return Note.KIND_ALLOWED
+        return kind, Note.KIND_ALLOWED
     raise NotStructuralOct(
         f"{source}: expected a structural OCT volume, got {_name(sop_class)} of modality {modality[:16] or '(none)'}"
         f"{reason}; --allow-sop-class {sop_class or 'UID'} takes such objects"
@@ -62,6 +64,11 @@ def _judge(sop_class: str, modality: str, words: str) -> tuple[Note, str]:
     if UID(sop_class, validation_mode=IGNORE).type != "SOP Class":
         return Note.KIND_UNKNOWN, ""
     return Note.NONE, " (another kind of object)"
+
+
+def _printable(text: str) -> str:
+    """Cut what no code string or UID holds: a row takes no free text along."""
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)[:LONGEST]
 
 
 def _name(sop_class: str) -> str:

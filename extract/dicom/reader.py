@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 from pydicom import Dataset
 
-from embeddings_store.schema import Eye, Note, SpacingSource, VolumeRef
+from embeddings_store.schema import Eye, Kind, Note, SpacingSource, VolumeRef
 from extract.bucket.keys import PROTOCOLS
 from extract.dicom.concatenation import Part, check_offsets, order_parts, read_part, require_alike
 from extract.dicom.encapsulated import EncapsulatedFrames
@@ -44,6 +44,7 @@ class _File:
     spacing_source: SpacingSource
     eye: Eye
     notes: Note
+    kind: Kind
 
     @property
     def facts(self) -> dict[str, object]:
@@ -105,6 +106,7 @@ def read_dicom(
         source=source,
         notes=notes,
         spacing_source=first.spacing_source,
+        kind=first.kind,
     )
 
 
@@ -124,10 +126,10 @@ def _read_file(header: Header, allowed: Collection[str], source: str, *, is_part
     elements = header.elements
     with quiet_pydicom():
         layout = read_layout(elements, source, header.plain_bytes, fewest_frames=1 if is_part else 2)
-        kind = check_kind(elements, header.sop_class, allowed, source)
+        kind, odd = check_kind(elements, header.sop_class, allowed, source)
         spacing, spacing_source = read_spacing(elements)
-        notes = header.notes | layout.notes | kind | _notes_of_header(elements, layout)
-        return _File(header, layout, spacing, spacing_source, read_eye(elements), notes)
+        notes = header.notes | layout.notes | odd | _notes_of_header(elements, layout)
+        return _File(header, layout, spacing, spacing_source, read_eye(elements), notes, kind)
 
 
 def _open_frames(header: Header, layout: Layout, source: str, decode: FrameDecoder) -> StoredFrames:

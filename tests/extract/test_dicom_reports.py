@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
+from small_bucket import LAYOUT, options
 
 from embeddings_store.schema import Note
+from embeddings_store.snapshot import read_features_source
 from extract.dicom.frame_ranges import FrameRanges, find_ranges
 from extract.dicom.reader import read_dicom
 from extract.errors import IncompleteConcatenation, NotDicom, NotStructuralOct, UnsupportedColour
+from extract.pipeline import extract
 
 READ = {
     "c17_highbit15": Note.HIGH_BIT,
@@ -138,3 +141,14 @@ def test_grey_stored_as_rgb_is_read_when_the_channels_are_equal(equal: bool, rep
     volume = read_dicom(buffer.getvalue())
     np.testing.assert_array_equal(volume.voxels, stored)
     assert volume.notes & Note.GREY_AS_RGB
+
+
+def test_a_row_keeps_what_the_object_says_it_is(reports: Path, tmp_path: Path) -> None:
+    key = f"{LAYOUT}/1001/1001_cirrus_mac_oct_l_1.2.1.dcm"
+    path = tmp_path / "eye" / key
+    path.parent.mkdir(parents=True)
+    path.write_bytes((reports / "c18_no_meta_group_length.dcm").read_bytes())
+    extract(options(tmp_path / "eye", tmp_path / "store"))
+    found = read_features_source(str(tmp_path / "store")).index.iloc[0]
+    told = (found["sop_class"], found["modality"], found["image_type"])
+    assert told == ("1.2.840.10008.5.1.4.1.1.77.1.5.4", "OPT", "ORIGINAL\\PRIMARY")
