@@ -102,7 +102,7 @@ class Note(IntFlag):
     FRAMES_COUNTED = 1 << 18  # NumberOfFrames is missing; the frames are counted by their bytes
     HIGH_BIT = 1 << 19  # samples do not begin at the lowest bit; they are shifted
     RESCALED_BY_FRAME = 1 << 20  # frames differ in slope or intercept: voxels are rescaled as they are read
-    GREY_AS_RGB = 1 << 21  # three equal channels; one is used
+    GREY_AS_RGB = 1 << 21  # grey stored in colours: three equal channels, no chroma, or a palette of greys
     JOINED = 1 << 23  # from the parts of a concatenation; size and md5 are those of the first part
     NOT_CLOSED = 1 << 24  # the items of compressed frames end without a delimiter; every frame is whole all the same
 

@@ -1,5 +1,6 @@
 """Concatenations: one volume as several SOP instances, each with some of its frames (DICOM PS3.3, C.7.6.16.2.2.4)."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,4 +101,4 @@ def _refusal(source: str, why: str) -> IncompleteConcatenation:
 
 def _whole_number(elements: Dataset, keyword: str) -> int | None:
     numbers = read_numbers(elements, keyword)
-    return int(numbers[0]) if numbers else None
+    return int(numbers[0]) if numbers and math.isfinite(numbers[0]) else None

@@ -17,6 +17,7 @@ from extract.dicom.frame_decoder import (
 from extract.dicom.header import Header
 from extract.dicom.items import find_frames
 from extract.dicom.layout import Layout, check_size
+from extract.dicom.palette import PALETTE
 from extract.errors import ShortPixelData, UndecodablePixels, UnsupportedSyntax
 from extract.volume import Voxels
 
@@ -41,7 +42,7 @@ class EncapsulatedFrames:
             bits_allocated=layout.bits_allocated,
             bits_stored=layout.bits_stored,
             signed=layout.signed,
-            photometric=layout.photometric,
+            photometric="MONOCHROME2" if layout.photometric == PALETTE else layout.photometric,
         )
         if not self.closed:
             self._check_last()

@@ -7,11 +7,15 @@ from pydicom import Dataset
 from embeddings_store.schema import Note
 from extract.dicom.header import FOREIGN_ERRORS, read_uid
 from extract.dicom.kind import is_oct
+from extract.dicom.palette import PALETTE
 from extract.errors import NotAVolume, TooLarge, UndecodablePixels, UnsupportedColour
 
 MAX_VOXELS = 1 << 30
 """Four times the largest scan known (512 frames of 992 x 512): a header that claims more is damaged or hostile."""
 
+
+GREY_IN_COLOUR = {"RGB", "YBR_FULL"}
+"""Colour spaces of three samples a pixel that may hold nothing but grey."""
 
 UNTOLD = -2  # frames that no header can claim: -1 is a malformed number
 
@@ -20,7 +24,8 @@ UNTOLD = -2  # frames that no header can claim: -1 is a malformed number
 class Layout:
     """What the header says of the samples. frames: as declared, which may be fewer than stored.
 
-    shift: bits below the samples. samples: 3 where grey is stored as RGB, frame by frame in planes if planar.
+    shift: bits below the samples. samples: 3 where grey is stored as RGB or YBR_FULL, frame by frame in
+    planes if planar.
     """
 
     frames: int
@@ -50,9 +55,15 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None, *, fewe
     """
     samples = _integer(elements, "SamplesPerPixel", 1)
     photometric = _photometric(elements)
-    colour = plain_bytes is not None and (samples, photometric) == (3, "RGB")
+    colour = (samples, photometric) == (1, PALETTE) or (
+        plain_bytes is not None and samples == 3 and photometric in GREY_IN_COLOUR
+    )
     if not colour and (samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}):
-        raise UnsupportedColour(f"{source}: expected one grey sample a pixel, got {samples} of {photometric[:16]}")
+        what = f"{samples} of {photometric[:16]}{'' if plain_bytes is not None or samples == 1 else ', compressed'}"
+        raise UnsupportedColour(
+            f"{source}: expected one grey sample a pixel, got {what}: leave pictures in colour out, and export a grey "
+            "scan as MONOCHROME2"
+        )
     bits_allocated = _integer(elements, "BitsAllocated", 0)
     bits_stored = _integer(elements, "BitsStored", bits_allocated)
     # A compressed stream says itself where its samples lie; only plain samples begin where HighBit tells.

@@ -20,6 +20,7 @@ from extract.dicom.header import FileBytes, Header, quiet_pydicom, read_header
 from extract.dicom.kind import check_kind
 from extract.dicom.layout import Layout, read_layout, require_volume
 from extract.dicom.native import NativeFrames
+from extract.dicom.palette import PALETTE, GreyPalette
 from extract.dicom.rescale import read_rescale
 from extract.errors import IncompleteConcatenation
 from extract.volume import Volume, Voxels
@@ -76,6 +77,7 @@ def read_dicom(
     headers, parts = _read_headers([data] if isinstance(data, bytes | mmap) else data, source)
     files = [_read_file(header, allowed, source, is_part=bool(parts)) for header in headers]
     require_alike([file.facts for file in files], parts, source)
+    palettes = [_palette(file, source) for file in files]
     stored = [_open_frames(file.header, file.layout, source, decode) for file in files]
     counts = [one.count for one in stored]
     check_offsets(parts, counts, source)
@@ -85,7 +87,7 @@ def read_dicom(
     with quiet_pydicom():
         told = [read_rescale(header.elements, own, source) for header, own in zip(headers, counts, strict=True)]
         in_order = frames_in_order([header.elements for header in headers])
-    voxels = _read_frames(stored, counts, numbers)
+    voxels = _read_frames(stored, palettes, counts, numbers)
     voxels, rescale, notes = _apply_rescale(voxels, np.concatenate(told)[numbers])
     for file, one in zip(files, stored, strict=True):
         notes |= file.notes | _notes_of_frames(one, file.layout)
@@ -138,13 +140,31 @@ def _open_frames(header: Header, layout: Layout, source: str, decode: FrameDecod
     return NativeFrames(header, layout, source)
 
 
-def _read_frames(stored: Sequence[StoredFrames], counts: Sequence[int], numbers: Int[np.ndarray, "n"]) -> Voxels:
+def _palette(file: _File, source: str) -> GreyPalette | None:
+    if file.layout.photometric != PALETTE:
+        return None
+    with quiet_pydicom():
+        return GreyPalette(file.header.elements, source, little_endian=file.header.little_endian)
+
+
+def _read_frames(
+    stored: Sequence[StoredFrames],
+    palettes: Sequence[GreyPalette | None],
+    counts: Sequence[int],
+    numbers: Int[np.ndarray, "n"],
+) -> Voxels:
     """Read the frames of these numbers, which count on from file to file; of one file without a copy."""
+
+    def read(one: StoredFrames, palette: GreyPalette | None, own: Int[np.ndarray, "n"]) -> Voxels:
+        voxels = one.read(own)
+        return voxels if palette is None else palette.apply(voxels)
+
     if len(stored) == 1:
-        return stored[0].read(numbers)
+        return read(stored[0], palettes[0], numbers)
     starts = np.cumsum([0, *counts])
     chosen = [numbers[(numbers >= start) & (numbers < stop)] - start for start, stop in pairwise(starts)]
-    return np.concatenate([one.read(own) for one, own in zip(stored, chosen, strict=True) if len(own)])
+    triples = zip(stored, palettes, chosen, strict=True)
+    return np.concatenate([read(one, palette, own) for one, palette, own in triples if len(own)])
 
 
 def _apply_rescale(voxels: Voxels, rescales: Float64[np.ndarray, "n 2"]) -> tuple[Voxels, tuple[float, float], Note]:
