@@ -41,7 +41,8 @@ def rows_with_note(reader: StoreReader, name: str) -> pd.DataFrame:
     index = reader.index()
     rows = np.flatnonzero(reader.committed_among(len(index)))
     having = rows[(_notes(reader, rows.tolist()) & note.value) != 0]
-    return index.iloc[having][["row", "key", "volume"]].reset_index(drop=True)
+    found: pd.DataFrame = index.iloc[having][["row", "key", "volume"]].reset_index(drop=True)
+    return found
 
 
 def _notes(reader: StoreReader, rows: Sequence[int]) -> Int64[np.ndarray, " n"]:
