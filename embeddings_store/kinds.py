@@ -49,8 +49,9 @@ def read_kind(storage: Storage, row: int) -> Kind | None:
 def read_kinds(storage: Storage, rows: Sequence[int]) -> pd.DataFrame:
     """Read COLUMNS of rows, indexed by row, "" where a row has no record; without columns where no row has one."""
     known = {int(path.rpartition("/")[2].removesuffix(".json")) for path in storage.list_paths(FOLDER)}
+    places = pd.Index(list(rows), name="row", dtype="int64")
     if known.isdisjoint(rows):
-        return pd.DataFrame(index=pd.Index(list(rows), name="row", dtype="int64"))
+        return pd.DataFrame(index=places)
     found = concurrently(lambda row: read_kind(storage, row) if row in known else None, rows, storage.threads)
     lines = [asdict(kind or Kind("", "", "")) for kind in found]
-    return pd.DataFrame(lines, index=pd.Index(list(rows), name="row", dtype="int64"), columns=list(COLUMNS)).astype("str")
+    return pd.DataFrame(lines, index=places, columns=list(COLUMNS)).astype("str")
