@@ -91,7 +91,7 @@ def examine_volumes(
         clock = StageClock()
         volume = replace(load, clock=clock)(IndexRow(number, ref))
         if isinstance(volume, FailedVolume):
-            failed.append(volume)
+            failed += [volume] if not volume.failure.whole else []  # the other is a part of a volume that may be read
             continue
         if encode is not None:
             with clock.time("encode"):

@@ -22,6 +22,7 @@ from extract.bucket.folder import FolderSource
 from extract.bucket.listing import list_volumes
 from extract.dicom import read_dicom
 from extract.dicom.frame_ranges import find_ranges
+from extract.doctor.bucket import examine_volumes
 from extract.errors import FetchError, IncompleteConcatenation, NotAVolume
 from extract.pipeline import extract
 from extract.retry import lift_classes
@@ -317,6 +318,11 @@ class TestRuns:
         assert "1 are further parts" in status.stderr
         assert command("extract-embeddings", "retry", "--store", tmp_path / "store", "--classes", "all").code == 0
         assert store_status(open_reader(str(tmp_path / "store")))["parts"] == 1
+
+    def test_the_doctor_takes_a_further_part_for_no_failure(self, tmp_path: Path) -> None:
+        source = FolderSource(bucket_of(tmp_path / "eye", part_files((6,))))
+        report, samples = examine_volumes(source, list_volumes(source).refs, 3, (8, 32, 32), None)
+        assert (len(samples.images), report.figures["sample_errors"]) == (2, {})
 
     def test_pages_see_the_joined_volume(self, tmp_path: Path) -> None:
         source = FolderSource(bucket_of(tmp_path / "eye", part_files((6,))))
