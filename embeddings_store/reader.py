@@ -109,6 +109,10 @@ class StoreReader:
 
     def errors(self) -> list[QuarantinedRow]:
         """Read the error records of rows that are not committed, sorted by row."""
+        return [record for record in self.quarantined() if not record.failure.whole]
+
+    def quarantined(self) -> list[QuarantinedRow]:
+        """Read the same, and the records of objects that are parts of another row's volume."""
         rows = quarantined_rows(self.storage)
         return read_errors(self.storage, rows - self.arrays.commit.written_rows(self.storage)) if rows else []
 

@@ -11,6 +11,7 @@ Layout of a store (see docs/store.md)::
       commit                    int64   [capacity, 8]                       one chunk a row, WRITTEN LAST
       layout.crc32c             checksums of the Zarr documents
       workers/<id>.json         device, versions and code commit of the process that wrote a row
+      kinds/<row>.json          SOP class, Modality and ImageType of the object, as text
       errors/<row>.json         quarantine: why a volume has no row; <row>.lifted.json: lifted by retry, keeps its count
       snapshots/<n>/, LATEST    immutable copies that training reads
 """
@@ -101,7 +102,8 @@ class Note(IntFlag):
     FRAMES_COUNTED = 1 << 18  # NumberOfFrames is missing; the frames are counted by their bytes
     HIGH_BIT = 1 << 19  # samples do not begin at the lowest bit; they are shifted
     RESCALED_BY_FRAME = 1 << 20  # frames differ in slope or intercept: voxels are rescaled as they are read
-    GREY_AS_RGB = 1 << 21  # three equal channels; one is used
+    GREY_AS_RGB = 1 << 21  # grey stored in colours: three equal channels, no chroma, or a palette of greys
+    JOINED = 1 << 23  # from the parts of a concatenation; size and md5 are those of the first part
     NOT_CLOSED = 1 << 24  # the items of compressed frames end without a delimiter; every frame is whole all the same
     SAMPLES_DISAGREE = 1 << 25  # samples use bits above BitsStored, or lack the header's sign; the header is believed
 
@@ -130,6 +132,15 @@ class Intensity:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What an object says that it is: UID of its SOP class, Modality, and ImageType with "\\" between its values."""
+
+    sop_class: str
+    modality: str
+    image_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeRef:
     """One object of the bucket that should become a row: everything its key and listing tell.
 
@@ -149,7 +160,7 @@ class VolumeRef:
 
 @dataclass(frozen=True, slots=True)
 class RowFacts:
-    """What the file itself told: geometry, eye, notes and brightness. Unknown spacing and brightness are None."""
+    """What the file itself told: geometry, eye, notes, brightness and kind. Unknown spacing, the last two: None."""
 
     frames: int
     rows: int
@@ -159,16 +170,25 @@ class RowFacts:
     notes: Note
     spacing_source: SpacingSource = SpacingSource.NONE
     intensity: Intensity | None = None
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeFailure:
-    """Why a volume has no row: the stage, the class of the error and its message (no name, no UID)."""
+    """Why an object has no row: the stage, the class of the error and its message (no name, no UID).
+
+    whole: "", or no failure but a part of this volume, in whose row it is.
+    """
 
     stage: str
     error: str
     message: str
     attempts: int
+    whole: VolumeId = VolumeId("")
+
+
+INCOMPLETE = "IncompleteConcatenation"
+"""The class of error rows that another object in the folder may mend."""
 
 
 def volume_id(key: str) -> VolumeId:

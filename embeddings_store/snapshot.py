@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from embeddings_store.encoder_source import EncoderSource, read_encoder_source
 from embeddings_store.errors import StoreError
 from embeddings_store.index import read_settled, settled_segments
+from embeddings_store.kinds import read_kinds
 from embeddings_store.progress import Progress, no_progress
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot_files import SnapshotFiles, latest_number, put_snapshot
@@ -29,8 +30,8 @@ class Snapshot:
     """All committed rows at one moment.
 
     ``index`` has one line a row of ``pooled``: INDEX_COLUMNS, ``site``, and FACT_COLUMNS (the file's own eye code as
-    ``eye_in_file``: 0 unknown, 1 left, 2 right). ``number`` is None for live rows; ``note`` says why in words.
-    ``encoder``: where the vectors come from, None where the store does not say.
+    ``eye_in_file``: 0 unknown, 1 left, 2 right); and, where any row has them, the texts of Kind. ``number`` is None for
+    live rows; ``note`` says why in words. ``encoder``: where the vectors come from, None where the store does not say.
     """
 
     pooled: Float32[np.ndarray, "n L P C"]
@@ -112,7 +113,8 @@ def _gather(reader: StoreReader, progress: Progress = no_progress) -> SnapshotFi
         facts.append(found)
         progress(first + len(block), len(rows))
     whole = pd.concat(facts).rename(columns={"eye": "eye_in_file"}).reset_index(drop=True)
-    table = pd.concat([index.iloc[rows].reset_index(drop=True), whole], axis=1)
+    kinds = read_kinds(reader.storage, rows).reset_index(drop=True)
+    table = pd.concat([index.iloc[rows].reset_index(drop=True), whole, kinds], axis=1)
     attributes: dict[str, Any] = {
         "space": reader.space.to_dict(),
         "space_id": reader.space_id,

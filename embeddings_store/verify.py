@@ -9,6 +9,7 @@ from embeddings_store.errors import StoreError
 from embeddings_store.file_faults import document_faults, file_faults
 from embeddings_store.index import FOLDER as INDEX
 from embeddings_store.index import index_rows
+from embeddings_store.kinds import kind_fault
 from embeddings_store.layout import CHECKSUMS
 from embeddings_store.leftovers import abandoned_files, delete_leftovers
 from embeddings_store.progress import Progress, no_progress
@@ -82,7 +83,7 @@ def row_fault(reader: StoreReader, row: int, ref: VolumeRef | None) -> str | Non
         return "the tokens differ from the commit"
     notes = Note(int(facts[FACT_COLUMNS.index("notes")]))
     same = ref is None or _same_source(commit, ref, notes)
-    return None if same else "the row was made from another object than the index names"
+    return kind_fault(reader.storage, row) if same else "the row was made from another object than the index names"
 
 
 def _open(url: str, endpoint_url: str | None) -> StoreReader:

@@ -17,12 +17,14 @@ from embeddings_store.errors import StoreError
 from embeddings_store.index import (
     AddedVolumes,
     IndexRow,
+    folder_of,
     index_rows,
     plan_append,
     put_segment,
     read_index,
     read_settled,
 )
+from embeddings_store.kinds import put_kind
 from embeddings_store.layout import (
     NO_ATTRIBUTES,
     check_same_space,
@@ -37,11 +39,12 @@ from embeddings_store.quarantine import (
     lift_errors,
     put_error,
     quarantined_rows,
+    read_errors,
 )
 from embeddings_store.reader import open_reader
 from embeddings_store.row_checks import RowError, check_kind, checked_crc
 from embeddings_store.rows import Commit, crc_over, fact_numbers
-from embeddings_store.schema import RowFacts, VolumeFailure, VolumeRef
+from embeddings_store.schema import INCOMPLETE, RowFacts, VolumeFailure, VolumeRef
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.staging import StagedObject, stage, staging
 from embeddings_store.storage import Storage, open_storage
@@ -142,6 +145,7 @@ class StoreWriter:
             known = index_rows(index)
             lines, added = plan_append(known, refs)
             self._check_capacity(len(known) + added.new)
+            self._open_again(known, lines, added.replaced)
             # Commits go before the index names the new object: cut off in between, the next run sees the change again.
             for line in added.replaced:
                 self.storage.delete(self.arrays.commit.chunk_path(line.row))
@@ -175,10 +179,12 @@ class StoreWriter:
         self._check_row(row)
         parts = self._stored_tokens(row, tokens)
         numbers = fact_numbers(facts) if isinstance(facts, RowFacts) else facts
+        kept = self._threads.submit(put_kind, self.storage, row, facts.kind if isinstance(facts, RowFacts) else None)
         arrays, values = self.arrays.all[:-1], (pooled, *parts, numbers)
         with staging() as staged:
             crcs = [self._stage(staged, row, array, one) for array, one in zip(arrays, values, strict=True)]
             self._publish(staged, crcs)
+        kept.result()
         crc_vectors, crc_tokens = crc_over([numbers], crcs[0]), crc_over(parts[1:], crcs[1] if parts else 0)
         commit = Commit(crc_vectors, crc_tokens, source_size, source_md5, self.clock(), self.worker_id)
         self.arrays.commit.write(self.storage, row, commit.to_numbers())
@@ -193,6 +199,25 @@ class StoreWriter:
             return
         put_error(self.storage, QuarantinedRow(row, failure, self.clock(), self.worker_id, self.versions))
         self._with_errors.add(row)
+
+    def _open_again(self, known: Sequence[IndexRow], lines: Sequence[IndexRow], replaced: Sequence[IndexRow]) -> None:
+        """Have volumes of several objects done again: incomplete ones that an object joins, and those with a new part.
+
+        Before the index names the new objects, for the same reason as commits.
+        """
+        folders = {folder_of(line.ref) for line in lines}
+        near = {line.row: line for line in known if folder_of(line.ref) in folders}
+        if not near or not self._with_errors:
+            return
+        records = read_errors(self.storage, quarantined_rows(self.storage) & near.keys())
+        rows, ids = {line.row for line in replaced}, {line.ref.volume for line in replaced}
+        parts = [one for one in records if one.failure.whole and (one.row in rows or one.failure.whole in ids)]
+        wholes = {part.failure.whole for part in parts}
+        for line in near.values():
+            if line.ref.volume in wholes:
+                self.storage.delete(self.arrays.commit.chunk_path(line.row))
+                forget_error(self.storage, line.row)
+        lift_errors(self.storage, [one for one in records if one in parts or one.failure.error == INCOMPLETE])
 
     def _check_row(self, row: int) -> None:
         if not 0 <= row < self.capacity:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from embeddings_store.console import emit_json, say
+from embeddings_store.errors import UsageError
 
 store_commands = typer.Typer()
 
@@ -15,15 +16,32 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; e
 
 
 @store_commands.command()
-def status(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> None:
-    """Show what is in a store: rows, errors, coverage by site, device, protocol and eye.
+def status(
+    store: Store,
+    note: Annotated[
+        str | None, typer.Argument(help="With --notes: list the volumes that have this note.", show_default=False)
+    ] = None,
+    notes: Annotated[
+        bool, typer.Option("--notes", help="Count what was noticed about the volumes, with an example of each.")
+    ] = False,
+    endpoint_url: Endpoint = None,
+    json: Json = False,
+) -> None:
+    """Show what is in a store: rows, errors, coverage by site, device, protocol and eye; or the notes.
 
     Example: extract-embeddings status --store ./store
+
+    Example: extract-embeddings status --store ./store --notes NO_SPACING
     """
     from embeddings_store.reader import open_reader
     from embeddings_store.status import store_status
     from extract.summary import print_status
 
+    if notes:
+        _show_notes(store, endpoint_url, note, as_json=json)
+        return
+    if note is not None:
+        raise UsageError(f"status: expected --notes before the name of a note, got {note!r} alone")
     found = store_status(open_reader(store, endpoint_url=endpoint_url))
     if json:
         emit_json(found)
@@ -34,6 +52,32 @@ def status(store: Store, endpoint_url: Endpoint = None, json: Json = False) -> N
             f"{found['row_bytes_in_all'] / 1e6:,.2f} MB a row; 25,000 volumes take {projected['25000'] / 1e9:,.1f} GB, "
             f"250,000 take {projected['250000'] / 1e9:,.1f} GB on a disk"
         )
+
+
+def _show_notes(store: str, endpoint_url: str | None, note: str | None, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from embeddings_store.notes import count_notes, rows_with_note
+    from embeddings_store.reader import open_reader
+    from extract.summary import describe_notes
+
+    reader = open_reader(store, endpoint_url=endpoint_url)
+    if note is not None:
+        volumes = rows_with_note(reader, note)
+        if as_json:
+            emit_json({"note": note, "volumes": volumes.to_dict("records")})
+        else:
+            say("\n".join(volumes["key"]) or f"no volume has the note {note}")
+        return
+    index = reader.index()
+    counts = count_notes(reader, index, np.flatnonzero(reader.committed_among(len(index))).tolist())
+    found = [asdict(one) for one in counts]
+    if as_json:
+        emit_json({"notes": found})
+    else:
+        say(describe_notes(found))
 
 
 @store_commands.command()

@@ -96,5 +96,5 @@ class Reader:
             )  # fmt: skip
         cohort = self.tables.beside(make_cohort(read, self.tables.people, self.task))
         features = make_features(cohort, read.vectors, self.space, layer=LAYER, pools=(POOL,))
-        failures = dict(Counter(failure.failure.error for failure in read.failures))
+        failures = dict(Counter(one.failure.error for one in read.failures if not one.failure.whole))
         return Inputs(cohort, features, tokens, len(read.lines), failures)

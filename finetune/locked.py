@@ -74,7 +74,7 @@ def read_test(run: Run, tables: CohortTables, source: Source, load: VolumeLoader
     index = _index_of_run(run)
     seen = pd.concat([index[~index["volume"].isin(locked)], index_of(read)], ignore_index=True)
     cohort = _join(run, tables, seen[[name for name in IN_INDEX if name in seen]])
-    failures = Counter(failure.failure.error for failure in read.failures)
+    failures = Counter(one.failure.error for one in read.failures if not one.failure.whole)
     kept = cohort.table.loc[cohort.table["split"] == TEST, "volume"]
     if left_out := len(read.lines) - len(kept):
         failures["constant, or a copy"] = left_out

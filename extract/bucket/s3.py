@@ -85,16 +85,16 @@ class S3Source:
         events.register("response-received.s3.GetObject", self._obey)
         events.register("before-parse.s3.ListObjectsV2", tidy_listing)
 
-    def list_objects(self) -> Iterator[ObjectInfo]:
-        """List everything below the prefix, 1,000 keys a request."""
-        paging, go_on = Paging(self.name), dict[str, str]()
+    def list_objects(self, folder: str = "") -> Iterator[ObjectInfo]:
+        """List everything below the prefix, or a folder there, 1,000 keys a request."""
+        paging, go_on = Paging(self.name), {"Prefix": self._prefix + folder}
         while True:
             page = self._list_page(go_on)
             following = paging.next(page)
             yield from self._infos(page)
             if following is None:
                 return
-            go_on = following
+            go_on = {"Prefix": self._prefix + folder, **following}
 
     def _infos(self, page: Any) -> Iterator[ObjectInfo]:
         for entry in page.get("Contents", []):

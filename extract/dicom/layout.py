@@ -5,12 +5,17 @@ from dataclasses import dataclass, replace
 from pydicom import Dataset
 
 from embeddings_store.schema import Note
-from extract.dicom.header import FOREIGN_ERRORS
+from extract.dicom.header import FOREIGN_ERRORS, read_uid
+from extract.dicom.kind import is_oct
+from extract.dicom.palette import PALETTE
 from extract.errors import NotAVolume, TooLarge, UndecodablePixels, UnsupportedColour
 
 MAX_VOXELS = 1 << 30
 """Four times the largest scan known (512 frames of 992 x 512): a header that claims more is damaged or hostile."""
 
+
+GREY_IN_COLOUR = {"RGB", "YBR_FULL"}
+"""Colour spaces of three samples a pixel that may hold nothing but grey."""
 
 MALFORMED = -1
 UNTOLD = -2  # frames that no header can claim
@@ -20,8 +25,8 @@ UNTOLD = -2  # frames that no header can claim
 class Layout:
     """What the header says of the samples. frames: as declared, which may be fewer than stored.
 
-    shift: bits below the samples, if words are that wide. samples: 3 where grey is stored as RGB, frame by frame in
-    planes if planar.
+    shift: bits below the samples, if words are that wide. samples: 3 where grey is stored as RGB or YBR_FULL, frame by
+    frame in planes if planar.
     """
 
     frames: int
@@ -42,16 +47,24 @@ class Layout:
         return self.samples * self.rows * self.columns * self.bits_allocated // 8
 
 
-def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layout:
+def read_layout(elements: Dataset, source: str, plain_bytes: int | None, *, fewest_frames: int = 2) -> Layout:
     """Read and check the image pixel module. plain_bytes: of uncompressed pixel data, None of compressed.
+
+    fewest_frames: of a file that is no volume alone, 1.
 
     Raises: UnsupportedColour, NotAVolume, UndecodablePixels (missing or impossible values), TooLarge.
     """
     samples = _integer(elements, "SamplesPerPixel", 1)
     photometric = _photometric(elements)
-    colour = plain_bytes is not None and (samples, photometric) == (3, "RGB")
+    colour = (samples, photometric) == (1, PALETTE) or (
+        plain_bytes is not None and samples == 3 and photometric in GREY_IN_COLOUR
+    )
     if not colour and (samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}):
-        raise UnsupportedColour(f"{source}: expected one grey sample a pixel, got {samples} of {photometric[:16]}")
+        what = f"{samples} of {photometric[:16]}{'' if plain_bytes is not None or samples == 1 else ', compressed'}"
+        raise UnsupportedColour(
+            f"{source}: expected one grey sample a pixel, got {what}: leave pictures in colour out, and export a grey "
+            "scan as MONOCHROME2"
+        )
     bits_allocated = _integer(elements, "BitsAllocated", 0)
     bits_stored = _integer(elements, "BitsStored", bits_allocated)
     shift = _integer(elements, "HighBit", bits_stored - 1) + 1 - bits_stored
@@ -71,6 +84,8 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None) -> Layo
     )
     if layout.frames == UNTOLD:
         layout = _count_frames(layout, plain_bytes, source)
+    if layout.frames < fewest_frames:
+        raise NotAVolume(f"{source}: expected a volume, got {layout.frames} frame: {_what_one_frame_is(elements)}")
     if misplaced and plain_bytes is not None:  # a compressed stream says itself where its samples end
         raise UndecodablePixels(f"{source}: HighBit {shift + bits_stored - 1} contradicts {bits_stored} bits stored")
     _check_layout(layout, source)
@@ -89,6 +104,13 @@ def _count_frames(layout: Layout, plain_bytes: int | None, source: str) -> Layou
     return replace(layout, frames=count, notes=layout.notes | Note.FRAMES_COUNTED)
 
 
+def require_volume(layout: Layout, frames: int, source: str) -> None:
+    """Refuse parts that together are one frame, or more voxels than any scan has. Raises: NotAVolume, TooLarge."""
+    if frames < 2:
+        raise NotAVolume(f"{source}: expected a volume, got {frames} frame in all: its rows would be taken for depth")
+    check_size(layout, frames, source)
+
+
 def check_size(layout: Layout, frames: int, source: str) -> None:
     """Refuse more voxels than any scan has, with TooLarge."""
     if frames * layout.rows * layout.columns > MAX_VOXELS:
@@ -102,12 +124,16 @@ def _check_layout(layout: Layout, source: str) -> None:
         raise UndecodablePixels(f"{source}: expected rows, columns and 8 or 16 bits allocated, got {shape}")
     if not 1 <= layout.bits_stored <= layout.bits_allocated:
         raise UndecodablePixels(f"{source}: {layout.bits_stored} of {layout.bits_allocated} bits cannot be stored")
-    if layout.frames < 2:
-        raise NotAVolume(
-            f"{source}: expected a volume, got {layout.frames} frame: rows would be taken for depth; "
-            "of a series of single frames, export the scan as one multi-frame file"
-        )
     check_size(layout, layout.frames, source)
+
+
+def _what_one_frame_is(elements: Dataset) -> str:
+    if is_oct(elements) and read_uid(elements, "SeriesInstanceUID"):
+        return (
+            "it is one frame of a series, whose other frames are files of their own; export the scan as one "
+            "multi-frame file (Ophthalmic Tomography)"
+        )
+    return "its rows would be taken for depth; leave single images out"
 
 
 def _photometric(elements: Dataset) -> str:

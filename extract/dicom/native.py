@@ -73,10 +73,15 @@ class NativeFrames:
         return aligned
 
     def _grey(self, frames: np.ndarray) -> np.ndarray:
-        """Give one of three equal channels. Raises: UnsupportedColour for channels that differ."""
+        """Give one of three equal channels, or brightness without colour. Raises: UnsupportedColour."""
         first, *others = np.moveaxis(frames, 1 if self._layout.planar else -1, 0)
-        if any(not np.array_equal(first, other) for other in others):
-            raise UnsupportedColour(f"{self._source}: expected one grey sample a pixel, got RGB whose channels differ")
+        if self._layout.photometric == "RGB":
+            grey = all(np.array_equal(first, other) for other in others)
+        else:
+            grey = all(bool((other == 1 << (self._layout.bits_stored - 1)).all()) for other in others)
+        if not grey:
+            kind = "RGB whose channels differ" if self._layout.photometric == "RGB" else "YBR_FULL with colour"
+            raise UnsupportedColour(f"{self._source}: expected one grey sample a pixel, got {kind}")
         return np.asarray(first)
 
     def _samples(self) -> memoryview:

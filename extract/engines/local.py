@@ -135,13 +135,13 @@ def write_rows(work: Pass, encoded: Iterable[Encoded]) -> None:
 
 
 def quarantine(work: Pass, job: Job, failure: VolumeFailure) -> None:
-    """Write the error row of a volume that never reached an encoder, in every store that lacks it."""
+    """Write why an object never reached an encoder, in every store that lacks it; a part of a volume is no failure."""
     if work.stop.signal_number is not None:
         return
     for number, line in job.lines.items():
         with work.clock.time("write"):
             work.targets[number].writer.write_error(line.row, failure)
-        work.progress.advance(failed=True)
+        work.progress.advance(failed=not failure.whole)
 
 
 def _write(work: Pass, one: EncodedVolume) -> None:
