@@ -1,12 +1,12 @@
 """Snapshots: what training reads. Immutable, in large chunks, and always said where the numbers came from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from embeddings_store.encoder_source import EncoderSource, read_encoder_source
 from embeddings_store.errors import StoreError
@@ -50,6 +50,12 @@ class Snapshot:
     def space_id(self) -> str:
         """Short name of the space."""
         return self.space.id
+
+    def where(self, here: Bool[np.ndarray, " n"]) -> "Snapshot":
+        """Keep the rows of a mask."""
+        thumbnails = None if self.thumbnails is None else self.thumbnails.take(here)
+        index = self.index[here].reset_index(drop=True)
+        return replace(self, pooled=self.pooled[here], index=index, thumbnails=thumbnails)
 
     def frame(self, layer: str, pool: str) -> pd.DataFrame:
         """Give one layer and pool as a table: a row a volume, a column a channel, ``index`` as its index.

@@ -102,9 +102,11 @@ def fill_store(study: Study, url: Path) -> None:
     writer = open_writer(str(url), study.stored.space, capacity=1000, worker={"device": "test"})
     writer.add_volumes(refs)
     facts = RowFacts(8, 16, 16, None, Eye.UNKNOWN, Note.SYNTHETIC | Note.NO_SPACING)
-    vector_of = dict(zip(index["key"], study.stored.pooled, strict=True))
+    place, seen = {key: number for number, key in enumerate(index["key"])}, study.stored.thumbnails
     for line in writer.missing_rows():
-        writer.write_row(line.row, vector_of[line.ref.key], {}, facts, bytes(16), 1000)
+        number = place[line.ref.key]
+        picture = seen.images[number] if seen is not None and seen.known[number] else None
+        writer.write_row(line.row, study.stored.pooled[number], {}, facts, bytes(16), 1000, picture)
 
 
 def pictured(study: Study, *, effect: float, seed: int = 0, known: float = 1.0) -> Study:
