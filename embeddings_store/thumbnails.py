@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
+from embeddings_store.schema import THUMBNAIL_SHAPE
+
 
 @dataclass(frozen=True, slots=True)
 class Thumbnails:
@@ -26,6 +28,13 @@ class Thumbnails:
     def take(self, rows: Shaped[np.ndarray, " rows"]) -> "Thumbnails":
         """Keep the rows of a mask or of positions."""
         return Thumbnails(self.images[rows], self.known[rows])
+
+
+def thumbnails_of(images: Sequence[UInt8[np.ndarray, "8 32 32"] | None]) -> Thumbnails:
+    """Put thumbnails under each other, None where there is none."""
+    known = np.array([one is not None for one in images], dtype=np.bool_)
+    nothing = np.zeros(THUMBNAIL_SHAPE, np.uint8)
+    return Thumbnails(np.stack([nothing if one is None else one for one in images]), known)
 
 
 def join_thumbnails(parts: Sequence[Thumbnails]) -> Thumbnails | None:
