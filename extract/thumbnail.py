@@ -20,7 +20,7 @@ def make_thumbnail(image: Float32[np.ndarray, "D H W"]) -> UInt8[np.ndarray, "8 
     low, high = cells.min(), cells.max()
     if not high > low:
         return np.zeros(THUMBNAIL_SHAPE, np.uint8)
-    return np.rint((cells - low) * (np.float32(BRIGHTEST) / (high - low))).astype(np.uint8)
+    return np.asarray(np.rint((cells - low) * (np.float32(BRIGHTEST) / (high - low))), dtype=np.uint8)
 
 
 def _average(values: Float32[np.ndarray, "a b c"], axis: int, count: int) -> Float32[np.ndarray, "d e f"]:
