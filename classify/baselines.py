@@ -151,9 +151,8 @@ def _predict(name: str, train: pd.DataFrame, judged: pd.DataFrame, classes: int,
     columns = COVARIATES[name]
     label = train["label"].to_numpy(np.int64)
     if name == PIXELS:
-        logits = np.log(
-            predict_by_pixels(*(list(side["thumbnails"]) for side in (train, judged)), label, classes=classes)
-        )
+        seen, asked = list(train["thumbnails"]), list(judged["thumbnails"])
+        logits = np.log(predict_by_pixels(seen, asked, label, classes=classes))
     elif columns:
         encode = _encode if name == CEILING else encode_covariates
         model = fit_covariates(encode(train, train, columns), label, classes=classes)
