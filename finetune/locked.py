@@ -40,15 +40,14 @@ class Unlocked:
     failures: dict[str, int]
 
 
-def save_brightness(cohort: Cohort, folder: Path) -> None:
-    """Keep how bright the scans of train and val are: a baseline of test is fitted on it, and a copy known by it."""
+def save_seen(cohort: Cohort, folder: Path) -> None:
+    """Keep what baselines of test are fitted on: how bright the scans of train and val are, and thumbnails of train.
+
+    A copy is known by its brightness.
+    """
     if cohort.brightness is not None:
         known = cohort.brightness[(cohort.table["split"] != TEST).to_numpy()]
         known.to_parquet(folder / BRIGHTNESS_FILE, index=False)
-
-
-def save_thumbnails(cohort: Cohort, folder: Path) -> None:
-    """Keep the thumbnails of train: the pixel floor of test is fitted on them."""
     if cohort.thumbnails is not None:
         here = (cohort.table["split"] == "train").to_numpy() & cohort.thumbnails.known
         volume, images = cohort.table["volume"].to_numpy(str)[here], cohort.thumbnails.images[here]
