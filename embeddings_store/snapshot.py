@@ -1,12 +1,12 @@
 """Snapshots: what training reads. Immutable, in large chunks, and always said where the numbers came from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from embeddings_store.encoder_source import EncoderSource, read_encoder_source
 from embeddings_store.errors import StoreError
@@ -17,6 +17,7 @@ from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot_files import SnapshotFiles, latest_number, put_snapshot
 from embeddings_store.snapshot_reading import get_snapshot
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.thumbnails import Thumbnails, join_thumbnails
 
 BLOCK_ROWS = 1024
 FEATURES, RAW = "features", "raw"
@@ -32,6 +33,7 @@ class Snapshot:
     ``index`` has one line a row of ``pooled``: INDEX_COLUMNS, ``site``, and FACT_COLUMNS (the file's own eye code as
     ``eye_in_file``: 0 unknown, 1 left, 2 right); and, where any row has them, the texts of Kind. ``number`` is None for
     live rows; ``note`` says why in words. ``encoder``: where the vectors come from, None where the store does not say.
+    ``thumbnails``: one per row of ``pooled``, None where no row has any.
     """
 
     pooled: Float32[np.ndarray, "n L P C"]
@@ -43,11 +45,18 @@ class Snapshot:
     origin: Origin
     note: str
     encoder: EncoderSource | None = None
+    thumbnails: Thumbnails | None = None
 
     @property
     def space_id(self) -> str:
         """Short name of the space."""
         return self.space.id
+
+    def where(self, here: Bool[np.ndarray, " n"]) -> "Snapshot":
+        """Keep the rows of a mask."""
+        thumbnails = None if self.thumbnails is None else self.thumbnails.take(here)
+        index = self.index[here].reset_index(drop=True)
+        return replace(self, pooled=self.pooled[here], index=index, thumbnails=thumbnails)
 
     def frame(self, layer: str, pool: str) -> pd.DataFrame:
         """Give one layer and pool as a table: a row a volume, a column a channel, ``index`` as its index.
@@ -106,11 +115,12 @@ def _gather(reader: StoreReader, progress: Progress = no_progress) -> SnapshotFi
     segments, index = read_settled(reader.storage)
     rows = [row for row in _committed_rows(reader) if row < len(index)]
     pooled = np.empty((len(rows), *reader.arrays.pooled.row_shape), dtype=np.float32)
-    facts = [reader.facts([])]
+    facts, pictures = [reader.facts([])], list[Thumbnails]()
     for first in range(0, len(rows), BLOCK_ROWS):
         block = rows[first : first + BLOCK_ROWS]
-        pooled[first : first + len(block)], found = reader.vectors(block)
+        pooled[first : first + len(block)], found, seen = reader.whole_rows(block)
         facts.append(found)
+        pictures.append(seen)
         progress(first + len(block), len(rows))
     whole = pd.concat(facts).rename(columns={"eye": "eye_in_file"}).reset_index(drop=True)
     kinds = read_kinds(reader.storage, rows).reset_index(drop=True)
@@ -121,7 +131,7 @@ def _gather(reader: StoreReader, progress: Progress = no_progress) -> SnapshotFi
         "fingerprint": _fingerprint(rows, segments),
         "columns": list(table.columns),
     }
-    return SnapshotFiles(pooled, table, reader.space.layers, reader.space.pools, attributes)
+    return SnapshotFiles(pooled, table, reader.space.layers, reader.space.pools, attributes, join_thumbnails(pictures))
 
 
 def _committed_rows(reader: StoreReader) -> list[int]:
@@ -136,4 +146,6 @@ def _fingerprint(rows: list[int], segments: list[str]) -> str:
 def _snapshot(reader: StoreReader, files: SnapshotFiles, number: int | None, origin: Origin, note: str) -> Snapshot:
     space = EmbeddingSpace.from_dict(files.attributes["space"])
     encoder = read_encoder_source(reader.storage, space)
-    return Snapshot(files.pooled, files.table, space, number, files.layers, files.pools, origin, note, encoder)
+    return Snapshot(
+        files.pooled, files.table, space, number, files.layers, files.pools, origin, note, encoder, files.thumbnails
+    )

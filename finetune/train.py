@@ -17,7 +17,7 @@ from classify.standardise import Standardiser
 from classify.stopwatch import Stopwatch
 from finetune.checkpoint import RECIPE, save_model
 from finetune.epochs import BestWeights
-from finetune.locked import save_brightness
+from finetune.locked import save_seen
 from finetune.loop import Trainer, predict
 from finetune.options import FinetuneOptions
 from finetune.prepared import prepare
@@ -88,7 +88,7 @@ def finetune(
         run_id = new_run_id(now, MODEL_NAME, task.name)
         with run_folder(options.runs, run_id) as aside:
             tuned = save_model(model, ready.encoder, standardiser, task.classes, options.config.head, aside / MODEL)
-            save_brightness(inputs.cohort, aside / MODEL)
+            save_seen(inputs.cohort, aside / MODEL)
             save_config(options.config, aside / RECIPE)
             record = RunRecord(
                 id=run_id,

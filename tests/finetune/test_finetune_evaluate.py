@@ -62,7 +62,7 @@ def test_a_look_puts_test_beside_val_as_classify_does(phantom: Path, published: 
     for level in ("volume", "eye", "participant"):
         assert set(loaded.record["metrics"][level]) == {"val", "test"}
         assert loaded.record["metrics"][level]["val"] == before["metrics"][level]["val"]
-    for name in ("raw intensity statistics", "age+site", "dummy"):
+    for name in ("raw intensity statistics", "pixels", "age+site", "dummy"):
         assert set(loaded.record["baselines"][name]) == {"val", "test"}
     entry = loaded.record["evaluations"][0]
     assert (np.sum(entry["confusion"]["participant"]), entry["failures"]) == (4, {})

@@ -30,7 +30,7 @@ from finetune.model import groups_of
 from finetune.recipe import load_config
 from finetune.train import Finetuned
 
-BASELINES = {"dummy", "age", "site", "age+site", "raw intensity statistics"}
+BASELINES = {"dummy", "age", "site", "age+site", "raw intensity statistics", "pixels"}
 
 
 def same_numbers(one: Finetuned, two: Finetuned) -> bool:
