@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="modules to run; all where none is named")
     parser.add_argument("--long", action="store_true", help="as many studies as docs/evaluation.md promises")
     options = parser.parse_args()
-    sys.path.insert(0, str(HERE.parent))
+    sys.path[:0] = [str(HERE.parent), str(HERE.parent / "classify")]
     for path in sorted(HERE.glob("[!t]*.py")):
         if path.stem == "run" or (options.names and path.stem not in options.names):
             continue
