@@ -113,7 +113,7 @@ def table(long: bool) -> Iterator[str]:
     """Give the lines of the table. Seeds are those that no choice of the method has seen."""
     yield "| planted | studies | " + " | ".join((*WORDS, *LEANS)).replace("_", " ") + " |"
     yield "|---|---|" + "---|" * len((*WORDS, *LEANS))
-    for kinds, studies in ((HONEST, 100 if long else 3), (CONFOUNDED, 40 if long else 3)):
+    for kinds, studies in ((HONEST, 50 if long else 3), (CONFOUNDED, 20 if long else 3)):
         for name, kind in kinds.items():
             said = [said_of(kind, 70_000 + seed) for seed in range(studies)]
             counts = [sum(words in one for one in said) for words in (*WORDS, *LEANS)]
