@@ -6,6 +6,7 @@ whose studies are dear; ``python tests/truth/run.py --long`` counts more of them
 
 from pathlib import Path
 
+import maps_cohorts as maps
 import numpy as np
 import places_cohorts as places
 import pytest
@@ -49,7 +50,18 @@ def test_page_and_terminal_say_what_the_functions_say(
         tmp_path / "runs", "--participants", truth.study.write(tmp_path), "--replicates", 500, "--json",
     )  # fmt: skip
     assert done.code == 0, done.stderr
-    page = command("reports", "study", "--runs", tmp_path / "runs", "--out", tmp_path / "page", "--json")
+    page = command(
+        "reports",
+        "study",
+        "--store",
+        tmp_path / "store",
+        "--runs",
+        tmp_path / "runs",
+        "--out",
+        tmp_path / "page",
+        "--json",
+    )
+    assert page.code == 0, page.stderr
     assert page.json["claim"] == CLAIMS[expected.verdict].format(rival=expected.rival)
     apart = done.json["difference_to_baselines"][expected.rival]["balanced_accuracy"]
     assert apart["value"] == pytest.approx(expected.difference, abs=1e-12)
@@ -94,6 +106,12 @@ def test_no_place_is_called_leaned_on_without_a_confound_and_planted_ones_are() 
     expected = ("leans on the site", "site macro_auroc", "device macro_auroc")
     for kind, words in zip(places.CONFOUNDED.values(), expected, strict=True):
         assert sum(words in places.said_of(kind, seed) for seed in range(3)) >= 1
+
+
+def test_a_high_share_of_beaten_orders_does_not_say_that_a_map_is_right() -> None:
+    half, none = (np.array([maps.beats(128, wrong, seed) for seed in range(40)]) for wrong in (0.5, 1.0))
+    assert (half >= maps.PASSES).mean() > 0.5
+    assert (none >= maps.PASSES).mean() < 0.3
 
 
 @pytest.mark.parametrize("column", ["age", "site", BRIGHTNESS[0]])
