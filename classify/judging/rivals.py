@@ -21,8 +21,8 @@ def compare_with_rivals(
 ) -> dict[str, dict[str, Measured]]:
     """Give HEADLINE of ours minus that of each baseline that is a rival, paired, with "simultaneous" {low, high}.
 
-    "Better than all" needs every plain interval above 0, which is wrong in 2.5 % at most, however many there are
-    (intersection-union, Berger 1982). "Worse than one of them" needs a simultaneous interval below 0.
+    "Better than all" needs every plain interval above 0: an intersection-union test (Berger 1982), which more baselines
+    make rarer (see is_above_all). "Worse than one of them" needs a simultaneous interval below 0.
     """
     rivals = [name for name in others if name not in NO_RIVALS]
     found = {name: paired_differences(ours, others[name], people, classes) for name in rivals}
