@@ -176,7 +176,11 @@ def verdict_of(
     own, values = measure(ours, drawn, classes)
     against = {name: measure(part, drawn, classes)[1] for name, part in others.items()}
     found = compare_with_rivals(values, against, ours, classes)
-    rivals = {name: to_estimate(of[PRIMARY_METRIC]) for name, of in found.items()}
+    rivals = {}
+    for name, of in found.items():
+        raw = of[PRIMARY_METRIC]
+        at_once = raw.get("simultaneous", {}).get("high", -1.0)
+        rivals[name] = to_estimate(raw | ({"high": max(raw["high"], at_once)} if "high" in raw else {}))
     rival = hardest(rivals)
     first = judge(to_estimate(own[PRIMARY_METRIC]), rivals[rival], chance=0.5)
     verdict = confirm(first, {name: to_estimate(of[RANKING]) for name, of in found.items()})
