@@ -1,4 +1,4 @@
-"""Small models of a few covariates: the best of a straight, a curved and a boosted one, chosen inside train."""
+"""Small models of a few covariates: a straight, a curved, a crossed and a boosted one, the best chosen inside train."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -84,6 +84,32 @@ def _curved() -> Any:
     )
 
 
+class _Crossed:
+    """A curve of each number, and another in each group of people that a column of 0 and 1 marks, such as a site."""
+
+    def fit(self, x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"]) -> "_Crossed":
+        varies = np.ptp(x, axis=0) > 0
+        self._groups = varies & np.isin(x, (0.0, 1.0)).all(axis=0)
+        self._numbers = varies & ~self._groups
+        self._crosses = bool(self._groups.any() and self._numbers.any())
+        if self._crosses:
+            self._curve = SplineTransformer(n_knots=KNOTS, degree=3, extrapolation="constant")
+            self._curve.fit(_clip(x[:, self._numbers]))
+        self._model = _straight().fit(self._columns(x), label)
+        self.classes_ = self._model.classes_
+        return self
+
+    def predict_proba(self, x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n k"]:
+        return np.asarray(self._model.predict_proba(self._columns(x)), dtype=np.float64)
+
+    def _columns(self, x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n c"]:
+        if not self._crosses:
+            return x
+        curves = self._curve.transform(_clip(x[:, self._numbers]))
+        within = x[:, self._groups, None] * curves[:, None, :]
+        return np.hstack([x, curves, within.reshape(len(x), -1)])
+
+
 def _boosted() -> Any:
     from lightgbm import LGBMClassifier  # slow to import, and not needed where no baseline is fitted
 
@@ -114,4 +140,4 @@ def _clip(x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
     return np.asarray(np.clip(x, -FURTHEST, FURTHEST))
 
 
-KINDS: Kinds = {"straight": _straight, "curved": _curved, "boosted": _boosted}
+KINDS: Kinds = {"straight": _straight, "curved": _curved, "crossed": _Crossed, "boosted": _boosted}

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from classify.judging.bootstrap import TOO_FEW, Measured, caution_few
 from classify.judging.metrics import HEADLINE
-from classify.judging.rivals import hardest_rival
+from classify.judging.rivals import hardest_rival, is_above_all
 from classify.run import RunRecord
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 
@@ -166,10 +166,12 @@ def rival_lines(differences: Mapping[str, Any]) -> list[str]:
     for metric in HEADLINE:
         if (name := hardest_rival(differences, metric)) is None:
             continue
-        apart = differences[name][metric]
-        shown = apart["low"] > 0 and "too_few" not in apart
-        said = f"better than each of {len(differences)} baselines" if shown else "not shown to be better"
-        lines.append(f"{metric}: hardest baseline {name}, difference {format_measured(apart)}: {said}")
+        above = "above" if is_above_all(differences, metric) else "not shown to be above"
+        found = format_measured(differences[name][metric])
+        lines.append(f"{metric}: hardest baseline {name}, difference {found}: {above} each of {len(differences)}")
+    if lines:
+        shown = "better" if all(is_above_all(differences, metric) for metric in HEADLINE) else "not shown to be better"
+        lines.append(f"by {' and '.join(HEADLINE)} together: {shown} than each of {len(differences)} baselines")
     return lines
 
 

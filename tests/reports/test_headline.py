@@ -51,9 +51,14 @@ def with_people(folder: Path, count: int) -> None:
 
 
 def headline_of(
-    tmp_path: Path, difference: dict[str, Any], *, strength: float = 1.0, smallest_class: int = 10
+    tmp_path: Path,
+    difference: dict[str, Any],
+    *,
+    strength: float = 1.0,
+    smallest_class: int = 10,
+    ranking: dict[str, Any] | None = None,
 ) -> tuple[str, str]:
-    change = {"difference_to_age_site": {"balanced_accuracy": difference}}
+    change = {"difference_to_age_site": {"balanced_accuracy": difference, "macro_auroc": ranking or difference}}
     with_people(build_run(tmp_path, "a", model="linear", strength=strength, change=change), smallest_class)
     headline = make_headline(read_runs(tmp_path))
     return headline.claim, " ".join(headline.sentences)
@@ -74,6 +79,12 @@ def test_a_clear_difference_is_claimed_for_validation_only(tmp_path: Path) -> No
     claim, text = headline_of(tmp_path, {"value": 0.12, "low": 0.05, "high": 0.19}, strength=3.0)
     assert claim.startswith("On validation participants")
     assert "Only an evaluation on the locked test split can confirm it" in text
+
+
+def test_a_difference_by_one_number_alone_is_no_claim(tmp_path: Path) -> None:
+    difference, ranking = {"value": 0.12, "low": 0.05, "high": 0.19}, {"value": 0.02, "low": -0.01, "high": 0.05}
+    claim, _ = headline_of(tmp_path, difference, strength=3.0, ranking=ranking)
+    assert claim == CLAIMS["one number"]
 
 
 def test_an_absent_difference_says_its_reason(tmp_path: Path) -> None:
