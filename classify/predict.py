@@ -106,7 +106,7 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: PredictOptions) -> p
     reference = TrainingReference.load(run.folder / MODEL)
     classes = tuple(run.record["classes"])
     check_comparable(run.record, stored)
-    lines = describe_volumes(stored.index, stored.pooled, run, reference, answer_unknown=options.answer_unknown)
+    lines = describe_volumes(stored, run, reference, answer_unknown=options.answer_unknown)
     source = open_usable(lines, stored, run.record)
     if source is None:
         nearby = pd.DataFrame({"volume": [], "ood_distance": [], "ood_percentile": []}).astype({"volume": object})

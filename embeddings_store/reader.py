@@ -114,13 +114,19 @@ class StoreReader:
 
     def vectors(self, rows: Sequence[int]) -> tuple[Float32[np.ndarray, "n L P C"], pd.DataFrame]:
         """Read pooled vectors and facts, compared with their commits. Raises StoreError for a row that differs."""
-        pooled, facts, commits = self.pooled(rows), self.facts(rows), self._read(self.arrays.commit, rows)
-        numbers = facts.to_numpy(dtype="<f8")
-        for place, row in enumerate(rows):
-            commit = Commit.from_numbers(commits[place])
-            if commit is None or not commit.fits_vectors(pooled[place], numbers[place]):
-                raise self._damaged(row, "its vectors differ from its commit")
+        pooled, facts, _ = self.checked_rows(rows)
         return pooled, facts
+
+    def checked_rows(self, rows: Sequence[int]) -> tuple[Float32[np.ndarray, "n L P C"], pd.DataFrame, list[Commit]]:
+        """Do the same, and give the commits that were compared with."""
+        pooled, facts, numbers = self.pooled(rows), self.facts(rows), self._read(self.arrays.commit, rows)
+        told, commits = facts.to_numpy(dtype="<f8"), []
+        for place, row in enumerate(rows):
+            commit = Commit.from_numbers(numbers[place])
+            if commit is None or not commit.fits_vectors(pooled[place], told[place]):
+                raise self._damaged(row, "its vectors differ from its commit")
+            commits.append(commit)
+        return pooled, facts, commits
 
     def _read(self, array: RowArray, rows: Sequence[int]) -> np.ndarray:
         """Read rows side by side, each straight to its place."""

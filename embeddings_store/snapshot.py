@@ -1,6 +1,7 @@
 """Snapshots: what training reads. Immutable, in large chunks, and always said where the numbers came from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from embeddings_store.snapshot_reading import get_snapshot
 from embeddings_store.space import EmbeddingSpace
 
 BLOCK_ROWS = 1024
+MD5 = "md5"
 FEATURES, RAW = "features", "raw"
 """What the attrs of a snapshot's frame say of its numbers."""
 
@@ -30,7 +32,8 @@ class Snapshot:
 
     ``index`` has one line a row of ``pooled``: INDEX_COLUMNS, ``site``, and FACT_COLUMNS (the file's own eye code as
     ``eye_in_file``: 0 unknown, 1 left, 2 right). ``number`` is None for live rows; ``note`` says why in words.
-    ``encoder``: where the vectors come from, None where the store does not say.
+    ``encoder``: where the vectors come from, None where the store does not say. ``md5``: of each volume's object, in
+    hex digits; those that are not known, and all of an older snapshot, are not in it.
     """
 
     pooled: Float32[np.ndarray, "n L P C"]
@@ -42,6 +45,7 @@ class Snapshot:
     origin: Origin
     note: str
     encoder: EncoderSource | None = None
+    md5: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def space_id(self) -> str:
@@ -105,14 +109,15 @@ def _gather(reader: StoreReader, progress: Progress = no_progress) -> SnapshotFi
     segments, index = read_settled(reader.storage)
     rows = [row for row in _committed_rows(reader) if row < len(index)]
     pooled = np.empty((len(rows), *reader.arrays.pooled.row_shape), dtype=np.float32)
-    facts = [reader.facts([])]
+    facts, md5 = [reader.facts([])], list[str]()
     for first in range(0, len(rows), BLOCK_ROWS):
         block = rows[first : first + BLOCK_ROWS]
-        pooled[first : first + len(block)], found = reader.vectors(block)
+        pooled[first : first + len(block)], found, commits = reader.checked_rows(block)
         facts.append(found)
+        md5 += [commit.source_md5.hex() if any(commit.source_md5) else "" for commit in commits]
         progress(first + len(block), len(rows))
     whole = pd.concat(facts).rename(columns={"eye": "eye_in_file"}).reset_index(drop=True)
-    table = pd.concat([index.iloc[rows].reset_index(drop=True), whole], axis=1)
+    table = pd.concat([index.iloc[rows].reset_index(drop=True), whole, pd.Series(md5, dtype="str", name=MD5)], axis=1)
     attributes: dict[str, Any] = {
         "space": reader.space.to_dict(),
         "space_id": reader.space_id,
@@ -134,4 +139,7 @@ def _fingerprint(rows: list[int], segments: list[str]) -> str:
 def _snapshot(reader: StoreReader, files: SnapshotFiles, number: int | None, origin: Origin, note: str) -> Snapshot:
     space = EmbeddingSpace.from_dict(files.attributes["space"])
     encoder = read_encoder_source(reader.storage, space)
-    return Snapshot(files.pooled, files.table, space, number, files.layers, files.pools, origin, note, encoder)
+    index, md5 = files.table.drop(columns=MD5, errors="ignore"), dict[str, str]()
+    if MD5 in files.table:
+        md5 = {volume: told for volume, told in zip(index["volume"], files.table[MD5], strict=True) if told}
+    return Snapshot(files.pooled, index, space, number, files.layers, files.pools, origin, note, encoder, md5)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from classify.cohort.identity import other_objects
 from classify.cohort.join import join_cohort
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables
@@ -19,7 +20,7 @@ from extract.bucket.listing import list_volumes
 from extract.bucket.source import Source
 from extract.load import VolumeLoader
 from extract.progress import show_progress
-from finetune.data import index_of, read_volumes
+from finetune.data import index_of, mark_listed, read_volumes
 from finetune.images import ImageCache
 from finetune.processes import OneProcess
 
@@ -65,6 +66,11 @@ def read_test(run: Run, tables: CohortTables, source: Source, load: VolumeLoader
         raise CohortError(
             f"--bucket: expected the {len(locked)} volumes of test of run {run.record['id']}, found {len(refs)} of "
             "them; give the bucket and --prefix that the run was made from"
+        )
+    if others := other_objects(mark_listed(refs, source), run.cohort, same_space=True):
+        raise CohortError(
+            f"--bucket: {len(others)} of {len(refs)} volumes of test of run {run.record['id']} are other objects now, "
+            "under the same keys; give the bucket as it was, or make the run again"
         )
     with show_progress(len(refs)) as progress:
         read = read_volumes(

@@ -61,8 +61,9 @@ def finetune(
     with prepare(options, together) as ready:
         clock.lap("read")
         task, inputs, backend = ready.task, ready.inputs, ready.backend
-        everybody = people_of(inputs.cohort.table)
-        resplit = check_earlier(options.runs, inputs.cohort, everybody, resplit=options.resplit, tell=tell)
+        standing = check_earlier(
+            options.runs, inputs.cohort, inputs.marked, ready.space.id, resplit=options.resplit, tell=tell
+        )
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.config, ready.encoder, backend, standardiser, classes, options.seed)
@@ -100,11 +101,10 @@ def finetune(
                 **ready.tables.describe(inputs.cohort, said.without),
                 subgroups={"val": said.groups},
                 baselines_missing=[TWIN_MISSING, *missing],
-                test_people=test_people(ready.tables.people, everybody),
-                resplit=resplit,
+                test_people=test_people(ready.tables.people, people_of(inputs.marked)),
+                resplit=standing.resplit,
                 seconds=clock.seconds(),
             )
-            folder = save_run(
-                aside, record, stack_predictions([*levels.values(), *others.values()]), inputs.cohort.table
-            )
+            predictions = stack_predictions([*levels.values(), *others.values()])
+            folder = save_run(aside, record, predictions, inputs.cohort.table, inputs.marked)
     return Finetuned(record, folder, inputs.failures)

@@ -94,7 +94,9 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
         "than the best only where its interval lies below 0."
     )
     missing = [f"Not made beside {name}: {said}." for name, said in board.get("baselines_missing", {}).items()]
-    caption = " ".join([caption, *missing, *(f"{said}." for said in board.get("unlike_train", []))])
+    caption = " ".join(
+        [caption, *missing, *(f"{said}." for said in board.get("unlike_train", []) + board.get("paired_by_number", []))]
+    )
     columns = ("Model", "Kind", "Balanced accuracy", "Macro AUROC", "Minus best", "Minus random twin", "Seconds")
     return PlainTable("leaderboard", "Leaderboard", caption, columns, rows)
 
