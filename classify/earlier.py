@@ -36,6 +36,7 @@ FEW_CHANGES = 0.1
 YEARS_APART = 5.0
 RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
 NEEDED = ["volume", "participant", "site", "age", "label", "split"]
+GROUP = "group"
 RESPLIT = "or say why it is right with --resplit REASON, which is kept and shown with every number"
 
 
@@ -184,16 +185,15 @@ def count_changes(table: pd.DataFrame, class_of: Mapping[str, int], run: Earlier
     """Count participants whose volumes carry another number, label, or age and site in a run, and all who share one.
 
     table: of a cohort, with MARKS as far as they are known. class_of: class numbers by study group; those of another
-    task contradict a label where no group has both. An age alone is no other person, but many such are.
+    task contradict a label where no group has both. An age alone is no other person.
     """
     both = _same_scans(table, run.cohort)
-    known = set(run.cohort["participant"])
-    unlike = (both["participant"] != both["participant_then"]) & (both["by_key"] | both["participant"].isin(known))
-    apart = both["age"] - both["age_then"]
-    aged = (apart - apart.median()).abs() > YEARS_APART
-    if both.loc[aged, "participant"].nunique() <= FEW_CHANGES * both["participant"].nunique():
-        aged &= both["site"] != both["site_then"]
-    unlike |= aged
+    numbers = set(run.cohort["participant"])
+    unlike = (both["participant"] != both["participant_then"]) & (both["by_key"] | both["participant"].isin(numbers))
+    unlike |= (both["site"] != both["site_then"]) & ((both["age"] - both["age_then"]).abs() > YEARS_APART)
+    if GROUP in both:
+        known = both[[GROUP, f"{GROUP}_then"]].notna().all(axis=1)
+        unlike |= known & (both[GROUP] != both[f"{GROUP}_then"])
     then = task_of_record(run.record).class_of
     possible = {(class_of[group], then[group]) for group in class_of.keys() & then.keys()}
     labels = zip(both["label"], both["label_then"], strict=True)
@@ -203,7 +203,7 @@ def count_changes(table: pd.DataFrame, class_of: Mapping[str, int], run: Earlier
 
 def _same_scans(now: pd.DataFrame, then: pd.DataFrame) -> pd.DataFrame:
     """Pair the lines of the same scan: by its key, and by what it holds where that is known."""
-    names = ["participant", "label", "age", "site"]
+    names = ["participant", "label", "age", "site", *([GROUP] if GROUP in now and GROUP in then else [])]
     pairs = []
     for mark in ("volume", *OF_CONTENT):
         if mark in now and mark in then:
@@ -232,7 +232,7 @@ def _read(path: Path, tell: Callable[[str], None]) -> EarlierRun | None:
         if not isinstance(record, dict) or not {"id", "cohort_sha256", "classes", "metrics"} <= set(record):
             return None
         cohort = pd.read_parquet(path.parent / COHORT)
-        return EarlierRun(record, cohort[[*NEEDED, *(name for name in MARKS if name in cohort)]])
+        return EarlierRun(record, cohort[[*NEEDED, *(name for name in (GROUP, *MARKS) if name in cohort)]])
     except (OSError, ValueError, TypeError, KeyError) as error:
         tell(f"run folder {path.parent.name}: {type(error).__name__} while reading; its test people are not known here")
         return None

@@ -60,7 +60,7 @@ def learning_curve(
     tables = read_tables(asked.participants, tell=tell)
     stored = read()
     cohort = tables.join(stored, task)
-    marked = mark_volumes(stored)
+    marked = tables.with_groups(mark_volumes(stored))
     standing = check_earlier(asked.runs, cohort, marked, stored.space_id, resplit=asked.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(asked, source, tell)

@@ -121,7 +121,7 @@ def probe(
     stored = read()
     twin_stored = read_checked_twin(read_twin, stored.space) if read_twin else None
     cohort = tables.join(stored, task)
-    marked = mark_volumes(stored)
+    marked = tables.with_groups(mark_volumes(stored))
     standing = check_earlier(options.runs, cohort, marked, stored.space_id, resplit=options.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(options, source, tell)
@@ -150,7 +150,7 @@ def probe(
             **describe_model(options, model, features, cohort),
             search=chosen.record,
             **vars(said.judged),
-            **tables.describe(cohort, said.without),
+            **tables.describe(cohort, said.without, standing.strangers),
             seconds=clock.seconds(),
             subgroups={"val": said.groups},
             calibration=val_judged.calibration,

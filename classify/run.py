@@ -5,7 +5,7 @@
     runs/<id>/
       predictions.parquet   model, level, split, unit, participant, label, probability_0.., logit_0..
       cohort.parquet        the analysed volumes: volume, participant, eye, device, protocol, site, age, label, split,
-                            and size, etag, md5 and vectors (digests) of each: what its scan is known by
+                            and size, etag, md5 and vectors (digests) of each: what it is known by; and its study group
       model/                the head, the standardiser and the calibration, without pickle
       search.journal        Optuna's journal, where something was searched; it goes on growing in studies/
       run.json              the record; a folder without it is no run
@@ -19,11 +19,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from classify.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from classify.features import FeatureTable
+    from embeddings_store.snapshot import Snapshot
 
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
@@ -118,6 +122,18 @@ class Run:
     predictions: pd.DataFrame
     cohort: pd.DataFrame
     folder: Path
+
+    def predict(self, table: "Snapshot | FeatureTable | pd.DataFrame") -> pd.DataFrame:
+        """Give one line a volume, eye and participant: the numbers that ``classify predict`` writes.
+
+        table: raw vectors, which the run standardises itself: a snapshot (every column of the command), the frame of a
+        snapshot (the same), or a FeatureTable of the run's features (level, unit, participant and probabilities).
+        Raises: UsageError for features that are standardised, unlabelled or others than the run's; RunFolderError,
+        CohortError.
+        """
+        from classify.predict import predict_table  # it stands on this module
+
+        return predict_table(self, table)
 
 
 def new_run_id(now: datetime, model: str, task: str) -> str:

@@ -20,7 +20,7 @@ from embeddings_store.space import EmbeddingSpace
 
 BLOCK_ROWS = 1024
 MD5 = "md5"
-FEATURES, RAW = "features", "raw"
+FEATURES, RAW, LAYER, POOL, SPACE = "features", "raw", "layer", "pool", "space"
 """What the attrs of a snapshot's frame say of its numbers."""
 
 Origin = Literal["snapshot", "new snapshot", "live rows"]
@@ -55,7 +55,8 @@ class Snapshot:
     def frame(self, layer: str, pool: str) -> pd.DataFrame:
         """Give one layer and pool as a table: a row a volume, a column a channel, ``index`` as its index.
 
-        Its attrs say that the numbers are raw: a head of classify, which was fitted on standardised ones, refuses it.
+        Its attrs say that the numbers are raw, which layer, pool and space they are of: a head of classify, which was
+        fitted on standardised ones, refuses them, and Run.predict takes them.
         Raises StoreError for a layer or pool that is not stored.
         """
         for kind, name, known in (("layer", layer, self.layers), ("pool", pool, self.pools)):
@@ -63,7 +64,7 @@ class Snapshot:
                 raise StoreError(f"{kind} {name!r}: expected one of {', '.join(known)}")
         vectors = self.pooled[:, self.layers.index(layer), self.pools.index(pool)]
         table = pd.DataFrame(vectors, index=pd.MultiIndex.from_frame(self.index))
-        table.attrs[FEATURES] = RAW
+        table.attrs |= {FEATURES: RAW, LAYER: layer, POOL: pool, SPACE: self.space.to_dict()}
         return table
 
 

@@ -61,8 +61,9 @@ def finetune(
     with prepare(options, together) as ready:
         clock.lap("read")
         task, inputs, backend = ready.task, ready.inputs, ready.backend
+        marked = ready.tables.with_groups(inputs.marked)
         standing = check_earlier(
-            options.runs, inputs.cohort, inputs.marked, ready.space.id, resplit=options.resplit, tell=tell
+            options.runs, inputs.cohort, marked, ready.space.id, resplit=options.resplit, tell=tell
         )
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
@@ -98,13 +99,13 @@ def finetune(
                 parameters=describe_training(options, ready.encoder, tuned, backend, together.size, history, best),
                 search=None,
                 **vars(said.judged),
-                **ready.tables.describe(inputs.cohort, said.without),
+                **ready.tables.describe(inputs.cohort, said.without, standing.strangers),
                 subgroups={"val": said.groups},
                 baselines_missing=[TWIN_MISSING, *missing],
-                test_people=test_people(ready.tables.people, people_of(inputs.marked)),
+                test_people=test_people(ready.tables.people, people_of(marked)),
                 resplit=standing.resplit,
                 seconds=clock.seconds(),
             )
             predictions = stack_predictions([*levels.values(), *others.values()])
-            folder = save_run(aside, record, predictions, inputs.cohort.table, inputs.marked)
+            folder = save_run(aside, record, predictions, inputs.cohort.table, marked)
     return Finetuned(record, folder, inputs.failures)

@@ -242,7 +242,9 @@ def _pretraining(run: FinishedRun) -> PlainTable | None:
         (split, str(told.get("participants", "")), *_headline(told.get("metrics", told)))
         for split, told in found.items()
     ]
-    caption = "The result without the participants that the encoder was pretrained on."
+    caption = "The result without the participants that the encoder was pretrained on, known by number alone."
+    if doubtful := run.record["pretraining"].get("with_other_volumes"):
+        caption += f" {doubtful} of these numbers have other volumes here than in an earlier run: they are doubtful."
     columns = ("Split", "Participants left", *(TITLES[name] for name in HEADLINE))
     return PlainTable("pretraining", "Without participants of pretraining", caption, columns, rows)
 
