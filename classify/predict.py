@@ -128,7 +128,7 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: PredictOptions) -> p
     )
 
 
-def predict_table(run: Run, table: Snapshot | FeatureTable | pd.DataFrame) -> pd.DataFrame:
+def predict_table(run: Run, table: object) -> pd.DataFrame:
     """Predict raw vectors in any of the forms that Run.predict takes."""
     if isinstance(table, FeatureTable):
         return predict_features(run, table)
@@ -150,8 +150,8 @@ def predict_features(run: Run, raw: FeatureTable) -> pd.DataFrame:
     )
     if raw.space != run.record["space"] or raw.x.shape[1] != width or not own:
         raise UsageError(
-            f"predict: expected {width} features of layer {asked.layer}, pools {', '.join(asked.pools) or 'none'}, in the "
-            f"space {run.record['space']}, got {raw.x.shape[1]} from {raw.names[0]} on, in {raw.space}"
+            f"predict: expected {width} features of layer {asked.layer}, pools {', '.join(asked.pools) or 'none'}, in "
+            f"the space {run.record['space']}, got {raw.x.shape[1]} from {raw.names[0]} on, in {raw.space}"
         )
     levels = model.predict(raw, classes=len(classes), split=PREDICTED)
     if calibrator:

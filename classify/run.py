@@ -19,15 +19,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from classify.errors import RunFolderError
-
-if TYPE_CHECKING:
-    from classify.features import FeatureTable
-    from embeddings_store.snapshot import Snapshot
 
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
@@ -123,7 +119,7 @@ class Run:
     cohort: pd.DataFrame
     folder: Path
 
-    def predict(self, table: "Snapshot | FeatureTable | pd.DataFrame") -> pd.DataFrame:
+    def predict(self, table: object) -> pd.DataFrame:
         """Give one line a volume, eye and participant: the numbers that ``classify predict`` writes.
 
         table: raw vectors, which the run standardises itself: a snapshot (every column of the command), the frame of a
