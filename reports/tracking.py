@@ -169,7 +169,7 @@ def _model(run: FinishedRun) -> MirroredModel | None:
 
 
 def _metrics(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Give level/split/metric, baseline/name/split/metric and difference/metric; /low and /high where they may be shown."""
+    """Give level/split/metric, baseline/name/split/metric, difference/metric; /low and /high if they may be shown."""
     trees = {
         **record["metrics"],
         **{f"baseline/{name}": tree for name, tree in (record.get("baselines") or {}).items()},

@@ -218,7 +218,7 @@ def test_an_interval_that_must_not_be_shown_is_not_mirrored(tmp_path: Path) -> N
         "value": 1.0, "low": 1.0, "high": 1.0, "too_few": "2 participants of healthy; intervals need 10"
     }  # fmt: skip
     path.write_text(json.dumps(record))
-    metrics = dict(describe(read_runs(tmp_path)[0]).data.metrics)
+    metrics = dict(describe(read_runs(tmp_path)[0]).metrics)
     assert metrics["participant/val/macro_auroc"] == 1.0
     assert not {"participant/val/macro_auroc/low", "participant/val/macro_auroc/high"} & set(metrics)
     assert "participant/val/accuracy/low" in metrics
