@@ -119,7 +119,7 @@ def check_earlier(
     the same keys other objects, and no resplit says why; RunFolderError.
     """
     earlier = find_earlier(runs, tell)
-    fitted_on = cohort.table.loc[cohort.table["split"] != "test", "participant"]
+    fitted = pick(people_of(marked), cohort.table.loc[cohort.table["split"] != "test", "participant"])
     table = cohort.table.merge(marked.drop(columns="participant"), on="volume")
     changed, replaced = _Share(0, 1, ""), _Share(0, 1, "")
     moved: dict[str, set[str]] = {}
@@ -127,7 +127,7 @@ def check_earlier(
     cohorts = set[str]()
     for run in earlier:
         others = run.other_objects(marked, space)
-        moved[run.id] = same_people(pick(people_of(without_keys(marked, others)), fitted_on), run.test_people)
+        moved[run.id] = same_people(fitted, run.test_people)  # by a key as well: what was test stays locked
         if str(run.record["cohort_sha256"]) in cohorts and not others:
             continue
         cohorts.add(str(run.record["cohort_sha256"]))

@@ -160,8 +160,7 @@ def probe(
         others = {name: part for name, part in others.items() if name != options.model}
         if twin:
             record, others = twin.beside(record), others | {twin.people.model: twin.people}
-        predictions = stack_predictions([*levels.values(), *others.values()])
-        folder = save_run(aside, record, predictions, cohort.table, marked)
+        folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table, marked)
     return Probed(record, folder)
 
 
