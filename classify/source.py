@@ -116,8 +116,8 @@ def require_same_objects(run: Run, snapshot: Snapshot) -> None:
     if found:
         raise RunFolderError(
             f"run {run.record['id']}: {len(found)} of its {len(run.cohort)} volumes are other objects in the store "
-            f"now, under the same keys ({', '.join(sorted(found)[:3])}); what it learned and said is of the scans of "
-            f"then: make the run again"
+            f"now, under the same keys ({', '.join(sorted(found)[:3])}); it was fitted on the scans of then: "
+            f"make the run again"
         )
 
 

@@ -1,6 +1,6 @@
 """Participants that the encoder was pretrained on: scans that it knows make it look better, so they are counted.
 
-A list names numbers, not scans: who stands in it is known by number alone, and said to be.
+A list names numbers, not scans: who stands in it is known by number alone, and reported so.
 """
 
 from collections.abc import Callable, Set
