@@ -61,6 +61,8 @@ def test_the_sentences_of_the_page_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
-def test_they_hold_with_other_seeds(tmp_path: Path, seed: int) -> None:
-    assert holds(tmp_path, seed) == (True, True)
+def test_they_hold_with_other_seeds(tmp_path: Path) -> None:
+    """The effect is found with each; of five intervals of 95 %, two that miss the truth would be a surprise (2 %)."""
+    found = [holds(tmp_path / str(seed), seed) for seed in SEEDS]
+    assert all(effect for effect, _ in found)
+    assert sum(control for _, control in found) >= len(SEEDS) - 1
