@@ -15,6 +15,7 @@ from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
 from classify.look import TEST
 from classify.run import MODEL, Run
+from embeddings_store.console import say
 from embeddings_store.schema import site_of
 from extract.bucket.listing import list_volumes
 from extract.bucket.source import Source
@@ -67,11 +68,6 @@ def read_test(run: Run, tables: CohortTables, source: Source, load: VolumeLoader
             f"--bucket: expected the {len(locked)} volumes of test of run {run.record['id']}, found {len(refs)} of "
             "them; give the bucket and --prefix that the run was made from"
         )
-    if others := other_objects(mark_listed(refs, source), run.cohort, same_space=True):
-        raise CohortError(
-            f"--bucket: {len(others)} of {len(refs)} volumes of test of run {run.record['id']} are other objects now, "
-            "under the same keys; give the bucket as it was, or make the run again"
-        )
     with show_progress(len(refs)) as progress:
         read = read_volumes(
             refs, lambda _: True, load, images, lambda _: NOT_ENCODED,
@@ -86,7 +82,21 @@ def read_test(run: Run, tables: CohortTables, source: Source, load: VolumeLoader
         failures["constant, or a copy"] = left_out
     if kept.empty:
         raise CohortError(f"run {run.record['id']}: no volume of test can be used ({dict(failures)})")
+    _check_objects(run, mark_listed([ref for ref in refs if ref.volume in set(kept)], source))
     return Unlocked(cohort, dict(failures))
+
+
+def _check_objects(run: Run, marked: pd.DataFrame) -> None:
+    """Name volumes of test that are other objects than when the run was made. Raises: CohortError where most are."""
+    others = len(other_objects(marked, run.cohort, same_space=True))
+    said = (
+        f"--bucket: {others} of {len(marked)} volumes of test of run {run.record['id']} are other objects now, under "
+        "the same keys"
+    )
+    if 2 * others > len(marked):
+        raise CohortError(f"{said}; give the bucket as it was, or make the run again")
+    if others:
+        say(said)
 
 
 def _join(run: Run, tables: CohortTables, index: pd.DataFrame) -> Cohort:
