@@ -65,7 +65,7 @@ def other_objects(ours: pd.DataFrame, theirs: pd.DataFrame, *, same_space: bool)
     shared = ["volume", *(name for name in MARKS if name in ours and name in theirs)]
     both = ours[shared].merge(theirs[shared], on="volume", suffixes=("", "_then"))
 
-    def compared(name: str, unknown: object = "") -> tuple[np.ndarray, np.ndarray]:
+    def compared(name: str, unknown: str | int = "") -> tuple[np.ndarray, np.ndarray]:
         if name not in shared:
             return np.zeros(len(both), dtype=bool), np.zeros(len(both), dtype=bool)
         now, then = both[name].fillna(unknown), both[f"{name}_then"].fillna(unknown)
