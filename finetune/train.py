@@ -62,9 +62,8 @@ def finetune(
         clock.lap("read")
         task, inputs, backend = ready.task, ready.inputs, ready.backend
         marked = ready.tables.with_groups(inputs.marked)
-        standing = check_earlier(
-            options.runs, inputs.cohort, marked, ready.space.id, resplit=options.resplit, tell=tell
-        )
+        space, why = ready.space.id, options.resplit
+        standing = check_earlier(options.runs, inputs.cohort, marked, space, resplit=why, tell=tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.config, ready.encoder, backend, standardiser, classes, options.seed)
@@ -106,6 +105,6 @@ def finetune(
                 resplit=standing.resplit,
                 seconds=clock.seconds(),
             )
-            predictions = stack_predictions([*levels.values(), *others.values()])
-            folder = save_run(aside, record, predictions, inputs.cohort.table, marked)
+            predicted = stack_predictions([*levels.values(), *others.values()])
+            folder = save_run(aside, record, predicted, inputs.cohort.table, marked)
     return Finetuned(record, folder, inputs.failures)
