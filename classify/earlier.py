@@ -7,10 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from classify.cohort.identity import People, people_of, pick, same_number_only, same_people
+from classify.cohort.identity import (
+    MARKS,
+    OF_CONTENT,
+    People,
+    other_objects,
+    people_of,
+    pick,
+    same_number_only,
+    same_people,
+    without_keys,
+)
 from classify.cohort.table import Cohort
+from classify.cohort.tasks import task_of_record
 from classify.errors import LeakError
 from classify.ledger import LEDGER, LedgerLine, read_ledger
 from classify.run import COHORT, RECORD
@@ -24,12 +36,13 @@ FEW_CHANGES = 0.1
 YEARS_APART = 5.0
 RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
 NEEDED = ["volume", "participant", "site", "age", "label", "split"]
+GROUP = "group"
 RESPLIT = "or say why it is right with --resplit REASON, which is kept and shown with every number"
 
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A finished run. cohort: volume, participant, site, age, label and split of what it analysed."""
+    """A finished run. cohort: volume, participant, site, age, label, split and MARKS of what it analysed."""
 
     record: Mapping[str, Any]
     cohort: pd.DataFrame
@@ -50,6 +63,10 @@ class EarlierRun:
     def test_people(self) -> People:
         """Give all test people; of an older run those that it analysed, the others it does not know."""
         return dict(self.record.get("test_people") or {}) or self.analysed_test
+
+    def other_objects(self, lines: pd.DataFrame, space: str) -> set[str]:
+        """Name the volumes of marked lines, made in an embedding space, that are other objects than in this run."""
+        return other_objects(lines, self.cohort, same_space=self.record.get("space") == space)
 
 
 def find_earlier(runs: Path, tell: Callable[[str], None]) -> list[EarlierRun]:
@@ -80,25 +97,45 @@ def find_looks(runs: Path, people: People, cohort_sha256: str, earlier: Sequence
     return sorted(looks.values(), key=lambda line: line.date)
 
 
-def check_earlier(
-    runs: Path, cohort: Cohort, stored: People, *, resplit: str | None, tell: Callable[[str], None]
-) -> dict[str, Any] | None:
-    """Refuse a new run whose people stand otherwise in earlier ones; give the ``resplit`` field of its record.
+@dataclass(frozen=True)
+class Standing:
+    """How people stand against earlier runs. resplit: of the run record.
 
-    stored: everybody in the store. tell: hears of what is odd and no reason to refuse.
-    Raises: LeakError where somebody was test and is train or val now, or where the same volumes carry other people,
-    and no resplit says why; RunFolderError.
+    strangers: digests of those who carry the number of somebody of an earlier run, with none of the same volumes.
+    """
+
+    resplit: dict[str, Any] | None
+    strangers: frozenset[str]
+
+
+def check_earlier(
+    runs: Path, cohort: Cohort, marked: pd.DataFrame, space: str, *, resplit: str | None, tell: Callable[[str], None]
+) -> Standing:
+    """Refuse a new run whose people stand otherwise in earlier ones.
+
+    marked: everybody in the store, as mark_volumes gives them, in this embedding space. tell: hears of what is odd and
+    no reason to refuse.
+    Raises: LeakError where somebody was test and is train or val now, or where the same volumes carry other people or
+    the same keys other objects, and no resplit says why; RunFolderError.
     """
     earlier = find_earlier(runs, tell)
-    fitted = pick(stored, cohort.table.loc[cohort.table["split"] != "test", "participant"])
-    moved = {run.id: same_people(fitted, run.test_people) for run in earlier}
-    changed, shared, other_run = 0, 1, ""
+    fitted = pick(people_of(marked), cohort.table.loc[cohort.table["split"] != "test", "participant"])
+    table = cohort.table.merge(marked.drop(columns="participant"), on="volume")
+    changed, replaced = _Share(0, 1, ""), _Share(0, 1, "")
+    moved: dict[str, set[str]] = {}
     strangers: set[str] = set()
-    for run in {str(run.record["cohort_sha256"]): run for run in earlier}.values():
-        strangers |= same_number_only(people_of(cohort.table), people_of(run.cohort))
-        unlike, both = count_changes(cohort.table, cohort.task.classes, run)
-        if unlike * shared > changed * both:
-            changed, shared, other_run = unlike, both, run.id
+    cohorts = set[str]()
+    for run in earlier:
+        others = run.other_objects(marked, space)
+        moved[run.id] = same_people(fitted, run.test_people)  # by a key as well: what was test stays locked
+        if str(run.record["cohort_sha256"]) in cohorts and not others:
+            continue
+        cohorts.add(str(run.record["cohort_sha256"]))
+        here = without_keys(table, others)
+        strangers |= same_number_only(people_of(here), people_of(run.cohort))
+        changed = max(changed, _Share(*count_changes(here, cohort.task.class_of, run), run.id))
+        shared = table["volume"].isin(run.cohort["volume"])
+        replaced = max(replaced, _Share(int(table["volume"].isin(others).sum()), int(shared.sum()), run.id))
     if strangers:
         tell(
             f"{len(strangers)} participants carry the number of another participant of an earlier run here, with none "
@@ -106,34 +143,73 @@ def check_earlier(
         )
     people: set[str] = set()
     people.update(*moved.values())
-    unlike_now = f"{changed} of {shared} participants have another number, label, or age and site than in {other_run}"
-    reasons = []
-    if people:
-        names = ", ".join(sorted(name for name, found in moved.items() if found)[:2])
-        reasons.append(f"{len(people)} participants who are train or val now were test in {names}")
-    if changed > max(1, FEW_CHANGES * shared):
-        reasons.append(unlike_now)
-    elif changed:
-        tell(f"participants table: {unlike_now}")
+    was_test = ", ".join(sorted(name for name, found in moved.items() if found)[:2])
+    reasons = [f"{len(people)} participants who are train or val now were test in {was_test}"] if people else []
+    for share, said in (
+        (changed, f"participants have another number, label, or age and site than in {changed.run}"),
+        (replaced, f"volumes are other objects, under the same keys, than in {replaced.run}"),
+    ):
+        if share.is_large:
+            reasons.append(f"{share.count} of {share.of} {said}")
+        elif share.count:
+            tell(f"participants table and store: {share.count} of {share.of} {said}")
     if not reasons:
-        return None
+        return Standing(None, frozenset(strangers))
     if not resplit:
         raise LeakError(
-            f"participants table: {'; '.join(reasons)}, known by the same volumes; give the table of the earlier runs, "
-            + RESPLIT
+            f"participants table: {'; '.join(reasons)}, known by the same volumes; give the table and store of the "
+            f"earlier runs, {RESPLIT}"
         )
-    return {"reason": resplit, "was_test": len(people), "changed": changed, "why": "; ".join(reasons)}
+    told = {"reason": resplit, "was_test": len(people), "changed": changed.count, "why": "; ".join(reasons)}
+    return Standing(told, frozenset(strangers))
 
 
-def count_changes(table: pd.DataFrame, classes: Sequence[str], run: EarlierRun) -> tuple[int, int]:
-    """Count participants whose volumes carry another number, label, or age and site in a run, and all who share one."""
-    names = ["volume", "participant", "label", "age", "site"]
-    both = table[names].merge(run.cohort[names], on="volume", suffixes=("", "_then"))
-    unlike = both["participant"] != both["participant_then"]  # an age alone is no other person
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """How many of how many, in the run where they are most."""
+
+    count: int
+    of: int
+    run: str
+
+    def __lt__(self, other: "_Share") -> bool:
+        return self.count * other.of < other.count * self.of
+
+    @property
+    def is_large(self) -> bool:
+        """More than a few corrections."""
+        return self.count > max(1, FEW_CHANGES * self.of)
+
+
+def count_changes(table: pd.DataFrame, class_of: Mapping[str, int], run: EarlierRun) -> tuple[int, int]:
+    """Count participants whose volumes carry another number, label, or age and site in a run, and all who share one.
+
+    table: of a cohort, with MARKS as far as they are known. class_of: class numbers by study group; those of another
+    task contradict a label where no group has both. An age alone is no other person.
+    """
+    both = _same_scans(table, run.cohort)
+    numbers = set(run.cohort["participant"])
+    unlike = (both["participant"] != both["participant_then"]) & (both["by_key"] | both["participant"].isin(numbers))
     unlike |= (both["site"] != both["site_then"]) & ((both["age"] - both["age_then"]).abs() > YEARS_APART)
-    if list(classes) == list(run.record["classes"]):
-        unlike |= both["label"] != both["label_then"]
+    if GROUP in both:
+        known = both[[GROUP, f"{GROUP}_then"]].notna().all(axis=1)
+        unlike |= known & (both[GROUP] != both[f"{GROUP}_then"])
+    then = task_of_record(run.record).class_of
+    possible = {(class_of[group], then[group]) for group in class_of.keys() & then.keys()}
+    labels = zip(both["label"], both["label_then"], strict=True)
+    unlike |= np.array([pair not in possible for pair in labels], dtype=bool)
     return int(both.loc[unlike, "participant"].nunique()), int(both["participant"].nunique())
+
+
+def _same_scans(now: pd.DataFrame, then: pd.DataFrame) -> pd.DataFrame:
+    """Pair the lines of the same scan: by its key, and by what it holds where that is known."""
+    names = ["participant", "label", "age", "site", *([GROUP] if GROUP in now and GROUP in then else [])]
+    pairs = []
+    for mark in ("volume", *OF_CONTENT):
+        if mark in now and mark in then:
+            ours, theirs = (one.loc[one[mark].fillna("") != "", [mark, *names]] for one in (now, then))
+            pairs.append(ours.merge(theirs, on=mark, suffixes=("", "_then")).assign(by_key=mark == "volume"))
+    return pd.concat(pairs, ignore_index=True)
 
 
 def _places(runs: Path) -> list[Path]:
@@ -155,7 +231,8 @@ def _read(path: Path, tell: Callable[[str], None]) -> EarlierRun | None:
         record = json.loads(path.read_text())
         if not isinstance(record, dict) or not {"id", "cohort_sha256", "classes", "metrics"} <= set(record):
             return None
-        return EarlierRun(record, pd.read_parquet(path.parent / COHORT, columns=NEEDED))
-    except (OSError, ValueError, TypeError) as error:
+        cohort = pd.read_parquet(path.parent / COHORT)
+        return EarlierRun(record, cohort[[*NEEDED, *(name for name in (GROUP, *MARKS) if name in cohort)]])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         tell(f"run folder {path.parent.name}: {type(error).__name__} while reading; its test people are not known here")
         return None

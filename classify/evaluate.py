@@ -23,7 +23,7 @@ from classify.predict_split import hold_out, predict_beside
 from classify.predictions import Predictions
 from classify.random_twin import Twin, check_twin_of_run, look_beside
 from classify.run import MODEL, TWIN_MODEL, Run
-from classify.source import check_same_space, source_on
+from classify.source import check_same_space, require_same_objects, source_on
 from embeddings_store.console import say
 from embeddings_store.snapshot import Snapshot
 
@@ -53,6 +53,7 @@ def evaluate(
     stored = read(run.record)
     cohort = tables.join(stored, task_of_record(run.record))
     check_same_space(run.record, stored)
+    require_same_objects(run, stored)
     check_same_cohort(run, cohort)
     features = source_on(cohort, stored).table(model.features)
     test, classes = features.only(TEST), len(cohort.task.classes)

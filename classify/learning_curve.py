@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from classify.cohort.identity import people_of
+from classify.cohort.identity import mark_volumes
 from classify.cohort.tables import read_tables
 from classify.earlier import check_earlier
 from classify.judging.learning import check_fractions, trace_curve
@@ -60,8 +60,8 @@ def learning_curve(
     tables = read_tables(asked.participants, tell=tell)
     stored = read()
     cohort = tables.join(stored, task)
-    everybody = people_of(stored.index, stored.pooled)
-    resplit = check_earlier(asked.runs, cohort, everybody, resplit=asked.resplit, tell=tell)
+    marked = tables.with_groups(mark_volumes(stored))
+    standing = check_earlier(asked.runs, cohort, marked, stored.space_id, resplit=asked.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(asked, source, tell)
     clock.lap("read")
@@ -91,7 +91,7 @@ def learning_curve(
             "space": stored.space_id,
             "cohort_sha256": cohort.sha256,
             "phantom": cohort.phantom,
-            "resplit": resplit,
+            "resplit": standing.resplit,
             "parameters": dict(chosen.spec.parameters),
             "features": asdict(chosen.spec.features),
             "aggregation": chosen.spec.aggregation,

@@ -80,7 +80,12 @@ def pretraining_lines(pretraining: Mapping[str, Any], split: str) -> list[str]:
         return [f"pretraining: {pretraining['reason']}"]
     counts = pretraining["participants"]
     said = ", ".join(f"{count} of {name}" for name, count in counts.items())
-    lines = [f"seen in pretraining: {said} ({pretraining['listed']} listed)"]
+    lines = [f"seen in pretraining: {said} ({pretraining['listed']} listed), known by number alone"]
+    if doubtful := pretraining.get("with_other_volumes"):
+        lines.append(
+            f"warning: {doubtful} of the listed numbers have other volumes here than in an earlier run: whether the "
+            "encoder has seen these people is not known; they count as seen"
+        )
     if not any(counts.values()):
         lines.append("nobody listed is a participant of this cohort: no overlap, or ids that are written otherwise")
     without = pretraining["without"].get(split, {})

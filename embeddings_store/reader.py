@@ -119,29 +119,25 @@ class StoreReader:
 
     def vectors(self, rows: Sequence[int]) -> tuple[Float32[np.ndarray, "n L P C"], pd.DataFrame]:
         """Read pooled vectors and facts, compared with their commits. Raises StoreError for a row that differs."""
-        return self._vectors(rows, self._commits(rows))
+        pooled, facts, _, _ = self.whole_rows(rows)
+        return pooled, facts
 
     def thumbnails(self, rows: Sequence[int]) -> Thumbnails:
         """Read thumbnails, compared with their commits. Raises StoreError for one that is damaged or missing."""
-        return self._thumbnails(rows, self._commits(rows))
+        return self._thumbnails(rows, [Commit.from_numbers(one) for one in self._read(self.arrays.commit, rows)])
 
-    def whole_rows(self, rows: Sequence[int]) -> tuple[Float32[np.ndarray, "n L P C"], pd.DataFrame, Thumbnails]:
+    def whole_rows(
+        self, rows: Sequence[int]
+    ) -> tuple[Float32[np.ndarray, "n L P C"], pd.DataFrame, Thumbnails, list[Commit]]:
         """Read pooled vectors, facts and thumbnails, all compared with their commits. Raises StoreError as those do."""
-        commits = self._commits(rows)
-        return *self._vectors(rows, commits), self._thumbnails(rows, commits)
-
-    def _commits(self, rows: Sequence[int]) -> list[Commit | None]:
-        return [Commit.from_numbers(numbers) for numbers in self._read(self.arrays.commit, rows)]
-
-    def _vectors(
-        self, rows: Sequence[int], commits: Sequence[Commit | None]
-    ) -> tuple[Float32[np.ndarray, "n L P C"], pd.DataFrame]:
-        pooled, facts = self.pooled(rows), self.facts(rows)
-        numbers = facts.to_numpy(dtype="<f8")
-        for place, commit in enumerate(commits):
-            if commit is None or not commit.fits_vectors(pooled[place], numbers[place]):
-                raise self._damaged(rows[place], "its vectors differ from its commit")
-        return pooled, facts
+        pooled, facts, numbers = self.pooled(rows), self.facts(rows), self._read(self.arrays.commit, rows)
+        told, commits = facts.to_numpy(dtype="<f8"), list[Commit]()
+        for place, row in enumerate(rows):
+            commit = Commit.from_numbers(numbers[place])
+            if commit is None or not commit.fits_vectors(pooled[place], told[place]):
+                raise self._damaged(row, "its vectors differ from its commit")
+            commits.append(commit)
+        return pooled, facts, self._thumbnails(rows, commits), commits
 
     def _thumbnails(self, rows: Sequence[int], commits: Sequence[Commit | None]) -> Thumbnails:
         crcs = [None if commit is None else commit.crc_thumbnail for commit in commits]

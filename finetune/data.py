@@ -16,6 +16,7 @@ from classify.errors import CohortError
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import RowFacts, VolumeRef, site_of
 from embeddings_store.thumbnails import Thumbnails, thumbnails_of
+from extract.bucket.source import RangeSource, Source
 from extract.encode import BatchEncoder
 from extract.failures import describe_failure
 from extract.load import FailedVolume, LoadedVolume, VolumeLoader
@@ -125,6 +126,19 @@ def make_cohort(read: ReadVolumes, participants: pd.DataFrame, task: Task) -> Co
     """
     cohort = join_cohort(index_of(read), read.vectors, participants, task, thumbnails=read.thumbnails)
     return replace(cohort, flow=_describe_flow(cohort.flow, read))
+
+
+def mark_listed(refs: Sequence[VolumeRef], source: Source) -> pd.DataFrame:
+    """Give what volumes of a bucket are known by again, as mark_volumes does: a folder's etag changes with a copy."""
+    tells = isinstance(source, RangeSource) and source.far
+    return pd.DataFrame(
+        {
+            "volume": [str(ref.volume) for ref in refs],
+            "participant": [str(ref.participant) for ref in refs],
+            "size": [ref.size for ref in refs],
+            "etag": [ref.etag if tells else "" for ref in refs],
+        }
+    )
 
 
 def index_of(read: ReadVolumes) -> pd.DataFrame:

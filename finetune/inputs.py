@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
+import pandas as pd
 
+from classify.cohort.identity import mark_volumes
 from classify.cohort.join import join_cohort
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables
@@ -21,7 +23,16 @@ from extract.encoder.encoder import Encoder
 from extract.load import new_loader
 from extract.progress import show_progress
 from extract.stages import StageClock
-from finetune.data import SELECTED_BY_VAL, STREAMS, EncodedVector, is_open, make_cohort, open_splits, read_volumes
+from finetune.data import (
+    SELECTED_BY_VAL,
+    STREAMS,
+    EncodedVector,
+    is_open,
+    make_cohort,
+    mark_listed,
+    open_splits,
+    read_volumes,
+)
 from finetune.images import ImageCache
 from finetune.options import PRESET, FinetuneOptions
 from finetune.processes import Processes
@@ -30,7 +41,9 @@ from finetune.stored import LAYER, POOL, ReadTokens, StoredVectors
 
 @dataclass(frozen=True)
 class Inputs:
-    """features: raw mean-pooled vectors of the starting encoder. failures: volumes that could not be used, by class.
+    """features: raw mean-pooled vectors of the starting encoder. marked: what the volumes are known by.
+
+    failures: volumes that could not be used, by class.
 
     read_tokens: stored tokens, where there are. rows: volumes of the bucket or store, the locked ones included.
     """
@@ -39,6 +52,7 @@ class Inputs:
     features: FeatureTable
     read_tokens: ReadTokens | None
     rows: int
+    marked: pd.DataFrame
     failures: dict[str, int]
 
     @property
@@ -77,7 +91,7 @@ class Reader:
         flow = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in cohort.flow]
         cohort = self.tables.beside(replace(cohort, flow=flow))
         features = make_features(cohort, found.pooled, found.space, layer=LAYER, pools=(POOL,))
-        return Inputs(cohort, features, tokens, len(found.index), {})
+        return Inputs(cohort, features, tokens, len(found.index), mark_volumes(found), {})
 
     def _read_bucket(self, tokens: ReadTokens | None) -> Inputs:
         options = self.options
@@ -97,4 +111,6 @@ class Reader:
         cohort = self.tables.beside(make_cohort(read, self.tables.people, self.task))
         features = make_features(cohort, read.vectors, self.space, layer=LAYER, pools=(POOL,))
         failures = dict(Counter(one.failure.error for one in read.failures if not one.failure.whole))
-        return Inputs(cohort, features, tokens, len(read.lines), failures)
+        return Inputs(
+            cohort, features, tokens, len(read.lines), mark_listed([line.ref for line in read.lines], source), failures
+        )

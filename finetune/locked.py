@@ -8,6 +8,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
+from classify.cohort.identity import other_objects
 from classify.cohort.join import join_cohort
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables
@@ -15,13 +16,14 @@ from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
 from classify.look import TEST
 from classify.run import MODEL, Run
+from embeddings_store.console import say
 from embeddings_store.schema import site_of
 from embeddings_store.thumbnails import Thumbnails, thumbnails_of
 from extract.bucket.listing import list_volumes
 from extract.bucket.source import Source
 from extract.load import VolumeLoader
 from extract.progress import show_progress
-from finetune.data import index_of, read_volumes
+from finetune.data import index_of, mark_listed, read_volumes
 from finetune.images import ImageCache
 from finetune.processes import OneProcess
 
@@ -93,7 +95,21 @@ def read_test(run: Run, tables: CohortTables, source: Source, load: VolumeLoader
         failures["constant, or a copy"] = left_out
     if kept.empty:
         raise CohortError(f"run {run.record['id']}: no volume of test can be used ({dict(failures)})")
+    _check_objects(run, mark_listed([ref for ref in refs if ref.volume in set(kept)], source))
     return Unlocked(cohort, dict(failures))
+
+
+def _check_objects(run: Run, marked: pd.DataFrame) -> None:
+    """Name volumes of test that are other objects than when the run was made. Raises: CohortError where most are."""
+    others = len(other_objects(marked, run.cohort, same_space=True))
+    said = (
+        f"--bucket: {others} of {len(marked)} volumes of test of run {run.record['id']} are other objects now, under "
+        "the same keys"
+    )
+    if 2 * others > len(marked):
+        raise CohortError(f"{said}; give the bucket as it was, or make the run again")
+    if others:
+        say(said)
 
 
 def _join(run: Run, tables: CohortTables, index: pd.DataFrame, thumbnails: Thumbnails | None = None) -> Cohort:

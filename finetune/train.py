@@ -61,8 +61,9 @@ def finetune(
     with prepare(options, together) as ready:
         clock.lap("read")
         task, inputs, backend = ready.task, ready.inputs, ready.backend
-        everybody = people_of(inputs.cohort.table)
-        resplit = check_earlier(options.runs, inputs.cohort, everybody, resplit=options.resplit, tell=tell)
+        marked = ready.tables.with_groups(inputs.marked)
+        space, why = ready.space.id, options.resplit
+        standing = check_earlier(options.runs, inputs.cohort, marked, space, resplit=why, tell=tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.config, ready.encoder, backend, standardiser, classes, options.seed)
@@ -97,14 +98,13 @@ def finetune(
                 parameters=describe_training(options, ready.encoder, tuned, backend, together.size, history, best),
                 search=None,
                 **vars(said.judged),
-                **ready.tables.describe(inputs.cohort, said.without),
+                **ready.tables.describe(inputs.cohort, said.without, standing.strangers),
                 subgroups={"val": said.groups},
                 baselines_missing=[TWIN_MISSING, *missing],
-                test_people=test_people(ready.tables.people, everybody),
-                resplit=resplit,
+                test_people=test_people(ready.tables.people, people_of(marked)),
+                resplit=standing.resplit,
                 seconds=clock.seconds(),
             )
-            folder = save_run(
-                aside, record, stack_predictions([*levels.values(), *others.values()]), inputs.cohort.table
-            )
+            predicted = stack_predictions([*levels.values(), *others.values()])
+            folder = save_run(aside, record, predicted, inputs.cohort.table, marked)
     return Finetuned(record, folder, inputs.failures)

@@ -30,6 +30,8 @@ from reports.model_card import write_model_card
 from reports.page import in_words, publish, render
 from reports.runs import AGE_SITE, PRIMARY_LEVEL, FinishedRun, best_by_validation, read_runs
 
+STRANGER = "none of these scans is one that the run knows under this number, so they may be another person's"
+
 
 @dataclass(frozen=True, slots=True)
 class CaseOptions:
@@ -174,18 +176,21 @@ def _write_case(
     now: datetime,
 ) -> Case:
     found = explainer.explain(who.participant)
+    person = person_line(found.table)
+    known = who.participant if person["split_of_run"] else ""  # of a stranger the run recorded nothing
     page = options.out / f"case-{who.participant}.html"
     volumes = found.table[found.table["level"] == "volume"]
     context = {
         **_frame(run, now),
         "who": who,
-        "person": person_line(found.table),
+        "person": person,
+        "stranger": "" if known else STRANGER,
         "probability": found.probability,
         "target": found.target,
         "probabilities": _probabilities(run),
-        "truth": _truth(run, who.participant),
-        "record": _track(judged, max(found.probability), who.participant),
-        "covariates": _covariates(run, who.participant),
+        "truth": _truth(run, known),
+        "record": _track(judged, max(found.probability), known),
+        "covariates": _covariates(run, known),
         "spread": spread_over_scans(volumes, run.classes),
         "volumes": volume_lines(volumes, in_words),
         "threshold": THRESHOLD_PERCENTILE,

@@ -95,7 +95,9 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
         f"than the best only where its interval lies below 0: {count_worse(board)}."
     )
     missing = [f"Not made beside {name}: {said}." for name, said in board.get("baselines_missing", {}).items()]
-    caption = " ".join([caption, *missing, *(f"{said}." for said in board.get("unlike_train", []))])
+    caption = " ".join(
+        [caption, *missing, *(f"{said}." for said in board.get("unlike_train", []) + board.get("paired_by_number", []))]
+    )
     columns = (
         "Model",
         "Kind",
@@ -247,7 +249,9 @@ def _pretraining(run: FinishedRun) -> PlainTable | None:
         (split, str(told.get("participants", "")), *_headline(told.get("metrics", told)))
         for split, told in found.items()
     ]
-    caption = "The result without the participants that the encoder was pretrained on."
+    caption = "The result without the participants that the encoder was pretrained on, known by number alone."
+    if doubtful := run.record["pretraining"].get("with_other_volumes"):
+        caption += f" {doubtful} of these numbers have other volumes here than in an earlier run: they are doubtful."
     columns = ("Split", "Participants left", *(TITLES[name] for name in HEADLINE))
     return PlainTable("pretraining", "Without participants of pretraining", caption, columns, rows)
 

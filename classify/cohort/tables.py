@@ -1,6 +1,6 @@
 """Every table beside the store: who takes part, what was measured on them, and whom the encoder has seen before."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,18 @@ class CohortTables:
             cohort = add_measurements(cohort, self.measurements)
         return cohort if self.pretrained is None else flag_pretraining(cohort, self.pretrained)
 
-    def describe(self, cohort: Cohort, without: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the fields of a record that the tables decide; without: {split: see measure_without}."""
-        overlap = NOT_GIVEN if self.pretrained is None else describe_overlap(cohort, self.pretrained)
+    def with_groups(self, marked: pd.DataFrame) -> pd.DataFrame:
+        """Add the study group to marked lines, so that labels of another task can be compared; see mark_volumes."""
+        return marked.merge(self.people[["participant", "group"]], on="participant", how="left", validate="m:1")
+
+    def describe(
+        self, cohort: Cohort, without: Mapping[str, Any] | None = None, strangers: Set[str] = frozenset()
+    ) -> dict[str, Any]:
+        """Return the fields of a record that the tables decide.
+
+        without: {split: see measure_without}. strangers: see describe_overlap.
+        """
+        overlap = NOT_GIVEN if self.pretrained is None else describe_overlap(cohort, self.pretrained, strangers)
         return {
             "measurements": {"given": False} if self.measurements is None else self.measurements.to_record(),
             "near_copies_allowed": self.vouched.to_record(),

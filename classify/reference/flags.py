@@ -1,22 +1,32 @@
 """Which volumes of a store a saved run may predict, and what should be known about each before its number is read."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from classify.cohort.identity import digest_person, people_of, same_number_only, same_people
+from classify.cohort.identity import (
+    digest_person,
+    mark_volumes,
+    people_of,
+    same_number_only,
+    same_people,
+    without_keys,
+)
 from classify.earlier import EarlierRun
 from classify.reference.training import TrainingReference
 from classify.run import Run
 from embeddings_store.schema import Note
+from embeddings_store.snapshot import Snapshot
 
 UNSAID = (Note.NONE, Note.ETAG_IS_NO_MD5, Note.MD5_UNCHECKED)  # how an object is kept and read is no matter of quality
 SAID_OF_NOTE = {note: note.name.lower().replace("_", " ") for note in Note if note.name and note not in UNSAID}
 UNSEEN_PROTOCOL = "protocol not in training"
 UNSEEN_DEVICE = "device not in training"
 OTHER_PERSON = "number of a participant of the run, with other volumes: taken for somebody new"
+OTHER_OBJECT = "another object than the run's under the same key: taken for another scan"
 UNLIKE_BRIGHTNESS = "intensity far outside training"
 
 LOCKED = "locked: of the run's test split, where classify evaluate --split test looks and counts its looks"
@@ -27,12 +37,7 @@ COPY = "copy: another volume of the same participant has the same embedding"
 
 
 def describe_volumes(
-    index: pd.DataFrame,
-    pooled: Float32[np.ndarray, "rows L P C"],
-    run: Run,
-    reference: TrainingReference,
-    *,
-    answer_unknown: bool = False,
+    stored: Snapshot, run: Run, reference: TrainingReference, *, answer_unknown: bool = False
 ) -> pd.DataFrame:
     """Give one line a volume of the store, sorted by participant and volume as in a cohort.
 
@@ -40,13 +45,17 @@ def describe_volumes(
     does not know by a volume), flags ("; " between), withheld (why it is not predicted, or ""). answer_unknown: also
     predict devices and protocols that training did not hold.
     """
+    index, marked = stored.index, mark_volumes(stored)
     lines = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
-    split, locked, other = _known_people(index, pooled, lines["participant"], run)
+    known = EarlierRun(run.record, run.cohort)
+    replaced = known.other_objects(marked, stored.space_id)
+    split, locked, other = _known_people(without_keys(marked, replaced), lines["participant"], known)
+    flags = {OTHER_PERSON: other, OTHER_OBJECT: lines["volume"].isin(replaced)}
     table = lines[["position", "volume", "participant", "eye", "device", "protocol"]]
     return table.assign(
         split_of_run=split,
-        flags=_flags(lines, run.cohort, reference, other),
-        withheld=_withheld(lines, pooled, locked, _unknown(lines, run.cohort, answer_unknown)),
+        flags=_flags(lines, run.cohort, reference, flags),
+        withheld=_withheld(lines, stored.pooled, locked, _unknown(lines, run.cohort, answer_unknown)),
     )
 
 
@@ -62,35 +71,35 @@ def _unknown(lines: pd.DataFrame, cohort: pd.DataFrame, answer: bool) -> "pd.Ser
 
 
 def _known_people(
-    index: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], participant: "pd.Series[str]", run: Run
+    marked: pd.DataFrame, participant: "pd.Series[str]", run: EarlierRun
 ) -> tuple["pd.Series[str]", "pd.Series[bool]", "pd.Series[bool]"]:
     """Say of each line the split of its person in the run, whether it is locked, and whether the number alone is known.
 
     A look of the run opens the people that it saw; those of other groups, or without a volume then, stay locked.
     """
-    stored, test = people_of(index, pooled), EarlierRun(run.record, run.cohort)
-    seen = test.analysed_test if run.record.get("evaluations") else {}
+    stored = people_of(marked)
+    seen = run.analysed_test if run.record.get("evaluations") else {}
     known, numbers = dict[str, str](), set[str]()
     for split in ("val", "train"):
         part = people_of(run.cohort[run.cohort["split"] == split])
         known |= dict.fromkeys(same_people(stored, part), split)
         numbers |= same_number_only(stored, part)
-    in_test = same_people(stored, test.test_people)
+    in_test = same_people(stored, run.test_people)
     known |= dict.fromkeys(in_test, "test")
-    numbers |= same_number_only(stored, test.test_people)
+    numbers |= same_number_only(stored, run.test_people)
     person = participant.map(digest_person)
     locked = person.isin(in_test - same_people(stored, seen))
     return person.map(lambda name: known.get(name, "")), locked, person.isin(numbers - set(known))
 
 
 def _flags(
-    lines: pd.DataFrame, cohort: pd.DataFrame, reference: TrainingReference, other: "pd.Series[bool]"
+    lines: pd.DataFrame, cohort: pd.DataFrame, reference: TrainingReference, others: Mapping[str, "pd.Series[bool]"]
 ) -> list[str]:
     notes = lines["notes"].to_numpy(np.int64)
     marks = {said: (notes & note.value) != 0 for note, said in SAID_OF_NOTE.items()}
     marks[UNSEEN_PROTOCOL] = ~lines["protocol"].isin(reference.protocols).to_numpy()
     marks[UNSEEN_DEVICE] = ~lines["device"].isin(cohort.loc[cohort["split"] == "train", "device"]).to_numpy()
-    marks[OTHER_PERSON] = other.to_numpy()
+    marks |= {said: marked.to_numpy() for said, marked in others.items()}
     marks[UNLIKE_BRIGHTNESS] = reference.fences.outside(lines)
     return ["; ".join(said for said, marked in marks.items() if marked[place]) for place in range(len(lines))]
 

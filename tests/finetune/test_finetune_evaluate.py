@@ -17,7 +17,7 @@ from classify.errors import CohortError, LeakError, RunFolderError
 from classify.ledger import LEDGER
 from classify.look import Evaluated, EvaluateOptions
 from classify.predictions import pick_predictions
-from classify.run import load_run
+from classify.run import COHORT, load_run
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
 from extract.dicom.reader import read_dicom
@@ -186,3 +186,12 @@ def test_a_run_from_before_brightness_was_kept_lacks_only_that_baseline(phantom:
     record = look(phantom, published, phantom / "participants.tsv").record
     assert set(record["baselines"]["raw intensity statistics"]) == {"val"}
     assert set(record["baselines"]["age+site"]) == {"val", "test"}
+
+
+def test_a_test_split_whose_files_are_others_now_gets_no_look(phantom: Path, published: Path) -> None:
+    path = published / COHORT
+    cohort = pd.read_parquet(path)
+    cohort.assign(size=cohort["size"] + 2).to_parquet(path, index=False)
+    refused(
+        phantom, published, phantom / "participants.tsv", CohortError, "8 of 8 volumes of test .* are other objects"
+    )
