@@ -42,8 +42,8 @@ class PredictOptions:
 
     abstain_below: 0 never abstains for lack of confidence. ood_percentile: 100 never abstains for novelty.
     nearest: how many training participants to name with each volume. prevalence: ``class=share,...`` of the place where
-    these people come from; None: that of the run. answer_unknown: also predict scans of a device or protocol that
-    training did not hold.
+    these people come from; None: that of the run. answer_unknown: also answer scans of a device, protocol, size or
+    brightness that training did not hold.
     """
 
     run: Path

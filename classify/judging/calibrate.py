@@ -218,7 +218,8 @@ def _fit_logistic(predictions: Predictions) -> Parameters:
     Every class's score may speak for every class (matrix scaling, Guo et al., ICML 2017, section 4.2), but equal steps
     from class to class are nearly free and everything else is dear: without that, what a few hundred people tell of a
     middle class is mostly noise. All slopes are then multiplied by the scale, at most 1, that is best on participants
-    held out of their own fit (van Houwelingen & le Cessie, Statistics in Medicine 1990;9:1303).
+    held out of their own fit (van Houwelingen & le Cessie, Statistics in Medicine 1990;9:1303), where these people say
+    so by more than a free parameter is worth (Akaike 1974): of few people, the scale itself is noise.
     """
     weights = participant_weights(predictions.label, predictions.participant, balanced=False)
     spread = _spread(predictions.logits, weights)
@@ -228,9 +229,10 @@ def _fit_logistic(predictions: Predictions) -> Parameters:
     for number in np.unique(fold):
         fitted = fold != number
         evidence[~fitted] = scores[~fitted] @ _fit_slopes(scores[fitted], truth[fitted], weights[fitted])
-    scale = _fit_scale(evidence, truth, weights, (0.0, 1.0))[0] if np.ptp(evidence) > SMALLEST else 0.0
+    free, whole = (_fit_scale(evidence, truth, weights, bounds) for bounds in ((0.0, 1.0), (1.0, 1.0)))
+    scale = free[0] if whole[2] - free[2] > 1 else 1.0
     slopes = scale * _fit_slopes(scores, truth, weights)
-    shift = _fit_scale(scores @ slopes, truth, weights, (1.0, 1.0))[1]
+    _, shift, _ = _fit_scale(scores @ slopes, truth, weights, (1.0, 1.0))
     return {"slopes": slopes.tolist(), "shift": shift.tolist(), "spread": spread, "scale": scale}
 
 
@@ -260,8 +262,8 @@ def _fit_slopes(scores: Logits, truth: Logits, weights: Float64[np.ndarray, " n"
 
 def _fit_scale(
     evidence: Logits, truth: Logits, weights: Float64[np.ndarray, " n"], bounds: tuple[float, float]
-) -> tuple[float, Float64[np.ndarray, " k"]]:
-    """Return the scale within bounds and the shift of each class that make softmax(scale * evidence + shift) fit."""
+) -> tuple[float, Float64[np.ndarray, " k"], float]:
+    """Return the scale within bounds, the shift of each class and the log-loss of softmax(scale * evidence + shift)."""
 
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
         probability = softmax(x[0] * evidence + np.r_[0.0, x[1:]])
@@ -271,7 +273,7 @@ def _fit_scale(
 
     start, free = np.r_[bounds[1], np.zeros(truth.shape[1] - 1)], [(None, None)] * (truth.shape[1] - 1)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[bounds, *free], options={"ftol": 1e-12})
-    return float(found.x[0]), np.r_[0.0, found.x[1:]]
+    return float(found.x[0]), np.r_[0.0, found.x[1:]], float(found.fun)
 
 
 def _apply_logistic(logits: np.ndarray, parameters: Parameters) -> np.ndarray:

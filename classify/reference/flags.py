@@ -1,13 +1,15 @@
 """Which volumes of a store a saved run may predict, and what should be known about each before its number is read."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from classify.cohort.identity import digest_person, people_of, same_number_only, same_people
 from classify.earlier import EarlierRun
+from classify.reference.fences import of_new_size
 from classify.reference.training import TrainingReference
 from classify.run import Run
 from embeddings_store.schema import Note
@@ -18,6 +20,7 @@ UNSEEN_PROTOCOL = "protocol not in training"
 UNSEEN_DEVICE = "device not in training"
 OTHER_PERSON = "number of a participant of the run, with other volumes: taken for somebody new"
 UNLIKE_BRIGHTNESS = "intensity far outside training"
+UNLIKE_SIZE = "frames, rows or columns not in training"
 
 LOCKED = "locked: of the run's test split, where classify evaluate --split test looks and counts its looks"
 CONSTANT = "constant: every voxel of the volume is equal"
@@ -37,15 +40,17 @@ def describe_volumes(
     """Give one line a volume of the store, sorted by participant and volume as in a cohort.
 
     position (in pooled), volume, participant, eye, device, protocol, split_of_run ("" for a participant that the run
-    does not know by a volume), flags ("; " between), withheld (why it is not predicted, or ""). answer_unknown: also
-    predict devices and protocols that training did not hold.
+    does not know by a volume), flags ("; " between), withheld (why it is not predicted, or ""), unlike (why it is
+    predicted but not to be relied on, or ""). answer_unknown: rely on scans unlike training's in brightness or size,
+    and predict devices and protocols that training did not hold, too.
     """
     lines = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
     split, locked, other = _known_people(index, pooled, lines["participant"], run)
     table = lines[["position", "volume", "participant", "eye", "device", "protocol"]]
     return table.assign(
         split_of_run=split,
-        flags=_flags(lines, run.cohort, reference, other),
+        flags=_join(_marks(lines, run.cohort, reference, other), len(lines)),
+        unlike="" if answer_unknown else _join(_unlike(lines, reference), len(lines)),
         withheld=_withheld(lines, pooled, locked, _unknown(lines, run.cohort, answer_unknown)),
     )
 
@@ -83,16 +88,26 @@ def _known_people(
     return person.map(lambda name: known.get(name, "")), locked, person.isin(numbers - set(known))
 
 
-def _flags(
+def _unlike(lines: pd.DataFrame, reference: TrainingReference) -> dict[str, Bool[np.ndarray, " n"]]:
+    return {
+        UNLIKE_BRIGHTNESS: reference.fences.outside(lines),
+        UNLIKE_SIZE: of_new_size(lines, reference.sizes),
+    }
+
+
+def _marks(
     lines: pd.DataFrame, cohort: pd.DataFrame, reference: TrainingReference, other: "pd.Series[bool]"
-) -> list[str]:
+) -> dict[str, Bool[np.ndarray, " n"]]:
     notes = lines["notes"].to_numpy(np.int64)
     marks = {said: (notes & note.value) != 0 for note, said in SAID_OF_NOTE.items()}
     marks[UNSEEN_PROTOCOL] = ~lines["protocol"].isin(reference.protocols).to_numpy()
     marks[UNSEEN_DEVICE] = ~lines["device"].isin(cohort.loc[cohort["split"] == "train", "device"]).to_numpy()
     marks[OTHER_PERSON] = other.to_numpy()
-    marks[UNLIKE_BRIGHTNESS] = reference.fences.outside(lines)
-    return ["; ".join(said for said, marked in marks.items() if marked[place]) for place in range(len(lines))]
+    return marks | _unlike(lines, reference)
+
+
+def _join(marks: Mapping[str, Bool[np.ndarray, " n"]], lines: int) -> list[str]:
+    return ["; ".join(said for said, marked in marks.items() if marked[place]) for place in range(lines)]
 
 
 def _withheld(
