@@ -127,6 +127,17 @@ def test_scans_unlike_all_of_training_are_abstained_on(
     assert reason.removeprefix("unknown ") in " ".join(told[True][0]["flags"])
 
 
+@pytest.mark.parametrize(("below", "said"), [("1", True), ("0.5", False)])
+def test_a_confidence_that_nobody_reaches_is_said(
+    run: Path, below: str, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.parent)
+    store = str(run.parent.parent / "store")
+    code, _, err = call(monkeypatch, capsys, "predict", "--run", str(run), "--store", store, "--abstain-below", below)
+    assert code == 0, err
+    assert ("can hardly be met: 0% of this run's validation participants reach it" in " ".join(err.split())) == said
+
+
 def test_a_validation_of_one_class_neither_calibrates_nor_has_metrics_of_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

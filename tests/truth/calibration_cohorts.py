@@ -135,7 +135,8 @@ def meet_new_people(
     people = found.apply(model.predict(new.table(spec.features), classes=classes, split="train")["participant"])
     ratio, slope, auroc = zip(*(_judge(people, number) for number in range(classes)), strict=True)
     constant = np.tile(prevalence.shares, (len(people.label), 1))
-    sure, right = people.probability.max(axis=1) >= ABSTAIN_BELOW, people.probability.argmax(axis=1) == people.label
+    sure = (people.probability.max(axis=1) >= ABSTAIN_BELOW) & (not found.why_constant)
+    right = people.probability.argmax(axis=1) == people.label
     return Shown(
         found.method, ratio, slope, log_loss(people.probability, people), log_loss(constant, people),
         float(np.mean(auroc)), float(sure.mean()),
@@ -161,13 +162,13 @@ def main() -> None:
     parser.add_argument("--effects", default="0.6")
     parser.add_argument("--asked", default="auto")
     options = parser.parse_args()
-    print("| head | cohort, effect | task | AUROC | observed/expected | slope | log-loss - constant: mean, worst "
+    print("| head | cohorts, effect | task | AUROC | observed/expected | slope | log-loss - constant: mean, worst "
           "| answered, right of them (of all) | methods |\n" + "|---" * 9 + "|")  # fmt: skip
     names = (options.heads, options.cohorts, options.effects, options.tasks)
     for head, cohort, effect, task in product(*(one.split(",") for one in names)):
         asked = {"cohort": cohort, "effect": float(effect), "asked": options.asked}
         found = [meet_new_people(head, task, seed, **asked) for seed in range(options.seeds)]
-        print(f"| {head} | {cohort}, {effect} | {task} | {line_of(found)} |", flush=True)
+        print(f"| {head} | {len(found)} {cohort}, {effect} | {task} | {line_of(found)} |", flush=True)
 
 
 def line_of(found: Sequence[Shown]) -> str:
