@@ -36,22 +36,27 @@ def describe_volumes(
     reference: TrainingReference,
     *,
     answer_unknown: bool = False,
+    show_unknown: bool = False,
 ) -> pd.DataFrame:
     """Give one line a volume of the store, sorted by participant and volume as in a cohort.
 
     position (in pooled), volume, participant, eye, device, protocol, split_of_run ("" for a participant that the run
     does not know by a volume), flags ("; " between), withheld (why it is not predicted, or ""), unlike (why it is
     predicted but not to be relied on, or ""). answer_unknown: rely on scans unlike training's in brightness or size,
-    and predict devices and protocols that training did not hold, too.
+    and predict devices and protocols that training did not hold, too. show_unknown: predict these, but do not rely on
+    them.
     """
     lines = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
     split, locked, other = _known_people(index, pooled, lines["participant"], run)
+    said = pd.Series("", index=lines.index)
+    unknown = _unknown(lines, run.cohort, answer_unknown)
+    unlike = said if answer_unknown else said + _join(_unlike(lines, reference), len(lines))
     table = lines[["position", "volume", "participant", "eye", "device", "protocol"]]
     return table.assign(
         split_of_run=split,
         flags=_join(_marks(lines, run.cohort, reference, other), len(lines)),
-        unlike="" if answer_unknown else _join(_unlike(lines, reference), len(lines)),
-        withheld=_withheld(lines, pooled, locked, _unknown(lines, run.cohort, answer_unknown)),
+        unlike=unlike.where(unknown == "", unknown),
+        withheld=_withheld(lines, pooled, locked, said if show_unknown else unknown),
     )
 
 
