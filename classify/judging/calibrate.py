@@ -243,7 +243,7 @@ def _fit_slopes(scores: Logits, truth: Logits, weights: Float64[np.ndarray, " n"
     order /= np.linalg.norm(order)
 
     def slopes_of(x: np.ndarray) -> np.ndarray:
-        return np.outer(x[classes : 2 * classes], order) + x[2 * classes :].reshape(classes, classes)
+        return np.asarray(np.outer(x[classes : 2 * classes], order) + x[2 * classes :].reshape(classes, classes))
 
     penalty = np.r_[np.zeros(classes), np.full(classes, RIDGE), np.full(classes**2, DEVIATION)]
 
@@ -257,7 +257,7 @@ def _fit_slopes(scores: Logits, truth: Logits, weights: Float64[np.ndarray, " n"
     found = minimize(
         loss, np.zeros(len(penalty)), jac=True, method="L-BFGS-B", options={"maxiter": 1000, "ftol": 1e-12}
     )
-    return np.asarray(slopes_of(found.x))
+    return slopes_of(found.x)
 
 
 def _fit_scale(
