@@ -44,8 +44,8 @@ class PredictOptions:
 
     abstain_below: 0 never abstains for lack of confidence. ood_percentile: 100 never abstains for novelty.
     nearest: how many training participants to name with each volume. prevalence: ``class=share,...`` of the place where
-    these people come from; None: that of the run. answer_unknown: also predict scans of a device or protocol that
-    training did not hold.
+    these people come from; None: that of the run. answer_unknown: also answer scans of a device, protocol, size or
+    brightness that training did not hold. show_unknown: predict them, but abstain all the same, as a case page does.
     """
 
     run: Path
@@ -56,6 +56,7 @@ class PredictOptions:
     participants_only: bool = False
     prevalence: str | None = None
     answer_unknown: bool = False
+    show_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: PredictOptions) -> p
     reference = TrainingReference.load(run.folder / MODEL)
     classes = tuple(run.record["classes"])
     check_comparable(run.record, stored)
-    lines = describe_volumes(stored, run, reference, answer_unknown=options.answer_unknown)
+    lines = describe_volumes(
+        stored, run, reference, answer_unknown=options.answer_unknown, show_unknown=options.show_unknown
+    )
     source = open_usable(lines, stored, run.record)
     if source is None:
         nearby = pd.DataFrame({"volume": [], "ood_distance": [], "ood_percentile": []}).astype({"volume": object})

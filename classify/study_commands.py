@@ -195,7 +195,10 @@ def predict(
     prevalence: Prevalence = None,
     answer_unknown: Annotated[
         bool,
-        typer.Option("--answer-unknown", help="Answer scans of devices and protocols that training did not hold, too"),
+        typer.Option(
+            "--answer-unknown",
+            help="Answer scans whose device, protocol, size or brightness is unlike all of training, too",
+        ),
     ] = False,
     nearest: Annotated[int, typer.Option(min=0, help="Training participants to name beside each volume")] = 3,
     participants_only: Annotated[
@@ -210,8 +213,9 @@ def predict(
 
     Every line has calibrated probabilities, how far the scan lies from the training embeddings, quality flags, the
     nearest training cases, and whether the run abstains, with the reason; no line is dropped. Scans of a device or
-    protocol that training did not hold are not answered (--answer-unknown). The run's own test
-    participants stay locked until classify evaluate has looked at them. Research use only.
+    protocol that training did not hold are not answered, and of a size or brightness unlike its own the run abstains
+    (--answer-unknown). The run's own test participants stay locked until classify evaluate has looked at them.
+    Research use only.
     """
     from classify.predict import PredictOptions
     from classify.predict import predict as run_predict

@@ -164,6 +164,8 @@ def judged_people(run: FinishedRun) -> Predictions | None:
     calibrator = load_calibrator(run.folder / MODEL)
     if people is None or calibrator is None or calibrator.prevalence is not None:
         return people
+    if np.ptp(people.label) == 0:  # of one class: every fit would end at certainty
+        return None
     return cross_fit(calibrator.method, people, int(run.record["seeds"]["folds"]))
 
 

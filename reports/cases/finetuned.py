@@ -17,7 +17,7 @@ from classify.judging.calibrate import load_calibrator
 from classify.predict import ABSTAIN_BELOW, PREDICTED
 from classify.prediction_table import lay_out, mark_abstentions
 from classify.predictions import LEVELS, Predictions
-from classify.reference.flags import OTHER_PERSON, SAID_OF_NOTE, UNSEEN_PROTOCOL
+from classify.reference.flags import OTHER_PERSON, SAID_OF_NOTE, UNSEEN_DEVICE, UNSEEN_PROTOCOL
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.run import MODEL
 from embeddings_store.errors import RunError, UsageError, VolumeError
@@ -182,7 +182,15 @@ def open_finetuned(run: FinishedRun, source: Source, device: str) -> FinetunedEx
 def _describe(run: FinishedRun, one: SeenVolume | UnreadVolume, split: str, flagged: Sequence[str]) -> dict[str, Any]:
     """Give a volume's line of the prediction table; a fine-tuned run keeps no training vectors to call it novel by."""
     cohort, ref = run.run.cohort, one.ref
-    trained_on = set(cohort.loc[cohort["split"] == "train", "protocol"])
+    train = cohort[cohort["split"] == "train"]
+    unseen = [
+        said
+        for said, new in (
+            (UNSEEN_PROTOCOL, ref.protocol not in set(train["protocol"])),
+            (UNSEEN_DEVICE, ref.device not in set(train["device"])),
+        )
+        if new
+    ]
     notes = one.fetched.volume.notes if isinstance(one, SeenVolume) else Note.NONE
     flags = [said for note, said in SAID_OF_NOTE.items() if notes & note]
     return {
@@ -192,7 +200,8 @@ def _describe(run: FinishedRun, one: SeenVolume | UnreadVolume, split: str, flag
         "device": ref.device,
         "protocol": ref.protocol,
         "split_of_run": split,
-        "flags": "; ".join([*flags, *flagged, *([] if ref.protocol in trained_on else [UNSEEN_PROTOCOL])]),
+        "flags": "; ".join([*flags, *flagged, *unseen]),
+        "unlike": "; ".join(unseen),
         "withheld": one.why if isinstance(one, UnreadVolume) else "",
         "ood_distance": np.nan,
         "ood_percentile": np.nan,

@@ -36,7 +36,7 @@ class ProbeExplainer:
     def explain(self, participant: str) -> Explained:
         """Predict a participant's stored volumes, and explain each."""
         table = predict_volumes_of(
-            self.run.run, self._only(participant), PredictOptions(self.run.folder, answer_unknown=True)
+            self.run.run, self._only(participant), PredictOptions(self.run.folder, show_unknown=True)
         )
         probability, target = likeliest(table, self.run.classes)
         lines = self.snapshot.index
