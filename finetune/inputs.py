@@ -1,17 +1,20 @@
 """What a run learns from: the cohort, its vectors, and its volumes where a stage needs them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
+import pandas as pd
 
+from classify.cohort.identity import People, people_of
 from classify.cohort.join import join_cohort
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import Task
 from classify.features import FeatureTable, make_features
+from embeddings_store.schema import VolumeRef
 from embeddings_store.space import EmbeddingSpace
 from extract.bucket.listing import list_volumes
 from extract.bucket.source import open_source
@@ -33,6 +36,7 @@ class Inputs:
     """features: raw mean-pooled vectors of the starting encoder. failures: volumes that could not be used, by class.
 
     read_tokens: stored tokens, where there are. rows: volumes of the bucket or store, the locked ones included.
+    everybody: all people of the bucket or store, by all their volumes.
     """
 
     cohort: Cohort
@@ -40,11 +44,18 @@ class Inputs:
     read_tokens: ReadTokens | None
     rows: int
     failures: dict[str, int]
+    everybody: People
 
     @property
     def fingerprint(self) -> str:
         """Name the cohort and its vectors."""
         return sha256(self.cohort.sha256.encode() + np.ascontiguousarray(self.features.x).tobytes()).hexdigest()
+
+
+def lines_of(refs: Sequence[VolumeRef]) -> pd.DataFrame:
+    """Give volume and participant of each object of a bucket, the locked and the failed ones too."""
+    lines = [(ref.volume, ref.participant) for ref in refs]
+    return pd.DataFrame(lines, columns=["volume", "participant"])
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ class Reader:
         flow = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in cohort.flow]
         cohort = self.tables.beside(replace(cohort, flow=flow))
         features = make_features(cohort, found.pooled, found.space, layer=LAYER, pools=(POOL,))
-        return Inputs(cohort, features, tokens, len(found.index), {})
+        return Inputs(cohort, features, tokens, len(found.index), {}, people_of(found.index, found.pooled))
 
     def _read_bucket(self, tokens: ReadTokens | None) -> Inputs:
         options = self.options
@@ -97,4 +108,4 @@ class Reader:
         cohort = self.tables.beside(make_cohort(read, self.tables.people, self.task))
         features = make_features(cohort, read.vectors, self.space, layer=LAYER, pools=(POOL,))
         failures = dict(Counter(failure.failure.error for failure in read.failures))
-        return Inputs(cohort, features, tokens, len(read.lines), failures)
+        return Inputs(cohort, features, tokens, len(read.lines), failures, people_of(lines_of(refs)))

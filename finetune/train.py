@@ -7,7 +7,7 @@ from pathlib import Path
 
 from classify.aggregate import aggregate_levels
 from classify.baselines import TWIN_MISSING, choose_baselines, describe_people, predict_baselines
-from classify.cohort.identity import people_of, test_people
+from classify.cohort.identity import test_people
 from classify.cohort.table import Cohort
 from classify.earlier import check_earlier
 from classify.judging.split import judge_split
@@ -61,8 +61,7 @@ def finetune(
     with prepare(options, together) as ready:
         clock.lap("read")
         task, inputs, backend = ready.task, ready.inputs, ready.backend
-        everybody = people_of(inputs.cohort.table)
-        resplit = check_earlier(options.runs, inputs.cohort, everybody, resplit=options.resplit, tell=tell)
+        resplit = check_earlier(options.runs, inputs.cohort, inputs.everybody, resplit=options.resplit, tell=tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.config, ready.encoder, backend, standardiser, classes, options.seed)
@@ -100,7 +99,7 @@ def finetune(
                 **ready.tables.describe(inputs.cohort, said.without),
                 subgroups={"val": said.groups},
                 baselines_missing=[TWIN_MISSING, *missing],
-                test_people=test_people(ready.tables.people, everybody),
+                test_people=test_people(ready.tables.people, inputs.everybody),
                 resplit=resplit,
                 seconds=clock.seconds(),
             )
