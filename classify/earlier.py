@@ -1,7 +1,6 @@
 """What the runs of a folder, and of its copies, know of the people of a new one: who was test, who was looked at."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -176,7 +175,9 @@ def _folders(place: Path, pattern: str) -> list[Path]:
 
 def _holds(place: Path, names: Set[str]) -> bool:
     try:
-        return any((place / name / RECORD).is_file() for name in names.intersection(os.listdir(place)))
+        return any(
+            (place / name / RECORD).is_file() for name in names.intersection(each.name for each in place.iterdir())
+        )
     except OSError:  # not ours to read
         return False
 
