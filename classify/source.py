@@ -56,12 +56,13 @@ class FeatureSource:
 
     def where(self, here: Bool[np.ndarray, " n"]) -> "FeatureSource":
         """Keep the lines of a mask over the cohort's table."""
-        brightness = self.cohort.brightness
+        brightness, thumbnails = self.cohort.brightness, self.cohort.thumbnails
         cohort = replace(
             self.cohort,
             table=self.cohort.table[here].reset_index(drop=True),
             position=np.arange(int(here.sum()), dtype=np.int64),
             brightness=None if brightness is None else brightness[here],
+            thumbnails=None if thumbnails is None else thumbnails.take(here),
         )
         return FeatureSource(cohort, self.pooled[self.cohort.position[here]], self.space, self.read_tokens)
 

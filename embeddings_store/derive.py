@@ -135,6 +135,10 @@ def _derive_row(
     target = writer.space.token_grid
     tokens = {} if target is None else {layer: coarsen_tokens(grid, target) for layer, grid in grids.items()}
     vectors = np.ascontiguousarray(pooled[:, : len(writer.space.pools)])
-    writer.write_row(row, vectors, tokens, facts.to_numpy(dtype="<f8")[0], commit.source_md5, commit.source_size_bytes)
+    picture = parent.thumbnails([row])
+    writer.write_row(
+        row, vectors, tokens, facts.to_numpy(dtype="<f8")[0], commit.source_md5, commit.source_size_bytes,
+        picture.images[0] if picture.all_known else None,
+    )  # fmt: skip
     there = [parent.space.pools.index(pool) for pool in compared]
     return pooled[:, [wanted.index(pool) for pool in compared]], stored[0][:, there]

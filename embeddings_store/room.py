@@ -25,7 +25,7 @@ def row_bytes(space: EmbeddingSpace) -> dict[str, int]:
     """Give the bytes of one row in each array, checksums included, and in a snapshot with its index."""
     arrays = arrays_of(space)
     found = {array.name: array.row_bytes for array in arrays.all}
-    return found | {"snapshot": arrays.pooled.row_bytes + LINE_BYTES}
+    return found | {"snapshot": arrays.pooled.row_bytes + arrays.thumbnail.row_bytes + LINE_BYTES}
 
 
 def row_files(space: EmbeddingSpace) -> int:

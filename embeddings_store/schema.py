@@ -8,6 +8,7 @@ Layout of a store (see docs/store.md)::
       tokens/<layer>            float16 or int8 [capacity, gd, gh, gw, C]   one chunk a row
       token_scales/<layer>      float32 [capacity, gd, gh, gw]              one chunk a row, beside int8 tokens only
       facts                     float64 [capacity, 14]                      one chunk a row, see FACT_COLUMNS
+      thumbnail                 uint8   [capacity, 8, 32, 32]               one chunk a row; not of older rows
       commit                    int64   [capacity, 8]                       one chunk a row, WRITTEN LAST
       layout.crc32c             checksums of the Zarr documents
       workers/<id>.json         device, versions and code commit of the process that wrote a row
@@ -20,8 +21,9 @@ from enum import IntEnum, IntFlag, StrEnum
 from hashlib import sha256
 from typing import NewType
 
-SCHEMA_VERSION = 2
-"""Of a store's layout, in its root attributes. 1: eight facts a row, the first of FACT_COLUMNS; 2: all of them.
+SCHEMA_VERSION = 3
+"""Of a store's layout, in its root attributes. 1: eight facts a row, the first of FACT_COLUMNS; 2: all of them; 3: a
+thumbnail too. In a commit it says what the row has: a row without a thumbnail is of version 2 in any store.
 
 No part of the embedding space: a store that is upgraded keeps its numbers, and so the id of its space.
 """
@@ -36,7 +38,7 @@ SITES = {"1": "UW", "4": "UCSD", "7": "UAB"}
 
 COMMIT_COLUMNS = (
     "status",  # 0: not committed (an unwritten chunk reads as 0); else the schema version that committed the row
-    "crc_vectors",  # crc32c over the bytes of pooled, then of the facts that the version in "status" has
+    "crc_vectors",  # low 32 bits: crc32c over pooled, then the facts of "status"; high 32 bits: that of the thumbnail
     "crc_tokens",  # crc32c over the token grids (of int8: each grid, then its scales), layer by layer; 0 without tokens
     "source_size_bytes",
     "source_md5_high",  # the md5 of the source object as two signed 64-bit halves; zeros where Note.MD5_UNCHECKED
@@ -62,7 +64,13 @@ FACT_COLUMNS = (
     "intensity_p99",
 )
 
-FACTS_OF_SCHEMA = {1: 8, 2: len(FACT_COLUMNS)}
+WITHOUT_THUMBNAIL = 2
+"""The schema version of a row that has all facts and no thumbnail."""
+
+THUMBNAIL_SHAPE = (8, 32, 32)
+"""Slices, rows, columns of a thumbnail, whatever the size of the scan."""
+
+FACTS_OF_SCHEMA = {1: 8, WITHOUT_THUMBNAIL: len(FACT_COLUMNS), SCHEMA_VERSION: len(FACT_COLUMNS)}
 """How many of FACT_COLUMNS a row has that was committed by a schema version."""
 
 INDEX_COLUMNS = ("row", "key", "size", "etag", "volume", "participant", "eye", "device", "protocol")

@@ -16,6 +16,7 @@ from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot_files import SnapshotFiles, latest_number, put_snapshot
 from embeddings_store.snapshot_reading import get_snapshot
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.thumbnails import Thumbnails, join_thumbnails
 
 BLOCK_ROWS = 1024
 FEATURES, RAW = "features", "raw"
@@ -30,7 +31,8 @@ class Snapshot:
 
     ``index`` has one line a row of ``pooled``: INDEX_COLUMNS, ``site``, and FACT_COLUMNS (the file's own eye code as
     ``eye_in_file``: 0 unknown, 1 left, 2 right). ``number`` is None for live rows; ``note`` says why in words.
-    ``encoder``: where the vectors come from, None where the store does not say.
+    ``encoder``: where the vectors come from, None where the store does not say. ``thumbnails``: one a row of
+    ``pooled``, None where no row has any.
     """
 
     pooled: Float32[np.ndarray, "n L P C"]
@@ -42,6 +44,7 @@ class Snapshot:
     origin: Origin
     note: str
     encoder: EncoderSource | None = None
+    thumbnails: Thumbnails | None = None
 
     @property
     def space_id(self) -> str:
@@ -105,11 +108,12 @@ def _gather(reader: StoreReader, progress: Progress = no_progress) -> SnapshotFi
     segments, index = read_settled(reader.storage)
     rows = [row for row in _committed_rows(reader) if row < len(index)]
     pooled = np.empty((len(rows), *reader.arrays.pooled.row_shape), dtype=np.float32)
-    facts = [reader.facts([])]
+    facts, pictures = [reader.facts([])], list[Thumbnails]()
     for first in range(0, len(rows), BLOCK_ROWS):
         block = rows[first : first + BLOCK_ROWS]
-        pooled[first : first + len(block)], found = reader.vectors(block)
+        pooled[first : first + len(block)], found, seen = reader.whole_rows(block)
         facts.append(found)
+        pictures.append(seen)
         progress(first + len(block), len(rows))
     whole = pd.concat(facts).rename(columns={"eye": "eye_in_file"}).reset_index(drop=True)
     table = pd.concat([index.iloc[rows].reset_index(drop=True), whole], axis=1)
@@ -119,7 +123,7 @@ def _gather(reader: StoreReader, progress: Progress = no_progress) -> SnapshotFi
         "fingerprint": _fingerprint(rows, segments),
         "columns": list(table.columns),
     }
-    return SnapshotFiles(pooled, table, reader.space.layers, reader.space.pools, attributes)
+    return SnapshotFiles(pooled, table, reader.space.layers, reader.space.pools, attributes, join_thumbnails(pictures))
 
 
 def _committed_rows(reader: StoreReader) -> list[int]:
@@ -134,4 +138,6 @@ def _fingerprint(rows: list[int], segments: list[str]) -> str:
 def _snapshot(reader: StoreReader, files: SnapshotFiles, number: int | None, origin: Origin, note: str) -> Snapshot:
     space = EmbeddingSpace.from_dict(files.attributes["space"])
     encoder = read_encoder_source(reader.storage, space)
-    return Snapshot(files.pooled, files.table, space, number, files.layers, files.pools, origin, note, encoder)
+    return Snapshot(
+        files.pooled, files.table, space, number, files.layers, files.pools, origin, note, encoder, files.thumbnails
+    )

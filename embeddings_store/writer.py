@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, Float32, Float64
+from jaxtyping import Float16, Float32, Float64, UInt8
 
 from embeddings_store.arrays import CRC_BYTES, RowArray, StoreArrays, flat_bytes
 from embeddings_store.checksums import sealed_json
 from embeddings_store.errors import StoreError
+from embeddings_store.growth import grow_store
 from embeddings_store.index import (
     AddedVolumes,
     IndexRow,
@@ -28,7 +29,6 @@ from embeddings_store.layout import (
     check_same_space,
     create_layout,
     load_layout,
-    require_newest_schema,
 )
 from embeddings_store.quarantine import (
     QuarantinedRow,
@@ -66,8 +66,8 @@ def open_writer(
     """Open a store for writing, and make it when it is absent.
 
     ``worker`` (JSON types: device, versions, code commit ...) is recorded once in workers/<id>.json and named by every
-    row. An existing store keeps its own capacity. Raises SpaceMismatchError when the store holds another space;
-    StoreError when the place cannot be written or is no store.
+    row. An existing store keeps its own capacity; one from before thumbnails gets room for them. Raises
+    SpaceMismatchError when the store holds another space; StoreError when the place cannot be written or is no store.
     """
     return writer_on(open_storage(url, endpoint_url=endpoint_url, create=True), space, capacity, worker, clock)
 
@@ -89,7 +89,7 @@ def writer_on(
     if found is None:
         raise StoreError(f"{storage.url} does not give back what was written to it")
     check_same_space(storage, found.space, space)
-    require_newest_schema(storage, found)
+    grow_store(storage, found)
     worker_id = uuid.uuid4().int >> (128 - WORKER_BITS)
     record = {"worker": str(worker_id), "time_ns": clock(), **worker}
     storage.put(f"workers/{worker_id}.json", sealed_json(record))
@@ -164,10 +164,12 @@ class StoreWriter:
         facts: RowFacts | Float64[np.ndarray, " facts"],
         source_md5: bytes,
         source_size: int,
+        thumbnail: UInt8[np.ndarray, "8 32 32"] | None = None,
     ) -> None:
         """Write one row, its commit last. ``tokens`` by layer ({} when the space stores none); md5 in 16 raw bytes.
 
-        ``facts`` may be the numbers of another store's row, as they lie there (FACT_COLUMNS).
+        ``facts`` may be the numbers of another store's row, as they lie there (FACT_COLUMNS). ``thumbnail``: None of a
+        row that is made from an older one; its commit says so.
         Raises RowError (a VolumeError) for wrong shapes and for values that are not finite; then nothing was written.
         """
         if len(source_md5) != MD5_BYTES:
@@ -175,12 +177,15 @@ class StoreWriter:
         self._check_row(row)
         parts = self._stored_tokens(row, tokens)
         numbers = fact_numbers(facts) if isinstance(facts, RowFacts) else facts
-        arrays, values = self.arrays.all[:-1], (pooled, *parts, numbers)
+        pictures = [] if thumbnail is None else [thumbnail]
+        values = (pooled, *parts, numbers, *pictures)
+        arrays = self.arrays.all[: len(values)]
         with staging() as staged:
             crcs = [self._stage(staged, row, array, one) for array, one in zip(arrays, values, strict=True)]
             self._publish(staged, crcs)
         crc_vectors, crc_tokens = crc_over([numbers], crcs[0]), crc_over(parts[1:], crcs[1] if parts else 0)
-        commit = Commit(crc_vectors, crc_tokens, source_size, source_md5, self.clock(), self.worker_id)
+        of_picture = crcs[-1] if pictures else None
+        commit = Commit(crc_vectors, crc_tokens, source_size, source_md5, self.clock(), self.worker_id, of_picture)
         self.arrays.commit.write(self.storage, row, commit.to_numbers())
         if row in self._with_errors:
             forget_error(self.storage, row)

@@ -84,7 +84,7 @@ class Reader:
     def _read_store(self, tokens: ReadTokens | None) -> Inputs:
         assert self.stored is not None  # noqa: S101 - needs_volumes is false only then
         found = self.stored.snapshot
-        cohort = join_cohort(found.index, found.pooled, self.tables.people, self.task)
+        cohort = join_cohort(found.index, found.pooled, self.tables.people, self.task, thumbnails=found.thumbnails)
         flow = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in cohort.flow]
         cohort = self.tables.beside(replace(cohort, flow=flow))
         features = make_features(cohort, found.pooled, found.space, layer=LAYER, pools=(POOL,))

@@ -14,6 +14,7 @@ from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError, LeakError
 from embeddings_store.schema import SITES, Note
 from embeddings_store.text_table import require_match
+from embeddings_store.thumbnails import Thumbnails
 
 WRONG_SITES = 0.5
 """With more participants than this share at another site than their id says, every label is in doubt."""
@@ -25,6 +26,7 @@ def join_cohort(
     participants: pd.DataFrame,
     task: Task,
     vouched: Vouched | None = NOBODY,
+    thumbnails: Thumbnails | None = None,
 ) -> Cohort:
     """Join the rows of a store with the participants table; the order of either does not matter.
 
@@ -32,6 +34,7 @@ def join_cohort(
     are equal, or sites say that the table is another study's; LeakError where one scan stands under two participants,
     or nearly the same under two of different splits.
     vouched: whose near copies are none; None: pooled holds no embeddings, and nothing is near.
+    thumbnails: one a row of index, as a snapshot has them.
     """
     if index.empty:
         raise CohortError("the store: expected committed volumes, got none; run extract-embeddings first")
@@ -57,7 +60,10 @@ def join_cohort(
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
     flow.extend(_split_steps(table))
     position = rows["position"].to_numpy(np.int64)
-    cohort = Cohort(table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=_facts(rows))
+    cohort = Cohort(
+        table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=_facts(rows),
+        thumbnails=None if thumbnails is None else thumbnails.take(position),
+    )  # fmt: skip
     _check_usable(cohort)
     return cohort
 

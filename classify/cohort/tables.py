@@ -38,7 +38,7 @@ class CohortTables:
 
     def join(self, stored: Snapshot, task: Task) -> Cohort:
         """Join everything with the rows of a store. Raises: CohortError, LeakError."""
-        return self.beside(join_cohort(stored.index, stored.pooled, self.people, task, self.vouched))
+        return self.beside(join_cohort(stored.index, stored.pooled, self.people, task, self.vouched, stored.thumbnails))
 
     def beside(self, cohort: Cohort) -> Cohort:
         """Put what else was read beside a cohort of these people."""
