@@ -1,6 +1,6 @@
 """Small models of a few covariates: the best of a straight, a curved and a boosted one, chosen inside train."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from sklearn.preprocessing import FunctionTransformer, SplineTransformer
 
 from classify.aggregate import SMALLEST_PROBABILITY
 
+Kinds = Mapping[str, Callable[[], Any]]
+"""What makes an unfitted model, by the name of its kind."""
+
 FOLDS = 5
 KNOTS = 5
 FURTHEST = 2.5
@@ -21,7 +24,7 @@ FURTHEST = 2.5
 
 @dataclass(frozen=True)
 class CovariateModel:
-    """A fitted model of covariates. kind: a key of KINDS; classes: number of classes of the task."""
+    """A fitted model of covariates. kind: its name among those tried; classes: number of classes of the task."""
 
     kind: str
     fitted: Any
@@ -35,23 +38,29 @@ class CovariateModel:
 
 
 def fit_covariates(
-    x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"], *, classes: int, seed: int = 0
+    x: Float64[np.ndarray, "n d"],
+    label: Int64[np.ndarray, " n"],
+    *,
+    classes: int,
+    kinds: Kinds | None = None,
+    seed: int = 0,
 ) -> CovariateModel:
-    """Fit each of KINDS, and keep the one with the smallest class-balanced log-loss over folds of these people.
+    """Fit each of the kinds (by default KINDS), and keep that of the smallest class-balanced log-loss over folds.
 
     x: standardised numbers and columns of 0 and 1, one line a participant, nothing missing. Where a class has one
-    participant no fold can be made: the straight one is taken.
+    participant no fold can be made: the first kind is taken, the straight one.
     """
-    kind = _choose(x, label, seed)
-    return CovariateModel(kind, KINDS[kind]().fit(x, label), classes)
+    known = KINDS if kinds is None else kinds
+    kind = _choose(known, x, label, seed)
+    return CovariateModel(kind, known[kind]().fit(x, label), classes)
 
 
-def _choose(x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"], seed: int) -> str:
+def _choose(kinds: Kinds, x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"], seed: int) -> str:
     smallest = int(np.unique(label, return_counts=True)[1].min())
     if smallest < 2:
-        return "straight"
+        return next(iter(kinds))
     folds = list(StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=seed).split(x, label))
-    loss = {name: _out_of_fold_loss(make, x, label, folds) for name, make in KINDS.items()}
+    loss = {name: _out_of_fold_loss(make, x, label, folds) for name, make in kinds.items()}
     return min(loss, key=lambda name: loss[name])
 
 
@@ -105,4 +114,4 @@ def _clip(x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
     return np.asarray(np.clip(x, -FURTHEST, FURTHEST))
 
 
-KINDS: dict[str, Callable[[], Any]] = {"straight": _straight, "curved": _curved, "boosted": _boosted}
+KINDS: Kinds = {"straight": _straight, "curved": _curved, "boosted": _boosted}

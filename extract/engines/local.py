@@ -25,6 +25,7 @@ from extract.engines.workers import Workers, choose_workers, whole_machine
 from extract.failures import attempt
 from extract.load import raw_bytes
 from extract.targets import Job
+from extract.thumbnail import make_thumbnail
 
 BATCHES_BEHIND = {"cpu": 0}  # the CPU has nothing to overlap with: each row is committed at once
 
@@ -147,8 +148,9 @@ def quarantine(work: Pass, job: Job, failure: VolumeFailure) -> None:
 def _write(work: Pass, one: EncodedVolume) -> None:
     volume = one.volume
     work.targets[one.target].writer.write_row(
-        volume.line.row, one.pooled, one.tokens, volume.facts, volume.source_md5, volume.source_size
-    )
+        volume.line.row, one.pooled, one.tokens, volume.facts, volume.source_md5, volume.source_size,
+        make_thumbnail(volume.image[0]),
+    )  # fmt: skip
 
 
 def _let_go(work: Pass, budget: Budget, volume: ReadyVolume) -> None:
