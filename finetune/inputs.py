@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from classify.cohort.identity import People, people_of
-from classify.cohort.join import join_cohort
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import Task
@@ -84,9 +83,9 @@ class Reader:
     def _read_store(self, tokens: ReadTokens | None) -> Inputs:
         assert self.stored is not None  # noqa: S101 - needs_volumes is false only then
         found = self.stored.snapshot
-        cohort = join_cohort(found.index, found.pooled, self.tables.people, self.task, thumbnails=found.thumbnails)
+        cohort = self.tables.join(found, self.task)
         flow = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in cohort.flow]
-        cohort = self.tables.beside(replace(cohort, flow=flow))
+        cohort = replace(cohort, flow=flow)
         features = make_features(cohort, found.pooled, found.space, layer=LAYER, pools=(POOL,))
         return Inputs(cohort, features, tokens, len(found.index), {}, people_of(found.index, found.pooled))
 
@@ -105,7 +104,7 @@ class Reader:
                 refs, lambda ref: is_open(ref, splits), load, self.images,
                 EncodedVector(BatchEncoder(self.encoder, self.backend), vectors), advance, processes=self.processes,
             )  # fmt: skip
-        cohort = self.tables.beside(make_cohort(read, self.tables.people, self.task))
+        cohort = make_cohort(read, self.tables, self.task)
         features = make_features(cohort, read.vectors, self.space, layer=LAYER, pools=(POOL,))
         failures = dict(Counter(failure.failure.error for failure in read.failures))
         return Inputs(cohort, features, tokens, len(read.lines), failures, people_of(lines_of(refs)))
