@@ -37,7 +37,8 @@ class ReadVolumes:
     """What was read, and what stays locked.
 
     lines: volumes with a vector, and the locked ones, whose "vector" is only their row number.
-    vectors: as VectorOf makes them. thumbnails: one a line, not known of locked ones. facts: what the files told; None of locked volumes.
+    vectors: as VectorOf makes them. thumbnails: one a line, not known of locked ones.
+    facts: what the files told; None of locked volumes.
     failures: volumes that could not be used.
     """
 
