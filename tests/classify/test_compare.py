@@ -21,6 +21,7 @@ from classify.probe import ProbeOptions, probe
 from classify.run import load_run
 from classify.study_tables import leaderboard_lines
 from embeddings_store.errors import UsageError
+from embeddings_store.schema import volume_id
 from embeddings_store.snapshot import Snapshot
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
@@ -226,6 +227,39 @@ def test_cohorts_that_differ_are_said_and_only_common_people_used(
         "age (random/linear's people)",
     }
     assert any("the cohorts differ; only the 21 participants" in said for said in leaderboard_lines(board))
+
+
+def test_runs_whose_train_differs_by_half_say_so(begun: Path, study: Study) -> None:
+    """The sizes of val are equal, so nothing else would tell."""
+    train = study.people.loc[study.people["recommended_split"] == "train", "participant_id"]
+    kept = ~study.stored.index["participant"].isin(train.iloc[::2]).to_numpy()
+    half = replace(
+        study.stored, index=study.stored.index[kept].reset_index(drop=True), pooled=study.stored.pooled[kept]
+    )
+    options = ProbeOptions(model="dummy", task=TASK, participants=study.write(begun), replicates=20, runs=begun / "own")
+    runs = tuple(probe(options, now=NOW, read=lambda held=held: held).folder for held in (study.stored, half))
+    board = run(study, {}, begun, (), template=None, tasks=(), finished=runs).record["tasks"][TASK]
+    (said,) = [one for one in leaderboard_lines(board) if "fitted on other people" in one]
+    assert said.startswith(f"{runs[1].name} was fitted on other people than {runs[0].name}: 24 and 48 participants")
+    assert "24 in both; a difference may be that of train" in said
+    assert board["cohorts"][0]["val"]["participants"] == board["cohorts"][1]["val"]["participants"]
+
+
+def test_people_known_by_number_alone_are_said(begun: Path, study: Study) -> None:
+    other = make_study(96, effect=0.0, seed=5)
+    index = other.stored.index.assign(
+        participant=study.stored.index["participant"], site=study.stored.index["site"],
+        volume=[volume_id("again/" + key) for key in study.stored.index["key"]],
+    )  # fmt: skip
+    rescanned = replace(other.stored, index=index)
+    options = ProbeOptions(model="dummy", task=TASK, participants=study.write(begun), replicates=20)
+    runs = tuple(
+        probe(replace(options, runs=begun / name), now=NOW, read=lambda held=held: held).folder
+        for name, held in (("first", study.stored), ("second", rescanned))
+    )
+    heard: list[str] = []
+    run(study, {}, begun, (), heard, template=None, tasks=(), finished=runs)
+    assert any("72 participants have none of the volumes" in said and "by number alone" in said for said in heard)
 
 
 def test_a_cell_that_cannot_be_made_is_absent(begun: Path, study: Study, stores: dict[str, Snapshot]) -> None:

@@ -298,3 +298,15 @@ def test_what_could_not_be_looked_for_stands_in_record_and_terminal(tmp_path: Pa
     assert any(note["reason"] in line for line in headline(done.record))
     counts = StoreCounts(256, 256, {}, 0)
     assert any(note["reason"] in noted.reason for noted in make_flow(counts, done.record.flow).notes)
+
+
+def test_sites_that_disagree_are_counted_in_record_and_terminal(tmp_path: Path) -> None:
+    study = make_study(192)
+    moved = study.people.index[study.people["clinical_site"] != "UW"][:46]
+    study.people.loc[moved, "clinical_site"] = "UW"
+    done = probed(study, tmp_path, "dummy")
+    (note,) = [step for step in done.record.flow if step["step"] == "site disagrees"]
+    assert (note["kind"], note["participants"]) == ("note", 46)
+    said = [line for line in headline(done.record) if line.startswith("site disagrees: 46 participants")]
+    assert len(said) == 1
+    assert "differs from the site that the id encodes" in said[0]
