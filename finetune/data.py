@@ -115,12 +115,15 @@ def read_volumes(
     width = len(next(iter(vectors.values())))
     stacked = np.stack([vectors.get(line.row, np.full(width, line.row, np.float32)) for line in kept])
     failures.sort(key=lambda failure: failure.line.row)
-    nothing = np.zeros(THUMBNAIL_SHAPE, np.uint8)
-    thumbnails = Thumbnails(
-        np.stack([pictures.get(line.row, nothing) for line in kept]),
-        np.array([line.row in pictures for line in kept], dtype=np.bool_),
+    return ReadVolumes(
+        kept, stacked[:, None, None], [facts.get(line.row) for line in kept], failures, _stack(kept, pictures)
     )
-    return ReadVolumes(kept, stacked[:, None, None], [facts.get(line.row) for line in kept], failures, thumbnails)
+
+
+def _stack(lines: Sequence[IndexRow], pictures: Mapping[int, np.ndarray]) -> Thumbnails:
+    nothing = np.zeros(THUMBNAIL_SHAPE, np.uint8)
+    images = np.stack([pictures.get(line.row, nothing) for line in lines])
+    return Thumbnails(images, np.array([line.row in pictures for line in lines], dtype=np.bool_))
 
 
 def make_cohort(read: ReadVolumes, tables: CohortTables, task: Task) -> Cohort:
