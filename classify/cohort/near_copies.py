@@ -52,7 +52,11 @@ class NearCopy:
     second: int
     distance: float
     usual: float
-    by: str = "standardised vectors"
+    by: str
+
+
+def _near_copy(one: int, other: int, distance: float, usual: float, by: str = "standardised vectors") -> NearCopy:
+    return NearCopy(min(one, other), max(one, other), distance, usual, by)
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def find_near_copies(
     few = (FALSE_ALARMS / len(near)) ** (1 / _dimension(near))
     limit = _reach(near, usual, ratio=min(few, LARGEST_RATIO), far_below=FAR_BELOW, rounding=_rounding(flat))
     return [
-        NearCopy(*sorted(map(int, order[[a, b]])), float(np.linalg.norm(points[a] - points[b])), usual)
+        _near_copy(int(order[a]), int(order[b]), float(np.linalg.norm(points[a] - points[b])), usual)
         for a, b in _pairs(cloud, limit)
     ]
 
@@ -151,7 +155,7 @@ def find_alike_thumbnails(
             return []
         limit = _reach(near, usual, ratio=LARGEST_RATIO, far_below=PICTURE_BELOW, rounding=_rounding(seen[0]))
     return [
-        NearCopy(*sorted(map(int, varied[order[[a, b]]])), cloud.apart(a, b), usual, "thumbnails")
+        _near_copy(int(varied[order[a]]), int(varied[order[b]]), cloud.apart(a, b), usual, "thumbnails")
         for a, b in _pairs(cloud, limit)
     ]
 
@@ -276,12 +280,12 @@ def count_once(
             f"for twins and repeats: {OPTION} FILE"
         )
     told = {place for one in looked.found for place in (one.first, one.second)}
-    repeated = {one.second for one in open_pairs}
-    allowed = told - {place for one in open_pairs for place in (one.first, one.second)}
+    again = {one.second for one in open_pairs}
+    passed = told - {place for one in open_pairs for place in (one.first, one.second)}
     number = np.arange(len(rows))
     return (
-        pd.Series(np.isin(number, list(repeated)), index=rows.index),
-        pd.Series(np.isin(number, list(allowed)), index=rows.index),
+        pd.Series(np.isin(number, list(again)), index=rows.index),
+        pd.Series(np.isin(number, list(passed)), index=rows.index),
         looked.unseen,
     )
 
