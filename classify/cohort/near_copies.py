@@ -33,6 +33,9 @@ EQUAL = 1e-3
 PICTURE_BELOW = 0.22
 """Of the same, for thumbnails: a lossy copy at 30 dB lies at up to 0.17, the nearest of 320 strangers at 0.25."""
 
+LONE_RATIO, LONE_BELOW = 0.12, 0.5
+"""The smallest ratio of 2,000 honest scans of one device is 0.20."""
+
 ALIKE = 0.05
 """Distance of thumbnails (a correlation of 0.999) that needs no strangers to compare with."""
 
@@ -153,7 +156,9 @@ def find_alike_thumbnails(
         usual = float(np.median(near[:, -1]))
         if usual == 0:
             return []
-        limit = _reach(near, usual, ratio=LARGEST_RATIO, far_below=PICTURE_BELOW, rounding=_rounding(seen[0]))
+        limit = _reach(
+            near, usual, ratio=LARGEST_RATIO, far_below=PICTURE_BELOW, rounding=_rounding(seen[0]), lone=LONE_RATIO
+        )
     return [
         _near_copy(int(varied[order[a]]), int(varied[order[b]]), cloud.apart(a, b), usual, "thumbnails")
         for a, b in _pairs(cloud, limit)
@@ -184,10 +189,15 @@ def _rounding(points: Float32[np.ndarray, "n p"]) -> float:
 
 
 def _reach(
-    near: Float32[np.ndarray, "n k"], usual: float, *, ratio: float, far_below: float, rounding: float
+    near: Float32[np.ndarray, "n k"], usual: float, *, ratio: float, far_below: float, rounding: float, lone: float = 0
 ) -> Float32[np.ndarray, " n"]:
-    """Give for each row the distance up to which another participant's scan is a copy of it; 0: none is."""
-    gap = (near[:, :-1] / np.maximum(near[:, 1:], TINY) <= ratio) & (near[:, :-1] <= far_below * usual)
+    """Give for each row the distance up to which another participant's scan is a copy of it; 0: none is.
+
+    lone: ratio at which a scan unlike all others, which a lossy copy lies farther from, has one all the same.
+    """
+    ratios = near[:, :-1] / np.maximum(near[:, 1:], TINY)
+    gap = (ratios <= ratio) & (near[:, :-1] <= far_below * usual)
+    gap |= (ratios <= lone) & (near[:, :-1] <= LONE_BELOW * usual)
     last = np.where(gap.any(axis=1), gap.shape[1] - gap[:, ::-1].argmax(axis=1) - 1, -1)
     by_gap = np.where(last >= 0, near[np.arange(len(near)), last], 0)
     equal = np.where(near[:, 0] <= EQUAL * usual, EQUAL * usual, 0)
