@@ -175,9 +175,7 @@ def _folders(place: Path, pattern: str) -> list[Path]:
 
 def _holds(place: Path, names: Set[str]) -> bool:
     try:
-        return any(
-            (place / name / RECORD).is_file() for name in names.intersection(each.name for each in place.iterdir())
-        )
+        return any((place / name / RECORD).is_file() for name in names & {each.name for each in place.iterdir()})
     except OSError:  # not ours to read
         return False
 
