@@ -177,6 +177,7 @@ def baselines(
     participants: Annotated[Path, typer.Option(help="participants.tsv")],
     task: Annotated[str, typer.Option(help=TASK_HELP)] = "four-class",
     measurements: Measurements = None,
+    allow_near_copies: NearCopies = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap")] = 0,
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates")] = 2000,
     endpoint_url: Annotated[str | None, typer.Option(help="S3 endpoint of the store")] = None,
@@ -195,7 +196,7 @@ def baselines(
         say(f"store: {len(snapshot.index)} volumes, {snapshot.note}")
         return snapshot
 
-    options = BaselineOptions(participants, task, measurements, seed, replicates)
+    options = BaselineOptions(participants, task, measurements, seed, replicates, allow_near_copies)
     judged = judge_baselines(options, read=read)
     print_baselines(judged)
     if json:

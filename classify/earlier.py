@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ FEW_CHANGES = 0.1
 
 YEARS_APART = 5.0
 RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
+GONE = "a run that is gone"
+"""Made a look of which only the count is left, in the record of a later one."""
+
 NEEDED = ["volume", "participant", "site", "age", "label", "split"]
 GROUP = "group"
 RESPLIT = "or say why it is right with --resplit REASON, which is kept and shown with every number"
@@ -78,23 +81,34 @@ def find_earlier(runs: Path, tell: Callable[[str], None]) -> list[EarlierRun]:
 def find_looks(runs: Path, people: People, cohort_sha256: str, earlier: Sequence[EarlierRun]) -> list[LedgerLine]:
     """Give every look that saw one of these people, oldest first, from the ledgers and the records of the runs.
 
-    Each stands once, though ledgers are copied and records repeat them; what either has lost the other one gives.
+    Each stands once, though ledgers are copied and records repeat them; what either has lost the other one gives, and a
+    record that counted more than is left to read is believed: the others stand as GONE.
     Raises: RunFolderError for a damaged ledger.
     """
     seen_by = {run.id: run for run in earlier}
-    ledgers = (path.parent for place in _places(runs) for path in _below(place, LEDGER))
-    told = [line for place in ledgers for line in read_ledger(place).lines]
-    told += [
-        LedgerLine(run.id, str(entry["date"]), str(run.record["cohort_sha256"]), str(entry.get("id", "")))
-        for run in earlier
-        for entry in run.record.get("evaluations") or []
-    ]
+    told = [(line, 0) for line in _ledger_lines(runs)]
+    told += [pair for run in earlier for pair in _looks_of_record(run, {line.run for line, _ in told})]
     looks: dict[tuple[str, str], LedgerLine] = {}
-    for line in told:
+    at_least = 0
+    for line, number in told:
         known = line.people or (seen_by[line.run].analysed_test if line.run in seen_by else {})
         if line.cohort_sha256 == cohort_sha256 or same_people(people, known):
             looks.setdefault(line.key, line)
-    return sorted(looks.values(), key=lambda line: line.date)
+            if len(same_people(known, people)) == len(known):  # who was looked at so often stands among these
+                at_least = max(at_least, number)
+    lost = [LedgerLine(GONE, "", cohort_sha256, f"lost {number}") for number in range(at_least - len(looks))]
+    return sorted([*looks.values(), *lost], key=lambda line: line.date)
+
+
+def _looks_of_record(run: EarlierRun, in_ledgers: Set[str]) -> list[tuple[LedgerLine, int]]:
+    """Give the looks that a record tells of, and the how-manieth each was; numbers of test are one look at least."""
+    cohort, entries = str(run.record["cohort_sha256"]), run.record.get("evaluations") or []
+    if not entries and "test" in run.record["metrics"].get("participant", {}) and run.id not in in_ledgers:
+        return [(LedgerLine(run.id, "", cohort), 1)]
+    return [
+        (LedgerLine(run.id, str(entry["date"]), cohort, str(entry.get("id", ""))), int(entry.get("look", 1)))
+        for entry in entries
+    ]
 
 
 @dataclass(frozen=True)
@@ -136,6 +150,8 @@ def check_earlier(
         changed = max(changed, _Share(*count_changes(here, cohort.task.class_of, run), run.id))
         shared = table["volume"].isin(run.cohort["volume"])
         replaced = max(replaced, _Share(int(table["volume"].isin(others).sum()), int(shared.sum()), run.id))
+    for line in _ledger_lines(runs):  # a run that is deleted has left whom it looked at
+        moved[line.run] = moved.get(line.run, set()) | same_people(fitted, line.people or {})
     if strangers:
         tell(
             f"{len(strangers)} participants carry the number of another participant of an earlier run here, with none "
@@ -212,12 +228,32 @@ def _same_scans(now: pd.DataFrame, then: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(pairs, ignore_index=True)
 
 
+def _ledger_lines(runs: Path) -> list[LedgerLine]:
+    ledgers = (path.parent for place in _places(runs) for path in _below(place, LEDGER))
+    return [line for place in ledgers for line in read_ledger(place).lines]
+
+
 def _places(runs: Path) -> list[Path]:
-    """Name the folder of runs, and those beside it that hold one of its runs too: copies, known by the run's name."""
+    """Name the folder of runs, and its copies nearby, which hold one of its runs too, known by the run's name.
+
+    Nearby: the two folders above, those in them, and those in the folders beside the runs.
+    """
     here = runs.resolve()
-    own = [path.parent.name for path in here.glob(f"*/{RECORD}") if RUN_NAME.fullmatch(path.parent.name)]
-    beside = [path for path in sorted(here.parent.glob("[!.]*/")) if path != here]
-    return [here, *(path for path in beside if any((path / name / RECORD).exists() for name in own))]
+    own = {path.parent.name for path in here.glob(f"*/{RECORD}") if RUN_NAME.fullmatch(path.parent.name)}
+    above = here.parent.parent
+    found = {above, here.parent, *_folders(above, "*"), *_folders(here.parent, "*"), *_folders(here.parent, "*/*")}
+    return [here, *(path for path in sorted(found - {here}) if own and _holds(path, own))]
+
+
+def _folders(place: Path, pattern: str) -> list[Path]:
+    return [path for path in place.glob(pattern.replace("*", "[!.]*") + "/") if not path.is_symlink()]
+
+
+def _holds(place: Path, names: Set[str]) -> bool:
+    try:
+        return any((place / name / RECORD).is_file() for name in names & {each.name for each in place.iterdir()})
+    except OSError:  # not ours to read
+        return False
 
 
 def _below(place: Path, name: str) -> Iterator[Path]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from classify.cohort.identity import mark_volumes
-from classify.cohort.tables import read_tables
 from classify.earlier import check_earlier
 from classify.judging.learning import check_fractions, trace_curve
-from classify.probe import ProbeOptions, check_options, plan_search, search
+from classify.probe import ProbeOptions, check_options, plan_search, read_tables_of, search
 from classify.published_folder import LEARNING_CURVES, published_folder
 from classify.source import source_on
 from classify.stopwatch import Stopwatch
@@ -57,7 +56,7 @@ def learning_curve(
     """
     clock, asked, fractions = Stopwatch(), options.probed, check_fractions(options.fractions)
     task, _ = check_options(asked)
-    tables = read_tables(asked.participants, tell=tell)
+    tables = read_tables_of(asked, tell)
     stored = read()
     cohort = tables.join(stored, task)
     marked = tables.with_groups(mark_volumes(stored))

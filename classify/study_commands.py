@@ -139,6 +139,7 @@ def learning_curve(
     jobs: Jobs = CORES,
     seed: Seed = 0,
     replicates: Replicates = 2000,
+    allow_near_copies: NearCopies = None,
     runs: Runs = Path("runs"),
     resplit: Resplit = None,
     endpoint_url: Endpoint = None,
@@ -163,6 +164,7 @@ def learning_curve(
         model=model, participants=participants, task=task, layer=layer, pools=parse_names("--pool", pool),
         aggregate=aggregate, trials=trials, minutes=minutes, jobs=jobs, seed=seed, replicates=replicates, runs=runs,
         command=("classify", *sys.argv[1:]), device=device, resplit=resplit,
+        allow_near_copies=allow_near_copies,
         token_grid=None if token_grid is None else parse_token_grid(token_grid),
     )  # fmt: skip
     options = CurveOptions(probed, parse_fractions(fractions), repeats)

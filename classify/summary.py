@@ -9,6 +9,7 @@ from rich.table import Table
 from classify.judging.bootstrap import TOO_FEW, Measured, caution_few
 from classify.judging.metrics import HEADLINE
 from classify.judging.rivals import hardest_rival, is_above_all
+from classify.ledger import COUNTED_HERE
 from classify.run import RunRecord
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 
@@ -110,7 +111,8 @@ def evaluation_lines(record: Mapping[str, Any], looks: int) -> list[str]:
         lines.append(caution)
     lines += pretraining_lines(record.get("pretraining", {}), "test")
     said = "" if looks == 1 else "; it is no longer untouched: say so with every number"
-    lines.append(f"people of this test split have been looked at {looks} time{'s' if looks > 1 else ''}{said}")
+    times = f"{looks} time{'s' if looks > 1 else ''}"
+    lines.append(f"people of this test split have been looked at {times}{said}; {COUNTED_HERE}")
     lines += resplit_lines(record.get("resplit"))
     lines += encoder_lines(record)
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classify.options import Engine, Measurements, Pretrained, RayAddress, Replicates, Resplit
+from classify.options import Engine, Measurements, NearCopies, Pretrained, RayAddress, Replicates, Resplit
 from embeddings_store.console import emit_json, new_app, run_command, say
 from finetune.command_options import (
     BatchSize,
@@ -87,6 +87,7 @@ def finetune(
     cache_dir: CacheDir = None,
     measurements: Measurements = None,
     pretrain_participants: Pretrained = None,
+    allow_near_copies: NearCopies = None,
     resplit: Resplit = None,
     json: Json = False,
 ) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from classify.cohort.join import join_cohort
 from classify.cohort.table import BRIGHTNESS, Cohort
+from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import Task
 from classify.errors import CohortError
 from embeddings_store.index import IndexRow
@@ -119,12 +119,12 @@ def read_volumes(
     return ReadVolumes(kept, stacked[:, None, None], [facts.get(line.row) for line in kept], failures, seen)
 
 
-def make_cohort(read: ReadVolumes, participants: pd.DataFrame, task: Task) -> Cohort:
+def make_cohort(read: ReadVolumes, tables: CohortTables, task: Task) -> Cohort:
     """Join what was read with the participants, by the rules of the probes; failures become steps of the flow.
 
     Raises: CohortError; LeakError where one scan stands under two participants.
     """
-    cohort = join_cohort(index_of(read), read.vectors, participants, task, thumbnails=read.thumbnails)
+    cohort = tables.join_rows(index_of(read), read.vectors, read.thumbnails, task)
     return replace(cohort, flow=_describe_flow(cohort.flow, read))
 
 
@@ -152,6 +152,7 @@ def index_of(read: ReadVolumes) -> pd.DataFrame:
             "protocol": [line.ref.protocol for line in read.lines],
             "site": [site_of(line.ref.participant) for line in read.lines],
             "notes": [int(facts.notes) if facts else 0 for facts in read.facts],
+            "unread": ~read.thumbnails.known,
         }
     )
     told = [astuple(facts.intensity) if facts and facts.intensity else None for facts in read.facts]

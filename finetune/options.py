@@ -25,7 +25,7 @@ class FinetuneOptions:
 
     bucket: None where a store has everything that the stage of the head needs. store: embeddings of the starting
     encoder. cache_dir None: preprocessed volumes are kept until the run is finished. measurements,
-    pretrain_participants, resplit: as for a probe; they change no weight.
+    pretrain_participants, resplit, allow_near_copies: as for a probe; the first three change no weight.
     """
 
     choice: EncoderChoice
@@ -47,6 +47,7 @@ class FinetuneOptions:
     measurements: Path | None = None
     pretrain_participants: Path | None = None
     resplit: str | None = None
+    allow_near_copies: Path | None = None
 
     @property
     def needs_volumes(self) -> bool:
@@ -70,6 +71,7 @@ class FinetuneOptions:
             recipe, self.stages, self.task, self.seed, self.bucket, self.prefix, self.endpoint_url, self.store,
             self.limit, encoder.weights_sha256, encoder.architecture.image_size,
             sha256(self.participants.read_bytes()).hexdigest(),
+            *([self.allow_near_copies.read_text()] if self.allow_near_copies else []),
         )  # fmt: skip
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -102,6 +104,7 @@ def parse_options(
     measurements: Path | None = None,
     pretrain_participants: Path | None = None,
     resplit: str | None = None,
+    allow_near_copies: Path | None = None,
 ) -> FinetuneOptions:
     """Read the words of the command line. Raises UsageError, naming the option."""
     if participants is None:
@@ -130,6 +133,7 @@ def parse_options(
         measurements=measurements,
         pretrain_participants=pretrain_participants,
         resplit=resplit,
+        allow_near_copies=allow_near_copies,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
+from classify.cohort.vouched import NOBODY, read_vouched
 from embeddings_store.console import say
 from embeddings_store.space import EmbeddingSpace
 from extract.device.backend import Backend
@@ -50,6 +51,7 @@ def prepare(options: FinetuneOptions, processes: Processes) -> Iterator[Prepared
     task, config = find_task(options.task), options.config
     tables = read_tables(
         options.participants, options.measurements, options.pretrain_participants,
+        vouched=read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY,
         tell=say if processes.rank == 0 else lambda _: None,
     )  # fmt: skip
     encoder = open_encoder(**options.choice.arguments())

@@ -53,7 +53,7 @@ def join_cohort(
             rows = rows[~bad_now]
     if vouched is not None:
         vouched.require_known(set(index["participant"]))
-        rows, steps = _settle_near_copies(rows, pooled, vouched)
+        rows, steps = _settle_near_copies(rows, pooled, vouched, thumbnails)
         flow.extend(steps)
     flow.extend(_notes(rows, index, participants))
     table = _analysed_table(rows, task)
@@ -134,10 +134,10 @@ def _copies(usable: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], row
 
 
 def _settle_near_copies(
-    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], vouched: Vouched
+    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], vouched: Vouched, thumbnails: Thumbnails | None
 ) -> tuple[pd.DataFrame, list[Step]]:
     """Count a scan that two participants of one split have once. Raises: LeakError across splits."""
-    repeated, allowed = count_once(rows, pooled, vouched)
+    repeated, allowed, unseen = count_once(rows, pooled, vouched, thumbnails)
     steps = []
     if repeated.any():
         reason = "nearly the same scan stands under another participant of the same split, and counts there"
@@ -145,6 +145,8 @@ def _settle_near_copies(
     if allowed.any():
         reason = "nearly the same scan stands under another participant, as --allow-near-copies says rightly"
         steps.append(_step("near copies vouched for", "note", rows[allowed], reason))
+    if unseen:
+        steps.append(_step("near copies", "note", rows, unseen))
     return rows[~repeated], steps
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float32
 
 from classify.cohort.clinical import add_measurements
 from classify.cohort.join import join_cohort
@@ -19,6 +21,7 @@ from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.text_table import require_match
+from embeddings_store.thumbnails import Thumbnails
 
 OF_TABLE = "the participants table"
 
@@ -38,7 +41,17 @@ class CohortTables:
 
     def join(self, stored: Snapshot, task: Task) -> Cohort:
         """Join everything with the rows of a store. Raises: CohortError, LeakError."""
-        return self.beside(join_cohort(stored.index, stored.pooled, self.people, task, self.vouched, stored.thumbnails))
+        return self.join_rows(stored.index, stored.pooled, stored.thumbnails, task)
+
+    def join_rows(
+        self,
+        index: pd.DataFrame,
+        pooled: Float32[np.ndarray, "rows L P C"],
+        thumbnails: Thumbnails | None,
+        task: Task,
+    ) -> Cohort:
+        """Do the same with rows that no store holds. Raises: CohortError, LeakError."""
+        return self.beside(join_cohort(index, pooled, self.people, task, self.vouched, thumbnails))
 
     def beside(self, cohort: Cohort) -> Cohort:
         """Put what else was read beside a cohort of these people."""

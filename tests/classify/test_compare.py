@@ -22,6 +22,7 @@ from classify.probe import ProbeOptions, probe
 from classify.run import load_run
 from classify.study_tables import leaderboard_lines, leaderboard_table
 from embeddings_store.errors import UsageError
+from embeddings_store.schema import volume_id
 from embeddings_store.snapshot import Snapshot
 from reports.runs import Estimate
 from reports.validity import comparison_tables
@@ -265,6 +266,23 @@ def test_page_csv_and_terminal_say_the_same_of_each_line(done: Compared) -> None
     assert any(f"{corrected['value']:.2f}" in told for told in leaderboard_lines(board))
     assert count_worse(board) in table.caption
     assert count_worse(board) in leaderboard_lines(board)
+
+
+def test_people_known_by_number_alone_are_said(begun: Path, study: Study) -> None:
+    other = make_study(96, effect=0.0, seed=5)
+    index = other.stored.index.assign(
+        participant=study.stored.index["participant"], site=study.stored.index["site"],
+        volume=[volume_id("again/" + key) for key in study.stored.index["key"]],
+    )  # fmt: skip
+    rescanned = replace(other.stored, index=index)
+    options = ProbeOptions(model="dummy", task=TASK, participants=study.write(begun), replicates=20)
+    runs = tuple(
+        probe(replace(options, runs=begun / name), now=NOW, read=lambda held=held: held).folder
+        for name, held in (("first", study.stored), ("second", rescanned))
+    )
+    heard: list[str] = []
+    run(study, {}, begun, (), heard, template=None, tasks=(), finished=runs)
+    assert any("96 participants have none of the volumes" in said and "by number alone" in said for said in heard)
 
 
 def test_a_cell_that_cannot_be_made_is_absent(begun: Path, study: Study, stores: dict[str, Snapshot]) -> None:

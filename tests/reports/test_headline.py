@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated_run import build_run
 
+from reports.encoders import encoder_part
 from reports.headline import CLAIMS, judge, make_headline, number, spell
 from reports.runs import Estimate, read_runs
 
@@ -114,3 +115,16 @@ def test_numbers_have_a_true_minus_and_no_minus_zero() -> None:
     assert number(-0.25) == "−0.250"
     assert number(0.25, signed=True) == "+0.250"
     assert spell(Estimate(0.5)) == "0.500 (no interval)"
+
+
+@pytest.mark.parametrize(("training", "is_said"), [("random", True), ("barely", True), ("trained", False)])
+def test_untrained_weights_are_said_of_the_runs_that_have_them(tmp_path: Path, training: str, is_said: bool) -> None:
+    source = {"name": "best.pt", "family": "vjepa3d", "weights_sha256": "", "epoch": 1, "training": training,
+              "reason": "the doctor's words"}  # fmt: skip
+    build_run(tmp_path, "a", model="linear", participants=40, change={"encoder_source": source})
+    build_run(tmp_path, "b", model="linear", participants=40)
+    said = encoder_part(read_runs(tmp_path))["untrained"]
+    assert (
+        "No number on this page says what pretraining has learned. This holds for 1 of 2 runs: a" in said
+    ) == is_said
+    assert bool(said) == is_said
