@@ -13,6 +13,7 @@ from classify.cohort.clinical import refuse_label_defining
 from classify.cohort.table import BRIGHTNESS, FACTS, Cohort
 from classify.covariate_models import fit_covariates
 from classify.heads.contract import softmax
+from classify.pixels import Sides, predict_by_pixels, thumbnails_of_people, why_no_pixels
 from classify.predictions import Predictions
 
 HEADLINE_BASELINE = "age+site"
@@ -22,6 +23,9 @@ TOGETHER = "embedding+age+site"
 CEILING = "HbA1c (ceiling)"
 """HbA1c defines the label: what it reaches is a ceiling to compare with, no rival."""
 
+PIXELS = "pixels"
+"""The pixel floor: thumbnails, principal components, logistic regression (see classify.pixels)."""
+
 COVARIATES: Mapping[str, tuple[str, ...]] = {
     "dummy": (),
     "age": ("age",),
@@ -29,6 +33,7 @@ COVARIATES: Mapping[str, tuple[str, ...]] = {
     "age+site": ("age", "site"),
     "device+protocol": ("protocols", "facts"),
     "raw intensity statistics": ("brightness",),
+    PIXELS: ("thumbnails",),
     "BMI": ("bmi",),
     CEILING: ("hba1c",),
 }
@@ -55,16 +60,17 @@ def predict_baselines(
 
     Both tables: one line a participant, as describe_people gives them: participant, site, age (years, NaN: missing),
     label, protocols (each "device/protocol" that the person was scanned with, with | between), and what the name asks.
-    Each is the best of a straight, a curved and a boosted model, chosen inside train (see fit_covariates); the dummy
-    gives the class frequencies of train.
+    Each is the best of a straight, a curved and a boosted model, chosen inside train (see fit_covariates); PIXELS is
+    that of predict_by_pixels; the dummy gives the class frequencies of train.
     """
     return {name: _predict(name, train, judged, classes, split) for name in names}
 
 
 def describe_people(cohort: Cohort, split: str) -> pd.DataFrame:
-    """Give the participants of a split with everything that a baseline may ask: people, brightness, facts of scans."""
+    """Give the participants of a split with all that a baseline may ask: brightness, facts and thumbnails of scans."""
     people = cohort.people(split)
-    for found in (brightness_of_people(cohort, split), _facts_of_people(cohort, split)):
+    told = (brightness_of_people(cohort, split), _facts_of_people(cohort, split), thumbnails_of_people(cohort, split))
+    for found in told:
         people = people if found is None else people.merge(found, on="participant", how="left")
     return people
 
@@ -96,9 +102,6 @@ def why_no_baseline(name: str, train: pd.DataFrame, judged: pd.DataFrame | None 
     return "; ".join(
         reason for column in COVARIATES[name] if column in _WHY_NOT and (reason := _WHY_NOT[column](sides))
     )
-
-
-Sides = Mapping[str, pd.DataFrame]
 
 
 def _why_no_site(sides: Sides) -> str:
@@ -138,6 +141,7 @@ _WHY_NOT: Mapping[str, Callable[[Sides], str]] = {
         column=BRIGHTNESS[0],
         not_given="the store does not know how bright its volumes are; it was written by an older extract-embeddings",
     ),
+    "thumbnails": why_no_pixels,
     "bmi": partial(_why_no_number, column="bmi", not_given="--measurements was not given"),
     "hba1c": partial(_why_no_number, column="hba1c", not_given="--measurements was not given"),
 }
@@ -146,7 +150,10 @@ _WHY_NOT: Mapping[str, Callable[[Sides], str]] = {
 def _predict(name: str, train: pd.DataFrame, judged: pd.DataFrame, classes: int, split: str) -> Predictions:
     columns = COVARIATES[name]
     label = train["label"].to_numpy(np.int64)
-    if columns:
+    if name == PIXELS:
+        seen, asked = list(train["thumbnails"]), list(judged["thumbnails"])
+        logits = np.log(predict_by_pixels(seen, asked, label, classes=classes))
+    elif columns:
         encode = _encode if name == CEILING else encode_covariates
         model = fit_covariates(encode(train, train, columns), label, classes=classes)
         logits = np.log(model.probability(encode(judged, train, columns)))

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from classify.cohort.identity import people_of, same_number_only
-from classify.cohort.tasks import find_task
+from classify.cohort.tasks import find_task, task_of_record
 from classify.comparison_cells import Cell, run_cells
 from classify.comparison_entries import VAL, entries_of
 from classify.comparison_folder import save_comparison
@@ -73,7 +73,10 @@ def compare(
     boards = {}
     for task in dict.fromkeys(cell.task for cell in cells):
         here = [cell for cell in cells if cell.task == task]
-        refuse_disagreement(here, tell)
+        refuse_disagreement(here)
+        by_number = describe_strangers(here)
+        for said in by_number:
+            tell(said)
         entries = [entry for cell in here for entry in entries_of(cell, here, options.random_twin)]
         classes = here[0].run.record["classes"]
         boards[task] = rank_entries(entries, classes, replicates=options.replicates, seed=options.seed) | {
@@ -81,6 +84,7 @@ def compare(
             "cohorts": describe_cohorts(here),
             "baselines_missing": describe_missing(here),
             "unlike_train": describe_unlike_train(here),
+            "paired_by_number": by_number,
         }
     now = clock()
     record = {
@@ -141,27 +145,27 @@ def refuse_other_tasks(options: CompareOptions, given: list[Cell]) -> None:
             )
 
 
-def refuse_disagreement(cells: list[Cell], tell: Callable[[str], None]) -> None:
+def refuse_disagreement(cells: list[Cell]) -> None:
     """Runs are compared when their classes agree, and people by their volumes: split, number, label, age and site.
 
-    tell: hears of those who are known by number alone. Raises: CohortError.
+    Raises: CohortError.
     """
     first = cells[0]
-    known, people = _splits(first), people_of(first.run.cohort)
+    known = _splits(first)
     before = EarlierRun(first.run.record, first.run.cohort)
     for cell in cells[1:]:
         if cell.run.record["classes"] != first.run.record["classes"]:
             raise CohortError(f"{first.name} and {cell.name}: the task {cell.task} has other classes in each")
-        changed, _ = count_changes(cell.run.cohort, first.run.record["classes"], before)
+        if others := before.other_objects(cell.run.cohort, cell.run.record["space"]):
+            raise CohortError(
+                f"{cell.name}: {len(others)} volumes are other objects, under the same keys, than in {first.name} "
+                f"({', '.join(sorted(others)[:3])}); make the older run again"
+            )
+        changed, _ = count_changes(cell.run.cohort, task_of_record(cell.run.record).class_of, before)
         if changed:
             raise CohortError(
                 f"{cell.name}: {changed} participants have another number, label, or age and site than in "
                 f"{first.name}, by the same volumes; compare runs of one participants table"
-            )
-        if strangers := same_number_only(people_of(cell.run.cohort), people):
-            tell(
-                f"{cell.name}: {len(strangers)} participants have none of the volumes that their numbers have in "
-                f"{first.name}; they are paired by number alone, so be sure that they are the same people"
             )
         own = _splits(cell)
         both = known.index.intersection(own.index)
@@ -182,6 +186,18 @@ def describe_missing(cells: list[Cell]) -> dict[str, str]:
     """Give, of each run, the baselines that could not be made beside it, with their reasons."""
     found = {cell.name: "; ".join(missing_lines(cell.run.record.get("baselines_missing") or [])) for cell in cells}
     return {name: said for name, said in found.items() if said}
+
+
+def describe_strangers(cells: list[Cell]) -> list[str]:
+    """Say of each run how many of its people the first one knows by number alone."""
+    first, people = cells[0], people_of(cells[0].run.cohort)
+    counts = {cell.name: len(same_number_only(people_of(cell.run.cohort), people)) for cell in cells[1:]}
+    return [
+        f"{name}: {count} participants have none of the volumes that their numbers have in {first.name}; they are "
+        "paired by number alone, so be sure that they are the same people"
+        for name, count in counts.items()
+        if count
+    ]
 
 
 def describe_unlike_train(cells: list[Cell]) -> list[str]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from classify.judging.bootstrap import TOO_FEW
 from classify.judging.metrics import HEADLINE, OVERALL
-from classify.leaderboard import at_once
+from classify.leaderboard import at_once, standing
 from classify.published_folder import COMPARISONS, published_folder
 
 COMPARISON = "comparison.json"
@@ -28,12 +28,13 @@ def save_comparison(runs: Path, record: Mapping[str, Any], now: datetime) -> Pat
 def flatten(tasks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Give one row a line of every leaderboard: metrics and differences with their intervals as columns.
 
-    The intervals of differences to the best hold for all lines at once; see add_simultaneous.
+    The intervals of differences to the best hold for all lines at once; see add_simultaneous. corrected/...: of the
+    best, what the choice did not flatter.
     """
-    return pd.DataFrame([_flat(task, line) for task, board in tasks.items() for line in board["lines"]])
+    return pd.DataFrame([_flat(task, line, board) for task, board in tasks.items() for line in board["lines"]])
 
 
-def _flat(task: str, line: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(task: str, line: Mapping[str, Any], board: Mapping[str, Any]) -> dict[str, Any]:
     row = {"task": task} | {
         name: line[name] for name in ("name", "kind", "store", "model", "run", "participants", "seconds")
     }
@@ -41,6 +42,9 @@ def _flat(task: str, line: Mapping[str, Any]) -> dict[str, Any]:
     best, twin = (line[f"difference_to_{other}"] or {} for other in ("best", "random_twin"))
     measures |= {f"difference_to_best/{name}": at_once(best[name]) if best else {} for name in HEADLINE}
     measures |= {f"difference_to_random_twin/{name}": twin.get(name, {}) for name in HEADLINE}
+    chosen = board["best_of_n"]["corrected"] if line["name"] == board["best"] else {}
+    measures |= {f"corrected/{name}": chosen.get(name, {}) for name in HEADLINE}
+    row |= {"standing": standing(line, board)}
     for name, measured in measures.items():
         low, high = (TOO_FEW if "too_few" in measured else measured.get(side) for side in ("low", "high"))
         row |= {name: measured.get("value"), f"{name}/low": low, f"{name}/high": high}

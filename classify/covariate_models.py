@@ -1,6 +1,6 @@
-"""Small models of a few covariates: the best of a straight, a curved and a boosted one, chosen inside train."""
+"""Small models of a few covariates: a straight, a curved, a crossed and a boosted one, the best chosen inside train."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from sklearn.preprocessing import FunctionTransformer, SplineTransformer
 
 from classify.aggregate import SMALLEST_PROBABILITY
 
+Kinds = Mapping[str, Callable[[], Any]]
+"""What makes an unfitted model, by the name of its kind."""
+
 FOLDS = 5
 KNOTS = 5
 FURTHEST = 2.5
@@ -21,7 +24,7 @@ FURTHEST = 2.5
 
 @dataclass(frozen=True)
 class CovariateModel:
-    """A fitted model of covariates. kind: a key of KINDS; classes: number of classes of the task."""
+    """A fitted model of covariates. kind: its name among those tried; classes: number of classes of the task."""
 
     kind: str
     fitted: Any
@@ -35,23 +38,29 @@ class CovariateModel:
 
 
 def fit_covariates(
-    x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"], *, classes: int, seed: int = 0
+    x: Float64[np.ndarray, "n d"],
+    label: Int64[np.ndarray, " n"],
+    *,
+    classes: int,
+    kinds: Kinds | None = None,
+    seed: int = 0,
 ) -> CovariateModel:
-    """Fit each of KINDS, and keep the one with the smallest class-balanced log-loss over folds of these people.
+    """Fit each of the kinds (by default KINDS), and keep that of the smallest class-balanced log-loss over folds.
 
     x: standardised numbers and columns of 0 and 1, one line a participant, nothing missing. Where a class has one
-    participant no fold can be made: the straight one is taken.
+    participant no fold can be made: the first kind is taken, the straight one.
     """
-    kind = _choose(x, label, seed)
-    return CovariateModel(kind, KINDS[kind]().fit(x, label), classes)
+    known = KINDS if kinds is None else kinds
+    kind = _choose(known, x, label, seed)
+    return CovariateModel(kind, known[kind]().fit(x, label), classes)
 
 
-def _choose(x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"], seed: int) -> str:
+def _choose(kinds: Kinds, x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"], seed: int) -> str:
     smallest = int(np.unique(label, return_counts=True)[1].min())
     if smallest < 2:
-        return "straight"
+        return next(iter(kinds))
     folds = list(StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=seed).split(x, label))
-    loss = {name: _out_of_fold_loss(make, x, label, folds) for name, make in KINDS.items()}
+    loss = {name: _out_of_fold_loss(make, x, label, folds) for name, make in kinds.items()}
     return min(loss, key=lambda name: loss[name])
 
 
@@ -73,6 +82,32 @@ def _curved() -> Any:
     return make_pipeline(
         FunctionTransformer(_clip), SplineTransformer(n_knots=KNOTS, degree=3, extrapolation="constant"), _straight()
     )
+
+
+class _Crossed:
+    """A curve of each number, and another in each group of people that a column of 0 and 1 marks, such as a site."""
+
+    def fit(self, x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"]) -> "_Crossed":
+        varies = np.ptp(x, axis=0) > 0
+        self._groups = varies & np.isin(x, (0.0, 1.0)).all(axis=0)
+        self._numbers = varies & ~self._groups
+        self._crosses = bool(self._groups.any() and self._numbers.any())
+        if self._crosses:
+            self._curve = SplineTransformer(n_knots=KNOTS, degree=3, extrapolation="constant")
+            self._curve.fit(_clip(x[:, self._numbers]))
+        self._model = _straight().fit(self._columns(x), label)
+        self.classes_ = self._model.classes_
+        return self
+
+    def predict_proba(self, x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n k"]:
+        return np.asarray(self._model.predict_proba(self._columns(x)), dtype=np.float64)
+
+    def _columns(self, x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n c"]:
+        if not self._crosses:
+            return x
+        curves = self._curve.transform(_clip(x[:, self._numbers]))
+        within = x[:, self._groups, None] * curves[:, None, :]
+        return np.hstack([x, curves, within.reshape(len(x), -1)])
 
 
 def _boosted() -> Any:
@@ -105,4 +140,4 @@ def _clip(x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
     return np.asarray(np.clip(x, -FURTHEST, FURTHEST))
 
 
-KINDS: dict[str, Callable[[], Any]] = {"straight": _straight, "curved": _curved, "boosted": _boosted}
+KINDS: Kinds = {"straight": _straight, "curved": _curved, "crossed": _Crossed, "boosted": _boosted}

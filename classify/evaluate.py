@@ -22,7 +22,7 @@ from classify.predictions import Predictions
 from classify.random_twin import Twin, check_twin_of_run, look_beside
 from classify.run import MODEL, TWIN_MODEL, Run
 from classify.run_options import EvaluateOptions
-from classify.source import check_same_space, source_on
+from classify.source import check_same_space, require_same_objects, source_on
 from classify.stores import ReadStore, reader_at
 from embeddings_store.console import say
 from embeddings_store.snapshot import Snapshot
@@ -52,6 +52,7 @@ def evaluate(
     stored = read(options.store, number if isinstance(number, int) else None)
     cohort = tables.join(stored, task_of_record(run.record))
     check_same_space(run.record, stored)
+    require_same_objects(run, stored)
     check_same_cohort(run, cohort)
     features = source_on(cohort, stored).table(model.features)
     test, classes = features.only(TEST), len(cohort.task.classes)

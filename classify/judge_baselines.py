@@ -9,6 +9,7 @@ from typing import Any
 from classify.baselines import HEADLINE_BASELINE, TWIN_MISSING, choose_baselines, describe_people, predict_baselines
 from classify.cohort.tables import read_tables
 from classify.cohort.tasks import find_task
+from classify.cohort.vouched import NOBODY, read_vouched
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.run_options import BaselineOptions
 from classify.stores import ReadStore, reader_at
@@ -27,7 +28,8 @@ def judge_baselines(
     measurements came from, and what was mended. Raises: UsageError, CohortError, LeakError, StoreError.
     """
     task = find_task(options.task)
-    tables = read_tables(options.participants, options.measurements, tell=tell)
+    vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
+    tables = read_tables(options.participants, options.measurements, vouched=vouched, tell=tell)
     cohort = tables.join((read or reader_at(options.endpoint_url))(options.store), task)
     train, judged = describe_people(cohort, "train"), describe_people(cohort, JUDGED)
     names, missing = choose_baselines(train, judged)

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 
 from classify.errors import CohortError
 from classify.judging.bootstrap import (
+    TOO_FEW,
     Measured,
     Replicates,
     draw_replicates,
@@ -29,6 +30,9 @@ RANKED_BY = "balanced_accuracy"
 
 DIFFERENCES_HOLD = "for all lines at once, whichever model came first"
 """What the simultaneous intervals of a board promise; boards made before they did do not carry it."""
+
+OLD_BOARD = "made before the choice of the best was allowed for"
+WORSE = "worse than the best"
 
 Kind = Literal["model", "together", "baseline"]
 Values = Mapping[str, Float64[np.ndarray, " R"]]
@@ -184,6 +188,26 @@ def at_once(measured: Measured) -> Measured:
         return measured
     few = measured.get("too_few") or (None if "simultaneous" in measured else "made before all lines were compared")
     return {"value": measured["value"]} | (measured.get("simultaneous") or {}) | ({"too_few": few} if few else {})
+
+
+def standing(line: Mapping[str, Any], board: Mapping[str, Any]) -> str:
+    """Say how a line stands to the best, by RANKED_BY: the same words on the page, in the CSV and in the terminal."""
+    if line["name"] == board["best"]:
+        return "best"
+    found = (line["difference_to_best"] or {}).get(board["ranked_by"], {"absent": ""})
+    shown = at_once(found if "differences_hold" in board else found | {"too_few": OLD_BOARD})
+    if "absent" in shown:
+        return "not compared"
+    if "too_few" in shown:
+        return TOO_FEW
+    return WORSE if shown["high"] < 0 else "better than the best model" if shown["low"] > 0 else "not shown to be worse"
+
+
+def count_worse(board: Mapping[str, Any]) -> str:
+    """Say of how many models it is shown that the best one is better."""
+    others = [line for line in board["lines"] if line["kind"] == "model" and line["name"] != board["best"]]
+    worse = sum(standing(line, board) == WORSE for line in others)
+    return f"with all lines taken together, {worse} of the other {len(others)} models are shown to be {WORSE}"
 
 
 def _rank(measured: Measured) -> float:

@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from classify.cohort.identity import people_of
-from classify.cohort.tables import read_tables
+from classify.cohort.identity import mark_volumes
 from classify.earlier import check_earlier
 from classify.judging.learning import check_fractions, trace_curve
-from classify.probe import check_options, plan_search, search
+from classify.probe import check_options, plan_search, read_tables_of, search
 from classify.published_folder import LEARNING_CURVES, published_folder
 from classify.source import source_on
 from classify.stopwatch import Stopwatch
@@ -52,12 +51,12 @@ def learning_curve(
     """
     clock, asked, fractions = Stopwatch(), options.probed, check_fractions(options.fractions)
     task, _ = check_options(asked)
-    tables = read_tables(asked.participants, tell=tell)
+    tables = read_tables_of(asked, tell)
     now = now or datetime.now(UTC)
     stored = (read or reader_at(options.endpoint_url))(options.store)
     cohort = tables.join(stored, task)
-    everybody = people_of(stored.index, stored.pooled)
-    resplit = check_earlier(asked.runs, cohort, everybody, resplit=asked.resplit, tell=tell)
+    marked = tables.with_groups(mark_volumes(stored))
+    standing = check_earlier(asked.runs, cohort, marked, stored.space_id, resplit=asked.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(asked, source, tell)
     clock.lap("read")
@@ -87,7 +86,7 @@ def learning_curve(
             "space": stored.space_id,
             "cohort_sha256": cohort.sha256,
             "phantom": cohort.phantom,
-            "resplit": resplit,
+            "resplit": standing.resplit,
             "parameters": dict(chosen.spec.parameters),
             "features": asdict(chosen.spec.features),
             "aggregation": chosen.spec.aggregation,

@@ -6,6 +6,7 @@ A look is at people, not at a cohort: each line names whom it saw (see People), 
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +18,10 @@ from classify.errors import RunFolderError
 
 LEDGER = "test_ledger.jsonl"
 LOCK = ".test_ledger.lock"
+PIECES = re.compile(r'\0+|(?=\{"run": )')
+"""What stands between two looks of one line, where a crash left NUL bytes or cut the first of them."""
+
+COUNTED_HERE = "counted in this folder of runs and its copies nearby alone"
 CLOSED = "without it the test split stays locked"
 
 
@@ -70,16 +75,15 @@ def read_ledger(runs: Path) -> Ledger:
     except OSError as error:
         raise _unwritable(error) from error
     for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip("\0 \t"):
-            continue
-        try:
-            lines.append(_parse(json.loads(line)))
-        except json.JSONDecodeError as error:
-            if not line.startswith("{"):
+        for piece in filter(None, (part.strip() for part in PIECES.split(line))):
+            try:
+                lines.append(_parse(json.loads(piece)))
+            except json.JSONDecodeError as error:
+                if not piece.startswith("{"):
+                    raise _damaged(number) from error
+                cut.append(number)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise _damaged(number) from error
-            cut.append(number)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _damaged(number) from error
     return Ledger(tuple(lines), tuple(cut))
 
 

@@ -179,7 +179,7 @@ def merge_evaluation(
     judged, size = said.judged, cohort.sizes()[TEST]
     known = record.get("pretraining") or pretraining
     if pretraining["given"]:
-        known = {**pretraining, "without": known.get("without", {}) | pretraining["without"]}
+        known = {**known, **pretraining, "without": known.get("without", {}) | pretraining["without"]}
     failed = "".join(f"; {count} not used: {error}" for error, count in sorted(entry["failures"].items()))
     told = {name: size[name] for name in ("volumes", "participants")}
     told["reason"] = f"predicted by {by} on {entry['date'][:10]}{failed}"

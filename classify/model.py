@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from classify.aggregate import (
     AGGREGATIONS,
@@ -29,6 +30,7 @@ from classify.aggregate import (
 from classify.errors import RunFolderError
 from classify.features import FeatureChoice, FeatureTable
 from classify.heads import HEADS, Head, find_head, read_head
+from classify.heads.contract import softmax
 from classify.predictions import LEVELS, Predictions, join_predictions
 from classify.protocol_weights import ScanPredictions, learn_best_protocol, learn_weights
 from classify.run import MODEL, Run
@@ -160,13 +162,30 @@ def predict_out_of_fold(
     ]
 
 
-def predict_held_out(spec: ModelSpec, train: FeatureTable, *, classes: int, seed: int) -> dict[str, Predictions]:
-    """Predict all of train at every level, each participant by a model that was fitted on other folds.
+def predict_held_out(model: FittedModel, train: FeatureTable, *, classes: int, seed: int) -> dict[str, Predictions]:
+    """Predict all of train at every level, each participant by a fit like the model's on the other folds.
 
-    train: raw features of the spec's choice. Raises: CohortError where a class has one participant.
+    A fit on fewer people may be louder or quieter about a class as a whole (boosted trees are), which is no evidence:
+    the logits of each fold are moved by the mean difference between what the model and the fold's fit say of the rows
+    that they were fitted on. train: raw features of the model's choice. Raises: CohortError where a class has one
+    participant.
     """
-    parts = predict_out_of_fold(spec, deal_folds(train, seed), classes=classes, seed=seed)
+    whole = _mean_logits(model.predict(train, classes=classes, split="train"))
+    parts = []
+    for fold in deal_folds(train, seed):
+        fitted = fit_on(model.spec, fold.fit, classes=classes, seed=seed)
+        own = _mean_logits(fitted.predict_standardised(fold.fit.rows, classes=classes, split="train"))
+        held = fitted.predict_standardised(fold.held, classes=classes, split="train")
+        parts.append({level: _move(held[level], whole[level] - own[level]) for level in LEVELS})
     return {level: join_predictions([part[level] for part in parts]) for level in LEVELS}
+
+
+def _move(part: Predictions, by: Float64[np.ndarray, " k"]) -> Predictions:
+    return replace(part, logits=part.logits + by, probability=softmax(part.logits + by))
+
+
+def _mean_logits(levels: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
+    return {level: part.logits.mean(axis=0) for level, part in levels.items()}
 
 
 def load_model(run: Run, part: str = MODEL) -> FittedModel:

@@ -5,7 +5,7 @@ No label and no participants table is needed, nor the store that the run was mad
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pandas as pd
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
+from classify.features import FeatureTable
 from classify.judging.calibrate import Calibrator, describe_method, load_calibrator
 from classify.judging.prevalence import read_shares
 from classify.model import load_model
@@ -27,7 +28,8 @@ from classify.run_options import AnswerOptions, PredictOptions
 from classify.source import FeatureSource, check_comparable, source_on
 from classify.stores import ReadStore, reader_at
 from embeddings_store.errors import UsageError
-from embeddings_store.snapshot import Snapshot
+from embeddings_store.snapshot import FEATURES, LAYER, POOL, RAW, SPACE, Snapshot
+from embeddings_store.space import EmbeddingSpace
 
 ABSTAIN_BELOW = 0.5
 """Of the calibrated probability of the likeliest class: below, the answer is more likely wrong than right."""
@@ -87,7 +89,9 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: AnswerOptions) -> pd
     reference = TrainingReference.load(run.folder / MODEL)
     classes = tuple(run.record["classes"])
     check_comparable(run.record, stored)
-    lines = describe_volumes(stored.index, stored.pooled, run, reference, answer_unknown=options.answer_unknown)
+    lines = describe_volumes(
+        stored, run, reference, answer_unknown=options.answer_unknown, show_unknown=options.show_unknown
+    )
     source = open_usable(lines, stored, run.record)
     if source is None:
         nearby = pd.DataFrame({"volume": [], "ood_distance": [], "ood_percentile": []}).astype({"volume": object})
@@ -105,6 +109,60 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: AnswerOptions) -> pd
         percentile=options.ood_percentile,
         never="no calibration possible: everybody has the prevalence" if calibrator and calibrator.why_constant else "",
     )
+
+
+def predict_table(run: Run, table: object) -> pd.DataFrame:
+    """Predict raw vectors in any of the forms that Run.predict takes."""
+    if isinstance(table, FeatureTable):
+        return predict_features(run, table)
+    stored = snapshot_of_frame(run, table) if isinstance(table, pd.DataFrame) else table
+    if not isinstance(stored, Snapshot):
+        raise UsageError(
+            f"predict: expected a snapshot, its frame or a FeatureTable, which say what their numbers are, got "
+            f"{type(table).__name__}; read_features_source(store) gives a snapshot"
+        )
+    return predict_volumes_of(run, stored, AnswerOptions())
+
+
+def predict_features(run: Run, raw: FeatureTable) -> pd.DataFrame:
+    """Give level, unit, participant and the calibrated probabilities of raw features of the run's choice."""
+    model, calibrator, classes = load_model(run), open_calibrator(run, None), run.record["classes"]
+    width, asked = model.standardiser.tokens * model.standardiser.mean.shape[1], model.features
+    own = {name.split("/")[0] for name in raw.names} == {asked.layer} and (
+        asked.token_grid is not None or tuple(dict.fromkeys(name.split("/")[1] for name in raw.names)) == asked.pools
+    )
+    if raw.space != run.record["space"] or raw.x.shape[1] != width or not own:
+        raise UsageError(
+            f"predict: expected {width} features of layer {asked.layer}, pools {', '.join(asked.pools) or 'none'}, in "
+            f"the space {run.record['space']}, got {raw.x.shape[1]} from {raw.names[0]} on, in {raw.space}"
+        )
+    levels = model.predict(raw, classes=len(classes), split=PREDICTED)
+    if calibrator:
+        levels = {level: calibrator.apply(part) for level, part in levels.items()}
+    columns = [f"probability_{name}" for name in classes]
+    parts = [
+        pd.DataFrame(part.probability, columns=columns).assign(
+            level=level, unit=part.unit, participant=part.participant
+        )
+        for level, part in levels.items()
+    ]
+    return pd.concat(parts, ignore_index=True)[["level", "unit", "participant", *columns]]
+
+
+def snapshot_of_frame(run: Run, frame: pd.DataFrame) -> Snapshot:
+    """Make the snapshot of one layer and pool again. Raises: UsageError where these are not all that the run reads."""
+    told, chosen = frame.attrs, load_model(run).features
+    if told.get(FEATURES) != RAW or SPACE not in told:
+        raise UsageError("predict: expected the frame of a snapshot, whose attrs say that it is raw, got another table")
+    if (told[LAYER], (told[POOL],)) != (chosen.layer, chosen.pools):
+        wanted = f"layer {chosen.layer}, pools {', '.join(chosen.pools) or 'none, but patch tokens'}"
+        raise UsageError(
+            f"predict: the run reads {wanted}; the frame holds {told[LAYER]}, {told[POOL]}; give the snapshot itself"
+        )
+    space = replace(EmbeddingSpace.from_dict(told[SPACE]), layers=(told[LAYER],), pools=(told[POOL],))
+    vectors = np.ascontiguousarray(frame.to_numpy(np.float32))[:, None, None]
+    index = frame.index.to_frame(index=False)
+    return Snapshot(vectors, index, space, None, space.layers, space.pools, "live rows", "the frame of a snapshot")
 
 
 def open_calibrator(run: Run, prevalence: str | None) -> Calibrator | None:

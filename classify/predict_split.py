@@ -24,7 +24,7 @@ def hold_out(model: FittedModel, train: FeatureTable, cohort: Cohort, *, seed: i
     classes = len(cohort.task.classes)
     if model.head.name == DUMMY:
         return model.predict(train, classes=classes, split="train")
-    return predict_held_out(model.spec, train, classes=classes, seed=seed)
+    return predict_held_out(model, train, classes=classes, seed=seed)
 
 
 def predict_calibrated(

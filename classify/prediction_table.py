@@ -63,13 +63,19 @@ def lay_out(level: str, part: Predictions, lines: pd.DataFrame, classes: tuple[s
 
 
 def gather(lines: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    """Bring the volumes of each unit together: how many were used, their median percentile and all of their flags."""
+    """Bring the volumes of each unit together: how many were used, their median percentile and all of their flags.
+
+    A unit is unlike training where more than half of the volumes that were used are.
+    """
     units = lines.groupby("unit", sort=False)
     table = units[[*names, "split_of_run"]].first()
     usable = (lines["withheld"] == "").groupby(lines["unit"], sort=False).sum()
     table["volumes"] = usable.astype(np.int64)
     table["ood_percentile"] = units["ood_percentile"].median()
     table["flags"] = units["flags"].agg(_union)
+    unlike = lines["unlike"].where(lines["withheld"] == "", "")
+    mostly = 2 * (unlike != "").groupby(lines["unit"], sort=False).sum() > usable
+    table["unlike"] = unlike.groupby(lines["unit"], sort=False).agg(_union).where(mostly, "")
     table["withheld"] = units["withheld"].agg(_union).where(usable == 0, "")
     return table.reset_index()
 
@@ -80,10 +86,10 @@ def mark_abstentions(table: pd.DataFrame, *, abstain_below: float, percentile: f
     never: why no line is answered with confidence, if so.
     """
     strange = table["ood_percentile"] > percentile
-    lines = zip(table["withheld"], table["confidence"], table["ood_percentile"], strict=True)
+    lines = zip(table["withheld"], table["confidence"], table["ood_percentile"], table["unlike"], strict=True)
     reasons = [
-        withheld or never or _why_abstain(confidence, beyond, abstain_below, percentile)
-        for withheld, confidence, beyond in lines
+        withheld or never or _why_abstain(confidence, beyond, abstain_below, percentile, unlike)
+        for withheld, confidence, beyond, unlike in lines
     ]
     marked = table.assign(out_of_distribution=strange, abstain=[bool(said) for said in reasons], reason=reasons)
     names = [str(name) for name in marked.columns]
@@ -96,10 +102,10 @@ def mark_abstentions(table: pd.DataFrame, *, abstain_below: float, percentile: f
     return marked[order]
 
 
-def _why_abstain(confidence: float, beyond: float, abstain_below: float, percentile: float) -> str:
+def _why_abstain(confidence: float, beyond: float, abstain_below: float, percentile: float, unlike: str) -> str:
     unsure = [f"confidence {confidence:.2f} below {abstain_below:g}"] if confidence < abstain_below else []
     strange = [f"out of distribution: farther than {beyond:.1f} % of train"] if beyond > percentile else []
-    return "; ".join(unsure + strange)
+    return "; ".join(unsure + strange + ([unlike] if unlike else []))
 
 
 def _union(said: "pd.Series[str]") -> str:

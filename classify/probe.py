@@ -10,7 +10,7 @@ import numpy as np
 
 from classify.aggregate import SAID
 from classify.baselines import TWIN_MISSING, choose_baselines, describe_people
-from classify.cohort.identity import people_of, test_people
+from classify.cohort.identity import mark_volumes, people_of, test_people
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
@@ -75,8 +75,8 @@ def probe(
     stored = read(options.store)
     twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
     cohort = tables.join(stored, task)
-    everybody = people_of(stored.index, stored.pooled)
-    resplit = check_earlier(options.runs, cohort, everybody, resplit=options.resplit, tell=tell)
+    marked = tables.with_groups(mark_volumes(stored))
+    standing = check_earlier(options.runs, cohort, marked, stored.space_id, resplit=options.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(options, source, tell)
     clock.lap("read")
@@ -104,17 +104,17 @@ def probe(
             **describe_model(options, model, features, cohort),
             search=chosen.record,
             **vars(said.judged),
-            **tables.describe(cohort, said.without),
+            **tables.describe(cohort, said.without, standing.strangers),
             seconds=clock.seconds(),
             subgroups={"val": said.groups},
             calibration=val_judged.calibration,
-            test_people=test_people(tables.people, everybody),
-            resplit=resplit,
+            test_people=test_people(tables.people, people_of(marked)),
+            resplit=standing.resplit,
         )
         others = {name: part for name, part in others.items() if name != options.model}
         if twin:
             record, others = twin.beside(record), others | {twin.people.model: twin.people}
-        folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table)
+        folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table, marked)
     return Probed(record, folder)
 
 

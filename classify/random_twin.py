@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from classify.baselines import TWIN_MISSING
+from classify.cohort.identity import people_of, same_number_only
 from classify.cohort.table import Cohort
 from classify.errors import CohortError, RunFolderError
 from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_differences
@@ -117,6 +118,8 @@ def open_twin(cohort: Cohort, twin_cohort: Cohort, stored: Snapshot) -> tuple[Fe
     ]
     if set(table["volume"]) != set(cohort.table["volume"]):
         notes.append("the two stores hold different volumes")
+    if strangers := same_number_only(people_of(table), people_of(cohort.table)):
+        notes.append(f"{len(strangers)} participants share no volume in the two stores, and are paired by number alone")
     return source_on(kept, stored), notes
 
 

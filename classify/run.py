@@ -4,7 +4,8 @@
 
     runs/<id>/
       predictions.parquet   model, level, split, unit, participant, label, probability_0.., logit_0..
-      cohort.parquet        the analysed volumes: volume, participant, eye, device, protocol, site, age, label, split
+      cohort.parquet        the analysed volumes: volume, participant, eye, device, protocol, site, age, label, split,
+                            and size, etag, md5 and vectors (digests) of each: what it is known by; and its study group
       model/                the head, the standardiser and the calibration, without pickle
       search.journal        Optuna's journal, where something was searched; it goes on growing in studies/
       run.json              the record; a folder without it is no run
@@ -120,6 +121,18 @@ class Run:
     cohort: pd.DataFrame
     folder: Path
 
+    def predict(self, table: object) -> pd.DataFrame:
+        """Give one line a volume, eye and participant: the numbers that ``classify predict`` writes.
+
+        table: raw vectors, which the run standardises itself: a snapshot (every column of the command), the frame of a
+        snapshot (the same), or a FeatureTable of the run's features (level, unit, participant and probabilities).
+        Raises: UsageError for features that are standardised, unlabelled or others than the run's; RunFolderError,
+        CohortError.
+        """
+        from classify.predict import predict_table  # it stands on this module
+
+        return predict_table(self, table)
+
 
 def new_run_id(now: datetime, model: str, task: str) -> str:
     """Name a run by its UTC time, model, task and six random hex digits: 20261122-150301-lgbm-four-class-0a1b2c."""
@@ -145,10 +158,16 @@ def run_folder(runs: Path, run_id: str) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def save_run(aside: Path, record: RunRecord, predictions: pd.DataFrame, cohort: pd.DataFrame) -> Path:
-    """Write the tables and, last, the record, then publish the folder under its id. The model lies there already."""
+def save_run(
+    aside: Path, record: RunRecord, predictions: pd.DataFrame, cohort: pd.DataFrame, marked: pd.DataFrame
+) -> Path:
+    """Write the tables and, last, the record, then publish the folder under its id. The model lies there already.
+
+    marked: what each volume of the cohort is known by, see mark_volumes.
+    """
     predictions.to_parquet(aside / PREDICTIONS, index=False)
-    cohort.to_parquet(aside / COHORT, index=False)
+    remembered = cohort.merge(marked.drop(columns="participant"), on="volume", how="left", validate="1:1")
+    remembered.to_parquet(aside / COHORT, index=False)
     (aside / RECORD).write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
     return aside.rename(aside.parent / record.id)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from classify.options import JUDGING, Measurements, Pretrained, Prevalence, Replicates, TaskName
+from classify.options import JUDGING, Measurements, NearCopies, Pretrained, Prevalence, Replicates, TaskName
 from embeddings_store.command_line import Options
 from embeddings_store.shared_options import (
     IN_AND_OUT,
@@ -63,6 +63,7 @@ class BaselineOptions(Options):
     participants: ParticipantsTable
     task: TaskName = "four-class"
     measurements: Measurements = None
+    allow_near_copies: NearCopies = None
     seed: Seed = 0
     replicates: Replicates = 2000
     endpoint_url: EndpointUrl = None
@@ -70,7 +71,10 @@ class BaselineOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerOptions(Options):
-    """When a volume is answered, and what is said of it. abstain_below 0, ood_percentile 100: never for that reason."""
+    """When a volume is answered, and what is said of it. abstain_below 0, ood_percentile 100: never for that reason.
+
+    show_unknown: predict what is unlike training, but abstain all the same, as a case page does.
+    """
 
     abstain_below: Annotated[
         float,
@@ -95,9 +99,11 @@ class AnswerOptions(Options):
     answer_unknown: Annotated[
         bool,
         typer.Option(
-            help="Answer scans of devices and protocols that training did not hold, too.", rich_help_panel=JUDGING
+            help="Answer scans whose device, protocol, size or brightness is unlike all of training, too.",
+            rich_help_panel=JUDGING,
         ),
     ] = False
+    show_unknown: bool = False
     nearest: Annotated[
         int, typer.Option(min=0, help="Training participants to name with each volume.", rich_help_panel=JUDGING)
     ] = 3

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from classify.cohort.table import Cohort
+from classify.cohort.identity import mark_volumes, other_objects
+from classify.cohort.table import COLUMNS, Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import RunFolderError
 from classify.features import FeatureChoice, FeatureTable, make_features
@@ -56,12 +57,13 @@ class FeatureSource:
 
     def where(self, here: Bool[np.ndarray, " n"]) -> "FeatureSource":
         """Keep the lines of a mask over the cohort's table."""
-        brightness = self.cohort.brightness
+        brightness, thumbnails = self.cohort.brightness, self.cohort.thumbnails
         cohort = replace(
             self.cohort,
             table=self.cohort.table[here].reset_index(drop=True),
             position=np.arange(int(here.sum()), dtype=np.int64),
             brightness=None if brightness is None else brightness[here],
+            thumbnails=None if thumbnails is None else thumbnails.take(here),
         )
         return FeatureSource(cohort, self.pooled[self.cohort.position[here]], self.space, self.read_tokens)
 
@@ -84,7 +86,7 @@ def source_on(cohort: Cohort, stored: Snapshot) -> FeatureSource:
 def rebuild_features(run: Run, store: str, *, endpoint_url: str | None = None) -> FeatureTable:
     """Read the store again and give what a run's head saw: standardised features of its cohort, in its order.
 
-    Raises: RunFolderError where the store holds another space, or no longer holds a volume of the run.
+    Raises: RunFolderError where the store holds another space, or no longer holds a volume of the run as it was.
     """
     snapshot = read_features_source(store, endpoint_url=endpoint_url)
     return features_of_run(run, with_tokens(snapshot, store, endpoint_url=endpoint_url))
@@ -103,8 +105,21 @@ def source_of_run(run: Run, snapshot: Snapshot) -> FeatureSource:
     if missing := sum(volume not in place for volume in run.cohort["volume"]):
         raise RunFolderError(f"run {run.record['id']}: {missing} of its volumes are not in the store any more")
     position = run.cohort["volume"].map(place).to_numpy(np.int64)
-    cohort = Cohort(run.cohort, position, task_of_record(run.record), run.record["phantom"], run.record["flow"])
+    require_same_objects(run, snapshot)
+    table = run.cohort[list(COLUMNS)]
+    cohort = Cohort(table, position, task_of_record(run.record), run.record["phantom"], run.record["flow"])
     return source_on(cohort, snapshot)
+
+
+def require_same_objects(run: Run, snapshot: Snapshot) -> None:
+    """Raises: RunFolderError where a snapshot holds other scans than the run under the same keys."""
+    found = other_objects(mark_volumes(snapshot), run.cohort, same_space=run.record["space"] == snapshot.space_id)
+    if found:
+        raise RunFolderError(
+            f"run {run.record['id']}: {len(found)} of its {len(run.cohort)} volumes are other objects in the store "
+            f"now, under the same keys ({', '.join(sorted(found)[:3])}); it was fitted on the scans of then: "
+            f"make the run again"
+        )
 
 
 KEPT = ("layers", "pools", "views", "token_grid", "token_dtype", "token_cosine_error")

@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
 
 from classify.errors import RunFolderError
 
@@ -22,6 +23,8 @@ BLOCK_NUMBERS = 4_000_000
 
 RAW_BY = 0.1
 """Features are raw where each number is likelier so by this, in logarithms, on average."""
+
+Features: TypeAlias = Float32[np.ndarray, "n features"] | UInt8[np.ndarray, "n features"]
 
 _ARRAYS = "standardiser.npz"
 _NAMES = "standardiser.json"
@@ -40,9 +43,7 @@ class Standardiser:
     tokens: int = 1
 
     @classmethod
-    def fit(
-        cls, x: Float32[np.ndarray, "n features"], protocol: Shaped[np.ndarray, " n"], *, tokens: int = 1
-    ) -> "Standardiser":
+    def fit(cls, x: Features, protocol: Shaped[np.ndarray, " n"], *, tokens: int = 1) -> "Standardiser":
         """Learn from training volumes; a feature that never varies is only centred."""
         names, counts = np.unique(protocol, return_counts=True)
         frequent = tuple(str(name) for name, count in zip(names, counts, strict=True) if count >= RARE_VOLUMES)
@@ -120,7 +121,7 @@ def _varies(
 
 
 def _moments(
-    x: Float32[np.ndarray, "n features"], rows: Int64[np.ndarray, " m"], tokens: int
+    x: Features, rows: Int64[np.ndarray, " m"], tokens: int
 ) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, " d"]]:
     """Give mean and standard deviation of the vectors in some rows, in two passes."""
     count = len(rows) * tokens

@@ -115,6 +115,7 @@ class CurveOptions(HeadOptions):
     store: StoreAddress
     participants: ParticipantsTable
     task: TaskName = "four-class"
+    allow_near_copies: NearCopies = None
     fractions: Annotated[
         tuple[float, ...],
         Text(parse_fractions, ",".join(map(str, FRACTIONS))),
@@ -128,5 +129,10 @@ class CurveOptions(HeadOptions):
     def probed(self) -> ProbeOptions:
         """Return the probe whose search chooses the parameters, once, on all of train."""
         return ProbeOptions(
-            **self.shared(), model=self.model, store=self.store, participants=self.participants, task=self.task
+            **self.shared(),
+            model=self.model,
+            store=self.store,
+            participants=self.participants,
+            task=self.task,
+            allow_near_copies=self.allow_near_copies,
         )

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from classify.judging.bootstrap import caution_few
 from classify.judging.metrics import HEADLINE
-from classify.leaderboard import at_once
+from classify.leaderboard import at_once, count_worse, standing
 from classify.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
 
 NOT_MEASURED = "–"
@@ -35,16 +35,19 @@ def leaderboard_table(task: str, board: Mapping[str, Any]) -> Table:
     """Lay out the lines of one task, best first."""
     table = Table(title=f"{task}: {board['participants']} participants of val, the same for every line")
     has_twin = any(line["difference_to_random_twin"] for line in board["lines"])
-    names = ["", *(name.replace("_", " ") for name in HEADLINE), f"to best, {board['ranked_by'].replace('_', ' ')}"]
+    names = [
+        "",
+        *(name.replace("_", " ") for name in HEADLINE),
+        f"minus best, {board['ranked_by'].replace('_', ' ')}",
+        "",
+    ]
     names += ["to random twin"] if has_twin else []
     for name in (*names, "seconds"):
         table.add_column(name)
     for line in board["lines"]:
         cells = [line["name"], *(format_measured(line["metrics"][name]) for name in HEADLINE)]
         best = (line["difference_to_best"] or {}).get(board["ranked_by"])
-        cells.append(
-            "best" if line["name"] == board["best"] else format_measured(at_once(best)) if best else NOT_MEASURED
-        )
+        cells += [format_measured(at_once(best)) if best else NOT_MEASURED, standing(line, board)]
         cells += [_difference(line, "difference_to_random_twin", board)] if has_twin else []
         seconds = NOT_MEASURED if line["seconds"] is None else f"{line['seconds']:.1f}"
         table.add_row(*cells, seconds, style="dim" if line["kind"] != "model" else None)
@@ -62,13 +65,10 @@ def leaderboard_lines(board: Mapping[str, Any]) -> list[str]:
             f"{count} models were compared, and the first of {count} looks better than it is: chosen anew in every "
             f"bootstrap replicate and judged on the people not drawn, it has {metric.replace('_', ' ')} {corrected}"
         )
-        lines.append(
-            f"with all comparisons of this table taken together, {board['best']} is clearly better than "
-            f"{_clearly_below(board)} of the other {count - 1} models"
-        )
+        lines.append(count_worse(board))
     lines += [f"{line['name']}: {line['note']}" for line in board["lines"] if line["note"]]
     lines += [f"not made beside {name}: {said}" for name, said in board.get("baselines_missing", {}).items()]
-    lines += board.get("unlike_train", [])
+    lines += [*board.get("unlike_train", []), *board.get("paired_by_number", [])]
     if len(board["cohorts"]) > 1:
         sizes = "; ".join(f"{', '.join(one['names'])}: {one['val']['participants']}" for one in board["cohorts"])
         lines.append(
@@ -170,16 +170,6 @@ def _probability_lines(summary: Mapping[str, Any]) -> list[str]:
 def _difference(line: Mapping[str, Any], name: str, board: Mapping[str, Any]) -> str:
     measured = (line[name] or {}).get(board["ranked_by"])
     return format_measured(measured) if measured else NOT_MEASURED
-
-
-def _clearly_below(board: Mapping[str, Any]) -> int:
-    """Count the models whose simultaneous interval of the difference to the best lies below 0."""
-    intervals = [
-        (line["difference_to_best"] or {}).get(board["ranked_by"], {}).get("simultaneous")
-        for line in board["lines"]
-        if line["kind"] == "model"
-    ]
-    return sum(interval is not None and interval["high"] < 0 for interval in intervals)
 
 
 def _spread(measured: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from classify.judging.bootstrap import TOO_FEW, Measured, caution_few
 from classify.judging.metrics import HEADLINE
-from classify.judging.rivals import hardest_rival
+from classify.judging.rivals import hardest_rival, is_above_all
+from classify.ledger import COUNTED_HERE
 from classify.run import RunRecord
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 
@@ -80,7 +81,12 @@ def pretraining_lines(pretraining: Mapping[str, Any], split: str) -> list[str]:
         return [f"pretraining: {pretraining['reason']}"]
     counts = pretraining["participants"]
     said = ", ".join(f"{count} of {name}" for name, count in counts.items())
-    lines = [f"seen in pretraining: {said} ({pretraining['listed']} listed)"]
+    lines = [f"seen in pretraining: {said} ({pretraining['listed']} listed), known by number alone"]
+    if doubtful := pretraining.get("with_other_volumes"):
+        lines.append(
+            f"warning: {doubtful} of the listed numbers have other volumes here than in an earlier run: whether the "
+            "encoder has seen these people is not known; they count as seen"
+        )
     if not any(counts.values()):
         lines.append("nobody listed is a participant of this cohort: no overlap, or ids that are written otherwise")
     without = pretraining["without"].get(split, {})
@@ -105,7 +111,8 @@ def evaluation_lines(record: Mapping[str, Any], looks: int) -> list[str]:
         lines.append(caution)
     lines += pretraining_lines(record.get("pretraining", {}), "test")
     said = "" if looks == 1 else "; it is no longer untouched: say so with every number"
-    lines.append(f"people of this test split have been looked at {looks} time{'s' if looks > 1 else ''}{said}")
+    times = f"{looks} time{'s' if looks > 1 else ''}"
+    lines.append(f"people of this test split have been looked at {times}{said}; {COUNTED_HERE}")
     lines += resplit_lines(record.get("resplit"))
     lines += encoder_lines(record)
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
@@ -166,10 +173,12 @@ def rival_lines(differences: Mapping[str, Any]) -> list[str]:
     for metric in HEADLINE:
         if (name := hardest_rival(differences, metric)) is None:
             continue
-        apart = differences[name][metric]
-        shown = apart["low"] > 0 and "too_few" not in apart
-        said = f"better than each of {len(differences)} baselines" if shown else "not shown to be better"
-        lines.append(f"{metric}: hardest baseline {name}, difference {format_measured(apart)}: {said}")
+        above = "above" if is_above_all(differences, metric) else "not shown to be above"
+        found = format_measured(differences[name][metric])
+        lines.append(f"{metric}: hardest baseline {name}, difference {found}: {above} each of {len(differences)}")
+    if lines:
+        shown = "better" if all(is_above_all(differences, metric) for metric in HEADLINE) else "not shown to be better"
+        lines.append(f"by {' and '.join(HEADLINE)} together: {shown} than each of {len(differences)} baselines")
     return lines
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from embeddings_store.errors import StoreError
-from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS, FACTS_OF_SCHEMA, SCHEMA_VERSION
+from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS, FACTS_OF_SCHEMA, SCHEMA_VERSION, THUMBNAIL_SHAPE
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage
 from embeddings_store.token_codec import token_codec
@@ -109,18 +109,19 @@ class StoreArrays:
     """All arrays of a store in one space.
 
     ``tokens`` are all that hold tokens, in the order of the space's layers, () when none are stored: one array a layer,
-    or, of int8, the grid and its scales.
+    or, of int8, the grid and its scales. ``thumbnail`` is not there before schema 3, and then no row has one.
     """
 
     pooled: RowArray
     facts: RowArray
+    thumbnail: RowArray
     commit: RowArray
     tokens: tuple[RowArray, ...]
 
     @property
     def all(self) -> tuple[RowArray, ...]:
         """Every array, the commit last: the order in which a row is written."""
-        return (self.pooled, *self.tokens, self.facts, self.commit)
+        return (self.pooled, *self.tokens, self.facts, self.thumbnail, self.commit)
 
     def token_arrays(self, layer: str) -> tuple[RowArray, ...]:
         """Give the arrays of one layer's tokens. Raises StoreError when they are not stored."""
@@ -134,10 +135,11 @@ class StoreArrays:
 def arrays_of(space: EmbeddingSpace, schema_version: int = SCHEMA_VERSION) -> StoreArrays:
     """Say which arrays a store of a space has."""
     pooled_shape = (len(space.layers), len(space.pools), space.width)
-    facts = RowArray if schema_version == SCHEMA_VERSION else OlderFacts
+    facts = RowArray if FACTS_OF_SCHEMA[schema_version] == len(FACT_COLUMNS) else OlderFacts
     return StoreArrays(
         pooled=RowArray("pooled", pooled_shape, "<f4"),
         facts=facts("facts", (len(FACT_COLUMNS),), "<f8"),
+        thumbnail=RowArray("thumbnail", THUMBNAIL_SHAPE, "|u1"),
         commit=RowArray("commit", (len(COMMIT_COLUMNS),), "<i8"),
         tokens=tuple(array for layer in space.layers for array in _token_arrays(space, layer)),
     )

@@ -18,6 +18,7 @@ NO = frozenset(("false", "f", "no", "n", "0", "0.0", "falsch", "faux"))
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u200f"))
 _QUOTES = ('""', "''", "“”", "„“", "‘’", "«»", "””")
 _FORMULA_ERROR = re.compile(r"#(N/A|NV|NULL!|[A-ZÄÖÜ/0]+[!?])")
+_WHOLE = re.compile(r"(\d+)[.,]0{1,2}")
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _BROKEN_IDS = (
     (_FORMULA_ERROR, "the error of a formula"),
@@ -25,6 +26,7 @@ _BROKEN_IDS = (
     (re.compile(r"\d{1,3}(,\d{3})+"), "a number with thousands separators"),
     (re.compile(rf"\d{{1,2}}-({_MONTHS})(-\d+)?|({_MONTHS})-\d{{1,4}}", re.IGNORECASE), "a date"),
     (re.compile(r"\d{1,2}[/.]\d{1,2}[/.]\d{2,4}"), "a date"),
+    (re.compile(r".*[\t,;|].*", re.DOTALL), "several cells, cut by another separator than the header"),
 )
 _NUMBER = re.compile(
     r"(?P<below><=|<|≤)?(?P<above>>=|>|≥)?\s*(?P<number>[+-]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][+-]?\d+)?)\s*"
@@ -51,16 +53,19 @@ def clean(cell: str) -> str:
         cell = cell[1:].strip() if cell[1:].strip().startswith('"') else cell
     if len(cell) > 1 and cell[0] + cell[-1] in _QUOTES:
         cell = cell[1:-1].strip()
+    if cell.startswith('"') and cell.count('"') == 1:  # opened, and closed nowhere
+        cell = cell[1:].strip()
     return cell.removeprefix("'").strip()
 
 
 def normalise_id(cell: str) -> str:
-    """Give a participant's id in the one form that ids are compared in: 1001.0, '1001 and ="1001" are 1001.
+    """Give a participant's id in the one form that ids are compared in: 1001.0, 1001,00, '1001 and ="1001" are 1001.
 
     Leading zeros and capitals are part of an id and stay.
     """
     text = clean(cell)
-    return text[:-2] if text.endswith(".0") and text[:-2].isdecimal() else text
+    number = _WHOLE.fullmatch(text)
+    return number[1] if number else text
 
 
 def broken_id(text: str) -> str:

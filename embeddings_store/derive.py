@@ -17,6 +17,7 @@ from jaxtyping import Float32
 from embeddings_store.encoder_source import read_encoder_source, record_encoder_source
 from embeddings_store.errors import UsageError
 from embeddings_store.index import index_rows
+from embeddings_store.kinds import put_kind, read_kind
 from embeddings_store.progress import Progress, no_progress
 from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.reader import StoreReader, open_reader, reader_on
@@ -135,6 +136,11 @@ def _derive_row(
     target = writer.space.token_grid
     tokens = {} if target is None else {layer: coarsen_tokens(grid, target) for layer, grid in grids.items()}
     vectors = np.ascontiguousarray(pooled[:, : len(writer.space.pools)])
-    writer.write_row(row, vectors, tokens, facts.to_numpy(dtype="<f8")[0], commit.source_md5, commit.source_size_bytes)
+    put_kind(writer.storage, row, read_kind(parent.storage, row))
+    picture = parent.thumbnails([row])
+    writer.write_row(
+        row, vectors, tokens, facts.to_numpy(dtype="<f8")[0], commit.source_md5, commit.source_size_bytes,
+        picture.images[0] if picture.all_known else None,
+    )  # fmt: skip
     there = [parent.space.pools.index(pool) for pool in compared]
     return pooled[:, [wanted.index(pool) for pool in compared]], stored[0][:, there]

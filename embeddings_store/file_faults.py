@@ -1,4 +1,4 @@
-"""Is every file beside the rows what was written? Documents, index, workers, error records and snapshots."""
+"""Is every file beside the rows what was written? Index, workers, error records and snapshots."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,17 +8,12 @@ from embeddings_store import encoder_source, index, quarantine
 from embeddings_store.arrays import CRC_RESIDUE
 from embeddings_store.checksums import CHANGED, MISSING, checksum, listed_faults, seal_fault
 from embeddings_store.errors import StoreError
-from embeddings_store.layout import CHECKSUMS, ROOT, parse_document
+from embeddings_store.layout import ROOT, parse_document
 from embeddings_store.snapshot_files import FOLDER, LATEST, SUMS, finished_numbers
 from embeddings_store.storage import Storage, concurrently
 
 WORKERS = "workers"
 Check = Callable[[str, Any], str | None]
-
-
-def document_faults(storage: Storage, schema_version: int) -> dict[str, str]:
-    """Compare a store's Zarr documents with the list of their sums, which schema 1 did not have."""
-    return listed_faults(storage, CHECKSUMS, "") if schema_version > 1 else {}
 
 
 def file_faults(storage: Storage) -> dict[str, str]:

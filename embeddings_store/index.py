@@ -121,6 +121,11 @@ def is_other_object(old: VolumeRef, new: VolumeRef) -> bool:
     return other_size or ("" not in (old.etag, new.etag) and old.etag != new.etag)
 
 
+def folder_of(ref: VolumeRef) -> str:
+    """Give the folder in which an object lies, with the other parts of its volume if there are any."""
+    return ref.key.rpartition("/")[0]
+
+
 def put_segment(storage: Storage, lines: Sequence[IndexRow], after: Sequence[str], author: int) -> bool:
     """Put the segment that follows ``after``; False, with nothing left behind, when another writer came between."""
     buffer = io.BytesIO()

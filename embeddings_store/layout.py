@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from embeddings_store.arrays import StoreArrays, arrays_of
+from embeddings_store.arrays import RowArray, StoreArrays, arrays_of
 from embeddings_store.checksums import ROOT_DOCUMENT, checksum_list
 from embeddings_store.creation import claims, is_claim, sole_creation
 from embeddings_store.errors import SpaceMismatchError, StoreError
@@ -34,6 +34,12 @@ class Layout(NamedTuple):
         """The arrays of this store."""
         return arrays_of(self.space, self.schema_version)
 
+    @property
+    def described(self) -> tuple[RowArray, ...]:
+        """The arrays that have a document: before schema 3 there is no thumbnail."""
+        arrays = self.arrays
+        return tuple(one for one in arrays.all if one is not arrays.thumbnail or self.schema_version == SCHEMA_VERSION)
+
 
 def zarr_documents(build: Callable[[Any], None], attributes: dict[str, Any]) -> dict[str, bytes]:
     """Let zarr make a group in memory and give its files, the root document last.
@@ -49,6 +55,22 @@ def zarr_documents(build: Callable[[Any], None], attributes: dict[str, Any]) -> 
     return {path: files[path].to_bytes() for path in sorted(files)} | {ROOT: root.to_bytes()}
 
 
+def add_array(group: Any, array: RowArray, capacity: int) -> None:
+    """Describe one array of a store in a Zarr group in memory."""
+    from zarr.codecs import Crc32cCodec
+
+    group.create_array(
+        name=array.name,
+        shape=(capacity, *array.row_shape),
+        chunks=(1, *array.row_shape),
+        dtype=array.dtype,
+        fill_value=0,
+        compressors=[Crc32cCodec()],
+        chunk_key_encoding={"name": "default", "separator": "."},
+        config={"write_empty_chunks": True},
+    )
+
+
 def create_layout(
     storage: Storage, space: EmbeddingSpace, capacity: int, further: Mapping[str, Any] = NO_ATTRIBUTES
 ) -> None:
@@ -60,19 +82,8 @@ def create_layout(
     arrays = arrays_of(space)
 
     def build(group: Any) -> None:
-        from zarr.codecs import Crc32cCodec
-
         for array in arrays.all:
-            group.create_array(
-                name=array.name,
-                shape=(capacity, *array.row_shape),
-                chunks=(1, *array.row_shape),
-                dtype=array.dtype,
-                fill_value=0,
-                compressors=[Crc32cCodec()],
-                chunk_key_encoding={"name": "default", "separator": "."},
-                config={"write_empty_chunks": True},
-            )
+            add_array(group, array, capacity)
 
     attributes = {
         **further,
@@ -119,7 +130,7 @@ def load_layout(storage: Storage) -> Layout | None:
     if version not in FACTS_OF_SCHEMA:
         raise StoreError(
             f"{storage.url} was written by a newer octprobe: it has schema version {version}, this one reads "
-            f"{' and '.join(map(str, FACTS_OF_SCHEMA))}; update octprobe"
+            f"{min(FACTS_OF_SCHEMA)} to {SCHEMA_VERSION}; update octprobe"
         )
     space, capacity = EmbeddingSpace.from_dict(attributes["space"]), int(attributes["capacity"])
     if space.id != attributes["space_id"]:
@@ -129,15 +140,6 @@ def load_layout(storage: Storage) -> Layout | None:
     found = Layout(space, capacity, version)
     _check_arrays(storage, found)
     return found
-
-
-def require_newest_schema(storage: Storage, found: Layout) -> None:
-    """Refuse to write rows into a store of an older schema. Raises StoreError."""
-    if found.schema_version < SCHEMA_VERSION:
-        raise StoreError(
-            f"{storage.url} was made by an older octprobe (schema version {found.schema_version}, rows are written in "
-            f"{SCHEMA_VERSION} now): run `extract-embeddings upgrade --store {storage.url}` once; it encodes nothing"
-        )
 
 
 def check_same_space(storage: Storage, stored: EmbeddingSpace, asked: EmbeddingSpace) -> None:
@@ -161,7 +163,7 @@ def parse_document(body: memoryview, storage: Storage, path: str) -> dict[str, A
 
 
 def _check_arrays(storage: Storage, found: Layout) -> None:
-    for array in found.arrays.all:
+    for array in found.described:
         path = f"{array.name}/{ROOT}"
         body = storage.get(path)
         shape = parse_document(body, storage, path).get("shape") if body is not None else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from embeddings_store.checksums import seal_fault, sealed_json
 from embeddings_store.errors import StoreError
-from embeddings_store.schema import VolumeFailure
+from embeddings_store.schema import VolumeFailure, VolumeId
 from embeddings_store.storage import Storage, concurrently
 
 FOLDER = "errors"
@@ -18,7 +18,10 @@ FOLDER = "errors"
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRow:
-    """Why a row has no vectors, when it was tried, by which worker and with which versions."""
+    """Why a row has no vectors, when it was tried, by which worker and with which versions.
+
+    Of an object that is a part of another one's volume, that is no failure (``failure.whole``).
+    """
 
     row: int
     failure: VolumeFailure
@@ -41,9 +44,11 @@ def _attempts_before(storage: Storage, row: int) -> int:
 
 
 def _put(storage: Storage, path: str, record: QuarantinedRow) -> None:
+    whole = {"whole": record.failure.whole} if record.failure.whole else {}
     fields = {
         "row": record.row,
-        **asdict(record.failure),
+        **{name: value for name, value in asdict(record.failure).items() if name != "whole"},
+        **whole,
         "time_ns": record.time_ns,
         "worker": str(record.worker),
         "versions": dict(record.versions),
@@ -100,7 +105,9 @@ def _parse(body: bytes, storage: Storage) -> QuarantinedRow:
         raise StoreError(f"an error record below {FOLDER}/ in {storage.url} is damaged: {fault}; delete it")
     try:
         raw: dict[str, Any] = json.loads(body)
-        failure = VolumeFailure(raw["stage"], raw["error"], raw["message"], int(raw["attempts"]))
+        failure = VolumeFailure(
+            raw["stage"], raw["error"], raw["message"], int(raw["attempts"]), VolumeId(raw.get("whole", ""))
+        )
         return QuarantinedRow(int(raw["row"]), failure, int(raw["time_ns"]), int(raw["worker"]), raw["versions"])
     except (ValueError, KeyError) as error:
         raise StoreError(

@@ -16,6 +16,7 @@ from embeddings_store.rows import Commit, crc_over
 from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage, concurrently, open_storage
+from embeddings_store.thumbnails import Thumbnails
 from embeddings_store.token_codec import token_codec
 
 BLOCK_ROWS = 64
@@ -109,18 +110,45 @@ class StoreReader:
 
     def errors(self) -> list[QuarantinedRow]:
         """Read the error records of rows that are not committed, sorted by row."""
+        return [record for record in self.quarantined() if not record.failure.whole]
+
+    def quarantined(self) -> list[QuarantinedRow]:
+        """Read the same, and the records of objects that are parts of another row's volume."""
         rows = quarantined_rows(self.storage)
         return read_errors(self.storage, rows - self.arrays.commit.written_rows(self.storage)) if rows else []
 
     def vectors(self, rows: Sequence[int]) -> tuple[Float32[np.ndarray, "n L P C"], pd.DataFrame]:
         """Read pooled vectors and facts, compared with their commits. Raises StoreError for a row that differs."""
-        pooled, facts, commits = self.pooled(rows), self.facts(rows), self._read(self.arrays.commit, rows)
-        numbers = facts.to_numpy(dtype="<f8")
-        for place, row in enumerate(rows):
-            commit = Commit.from_numbers(commits[place])
-            if commit is None or not commit.fits_vectors(pooled[place], numbers[place]):
-                raise self._damaged(row, "its vectors differ from its commit")
+        pooled, facts, _, _ = self.whole_rows(rows)
         return pooled, facts
+
+    def thumbnails(self, rows: Sequence[int]) -> Thumbnails:
+        """Read thumbnails, compared with their commits. Raises StoreError for one that is damaged or missing."""
+        return self._thumbnails(rows, [Commit.from_numbers(one) for one in self._read(self.arrays.commit, rows)])
+
+    def whole_rows(
+        self, rows: Sequence[int]
+    ) -> tuple[Float32[np.ndarray, "n L P C"], pd.DataFrame, Thumbnails, list[Commit]]:
+        """Read pooled vectors, facts and thumbnails, all compared with their commits. Raises StoreError as those do."""
+        pooled, facts, numbers = self.pooled(rows), self.facts(rows), self._read(self.arrays.commit, rows)
+        told, commits = facts.to_numpy(dtype="<f8"), list[Commit]()
+        for place, row in enumerate(rows):
+            commit = Commit.from_numbers(numbers[place])
+            if commit is None or not commit.fits_vectors(pooled[place], told[place]):
+                raise self._damaged(row, "its vectors differ from its commit")
+            commits.append(commit)
+        return pooled, facts, self._thumbnails(rows, commits), commits
+
+    def _thumbnails(self, rows: Sequence[int], commits: Sequence[Commit | None]) -> Thumbnails:
+        crcs = [None if commit is None else commit.crc_thumbnail for commit in commits]
+        known = np.array([crc is not None for crc in crcs], dtype=np.bool_)
+        images = np.zeros((len(rows), *self.arrays.thumbnail.row_shape), dtype=np.uint8)
+        places = np.flatnonzero(known).tolist()
+        images[places] = self._read(self.arrays.thumbnail, [rows[place] for place in places])
+        for place in places:
+            if crc_over([images[place]]) != crcs[place]:
+                raise self._damaged(rows[place], "its thumbnail differs from its commit")
+        return Thumbnails(images, known)
 
     def _read(self, array: RowArray, rows: Sequence[int]) -> np.ndarray:
         """Read rows side by side, each straight to its place."""

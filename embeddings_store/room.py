@@ -25,7 +25,7 @@ def row_bytes(space: EmbeddingSpace) -> dict[str, int]:
     """Give the bytes of one row in each array, checksums included, and in a snapshot with its index."""
     arrays = arrays_of(space)
     found = {array.name: array.row_bytes for array in arrays.all}
-    return found | {"snapshot": arrays.pooled.row_bytes + LINE_BYTES}
+    return found | {"snapshot": arrays.pooled.row_bytes + arrays.thumbnail.row_bytes + LINE_BYTES}
 
 
 def row_files(space: EmbeddingSpace) -> int:
@@ -34,10 +34,13 @@ def row_files(space: EmbeddingSpace) -> int:
 
 
 def disk_bytes(space: EmbeddingSpace, rows: int, block_bytes: int = BLOCK_BYTES) -> int:
-    """Compute what rows take on a disk that gives out whole blocks: every chunk is a file, one snapshot included."""
+    """Compute what rows take on a disk that gives out whole blocks: every chunk is a file, and so is a row's kind.
+
+    One snapshot is included.
+    """
     sizes = row_bytes(space)
     snapshot = sizes.pop("snapshot")
-    return rows * (snapshot + sum(-(-size // block_bytes) * block_bytes for size in sizes.values()))
+    return rows * (snapshot + block_bytes + sum(-(-size // block_bytes) * block_bytes for size in sizes.values()))
 
 
 def account(space: EmbeddingSpace) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def _settled_keys(folder: Path) -> set[str]:
     reader = reader_on(storage)
     index = reader.index()
     settled = reader.committed_among(len(index))
-    settled[[record.row for record in reader.errors() if record.row < len(index)]] = True
+    settled[[record.row for record in reader.quarantined() if record.row < len(index)]] = True
     return set(index["key"][settled])
 
 

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext, SSLError
 from typing import TYPE_CHECKING, Any
 
 from embeddings_store.addresses import require_no_credentials
@@ -73,8 +74,24 @@ def _find(endpoint_url: str | None, provided: Any) -> S3Access:
         endpoint = plain if "://" in plain else f"https://{plain}"
     named = _REGION_IN_HOST.search(endpoint or "")
     region = named[1] if named else os.environ.get("AWS_REGION") or session.region_name or DEFAULT_REGION
-    ca_bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-    return S3Access(endpoint, region, ca_bundle, session)
+    return S3Access(endpoint, region, _find_ca(core), session)
+
+
+def _find_ca(core: Any) -> str | None:
+    """Find the certificates that the surroundings name. Raises StoreError where the file holds none."""
+    named = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    if not named:
+        return None
+    path = Path(named).expanduser()
+    try:
+        SSLContext(PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        got = "no certificate" if isinstance(error, SSLError) else error.strerror
+        raise StoreError(
+            f"AWS_CA_BUNDLE (or ca_bundle of the profile): {path}: expected a readable file of certificates (PEM), "
+            f"got: {got}"
+        ) from None
+    return str(path)
 
 
 def open_credentials(access: S3Access) -> Any:
@@ -105,17 +122,8 @@ def trouble(error: Exception) -> str:
 
 
 def read_ca(access: S3Access) -> "ClientConfig":
-    """Read the certificates that the surroundings name, as an option of obstore. Raises StoreError."""
-    if access.ca_bundle is None:
-        return {}
-    path = Path(access.ca_bundle).expanduser()
-    try:
-        return {"root_certificate": path.read_bytes()}
-    except OSError as error:
-        raise StoreError(
-            f"AWS_CA_BUNDLE (or ca_bundle of the profile): {path}: expected a readable file of certificates (PEM), "
-            f"got: {error.strerror}"
-        ) from None
+    """Read the certificates that the surroundings name, as an option of obstore."""
+    return {"root_certificate": Path(access.ca_bundle).read_bytes()} if access.ca_bundle else {}
 
 
 def _configured_endpoint(botocore: Any, core: Any) -> str | None:

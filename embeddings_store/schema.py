@@ -8,9 +8,11 @@ Layout of a store (see docs/store.md)::
       tokens/<layer>            float16 or int8 [capacity, gd, gh, gw, C]   one chunk a row
       token_scales/<layer>      float32 [capacity, gd, gh, gw]              one chunk a row, beside int8 tokens only
       facts                     float64 [capacity, 14]                      one chunk a row, see FACT_COLUMNS
+      thumbnail                 uint8   [capacity, 8, 32, 32]               one chunk a row; not of older rows
       commit                    int64   [capacity, 8]                       one chunk a row, WRITTEN LAST
       layout.crc32c             checksums of the Zarr documents
       workers/<id>.json         device, versions and code commit of the process that wrote a row
+      kinds/<row>.json          SOP class, Modality and ImageType of the object, as text
       errors/<row>.json         quarantine: why a volume has no row; <row>.lifted.json: lifted by retry, keeps its count
       snapshots/<n>/, LATEST    immutable copies that training reads
 """
@@ -20,8 +22,9 @@ from enum import IntEnum, IntFlag, StrEnum
 from hashlib import sha256
 from typing import NewType
 
-SCHEMA_VERSION = 2
-"""Of a store's layout, in its root attributes. 1: eight facts a row, the first of FACT_COLUMNS; 2: all of them.
+SCHEMA_VERSION = 3
+"""Of a store's layout, in its root attributes. 1: eight facts a row, the first of FACT_COLUMNS; 2: all of them; 3: a
+thumbnail too. In a commit it says what the row has: a row without a thumbnail is of version 2 in any store.
 
 No part of the embedding space: a store that is upgraded keeps its numbers, and so the id of its space.
 """
@@ -36,7 +39,7 @@ SITES = {"1": "UW", "4": "UCSD", "7": "UAB"}
 
 COMMIT_COLUMNS = (
     "status",  # 0: not committed (an unwritten chunk reads as 0); else the schema version that committed the row
-    "crc_vectors",  # crc32c over the bytes of pooled, then of the facts that the version in "status" has
+    "crc_vectors",  # low 32 bits: crc32c over pooled, then the facts of "status"; high 32 bits: that of the thumbnail
     "crc_tokens",  # crc32c over the token grids (of int8: each grid, then its scales), layer by layer; 0 without tokens
     "source_size_bytes",
     "source_md5_high",  # the md5 of the source object as two signed 64-bit halves; zeros where Note.MD5_UNCHECKED
@@ -62,7 +65,13 @@ FACT_COLUMNS = (
     "intensity_p99",
 )
 
-FACTS_OF_SCHEMA = {1: 8, 2: len(FACT_COLUMNS)}
+WITHOUT_THUMBNAIL = 2
+"""The schema version of a row that has all facts and no thumbnail."""
+
+THUMBNAIL_SHAPE = (8, 32, 32)
+"""Slices, rows, columns of a thumbnail, whatever the size of the scan."""
+
+FACTS_OF_SCHEMA = {1: 8, WITHOUT_THUMBNAIL: len(FACT_COLUMNS), SCHEMA_VERSION: len(FACT_COLUMNS)}
 """How many of FACT_COLUMNS a row has that was committed by a schema version."""
 
 INDEX_COLUMNS = ("row", "key", "size", "etag", "volume", "participant", "eye", "device", "protocol")
@@ -96,13 +105,15 @@ class Note(IntFlag):
     KIND_ALLOWED = 1 << 13  # no structural OCT by its class; --allow-sop-class took it
     META_LENGTH_WRONG = 1 << 14  # the file meta group tells no length, or a wrong one
     SYNTAX_DISAGREES = 1 << 15  # the transfer syntax says implicit VR and the data set is explicit, or the reverse
-    PADDED = 1 << 16  # constant bytes as long as frames follow the declared frames; these alone are used
-    FRAMES_PADDED = 1 << 17  # one byte fills up each frame of an odd size
+    PADDED = 1 << 16  # bytes that are no more frames follow the declared ones; these alone are used
+    FRAMES_PADDED = 1 << 17  # zeros fill up each frame
     FRAMES_COUNTED = 1 << 18  # NumberOfFrames is missing; the frames are counted by their bytes
     HIGH_BIT = 1 << 19  # samples do not begin at the lowest bit; they are shifted
     RESCALED_BY_FRAME = 1 << 20  # frames differ in slope or intercept: voxels are rescaled as they are read
-    GREY_AS_RGB = 1 << 21  # three equal channels; one is used
+    GREY_AS_RGB = 1 << 21  # grey stored in colours: three equal channels, no chroma, or a palette of greys
+    JOINED = 1 << 23  # from the parts of a concatenation; size and md5 are those of the first part
     NOT_CLOSED = 1 << 24  # the items of compressed frames end without a delimiter; every frame is whole all the same
+    SAMPLES_DISAGREE = 1 << 25  # samples use bits above BitsStored, or lack the header's sign; the header is believed
 
 
 class SpacingSource(IntEnum):
@@ -129,6 +140,15 @@ class Intensity:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What an object says that it is: UID of its SOP class, Modality, and ImageType with "\\" between its values."""
+
+    sop_class: str
+    modality: str
+    image_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeRef:
     """One object of the bucket that should become a row: everything its key and listing tell.
 
@@ -148,7 +168,7 @@ class VolumeRef:
 
 @dataclass(frozen=True, slots=True)
 class RowFacts:
-    """What the file itself told: geometry, eye, notes and brightness. Unknown spacing and brightness are None."""
+    """What the file itself told: geometry, eye, notes, brightness and kind. Unknown spacing, the last two: None."""
 
     frames: int
     rows: int
@@ -158,16 +178,25 @@ class RowFacts:
     notes: Note
     spacing_source: SpacingSource = SpacingSource.NONE
     intensity: Intensity | None = None
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeFailure:
-    """Why a volume has no row: the stage, the class of the error and its message (no name, no UID)."""
+    """Why an object has no row: the stage, the class of the error and its message (no name, no UID).
+
+    whole: "", or no failure but a part of this volume, in whose row it is.
+    """
 
     stage: str
     error: str
     message: str
     attempts: int
+    whole: VolumeId = VolumeId("")
+
+
+INCOMPLETE = "IncompleteConcatenation"
+"""The class of error rows that another object in the folder may mend."""
 
 
 def volume_id(key: str) -> VolumeId:

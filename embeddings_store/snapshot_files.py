@@ -21,22 +21,25 @@ from embeddings_store.checksums import checksum, checksum_list
 from embeddings_store.errors import StoreError
 from embeddings_store.layout import ROOT, zarr_documents
 from embeddings_store.storage import Storage, concurrently
+from embeddings_store.thumbnails import Thumbnails
 
 FOLDER = "snapshots"
 LATEST = "LATEST"
 CHUNK_ROWS = 4096
 INDEX, SUMS = "index.parquet", "crc32c"
+IMAGES, KNOWN = "thumbnail", "has_thumbnail"
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFiles:
-    """What one snapshot holds: vectors, one table line a row, and the group's attributes."""
+    """What one snapshot holds: vectors, one table line a row, attributes, and thumbnails where any row has one."""
 
     pooled: Float32[np.ndarray, "n L P C"]
     table: pd.DataFrame
     layers: tuple[str, ...]
     pools: tuple[str, ...]
     attributes: Mapping[str, Any]
+    thumbnails: Thumbnails | None = None
 
 
 def latest_number(storage: Storage) -> int | None:
@@ -59,7 +62,8 @@ def put_snapshot(storage: Storage, files: SnapshotFiles) -> int:
     for path, body in documents.items():
         if path != ROOT:
             storage.put(f"{folder}/{path}", body)
-    _put_pooled(storage, folder, files.pooled)
+    for name, _, values in _row_arrays(files):
+        _put_chunks(storage, f"{folder}/{name}", values)
     storage.put(f"{folder}.{INDEX}", index)
     storage.put(f"{folder}.{SUMS}", checksum_list(sums | {f"{number}.{INDEX}": index}))
     storage.put(f"{folder}/{ROOT}", documents[ROOT])
@@ -83,20 +87,20 @@ def finished_numbers(storage: Storage) -> list[int]:
 
 
 def _build(group: Any, files: SnapshotFiles) -> None:
-    """Describe the pooled array and write every label; small enough to pass through memory."""
+    """Describe the arrays of rows and write every label; small enough to pass through memory."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
-    rows = files.pooled.shape[0]
-    group.create_array(
-        name="pooled",
-        shape=files.pooled.shape,
-        chunks=(_chunk_rows(rows), *files.pooled.shape[1:]),
-        dtype="<f4",
-        compressors=[Crc32cCodec()],
-        dimension_names=("volume", "layer", "pool", "channel"),
-        attributes={"coordinates": " ".join(name for name in files.table.columns if name != "volume")},
-        config={"write_empty_chunks": True},
-    )
+    for array, dimensions, stored in _row_arrays(files):
+        group.create_array(
+            name=array,
+            shape=stored.shape,
+            chunks=(_chunk_rows(len(stored)), *stored.shape[1:]),
+            dtype=stored.dtype,
+            compressors=[Crc32cCodec()],
+            dimension_names=dimensions,
+            attributes={"coordinates": " ".join(name for name in files.table.columns if name != "volume")},
+            config={"write_empty_chunks": True},
+        )
     labels = {name: ("volume", _labels(files.table[name])) for name in files.table.columns}
     labels |= {"layer": ("layer", _labels(files.layers)), "pool": ("pool", _labels(files.pools))}
     for name, (dimension, values) in labels.items():
@@ -129,19 +133,30 @@ def _labels(values: Any) -> np.ndarray:
     return array if array.dtype.kind in "if" else np.asarray(list(values), dtype=np.dtypes.StringDType())
 
 
-def _put_pooled(storage: Storage, folder: str, pooled: np.ndarray) -> None:
+def _row_arrays(files: SnapshotFiles) -> list[tuple[str, tuple[str, ...], np.ndarray]]:
+    """Name the arrays with one entry a row: with their dimensions, and their numbers."""
+    found: list[tuple[str, tuple[str, ...], np.ndarray]] = [
+        ("pooled", ("volume", "layer", "pool", "channel"), files.pooled)
+    ]
+    if files.thumbnails is not None:
+        found.append((IMAGES, ("volume", "slice", "line", "column"), files.thumbnails.images))
+        found.append((KNOWN, ("volume",), files.thumbnails.known.astype(np.uint8)))
+    return found
+
+
+def _put_chunks(storage: Storage, folder: str, values: np.ndarray) -> None:
     """Put the chunks side by side, the last one filled up with zeros as zarr does."""
-    step = _chunk_rows(len(pooled))
+    step = _chunk_rows(len(values))
 
     def put(first: int) -> None:
-        block = pooled[first : first + step]
+        block = values[first : first + step]
         if len(block) < step:
-            block = np.concatenate([block, np.zeros((step - len(block), *pooled.shape[1:]), dtype="<f4")])
+            block = np.concatenate([block, np.zeros((step - len(block), *values.shape[1:]), dtype=values.dtype)])
         data = flat_bytes(block)
-        path = f"{folder}/pooled/c/{first // step}" + "/0" * (pooled.ndim - 1)
+        path = f"{folder}/c/{first // step}" + "/0" * (values.ndim - 1)
         storage.put(path, data.data, checksum(data).to_bytes(CRC_BYTES, "little"))
 
-    for _ in concurrently(put, range(0, len(pooled), step), storage.threads):
+    for _ in concurrently(put, range(0, len(values), step), storage.threads):
         pass
 
 

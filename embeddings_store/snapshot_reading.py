@@ -15,8 +15,9 @@ from embeddings_store.checksums import checksum, parse_checksums
 from embeddings_store.errors import StoreError
 from embeddings_store.layout import ROOT
 from embeddings_store.schema import FACT_COLUMNS
-from embeddings_store.snapshot_files import FOLDER, INDEX, SUMS, SnapshotFiles
+from embeddings_store.snapshot_files import FOLDER, IMAGES, INDEX, KNOWN, SUMS, SnapshotFiles
 from embeddings_store.storage import Storage, concurrently
+from embeddings_store.thumbnails import Thumbnails
 
 
 def get_snapshot(storage: Storage, number: int) -> SnapshotFiles:
@@ -25,14 +26,18 @@ def get_snapshot(storage: Storage, number: int) -> SnapshotFiles:
     attributes: dict[str, Any] = root["attributes"]
     crc = sums.get(f"{number}.{INDEX}")
     table = _older_table(storage, number, attributes) if crc is None else _table(storage, number, crc)
-    pooled = _pooled(storage, number, root)
+    pooled = _rows(storage, number, root, "pooled", "<f4")
+    thumbnails = None
+    if IMAGES in root["consolidated_metadata"]["metadata"]:
+        images, known = (_rows(storage, number, root, name, "|u1") for name in (IMAGES, KNOWN))
+        thumbnails = Thumbnails(images, known.astype(np.bool_))
     layers, pools = (tuple(attributes["space"][name]) for name in ("layers", "pools"))
-    return SnapshotFiles(pooled, table, layers, pools, attributes)
+    return SnapshotFiles(pooled, table, layers, pools, attributes, thumbnails)
 
 
 def read_pooled(storage: Storage, number: int) -> Float32[np.ndarray, "n L P C"]:
     """Read the vectors alone. Raises StoreError as get_snapshot does."""
-    return _pooled(storage, number, _checked_documents(storage, number)[0])
+    return _rows(storage, number, _checked_documents(storage, number)[0], "pooled", "<f4")
 
 
 def _checked_documents(storage: Storage, number: int) -> tuple[dict[str, Any], Mapping[str, int]]:
@@ -73,24 +78,24 @@ def _column(values: np.ndarray) -> pd.Series:
     return pd.Series(values.astype(object), dtype="str") if text else pd.Series(values)
 
 
-def _pooled(storage: Storage, number: int, root: Mapping[str, Any]) -> Float32[np.ndarray, "n L P C"]:
-    metadata = root["consolidated_metadata"]["metadata"]["pooled"]
+def _rows(storage: Storage, number: int, root: Mapping[str, Any], name: str, dtype: str) -> np.ndarray:
+    metadata = root["consolidated_metadata"]["metadata"][name]
     rows, *row_shape = metadata["shape"]
     step = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
     chunks = -(-rows // step)
     # With room for the whole of the last chunk, which zarr fills up: each file then has one place.
-    whole = np.empty((chunks * step, *row_shape), dtype="<f4")
+    whole = np.empty((chunks * step, *row_shape), dtype=np.dtype(dtype))
 
     def read(chunk: int) -> bool:
         place = flat_bytes(whole[chunk * step : (chunk + 1) * step])
         crc = 0
-        for block in storage.read_into(f"{FOLDER}/{number}/pooled/c/{chunk}" + "/0" * len(row_shape), place):
+        for block in storage.read_into(f"{FOLDER}/{number}/{name}/c/{chunk}" + "/0" * len(row_shape), place):
             crc = google_crc32c.extend(crc, block)
         return crc == CRC_RESIDUE
 
     intact = list(concurrently(read, range(chunks), storage.threads))
     if not all(intact):
-        raise _damaged(storage, number, f"chunk {intact.index(False)} of pooled is missing or has another checksum")
+        raise _damaged(storage, number, f"chunk {intact.index(False)} of {name} is missing or has another checksum")
     return whole[:rows]
 
 

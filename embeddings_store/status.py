@@ -15,17 +15,20 @@ from embeddings_store.snapshot_files import latest_number
 
 COVERED_BY = ("site", "device", "protocol", "eye")
 STATES = ("committed", "errors", "missing")
+PARTS = "parts"  # of volumes in several objects: they are in the row of the first, and cover nothing themselves
 
 
 def store_status(reader: StoreReader) -> dict[str, Any]:
     """Describe a store in plain JSON types, from listings, the index and the error records; no row is read."""
     index = reader.index()
     committed = reader.committed_among(len(index))
-    errors = [record for record in reader.errors() if record.row < len(index)]
-    failed = np.zeros(len(index), dtype=np.bool_)
+    records = [record for record in reader.quarantined() if record.row < len(index)]
+    errors = [record for record in records if not record.failure.whole]
+    failed, part = (np.zeros(len(index), dtype=np.bool_) for _ in range(2))
     failed[[record.row for record in errors]] = True
+    part[[record.row for record in records if record.failure.whole]] = True
     encoder = read_encoder_source(reader.storage, reader.space)
-    states = pd.Series(np.select([committed, failed], STATES[:2], STATES[2]), index=index.index)
+    states = pd.Series(np.select([committed, failed, part], [*STATES[:2], PARTS], STATES[2]), index=index.index)
     return {
         "store": reader.storage.url,
         "space_id": reader.space_id,
@@ -36,6 +39,7 @@ def store_status(reader: StoreReader) -> dict[str, Any]:
         "committed": int(committed.sum()),
         "errors": len(errors),
         "missing": int((states == "missing").sum()),
+        "parts": int((states == PARTS).sum()),
         "errors_by_class": dict(Counter(record.failure.error for record in errors).most_common()),
         "error_groups": _groups([record.failure for record in errors]),
         "participants": int(index["participant"].nunique()),

@@ -200,7 +200,9 @@ def _open_s3(url: str, endpoint_url: str | None) -> Storage:
 
 
 def _first_line(error: BaseException) -> str:
-    """Shorten obstore's message: its other lines are debug output."""
+    """Shorten obstore's message: its other lines are debug output, and of a server's XML the rest may name the key."""
     text = str(error).strip()
-    code = re.search(r"<Code>(\w+)</Code>", text)
-    return text.splitlines()[0][:300] + (f" ({code[1]})" if code else "") if text else type(error).__name__
+    code, message = (re.search(f"<{name}>([^<]*)</{name}>", text) for name in ("Code", "Message"))
+    plain = text.partition("<")[0] if code else text
+    said = f"{message[1]} " if message and code else ""
+    return "".join(plain.splitlines()[:1])[:300] + (f"{said}({code[1]})" if code else "") or type(error).__name__

@@ -1,8 +1,9 @@
-"""From a store of schema 1 to one of schema 2, in place: a row gets room for six more facts, which are unknown.
+"""From a store of schema 1 to one of today, in place: a row gets room for six more facts, which are unknown.
 
 At every moment the store is whole: first each row's facts, one file at a time, which readers of a schema-1 store take
-in either length; then the array's document; the root document, which says that it is done, last. Commits stay as they
-are, for theirs says how many facts it covers. No token is read. A call that was cut off is repeated.
+in either length; then the array's document; the root document, which says that it is done, last; then room for
+thumbnails (see growth). Commits stay as they are, for theirs says how many facts it covers. No token is read. A call
+that was cut off is repeated.
 """
 
 import json
@@ -15,8 +16,9 @@ from embeddings_store.arrays import CRC_RESIDUE, RowArray
 from embeddings_store.checksums import checksum, checksum_list
 from embeddings_store.derive import FOLDER as DERIVED
 from embeddings_store.errors import StoreError
+from embeddings_store.growth import grow_store
 from embeddings_store.layout import CHECKSUMS, ROOT, Layout, load_layout, parse_document
-from embeddings_store.schema import FACTS_OF_SCHEMA, SCHEMA_VERSION
+from embeddings_store.schema import FACTS_OF_SCHEMA, SCHEMA_VERSION, WITHOUT_THUMBNAIL
 from embeddings_store.storage import Storage, concurrently, open_storage
 
 
@@ -49,8 +51,11 @@ def upgrade_on(storage: Storage) -> Upgrade:
         raise StoreError(f"there is no store at {storage.url}: expected what `extract-embeddings --store` made")
     if layout.schema_version == SCHEMA_VERSION:
         return Upgrade(storage.url, SCHEMA_VERSION, 0, ())
-    lengthened = _lengthen_all(storage, layout)
-    _rewrite_documents(storage, layout)
+    lengthened = dict[int, bool]()
+    if layout.schema_version < WITHOUT_THUMBNAIL:
+        lengthened = _lengthen_all(storage, layout)
+        _rewrite_documents(storage, layout)
+    grow_store(storage, layout._replace(schema_version=WITHOUT_THUMBNAIL))
     damaged = tuple(sorted(row for row, done in lengthened.items() if not done))
     return Upgrade(storage.url, layout.schema_version, len(lengthened) - len(damaged), damaged)
 
@@ -83,7 +88,7 @@ def _rewrite_documents(storage: Storage, layout: Layout) -> None:
     array, shape = _document(storage, facts), layout.arrays.facts.row_shape
     array["shape"] = [layout.capacity, *shape]
     array["chunk_grid"]["configuration"]["chunk_shape"] = [1, *shape]
-    root["attributes"]["schema_version"] = SCHEMA_VERSION
+    root["attributes"]["schema_version"] = WITHOUT_THUMBNAIL
     changed = {facts: _to_json(array), ROOT: _to_json(root)}
     folders = {array.name for array in layout.arrays.all} | {"tokens"}
     bodies = {path: storage.get(path) for path in (f"{folder}/{ROOT}" for folder in folders)}

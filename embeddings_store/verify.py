@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from embeddings_store.errors import StoreError
-from embeddings_store.file_faults import document_faults, file_faults
+from embeddings_store.file_faults import file_faults
+from embeddings_store.growth import document_faults
 from embeddings_store.index import FOLDER as INDEX
 from embeddings_store.index import index_rows
+from embeddings_store.kinds import kind_fault
 from embeddings_store.layout import CHECKSUMS
 from embeddings_store.leftovers import abandoned_files, delete_leftovers
 from embeddings_store.progress import Progress, no_progress
@@ -71,18 +73,24 @@ def row_fault(reader: StoreReader, row: int, ref: VolumeRef | None) -> str | Non
             return "the commit is not valid"
         vectors = [array.read(reader.storage, row) for array in (reader.arrays.pooled, reader.arrays.facts)]
         tokens = [array.read(reader.storage, row) for array in reader.arrays.tokens]
+        has_picture = commit.crc_thumbnail is not None
+        pictures = [reader.arrays.thumbnail.read(reader.storage, row)] if has_picture else []
     except StoreError as error:
         return str(error)
-    if any(values is None for values in (*vectors, *tokens)):
+    if any(values is None for values in (*vectors, *tokens, *pictures)):
         return "an array of the row is missing"
     pooled, facts = vectors
     if pooled is None or facts is None or not commit.fits_vectors(pooled, facts):
         return "pooled or facts differ from the commit"
-    if crc_over([values for values in tokens if values is not None]) != commit.crc_tokens:
-        return "the tokens differ from the commit"
+    for what, values, crc in (
+        ("tokens differ", tokens, commit.crc_tokens),
+        ("thumbnail differs", pictures, commit.crc_thumbnail),
+    ):
+        if crc_over([one for one in values if one is not None]) != (crc or 0):
+            return f"the {what} from the commit"
     notes = Note(int(facts[FACT_COLUMNS.index("notes")]))
     same = ref is None or _same_source(commit, ref, notes)
-    return None if same else "the row was made from another object than the index names"
+    return kind_fault(reader.storage, row) if same else "the row was made from another object than the index names"
 
 
 def _open(url: str, endpoint_url: str | None) -> StoreReader:

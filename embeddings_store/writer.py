@@ -9,26 +9,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, Float32, Float64
+from jaxtyping import Float16, Float32, Float64, UInt8
 
 from embeddings_store.arrays import CRC_BYTES, RowArray, StoreArrays, flat_bytes
 from embeddings_store.checksums import sealed_json
 from embeddings_store.errors import StoreError
+from embeddings_store.growth import grow_store
 from embeddings_store.index import (
     AddedVolumes,
     IndexRow,
+    folder_of,
     index_rows,
     plan_append,
     put_segment,
     read_index,
     read_settled,
 )
+from embeddings_store.kinds import put_kind
 from embeddings_store.layout import (
     NO_ATTRIBUTES,
     check_same_space,
     create_layout,
     load_layout,
-    require_newest_schema,
 )
 from embeddings_store.quarantine import (
     QuarantinedRow,
@@ -37,11 +39,12 @@ from embeddings_store.quarantine import (
     lift_errors,
     put_error,
     quarantined_rows,
+    read_errors,
 )
 from embeddings_store.reader import open_reader
 from embeddings_store.row_checks import RowError, check_kind, checked_crc
 from embeddings_store.rows import Commit, crc_over, fact_numbers
-from embeddings_store.schema import RowFacts, VolumeFailure, VolumeRef
+from embeddings_store.schema import INCOMPLETE, RowFacts, VolumeFailure, VolumeRef
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.staging import StagedObject, stage, staging
 from embeddings_store.storage import Storage, open_storage
@@ -66,8 +69,8 @@ def open_writer(
     """Open a store for writing, and make it when it is absent.
 
     ``worker`` (JSON types: device, versions, code commit ...) is recorded once in workers/<id>.json and named by every
-    row. An existing store keeps its own capacity. Raises SpaceMismatchError when the store holds another space;
-    StoreError when the place cannot be written or is no store.
+    row. An existing store keeps its own capacity; one from before thumbnails gets room for them. Raises
+    SpaceMismatchError when the store holds another space; StoreError when the place cannot be written or is no store.
     """
     return writer_on(open_storage(url, endpoint_url=endpoint_url, create=True), space, capacity, worker, clock)
 
@@ -89,7 +92,7 @@ def writer_on(
     if found is None:
         raise StoreError(f"{storage.url} does not give back what was written to it")
     check_same_space(storage, found.space, space)
-    require_newest_schema(storage, found)
+    grow_store(storage, found)
     worker_id = uuid.uuid4().int >> (128 - WORKER_BITS)
     record = {"worker": str(worker_id), "time_ns": clock(), **worker}
     storage.put(f"workers/{worker_id}.json", sealed_json(record))
@@ -142,6 +145,7 @@ class StoreWriter:
             known = index_rows(index)
             lines, added = plan_append(known, refs)
             self._check_capacity(len(known) + added.new)
+            self._open_again(known, lines, added.replaced)
             # Commits go before the index names the new object: cut off in between, the next run sees the change again.
             for line in added.replaced:
                 self.storage.delete(self.arrays.commit.chunk_path(line.row))
@@ -164,10 +168,12 @@ class StoreWriter:
         facts: RowFacts | Float64[np.ndarray, " facts"],
         source_md5: bytes,
         source_size: int,
+        thumbnail: UInt8[np.ndarray, "8 32 32"] | None = None,
     ) -> None:
         """Write one row, its commit last. ``tokens`` by layer ({} when the space stores none); md5 in 16 raw bytes.
 
-        ``facts`` may be the numbers of another store's row, as they lie there (FACT_COLUMNS).
+        ``facts`` may be the numbers of another store's row, as they lie there (FACT_COLUMNS). ``thumbnail``: None of a
+        row that is made from an older one; its commit says so.
         Raises RowError (a VolumeError) for wrong shapes and for values that are not finite; then nothing was written.
         """
         if len(source_md5) != MD5_BYTES:
@@ -175,12 +181,17 @@ class StoreWriter:
         self._check_row(row)
         parts = self._stored_tokens(row, tokens)
         numbers = fact_numbers(facts) if isinstance(facts, RowFacts) else facts
-        arrays, values = self.arrays.all[:-1], (pooled, *parts, numbers)
+        kept = self._threads.submit(put_kind, self.storage, row, facts.kind if isinstance(facts, RowFacts) else None)
+        pictures = [] if thumbnail is None else [thumbnail]
+        values = (pooled, *parts, numbers, *pictures)
+        arrays = self.arrays.all[: len(values)]
         with staging() as staged:
             crcs = [self._stage(staged, row, array, one) for array, one in zip(arrays, values, strict=True)]
             self._publish(staged, crcs)
+        kept.result()
         crc_vectors, crc_tokens = crc_over([numbers], crcs[0]), crc_over(parts[1:], crcs[1] if parts else 0)
-        commit = Commit(crc_vectors, crc_tokens, source_size, source_md5, self.clock(), self.worker_id)
+        of_picture = crcs[-1] if pictures else None
+        commit = Commit(crc_vectors, crc_tokens, source_size, source_md5, self.clock(), self.worker_id, of_picture)
         self.arrays.commit.write(self.storage, row, commit.to_numbers())
         if row in self._with_errors:
             forget_error(self.storage, row)
@@ -193,6 +204,25 @@ class StoreWriter:
             return
         put_error(self.storage, QuarantinedRow(row, failure, self.clock(), self.worker_id, self.versions))
         self._with_errors.add(row)
+
+    def _open_again(self, known: Sequence[IndexRow], lines: Sequence[IndexRow], replaced: Sequence[IndexRow]) -> None:
+        """Have volumes of several objects done again: incomplete ones that an object joins, and those with a new part.
+
+        Before the index names the new objects, for the same reason as commits.
+        """
+        folders = {folder_of(line.ref) for line in lines}
+        near = {line.row: line for line in known if folder_of(line.ref) in folders}
+        if not near or not self._with_errors:
+            return
+        records = read_errors(self.storage, quarantined_rows(self.storage) & near.keys())
+        rows, ids = {line.row for line in replaced}, {line.ref.volume for line in replaced}
+        parts = [one for one in records if one.failure.whole and (one.row in rows or one.failure.whole in ids)]
+        wholes = {part.failure.whole for part in parts}
+        for line in near.values():
+            if line.ref.volume in wholes:
+                self.storage.delete(self.arrays.commit.chunk_path(line.row))
+                forget_error(self.storage, line.row)
+        lift_errors(self.storage, [one for one in records if one in parts or one.failure.error == INCOMPLETE])
 
     def _check_row(self, row: int) -> None:
         if not 0 <= row < self.capacity:

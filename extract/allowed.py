@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from pydicom._uid_dict import UID_dictionary
+import pydicom.uid
 
 from embeddings_store.errors import UsageError
 
@@ -18,7 +18,8 @@ def parse_classes(words: Iterable[str]) -> frozenset[str]:
 def _find_class(word: str) -> str:
     if UID_PATTERN.fullmatch(word):
         return word
-    for uid, (name, kind, _, _, keyword) in UID_dictionary.items():
-        if kind == "SOP Class" and word.lower() in {name.lower(), keyword.lower()}:
-            return uid
+    for uid in vars(pydicom.uid).values():
+        is_class = isinstance(uid, pydicom.uid.UID) and uid.type == "SOP Class"
+        if is_class and word.lower() in {uid.name.lower(), uid.keyword.lower()}:
+            return str(uid)
     raise UsageError(f"--allow-sop-class: expected a UID, or DICOM's name of a SOP class, got {word!r}")

@@ -1,5 +1,6 @@
 """The command line `extract-embeddings`: it parses and calls; nobody imports it."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -77,11 +78,17 @@ def _finish(summary: dict[str, Any], *, as_json: bool, min_coverage: float) -> N
     if summary["stopped_by"] is not None:
         say(f"stopped by {summary['stopped_by']}: run the same command again, and it goes on where it stopped")
         raise typer.Exit(exit_code_of(summary["stopped_by"]))
-    coverage = min(store["committed"] for store in stores) / summary["selected"] if summary["selected"] else 0.0
+    coverage = min(_coverage(store, summary["selected"]) for store in stores)
     if coverage < min_coverage:
         say(f"coverage: expected at least {min_coverage:.1%} of the selected volumes, got {coverage:.1%}")
     if any(store["errors"] for store in stores) or coverage < min_coverage:
         raise typer.Exit(3)
+
+
+def _coverage(store: Mapping[str, Any], selected: int) -> float:
+    """Return the fraction of the selected volumes that have a row; the further parts of one are no volumes."""
+    volumes = selected - store["parts"]
+    return float(store["committed"] / volumes) if volumes else 0.0
 
 
 @verb(app)

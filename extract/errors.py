@@ -14,7 +14,8 @@
     │   ├── ShortPixelData       PixelData breaks off
     │   ├── NotAVolume           one image: rows would be taken for depth
     │   ├── NotStructuralOct     another kind of object: flow, en face, photographs, CT ...
-    │   ├── IncompleteConcatenation  one part of a volume in several files
+    │   ├── IncompleteConcatenation  a volume in several files that are not all there, or do not fit together
+    │   ├── PartOfVolume         no failure: the volume's row belongs to the first of its parts
     │   ├── UnsupportedColour    more than one sample a pixel
     │   ├── UnsupportedSyntax    a transfer syntax without a decoder; the message names its UID
     │   ├── UndecodablePixels    the decoder, or a contradiction in the header, says no
@@ -33,6 +34,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from embeddings_store.errors import RunError, VolumeError
+from embeddings_store.schema import VolumeId
 
 
 class BucketError(RunError):
@@ -80,7 +82,15 @@ class NotStructuralOct(DicomError):  # noqa: N818
 
 
 class IncompleteConcatenation(DicomError):  # noqa: N818
-    """One part of a volume that is stored as several files."""
+    """Parts of a volume in several files (a concatenation): some are missing, or they contradict one another."""
+
+
+class PartOfVolume(DicomError):  # noqa: N818
+    """Not a failure: this object is a part of the volume ``whole``, whose row belongs to its first part."""
+
+    def __init__(self, message: str, whole: VolumeId) -> None:
+        super().__init__(message)
+        self.whole = whole
 
 
 class UnsupportedColour(DicomError):  # noqa: N818

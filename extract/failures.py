@@ -6,7 +6,8 @@ from traceback import extract_tb
 from typing import TypeVar
 
 from embeddings_store.errors import OctProbeError, VolumeError
-from embeddings_store.schema import VolumeFailure
+from embeddings_store.schema import VolumeFailure, VolumeId
+from extract.errors import PartOfVolume
 
 Result = TypeVar("Result")
 
@@ -25,7 +26,8 @@ def attempt(stage: str, work: Callable[[], Result]) -> Result | VolumeFailure:
 
 def describe_failure(error: VolumeError) -> VolumeFailure:
     """Put an error of one volume into the words of its error row."""
-    return VolumeFailure(error.stage, type(error).__name__, str(error), attempts=1)
+    whole = error.whole if isinstance(error, PartOfVolume) else VolumeId("")
+    return VolumeFailure(error.stage, type(error).__name__, str(error), attempts=1, whole=whole)
 
 
 def _unexpected(stage: str, error: Exception) -> VolumeFailure:

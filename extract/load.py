@@ -16,11 +16,12 @@ from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder
 from extract.dicom.reader import FrameChooser, read_dicom
-from extract.errors import DicomError
+from extract.errors import DicomError, IncompleteConcatenation
 from extract.failures import attempt
 from extract.options import PartialReads
 from extract.partial.downstream import Downstream
 from extract.partial.reader import VolumeReader
+from extract.parts import PartFinder
 from extract.preprocess import frame_chooser, preprocess_and_measure
 from extract.preset import Preset
 from extract.stages import StageClock
@@ -68,6 +69,7 @@ class VolumeLoader:
     """Fetches, reads and preprocesses one volume at a time; called from many threads."""
 
     reader: VolumeReader
+    parts: PartFinder
     preset: Preset
     image_size: Grid
     clock: StageClock
@@ -101,21 +103,37 @@ class VolumeLoader:
             return self.reader.fetch(ref, _frames_for(self.preset, image_sizes))
 
     def decode(self, ref: VolumeRef, fetched: Fetched | PartlyFetched, image_sizes: Sequence[Grid]) -> DecodedVolume:
-        """Decode a volume once, and resize it to every image size. Raises: DicomError, PreprocessError."""
+        """Decode a volume once, and resize it to every image size; the other parts of one in several objects come now.
+
+        Raises: DicomError, PreprocessError, FetchError; BucketError when the bucket is gone.
+        """
         try:
             return self._decode(ref, fetched, image_sizes)
+        except IncompleteConcatenation:
+            if isinstance(fetched, PartlyFetched):
+                raise
+            with self.clock.time("fetch"):
+                others = self.parts.gather(ref, fetched)
+            return self._decode(ref, fetched, image_sizes, others)
         except DicomError:
             if isinstance(fetched, Fetched):
                 raise
-        # No md5 said whether the parts came as they are in the bucket.
+        # No md5 said whether the ranges came as they are in the bucket.
         return self._decode(ref, self.reader.fetch(ref, None), image_sizes)
 
-    def _decode(self, ref: VolumeRef, fetched: Fetched | PartlyFetched, image_sizes: Sequence[Grid]) -> DecodedVolume:
+    def _decode(
+        self,
+        ref: VolumeRef,
+        fetched: Fetched | PartlyFetched,
+        image_sizes: Sequence[Grid],
+        others: Sequence[Fetched] = (),
+    ) -> DecodedVolume:
         with self.clock.time("decode"):
             frames = _frames_for(self.preset, image_sizes)
             if isinstance(fetched, PartlyFetched):
                 frames = _only(fetched.frames, frames)
-            volume = read_dicom(fetched.data, ref=ref, frames=frames, decode=self.decode_frames, allowed=self.allowed)
+            data = [fetched.data, *(other.data for other in others)]
+            volume = read_dicom(data, ref=ref, frames=frames, decode=self.decode_frames, allowed=self.allowed)
         with self.clock.time("preprocess"):
             seen = {size: preprocess_and_measure(volume, self.preset, size) for size in image_sizes}
             images = {size: self.views.beside(one.image, volume.eye, ref.volume) for size, one in seen.items()}
@@ -142,7 +160,9 @@ def new_loader(
         raise UsageError(f"--partial-reads on: the preset {preset.name!r} looks at every frame; take auto or off")
     reader = VolumeReader(source, partial_reads, has_room=Downstream(clock).has_room)
     decoding = Semaphore(os.cpu_count() or 1)
-    return VolumeLoader(reader, preset, image_size, clock, decoding, DecoderPool(), Views(views), allowed)
+    return VolumeLoader(
+        reader, PartFinder(source), preset, image_size, clock, decoding, DecoderPool(), Views(views), allowed
+    )
 
 
 def raw_bytes(ref: VolumeRef) -> int:

@@ -221,7 +221,7 @@ class ExtractOptions(EncoderReading):
     refresh: Annotated[
         bool,
         typer.Option(
-            help="List the bucket anew, whatever the catalogue of an earlier start says.", rich_help_panel=SOURCE
+            help="List the bucket anew now; the listing of an earlier start is used for a day.", rich_help_panel=SOURCE
         ),
     ] = False
     cache_dir: CacheDir = None

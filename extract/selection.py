@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import VolumeRef
+from embeddings_store.text_table import require_match
 from extract.bucket.catalogue import Catalogue, open_catalogue
 from extract.bucket.object_cache import CachedSource
 from extract.bucket.participants import read_participant_ids
@@ -32,9 +34,11 @@ def select_volumes(options: ExtractOptions, *, now_ns: int) -> Selection:
     """Open the bucket and choose: --where, then --participants, then --limit. Raises: BucketError, UsageError."""
     source = open_bucket(options)
     catalogue = open_catalogue(source, now_ns=now_ns, endpoint_url=_endpoint(source, options), refresh=options.refresh)
+    for said in catalogue.notes:
+        say(said)
     everything = catalogue.listing.refs
     chosen = select_where(everything, options.conditions, catalogue) if options.where else everything
-    invited = _invited(chosen, options)
+    invited = _invited(chosen, everything, options)
     refs = invited[: options.limit]
     counts = {
         "excluded by --where": len(everything) - len(chosen),
@@ -45,10 +49,12 @@ def select_volumes(options: ExtractOptions, *, now_ns: int) -> Selection:
     return Selection(with_cache(source, options), catalogue, refs, left_out)
 
 
-def _invited(refs: list[VolumeRef], options: ExtractOptions) -> list[VolumeRef]:
+def _invited(refs: list[VolumeRef], everything: list[VolumeRef], options: ExtractOptions) -> list[VolumeRef]:
     if options.participants is None:
         return refs
-    ids = read_participant_ids(options.participants)
+    ids = read_participant_ids(options.participants, say)
+    where = f"--participants {options.participants}"
+    require_match(ids, frozenset(ref.participant for ref in everything), where, UsageError, "the bucket")
     invited = [ref for ref in refs if ref.participant in ids]
     if not invited:
         raise UsageError(

@@ -2,28 +2,52 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from embeddings_store.command_line import Options, verb
 from embeddings_store.console import emit_json, say
+from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import EndpointUrl, Json, StoreOptions
+
+if TYPE_CHECKING:
+    from embeddings_store.reader import StoreReader
 
 store_commands = typer.Typer()
 
 
+@dataclass(frozen=True, kw_only=True)
+class StatusOptions(StoreOptions):
+    """What is shown of a store."""
+
+    note: Annotated[
+        str | None, typer.Argument(help="With --notes: list the volumes that have this note.", show_default=False)
+    ] = None
+    notes: Annotated[bool, typer.Option(help="Count what was noticed about the volumes, with an example of each.")] = (
+        False
+    )
+
+
 @verb(store_commands)
-def status(options: StoreOptions, *, json: Json = False) -> None:
-    """Show what is in a store: rows, errors, coverage by site, device, protocol and eye.
+def status(options: StatusOptions, *, json: Json = False) -> None:
+    """Show what is in a store: rows, errors, coverage by site, device, protocol and eye; or the notes.
 
     Example: extract-embeddings status --store ./store
+
+    Example: extract-embeddings status --store ./store --notes NO_SPACING
     """
     from embeddings_store.reader import open_reader
     from embeddings_store.status import store_status
     from extract.summary import print_status
 
-    found = store_status(open_reader(options.store, endpoint_url=options.endpoint_url))
+    reader = open_reader(options.store, endpoint_url=options.endpoint_url)
+    if options.notes:
+        _show_notes(reader, options.note, as_json=json)
+        return
+    if options.note is not None:
+        raise UsageError(f"status: expected --notes before the name of a note, got {options.note!r} alone")
+    found = store_status(reader)
     if json:
         emit_json(found)
     else:
@@ -33,6 +57,30 @@ def status(options: StoreOptions, *, json: Json = False) -> None:
             f"{found['row_bytes_in_all'] / 1e6:,.2f} MB a row; 25,000 volumes take {projected['25000'] / 1e9:,.1f} GB, "
             f"250,000 take {projected['250000'] / 1e9:,.1f} GB on a disk"
         )
+
+
+def _show_notes(reader: "StoreReader", note: str | None, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from embeddings_store.notes import count_notes, rows_with_note
+    from extract.summary import describe_notes
+
+    if note is not None:
+        volumes = rows_with_note(reader, note)
+        if as_json:
+            emit_json({"note": note, "volumes": volumes.to_dict("records")})
+        else:
+            say("\n".join(volumes["key"]) or f"no volume has the note {note}")
+        return
+    index = reader.index()
+    counts = count_notes(reader, index, np.flatnonzero(reader.committed_among(len(index))).tolist())
+    found = [asdict(one) for one in counts]
+    if as_json:
+        emit_json({"notes": found})
+    else:
+        say(describe_notes(found))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
+from embeddings_store.notes import count_notes
 from embeddings_store.ranks import Rank
 from embeddings_store.reader import reader_on
 from extract.bucket.catalogue import Catalogue
@@ -45,11 +46,11 @@ class Outcome:
 
 
 def summarise(run: Outcome) -> dict[str, Any]:
-    """Account for every object: listed = selected + skipped, and selected = committed + errors when the run is done.
+    """Account for every object: listed = selected + skipped; at the end, selected = committed + errors + parts.
 
     With several stores the rows of each are under ``stores``; with one they stand beside the rest.
     """
-    stores = [_account_store(run.selection, target) for target in run.targets]
+    stores = [_account_store(run, number) for number in range(len(run.targets))]
     catalogue, skipped, counts = run.selection.catalogue, run.selection.skipped, run.selection.source.counts
     seconds, account = run.clock.seconds(), run.account
     busy = busy_shares(run.before, seconds, run.workers)
@@ -93,23 +94,29 @@ def summarise(run: Outcome) -> dict[str, Any]:
     }
 
 
-def _account_store(selection: Selection, target: Target) -> dict[str, Any]:
+def _account_store(run: Outcome, number: int) -> dict[str, Any]:
     """Count the selected volumes that have a row, or an error row, now, whoever made it and when.
 
-    notes: what a reader of these rows should know of how they were made.
+    notes: what a reader of these rows should know of how they were made. volume_notes: what was noticed about the
+    volumes of this run.
     """
+    selection, target = run.selection, run.targets[number]
     note = note_on_preset(target.opened.encoder, target.opened.space.preset["name"])
     store = reader_on(target.writer.storage)
     index = store.index()
     chosen = index["key"].isin({ref.key for ref in selection.refs}).to_numpy()
-    rows = set(index["row"][chosen])
+    rows, committed = set(index["row"][chosen]), store.committed_among(len(index))
+    made = [row for job in run.jobs if number in job.lines and committed[row := job.lines[number].row]]
+    records = [record for record in store.quarantined() if record.row in rows]
     return {
         "space": store.space_id,
         "store": target.opened.store,
-        "committed": int(store.committed_among(len(index))[chosen].sum()),
+        "committed": int(committed[chosen].sum()),
         "already_done": len(selection.refs) - len(target.missing),
-        "errors": dict(Counter(record.failure.error for record in store.errors() if record.row in rows)),
+        "errors": dict(Counter(record.failure.error for record in records if not record.failure.whole)),
+        "parts": sum(bool(record.failure.whole) for record in records),
         "notes": [note] if note else [],
+        "volume_notes": [asdict(one) for one in count_notes(store, index, made)],
     }
 
 
@@ -158,10 +165,19 @@ def store_accounts(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _describe_store(store: Mapping[str, Any]) -> str:
     return (
         f"{store['committed']:,} volumes have a row, {sum(store['errors'].values()):,} are error rows"
-        f"{_in_brackets(store['errors'])}; {store['already_done']:,} of both were there before; "
+        f"{_in_brackets(store['errors'])}{_describe_joined(store['parts'])}; "
+        f"{store['already_done']:,} of {'these' if store['parts'] else 'both'} were there before; "
         f"store {store['store']}, embedding space {store['space']}\n"
         + "".join(f"note: {note}\n" for note in store["notes"])
+        + "".join(
+            f"note {one['note']}: {one['rows']:,} of the volumes encoded now, such as {one['example']}\n"
+            for one in store["volume_notes"]
+        )
     )
+
+
+def _describe_joined(parts: int) -> str:
+    return f", {parts:,} are further parts of volumes in several files" if parts else ""
 
 
 def _describe_parts(parts: Mapping[str, int]) -> str:
@@ -176,6 +192,13 @@ def _in_brackets(counts: Mapping[str, int]) -> str:
     return f" ({', '.join(f'{name} {count:,}' for name, count in counts.items())})" if counts else ""
 
 
+def describe_notes(notes: Sequence[Mapping[str, Any]]) -> str:
+    """Put what was noticed about the volumes of a store into a table; keys are not cut short."""
+    lines = [f"{'note':<24}{'volumes':>10}  such as"]
+    lines += [f"{one['note']:<24}{one['rows']:>10,}  {one['example']}" for one in notes]
+    return "\n".join(lines) if notes else "no volume has a note"
+
+
 def print_status(status: Mapping[str, Any]) -> None:
     """Print the coverage of a store as a table on stderr."""
     from rich.console import Console
@@ -184,7 +207,8 @@ def print_status(status: Mapping[str, Any]) -> None:
     console = Console(stderr=True)
     console.print(
         f"{status['rows']:,} volumes, {status['committed']:,} committed, {status['errors']:,} error rows"
-        f"{_in_brackets(status['errors_by_class'])}, {status['participants']:,} participants; "
+        f"{_in_brackets(status['errors_by_class'])}{_describe_joined(status['parts'])}, "
+        f"{status['participants']:,} participants; "
         f"embedding space {status['space_id']}"
     )
     encoder = source_of_record(status["encoder"])

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float32, Int, Int16, UInt8, UInt16
 
-from embeddings_store.schema import Eye, Note, RowFacts, SpacingSource
+from embeddings_store.schema import Eye, Kind, Note, RowFacts, SpacingSource
 
 Voxels: TypeAlias = (
     UInt8[np.ndarray, "n rows columns"]
@@ -27,6 +27,7 @@ class Volume:
     None stands for no spacing at all. rescale: slope and intercept, (1, 0) where the file has none.
     eye: what the file itself says. protocol, device: from the key, "" where there is none.
     source: a name that is safe to print. spacing_source: the part of the file that told the pixel spacing.
+    kind: what the file says that it is.
     """
 
     voxels: Voxels
@@ -40,6 +41,7 @@ class Volume:
     source: str
     notes: Note
     spacing_source: SpacingSource = SpacingSource.NONE
+    kind: Kind | None = None
 
     @property
     def facts(self) -> RowFacts:
@@ -53,4 +55,5 @@ class Volume:
             self.eye,
             self.notes,
             self.spacing_source,
+            kind=self.kind,
         )

@@ -9,15 +9,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from classify.cohort.join import join_cohort
 from classify.cohort.table import BRIGHTNESS, Cohort
+from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import Task
 from classify.errors import CohortError
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import RowFacts, VolumeRef, site_of
+from embeddings_store.thumbnails import Thumbnails, thumbnails_of
+from extract.bucket.source import RangeSource, Source
 from extract.encode import BatchEncoder
 from extract.failures import describe_failure
 from extract.load import FailedVolume, LoadedVolume, VolumeLoader
+from extract.thumbnail import make_thumbnail
 from finetune.ahead import read_ahead
 from finetune.images import ImageCache
 from finetune.processes import Processes
@@ -35,7 +38,7 @@ class ReadVolumes:
     """What was read, and what stays locked.
 
     lines: volumes with a vector, and the locked ones, whose "vector" is only their row number.
-    vectors: as VectorOf makes them. facts: what the files told; None of locked volumes.
+    vectors: as VectorOf makes them. facts: what the files told; None of locked volumes. thumbnails: of all others.
     failures: volumes that could not be used.
     """
 
@@ -43,6 +46,7 @@ class ReadVolumes:
     vectors: Float32[np.ndarray, "rows 1 1 C"]
     facts: list[RowFacts | None]
     failures: list[FailedVolume]
+    thumbnails: Thumbnails
 
 
 def is_open(ref: VolumeRef, split_of: dict[str, str]) -> bool:
@@ -76,6 +80,7 @@ def read_volumes(
     images.require_room([line.ref for line in opened], load.image_size)
     vectors: dict[int, np.ndarray] = {}
     facts: dict[int, RowFacts] = {}
+    pictures: dict[int, np.ndarray] = {}
     failures: list[FailedVolume] = []
     loaded = read_ahead(
         processes.share(opened),
@@ -90,11 +95,13 @@ def read_volumes(
             failures.append(given)
         elif isinstance(volume, LoadedVolume):
             vectors[volume.line.row], facts[volume.line.row] = given, volume.facts
+            pictures[volume.line.row] = make_thumbnail(volume.image[0])
         advance(isinstance(given, FailedVolume))
-    gathered = processes.gather((vectors, facts, failures))
-    vectors = {row: vector for part, _, _ in gathered for row, vector in part.items()}
-    facts = {row: told for _, part, _ in gathered for row, told in part.items()}
-    failures = [failure for _, _, part in gathered for failure in part]
+    gathered = processes.gather((vectors, facts, pictures, failures))
+    vectors = {row: vector for part, _, _, _ in gathered for row, vector in part.items()}
+    facts = {row: told for _, part, _, _ in gathered for row, told in part.items()}
+    pictures = {row: picture for _, _, part, _ in gathered for row, picture in part.items()}
+    failures = [failure for _, _, _, part in gathered for failure in part]
     for line in opened:
         images.adopt(line.ref)
     if not vectors:
@@ -108,16 +115,30 @@ def read_volumes(
     width = len(next(iter(vectors.values())))
     stacked = np.stack([vectors.get(line.row, np.full(width, line.row, np.float32)) for line in kept])
     failures.sort(key=lambda failure: failure.line.row)
-    return ReadVolumes(kept, stacked[:, None, None], [facts.get(line.row) for line in kept], failures)
+    seen = thumbnails_of([pictures.get(line.row) for line in kept])
+    return ReadVolumes(kept, stacked[:, None, None], [facts.get(line.row) for line in kept], failures, seen)
 
 
-def make_cohort(read: ReadVolumes, participants: pd.DataFrame, task: Task) -> Cohort:
+def make_cohort(read: ReadVolumes, tables: CohortTables, task: Task) -> Cohort:
     """Join what was read with the participants, by the rules of the probes; failures become steps of the flow.
 
     Raises: CohortError; LeakError where one scan stands under two participants.
     """
-    cohort = join_cohort(index_of(read), read.vectors, participants, task)
+    cohort = tables.join_rows(index_of(read), read.vectors, read.thumbnails, task)
     return replace(cohort, flow=_describe_flow(cohort.flow, read))
+
+
+def mark_listed(refs: Sequence[VolumeRef], source: Source) -> pd.DataFrame:
+    """Give what volumes of a bucket are known by again, as mark_volumes does: a folder's etag changes with a copy."""
+    tells = isinstance(source, RangeSource) and source.far
+    return pd.DataFrame(
+        {
+            "volume": [str(ref.volume) for ref in refs],
+            "participant": [str(ref.participant) for ref in refs],
+            "size": [ref.size for ref in refs],
+            "etag": [ref.etag if tells else "" for ref in refs],
+        }
+    )
 
 
 def index_of(read: ReadVolumes) -> pd.DataFrame:
@@ -131,6 +152,7 @@ def index_of(read: ReadVolumes) -> pd.DataFrame:
             "protocol": [line.ref.protocol for line in read.lines],
             "site": [site_of(line.ref.participant) for line in read.lines],
             "notes": [int(facts.notes) if facts else 0 for facts in read.facts],
+            "unread": ~read.thumbnails.known,
         }
     )
     told = [astuple(facts.intensity) if facts and facts.intensity else None for facts in read.facts]

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
+import pandas as pd
 
-from classify.cohort.join import join_cohort
+from classify.cohort.identity import mark_volumes
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import Task
@@ -21,7 +22,16 @@ from extract.encoder.encoder import Encoder
 from extract.load import new_loader
 from extract.progress import show_progress
 from extract.stages import StageClock
-from finetune.data import SELECTED_BY_VAL, STREAMS, EncodedVector, is_open, make_cohort, open_splits, read_volumes
+from finetune.data import (
+    SELECTED_BY_VAL,
+    STREAMS,
+    EncodedVector,
+    is_open,
+    make_cohort,
+    mark_listed,
+    open_splits,
+    read_volumes,
+)
 from finetune.images import ImageCache
 from finetune.options import PRESET, TrainingOptions
 from finetune.processes import Processes
@@ -33,12 +43,14 @@ class Inputs:
     """features: raw mean-pooled vectors of the starting encoder. failures: volumes that could not be used, by class.
 
     read_tokens: stored tokens, where there are. rows: volumes of the bucket or store, the locked ones included.
+    marked: what all volumes of the bucket or store are known by, the locked and failed ones too; see mark_volumes.
     """
 
     cohort: Cohort
     features: FeatureTable
     read_tokens: ReadTokens | None
     rows: int
+    marked: pd.DataFrame
     failures: dict[str, int]
 
     @property
@@ -73,11 +85,11 @@ class Reader:
     def _read_store(self, tokens: ReadTokens | None) -> Inputs:
         assert self.stored is not None  # noqa: S101 - needs_volumes is false only then
         found = self.stored.snapshot
-        cohort = join_cohort(found.index, found.pooled, self.tables.people, self.task)
+        cohort = self.tables.join(found, self.task)
         flow = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in cohort.flow]
-        cohort = self.tables.beside(replace(cohort, flow=flow))
+        cohort = replace(cohort, flow=flow)
         features = make_features(cohort, found.pooled, found.space, layer=LAYER, pools=(POOL,))
-        return Inputs(cohort, features, tokens, len(found.index), {})
+        return Inputs(cohort, features, tokens, len(found.index), mark_volumes(found), {})
 
     def _read_bucket(self, tokens: ReadTokens | None) -> Inputs:
         options = self.options
@@ -94,7 +106,7 @@ class Reader:
                 refs, lambda ref: is_open(ref, splits), load, self.images,
                 EncodedVector(BatchEncoder(self.encoder, self.backend), vectors), advance, processes=self.processes,
             )  # fmt: skip
-        cohort = self.tables.beside(make_cohort(read, self.tables.people, self.task))
+        cohort = make_cohort(read, self.tables, self.task)
         features = make_features(cohort, read.vectors, self.space, layer=LAYER, pools=(POOL,))
-        failures = dict(Counter(failure.failure.error for failure in read.failures))
-        return Inputs(cohort, features, tokens, len(read.lines), failures)
+        failures = dict(Counter(one.failure.error for one in read.failures if not one.failure.whole))
+        return Inputs(cohort, features, tokens, len(read.lines), mark_listed(refs, source), failures)

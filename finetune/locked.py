@@ -3,10 +3,12 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
+from classify.cohort.identity import other_objects
 from classify.cohort.join import join_cohort
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables
@@ -14,16 +16,18 @@ from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
 from classify.look import TEST
 from classify.run import MODEL, Run
+from embeddings_store.console import say
 from embeddings_store.schema import site_of
+from embeddings_store.thumbnails import Thumbnails, thumbnails_of
 from extract.bucket.listing import list_volumes
 from extract.bucket.source import Source
 from extract.load import VolumeLoader
 from extract.progress import show_progress
-from finetune.data import index_of, read_volumes
+from finetune.data import index_of, mark_listed, read_volumes
 from finetune.images import ImageCache
 from finetune.processes import OneProcess
 
-BRIGHTNESS_FILE = "brightness.parquet"
+BRIGHTNESS_FILE, THUMBNAILS_FILE = "brightness.parquet", "thumbnails.npz"
 NOT_ENCODED = np.zeros(1, np.float32)
 """Nothing is predicted while volumes are read: copies are known by their brightness."""
 
@@ -38,11 +42,18 @@ class Unlocked:
     failures: dict[str, int]
 
 
-def save_brightness(cohort: Cohort, folder: Path) -> None:
-    """Keep how bright the scans of train and val are: a baseline of test is fitted on it, and a copy known by it."""
+def save_seen(cohort: Cohort, folder: Path) -> None:
+    """Keep what baselines of test are fitted on: how bright the scans of train and val are, and thumbnails of train.
+
+    A copy is known by its brightness.
+    """
     if cohort.brightness is not None:
         known = cohort.brightness[(cohort.table["split"] != TEST).to_numpy()]
         known.to_parquet(folder / BRIGHTNESS_FILE, index=False)
+    if cohort.thumbnails is not None:
+        here = (cohort.table["split"] == "train").to_numpy() & cohort.thumbnails.known
+        volume, images = cohort.table["volume"].to_numpy(str)[here], cohort.thumbnails.images[here]
+        np.savez_compressed(folder / THUMBNAILS_FILE, volume=volume, images=images)
 
 
 def rebuild_cohort(run: Run, tables: CohortTables) -> Cohort:
@@ -73,24 +84,43 @@ def read_test(run: Run, tables: CohortTables, source: Source, load: VolumeLoader
         )  # fmt: skip
     index = _index_of_run(run)
     seen = pd.concat([index[~index["volume"].isin(locked)], index_of(read)], ignore_index=True)
-    cohort = _join(run, tables, seen[[name for name in IN_INDEX if name in seen]])
-    failures = Counter(failure.failure.error for failure in read.failures)
+    pictures = _thumbnails_of_run(run) | {
+        line.ref.volume: picture for line, picture in zip(read.lines, read.thumbnails.images, strict=True)
+    }
+    thumbnails = thumbnails_of([pictures.get(volume) for volume in seen["volume"]])
+    cohort = _join(run, tables, seen[[name for name in IN_INDEX if name in seen]], thumbnails)
+    failures = Counter(one.failure.error for one in read.failures if not one.failure.whole)
     kept = cohort.table.loc[cohort.table["split"] == TEST, "volume"]
     if left_out := len(read.lines) - len(kept):
         failures["constant, or a copy"] = left_out
     if kept.empty:
         raise CohortError(f"run {run.record['id']}: no volume of test can be used ({dict(failures)})")
+    _check_objects(run, mark_listed([ref for ref in refs if ref.volume in set(kept)], source))
     return Unlocked(cohort, dict(failures))
 
 
-def _join(run: Run, tables: CohortTables, index: pd.DataFrame) -> Cohort:
+def _check_objects(run: Run, marked: pd.DataFrame) -> None:
+    """Name volumes of test that are other objects than when the run was made. Raises: CohortError where most are."""
+    others = len(other_objects(marked, run.cohort, same_space=True))
+    said = (
+        f"--bucket: {others} of {len(marked)} volumes of test of run {run.record['id']} are other objects now, under "
+        "the same keys"
+    )
+    if 2 * others > len(marked):
+        raise CohortError(f"{said}; give the bucket as it was, or make the run again")
+    if others:
+        say(said)
+
+
+def _join(run: Run, tables: CohortTables, index: pd.DataFrame, thumbnails: Thumbnails | None = None) -> Cohort:
     """Join with the brightness in the place of vectors: it is of one scan and its copies alone."""
     numbers = index[list(BRIGHTNESS)].to_numpy(np.float64, copy=True)
     unknown = ~np.isfinite(numbers).all(axis=1)
     numbers[unknown] = np.flatnonzero(unknown)[:, None]  # finite, and like no other
     high = numbers.astype(np.float32)
     vectors = np.hstack([high, (numbers - high).astype(np.float32)])
-    cohort = join_cohort(index, vectors[:, None, None], tables.people, task_of_record(run.record), vouched=None)
+    task = task_of_record(run.record)
+    cohort = join_cohort(index, vectors[:, None, None], tables.people, task, vouched=None, thumbnails=thumbnails)
     return tables.beside(replace(cohort, phantom=bool(run.record["phantom"])))
 
 
@@ -105,3 +135,15 @@ def _index_of_run(run: Run) -> pd.DataFrame:
         return index.merge(pd.read_parquet(path), on="volume", how="left")
     except (OSError, ValueError, KeyError) as error:
         raise RunFolderError(f"run {run.record['id']}: {BRIGHTNESS_FILE} cannot be read; make the run again") from error
+
+
+def _thumbnails_of_run(run: Run) -> dict[str, np.ndarray]:
+    """Give the thumbnail of each volume of train; an older run kept none."""
+    path = run.folder / MODEL / THUMBNAILS_FILE
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return dict(zip(kept["volume"].tolist(), kept["images"], strict=True))
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise RunFolderError(f"run {run.record['id']}: {THUMBNAILS_FILE} cannot be read; make the run again") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from classify.options import Measurements, Pretrained, RayAddress, Replicates, Resplit, SearchEngine
+from classify.options import Measurements, NearCopies, Pretrained, RayAddress, Replicates, Resplit, SearchEngine
 from classify.run_options import TestOptions
 from embeddings_store.command_line import Text
 from embeddings_store.errors import UsageError
@@ -90,6 +90,7 @@ class TrainingOptions(EncoderChoice):
     stages: tuple[str, ...] = STAGES[:2]
     measurements: Path | None = None
     pretrain_participants: Path | None = None
+    allow_near_copies: NearCopies = None
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -125,6 +126,7 @@ class TrainingOptions(EncoderChoice):
             recipe, self.stages, self.task, self.seed, self.bucket, self.prefix, self.endpoint_url, self.store,
             self.limit, encoder.weights_sha256, encoder.architecture.image_size,
             sha256(self.participants.read_bytes()).hexdigest(),
+            *([self.allow_near_copies.read_text()] if self.allow_near_copies else []),
         )  # fmt: skip
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

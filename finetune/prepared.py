@@ -7,12 +7,14 @@ from pathlib import Path
 
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
+from classify.cohort.vouched import NOBODY, read_vouched
 from embeddings_store.console import say
 from embeddings_store.space import EmbeddingSpace
 from extract.device.backend import Backend
 from extract.encode import build_space
 from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
+from extract.encoder.own_preset import require_own_preset
 from finetune.images import ImageCache
 from finetune.inputs import Inputs, Reader
 from finetune.options import PRESET, TrainingOptions, image_recipe
@@ -49,9 +51,13 @@ def prepare(options: TrainingOptions, processes: Processes) -> Iterator[Prepared
     task, config = find_task(options.task), options.recipe
     tables = read_tables(
         options.participants, options.measurements, options.pretrain_participants,
+        vouched=read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY,
         tell=say if processes.rank == 0 else lambda _: None,
     )  # fmt: skip
     encoder = open_encoder(**options.choice.arguments())
+    require_own_preset(
+        encoder, None, f"finetune has {PRESET.name} only: probe stored embeddings of this encoder instead"
+    )
     require_blocks(config, options.stages, encoder.architecture.depth)
     forward_size = config.micro_batch_size or config.batch_size
     backend = open_trainer(options.device, bf16=config.precision == "bf16", forward_size=forward_size)

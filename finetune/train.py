@@ -18,7 +18,7 @@ from classify.stopwatch import Stopwatch
 from embeddings_store.console import say
 from finetune.checkpoint import RECIPE, save_model
 from finetune.epochs import BestWeights
-from finetune.locked import save_brightness
+from finetune.locked import save_seen
 from finetune.loop import Trainer, predict
 from finetune.options import FinetuneOptions
 from finetune.prepared import prepare
@@ -66,8 +66,9 @@ def finetune(
     with prepare(options, together) as ready:
         clock.lap("read")
         task, inputs, backend = ready.task, ready.inputs, ready.backend
-        everybody = people_of(inputs.cohort.table)
-        resplit = check_earlier(options.runs, inputs.cohort, everybody, resplit=options.resplit, tell=tell)
+        marked = ready.tables.with_groups(inputs.marked)
+        space, why = ready.space.id, options.resplit
+        standing = check_earlier(options.runs, inputs.cohort, marked, space, resplit=why, tell=tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed)
@@ -93,7 +94,7 @@ def finetune(
         run_id = new_run_id(now, MODEL_NAME, task.name)
         with run_folder(options.runs, run_id) as aside:
             tuned = save_model(model, ready.encoder, standardiser, task.classes, options.recipe.head, aside / MODEL)
-            save_brightness(inputs.cohort, aside / MODEL)
+            save_seen(inputs.cohort, aside / MODEL)
             save_config(options.recipe, aside / RECIPE)
             record = RunRecord(
                 id=run_id,
@@ -102,14 +103,13 @@ def finetune(
                 parameters=describe_training(options, ready.encoder, tuned, backend, together.size, history, best),
                 search=None,
                 **vars(said.judged),
-                **ready.tables.describe(inputs.cohort, said.without),
+                **ready.tables.describe(inputs.cohort, said.without, standing.strangers),
                 subgroups={"val": said.groups},
                 baselines_missing=[TWIN_MISSING, *missing],
-                test_people=test_people(ready.tables.people, everybody),
-                resplit=resplit,
+                test_people=test_people(ready.tables.people, people_of(marked)),
+                resplit=standing.resplit,
                 seconds=clock.seconds(),
             )
-            folder = save_run(
-                aside, record, stack_predictions([*levels.values(), *others.values()]), inputs.cohort.table
-            )
+            predicted = stack_predictions([*levels.values(), *others.values()])
+            folder = save_run(aside, record, predicted, inputs.cohort.table, marked)
     return Finetuned(record, folder, inputs.failures)

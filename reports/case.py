@@ -32,6 +32,8 @@ from reports.options import CaseOptions
 from reports.page import in_words, publish, render
 from reports.runs import AGE_SITE, PRIMARY_LEVEL, FinishedRun, best_by_validation, read_runs
 
+STRANGER = "none of these scans is one that the run knows under this number, so they may be another person's"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -161,6 +163,8 @@ def judged_people(run: FinishedRun) -> Predictions | None:
     calibrator = load_calibrator(run.folder / MODEL)
     if people is None or calibrator is None or calibrator.prevalence is not None:
         return people
+    if np.ptp(people.label) == 0:  # of one class: every fit would end at certainty
+        return None
     return cross_fit(calibrator.method, people, int(run.record["seeds"]["folds"]))
 
 
@@ -173,18 +177,21 @@ def _write_case(
     now: datetime,
 ) -> Case:
     found = explainer.explain(who.participant)
+    person = person_line(found.table)
+    known = who.participant if person["split_of_run"] else ""  # of a stranger the run recorded nothing
     page = options.out / f"case-{who.participant}.html"
     volumes = found.table[found.table["level"] == "volume"]
     context = {
         **_frame(run, now),
         "who": who,
-        "person": person_line(found.table),
+        "person": person,
+        "stranger": "" if known else STRANGER,
         "probability": found.probability,
         "target": found.target,
         "probabilities": _probabilities(run),
-        "truth": _truth(run, who.participant),
-        "record": _track(judged, max(found.probability), who.participant),
-        "covariates": _covariates(run, who.participant),
+        "truth": _truth(run, known),
+        "record": _track(judged, max(found.probability), known),
+        "covariates": _covariates(run, known),
         "spread": spread_over_scans(volumes, run.classes),
         "volumes": volume_lines(volumes, in_words),
         "threshold": THRESHOLD_PERCENTILE,

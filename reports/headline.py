@@ -10,6 +10,8 @@ from classify.judging.bootstrap import caution_few
 from reports.runs import AGE_SITE, PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun, best_by_validation
 from reports.tables import units_judged
 
+RANKING = "macro_auroc"
+
 
 @dataclass(frozen=True, slots=True)
 class Headline:
@@ -27,8 +29,8 @@ class Headline:
 def make_headline(runs: Sequence[FinishedRun]) -> Headline:
     """Say what the best run by validation shows against every baseline that stands beside it.
 
-    "Better" needs the interval of the difference to each of them above 0; the one that reaches lowest is named. That
-    the run was chosen among several widens the intervals (Bonferroni).
+    "Better" needs the interval of the difference to each of them above 0, by balanced accuracy and by macro AUROC; the
+    one that reaches lowest is named. That the run was chosen among several widens the intervals (Bonferroni).
     """
     run = best_by_validation(runs)
     if run is None:
@@ -38,6 +40,8 @@ def make_headline(runs: Sequence[FinishedRun]) -> Headline:
     rival = hardest(rivals)
     few = caution_few(run.record["splits"]["val"]["per_class"]) is not None
     verdict = judge(own, rivals[rival], chance=1 / len(run.classes), few=few)
+    ranking = {name: widen(found, len(runs)) for name, found in run.rivals(RANKING).items()}
+    verdict = confirm(verdict, ranking)
     sentences = (
         _own_sentence(run, own),
         _difference_sentence(run, rival, rivals),
@@ -87,12 +91,20 @@ def judge(own: Estimate, difference: Estimate, *, chance: float, few: bool = Fal
     return "better" if own.low is not None and own.low > chance else "not above guessing"
 
 
+def confirm(verdict: str, ranking: Mapping[str, Estimate]) -> str:
+    """Keep "better" only where macro AUROC lies above each baseline, too (see is_above_all)."""
+    above = all(one.low is not None and one.low > 0 for one in ranking.values())
+    return "one number" if verdict == "better" and not above else verdict
+
+
 CLAIMS = {
     "better": "On validation participants, the embedding predicts the label better than every baseline of this run; "
     "the hardest was {rival}.",
     "worse": "On validation participants, the embedding predicts the label worse than {rival} does.",
     "no difference": "Not shown that the embedding adds anything: the interval of the difference to the hardest "
     "baseline includes 0.",
+    "one number": "Not shown that the embedding adds anything: balanced accuracy lies above that of every baseline, "
+    "but macro AUROC does not.",
     "not above guessing": "Nothing can be claimed: the run lies above the baselines, but not clearly above guessing.",
     "too few": "Nothing can be claimed: a class has too few validation participants for intervals to be trusted.",
     "not compared": "Nothing can be claimed: there is no interval of the difference to a baseline.",

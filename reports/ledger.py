@@ -22,15 +22,11 @@ def read_looks(runs_dir: Path, runs: Sequence[FinishedRun], *, tell: Callable[[s
         people = EarlierRun(run.record, run.run.cohort).analysed_test
         cohort = str(run.record["cohort_sha256"])
         looks |= {line.key: line for line in find_looks(runs_dir, people, cohort, earlier)}
-    dated = {line.run for line in looks.values()}
-    for run in runs:
-        if "test" in run.splits_judged() and run.id not in dated:
-            looks[run.id, ""] = LedgerLine(run.id, "", str(run.record["cohort_sha256"]))
     return sorted(looks.values(), key=lambda line: line.date)
 
 
 def say_looks(looks: Sequence[LedgerLine]) -> str:
-    """Write "never", or how often and by which runs."""
+    """Write "never", or how often and by which runs; to be followed by COUNTED_HERE."""
     if not looks:
         return "never"
     times = "once" if len(looks) == 1 else f"{len(looks)} times"

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from classify.judging.calibrate import describe_method
+from classify.ledger import COUNTED_HERE
 from reports.encoders import describe_encoder, encoder_part
 from reports.headline import spell
-from reports.ledger import say_resplits
+from reports.ledger import read_looks, say_looks, say_resplits
 from reports.page import publish, render
 from reports.runs import AGE_SITE, PRIMARY_LEVEL, FinishedRun
 from reports.tables import METRICS
@@ -100,6 +101,9 @@ def _performance(run: FinishedRun) -> list[tuple[str, str]]:
     apart = run.rivals(METRICS[0].name)
     rivals = [(f"Balanced accuracy minus {name}, val", spell(found, signed=True)) for name, found in apart.items()]
     rivals = [line for line in rivals if AGE_SITE not in line[0]]
+    if "test" in run.splits_judged():
+        looks = say_looks(read_looks(run.folder.resolve().parent, [run]))
+        lines.append(("The test split was looked at", f"{looks}, {COUNTED_HERE}"))
     return [
         *lines,
         ("Balanced accuracy minus age+site, val", spell(run.difference(METRICS[0].name), signed=True)),

@@ -1,7 +1,8 @@
 """The results part of the study page: which tables and figures stand there, with their captions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from classify.judging.bootstrap import caution_few
 from reports.curves import count_confusion
 from reports.headline import number
 from reports.pictures import SPLIT_NAMES, Picture, picture_confusion, picture_forest, picture_reliability, picture_roc
-from reports.runs import PRIMARY_LEVEL, FinishedRun, to_estimate
+from reports.runs import PRIMARY_LEVEL, Estimate, FinishedRun, to_estimate
 from reports.tables import METRICS, SIDE_METRICS, Metric, ResultRow, forest, results, units_judged
 
 CHANCE_AUROC = 0.5
@@ -97,20 +98,31 @@ def _notes(run: FinishedRun) -> list[str]:
 def _leans_on(run: FinishedRun) -> list[str]:
     """Say where a head tells classes apart over all sites (or devices), but nowhere that it was not trained on."""
     overall = run.estimate(PRIMARY_LEVEL, "val", "macro_auroc")
-    found = []
-    for by, lines in (run.record.get("robustness") or {}).items():
-        away = [to_estimate((line.get("without") or {}).get("macro_auroc")) for line in lines]
-        known = [estimate for estimate in away if estimate.has_interval]
-        if len(known) < FEWEST_AWAY or overall.low is None or overall.low <= CHANCE_AUROC:
-            continue
-        if all(estimate.low is not None and estimate.low <= CHANCE_AUROC for estimate in known):
-            said = ", ".join(number(estimate.value) for estimate in known if estimate.value is not None)
-            found.append(
-                f"Run {run.id} tells the classes apart over all {by}s (macro AUROC {number(overall.value or 0.0)}), "
-                f"but at no {by} that it was not trained on ({said}): what it reads may go with the {by}, not with the "
-                "disease."
-            )
-    return found
+    return [
+        f"Run {run.id} tells the classes apart over all {by}s (macro AUROC {number(overall.value or 0.0)}), but at no "
+        f"{by} that it was not trained on ({', '.join(number(value) for value in away)}): what it reads may go with "
+        f"the {by}, not with the disease."
+        for by, lines in (run.record.get("robustness") or {}).items()
+        if (away := leans(overall, lines))
+    ]
+
+
+def leans(overall: Estimate, lines: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Give the macro AUROCs at places that were left out, where they are near chance and the head is not; else none.
+
+    overall: macro AUROC of the head as it is. Each place alone has few people, and its interval often holds chance. So
+    the mean over places (weighed by the variances of their intervals) must lie below overall, and hold chance, too.
+    """
+    away = [to_estimate((line.get("without") or {}).get("macro_auroc")) for line in lines]
+    known = np.array([(one.value, one.low, one.high) for one in away if one.has_interval], dtype=np.float64)
+    if len(known) < FEWEST_AWAY or not overall.has_interval or (known[:, 1] > CHANCE_AUROC).any():
+        return []
+    whole = np.array([overall.value, overall.low, overall.high], dtype=np.float64)
+    reach = (known[:, 2] - known[:, 1]) / 2
+    weight = 1 / reach**2
+    mean, mean_reach = known[:, 0] @ weight / weight.sum(), 1 / np.sqrt(weight.sum())
+    apart = whole[0] - mean > np.hypot(mean_reach, (whole[2] - whole[1]) / 2)
+    return known[:, 0].tolist() if apart and mean - mean_reach <= CHANCE_AUROC < whole[1] else []
 
 
 def _disagrees(run: FinishedRun) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.ledger import COUNTED_HERE
 from classify.source import rebuild_features
 from embeddings_store.errors import OctProbeError
 from embeddings_store.reader import open_reader
@@ -98,6 +99,7 @@ def write_study(
         "headline_id": headline.run.id if headline.run else "",
         "warnings": warnings,
         "test_looks": say_looks(looks),
+        "counted_here": COUNTED_HERE,
         "results": result_tables(runs, phantom),
         "leaderboard": comparison_tables(options.runs, str(shown.record["task"])),
         **_validity_part(options.runs, headline.run, features_of),
@@ -105,7 +107,7 @@ def write_study(
         "training": present([picture_training(run) for run in runs]),
         "runs": runs,
         "used_rows": [used_row(run) for run in runs],
-        "checklist": make_checklist(facts, shown, runs, say_looks(looks)),
+        "checklist": make_checklist(facts, shown, runs, f"{say_looks(looks)}, {COUNTED_HERE}"),
     }
     page = options.out / PAGE
     write_model_card(shown, options.out, now=now)

@@ -169,7 +169,7 @@ def _model(run: FinishedRun) -> MirroredModel | None:
 
 
 def _metrics(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Give level/split/metric, baseline/name/split/metric and difference/metric, each also with /low and /high."""
+    """Give level/split/metric, baseline/name/split/metric, difference/metric; /low and /high if they may be shown."""
     trees = {
         **record["metrics"],
         **{f"baseline/{name}": tree for name, tree in (record.get("baselines") or {}).items()},
@@ -183,7 +183,8 @@ def _metrics(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _measured(name: str, measured: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for part, suffix in (("value", ""), ("low", "/low"), ("high", "/high")):
+    ends = () if "too_few" in measured else (("low", "/low"), ("high", "/high"))
+    for part, suffix in (("value", ""), *ends):
         number = measured.get(part)
         if isinstance(number, int | float) and math.isfinite(number):
             yield name + suffix, float(number)

@@ -12,7 +12,7 @@ from typing import Any
 from classify.comparison_folder import COMPARISON
 from classify.judging.calibrate import describe_method
 from classify.judging.metrics import HEADLINE
-from classify.leaderboard import at_once
+from classify.leaderboard import OLD_BOARD, at_once, count_worse, standing
 from classify.published_folder import COMPARISONS
 from reports.headline import number, spell
 from reports.page import in_words
@@ -79,6 +79,7 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
             "baseline" if line["kind"] == "baseline" else str(line["model"]),
             *(to_estimate(line["metrics"].get(name)) for name in HEADLINE),
             _minus_best(line, board),
+            standing(line, board),
             to_estimate((line["difference_to_random_twin"] or {}).get(HEADLINE[0], {"absent": "no twin"})),
             "" if line["seconds"] is None else f"{line['seconds']:.1f}",
         )
@@ -91,11 +92,22 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
         f"{chosen['compared']} models were compared: the first is flattered by having been chosen. Chosen anew in "
         f"every draw and judged on the people not drawn, the first has a balanced accuracy of {spell(corrected)}. The "
         "intervals of “Minus best” hold for all lines at once, whichever model came first by luck: a model is worse "
-        "than the best only where its interval lies below 0."
+        f"than the best only where its interval lies below 0: {count_worse(board)}."
     )
     missing = [f"Not made beside {name}: {said}." for name, said in board.get("baselines_missing", {}).items()]
-    caption = " ".join([caption, *missing, *(f"{said}." for said in board.get("unlike_train", []))])
-    columns = ("Model", "Kind", "Balanced accuracy", "Macro AUROC", "Minus best", "Minus random twin", "Seconds")
+    caption = " ".join(
+        [caption, *missing, *(f"{said}." for said in board.get("unlike_train", []) + board.get("paired_by_number", []))]
+    )
+    columns = (
+        "Model",
+        "Kind",
+        "Balanced accuracy",
+        "Macro AUROC",
+        "Minus best",
+        "Standing",
+        "Minus random twin",
+        "Seconds",
+    )
     return PlainTable("leaderboard", "Leaderboard", caption, columns, rows)
 
 
@@ -104,9 +116,6 @@ def _minus_best(line: Mapping[str, Any], board: Mapping[str, Any]) -> Estimate:
     if found is None:
         return Estimate(None, reason="it is the best")
     return to_estimate(at_once(found if "differences_hold" in board else {**found, "too_few": OLD_BOARD}))
-
-
-OLD_BOARD = "made before the choice of the best was allowed for"
 
 
 def _contrasts(run: FinishedRun) -> PlainTable | None:
@@ -240,7 +249,9 @@ def _pretraining(run: FinishedRun) -> PlainTable | None:
         (split, str(told.get("participants", "")), *_headline(told.get("metrics", told)))
         for split, told in found.items()
     ]
-    caption = "The result without the participants that the encoder was pretrained on."
+    caption = "The result without the participants that the encoder was pretrained on, known by number alone."
+    if doubtful := run.record["pretraining"].get("with_other_volumes"):
+        caption += f" {doubtful} of these numbers have other volumes here than in an earlier run: they are doubtful."
     columns = ("Split", "Participants left", *(TITLES[name] for name in HEADLINE))
     return PlainTable("pretraining", "Without participants of pretraining", caption, columns, rows)
 

@@ -88,9 +88,8 @@ def _learning_picture(record: Mapping[str, Any], phantom: bool) -> Picture:
         figure = Figure(figsize=(9.5, 3.9), layout="constrained")
         for ax, metric in zip(figure.subplots(1, 2), ("balanced_accuracy", "macro_auroc"), strict=True):
             found = [point[metric] for point in points]
-            ax.fill_between(
-                people, [m["low"] for m in found], [m["high"] for m in found], color=COLOURS[0], alpha=0.15, linewidth=0
-            )
+            low, high = ([np.nan if "too_few" in m else m[end] for m in found] for end in ("low", "high"))
+            ax.fill_between(people, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
             ax.plot(people, [m["value"] for m in found], "o-", color=COLOURS[0])
             ax.set_xlabel("participants trained on")
             ax.set_title(metric.replace("_", " "))

@@ -5,18 +5,23 @@ from hashlib import sha256
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
 
 from embeddings_store.schema import Note
+from embeddings_store.snapshot import Snapshot
 
 People = dict[str, list[str]]
 """{digest of a participant's number: marks of the volumes}; without marks no volume of the person was known.
 
-A mark is the id of a volume (a digest of its key) or, after "=", a digest of its vectors: a scan that was laid out
-again under another number is the same scan.
+A mark is the id of a volume (a digest of its key), after "#" a digest of its object's md5 or after "=" of its vectors:
+a scan that was laid out again under another number is the same scan.
 """
 
 DIGITS = 16
+
+MARKS = ("size", "etag", "md5", "vectors")
+"""Columns of marked lines, each as far as it is known: of the object under the key, and digests of what it holds."""
+
+OF_CONTENT = {"md5": "#", "vectors": "="}
 
 
 def digest_person(participant: str) -> str:
@@ -24,21 +29,59 @@ def digest_person(participant: str) -> str:
     return sha256(f"participant {participant}".encode()).hexdigest()[:DIGITS]
 
 
-def people_of(index: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"] | None = None) -> People:
-    """Give everybody with a line (volume, participant); pooled: vectors of the lines, where they are at hand.
+def mark_volumes(stored: Snapshot) -> pd.DataFrame:
+    """Give volume, participant and MARKS, a line each of the index; "" where a content says nothing of its owner.
 
-    Vectors that say nothing (constant, not finite, or shared by two participants) are no mark.
+    That is where a volume is constant or not finite, or where two participants have the same.
     """
-    lines = pd.DataFrame({"person": index["participant"].map(digest_person), "mark": index["volume"].astype(str)})
-    people: People = {str(person): sorted(set(marks)) for person, marks in lines.groupby("person")["mark"]}
-    if pooled is None:
-        return people
-    content = pd.Series([_content(vectors) for vectors in pooled], index=lines.index)
+    index = stored.index.reset_index(drop=True)
     constant = (index["notes"].astype(np.int64) & Note.CONSTANT.value) != 0
-    owners = lines["person"].groupby(content).transform("nunique")
-    for person, marks in content[(content != "") & ~constant & (owners == 1)].groupby(lines["person"]):
-        people[str(person)] += sorted(set(marks))
-    return people
+    md5 = index["volume"].astype(str).map(lambda volume: stored.md5.get(volume, "")[:DIGITS])
+    vectors = pd.Series([_digest(vectors) for vectors in stored.pooled], index=index.index, dtype="str")
+    lines = index[["volume", "participant", *(name for name in ("size", "etag") if name in index)]]
+    for name, content in (("md5", md5), ("vectors", vectors)):
+        owners = index["participant"].groupby(content).transform("nunique")
+        lines = lines.assign(**{name: content.where(~constant & (owners == 1), "")})
+    return lines
+
+
+def people_of(lines: pd.DataFrame) -> People:
+    """Give everybody with a line (volume, participant, and those of MARKS that are known)."""
+    person = lines["participant"].map(digest_person)
+    found = [pd.DataFrame({"person": person, "mark": lines["volume"].astype(str)})]
+    for name, sign in OF_CONTENT.items():
+        if name in lines:
+            told = lines[name].fillna("") != ""
+            found.append(pd.DataFrame({"person": person[told], "mark": sign + lines.loc[told, name].astype(str)}))
+    return {str(name): sorted(set(marks)) for name, marks in pd.concat(found).groupby("person")["mark"]}
+
+
+def other_objects(ours: pd.DataFrame, theirs: pd.DataFrame, *, same_space: bool) -> set[str]:
+    """Name the volumes whose object is another one in marked lines of theirs, under the same key.
+
+    Equal vectors are the same scan, and so are equal md5s; without these another size says so, and in one embedding
+    space another etag. What is not known proves nothing.
+    """
+    shared = ["volume", *(name for name in MARKS if name in ours and name in theirs)]
+    both = ours[shared].merge(theirs[shared], on="volume", suffixes=("", "_then"))
+
+    def compared(name: str, unknown: str | int = "") -> tuple[np.ndarray, np.ndarray]:
+        if name not in shared:
+            return np.zeros(len(both), dtype=bool), np.zeros(len(both), dtype=bool)
+        now, then = both[name].fillna(unknown), both[f"{name}_then"].fillna(unknown)
+        known = ((now != unknown) & (then != unknown)).to_numpy(bool)
+        return known & (now == then).to_numpy(bool), known & (now != then).to_numpy(bool)
+
+    (same_vectors, _), (same_md5, other_md5) = compared("vectors"), compared("md5")
+    other = other_md5 | (~same_md5 & compared("size", -1)[1])
+    if same_space:
+        other |= ~same_md5 & compared("etag")[1]
+    return set(both.loc[other & ~same_vectors, "volume"].astype(str))
+
+
+def without_keys(lines: pd.DataFrame, volumes: set[str]) -> pd.DataFrame:
+    """Let some volumes be known by what they hold alone, since another object lies under their key."""
+    return lines.assign(volume=[f"~{name}" if name in volumes else name for name in lines["volume"].astype(str)])
 
 
 def test_people(participants: pd.DataFrame, stored: Mapping[str, list[str]]) -> People:
@@ -68,5 +111,5 @@ def same_number_only(ours: Mapping[str, list[str]], theirs: Mapping[str, list[st
     return (set(ours) & set(theirs)) - same_people(ours, theirs)
 
 
-def _content(vectors: np.ndarray) -> str:
-    return f"={sha256(vectors.tobytes()).hexdigest()[:DIGITS]}" if np.isfinite(vectors).all() else ""
+def _digest(vectors: np.ndarray) -> str:
+    return sha256(vectors.tobytes()).hexdigest()[:DIGITS] if np.isfinite(vectors).all() else ""

@@ -14,6 +14,7 @@ from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError, LeakError
 from embeddings_store.schema import SITES, Note
 from embeddings_store.text_table import require_match
+from embeddings_store.thumbnails import Thumbnails
 
 WRONG_SITES = 0.5
 """With more participants than this share at another site than their id says, every label is in doubt."""
@@ -25,6 +26,7 @@ def join_cohort(
     participants: pd.DataFrame,
     task: Task,
     vouched: Vouched | None = NOBODY,
+    thumbnails: Thumbnails | None = None,
 ) -> Cohort:
     """Join the rows of a store with the participants table; the order of either does not matter.
 
@@ -32,6 +34,7 @@ def join_cohort(
     are equal, or sites say that the table is another study's; LeakError where one scan stands under two participants,
     or nearly the same under two of different splits.
     vouched: whose near copies are none; None: pooled holds no embeddings, and nothing is near.
+    thumbnails: one a row of index, as a snapshot has them.
     """
     if index.empty:
         raise CohortError("the store: expected committed volumes, got none; run extract-embeddings first")
@@ -50,14 +53,17 @@ def join_cohort(
             rows = rows[~bad_now]
     if vouched is not None:
         vouched.require_known(set(index["participant"]))
-        rows, steps = _settle_near_copies(rows, pooled, vouched)
+        rows, steps = _settle_near_copies(rows, pooled, vouched, thumbnails)
         flow.extend(steps)
     flow.extend(_notes(rows, index, participants))
     table = _analysed_table(rows, task)
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
     flow.extend(_split_steps(table))
     position = rows["position"].to_numpy(np.int64)
-    cohort = Cohort(table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=_facts(rows))
+    cohort = Cohort(
+        table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=_facts(rows),
+        thumbnails=None if thumbnails is None else thumbnails.take(position),
+    )  # fmt: skip
     _check_usable(cohort)
     return cohort
 
@@ -128,10 +134,10 @@ def _copies(usable: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], row
 
 
 def _settle_near_copies(
-    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], vouched: Vouched
+    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], vouched: Vouched, thumbnails: Thumbnails | None
 ) -> tuple[pd.DataFrame, list[Step]]:
     """Count a scan that two participants of one split have once. Raises: LeakError across splits."""
-    repeated, allowed = count_once(rows, pooled, vouched)
+    repeated, allowed, unseen = count_once(rows, pooled, vouched, thumbnails)
     steps = []
     if repeated.any():
         reason = "nearly the same scan stands under another participant of the same split, and counts there"
@@ -139,6 +145,8 @@ def _settle_near_copies(
     if allowed.any():
         reason = "nearly the same scan stands under another participant, as --allow-near-copies says rightly"
         steps.append(_step("near copies vouched for", "note", rows[allowed], reason))
+    if unseen:
+        steps.append(_step("near copies", "note", rows, unseen))
     return rows[~repeated], steps
 
 

@@ -6,15 +6,17 @@ P(d1/d2 < r) = r^m, where m is the intrinsic dimension, found from the median ra
 So people with one scan an eye are enough, and nothing is assumed of the encoder.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32, Shaped, UInt8
 
+from classify.cohort.mirrored_thumbnails import place_thumbnails
 from classify.cohort.vouched import OPTION, Vouched
 from classify.errors import LeakError
+from embeddings_store.thumbnails import Thumbnails
 
 FALSE_ALARMS = 1e-4
 """Expected in a whole store of honest participants."""
@@ -28,20 +30,83 @@ FAR_BELOW = 0.25
 EQUAL = 1e-3
 """Of that distance: a copy, however many participants share it."""
 
+PICTURE_BELOW = 0.22
+"""Of the same, for thumbnails: a lossy copy at 30 dB lies at up to 0.17, the nearest of 320 strangers at 0.25."""
+
+LONE_RATIO, LONE_BELOW = 0.12, 0.5
+"""The smallest ratio of 2,000 honest scans of one device is 0.20."""
+
+ALIKE = 0.05
+"""Distance of thumbnails (a correlation of 0.999) that needs no strangers to compare with."""
+
 NEAREST = 8
 FEWEST_PEOPLE = 12
+FEWEST_NUMBERS = 16
 PROJECTED = 256
 BLOCK_NUMBERS = 1 << 25
+TINY = np.finfo("f4").tiny
 
 
 @dataclass(frozen=True, slots=True)
 class NearCopy:
-    """Two rows of two participants, their distance, and the usual one to a near stranger's scan."""
+    """Two rows of two participants, their distance by vectors or thumbnails, and the usual one to a near stranger."""
 
     first: int
     second: int
     distance: float
     usual: float
+    by: str
+
+
+def _near_copy(one: int, other: int, distance: float, usual: float, by: str = "standardised vectors") -> NearCopy:
+    return NearCopy(min(one, other), max(one, other), distance, usual, by)
+
+
+@dataclass(frozen=True)
+class _Cloud:
+    """Points of scans, sorted by owner. seen: the points, and those of their mirror images, where there are any."""
+
+    points: Float32[np.ndarray, "n p"]
+    seen: Sequence[Float32[np.ndarray, "n p"]]
+    owner: Shaped[np.ndarray, " n"]
+
+    def nearest_people(self, kept: int) -> Float32[np.ndarray, "n kept"]:
+        """Give each row's distances to the nearest other participants, ascending."""
+        starts = np.flatnonzero(np.r_[True, self.owner[1:] != self.owner[:-1]])
+        step = max(1, BLOCK_NUMBERS // len(self.points))
+        return np.concatenate(
+            [self._nearest(slice(n, n + step), starts, kept) for n in range(0, len(self.owner), step)]
+        )
+
+    def _nearest(self, rows: slice, starts: Shaped[np.ndarray, " people"], kept: int) -> Float32[np.ndarray, "b kept"]:
+        square = self._squares(rows)
+        if len(starts) < len(self.points):
+            square = np.minimum.reduceat(square, starts, axis=1)
+        square[np.arange(len(square)), self.owner[rows]] = np.inf
+        square.partition(kept - 1, axis=1)
+        return np.asarray(np.sqrt(np.maximum(np.sort(square[:, :kept], axis=1), 0)))
+
+    def _squares(self, rows: slice) -> Float32[np.ndarray, "b n"]:
+        length = np.square(self.points).sum(axis=1)
+        least: Float32[np.ndarray, "b n"] | None = None
+        for seen in self.seen:
+            square = seen[rows] @ self.points.T
+            square *= -2
+            square += length
+            square += np.square(seen[rows]).sum(axis=1)[:, None]
+            least = square if least is None else np.minimum(least, square, out=least)
+        assert least is not None  # noqa: S101 - the points are seen once at least
+        return least
+
+    def copies_of(self, row: int, limit: float) -> list[tuple[int, int]]:
+        """List a row's copies under other participants."""
+        apart = np.min([np.square(self.points - seen[row]).sum(axis=1) for seen in self.seen], axis=0)
+        others = np.flatnonzero((apart <= limit**2) & (self.owner != self.owner[row])).tolist()
+        return [(min(row, one), max(row, one)) for one in others]
+
+    def apart(self, first: int, second: int) -> float:
+        """Give the distance of two rows."""
+        return min(float(np.linalg.norm(seen[first] - self.points[second])) for seen in self.seen)
 
 
 def find_near_copies(
@@ -55,24 +120,52 @@ def find_near_copies(
     if len(people) < FEWEST_PEOPLE:
         return []
     order = np.argsort(owner, kind="stable")
-    points, owner = _standardise(vectors)[order], owner[order]
+    points = standardise(vectors)[order]
     flat = _project(points, seed)
-    kept = min(NEAREST + 1, len(people) - 2)
-    near = np.concatenate(list(_nearest_people(flat, owner, kept)))
+    cloud = _Cloud(flat, [flat], owner[order])
+    near = cloud.nearest_people(min(NEAREST + 1, len(people) - 2))
     usual = float(np.median(near[:, -1]))
     if usual == 0:
         return []
-    # Distances by the product of matrices are rounded: more than those of a pair alone.
-    rounding = float(np.sqrt(16 * np.finfo("f4").eps * np.square(flat).sum(axis=1).max()))
-    limit = _reach(near, usual, rounding)
-    found = {pair for row in np.flatnonzero(limit > 0) for pair in _pairs(flat, owner, int(row), float(limit[row]))}
+    few = (FALSE_ALARMS / len(near)) ** (1 / _dimension(near))
+    limit = _reach(near, usual, ratio=min(few, LARGEST_RATIO), far_below=FAR_BELOW, rounding=_rounding(flat))
     return [
-        NearCopy(int(min(order[[a, b]])), int(max(order[[a, b]])), float(np.linalg.norm(points[a] - points[b])), usual)
-        for a, b in sorted(found)
+        _near_copy(int(order[a]), int(order[b]), float(np.linalg.norm(points[a] - points[b])), usual)
+        for a, b in _pairs(cloud, limit)
     ]
 
 
-def _standardise(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n varying"]:
+def find_alike_thumbnails(
+    images: UInt8[np.ndarray, "n 8 32 32"], participant: Shaped[np.ndarray, " n"], *, seed: int = 0
+) -> list[NearCopy]:
+    """List pairs of rows of two participants whose thumbnails are near copies, mirrored or not; pairs as above.
+
+    With fewer than FEWEST_PEOPLE only those that are as good as equal. A constant thumbnail is like no other.
+    """
+    varied = np.flatnonzero(images.reshape(len(images), -1).any(axis=1))
+    people, owner = np.unique(participant[varied], return_inverse=True)
+    if len(people) < 2:
+        return []
+    order = np.argsort(owner, kind="stable")
+    seen = place_thumbnails(images[varied[order]], seed=seed)
+    cloud = _Cloud(seen[0], seen, owner[order])
+    if len(people) < FEWEST_PEOPLE:
+        usual, limit = 1.0, np.full(len(order), ALIKE, np.float32)
+    else:
+        near = cloud.nearest_people(min(NEAREST + 1, len(people) - 2))
+        usual = float(np.median(near[:, -1]))
+        if usual == 0:
+            return []
+        limit = _reach(
+            near, usual, ratio=LARGEST_RATIO, far_below=PICTURE_BELOW, rounding=_rounding(seen[0]), lone=LONE_RATIO
+        )
+    return [
+        _near_copy(int(varied[order[a]]), int(varied[order[b]]), cloud.apart(a, b), usual, "thumbnails")
+        for a, b in _pairs(cloud, limit)
+    ]
+
+
+def standardise(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n varying"]:
     """Give numbers that vary as much as each other; constant ones go. No centring by group, which would move copies."""
     middle = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     points = vectors - middle
@@ -90,30 +183,21 @@ def _project(points: Float32[np.ndarray, "n d"], seed: int) -> Float32[np.ndarra
     return np.asarray(points @ (directions / np.float32(np.sqrt(PROJECTED))))
 
 
-def _nearest_people(
-    points: Float32[np.ndarray, "n p"], owner: Shaped[np.ndarray, " n"], kept: int
-) -> Iterator[Float32[np.ndarray, "block kept"]]:
-    """Give each row's distances to the nearest other participants, ascending; owner is sorted."""
-    starts = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]])
-    length, step = np.square(points).sum(axis=1), max(1, BLOCK_NUMBERS // len(points))
-    for first in range(0, len(points), step):
-        block = slice(first, first + step)
-        square = points[block] @ points.T
-        square *= -2
-        square += length
-        square += length[block, None]
-        if len(starts) < len(points):
-            square = np.minimum.reduceat(square, starts, axis=1)
-        square[np.arange(len(square)), owner[block]] = np.inf
-        square.partition(kept - 1, axis=1)
-        yield np.sqrt(np.maximum(np.sort(square[:, :kept], axis=1), 0))
+def _rounding(points: Float32[np.ndarray, "n p"]) -> float:
+    """Bound the rounding of distances by the product of matrices, which is more than that of a pair alone."""
+    return float(np.sqrt(16 * np.finfo("f4").eps * np.square(points).sum(axis=1).max()))
 
 
-def _reach(near: Float32[np.ndarray, "n k"], usual: float, rounding: float) -> Float32[np.ndarray, " n"]:
-    """Give for each row the distance up to which another participant's scan is a copy of it; 0: none is."""
-    ratio = near[:, :-1] / np.maximum(near[:, 1:], np.finfo("f4").tiny)
-    few = (FALSE_ALARMS / len(near)) ** (1 / _dimension(ratio))
-    gap = (ratio <= min(few, LARGEST_RATIO)) & (near[:, :-1] <= FAR_BELOW * usual)
+def _reach(
+    near: Float32[np.ndarray, "n k"], usual: float, *, ratio: float, far_below: float, rounding: float, lone: float = 0
+) -> Float32[np.ndarray, " n"]:
+    """Give for each row the distance up to which another participant's scan is a copy of it; 0: none is.
+
+    lone: ratio at which a scan unlike all others, which a lossy copy lies farther from, has one all the same.
+    """
+    ratios = near[:, :-1] / np.maximum(near[:, 1:], TINY)
+    gap = (ratios <= ratio) & (near[:, :-1] <= far_below * usual)
+    gap |= (ratios <= lone) & (near[:, :-1] <= LONE_BELOW * usual)
     last = np.where(gap.any(axis=1), gap.shape[1] - gap[:, ::-1].argmax(axis=1) - 1, -1)
     by_gap = np.where(last >= 0, near[np.arange(len(near)), last], 0)
     equal = np.where(near[:, 0] <= EQUAL * usual, EQUAL * usual, 0)
@@ -122,60 +206,104 @@ def _reach(near: Float32[np.ndarray, "n k"], usual: float, rounding: float) -> F
     return np.where(found, 1.001 * far + rounding, 0).astype(np.float32)
 
 
-def _dimension(ratio: Float32[np.ndarray, "n k"]) -> float:
+def _dimension(near: Float32[np.ndarray, "n k"]) -> float:
     """Estimate the intrinsic dimension by medians, from the nearest and from the next person: copies spoil one of them.
 
     -log(d(k)/d(k+1)) is exponential with rate k m.
     """
-    logs = -np.log(np.clip(np.median(ratio[:, :2], axis=0), 1e-6, 1 - 1e-6))
+    ratio = near[:, :2] / np.maximum(near[:, 1:3], TINY)
+    logs = -np.log(np.clip(np.median(ratio, axis=0), 1e-6, 1 - 1e-6))
     return float(max(np.log(2) / (place * one) for place, one in enumerate(logs, start=1)))
 
 
-def _pairs(
-    flat: Float32[np.ndarray, "n p"], owner: Shaped[np.ndarray, " n"], row: int, limit: float
-) -> list[tuple[int, int]]:
-    """List a row's copies under other participants."""
-    apart = np.sqrt(np.square(flat - flat[row]).sum(axis=1))
-    others = np.flatnonzero((apart <= limit) & (owner != owner[row])).tolist()
-    return [(min(row, one), max(row, one)) for one in others]
+def _pairs(cloud: _Cloud, limit: Float32[np.ndarray, " n"]) -> list[tuple[int, int]]:
+    found = (cloud.copies_of(int(row), float(limit[row])) for row in np.flatnonzero(limit > 0))
+    return sorted({pair for pairs in found for pair in pairs})
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was found. found: every pair once, the nearest first. unseen: why some could not be looked for, or ""."""
+
+    found: list[NearCopy]
+    unseen: str
+
+
+def look_for_copies(
+    vectors: Float32[np.ndarray, "n d"], participant: Shaped[np.ndarray, " n"], thumbnails: Thumbnails | None
+) -> Looked:
+    """Compare scans of different participants by their vectors and, where the store has them, by their thumbnails."""
+    found = find_near_copies(vectors, participant)
+    known = np.flatnonzero(thumbnails.known) if thumbnails is not None else np.array([], np.int64)
+    if thumbnails is not None and len(known):
+        for one in find_alike_thumbnails(thumbnails.images[known], participant[known]):
+            found.append(replace(one, first=int(known[one.first]), second=int(known[one.second])))
+    once: dict[tuple[int, int], NearCopy] = {}
+    for one in sorted(found, key=lambda one: one.distance / one.usual):
+        once.setdefault((one.first, one.second), one)
+    return Looked(list(once.values()), _why_unseen(vectors, participant, len(known)))
+
+
+def _why_unseen(vectors: Float32[np.ndarray, "n d"], participant: Shaped[np.ndarray, " n"], pictures: int) -> str:
+    if pictures == len(participant):
+        return ""
+    people, numbers = len(np.unique(participant)), standardise(vectors).shape[1]
+    without = f"{len(participant) - pictures} volumes have no thumbnail (extract them again to have it), and"
+    if people < FEWEST_PEOPLE:
+        return f"near copies could not be looked for: {without} {people} participants are too few to compare vectors"
+    if numbers < FEWEST_NUMBERS:
+        return f"near copies could not be looked for: {without} vectors of {numbers} numbers that vary are too short"
+    return f"near copies were looked for by vectors: {without} lossy or mirrored copies of those may be missed"
 
 
 def count_once(
-    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], vouched: Vouched
-) -> tuple["pd.Series[bool]", "pd.Series[bool]"]:
+    rows: pd.DataFrame,
+    pooled: Float32[np.ndarray, "rows L P C"],
+    vouched: Vouched,
+    thumbnails: Thumbnails | None = None,
+) -> tuple["pd.Series[bool]", "pd.Series[bool]", str]:
     """Mark the rows to leave out, as another participant of their split has them already, and those vouched for.
 
-    rows: participant, split and position of the analysed volumes. Raises: LeakError where two participants of two
-    splits have near copies; it names every pair.
+    rows: participant, split and position of the analysed volumes; a row whose column unread is true was not opened, and
+    is like no other. Gives also why some copies could not be looked for, or "". Raises: LeakError where two
+    participants of two splits have near copies; it names every pair.
     """
+    if "unread" in rows:
+        rows = rows.assign(unread=rows["unread"].astype(bool))
+        marked = count_once(rows[~rows["unread"]].drop(columns="unread"), pooled, vouched, thumbnails)
+        repeated, allowed = (mark.reindex(rows.index, fill_value=False) for mark in marked[:2])
+        return repeated, allowed, marked[2]
     participant, split = rows["participant"].to_numpy(str), rows["split"].to_numpy(str)
-    found = find_near_copies(pooled.reshape(len(pooled), int(np.prod(pooled.shape[1:])))[rows["position"]], participant)
-    open_pairs = [one for one in found if not vouched.allows(participant[one.first], participant[one.second])]
+    vectors = pooled.reshape(len(pooled), int(np.prod(pooled.shape[1:])))[rows["position"]]
+    pictures = None if thumbnails is None else thumbnails.take(rows["position"].to_numpy())
+    looked = look_for_copies(vectors, participant, pictures)
+    open_pairs = [one for one in looked.found if not vouched.allows(participant[one.first], participant[one.second])]
     across = [one for one in open_pairs if split[one.first] != split[one.second]]
     if across:
         said = "; ".join(
             f"{participant[one.first]} ({split[one.first]}) and {participant[one.second]} ({split[one.second]}), "
-            f"standardised distance {one.distance:.3g}"
+            f"distance {one.distance:.3g} by {one.by}, where strangers' scans lie at about {one.usual:.3g}"
             for one in name_pairs(across, participant).values()
         )
         raise LeakError(
-            f"nearly the same scan stands under participants of two splits: {said}; strangers' scans lie at about "
-            f"{across[0].usual:.3g} here; find out whose they are, or vouch for twins and repeats: {OPTION} FILE"
+            f"nearly the same scan stands under participants of two splits: {said}; find out whose they are, or vouch "
+            f"for twins and repeats: {OPTION} FILE"
         )
-    told = {place for one in found for place in (one.first, one.second)}
-    repeated = {one.second for one in open_pairs}
-    allowed = told - {place for one in open_pairs for place in (one.first, one.second)}
+    told = {place for one in looked.found for place in (one.first, one.second)}
+    again = {one.second for one in open_pairs}
+    passed = told - {place for one in open_pairs for place in (one.first, one.second)}
     number = np.arange(len(rows))
     return (
-        pd.Series(np.isin(number, list(repeated)), index=rows.index),
-        pd.Series(np.isin(number, list(allowed)), index=rows.index),
+        pd.Series(np.isin(number, list(again)), index=rows.index),
+        pd.Series(np.isin(number, list(passed)), index=rows.index),
+        looked.unseen,
     )
 
 
 def name_pairs(found: Sequence[NearCopy], participant: Shaped[np.ndarray, " n"]) -> dict[tuple[str, str], NearCopy]:
     """Give the nearest copy of each pair of participants."""
     named: dict[tuple[str, str], NearCopy] = {}
-    for copy in sorted(found, key=lambda one: one.distance):
+    for copy in sorted(found, key=lambda one: one.distance / one.usual):
         first, second = sorted((str(participant[copy.first]), str(participant[copy.second])))
         named.setdefault((first, second), copy)
     return named

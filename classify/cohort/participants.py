@@ -48,6 +48,8 @@ def read_participants(path: Path, tell: Callable[[str], None] = lambda _: None) 
             _require_same(person, line.number, people[line.participant], table)
             continue
         people[line.participant] = line.number, person
+        if not (person["group"] or person["split"]):
+            table.notes["lines have an id and neither group nor split (totals?), and are left out"] += 1
         groups[str(person["group"])] += 1
     if not people:
         raise table.refuse("a header alone", "at least one participant")

@@ -1,10 +1,14 @@
-"""Participants that the encoder was pretrained on: known scans flatter an encoder, so they are flagged and counted."""
+"""Participants that the encoder was pretrained on: scans that it knows make it look better, so they are counted.
+
+A list names numbers, not scans: who stands in it is known by number alone, and reported so.
+"""
 
 from collections.abc import Callable, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from classify.cohort.identity import digest_person
 from classify.cohort.splits import SPLITS
 from classify.cohort.table import Cohort, insert_notes
 from classify.errors import CohortError
@@ -35,15 +39,21 @@ def flag_pretraining(cohort: Cohort, pretrained: Set[str]) -> Cohort:
     for split in SPLITS:
         part = cohort.table[seen & (cohort.table["split"] == split)]
         people = int(part["participant"].nunique())
-        reason = f"the encoder was pretrained on these participants of {split}"
+        reason = f"the encoder was pretrained on these participants of {split}, who are known by number alone"
         line = {"step": f"seen in pretraining: {split}", "kind": "note", "volumes": len(part), "participants": people}
         notes += [line | {"reason": reason}] if people else []
     return replace(cohort, flow=insert_notes(cohort.flow, notes))
 
 
-def describe_overlap(cohort: Cohort, pretrained: Set[str]) -> dict[str, Any]:
-    """Give the ``pretraining`` field of the run record: how many ids were given, and how many of each split are in."""
+def describe_overlap(cohort: Cohort, pretrained: Set[str], strangers: Set[str] = frozenset()) -> dict[str, Any]:
+    """Give the ``pretraining`` field of the run record: how many ids were given, and how many of each split are in.
+
+    strangers: digests of participants whose number has other volumes in an earlier run; those who are listed count as
+    seen all the same, and as doubtful.
+    """
     people = cohort.table.drop_duplicates("participant")
     seen = people[people["participant"].isin(list(pretrained))]
     counts = {split: int((seen["split"] == split).sum()) for split in SPLITS}
-    return {"given": True, "listed": len(pretrained), "participants": counts, "without": {}}
+    doubtful = sum(digest_person(name) in strangers for name in seen["participant"])
+    found = {"given": True, "listed": len(pretrained), "participants": counts, "without": {}}
+    return found | {"matched": "by number"} | ({"with_other_volumes": doubtful} if doubtful else {})

@@ -11,6 +11,7 @@ from jaxtyping import Int64
 
 from classify.cohort.splits import SPLITS
 from classify.cohort.tasks import Task
+from embeddings_store.thumbnails import Thumbnails
 
 COLUMNS = ("volume", "participant", "eye", "device", "protocol", "site", "age", "label", "split")
 
@@ -31,8 +32,9 @@ class Cohort:
     table: COLUMNS, one line a volume; age in years (NaN: missing), label: number of the class in task.classes.
     position: where each volume's vector lies in the snapshot's pooled array. flow: from store rows to analysed.
     brightness: volume and BRIGHTNESS (NaN: the store does not know it). clinical: participant, hba1c and bmi, one line
-    each, where measurements were given. facts: volume and those of FACTS that the store knows. All three are no part of
-    table, so that nothing is fitted on them by accident.
+    each, where measurements were given. facts: volume and those of FACTS that the store knows. thumbnails: one a line
+    of table (see all_known), None where the store has none. All four are no part of table, so that nothing is fitted on
+    them by accident.
     """
 
     table: pd.DataFrame
@@ -43,6 +45,7 @@ class Cohort:
     brightness: pd.DataFrame | None = None
     clinical: pd.DataFrame | None = None
     facts: pd.DataFrame | None = None
+    thumbnails: Thumbnails | None = None
 
     @property
     def sha256(self) -> str:

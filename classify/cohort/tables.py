@@ -1,11 +1,13 @@
 """Every table beside the store: who takes part, what was measured on them, and whom the encoder has seen before."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float32
 
 from classify.cohort.clinical import add_measurements
 from classify.cohort.join import join_cohort
@@ -19,6 +21,7 @@ from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.text_table import require_match
+from embeddings_store.thumbnails import Thumbnails
 
 OF_TABLE = "the participants table"
 
@@ -38,7 +41,17 @@ class CohortTables:
 
     def join(self, stored: Snapshot, task: Task) -> Cohort:
         """Join everything with the rows of a store. Raises: CohortError, LeakError."""
-        return self.beside(join_cohort(stored.index, stored.pooled, self.people, task, self.vouched))
+        return self.join_rows(stored.index, stored.pooled, stored.thumbnails, task)
+
+    def join_rows(
+        self,
+        index: pd.DataFrame,
+        pooled: Float32[np.ndarray, "rows L P C"],
+        thumbnails: Thumbnails | None,
+        task: Task,
+    ) -> Cohort:
+        """Do the same with rows that no store holds. Raises: CohortError, LeakError."""
+        return self.beside(join_cohort(index, pooled, self.people, task, self.vouched, thumbnails))
 
     def beside(self, cohort: Cohort) -> Cohort:
         """Put what else was read beside a cohort of these people."""
@@ -46,9 +59,18 @@ class CohortTables:
             cohort = add_measurements(cohort, self.measurements)
         return cohort if self.pretrained is None else flag_pretraining(cohort, self.pretrained)
 
-    def describe(self, cohort: Cohort, without: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the fields of a record that the tables decide; without: {split: see measure_without}."""
-        overlap = NOT_GIVEN if self.pretrained is None else describe_overlap(cohort, self.pretrained)
+    def with_groups(self, marked: pd.DataFrame) -> pd.DataFrame:
+        """Add the study group to marked lines, so that labels of another task can be compared; see mark_volumes."""
+        return marked.merge(self.people[["participant", "group"]], on="participant", how="left", validate="m:1")
+
+    def describe(
+        self, cohort: Cohort, without: Mapping[str, Any] | None = None, strangers: Set[str] = frozenset()
+    ) -> dict[str, Any]:
+        """Return the fields of a record that the tables decide.
+
+        without: {split: see measure_without}. strangers: see describe_overlap.
+        """
+        overlap = NOT_GIVEN if self.pretrained is None else describe_overlap(cohort, self.pretrained, strangers)
         return {
             "measurements": {"given": False} if self.measurements is None else self.measurements.to_record(),
             "near_copies_allowed": self.vouched.to_record(),

@@ -21,7 +21,7 @@ STATE = "head.json"
 ARRAYS = "head.npz"
 WANTS_STANDARDISED = (
     "head: expected features standardised within protocol, got raw ones, for which its answer would be wrong; "
-    "classify.predict.predict_volumes_of(run, snapshot, options) does all that the command does"
+    "load_run(folder).predict(snapshot) of classify.run does all that the command does"
 )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
-from classify.judging.bootstrap import COLUMNS_AT_ONCE, Measured, Replicates, summarise
+from classify.judging.bootstrap import COLUMNS_AT_ONCE, FEW_PARTICIPANTS, Measured, Replicates, summarise
 from classify.judging.metrics import auroc_one_vs_rest
 from classify.predictions import Predictions
 
@@ -46,7 +46,9 @@ def _measure(predictions: Predictions, replicates: Replicates, positive: tuple[i
         for name, specificity in SPECIFICITIES.items():
             parts[name].append(sensitivity_at(truth, score, weights, specificity))
     reason = "no participant on one side of the contrast"
-    return {name: summarise(np.concatenate(values), reason) for name, values in parts.items()}
+    count = min(len(set(predictions.participant[truth == side])) for side in (True, False))
+    few = None if count >= FEW_PARTICIPANTS else f"{count} participants on one side; intervals need {FEW_PARTICIPANTS}"
+    return {name: summarise(np.concatenate(values), reason, few) for name, values in parts.items()}
 
 
 def sensitivity_at(

@@ -1,4 +1,4 @@
-"""How bright an ordinary scan is: fences around the intensity facts of train, protocol by protocol."""
+"""How bright and how large a scan of train is: fences around intensity facts, and the sizes of each protocol."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,11 @@ FAR_OUT = 3.0
 
 FEWEST_VOLUMES = 20
 """A protocol with fewer training volumes than this has no fences: its quartiles would be guesses."""
+
+SIZE = ["frames", "rows", "columns"]
+
+Sizes = Mapping[str, Sequence[Sequence[int]]]
+"""Protocol -> the frames, rows and columns of its training volumes."""
 
 Fences = Mapping[str, Mapping[str, tuple[float, float]]]
 
@@ -48,6 +53,23 @@ class IntensityFences:
                     value = index[name].to_numpy(np.float64)
                     outside |= here & ((value < low) | (value > high))
         return outside
+
+
+def sizes_of(index: pd.DataFrame) -> Sizes:
+    """Return the sizes of each protocol's volumes; {} where the store does not know them."""
+    if not set(SIZE) <= set(index.columns):
+        return {}
+    known = index.dropna(subset=SIZE)
+    sizes = known[SIZE].astype(np.int64).groupby(known["protocol"], sort=True)
+    return {str(name): np.unique(part, axis=0).tolist() for name, part in sizes}
+
+
+def of_new_size(index: pd.DataFrame, sizes: Sizes) -> Bool[np.ndarray, " n"]:
+    """Say which lines of a store have frames, rows or columns that no training volume of their protocol had."""
+    if not set(SIZE) <= set(index.columns):
+        return np.zeros(len(index), dtype=bool)
+    found = zip(index["protocol"], index[SIZE].fillna(0).to_numpy(np.int64).tolist(), strict=True)
+    return np.array([size not in [*sizes.get(protocol, [size]), [0, 0, 0]] for protocol, size in found], dtype=bool)
 
 
 def _fence(values: "pd.Series[float]") -> tuple[float, float] | None:

@@ -1,23 +1,35 @@
 """Which volumes of a store a saved run may predict, and what should be known about each before its number is read."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
-from classify.cohort.identity import digest_person, people_of, same_number_only, same_people
+from classify.cohort.identity import (
+    digest_person,
+    mark_volumes,
+    people_of,
+    same_number_only,
+    same_people,
+    without_keys,
+)
 from classify.earlier import EarlierRun
+from classify.reference.fences import of_new_size
 from classify.reference.training import TrainingReference
 from classify.run import Run
 from embeddings_store.schema import Note
+from embeddings_store.snapshot import Snapshot
 
 UNSAID = (Note.NONE, Note.ETAG_IS_NO_MD5, Note.MD5_UNCHECKED)  # how an object is kept and read is no matter of quality
 SAID_OF_NOTE = {note: note.name.lower().replace("_", " ") for note in Note if note.name and note not in UNSAID}
 UNSEEN_PROTOCOL = "protocol not in training"
 UNSEEN_DEVICE = "device not in training"
 OTHER_PERSON = "number of a participant of the run, with other volumes: taken for somebody new"
+OTHER_OBJECT = "another object than the run's under the same key: taken for another scan"
 UNLIKE_BRIGHTNESS = "intensity far outside training"
+UNLIKE_SIZE = "frames, rows or columns not in training"
 
 LOCKED = "locked: of the run's test split, where classify evaluate --split test looks and counts its looks"
 CONSTANT = "constant: every voxel of the volume is equal"
@@ -27,26 +39,36 @@ COPY = "copy: another volume of the same participant has the same embedding"
 
 
 def describe_volumes(
-    index: pd.DataFrame,
-    pooled: Float32[np.ndarray, "rows L P C"],
+    stored: Snapshot,
     run: Run,
     reference: TrainingReference,
     *,
     answer_unknown: bool = False,
+    show_unknown: bool = False,
 ) -> pd.DataFrame:
     """Give one line a volume of the store, sorted by participant and volume as in a cohort.
 
     position (in pooled), volume, participant, eye, device, protocol, split_of_run ("" for a participant that the run
-    does not know by a volume), flags ("; " between), withheld (why it is not predicted, or ""). answer_unknown: also
-    predict devices and protocols that training did not hold.
+    does not know by a volume), flags ("; " between), withheld (why it is not predicted, or ""), unlike (why it is
+    predicted but not to be relied on, or ""). answer_unknown: rely on scans unlike training's in brightness or size,
+    and predict devices and protocols that training did not hold, too. show_unknown: predict these, but do not rely on
+    them.
     """
+    index, marked = stored.index, mark_volumes(stored)
     lines = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
-    split, locked, other = _known_people(index, pooled, lines["participant"], run)
+    known = EarlierRun(run.record, run.cohort)
+    replaced = known.other_objects(marked, stored.space_id)
+    split, locked, other = _known_people(without_keys(marked, replaced), lines["participant"], known)
+    others = {OTHER_PERSON: other.to_numpy(), OTHER_OBJECT: lines["volume"].isin(replaced).to_numpy()}
+    said = pd.Series("", index=lines.index)
+    unknown = _unknown(lines, run.cohort, answer_unknown)
+    unlike = said if answer_unknown else said + _join(_unlike(lines, reference), len(lines))
     table = lines[["position", "volume", "participant", "eye", "device", "protocol"]]
     return table.assign(
         split_of_run=split,
-        flags=_flags(lines, run.cohort, reference, other),
-        withheld=_withheld(lines, pooled, locked, _unknown(lines, run.cohort, answer_unknown)),
+        flags=_join(_marks(lines, run.cohort, reference) | others | _unlike(lines, reference), len(lines)),
+        unlike=unlike.where(unknown == "", unknown),
+        withheld=_withheld(lines, stored.pooled, locked, said if show_unknown else unknown),
     )
 
 
@@ -62,37 +84,46 @@ def _unknown(lines: pd.DataFrame, cohort: pd.DataFrame, answer: bool) -> "pd.Ser
 
 
 def _known_people(
-    index: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], participant: "pd.Series[str]", run: Run
+    marked: pd.DataFrame, participant: "pd.Series[str]", run: EarlierRun
 ) -> tuple["pd.Series[str]", "pd.Series[bool]", "pd.Series[bool]"]:
     """Say of each line the split of its person in the run, whether it is locked, and whether the number alone is known.
 
     A look of the run opens the people that it saw; those of other groups, or without a volume then, stay locked.
     """
-    stored, test = people_of(index, pooled), EarlierRun(run.record, run.cohort)
-    seen = test.analysed_test if run.record.get("evaluations") else {}
+    stored = people_of(marked)
+    seen = run.analysed_test if run.record.get("evaluations") else {}
     known, numbers = dict[str, str](), set[str]()
     for split in ("val", "train"):
         part = people_of(run.cohort[run.cohort["split"] == split])
         known |= dict.fromkeys(same_people(stored, part), split)
         numbers |= same_number_only(stored, part)
-    in_test = same_people(stored, test.test_people)
+    in_test = same_people(stored, run.test_people)
     known |= dict.fromkeys(in_test, "test")
-    numbers |= same_number_only(stored, test.test_people)
+    numbers |= same_number_only(stored, run.test_people)
     person = participant.map(digest_person)
     locked = person.isin(in_test - same_people(stored, seen))
     return person.map(lambda name: known.get(name, "")), locked, person.isin(numbers - set(known))
 
 
-def _flags(
-    lines: pd.DataFrame, cohort: pd.DataFrame, reference: TrainingReference, other: "pd.Series[bool]"
-) -> list[str]:
+def _unlike(lines: pd.DataFrame, reference: TrainingReference) -> dict[str, Bool[np.ndarray, " n"]]:
+    return {
+        UNLIKE_BRIGHTNESS: reference.fences.outside(lines),
+        UNLIKE_SIZE: of_new_size(lines, reference.sizes),
+    }
+
+
+def _marks(
+    lines: pd.DataFrame, cohort: pd.DataFrame, reference: TrainingReference
+) -> dict[str, Bool[np.ndarray, " n"]]:
     notes = lines["notes"].to_numpy(np.int64)
     marks = {said: (notes & note.value) != 0 for note, said in SAID_OF_NOTE.items()}
     marks[UNSEEN_PROTOCOL] = ~lines["protocol"].isin(reference.protocols).to_numpy()
     marks[UNSEEN_DEVICE] = ~lines["device"].isin(cohort.loc[cohort["split"] == "train", "device"]).to_numpy()
-    marks[OTHER_PERSON] = other.to_numpy()
-    marks[UNLIKE_BRIGHTNESS] = reference.fences.outside(lines)
-    return ["; ".join(said for said, marked in marks.items() if marked[place]) for place in range(len(lines))]
+    return marks
+
+
+def _join(marks: Mapping[str, Bool[np.ndarray, " n"]], lines: int) -> list[str]:
+    return ["; ".join(said for said, marked in marks.items() if marked[place]) for place in range(lines)]
 
 
 def _withheld(

@@ -6,7 +6,7 @@
       standardiser.npz, standardiser.json   of the features below, which may be others than the head's
       novelty.npz                           see NoveltyDetector
       known.npz                             see KnownVolumes
-      reference.json                        layer, pools, protocols of train, intensity fences
+      reference.json                        layer, pools, protocols of train, intensity fences, sizes
 """
 
 import json
@@ -19,7 +19,7 @@ import pandas as pd
 
 from classify.errors import RunFolderError
 from classify.features import FeatureChoice, FeatureTable
-from classify.reference.fences import IntensityFences
+from classify.reference.fences import IntensityFences, Sizes, sizes_of
 from classify.reference.neighbours import KnownVolumes
 from classify.reference.novelty import NoveltyDetector
 from classify.source import FeatureSource
@@ -39,6 +39,7 @@ class TrainingReference:
     known: KnownVolumes
     protocols: tuple[str, ...]
     fences: IntensityFences
+    sizes: Sizes
 
     @classmethod
     def fit(cls, choice: FeatureChoice, train: FeatureTable, index: pd.DataFrame, *, seed: int) -> "TrainingReference":
@@ -52,6 +53,7 @@ class TrainingReference:
             KnownVolumes.remember(x, train.volume, train.participant, train.y),
             tuple(np.unique(train.protocol).tolist()),
             IntensityFences.fit(index),
+            sizes_of(index),
         )
 
     def save(self, model_folder: Path) -> None:
@@ -66,6 +68,7 @@ class TrainingReference:
             "pools": list(self.choice.pools),
             "protocols": list(self.protocols),
             "fences": self.fences.fences,
+            "sizes": self.sizes,
         }
         (folder / _STATE).write_text(json.dumps(state, indent=2))
 
@@ -82,6 +85,7 @@ class TrainingReference:
                 KnownVolumes(**_arrays(folder / _KNOWN)),
                 tuple(state["protocols"]),
                 IntensityFences.from_dict(state["fences"]),
+                state.get("sizes", {}),  # none in runs made before sizes were kept
             )
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise RunFolderError(

@@ -72,7 +72,8 @@ def _write_plan(scorer: FoldScorer, folder: Path, workers: int) -> ScorerPlan:
     vectors = folder / "vectors.npy"
     np.save(vectors, scorer.source.pooled)
     source = scorer.source
-    bare = FeatureSource(source.cohort, source.pooled[:0], source.space, source.read_tokens)
+    cohort = replace(source.cohort, thumbnails=None)  # as large as the vectors, and no head asks for them
+    bare = FeatureSource(cohort, source.pooled[:0], source.space, source.read_tokens)
     return ScorerPlan(bare, vectors, scorer.classes, scorer.seed, scorer.folds, workers)
 
 

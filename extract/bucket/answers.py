@@ -1,14 +1,19 @@
 """Answers that no S3 server gives: a redirect to another place, or a page for people."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError
+from botocore.parsers import ResponseParserError
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 AWS = (".amazonaws.com", ".amazonaws.com.cn")
 _PAGES = (b"<!doctype html", b"<html")
+_DATE = re.compile(rb"<((?:\w+:)?LastModified)>[^<]*</\1>")
+_MORE = re.compile(rb"(<(?:\w+:)?IsTruncated>)\s*(\w*)\s*(?=</)")
+_WORDS = {b"true": b"true", b"1": b"true", b"yes": b"true", b"false": b"false", b"0": b"false", b"no": b"false"}
 
 
 class RedirectedError(BotoCoreError):
@@ -40,6 +45,22 @@ def check_answer(
         raise PageError(what="an object")
     if status < min(REDIRECTS) and event_name.endswith(".ListObjectsV2") and _is_page(body):
         raise PageError(what="a listing")
+
+
+def tidy_listing(response_dict: dict[str, Any], **_: Any) -> None:
+    """Write a page of a listing as botocore reads it, for which any word but "true" means the last page.
+
+    Dates go: nobody needs them, and an odd one is an error. Raises: ResponseParserError for a word of neither meaning.
+    """
+    response_dict["body"] = _MORE.sub(
+        lambda found: found[1] + _read_truth(found[2]), _DATE.sub(b"", response_dict["body"])
+    )
+
+
+def _read_truth(word: bytes) -> bytes:
+    if word.lower() not in _WORDS:
+        raise ResponseParserError("a page that does not say whether it is the last one")
+    return _WORDS[word.lower()]
 
 
 def _is_page(body: Any) -> bool:

@@ -28,7 +28,8 @@ MAX_AGE_S = 86_400.0
 class Catalogue:
     """A look at the bucket. from_cache: it is an earlier one; kept: the next start will find it.
 
-    replaced_age_s: how old the kept look was that was too old to be used; None where none was.
+    replaced_age_s: how old the kept look was that was too old to be used; None where none was. notes: what was mended
+    in participants.tsv, or why it could not be read.
     """
 
     record: BucketRecord
@@ -37,6 +38,7 @@ class Catalogue:
     from_cache: bool
     kept: bool
     replaced_age_s: float | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def lines(self) -> Mapping[str, ManifestLine]:
@@ -65,14 +67,15 @@ def open_catalogue(source: Source, *, now_ns: int, endpoint_url: str | None = No
     """
     table = source.read_optional(PARTICIPANTS)
     token = sha256(table).hexdigest() if table is not None else ""
+    enrolled, notes = _enrolled(table)
     path = catalogue_path(f"{endpoint_url or ''}\n{source.name}")
     keep = bool(token) and not isinstance(source, FolderSource)
     record = read_record(path) if keep and not refresh else None
     age_s = None if record is None or record.token != token else (now_ns - record.listed_at_ns) / 1e9
     if record is not None and age_s is not None and 0 <= age_s <= MAX_AGE_S:
-        return _catalogue(source, record, now_ns, from_cache=True, kept=True)
-    fresh = _catalogue(source, _look(source, table, token, now_ns), now_ns, from_cache=False, kept=False)
-    catalogue = replace(fresh, replaced_age_s=age_s)
+        return replace(_catalogue(source, record, now_ns, from_cache=True, kept=True), notes=notes)
+    fresh = _catalogue(source, _look(source, enrolled, token, now_ns), now_ns, from_cache=False, kept=False)
+    catalogue = replace(fresh, replaced_age_s=age_s, notes=notes)
     if not keep:
         return catalogue
     try:
@@ -82,23 +85,26 @@ def open_catalogue(source: Source, *, now_ns: int, endpoint_url: str | None = No
     return replace(catalogue, kept=True)
 
 
-def _look(source: Source, table: bytes | None, token: str, now_ns: int) -> BucketRecord:
+def _look(source: Source, enrolled: tuple[Enrolled, ...], token: str, now_ns: int) -> BucketRecord:
     manifest = source.read_optional(MANIFEST)
     return BucketRecord(
         listed_at_ns=now_ns,
         token=token,
         objects=tuple(sorted(source.list_objects(), key=lambda info: info.key)),
         manifest=None if manifest is None else tuple(read_manifest_lines(manifest)),
-        participants=() if table is None else _enrolled(table),
+        participants=enrolled,
     )
 
 
-def _enrolled(table: bytes) -> tuple[Enrolled, ...]:
-    """Read the table; one in other columns counts as absent, for no volume needs it to be encoded."""
+def _enrolled(table: bytes | None) -> tuple[tuple[Enrolled, ...], tuple[str, ...]]:
+    """Read the table, and what to say of it; an unreadable one counts as absent: no volume needs it to be encoded."""
+    if table is None:
+        return (), ()
     try:
-        return tuple(read_participants(table))
-    except BucketError:
-        return ()
+        enrolled, notes = read_participants(table)
+    except BucketError as error:
+        return (), (f"{error}; the table counts as absent: nobody's split or enrolment is known here",)
+    return tuple(enrolled), tuple(notes)
 
 
 def _catalogue(source: Source, record: BucketRecord, now_ns: int, *, from_cache: bool, kept: bool) -> Catalogue:

@@ -1,6 +1,7 @@
 """A bucket that is a local folder."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import md5
 from pathlib import Path
@@ -27,16 +28,18 @@ class FolderSource:
         self.name = str(root)
         self.counts = TransferCounts()
 
-    def list_objects(self) -> Iterator[ObjectInfo]:
+    def list_objects(self, folder: str = "") -> Iterator[ObjectInfo]:
         """List every file, in the order of names within each folder; counts.passed_over says what was not followed."""
         self.counts.add(list_requests=1)
-        self.counts.passed_over.clear()
+        passed_over = Counter[str]() if folder else self.counts.passed_over
+        passed_over.clear()
+        start = self._root / folder
         try:
-            yield from self._list(self._root, (self._root,))
+            yield from self._list(start, (self._root, start.resolve()), passed_over)
         except OSError as error:
             raise BucketError(f"bucket {self.name!r}: cannot be listed: {error.strerror}") from error
 
-    def _list(self, folder: Path, above: tuple[Path, ...]) -> Iterator[ObjectInfo]:
+    def _list(self, folder: Path, above: tuple[Path, ...], passed_over: Counter[str]) -> Iterator[ObjectInfo]:
         """List below one folder; above: the real folders on the way, which a link must not lead back to."""
         with os.scandir(folder) as seen:
             entries = sorted(seen, key=lambda entry: entry.name)
@@ -44,11 +47,11 @@ class FolderSource:
             path = folder / entry.name
             reason = self._refused_link(path, above) if entry.is_symlink() else None
             if reason is None and entry.is_dir():
-                yield from self._list(path, (*above, path.resolve()))
+                yield from self._list(path, (*above, path.resolve()), passed_over)
             elif reason is None and entry.is_file():
                 yield self._describe(path)
             else:
-                self.counts.passed_over[reason or Skip.SPECIAL] += 1
+                passed_over[reason or Skip.SPECIAL] += 1
 
     def _refused_link(self, path: Path, above: tuple[Path, ...]) -> Skip | None:
         real = Path(os.path.realpath(path))  # unlike resolve, also of links that lead to themselves

@@ -34,9 +34,9 @@ class CachedSource:
         except OSError as error:
             raise UsageError(f"--cache-dir {folder}: expected a folder to write to: {error.strerror}") from error
 
-    def list_objects(self) -> Iterator[ObjectInfo]:
+    def list_objects(self, folder: str = "") -> Iterator[ObjectInfo]:
         """List what the source lists."""
-        return self._source.list_objects()
+        return self._source.list_objects(folder)
 
     def read_optional(self, key: str) -> bytes | None:
         """Give a small object, always from the source."""

@@ -12,6 +12,8 @@ from botocore.exceptions import (
     InvalidConfigError,
     NoCredentialsError,
     PartialCredentialsError,
+    ReadTimeoutError,
+    SSLError,
     SSOError,
     TokenRetrievalError,
 )
@@ -26,7 +28,6 @@ from extract.errors import BucketError, FetchError
 
 _CREDENTIALS = frozenset(
     {
-        "401",
         "InvalidAccessKeyId",
         "InvalidSecurity",
         "InvalidToken",
@@ -40,8 +41,6 @@ _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired",
 _CLOCK = frozenset({"RequestTimeTooSkewed"})
 _ACCOUNT = frozenset(
     {
-        "402",
-        "509",
         "AccountProblem",
         "AllAccessDisabled",
         "BandwidthLimitExceeded",
@@ -55,8 +54,13 @@ _REGION = frozenset({"301", "AuthorizationHeaderMalformed", "IllegalLocationCons
 _CHANGED = frozenset({"412", "416", "InvalidRange", "PreconditionFailed"})
 _BEYOND_END = frozenset({"416", "InvalidRange"})
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
-_SERVER = frozenset({"500", "502", "504", "InternalError", "RequestTimeout"})
-_SLOW_DOWN = frozenset({"429", "503", "SlowDown", "ServiceUnavailable", "TooManyRequests"})
+_ARCHIVED = frozenset({"InvalidObjectState"})
+_SERVER = frozenset({"InternalError", "RequestTimeout"})
+_SLOW_DOWN = frozenset({"SlowDown", "ServiceUnavailable", "TooManyRequests"})
+SLOW_DOWN_STATUS = frozenset({429, 503})
+_THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException"})
+_PASSING_STATUS = frozenset({408, 500, 502, 504, *range(520, 531), *SLOW_DOWN_STATUS})
+"""Of servers, and of what stands in front of them (520 to 530: Cloudflare)."""
 
 _OF_THE_ACCOUNT = re.compile(
     r"\bcaps?\b.{0,40}exceeded|cap_?exceeded|exceeded.{0,40}\bcaps?\b|quota|suspended|billing|payment", re.IGNORECASE
@@ -86,13 +90,13 @@ def is_missing(error: ClientError | BotoCoreError) -> bool:
 
 def is_slow_down(error: ClientError | BotoCoreError) -> bool:
     """Tell whether the server asked for fewer requests."""
-    return _code(error) in _SLOW_DOWN
+    return _code(error) in _SLOW_DOWN or _status(error) in SLOW_DOWN_STATUS
 
 
 def is_passing(error: ClientError | BotoCoreError | ResponseParserError) -> bool:
     """Tell whether the same request may fare better a little later: the server's or the network's trouble, not ours."""
     network = isinstance(error, (BotoConnectionError, HTTPClientError, ResponseParserError, PageError))
-    return network or _code(error) in _SLOW_DOWN | _SERVER
+    return network or _code(error) in _SLOW_DOWN | _THROTTLED | _SERVER or _status(error) in _PASSING_STATUS
 
 
 def is_beyond_end(error: ClientError | BotoCoreError) -> bool:
@@ -109,13 +113,13 @@ def concerns_all(error: ClientError | BotoCoreError) -> bool:
     """Tell whether the next object would fare no better: the account, its key, the clock, the place, or the network."""
     kinds = (*_NO_KEYS, BotoConnectionError, RedirectedError, PageError)
     codes = _CREDENTIALS | _EXPIRED | _CLOCK | _ACCOUNT | _REGION | {"NoSuchBucket"}
-    return isinstance(error, kinds) or _code(error) in codes or bool(_OF_THE_ACCOUNT.search(_sentence(error)))
+    return isinstance(error, kinds) or _code(error) in codes or _status(error) in _REFUSES or _is_of_account(error)
 
 
 def may_concern_all(error: ClientError | BotoCoreError) -> bool:
-    """Tell whether only another object can show if it is this one that the server refuses."""
-    known = _MISSING | _CHANGED | _SERVER | _SLOW_DOWN
-    return isinstance(error, ClientError) and _code(error) not in known and not concerns_all(error)
+    """Tell whether only another object can show if it is this one that the server refuses, or fails to give."""
+    own = _code(error) in _MISSING | _CHANGED | _ARCHIVED
+    return isinstance(error, (ClientError, HTTPClientError)) and not own and not concerns_all(error)
 
 
 def explain_bucket(error: Exception, name: str, endpoint: str | None, secrets: Iterable[str] = ()) -> BucketError:
@@ -132,6 +136,10 @@ def explain_object(error: ClientError | BotoCoreError, volume: str) -> FetchErro
         return FetchError(f"{volume}: the object is gone")
     if code in _CHANGED:
         return FetchError(f"{volume}: {CHANGED}")
+    if code in _ARCHIVED:
+        return FetchError(
+            f"{volume}: the object lies in an archive ({code}); restore it there, then: extract-embeddings retry"
+        )
     return FetchError(f"{volume}: the server refused with {code or type(error).__name__}")
 
 
@@ -152,13 +160,32 @@ def _code(error: Exception) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
+def _status(error: Exception) -> int:
+    return (
+        int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if isinstance(error, ClientError)
+        else 0
+    )
+
+
+def _is_of_account(error: Exception) -> bool:
+    return _OF_THE_ACCOUNT.search(f"{_code(error)} {_sentence(error)}") is not None
+
+
+def _refusal(error: ClientError) -> str:
+    """Give the reason for what a server answered; "" where its code and status say nothing that is known."""
+    if _is_of_account(error):
+        return _REASONS[_ACCOUNT]
+    for codes, reason in _REASONS.items():
+        if _code(error) in codes:
+            return reason
+    return _REASONS.get(_REFUSES.get(_status(error)) or (_SERVER if is_passing(error) else frozenset()), "")
+
+
 def _reason(error: Exception) -> str:
     code = _code(error)
-    if _OF_THE_ACCOUNT.search(_sentence(error)):
-        return f"{_REASONS[_ACCOUNT]} ({code})"
-    for codes, reason in _REASONS.items():
-        if code in codes:
-            return f"{reason} ({code})"
+    if isinstance(error, ClientError) and (reason := _refusal(error)):
+        return f"{reason} ({code})"
     for kinds, reason in _FAILURES.items():
         if isinstance(error, kinds):
             return reason.format(error=error)
@@ -174,17 +201,21 @@ _REASONS = {
     _ACCOUNT: "the account is refused, not an object; settle it there, then run the same command again",
     _DENIED: "access is denied; expected credentials that may list and read this bucket",
     _REGION: "the bucket lies in another region; check --endpoint-url, or AWS_REGION",
-    _SERVER | _SLOW_DOWN: "the server fails again and again; try again later",
+    _SERVER: "the server fails again and again; try again later with the same command",
     frozenset({"NoSuchBucket", "404"}): "there is no such bucket; check --bucket and --endpoint-url",
 }
+_REFUSES = {401: _CREDENTIALS, 402: _ACCOUNT, 509: _ACCOUNT}
 _FAILURES: dict[tuple[type[Exception], ...], str] = {
     (NoCredentialsError, PartialCredentialsError): (
         "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; no container, instance "
         "or web identity gave any"
     ),
+    (SSLError,): "the server's certificate is not trusted; set AWS_CA_BUNDLE to the file (PEM) of who vouches for it",
+    (ReadTimeoutError,): "the line is too slow: hardly a byte comes; try later with the same command",
     (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",
     (RedirectedError,): "{error}; give --endpoint-url, or AWS_REGION, as it is there",
     (PageError,): "{error}; is --endpoint-url that of an S3 server, and does no proxy or login stand in between?",
-    (ResponseParserError,): "its listing breaks off again and again; check the network, and try again later",
+    (ResponseParserError,): "its listing breaks off again and again, or is none of an S3 server; check the network and "
+    "--endpoint-url, and try again later",
     (ValueError,): "the endpoint is no URL; expected https://host",
 }

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from embeddings_store.console import say
 from embeddings_store.errors import StoreError
 from embeddings_store.s3_access import S3Access, find_s3
 from embeddings_store.schema import volume_id
-from extract.bucket.answers import check_answer
+from extract.bucket.answers import check_answer, tidy_listing
 from extract.bucket.body import (
     Body,
     BrokenBodyError,
@@ -28,6 +28,7 @@ from extract.bucket.etags import clean_etag
 from extract.bucket.gate import Place, StreamGate
 from extract.bucket.pages import Paging
 from extract.bucket.refusals import (
+    SLOW_DOWN_STATUS,
     concerns_all,
     explain_bucket,
     explain_object,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 KEYS_PER_PAGE = 1000  # the most that S3 gives
-SLOW_DOWN = frozenset({429, 503})
 BODY_ATTEMPTS = ATTEMPTS
 PAGE_ATTEMPTS = 6
 FIRST_PAUSE_S = 0.25  # after a server's error or a lost connection; twice as long after each further one
@@ -83,21 +83,24 @@ class S3Source:
         events = self.client.meta.events
         events.register("response-received.s3", partial(check_answer, endpoint=self.client.meta.endpoint_url))
         events.register("response-received.s3.GetObject", self._obey)
+        events.register("before-parse.s3.ListObjectsV2", tidy_listing)
 
-    def list_objects(self) -> Iterator[ObjectInfo]:
-        """List everything below the prefix, 1,000 keys a request."""
-        paging, go_on = Paging(self.name), dict[str, str]()
+    def list_objects(self, folder: str = "") -> Iterator[ObjectInfo]:
+        """List everything below the prefix, or a folder there, 1,000 keys a request."""
+        paging, go_on = Paging(self.name), {"Prefix": self._prefix + folder}
         while True:
             page = self._list_page(go_on)
             following = paging.next(page)
             yield from self._infos(page)
             if following is None:
                 return
-            go_on = following
+            go_on = {"Prefix": self._prefix + folder, **following}
 
     def _infos(self, page: Any) -> Iterator[ObjectInfo]:
         for entry in page.get("Contents", []):
-            yield ObjectInfo(entry["Key"].removeprefix(self._prefix), entry["Size"], clean_etag(entry.get("ETag", "")))
+            key, size, etag = entry["Key"], entry.get("Size", -1), clean_etag(entry.get("ETag", ""))
+            if key.startswith(self._prefix):
+                yield ObjectInfo(key.removeprefix(self._prefix), size, etag)
 
     def _list_page(self, go_on: dict[str, str]) -> Any:
         """Ask for one page, and again where it does not come whole."""
@@ -118,11 +121,14 @@ class S3Source:
         """Ask once. botocore compares no length: it takes an answer without any byte for a page without objects."""
         self.counts.add(list_requests=1, retries=again)
         request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": KEYS_PER_PAGE, **go_on}
-        page: Any = self.client.list_objects_v2(**request)
+        try:
+            page: Any = self.client.list_objects_v2(**request)
+        except ValueError as error:  # of botocore's parser, which reads numbers as they come
+            raise ResponseParserError(f"a page with {error}") from None
         retries = _retries(page)
         self.counts.add(list_requests=retries, retries=retries)
-        if "IsTruncated" not in page:  # every whole page says whether it is the last one
-            raise ResponseParserError("a page without an end")
+        if "IsTruncated" not in page or not all("Key" in entry for entry in page.get("Contents", [])):
+            raise ResponseParserError("a page without an end, or without keys")  # no whole page of S3 is like that
         return page
 
     def fetch(self, wanted: Wanted) -> Fetched:
@@ -202,6 +208,8 @@ class S3Source:
                 self.counts.add(received_bytes=len(body.received))
                 return body
             tries.end(len(body.received) - before)
+        if self._witnesses.are_refused_too(wanted.key):
+            raise BucketError(f"bucket {self.name}: {problem}; nor does anything else come: try again later")
         raise FetchError(f"{volume_id(wanted.key)}: {problem}")
 
     def _ask(self, key: str, body: Body, tries: Tries) -> Any:
@@ -230,9 +238,9 @@ class S3Source:
         try:
             body.receive(response, place)
             self._witnesses.check(body, key, place)
-        except StalledBodyError:
+        except (StalledBodyError, ReadTimeoutError, TimeoutError):
             return f"the line is too slow: hardly a byte came, {BODY_ATTEMPTS} times; {body.describe()}"
-        except (BrokenBodyError, HTTPError, TimeoutError):
+        except (BrokenBodyError, HTTPError):
             return f"the body broke off {BODY_ATTEMPTS} times; {body.describe()}"
         finally:
             response["Body"].close()  # of a body that came whole, the connection is back in the pool already
@@ -254,7 +262,7 @@ class S3Source:
 
     def _obey(self, response_dict: dict[str, Any] | None, **_: Any) -> None:
         """See each answer before botocore tries again: it would not read Retry-After, nor spare the other streams."""
-        if response_dict is not None and response_dict["status_code"] in SLOW_DOWN:
+        if response_dict is not None and response_dict["status_code"] in SLOW_DOWN_STATUS:
             self.gate.slow_down(_retry_after_s(response_dict["headers"]))
             self.gate.wait()
 
@@ -265,7 +273,7 @@ def _make_client(access: S3Access, streams: int) -> "S3Client":
         "s3",
         endpoint_url=access.endpoint,
         region_name=access.region,
-        verify=access.ca_bundle,
+        verify=access.ca_bundle or True,
         config=Config(
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

@@ -129,8 +129,8 @@ class Source(Protocol):
     name: str
     counts: TransferCounts
 
-    def list_objects(self) -> Iterator[ObjectInfo]:
-        """List every object below the prefix, junk too."""
+    def list_objects(self, folder: str = "") -> Iterator[ObjectInfo]:
+        """List every object below the prefix, junk too; or below a folder there, whose name ends with "/"."""
 
     def fetch(self, wanted: Wanted) -> Fetched:
         """Give one object whole, checked against the size and etag that are known of it.

@@ -22,7 +22,7 @@ WITNESSES = 6
 
 
 class Witnesses:
-    """Asks other objects of the same kind (suffix). Thread-safe.
+    """Asks other objects, those of the same kind (suffix) first. Thread-safe.
 
     first_page: gives objects of the bucket with one request. get: asks once for what a Body lacks of a key.
     """
@@ -55,9 +55,9 @@ class Witnesses:
         self._came.append(key)
 
     def are_refused_too(self, key: str) -> bool:
-        """Tell whether the server refuses other objects as well: then it is no matter of this one."""
+        """Tell whether no other object is given either, not even a byte: then it is no matter of this one."""
         others = [one for one in self._came if one != key and _is_like(one, key)]
-        others = others or [info.key for info in self._others(key)]
+        others = others or [info.key for info in self._others(key) if _is_like(info.key, key)]
         return bool(others) and all(self._is_refused(one) for one in others[:WITNESSES])
 
     def _is_refused(self, key: str) -> bool:
@@ -65,8 +65,12 @@ class Witnesses:
             answer = self._get(key, Body(ObjectInfo(key, -1, ""), 0, 1))
         except (ClientError, BotoCoreError) as error:
             return concerns_all(error) or may_concern_all(error)
-        answer["Body"].close()
-        return False
+        try:
+            return not answer["Body"].read(1)
+        except (BotoCoreError, HTTPError, TimeoutError):
+            return True
+        finally:
+            answer["Body"].close()
 
     def _compare(self, info: ObjectInfo, place: Place) -> None:
         """Fetch another object, and once more where its md5 is not its ETag."""
@@ -86,12 +90,12 @@ class Witnesses:
                 return
 
     def _others(self, key: str) -> list[ObjectInfo]:
-        """Give other objects of the kind, the smallest first; none where the listing fails."""
+        """Give other objects, those of the kind first, and the smallest of them; none where the listing fails."""
         try:
             found = [info for info in self._first_page() if info.size > 0 and info.key != key]
         except (ClientError, BotoCoreError, ResponseParserError):
             return []
-        return sorted((info for info in found if _is_like(info.key, key)), key=lambda info: info.size)
+        return sorted(found, key=lambda info: (not _is_like(info.key, key), info.size))
 
 
 def _is_like(one: str, other: str) -> bool:

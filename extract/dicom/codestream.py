@@ -5,6 +5,7 @@ A decoder that conceals damage gives invented rows, so the structure of each str
 
 import re
 import struct
+from dataclasses import dataclass
 from typing import Final
 
 JPEG_2000: Final = b"\xff\x4f\xff\x51"  # SOC, then SIZ
@@ -26,24 +27,34 @@ class DamagedStreamError(ValueError):
     """A code stream is not whole, or contradicts itself or the header."""
 
 
-def stream_size(stream: bytes) -> tuple[int, int] | None:
-    """Give rows and columns of a JPEG, JPEG-LS or JPEG 2000 code stream; None where it has no such header.
+@dataclass(frozen=True, slots=True)
+class StreamHead:
+    """What a code stream says of its samples. signed: None in JPEG and JPEG-LS, which leave that to the header."""
+
+    rows: int
+    columns: int
+    bits: int
+    signed: bool | None = None
+
+
+def read_head(stream: bytes) -> StreamHead | None:
+    """Read the head of a JPEG, JPEG-LS or JPEG 2000 code stream; None where it has none.
 
     Source: ITU-T T.800 A.5.1 (SIZ), T.81 B.2.2 (SOFn), T.87 C.2.2 (SOF55).
     """
-    if stream.startswith(JPEG_2000) and len(stream) >= 24:
+    if stream.startswith(JPEG_2000) and len(stream) > 42:
         right, bottom, left, top = struct.unpack_from(">4L", stream, 8)
-        return bottom - top, right - left
-    return _jpeg_size(stream) if stream.startswith(JPEG) else None
+        return StreamHead(bottom - top, right - left, (stream[42] & 127) + 1, stream[42] > 127)
+    return _read_jpeg_head(stream) if stream.startswith(JPEG) else None
 
 
-def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
+def _read_jpeg_head(stream: bytes) -> StreamHead | None:
     position = len(JPEG)
     while position + 9 <= len(stream) and stream[position] == FILL:
         marker, length = stream[position + 1], int.from_bytes(stream[position + 2 : position + 4], "big")
         if marker in FRAME_MARKERS:
-            rows, columns = struct.unpack_from(">HH", stream, position + 5)
-            return rows, columns
+            bits, rows, columns = struct.unpack_from(">BHH", stream, position + 4)
+            return StreamHead(rows, columns, bits)
         if marker == START_OF_SCAN:
             return None
         position += 1 if marker == FILL else 2 + length
@@ -92,7 +103,7 @@ def check_rle(stream: bytes, bytes_allocated: int) -> bytes:
     return stream
 
 
-def check_jpeg_2000(stream: bytes, bits_allocated: int) -> bytes:
+def check_jpeg_2000(stream: bytes) -> bytes:
     """Give the stream without padding; all tiles are there, each tile-part of the length that it declares.
 
     Long runs of zeros in coded data are damage too: its decoder would make smooth rows of them.
@@ -103,10 +114,6 @@ def check_jpeg_2000(stream: bytes, bits_allocated: int) -> bytes:
     first = stream.find(SOT)
     if first < 0:
         raise DamagedStreamError("it has no tile")
-    if (stream[42] & 127) + 1 > bits_allocated:
-        raise DamagedStreamError(
-            f"its samples have {(stream[42] & 127) + 1} bits, more than the {bits_allocated} allocated"
-        )
     return _check_tiles(stream, first)
 
 

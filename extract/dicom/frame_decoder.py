@@ -1,14 +1,13 @@
 """One compressed frame -> its samples, with the one decoder that was chosen for its transfer syntax."""
 
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
-from imagecodecs import jpeg8_decode
 from jaxtyping import Shaped
-from pydicom.pixels.decoders.base import get_decoder
+from jpeg_ls import decode_pixel_data as decode_jpeg_ls
+from openjpeg.utils import decode_pixel_data as decode_jpeg_2000
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -24,26 +23,50 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
+from rle.rle import decode_frame as decode_rle
 
-from extract.dicom.codestream import check_jpeg_2000, check_jpeg_ls, check_rle, without_padding
-from extract.dicom.header import FOREIGN_ERRORS, quiet_pydicom
-from extract.dicom.items import DELIMITER, ITEM
-from extract.dicom.jpeg_scan import check_jpeg
-from extract.dicom.native import drop_unused_bits
+from extract.dicom.codestream import (
+    PADDING,
+    DamagedStreamError,
+    check_jpeg_2000,
+    check_jpeg_ls,
+    check_rle,
+    read_head,
+    without_padding,
+)
+from extract.dicom.header import FOREIGN_ERRORS
+from extract.dicom.jpeg_scan import decode_jpeg
 from extract.errors import DicomError, UndecodablePixels
 
-JPEG: Final = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1})
-JPEG_2000: Final = frozenset({JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K})
-JPEG_LS: Final = frozenset({JPEGLSLossless, JPEGLSNearLossless})
-
-PLUGIN: Final = {
-    RLELossless: "pylibjpeg",
-    **dict.fromkeys(JPEG_LS, "pyjpegls"),
-    **dict.fromkeys(JPEG_2000, "pylibjpeg"),
+RLE: Final = {"RLE": RLELossless}
+JPEG: Final = {
+    "JPEG": JPEGBaseline8Bit,
+    "JPEG extended": JPEGExtended12Bit,
+    "JPEG lossless": JPEGLossless,
+    "JPEG lossless SV1": JPEGLosslessSV1,
 }
-"""pydicom's names of the decoders; that of JPEG is none of pydicom's. No other is asked if one refuses."""
+JPEG_LS: Final = {"JPEG-LS": JPEGLSLossless, "JPEG-LS near-lossless": JPEGLSNearLossless}
+JPEG_2000: Final = {
+    "JPEG 2000 lossless": JPEG2000Lossless,
+    "JPEG 2000": JPEG2000,
+    "HTJ2K lossless": HTJ2KLossless,
+    "HTJ2K lossless RPCL": HTJ2KLosslessRPCL,
+    "HTJ2K": HTJ2K,
+}
+COMPRESSED: Final = RLE | JPEG | JPEG_LS | JPEG_2000
+"""Every compressed transfer syntax that is read, by a name for people."""
+
+DECODER: Final = {
+    **dict.fromkeys(RLE.values(), "pylibjpeg"),
+    **dict.fromkeys(JPEG.values(), "imagecodecs"),
+    **dict.fromkeys(JPEG_LS.values(), "pyjpegls"),
+    **dict.fromkeys(JPEG_2000.values(), "pylibjpeg"),
+}
+"""What decodes a syntax. No other is asked if it refuses."""
 
 MOST_WORDS: Final = 200
+RLE_PADDING: Final = PADDING + b"\x80"  # a run of nothing
+RLE_LONGEST: Final = 129  # bytes of a literal run, which may end with what looks like padding
 RUST_PANIC: Final = "PanicException"
 """The RLE decoder panics on a segment longer than its frame: no Exception, and a class that no module exports."""
 
@@ -56,9 +79,7 @@ class FrameFormat:
     rows: int
     columns: int
     bits_allocated: int
-    bits_stored: int
     signed: bool
-    photometric: str
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -84,16 +105,7 @@ class FrameDecoder(Protocol):
 
 def decoder_name(syntax: UID) -> str | None:
     """Name what decodes a compressed transfer syntax; None where nothing does."""
-    return "imagecodecs" if syntax in JPEG else PLUGIN.get(syntax)
-
-
-def missing_decoder(syntax: UID) -> str:
-    """Say what the decoder of a syntax lacks; "" if it is installed."""
-    if syntax in JPEG:
-        return ""
-    with quiet_pydicom():
-        decoder = get_decoder(syntax)
-    return "" if PLUGIN[syntax] in decoder.available_plugins else "; ".join(decoder.missing_dependencies)
+    return DECODER.get(syntax)
 
 
 def decode_here(streams: Iterable[bytes], form: FrameFormat) -> Iterator[Shaped[np.ndarray, "rows columns"]]:
@@ -102,64 +114,58 @@ def decode_here(streams: Iterable[bytes], form: FrameFormat) -> Iterator[Shaped[
 
 
 def decode_frame(stream: bytes, form: FrameFormat) -> Shaped[np.ndarray, "rows columns"]:
-    """Decode one code stream, and clear the bits above BitsStored, whose content is undefined (DICOM PS3.5, 8.1.1).
+    """Decode one code stream.
 
     Raises: FrameError if the stream is not whole, or if its decoder refuses it or gives another size.
     """
     try:
-        found = _decode(check_stream(stream, form), form)
+        found = _decode(stream, form)
         frame: np.ndarray = found.astype(form.dtype, copy=False).reshape(form.rows, form.columns)
     except BaseException as error:
         if not isinstance(error, FOREIGN_ERRORS) and type(error).__name__ != RUST_PANIC:
             raise
         raise FrameError(UndecodablePixels, f"cannot be decoded ({_words(error)})") from error
-    return drop_unused_bits(frame, form.bits_stored)
-
-
-def check_stream(stream: bytes, form: FrameFormat) -> bytes:
-    """Give a code stream that is whole, as far as that can be known, without padding. Raises: DamagedStreamError."""
-    syntax = UID(form.syntax)
-    if syntax in JPEG:
-        whole = without_padding(stream)
-        check_jpeg(whole, form.rows, form.columns, form.bits_allocated)
-        return whole
-    if syntax in JPEG_LS:
-        return check_jpeg_ls(stream)
-    if syntax in JPEG_2000:
-        return check_jpeg_2000(stream, form.bits_allocated)
-    return check_rle(stream, form.bits_allocated // 8)
+    return frame
 
 
 def _decode(stream: bytes, form: FrameFormat) -> np.ndarray:
+    """Decode a stream that is whole, as far as that can be known. Raises: DamagedStreamError, FOREIGN_ERRORS."""
     syntax = UID(form.syntax)
-    if syntax in JPEG:
-        return jpeg8_decode(stream)
-    options: dict[str, Any] = {
-        "rows": form.rows,
-        "columns": form.columns,
-        "samples_per_pixel": 1,
-        "photometric_interpretation": form.photometric,
-        "bits_allocated": form.bits_allocated,
-        "bits_stored": form.bits_stored,
-        "pixel_representation": int(form.signed),
-        "number_of_frames": 1,
-        "pixel_keyword": "PixelData",
-    }
-    with quiet_pydicom():
-        decoder = get_decoder(syntax)
-    found, _ = decoder.as_array(
-        _wrap(stream), index=0, validate=False, decoding_plugin=PLUGIN[syntax], raw=True, **options
-    )
-    return found
+    if syntax in RLE.values():
+        return _decode_rle(stream, form)
+    if syntax in JPEG.values():
+        return decode_jpeg(without_padding(stream), form.rows, form.columns)
+    if syntax in JPEG_LS.values():
+        samples, _ = decode_jpeg_ls(check_jpeg_ls(stream))
+    else:
+        samples = decode_jpeg_2000(check_jpeg_2000(stream), version=2)
+    head = read_head(stream)
+    if head is None:
+        raise DamagedStreamError("it says nothing of its samples")
+    return np.frombuffer(samples, f"{'i' if head.signed else 'u'}{1 if head.bits <= 8 else 2}")
+
+
+def _decode_rle(stream: bytes, form: FrameFormat) -> np.ndarray:
+    """Decode segments that hold the samples of the frame, and none more but padding: the decoder is silent on those."""
+    check_rle(stream, form.bits_allocated // 8)
+    count, bits = form.rows * form.columns, form.bits_allocated
+    samples = decode_rle(stream, count, bits, "<")
+    if _rle_holds(stream, count + 1, bits):
+        least = len(stream.rstrip(RLE_PADDING))
+        shorter = (stream[:end] for end in range(least, min(least + RLE_LONGEST, len(stream))))
+        if not any(_rle_holds(one, count, bits) and not _rle_holds(one, count + 1, bits) for one in shorter):
+            raise DamagedStreamError(f"its segments hold more than {count:,} samples")
+    return np.frombuffer(samples, f"{'i' if form.signed else 'u'}{bits // 8}")
+
+
+def _rle_holds(stream: bytes, count: int, bits: int) -> bool:
+    try:
+        decode_rle(stream, count, bits, "<")
+    except ValueError:
+        return False
+    return True
 
 
 def _words(error: BaseException) -> str:
     """Give the decoder's own words, in one line."""
     return (" ".join(str(error).split()) or type(error).__name__)[:MOST_WORDS]
-
-
-def _wrap(frame: bytes) -> bytes:
-    """Make encapsulated pixel data of one frame: an empty offset table, one item of even length, the delimiter."""
-    padded = frame + b"\x00" * (len(frame) % 2)
-    item, delimiter = (struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in (ITEM, DELIMITER))
-    return item + b"\x00" * 4 + item + struct.pack("<L", len(padded)) + padded + delimiter + b"\x00" * 4

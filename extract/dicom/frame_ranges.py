@@ -11,6 +11,7 @@ from jaxtyping import Int
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from embeddings_store.errors import VolumeError
+from extract.dicom.concatenation import read_part
 from extract.dicom.header import FileBytes, Header, quiet_pydicom, read_file_meta, read_header
 from extract.dicom.items import DELIMITER, ITEM, likely_tables
 from extract.dicom.layout import Layout, check_size, read_layout
@@ -66,6 +67,8 @@ def find_ranges(head: bytes, size: int, frames: FrameChooser) -> FrameRanges | i
     try:
         with quiet_pydicom():
             layout = read_layout(header.elements, SOURCE, header.plain_bytes)
+            if read_part(header.elements) is not None:  # which frames are needed the whole volume tells
+                return None
         return _among_items(header, layout, head, frames) if header.encapsulated else _plain(header, layout, frames)
     except VolumeError:
         return None

@@ -1,11 +1,12 @@
 """Where a volume lies: spacing, order of frames and eye, wherever the file keeps them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float64
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 from embeddings_store.schema import Eye, SpacingSource
 from extract.dicom.header import FOREIGN_ERRORS
@@ -51,12 +52,14 @@ def _lateralities(elements: Dataset) -> Iterator[str]:
     yield read_text(elements, "Laterality")
 
 
-def frames_in_order(elements: Dataset) -> bool:
+def frames_in_order(files: Sequence[Dataset]) -> bool:
     """Tell whether the positions of a raster rise with the frame number; True where they say nothing.
+
+    files: one, or the parts of a volume in their order.
 
     Radial and circular scans have no such order: their positions do not lie on a line.
     """
-    positions = _read_positions(elements)
+    positions = _read_positions(files)
     if positions is None:
         return True
     offsets = positions - positions[0]
@@ -73,9 +76,9 @@ def frames_in_order(elements: Dataset) -> bool:
     return bool((np.diff(rising) > 0).all())
 
 
-def _read_positions(elements: Dataset) -> Float64[np.ndarray, "frames 3"] | None:
+def _read_positions(files: Sequence[Dataset]) -> Float64[np.ndarray, "frames 3"] | None:
     """Give ImagePositionPatient of every frame; None unless all frames have one."""
-    frames = read_items(elements, "PerFrameFunctionalGroupsSequence")
+    frames = [frame for elements in files for frame in read_items(elements, "PerFrameFunctionalGroupsSequence")]
     found = [
         read_numbers(item, "ImagePositionPatient")
         for frame in frames
@@ -126,8 +129,9 @@ def read_numbers(elements: Dataset, keyword: str) -> list[float] | None:
 
 
 def read_text(elements: Dataset, keyword: str) -> str:
-    """Read a text in capitals; missing and malformed are ""."""
+    """Read a text in capitals, several values with a backslash between them; missing and malformed are ""."""
     try:
-        return str(elements.get(keyword) or "").strip().upper()
+        value = elements.get(keyword) or ""
+        return "\\".join(map(str, value)).upper() if isinstance(value, MultiValue) else str(value).strip().upper()
     except FOREIGN_ERRORS:
         return ""

@@ -23,6 +23,7 @@ from embeddings_store.schema import Note
 from extract.dicom.recognise import recognise
 from extract.errors import NoPixelData, NotDicom, ShortPixelData, TooLarge, UndecodablePixels, UnsupportedSyntax
 
+COLOURS: Final = ("Red", "Green", "Blue")
 ALLOWED: Final = (
     "SOPClassUID",  # the kind of object; no instance of one
     "Modality",
@@ -49,6 +50,7 @@ ALLOWED: Final = (
     "HighBit",
     "PlanarConfiguration",
     "PixelRepresentation",
+    *(f"{colour}PaletteColorLookupTable{part}" for colour in COLOURS for part in ("Descriptor", "Data")),
     "RescaleSlope",
     "RescaleIntercept",
     "SharedFunctionalGroupsSequence",
@@ -56,7 +58,11 @@ ALLOWED: Final = (
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
 )
-"""Nothing else of a file is parsed: no name, birth date, identifier or UID of a patient, study or instance."""
+COMPARED: Final = ("SeriesInstanceUID", "ConcatenationUID", "SOPInstanceUIDOfConcatenationSource")
+"""UIDs that tell which files belong together: compared with one another, never shown and never kept.
+
+Nothing but these two lists is parsed of a file: no name, birth date, identifier or UID of a patient, study or instance.
+"""
 
 PIXEL_DATA: Final = 0x7FE00010
 FLOAT_PIXEL_DATA: Final = 0x7FE00008
@@ -145,7 +151,7 @@ def read_header(data: FileBytes, source: str, *, size: int | None = None) -> Hea
     implicit = is_implicit(data, start, syntax)
     stream: Any = data if isinstance(data, mmap) else BytesIO(data)
     stream.seek(start)
-    tags: list[BaseTag | int] = [Tag(keyword) for keyword in ALLOWED]
+    tags: list[BaseTag | int] = [Tag(keyword) for keyword in (*ALLOWED, *COMPARED)]
     try:
         with quiet_pydicom():
             elements = read_dataset(
@@ -250,7 +256,10 @@ def _locate_pixels(
     order = "<" if little else ">"
     head = data[position : position + 12]
     if len(head) < 8:
-        raise NoPixelData(f"{source}: the file ends without PixelData (7FE0,0010)")
+        with quiet_pydicom():
+            kind = UID(read_uid(elements, "SOPClassUID"), validation_mode=IGNORE)
+        of = f"; it is of {kind.name}" if kind.type else ""
+        raise NoPixelData(f"{source}: the file ends without PixelData (7FE0,0010){of}")
     group, element = struct.unpack(f"{order}HH", head[:4])
     if group << 16 | element != PIXEL_DATA:
         raise NoPixelData(f"{source}: expected PixelData (7FE0,0010), got ({group:04X},{element:04X})")

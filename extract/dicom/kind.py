@@ -1,14 +1,16 @@
-"""What a file is of: a structural OCT volume, another object, or a part of one (SOP class, Modality, ImageType)."""
+"""What a file is of: a structural OCT volume, or another object (SOP class, Modality, ImageType)."""
 
 from collections.abc import Collection
 from typing import Final
 
 from pydicom import Dataset
-from pydicom._uid_dict import UID_dictionary
+from pydicom.config import IGNORE
+from pydicom.uid import UID
 
-from embeddings_store.schema import Note
-from extract.dicom.geometry import read_numbers, read_text
-from extract.errors import IncompleteConcatenation, NotStructuralOct
+from embeddings_store.schema import Kind, Note
+from extract.dicom.geometry import read_text
+from extract.dicom.header import read_uid
+from extract.errors import NotStructuralOct
 
 OPHTHALMIC: Final = "1.2.840.10008.5.1.4.1.1.77.1.5."
 STRUCTURAL: Final = OPHTHALMIC + "4"
@@ -21,26 +23,32 @@ LEGACY: Final = frozenset(
 OCT_MODALITIES: Final = frozenset({"OPT", "OCT"})
 OTHER_OCT_MODALITIES: Final = frozenset({"OPTBSV", "OPTENF"})
 FLOW_WORDS: Final = ("ANGIO", "OCTA", "FLOW", "ENFACE", "EN FACE", "EN_FACE")
+LONGEST: Final = 80
 ANY_CLASS: Final = frozenset({"*"})
 """For those who read again what an extraction took."""
 
 
-def check_kind(elements: Dataset, sop_class: str, allowed: Collection[str], source: str) -> Note:
-    """Say what is odd about the kind of object. sop_class: of the data set, else of the file meta group.
+def check_kind(elements: Dataset, sop_class: str, allowed: Collection[str], source: str) -> tuple[Kind, Note]:
+    """Say what an object is, and what is odd about that. sop_class: of the data set, else of the file meta group.
 
-    allowed: UIDs of other classes that are meant. Raises: NotStructuralOct, IncompleteConcatenation.
+    allowed: UIDs of other classes that are meant. Raises: NotStructuralOct.
     """
-    _check_whole(elements, source)
-    modality, words = read_text(elements, "Modality"), read_text(elements, "ImageType")
+    modality, words = (read_text(elements, name) for name in ("Modality", "ImageType"))
+    kind = Kind(*(_printable(text) for text in (sop_class, modality, words)))
     note, reason = _judge(sop_class, modality, words)
     if not reason:
-        return note
+        return kind, note
     if "*" in allowed or sop_class in allowed:
-        return Note.KIND_ALLOWED
+        return kind, Note.KIND_ALLOWED
     raise NotStructuralOct(
         f"{source}: expected a structural OCT volume, got {_name(sop_class)} of modality {modality[:16] or '(none)'}"
         f"{reason}; --allow-sop-class {sop_class or 'UID'} takes such objects"
     )
+
+
+def is_oct(elements: Dataset) -> bool:
+    """Tell whether a data set says of itself that it is of a structural OCT scan."""
+    return read_uid(elements, "SOPClassUID") == STRUCTURAL or read_text(elements, "Modality") in OCT_MODALITIES
 
 
 def _judge(sop_class: str, modality: str, words: str) -> tuple[Note, str]:
@@ -53,33 +61,16 @@ def _judge(sop_class: str, modality: str, words: str) -> tuple[Note, str]:
         return (Note.NONE if modality in {"", *OCT_MODALITIES} else Note.KIND_UNKNOWN), ""
     if sop_class in LEGACY and modality in OCT_MODALITIES:
         return (Note.KIND_LEGACY, "") if not any(word in words for word in FLOW_WORDS) else (Note.NONE, " (flow)")
-    known = UID_dictionary.get(sop_class)
-    if known is None or known[1] != "SOP Class":
+    if UID(sop_class, validation_mode=IGNORE).type != "SOP Class":
         return Note.KIND_UNKNOWN, ""
     return Note.NONE, " (another kind of object)"
 
 
+def _printable(text: str) -> str:
+    """Cut what no code string or UID holds: a row takes no free text along."""
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)[:LONGEST]
+
+
 def _name(sop_class: str) -> str:
-    known = UID_dictionary.get(sop_class)
-    return f"{known[0]} ({sop_class})" if known else "an unknown SOP class"
-
-
-def _check_whole(elements: Dataset, source: str) -> None:
-    """Refuse one part of a concatenation: a half would pass for the volume (DICOM PS3.3, C.7.6.16.2.2.4)."""
-    names = ("InConcatenationNumber", "InConcatenationTotalNumber", "ConcatenationFrameOffsetNumber")
-    number, total, offset = (_first(elements, name) for name in names)
-    if number is None and offset is None and total is None:
-        return
-    if total == 1 and number in {None, 1} and not offset:
-        return
-    part = "?" if number is None else f"{number:.0f}"
-    of = "an unknown number of" if total is None else f"{total:.0f}"
-    raise IncompleteConcatenation(
-        f"{source}: the file is part {part} of {of} parts of one volume (a concatenation), which are not joined here; "
-        "export the volume as one multi-frame file"
-    )
-
-
-def _first(elements: Dataset, keyword: str) -> float | None:
-    numbers = read_numbers(elements, keyword)
-    return numbers[0] if numbers else None
+    uid = UID(sop_class, validation_mode=IGNORE)
+    return f"{uid.name} ({uid})" if uid.type else "an unknown SOP class"

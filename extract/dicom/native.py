@@ -6,6 +6,7 @@ from jaxtyping import Int
 from embeddings_store.schema import Note
 from extract.dicom.header import Header
 from extract.dicom.layout import Layout, check_size
+from extract.dicom.samples import align_samples
 from extract.errors import ShortPixelData, UndecodablePixels, UnsupportedColour
 from extract.volume import Voxels
 
@@ -28,26 +29,29 @@ class NativeFrames:
         check_size(layout, self.count, source)
 
     def _look_at_rest(self, declared: int) -> None:
-        """Find what the bytes beyond the declared frames are: a byte behind each odd frame, padding, or more frames."""
+        """Find what the bytes beyond the declared frames are: zeros behind each frame, padding, or more frames."""
         layout, value = self._layout, np.frombuffer(self._samples(), np.uint8)
         rest = value[declared:]
         constant = bool((rest == rest[0]).all())
-        stride = layout.frame_bytes + 1
-        if layout.frame_bytes % 2 and len(rest) == layout.frames and layout.frames < layout.frame_bytes:
-            filling = value.reshape(layout.frames, stride)[:, -1]
-            filled = bool((filling == 0).all())
+        filling, left = divmod(len(rest), layout.frames)
+        if filling and not left and len(rest) < layout.frame_bytes:
+            stride = layout.frame_bytes + filling
+            filled = not value.reshape(layout.frames, stride)[:, layout.frame_bytes :].any()
             if filled and constant:
                 raise UndecodablePixels(
-                    f"{self._source}: {layout.frames} more bytes than the frames need may pad each frame, or the end"
+                    f"{self._source}: {len(rest):,} more bytes than the frames need may pad each frame, or the end"
                 )
             if filled:
                 self.count, self._stride, self.notes = layout.frames, stride, self.notes | Note.FRAMES_PADDED
                 return
-        if constant:
+        if constant or self.count == layout.frames:
             self.count, self.notes = layout.frames, self.notes | Note.PADDED
 
     def read(self, numbers: Int[np.ndarray, "n"]) -> Voxels:
-        """Give the frames of these numbers; a read-only view when all are asked for and nothing needs correcting."""
+        """Give the frames of these numbers; a read-only view when all are asked for and nothing needs correcting.
+
+        Adds to the notes.
+        """
         layout = self._layout
         kind = f"{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}"
         order = "<" if self._header.little_endian else ">"
@@ -63,15 +67,21 @@ class NativeFrames:
         chosen = frames if len(numbers) == self.count else frames[numbers]
         if layout.samples > 1:
             chosen = self._grey(chosen)
-        if layout.shift:
-            chosen = np.right_shift(chosen, layout.shift)
-        return drop_unused_bits(chosen.astype(kind, copy=False), layout.bits_stored)
+        native = chosen.astype(kind, copy=False)
+        aligned, note = align_samples(native, layout.bits_stored, layout.shift, self._source)
+        self.notes |= note
+        return aligned
 
     def _grey(self, frames: np.ndarray) -> np.ndarray:
-        """Give one of three equal channels. Raises: UnsupportedColour for channels that differ."""
+        """Give one of three equal channels, or brightness without colour. Raises: UnsupportedColour."""
         first, *others = np.moveaxis(frames, 1 if self._layout.planar else -1, 0)
-        if any(not np.array_equal(first, other) for other in others):
-            raise UnsupportedColour(f"{self._source}: expected one grey sample a pixel, got RGB whose channels differ")
+        if self._layout.photometric == "RGB":
+            grey = all(np.array_equal(first, other) for other in others)
+        else:
+            grey = all(bool((other == 1 << (self._layout.bits_stored - 1)).all()) for other in others)
+        if not grey:
+            kind = "RGB whose channels differ" if self._layout.photometric == "RGB" else "YBR_FULL with colour"
+            raise UnsupportedColour(f"{self._source}: expected one grey sample a pixel, got {kind}")
         return np.asarray(first)
 
     def _samples(self) -> memoryview:
@@ -86,11 +96,3 @@ def is_exact(layout: Layout, stored: int) -> bool:
     """Tell whether the bytes are the declared frames, made even, and nothing else."""
     declared = layout.frames * layout.frame_bytes
     return stored in {declared, declared + declared % 2}
-
-
-def drop_unused_bits(frames: np.ndarray, bits_stored: int) -> np.ndarray:
-    """Clear, or sign-extend over, the bits above BitsStored, whose content is undefined (DICOM PS3.5, 8.1.1)."""
-    unused = 8 * frames.dtype.itemsize - bits_stored
-    if unused:
-        frames = np.right_shift(np.left_shift(frames, unused), unused)
-    return frames.astype(np.int16) if frames.dtype == np.int8 else frames

@@ -1,10 +1,12 @@
 """Slope and intercept of a file: of all frames, or frame by frame in the functional groups."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float64
 from pydicom import Dataset
 
-from extract.dicom.geometry import read_items, read_numbers
+from extract.dicom.geometry import read_items, read_numbers, read_text
 from extract.errors import UndecodablePixels
 
 TRANSFORMATION = "PixelValueTransformationSequence"
@@ -32,6 +34,12 @@ def read_rescale(elements: Dataset, frames: int, source: str) -> Float64[np.ndar
 
 
 def _pair(place: Dataset) -> tuple[float, float]:
-    slope = read_numbers(place, "RescaleSlope") or [1.0]
-    intercept = read_numbers(place, "RescaleIntercept") or [0.0]
-    return slope[0], intercept[0]
+    return _one(place, "RescaleSlope", 1.0), _one(place, "RescaleIntercept", 0.0)
+
+
+def _one(place: Dataset, keyword: str, default: float) -> float:
+    """Read one number; missing and empty give the default, malformed gives NaN, which is refused."""
+    numbers = read_numbers(place, keyword)
+    if numbers is None:
+        return math.nan if read_text(place, keyword) else default
+    return numbers[0] if len(numbers) == 1 else math.nan

@@ -43,9 +43,9 @@ class TimedSource:
         self.name, self.counts = source.name, source.counts
         self.seconds, self.received = 0.0, 0
 
-    def list_objects(self) -> Iterator[ObjectInfo]:
+    def list_objects(self, folder: str = "") -> Iterator[ObjectInfo]:
         """List as the source does."""
-        return self._source.list_objects()
+        return self._source.list_objects(folder)
 
     def fetch(self, wanted: Wanted) -> Fetched:
         """Fetch, and add to time and bytes."""
@@ -91,7 +91,7 @@ def examine_volumes(
         clock = StageClock()
         volume = replace(load, clock=clock)(IndexRow(number, ref))
         if isinstance(volume, FailedVolume):
-            failed.append(volume)
+            failed += [volume] if not volume.failure.whole else []  # the other is a part of a volume that may be read
             continue
         if encode is not None:
             with clock.time("encode"):

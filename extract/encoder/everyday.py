@@ -24,7 +24,8 @@ HARMLESS = re.compile(
             r"datetime\.(datetime|date|time|timedelta|timezone)|zoneinfo\.ZoneInfo",
             r"uuid\.(UUID|SafeUUID)|(_?decimal)\.Decimal|fractions\.Fraction",
             r"enum\.\w+|signal\.Signals",
-            r"torch\.(device|layout|memory_format|Generator|Tensor)|torch\._C\.Generator",
+            r"torch\.(device|layout|memory_format|Generator|Tensor|\w+Storage)|torch\._C\.Generator",
+            r"torch\._utils\._rebuild_\w+|torch\.serialization\._get_layout|torch\.per_(tensor|channel)_affine",
             r"torch\.nn\.parameter\.Parameter|torch\.torch_version\.TorchVersion",
         )
     )

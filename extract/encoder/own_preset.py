@@ -4,18 +4,22 @@ from embeddings_store.errors import UsageError
 from extract.encoder.encoder import Encoder
 from extract.encoder.layout import LAYOUTS
 
+TYPE_IT = (
+    "type --preset pretrain (or a .yaml file) to take another one on purpose, and compare with an encoder trained "
+    "on OCT"
+)
 
-def require_own_preset(encoder: Encoder, typed: str | None) -> None:
+
+def require_own_preset(encoder: Encoder, typed: str | None, instead: str = TYPE_IT) -> None:
     """Refuse to preprocess by default where the default is not what the encoder was trained with; what is typed goes.
 
-    typed: the preset that the user named; None: none. Raises UsageError.
+    typed: the preset that the user named; None: none. instead: what to do. Raises UsageError.
     """
     own = LAYOUTS[encoder.architecture.family].preset
     if typed is None and own is None:
         raise UsageError(
             f"{encoder.source}: --preset: expected the preprocessing that the encoder was trained with, but none is "
-            f"named, and {_DIFFERS.format(family=encoder.architecture.family)}; type --preset pretrain (or a .yaml "
-            "file) to take another one on purpose, and compare with an encoder trained on OCT"
+            f"named, and {_DIFFERS.format(family=encoder.architecture.family)}; {instead}"
         )
 
 

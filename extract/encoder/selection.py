@@ -24,7 +24,9 @@ WRAPPERS = frozenset(
 MOST_KEYS = 12
 """How many top keys a refusal lists."""
 
-OUTSIDE = ("model.", "net.")
+LONGEST_NAME = 80
+
+OUTSIDE = ("model.", "net.", "network.", "ddp.")
 """What a LightningModule calls the model that it trains: left out in front of a name only."""
 
 COUNTERS = frozenset({"n_averaged"})
@@ -76,8 +78,8 @@ def require_complete(shapes: Mapping[str, tuple[int, ...]], layout: Layout, sour
         )
     if unexpected := [name for name in shapes if name not in expected]:
         raise CheckpointError(
-            f"{source}: unexpected tensor {unexpected[0]} (one of {len(unexpected)}): this is another architecture "
-            f"than {layout.family}; it cannot be used; {seen}"
+            f"{source}: unexpected tensor {_short(unexpected[0])} (one of {len(unexpected)}): this is another "
+            f"architecture than {layout.family}; it cannot be used; {seen}"
         )
     for name, shape in expected.items():
         if shapes[name] != shape:
@@ -108,7 +110,7 @@ def _without_wrappers(own: str) -> str:
 
 def describe_contents(contents: Mapping[str, int], names: Iterable[str]) -> str:
     """Tell what lies in a file: its top keys with the tensors below each, and the parts that wrappers left."""
-    keys = [f"{key} ({count:,} tensors)" if count != 1 else f"{key} (1 tensor)" for key, count in contents.items()]
+    keys = [f"{_short(key)} ({count:,} tensor{'' if count == 1 else 's'})" for key, count in contents.items()]
     more = f" and {len(keys) - MOST_KEYS:,} more" if len(keys) > MOST_KEYS else ""
     listed = list(names)
     parts = [f"{part}." for part in sorted(WRAPPERS) if any(part in name.split(".") for name in listed)]
@@ -157,6 +159,11 @@ def _is_block(name: str, layout: Layout) -> bool:
     return len(parts) > 2 and parts[0] == layout.blocks and parts[1].isdecimal()
 
 
+def _short(name: str) -> str:
+    """Make a name of the file printable, and no longer than a line bears."""
+    return name.encode("unicode_escape").decode("ascii")[:LONGEST_NAME]
+
+
 def _some(names: Iterable[str]) -> str:
     listed = sorted(names)
-    return ", ".join(listed[:3]) + (" ..." if len(listed) > 3 else "") if listed else "no tensors"
+    return ", ".join(map(_short, listed[:3])) + (" ..." if len(listed) > 3 else "") if listed else "no tensors"

@@ -4,6 +4,7 @@ import pickle
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -75,7 +76,7 @@ class TorchArchive:
     def _tensors_of(self, state: Mapping[Any, Any]) -> dict[str, TensorRef]:
         tensors = {str(name): value for name, value in state.items() if isinstance(value, TensorRef)}
         for name, value in state.items():
-            if isinstance(value, Inert) and value.qualified_name.startswith("torch") and not is_harmless(value):
+            if isinstance(value, Inert) and _may_be_a_tensor(value):
                 raise CheckpointError(
                     f"{self.source}: tensor {name} is saved as {_what(value)}, which is not read; "
                     "save the weights as .safetensors, or from the CPU"
@@ -107,8 +108,12 @@ class TorchArchive:
     def _materialise(self, ref: TensorRef, name: str) -> Tensor:
         data = self._storage(ref, name)
         last = ref.offset + sum((size - 1) * stride for size, stride in zip(ref.shape, ref.strides, strict=True))
-        if 0 in ref.shape or last >= len(data) // ref.stored_dtype.itemsize:
-            raise CheckpointError(f"{self.source}: tensor {name} {ref.shape} is empty or reaches beyond its record")
+        count = len(data) // ref.stored_dtype.itemsize
+        if 0 in ref.shape or last >= count or prod(ref.shape) > count:
+            raise CheckpointError(
+                f"{self.source}: tensor {name} {ref.shape} is empty, reaches beyond its record, or repeats its "
+                "numbers; save a contiguous copy"
+            )
         return data.view(ref.stored_dtype).as_strided(ref.shape, ref.strides, ref.offset).to(ref.dtype).contiguous()
 
     def _storage(self, ref: TensorRef, name: str) -> UInt8[Tensor, " bytes"]:
@@ -166,6 +171,11 @@ def _state_of(root: Mapping[Any, Any]) -> Mapping[Any, Any]:
     for _ in STATE_KEYS:
         state = next((state[key] for key in STATE_KEYS if isinstance(state.get(key), Mapping)), state)
     return state
+
+
+def _may_be_a_tensor(value: Inert) -> bool:
+    name = value.qualified_name
+    return name.startswith("torch") and (not is_harmless(value) or "._rebuild_" in name)
 
 
 def _count_tensors(value: object) -> int:

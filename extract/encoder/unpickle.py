@@ -26,6 +26,8 @@ DTYPES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
     "UntypedStorage": torch.uint8,
 }
 
@@ -164,11 +166,13 @@ class _Unpickler(pickle.Unpickler):
             self.inert[full_name] = type("Inert", (Inert,), body)
         return self.inert[full_name]
 
-    def persistent_load(self, pid: Any) -> StorageRef:
-        """Write down a storage; its numbers are read only when asked for."""
+    def persistent_load(self, pid: Any) -> "StorageRef | Inert":
+        """Write down a storage; its numbers are read only when asked for, those of an unknown kind never."""
         match pid:
             case ("storage", torch.dtype() as dtype, str(key), _, int(count)):
                 return StorageRef(key, dtype, count)
+            case ("storage", type() as unknown, str(), _, int()) if issubclass(unknown, Inert):
+                return unknown()
         raise pickle.UnpicklingError("a storage is described in a way that torch.save does not write")
 
 
@@ -268,5 +272,5 @@ _KNOWN: dict[str, object] = {
     "torch._tensor._rebuild_from_type_v2": _Rebuild(_from_type),
     **{f"torch.{name}": dtype for name, dtype in DTYPES.items()},
     **{f"torch.storage.{name}": dtype for name, dtype in DTYPES.items()},
-    **{str(dtype): dtype for dtype in {*DTYPES.values()}},
+    **{str(dtype): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)},
 }

@@ -25,6 +25,7 @@ from extract.engines.workers import Workers, choose_workers, whole_machine
 from extract.failures import attempt
 from extract.load import raw_bytes
 from extract.targets import Job
+from extract.thumbnail import make_thumbnail
 
 BATCHES_BEHIND = {"cpu": 0}  # the CPU has nothing to overlap with: each row is committed at once
 
@@ -135,20 +136,21 @@ def write_rows(work: Pass, encoded: Iterable[Encoded]) -> None:
 
 
 def quarantine(work: Pass, job: Job, failure: VolumeFailure) -> None:
-    """Write the error row of a volume that never reached an encoder, in every store that lacks it."""
+    """Write why an object never reached an encoder, in every store that lacks it; a part of a volume is no failure."""
     if work.stop.signal_number is not None:
         return
     for number, line in job.lines.items():
         with work.clock.time("write"):
             work.targets[number].writer.write_error(line.row, failure)
-        work.progress.advance(failed=True)
+        work.progress.advance(failed=not failure.whole)
 
 
 def _write(work: Pass, one: EncodedVolume) -> None:
     volume = one.volume
     work.targets[one.target].writer.write_row(
-        volume.line.row, one.pooled, one.tokens, volume.facts, volume.source_md5, volume.source_size
-    )
+        volume.line.row, one.pooled, one.tokens, volume.facts, volume.source_md5, volume.source_size,
+        make_thumbnail(volume.image[0]),
+    )  # fmt: skip
 
 
 def _let_go(work: Pass, budget: Budget, volume: ReadyVolume) -> None:

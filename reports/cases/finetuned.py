@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from classify.aggregate import aggregate_levels
+from classify.cohort.identity import other_objects
 from classify.judging.calibrate import load_calibrator
 from classify.predict import ABSTAIN_BELOW, PREDICTED
 from classify.prediction_table import lay_out, mark_abstentions
 from classify.predictions import LEVELS, Predictions
-from classify.reference.flags import SAID_OF_NOTE, UNSEEN_PROTOCOL
+from classify.reference.flags import OTHER_PERSON, SAID_OF_NOTE, UNSEEN_DEVICE, UNSEEN_PROTOCOL
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.run import MODEL
 from embeddings_store.errors import RunError, UsageError, VolumeError
@@ -27,6 +28,7 @@ from extract.errors import DeviceError
 from extract.preprocess import frame_chooser, preprocess
 from finetune.checkpoint import load_classifier
 from finetune.classifier import Classifier
+from finetune.data import mark_listed
 from finetune.options import PRESET
 from reports.anatomy.foveal_pit import find_foveal_pit
 from reports.anatomy.regions import axial_bands, en_face_regions
@@ -85,9 +87,19 @@ class FinetunedExplainer:
             raise RunError(
                 f"participant {participant}: none of {len(asked)} volumes can be read; the first: {unread[0].why}"
             )
-        table = self._predict(seen, [_describe(self.run, one) for one in asked])
+        split, flags = self._standing([one.ref for one in asked])
+        table = self._predict(seen, [_describe(self.run, one, split, flags) for one in asked])
         probability, target = likeliest(table, self.run.classes)
         return Explained(table, probability, target, [self._explain(one, target) for one in seen])
+
+    def _standing(self, refs: Sequence[VolumeRef]) -> tuple[str, list[str]]:
+        """Give the split that a person has in the run, known by a volume, and what to flag where there is none."""
+        cohort, listed = self.run.run.cohort, mark_listed(refs, self.source)
+        others = other_objects(listed, cohort, same_space=True)
+        split = cohort.loc[cohort["volume"].isin(set(listed["volume"]) - others), "split"]
+        if len(split):
+            return str(split.iloc[0]), []
+        return "", [OTHER_PERSON] if cohort["participant"].isin(listed["participant"]).any() else []
 
     def _see(self, ref: VolumeRef) -> SeenVolume | UnreadVolume:
         size = self.classifier.image_size
@@ -167,11 +179,18 @@ def open_finetuned(run: FinishedRun, source: Source, device: str) -> FinetunedEx
     return FinetunedExplainer(run, classifier, control, source, list_volumes(source).refs, place, seed)
 
 
-def _describe(run: FinishedRun, one: SeenVolume | UnreadVolume) -> dict[str, Any]:
+def _describe(run: FinishedRun, one: SeenVolume | UnreadVolume, split: str, flagged: Sequence[str]) -> dict[str, Any]:
     """Give a volume's line of the prediction table; a fine-tuned run keeps no training vectors to call it novel by."""
     cohort, ref = run.run.cohort, one.ref
-    split = cohort.loc[cohort["participant"] == str(ref.participant), "split"]
-    trained_on = set(cohort.loc[cohort["split"] == "train", "protocol"])
+    train = cohort[cohort["split"] == "train"]
+    unseen = [
+        said
+        for said, new in (
+            (UNSEEN_PROTOCOL, ref.protocol not in set(train["protocol"])),
+            (UNSEEN_DEVICE, ref.device not in set(train["device"])),
+        )
+        if new
+    ]
     notes = one.fetched.volume.notes if isinstance(one, SeenVolume) else Note.NONE
     flags = [said for note, said in SAID_OF_NOTE.items() if notes & note]
     return {
@@ -180,8 +199,9 @@ def _describe(run: FinishedRun, one: SeenVolume | UnreadVolume) -> dict[str, Any
         "eye": str(ref.eye),
         "device": ref.device,
         "protocol": ref.protocol,
-        "split_of_run": str(split.iloc[0]) if len(split) else "",
-        "flags": "; ".join([*flags, *([] if ref.protocol in trained_on else [UNSEEN_PROTOCOL])]),
+        "split_of_run": split,
+        "flags": "; ".join([*flags, *flagged, *unseen]),
+        "unlike": "; ".join(unseen),
         "withheld": one.why if isinstance(one, UnreadVolume) else "",
         "ood_distance": np.nan,
         "ood_percentile": np.nan,

@@ -67,6 +67,11 @@ def draw_scan(
     )
 
 
+def draw_thumbnail(thumbnail: UInt8[np.ndarray, "8 32 32"]) -> tuple[str, ...]:
+    """Draw its slices as they are stored, cell by cell, as data URIs."""
+    return tuple(_data_uri(Image.fromarray(one), "PNG", optimize=True) for one in thumbnail)
+
+
 def _draw_layer(one: HeatMap, places: Float64[np.ndarray, " n"], largest: float) -> HeatLayer:
     """Paint the slab of tokens at each place, of 0 to 1 from the first frame to the last."""
     depth = one.values.shape[0]

@@ -1,10 +1,10 @@
 """A probe explains a participant: its head on stored vectors, and on stored tokens to say where."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import UInt8
 
 from classify.model import FittedModel, load_model
 from classify.predict import predict_volumes_of
@@ -36,7 +36,7 @@ class ProbeExplainer:
 
     def explain(self, participant: str) -> Explained:
         """Predict a participant's stored volumes, and explain each."""
-        table = predict_volumes_of(self.run.run, self._only(participant), AnswerOptions(answer_unknown=True))
+        table = predict_volumes_of(self.run.run, self._only(participant), AnswerOptions(show_unknown=True))
         probability, target = likeliest(table, self.run.classes)
         lines = self.snapshot.index
         places = np.flatnonzero((lines["participant"] == participant).to_numpy())
@@ -47,8 +47,7 @@ class ProbeExplainer:
         here = (self.snapshot.index["participant"] == participant).to_numpy()
         if not here.any():
             raise UsageError(f"participant {participant}: the store holds no volume of this participant")
-        index = self.snapshot.index[here].reset_index(drop=True)
-        return replace(self.snapshot, pooled=self.snapshot.pooled[here], index=index)
+        return self.snapshot.where(here)
 
 
 def open_probe(run: FinishedRun, reader: StoreReader, snapshot: Snapshot, source: Source | None) -> ProbeExplainer:
@@ -56,7 +55,7 @@ def open_probe(run: FinishedRun, reader: StoreReader, snapshot: Snapshot, source
     model, classes, seed = load_model(run.run), len(run.classes), int(run.record["seeds"]["head"])
     train = source_of_run(run.run, snapshot).table(model.features).only("train")
     controls = make_controls(model, train, classes=classes, seed=seed)
-    return ProbeExplainer(run, snapshot, ScanReader(reader, snapshot.pooled, model, controls, source, classes, seed))
+    return ProbeExplainer(run, snapshot, ScanReader(reader, snapshot, model, controls, source, classes, seed))
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class ScanReader:
     """Where the scans of a run's participants are explained and seen: store, bucket (or None), model and controls."""
 
     reader: StoreReader
-    pooled: Float32[np.ndarray, "rows L P C"]
+    snapshot: Snapshot
     model: FittedModel
     controls: Controls
     source: Source | None
@@ -72,21 +71,26 @@ class ScanReader:
     seed: int
 
     def read(self, line: pd.Series, position: int, target: int) -> ScanCase:
-        """Explain and fetch one volume. line: of the snapshot's index; position: of its vectors in pooled."""
+        """Explain and fetch one volume. line: of the snapshot's index; position: that of the line."""
         told = {str(name): value for name, value in line.items()}
         geometry = scan_geometry(told)
         fetched, why_no_pictures = self._fetch(line)
         pit = find_foveal_pit(fetched.shown[0], geometry) if fetched else None
         evidence, why_not = self._explain(line, position, target, geometry, pit)
-        return ScanCase(told, geometry, evidence, why_not, fetched, why_no_pictures, pit)
+        thumbnail = None if fetched else self._thumbnail(position)
+        return ScanCase(told, geometry, evidence, why_not, fetched, why_no_pictures, pit, thumbnail)
 
     def _fetch(self, line: pd.Series) -> tuple[FetchedScan | None, str]:
         if self.source is None:
-            return None, "no --bucket was given, and a store keeps no pixels"
+            return None, "no --bucket was given, and a store keeps no scan"
         try:
             return fetch_scan(self.source, ref_of(line)), ""
         except OctProbeError as error:
             return None, str(error)
+
+    def _thumbnail(self, position: int) -> UInt8[np.ndarray, "8 32 32"] | None:
+        known = self.snapshot.thumbnails
+        return None if known is None or not known.known[position] else known.images[position]
 
     def _explain(
         self, line: pd.Series, position: int, target: int, geometry: ScanGeometry, pit: tuple[float, float] | None
@@ -118,5 +122,5 @@ class ScanReader:
             return None
         layer = space.layers.index(features.layer)
         pools = [space.pools.index(pool) for pool in features.pools]
-        vectors: np.ndarray = self.pooled[position, layer][pools]
+        vectors: np.ndarray = self.snapshot.pooled[position, layer][pools]
         return vectors.astype(np.float64).ravel()

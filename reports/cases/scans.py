@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 
 from reports.anatomy.regions import Regions
 from reports.anatomy.scan import ScanGeometry
 from reports.attribution.encoder_evidence import EncoderEvidence
 from reports.attribution.heat_map import HeatMap
 from reports.attribution.volume import VolumeEvidence
-from reports.cases.images import ScanImages, draw_scan
+from reports.cases.images import ScanImages, draw_scan, draw_thumbnail
 from reports.cases.sources import FetchedScan
 
 BRIGHTEST_SHARE = 0.98
@@ -35,7 +35,7 @@ class Bar:
 class ScanCase:
     """One scan as a case page shows it; what could not be made says why.
 
-    line: what the store's index or the file says of it: protocol, eye ...
+    line: what the store's index or the file says of it: protocol, eye ... thumbnail: the store's, in place of pictures.
     """
 
     line: Mapping[str, Any]
@@ -45,6 +45,8 @@ class ScanCase:
     fetched: FetchedScan | None
     why_no_pictures: str
     pit_mm: tuple[float, float] | None
+    thumbnail: UInt8[np.ndarray, "8 32 32"] | None = None
+    slices: tuple[str, ...] = ()
     images: ScanImages | None = None
 
     @property
@@ -61,7 +63,7 @@ def with_images(scans: Sequence[ScanCase]) -> list[ScanCase]:
 
 def _drawn(scan: ScanCase, largest: Mapping[str, float]) -> ScanCase:
     if scan.fetched is None:
-        return scan
+        return scan if scan.thumbnail is None else replace(scan, slices=draw_thumbnail(scan.thumbnail))
     voxels, numbers = scan.fetched.shown
     return replace(scan, images=draw_scan(voxels, numbers, scan.fetched.volume.frame_count, scan.maps, largest))
 

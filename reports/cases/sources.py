@@ -12,6 +12,8 @@ from embeddings_store.schema import Eye, ParticipantId, VolumeId, VolumeRef
 from extract.bucket.source import Source
 from extract.dicom.kind import ANY_CLASS
 from extract.dicom.reader import read_dicom
+from extract.errors import IncompleteConcatenation
+from extract.parts import PartFinder
 from extract.volume import Volume
 
 FRAMES_SHOWN = 24
@@ -21,7 +23,7 @@ Frames: TypeAlias = Int64[np.ndarray, " k"]
 
 @dataclass(frozen=True)
 class FetchedScan:
-    """A volume with some frames decoded, and the whole file for those who must name it as their source."""
+    """A volume with some frames decoded, and its file, or first part, for those who must name it as their source."""
 
     volume: Volume
     data: bytes
@@ -59,7 +61,12 @@ def fetch_scan(source: Source, ref: VolumeRef, *, also: Callable[[int], Frames] 
         return shown if also is None else np.union1d(shown, also(count)).astype(np.int64)
 
     fetched = source.fetch(ref)
-    return FetchedScan(read_dicom(fetched.data, ref=ref, frames=choose, allowed=ANY_CLASS), fetched.data)
+    try:
+        volume = read_dicom(fetched.data, ref=ref, frames=choose, allowed=ANY_CLASS)
+    except IncompleteConcatenation:
+        data = [fetched.data, *(other.data for other in PartFinder(source).gather(ref, fetched))]
+        volume = read_dicom(data, ref=ref, frames=choose, allowed=ANY_CLASS)
+    return FetchedScan(volume, fetched.data)
 
 
 def spread_evenly(count: int, wanted: int = FRAMES_SHOWN) -> Frames:

@@ -40,6 +40,7 @@ LATENCY_S, BYTES_PER_S = 0.02, 50e6
 LINE = f"{LATENCY_S * 1e3:.0f} ms latency, {BYTES_PER_S / 1e6:.0f} MB/s a stream"
 KEY = "retinal_oct/structural_oct/heidelberg_spectralis/{0}/{0}_spectralis_mac_20x20_hs_octa_oct_l_1.2.{0}.dcm"
 SAMPLE = 4  # of so many volumes one goes through the plain loop
+QUICK_SIZE = "16,64,64"
 PROC = Path("/proc/self/task")
 DECODER, SERVER = b"extract.dicom.decoder_process", b"rclone"
 
@@ -132,7 +133,8 @@ def _size(settings: Settings, setting: Setting) -> str:
     kind = {"explicit": "native", "j2k": "J2K"}[setting.syntax]
     rows, columns = 496 // setting.shrink, 512 // setting.shrink
     count = _count(settings, setting)
-    return f"{count} volumes of 512 x {rows} x {columns} {kind}, input {setting.image_size}"
+    size = QUICK_SIZE if settings.quick else setting.image_size
+    return f"{count} volumes of 512 x {rows} x {columns} {kind}, input {size}"
 
 
 def _count(settings: Settings, setting: Setting) -> int:
@@ -146,7 +148,7 @@ def _options(settings: Settings, setting: Setting, endpoint: str, *stores: str) 
         endpoint_url=endpoint,
         store=[str(settings.folder / setting.name / store) for store in stores],
         encoder=[f"random:tiny,seed={seed}" for seed in range(len(stores))],
-        image_size=setting.image_size,
+        image_size=QUICK_SIZE if settings.quick else setting.image_size,
         streams=setting.streams,
         device="cpu",
         partial_reads="off",

@@ -77,7 +77,7 @@ class Found:
 
 def measure(settings: Settings) -> list[Row]:
     participants, width, trials = (80, 16, 12) if settings.quick else (743, 768, 50)
-    drawn = [_draw(participants, width, seed) for seed in SEEDS]
+    drawn = [_draw(participants, width, seed) for seed in (SEEDS[:1] if settings.quick else SEEDS)]
     timed = in_turn(
         lambda: [our_search(one, settings.folder, trials) for one in drawn],
         lambda: [scikit_learn_search(one, settings.folder, trials) for one in drawn],
@@ -86,7 +86,7 @@ def measure(settings: Settings) -> list[Row]:
         warm_up=False,
     )
     size = f"{participants} x {width}, random"
-    work = f"{len(SEEDS)} LightGBM searches of {trials} trials x {FOLDS} grouped folds, {size}"
+    work = f"{len(drawn)} LightGBM searches of {trials} trials x {FOLDS} grouped folds, {size}"
     return [time_row(timed, id="P6", work=work, peer="LGBMClassifier, cross_val_score a trial", goal=Goal(ratio=5.0))]
 
 

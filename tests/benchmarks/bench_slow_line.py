@@ -42,7 +42,7 @@ def measure(settings: Settings) -> list[Row]:
 
 
 def _rows(settings: Settings, mbits: int) -> list[Row]:
-    longest = 6 if settings.quick else 10**6 if settings.full else LONGEST_S
+    longest = 2 if settings.quick else 10**6 if settings.full else LONGEST_S
     size = int(min(OBJECT_BYTES, longest * mbits * BYTES_PER_MBIT / OBJECTS))
     bucket = Path(settings.scratch) / f"buckets-{mbits}"
     wanted = _write(bucket / "eye", size)

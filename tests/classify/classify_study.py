@@ -1,6 +1,6 @@
 """A small study with a known truth: embeddings of participants, and their participants.tsv."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from classify.cohort.tasks import STUDY_GROUPS
 from embeddings_store.schema import Eye, Note, RowFacts, VolumeRef, site_of, volume_id
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.thumbnails import Thumbnails
 from embeddings_store.writer import open_writer
 
 PROTOCOLS = (("heidelberg_spectralis", "spectralis_ppol_mac_hr"), ("topcon_triton", "triton_macula_6x6"))
@@ -101,6 +102,27 @@ def fill_store(study: Study, url: Path) -> None:
     writer = open_writer(str(url), study.stored.space, capacity=1000, worker={"device": "test"})
     writer.add_volumes(refs)
     facts = RowFacts(8, 16, 16, None, Eye.UNKNOWN, Note.SYNTHETIC | Note.NO_SPACING)
-    vector_of = dict(zip(index["key"], study.stored.pooled, strict=True))
+    place, seen = {key: number for number, key in enumerate(index["key"])}, study.stored.thumbnails
     for line in writer.missing_rows():
-        writer.write_row(line.row, vector_of[line.ref.key], {}, facts, bytes(16), 1000)
+        number = place[line.ref.key]
+        picture = seen.images[number] if seen is not None and seen.known[number] else None
+        writer.write_row(line.row, study.stored.pooled[number], {}, facts, bytes(16), 1000, picture)
+
+
+def pictured(study: Study, *, effect: float, seed: int = 0, known: float = 1.0) -> Study:
+    """Give every volume a thumbnail: a person's own texture, the device's shade, and a lesion that grows by class.
+
+    effect: grey levels a class step. known: share of the volumes, the first ones, that have a thumbnail.
+    """
+    rng = np.random.default_rng(seed)
+    index = study.stored.index
+    step = study.people.set_index("participant_id")["study_group"].map(list(STUDY_GROUPS).index)
+    own = {person: rng.normal(0, 20, (8, 32, 32)) for person in step.index}
+    images = np.zeros((len(index), 8, 32, 32), np.uint8)
+    there = np.arange(len(index)) < known * len(index)
+    for place in np.flatnonzero(there):
+        person, device = index["participant"][place], index["device"][place]
+        grey = 60.0 + own[person] + rng.normal(0, 15, (8, 32, 32)) + 40 * (device == PROTOCOLS[0][0])
+        grey[3:5, 12:20, 12:20] += effect * step[person]
+        images[place] = np.clip(grey, 0, 255)
+    return Study(study.people, replace(study.stored, thumbnails=Thumbnails(images, there)))

@@ -77,7 +77,7 @@ def test_a_shift_is_beyond_temperature_but_not_beyond_auto() -> None:
 
 
 def test_two_classes_are_platts_scaling() -> None:
-    """Against an unpenalised logistic regression of the label on the logit."""
+    """Against an unpenalised logistic regression of the label on the logit; cross-fitting flattens it by little."""
     from sklearn.linear_model import LogisticRegression
 
     rng = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_two_classes_are_platts_scaling() -> None:
     people = Predictions("m", "participant", "train", names, names, label, logits, softmax(logits))
     ours = METHODS["logistic"].apply(logits, METHODS["logistic"].fit(people))[:, 1]
     theirs = LogisticRegression(C=np.inf).fit(score[:, None], label).predict_proba(score[:, None])[:, 1]
-    np.testing.assert_allclose(ours, theirs, atol=5e-3)
+    np.testing.assert_allclose(ours, theirs, atol=1e-2)
 
 
 def test_scores_that_know_nothing_end_as_the_prevalence_with_the_reason() -> None:

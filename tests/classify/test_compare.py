@@ -16,14 +16,18 @@ from classify_study import Study, make_study
 from classify.compare import Compared, compare
 from classify.errors import CohortError, RunFolderError
 from classify.judging.bootstrap import draw_replicates, measure, paired_difference
+from classify.leaderboard import count_worse
 from classify.options import ProbeOptions
 from classify.predictions import pick_predictions
 from classify.probe import probe
 from classify.run import load_run
 from classify.study_options import CompareOptions
-from classify.study_tables import leaderboard_lines
+from classify.study_tables import leaderboard_lines, leaderboard_table
 from embeddings_store.errors import UsageError
+from embeddings_store.schema import volume_id
 from embeddings_store.snapshot import Snapshot
+from reports.runs import Estimate
+from reports.validity import comparison_tables
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 TASK = "healthy-vs-rest"
@@ -228,6 +232,59 @@ def test_cohorts_that_differ_are_said_and_only_common_people_used(
         "age (random/linear's people)",
     }
     assert any("the cohorts differ; only the 21 participants" in said for said in leaderboard_lines(board))
+
+
+def test_a_train_that_differs_by_half_is_said_where_val_is_the_same(
+    begun: Path, study: Study, stores: dict[str, Snapshot]
+) -> None:
+    train = study.people.loc[study.people["recommended_split"] == "train", "participant_id"]
+    kept = ~study.stored.index["participant"].isin(train.iloc[:24]).to_numpy()
+    index = stores["random"].index[kept].reset_index(drop=True)
+    half = replace(stores["random"], index=index, pooled=stores["random"].pooled[kept])
+    board = run(study, stores | {"random": half}, begun, ("linear",)).record["tasks"][TASK]
+    said = "random/linear was fitted on other people than good/linear: 24 and 48 participants of train, 24 in both"
+    assert board["participants"] == 24
+    assert any(said in told for told in leaderboard_lines(board))
+    assert said in comparison_tables(begun / "runs", TASK)[0].caption
+
+
+def test_page_csv_and_terminal_say_the_same_of_each_line(done: Compared) -> None:
+    board = done.record["tasks"][TASK]
+    table = comparison_tables(done.folder.parent.parent, TASK)[0]
+    saved = pd.read_csv(done.folder / "leaderboard.csv").set_index("name")
+    columns = leaderboard_table(TASK, board).columns
+    terminal = dict(zip(columns[0].cells, zip(columns[3].cells, columns[4].cells, strict=True), strict=True))
+    for row in table.rows:
+        name, apart, stands = str(row[0]), row[4], row[5]
+        assert saved.loc[name, "standing"] == terminal[name][1] == stands
+        if stands != "best" and isinstance(apart, Estimate) and apart.has_interval:
+            assert terminal[name][0] == f"{apart.value:.2f} ({apart.low:.2f} to {apart.high:.2f})"
+            wide = [f"difference_to_best/balanced_accuracy{side}" for side in ("", "/low", "/high")]
+            expected = [apart.value, apart.low, apart.high]
+            np.testing.assert_allclose(saved.loc[name, wide].astype(float), expected)
+    corrected = board["best_of_n"]["corrected"]["balanced_accuracy"]
+    assert saved.loc[board["best"], "corrected/balanced_accuracy"] == pytest.approx(corrected["value"])
+    assert f"{corrected['value']:.3f}" in table.caption
+    assert any(f"{corrected['value']:.2f}" in told for told in leaderboard_lines(board))
+    assert count_worse(board) in table.caption
+    assert count_worse(board) in leaderboard_lines(board)
+
+
+def test_people_known_by_number_alone_are_said(begun: Path, study: Study) -> None:
+    other = make_study(96, effect=0.0, seed=5)
+    index = other.stored.index.assign(
+        participant=study.stored.index["participant"], site=study.stored.index["site"],
+        volume=[volume_id("again/" + key) for key in study.stored.index["key"]],
+    )  # fmt: skip
+    rescanned = replace(other.stored, index=index)
+    options = ProbeOptions(store="store", model="dummy", task=TASK, participants=study.write(begun), replicates=20)
+    runs = tuple(
+        probe(replace(options, runs=begun / name), now=NOW, read=lambda held=held: held).folder
+        for name, held in (("first", study.stored), ("second", rescanned))
+    )
+    heard: list[str] = []
+    run(study, {}, begun, (), heard, run=runs, tasks=())
+    assert any("96 participants have none of the volumes" in said and "by number alone" in said for said in heard)
 
 
 def test_a_cell_that_cannot_be_made_is_absent(begun: Path, study: Study, stores: dict[str, Snapshot]) -> None:

@@ -9,6 +9,7 @@ from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates
 from classify.judging.contrasts import contrast_classes, measure_contrasts, sensitivity_at
 from classify.predictions import Predictions
+from classify.summary import format_measured
 
 
 def people(count: int, *, shift: float = 1.0) -> Predictions:
@@ -56,3 +57,12 @@ def test_one_side_without_anybody_is_absent() -> None:
     score, weights = np.array([0.1, 0.9]), np.ones((2, 1))
     assert np.isnan(sensitivity_at(np.array([True, True]), score, weights, 0.9)).all()
     assert np.isnan(sensitivity_at(np.array([False, False]), score, weights, 0.9)).all()
+
+
+@pytest.mark.parametrize(("count", "side"), [(28, 7), (40, 10)])
+def test_a_side_of_few_carries_no_interval(count: int, side: int) -> None:
+    judged = people(count)
+    drawn = draw_replicates(judged.participant, replicates=50, seed=0)
+    found = measure_contrasts(judged, drawn, STUDY_GROUPS)["healthy-vs-rest"]["auroc"]
+    assert found.get("too_few") == (f"{side} participants on one side; intervals need 10" if side < 10 else None)
+    assert ("too few to say" in format_measured(found)) is (side < 10)

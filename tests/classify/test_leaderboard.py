@@ -8,7 +8,7 @@ import pytest
 
 from classify.errors import CohortError
 from classify.judging.bootstrap import draw_replicates, measure, paired_difference
-from classify.leaderboard import Entry, Kind, rank_entries
+from classify.leaderboard import Entry, Kind, count_worse, rank_entries, standing
 from classify.predictions import Predictions, rows_of
 
 CLASSES = ("no", "yes")
@@ -107,6 +107,8 @@ def test_a_clear_winner_stays_one() -> None:
     board = rank(entry("good", predicted(3.0 * LABEL - 1.5 + rng.normal(0, 1, 120))), *others)
     assert board["best"] == "good"
     assert all(one["difference_to_best"]["balanced_accuracy"]["simultaneous"]["high"] < 0 for one in board["lines"][1:])
+    assert [standing(one, board) for one in board["lines"]] == ["best", *["worse than the best"] * 6]
+    assert "6 of the other 6 models are shown to be worse" in count_worse(board)
     assert board["best_of_n"]["corrected"]["balanced_accuracy"]["low"] > 0.6
 
 
@@ -147,3 +149,17 @@ def test_people_with_two_labels_and_strangers_are_refused() -> None:
     strangers = np.array([f"9{number:03d}" for number in range(120)])
     with pytest.raises(CohortError, match="share no participant of val"):
         rank(entry("one", one), entry("two", predicted(one.logits[:, 1], strangers)))
+
+
+def test_nobody_is_called_worse_by_too_few_or_by_an_old_board() -> None:
+    rows = np.flatnonzero(np.cumsum(LABEL == 1) * (LABEL == 1) <= 9)
+    good, bad = predicted(3.0 * LABEL - 1.5), predicted(1.5 - 3.0 * LABEL)
+    board = rank(entry("good", rows_of(good, rows)), entry("bad", rows_of(bad, rows)))
+    assert standing(line(board, "bad"), board) == "too few to say"
+    whole = rank(entry("good", good), entry("bad", bad))
+    assert standing(line(whole, "bad"), whole) == "too few to say"  # all draws agree: no width
+    noisy = rank(entry("good", good), entry("noise", predicted(np.random.default_rng(0).normal(size=120))))
+    assert standing(line(noisy, "noise"), noisy) == "worse than the best"
+    old = {name: value for name, value in noisy.items() if name != "differences_hold"}
+    assert standing(line(old, "noise"), old) == "too few to say"
+    assert "0 of the other 1 models" in count_worse(old)

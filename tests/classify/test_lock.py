@@ -1,29 +1,36 @@
 """The lock counts people: whatever the task, table, folder or ledger, and whoever looks at the same moment."""
 
+import errno
 import json
 import shutil
-import subprocess
-import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from classify_study import Study, fill_store, make_study
+from classify_study import Study, make_study
+from command_line import Command
 from test_evaluate import NOW, ledger, look, probed
 
 from classify.cohort.identity import digest_person
 from classify.compare import compare
-from classify.errors import CohortError, LeakError
-from classify.ledger import LEDGER
+from classify.earlier import GONE, find_earlier
+from classify.errors import CohortError, LeakError, RunFolderError
+from classify.evaluate import Evaluated, evaluate
+from classify.ledger import COUNTED_HERE, LEDGER, LOCK
 from classify.predict import predict
 from classify.reference.flags import LOCKED, OTHER_PERSON
 from classify.run import RECORD, load_run
-from classify.run_options import PredictOptions
+from classify.run_options import EvaluateOptions, PredictOptions
 from classify.study_options import CompareOptions
+from classify.summary import print_evaluation
 from embeddings_store.schema import volume_id
-from embeddings_store.snapshot import write_snapshot
+from reports.ledger import read_looks, say_looks
+from reports.runs import read_runs
+from reports.serve import Dashboard
 
 HALF = "healthy-vs-rest"
 
@@ -39,13 +46,18 @@ def renamed(study: Study, where: str) -> Study:
     return Study(study.people, replace(other.stored, index=index))
 
 
-def test_a_look_through_another_task_a_changed_age_or_another_cohort_counts(study: Study, tmp_path: Path) -> None:
-    assert look(study, tmp_path, probed(study, tmp_path, "dummy").folder).looks == 1
-    assert look(study, tmp_path, probed(study, tmp_path, "dummy", task=HALF).folder).looks == 2
+def test_a_look_through_another_task_a_changed_covariate_or_another_cohort_counts(study: Study, tmp_path: Path) -> None:
+    for looks, task in enumerate(["four-class", HALF, "medicated-vs-not", "insulin-vs-rest"], 1):
+        assert look(study, tmp_path, probed(study, tmp_path, "dummy", task=task).folder).looks == looks
     study.people.loc[0, "age"] = "41"
-    assert look(study, tmp_path, probed(study, tmp_path, "dummy").folder).looks == 3
+    assert look(study, tmp_path, probed(study, tmp_path, "dummy").folder).looks == 5
+    tested = study.people["recommended_split"] == "test"
+    study.people.loc[tested, "clinical_site"] = "Ourclinic"
+    study.people.loc[tested, "age"] = ""
+    study.people["study_visit_date"] = "2023-08-02"
+    assert look(study, tmp_path, probed(study, tmp_path, "dummy").folder).looks == 6
     fewer = Study(study.people, replace(study.stored, index=study.stored.index[:-1], pooled=study.stored.pooled[:-1]))
-    assert look(fewer, tmp_path, probed(fewer, tmp_path, "dummy").folder).looks == 4
+    assert look(fewer, tmp_path, probed(fewer, tmp_path, "dummy").folder).looks == 7
 
 
 def test_a_deleted_ledger_and_a_copied_folder_count(study: Study, tmp_path: Path) -> None:
@@ -57,6 +69,57 @@ def test_a_deleted_ledger_and_a_copied_folder_count(study: Study, tmp_path: Path
     assert look(study, tmp_path, second.folder).looks == 3
     shutil.copytree(tmp_path / "runs", tmp_path / "runs" / "kept")  # a copied look is the same look
     assert look(study, tmp_path, second.folder).looks == 4
+
+
+def test_a_look_in_a_copy_nearby_counts_from_either_side(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path, "dummy")
+    far = tmp_path / "backup" / "monday" / "kept"
+    for looks, place in enumerate([tmp_path / "runs", tmp_path / "beside", tmp_path / "backup" / "runs", far], 1):
+        if not place.exists():
+            shutil.copytree(tmp_path / "runs", place)
+        assert look(study, tmp_path, place / done.folder.name).looks == looks
+    assert look(study, tmp_path, done.folder).looks == 4  # "far" is not nearby, as every page says
+    inside = tmp_path / "runs" / "kept"
+    shutil.copytree(done.folder, inside / done.folder.name)
+    assert look(study, tmp_path, inside / done.folder.name).looks == 5
+
+
+def test_a_record_that_counted_more_than_is_left_to_read_is_believed(study: Study, tmp_path: Path) -> None:
+    first, second = probed(study, tmp_path, "dummy"), probed(study, tmp_path, "dummy")
+    assert [look(study, tmp_path, run.folder).looks for run in (first, first, second)] == [1, 2, 3]
+    shutil.rmtree(first.folder)
+    (tmp_path / "runs" / LEDGER).unlink()
+    assert look(study, tmp_path, second.folder).looks == 4
+    said = say_looks(read_looks(tmp_path / "runs", read_runs(tmp_path / "runs")))
+    assert said.startswith(f"4 times ({GONE} on a day that nothing names; {GONE} on")
+
+
+def test_numbers_of_test_in_a_record_are_a_look_though_nothing_tells_of_it(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path, "dummy")
+    look(study, tmp_path, done.folder)
+    (tmp_path / "runs" / LEDGER).unlink()
+    record = json.loads((done.folder / RECORD).read_text())
+    (done.folder / RECORD).write_text(json.dumps(record | {"evaluations": []}))
+    assert look(study, tmp_path, probed(study, tmp_path, "dummy").folder).looks == 2
+
+
+def test_whom_a_deleted_run_looked_at_may_not_become_val_either(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path, "dummy")
+    look(study, tmp_path, done.folder)
+    shutil.rmtree(done.folder)
+    study.people["recommended_split"] = study.people["recommended_split"].replace({"val": "test", "test": "val"})
+    with pytest.raises(LeakError, match="16 participants who are train or val now were test in"):
+        probed(study, tmp_path, "dummy")
+
+
+def test_a_fresh_folder_of_runs_says_that_it_counts_for_itself_alone(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look(study, tmp_path, probed(study, tmp_path, "dummy").folder)
+    fresh = look(study, tmp_path, probed(study, tmp_path, "dummy", runs=tmp_path / "fresh").folder)
+    assert fresh.looks == 1
+    print_evaluation(fresh.record, fresh.looks)
+    assert f"looked at 1 time; {COUNTED_HERE}" in " ".join(capsys.readouterr().err.split())
 
 
 def test_other_people_with_the_same_numbers_were_not_looked_at(
@@ -199,28 +262,77 @@ def test_a_line_that_was_cut_is_named_and_gone_on_from(
     assert json.loads((tmp_path / "runs" / LEDGER).read_text().splitlines()[2])["run"] == done.record.id
 
 
-def test_six_evaluations_at_once_lose_no_look(study: Study, tmp_path: Path) -> None:
+@pytest.mark.parametrize("between", ["\0\0", "\n\0\0\n", '{"run": "x", "da', '\0{"run": "x\0'])
+def test_nul_bytes_and_a_cut_that_ran_into_the_next_line_hide_no_look(
+    study: Study, tmp_path: Path, between: str
+) -> None:
     done = probed(study, tmp_path, "dummy")
-    fill_store(study, tmp_path / "store")
-    code = (
-        "import sys; from pathlib import Path; from datetime import UTC, datetime;"
-        "from classify.evaluate import evaluate; from classify.run_options import EvaluateOptions;"
-        "from embeddings_store.snapshot import read_snapshot;"
-        "run, table, store = map(Path, sys.argv[1:]);"
-        "options = EvaluateOptions(run=run, store=str(store), participants=table, split='test', replicates=20);"
-        "done = evaluate(options, now=datetime.now(UTC),"
-        " read=lambda *_: read_snapshot(str(store)));"
-        "print(done.looks)"
-    )
-    write_snapshot(str(tmp_path / "store"))
-    words = [sys.executable, "-c", code, str(done.folder), str(study.write(tmp_path)), str(tmp_path / "store")]
-    started = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(6)]
-    numbers = [process.communicate(timeout=300)[0].strip() for process in started]
-    assert sorted(numbers) == list("123456")
-    assert len(ledger(tmp_path)) == 6
+    look(study, tmp_path, done.folder)
+    ledger_file = tmp_path / "runs" / LEDGER
+    line = ledger_file.read_text().strip()
+    other = json.dumps(json.loads(line) | {"id": "f" * 16})
+    ledger_file.write_text(f"\0{line}{between}{other}\0\n")
+    assert look(study, tmp_path, done.folder).looks == 3
+
+
+@pytest.mark.parametrize("name", [LEDGER, LOCK])
+def test_nobody_looks_where_the_ledger_cannot_be_written(study: Study, tmp_path: Path, name: str) -> None:
+    done = probed(study, tmp_path, "dummy")
+    before = (done.folder / RECORD).read_text()
+    (tmp_path / "runs" / name).mkdir()
+    with pytest.raises(RunFolderError, match="the test split stays locked"):
+        look(study, tmp_path, done.folder)
+    assert (done.folder / RECORD).read_text() == before
+
+
+def test_a_full_disk_looks_at_nobody_and_closes_nothing(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = probed(study, tmp_path, "dummy")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("classify.ledger.os.fsync", fail)
+        with pytest.raises(RunFolderError, match="No space left"):
+            look(study, tmp_path, done.folder)
+    assert ledger(tmp_path) == []
+    assert look(study, tmp_path, done.folder).looks == 1
+
+
+def test_twelve_evaluations_at_once_lose_no_look(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path, "dummy")
+    study.write(tmp_path)
+    with ProcessPoolExecutor(12, mp_context=get_context("fork")) as pool:
+        numbers = [each.result(300).looks for each in [pool.submit(look_once, study, done.folder) for _ in range(12)]]
+    assert sorted(numbers) == list(range(1, 13))
+    assert len(ledger(tmp_path)) == 12
     entries = load_run(done.folder).record["evaluations"]
-    assert sorted(entry["look"] for entry in entries) == [1, 2, 3, 4, 5, 6]
-    assert len({entry["id"] for entry in entries}) == 6
+    assert sorted(entry["look"] for entry in entries) == list(range(1, 13))
+    assert len({entry["id"] for entry in entries}) == 12
+
+
+def look_once(study: Study, run: Path) -> Evaluated:
+    options = EvaluateOptions(
+        store="store", run=run, participants=run.parent.parent / "participants.tsv", split="test", replicates=20
+    )
+    return evaluate(options, now=NOW, read=lambda *_: study.stored)
+
+
+def test_the_lock_that_stays_beside_the_runs_is_nobodys_run(study: Study, tmp_path: Path, command: Command) -> None:
+    done = probed(study, tmp_path, "dummy")
+    look(study, tmp_path, done.folder)
+    runs = tmp_path / "runs"
+    assert (runs / LOCK).exists()
+    assert [run.id for run in read_runs(runs)] == [done.record.id]
+    assert len(find_earlier(runs, pytest.fail)) == 1
+    assert LOCK not in Dashboard(runs, runs, b"k" * 16).index()
+    assert Dashboard(runs, runs, b"k" * 16).html_files() == []
+    asked = ("--run", done.folder, "--runs", runs, "--replicates", 20, "--json")
+    compared = command("classify", "compare", *asked)
+    assert compared.code == 0, compared.stderr
+    assert LOCK not in compared.stdout + compared.stderr
 
 
 def test_no_number_of_a_participant_stands_in_record_or_ledger(study: Study, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from classify.probe import Probed, probe
 from classify.run_options import EvaluateOptions
 from classify.search import folds as folds_module
 from classify.search.folds import make_fold, make_folds
+from classify.summary import headline
+from reports.flow import StoreCounts, make_flow
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 
@@ -286,3 +288,31 @@ class TestWhatIsLearnedBeforeOrAfterAHead:
             for side in (val, older)
         )
         assert (one == two).all()
+
+
+def test_what_could_not_be_looked_for_stands_in_record_and_terminal(tmp_path: Path) -> None:
+    study = make_study()
+    done = probe(
+        ProbeOptions(
+            store="store", model="dummy", participants=study.write(tmp_path), replicates=20, runs=tmp_path / "runs"
+        ),
+        now=NOW, read=lambda *_: study.stored, tell=lambda _: None,
+    )  # fmt: skip
+    (note,) = [step for step in done.record.flow if step["step"] == "near copies"]
+    assert note["kind"] == "note"
+    assert note["reason"].startswith("near copies could not be looked for: 256 volumes have no thumbnail")
+    assert any(note["reason"] in line for line in headline(done.record))
+    counts = StoreCounts(256, 256, {}, 0)
+    assert any(note["reason"] in noted.reason for noted in make_flow(counts, done.record.flow).notes)
+
+
+def test_sites_that_disagree_are_counted_in_record_and_terminal(tmp_path: Path) -> None:
+    study = make_study(192)
+    moved = study.people.index[study.people["clinical_site"] != "UW"][:46]
+    study.people.loc[moved, "clinical_site"] = "UW"
+    done = probed(study, tmp_path, "dummy")
+    (note,) = [step for step in done.record.flow if step["step"] == "site disagrees"]
+    assert (note["kind"], note["participants"]) == ("note", 46)
+    said = [line for line in headline(done.record) if line.startswith("site disagrees: 46 participants")]
+    assert len(said) == 1
+    assert "differs from the site that the id encodes" in said[0]

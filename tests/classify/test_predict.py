@@ -119,6 +119,12 @@ def test_a_device_or_protocol_that_training_did_not_hold_is_not_answered(
         assert people.loc[~strange, "predicted"].notna().all()
         answered = of(ask(run, stored, tmp_path, answer_unknown=True), "participant")
         assert answered["predicted"].notna().all()
+        shown = of(
+            predict_volumes_of(run, stored, PredictOptions(store="store", run=run.folder, show_unknown=True)),
+            "participant",
+        )
+        assert shown["predicted"].notna().all()
+        assert (shown.loc[strange, "abstain"] & shown.loc[strange, "reason"].str.contains(f"unknown {name}")).all()
 
 
 def test_a_run_that_cannot_be_calibrated_gives_the_prevalence_and_abstains(tmp_path: Path) -> None:

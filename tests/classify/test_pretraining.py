@@ -1,10 +1,12 @@
 """Participants of pretraining are found in every split, flagged, and the result without them stands beside."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from classify_study import Study, make_study
+from test_evaluate import probed
 
 from classify.cohort.pretraining import describe_overlap, flag_pretraining, read_pretraining
 from classify.cohort.tables import read_tables
@@ -14,6 +16,8 @@ from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.overlap import measure_without
 from classify.predictions import Predictions, rows_of
+from classify.summary import pretraining_lines
+from embeddings_store.schema import volume_id
 
 
 @pytest.mark.parametrize(
@@ -104,3 +108,16 @@ def test_a_list_or_table_of_other_people_is_refused(tmp_path: Path, share: int) 
             continue
         with pytest.raises(CohortError, match=f"10 ids of which {share} are among the 64 participants"):
             read_tables(people, *more, tell=print)
+
+
+def test_a_number_whose_volumes_are_others_now_is_doubtful(tmp_path: Path) -> None:
+    study, listed = make_study(), tmp_path / "seen.txt"
+    listed.write_text("\n".join(study.people["participant_id"]))
+    first = probed(study, tmp_path, "dummy", pretrain_participants=listed).record.pretraining
+    assert first["matched"] == "by number"
+    assert "with_other_volumes" not in first
+    index = study.stored.index.assign(volume=[volume_id("new/" + key) for key in study.stored.index["key"]])
+    anew = Study(study.people, replace(study.stored, index=index, pooled=study.stored.pooled + np.float32(0.5)))
+    found = probed(anew, tmp_path, "dummy", pretrain_participants=listed).record.pretraining
+    assert found["with_other_volumes"] == len(study.people)
+    assert any("have other volumes here" in line for line in pretraining_lines(found, "val"))

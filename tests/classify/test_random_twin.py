@@ -14,7 +14,9 @@ from classify.judging.bootstrap import draw_replicates, measure, paired_differen
 from classify.options import ProbeOptions
 from classify.predictions import pick_predictions, rows_of
 from classify.probe import Probed, probe
+from classify.random_twin import read_checked_twin
 from classify.run import load_run
+from embeddings_store.encoder_source import EncoderSource, Training
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 
@@ -107,6 +109,17 @@ def test_an_inexact_twin_is_said(study: Study, tmp_path: Path) -> None:
     record = run(study, tmp_path, twin_of(study, image_size=(8, 32, 32), precision="bf16")).record
     assert record.random_twin is not None
     assert record.random_twin["notes"][0] == "no exact twin: the two stores differ in image_size, precision"
+
+
+@pytest.mark.parametrize(("training", "refused"), [("trained", True), ("unclear", True), ("random", False)])
+def test_a_twin_that_was_trained_or_may_be_is_refused(study: Study, training: Training, refused: bool) -> None:
+    source = EncoderSource("best.pt", "vjepa3d", "1" * 64, 40, training, "as the doctor finds it")
+    stored = replace(twin_of(study), encoder=source)
+    if not refused:
+        assert read_checked_twin(lambda: stored, study.stored.space) is stored
+        return
+    with pytest.raises(UsageError, match=r"random weights, got best\.pt \(vjepa3d, epoch 40\): as the doctor finds it"):
+        read_checked_twin(lambda: stored, study.stored.space)
 
 
 def test_no_twin_is_refused(study: Study, tmp_path: Path) -> None:

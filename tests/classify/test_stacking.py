@@ -26,8 +26,9 @@ def balanced_accuracy(study: Study, folder: Path) -> dict[str, float]:
     cohort, features = joined(study, folder)
     train, val = features.only("train"), features.only("val")
     spec = ModelSpec("linear", {"C": 0.1})
-    people = fit_model(spec, train, classes=4, seed=0).predict(val, classes=4, split="val")["participant"]
-    held_out = predict_held_out(spec, train, classes=4, seed=0)["participant"]
+    model = fit_model(spec, train, classes=4, seed=0)
+    people = model.predict(val, classes=4, split="val")["participant"]
+    held_out = predict_held_out(model, train, classes=4, seed=0)["participant"]
     others = predict_beside(held_out, people, cohort, "linear")
     found = others | {"linear": people}
     return {name: float((part.probability.argmax(axis=1) == part.label).mean()) for name, part in found.items()}
@@ -50,7 +51,8 @@ def test_nobody_is_predicted_by_a_head_that_saw_them(tmp_path: Path) -> None:
     """Labels without any effect: a head that had seen a participant would know them, one that had not cannot."""
     _, features = joined(make_study(120, seed=5), tmp_path)
     train = features.only("train")
-    people = predict_held_out(ModelSpec("knn", {"n_neighbors": 1}), train, classes=4, seed=0)["participant"]
+    model = fit_model(ModelSpec("knn", {"n_neighbors": 1}), train, classes=4, seed=0)
+    people = predict_held_out(model, train, classes=4, seed=0)["participant"]
     assert sorted(people.participant) == sorted(set(train.participant))
     right = np.mean(people.logits.argmax(axis=1) == people.label)
     assert right == pytest.approx(0.25, abs=0.17)

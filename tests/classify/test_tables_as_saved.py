@@ -145,3 +145,85 @@ def test_lists_hold_the_same_people_however_they_are_saved(saved: Path) -> None:
     assert len(plain) == 60
     for name in ("pre_csv.csv", "pre_quoted.txt", "ref.tsv", "comma.csv", "r_writetable.tsv"):
         assert read_pretraining(saved / name) == plain
+
+
+GROUPS = (
+    "healthy",
+    "pre_diabetes_lifestyle_controlled",
+    "oral_medication_and_or_non_insulin_injectable_medication_controlled",
+    "insulin_dependent",
+)
+
+
+def lines(separator: str = "\t", **changed: str) -> list[str]:
+    """A table of twelve people; changed: the cells of the fourth one."""
+    header = ["participant_id", "clinical_site", "study_group", "age", "recommended_split", "retinal_oct"]
+    rows = [
+        [f"{1001 + number}", "UW", GROUPS[number % 4], "50", ("train", "val", "test")[number % 3], "TRUE"]
+        for number in range(12)
+    ]
+    rows[3] = [changed.get(name, cell) for name, cell in zip(header, rows[3], strict=True)]
+    return [separator.join(cells) for cells in [header, *rows]]
+
+
+def read(folder: Path, data: bytes) -> tuple[pd.DataFrame, list[str]]:
+    notes: list[str] = []
+    path = folder / "people.tsv"
+    path.write_bytes(data)
+    return read_participants(path, notes.append), notes
+
+
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        ("\n".join(lines()).encode("utf-16-be"), "read as UTF-16-BE"),
+        (("sep=;\n" + "\n".join(lines(";"))).encode(), "1 lines above the header were left out"),
+        ("\n".join(lines(clinical_site='"UW')).encode(), "1 quotes were opened and not closed"),
+        ("\n".join(lines(participant_id="1004,00")).encode(), ""),
+        ("\n".join(lines(participant_id="1004.0")).encode(), ""),
+        ("\n".join(lines(clinical_site="\u00a0UW\u202f")).encode(), ""),
+        ("\t\n".join(lines()).replace("oct\t\n", "oct\n").encode(), "11 lines end in separators"),
+        ("\n".join(lines()).replace("oct\n", "oct\t\n").encode(), "12 lines are shorter than the header"),
+        ("\n".join(lines()).replace("UW", "UW\u00a0").encode("cp1252"), "read as Windows-1252"),
+        ("\n".join([*lines(), "\x1a"]).encode(), ""),
+        ("\n\n".join(lines()).encode(), "12 blank lines were left out"),
+    ],
+)
+def test_siblings_give_the_same_table(tmp_path: Path, data: bytes, note: str) -> None:
+    plain, _ = read(tmp_path, "\n".join(lines()).encode())
+    found, notes = read(tmp_path, data)
+    pd.testing.assert_frame_equal(found, plain)
+    assert [note in said for said in notes] == [True] * bool(note)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (lines(age="1.234,5"), "line 5, column age: expected an age in years, or an empty cell, got '1.234,5'"),
+        (lines(study_group="helthy"), r"column study_group: expected the groups .* got 'helthy' \(1\)"),
+        (lines(participant_id="\t1004"), "line 5: expected 6 cells, as in the header, got 7; is a tab part of a cell"),
+        (
+            [*lines()[:4], lines(";")[4], *lines()[5:]],
+            "line 5: expected 6 cells, .* got a line that breaks off after 1",
+        ),
+        ([lines()[0].replace("retinal_oct", " Age"), *lines()[1:]], "column age: .* got it as columns 4 and 6"),
+        ([*lines(), "Total\t\t\t600\t\t"], "line 14: expected a participant, got 'Total', a line of totals; delete it"),
+        (lines(participant_id="1004;5"), "line 5, .* several cells, cut by another separator"),
+    ],
+)
+def test_siblings_with_two_meanings_are_refused(tmp_path: Path, text: list[str], words: str) -> None:
+    with pytest.raises(CohortError, match=words):
+        read(tmp_path, "\n".join(text).encode())
+
+
+@pytest.mark.parametrize(("cell", "years"), [(">90", 90), ("90+", 90), ("<18", 18), ("> 89", 89), ("45,2", 45.2)])
+def test_a_limit_or_a_comma_is_read_and_counted(tmp_path: Path, cell: str, years: float) -> None:
+    found, (note,) = read(tmp_path, "\n".join(lines(age=cell)).encode())
+    assert found["age"].tolist()[3] == years
+    assert "1 ages were written" in note
+
+
+def test_a_line_of_numbers_at_the_end_is_counted(tmp_path: Path) -> None:
+    found, (note,) = read(tmp_path, "\n".join([*lines(), "12\t\t\t50\t\t"]).encode())
+    assert len(found) == 13
+    assert "1 lines have an id and neither group nor split (totals?)" in note

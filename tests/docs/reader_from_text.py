@@ -30,7 +30,7 @@ class Store:
         self.folder = folder
         attributes = json.loads((folder / "zarr.json").read_text())["attributes"]
         assert attributes["format"] == "octprobe embeddings"
-        assert attributes["schema_version"] in (1, 2)
+        assert attributes["schema_version"] in (1, 2, 3)
         self.space: dict[str, Any] = attributes["space"]
         canonical = json.dumps(self.space, sort_keys=True, separators=(",", ":")).encode()
         assert hashlib.sha256(canonical).hexdigest()[:16] == attributes["space_id"]
@@ -47,7 +47,7 @@ class Store:
     def rows(self) -> list[int]:
         """Chapter 6: a row exists when its commit does."""
         written = sorted(int(path.name.split(".")[1]) for path in (self.folder / "commit").glob("c.*.0"))
-        return [row for row in written if self.commit(row)[0] in (1, 2)]
+        return [row for row in written if self.commit(row)[0] in (1, 2, 3)]
 
     def commit(self, row: int) -> list[int]:
         return [int(number) for number in self.chunk("commit", row, (8,), "<i8")]
@@ -72,9 +72,15 @@ class Store:
     def is_whole(self, row: int) -> bool:
         """Compare a row with the sums of its commit."""
         status, vectors, tokens, *_ = self.commit(row)
-        facts = self.facts(row)[: {1: 8, 2: 14}[status]]
+        facts = self.facts(row)[: {1: 8, 2: 14, 3: 14}[status]]
         parts = [part.tobytes() for layer in self.layers for part in self.token_parts(row, layer)]
-        return (crc32c(self.pooled(row).tobytes(), facts.tobytes()), crc32c(*parts)) == (vectors, tokens)
+        picture = self.thumbnail(row)
+        high = 0 if picture is None else crc32c(picture.tobytes())
+        low = crc32c(self.pooled(row).tobytes(), facts.tobytes())
+        return (high, low, crc32c(*parts)) == (*divmod(vectors % (1 << 64), 1 << 32), tokens)
+
+    def thumbnail(self, row: int) -> np.ndarray | None:
+        return self.chunk("thumbnail", row, (8, 32, 32), "|u1") if self.commit(row)[0] == 3 else None
 
     def source_md5(self, row: int) -> str:
         high, low = self.commit(row)[4:6]

@@ -50,7 +50,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         vectors = rng.normal(size=(2, 2, 5)).astype(np.float32)
         tokens = {layer: rng.normal(size=(2, 2, 3, 5)).astype(np.float16) for layer in SPACE.layers}
         facts = RowFacts(8, 32, 48, (0.1, 0.004, 0.01), Eye.LEFT, Note.SYNTHETIC)
-        writer.write_row(row, vectors, tokens, facts, hashlib.md5(bytes([row])).digest(), 10 + row)
+        picture = rng.integers(0, 256, (8, 32, 32), dtype=np.uint8) if row else None
+        writer.write_row(row, vectors, tokens, facts, hashlib.md5(bytes([row])).digest(), 10 + row, picture)
     writer.write_error(FAILED, VolumeFailure("decode", "NotDicom", "schön", 1))
     write_snapshot(str(folder))
     return folder
@@ -64,6 +65,9 @@ def test_rows_vectors_tokens_and_facts_agree(place: Path) -> None:
         np.testing.assert_array_equal(text.pooled(row), library.pooled([row])[0])
         np.testing.assert_array_equal(text.facts(row), library.facts([row]).to_numpy()[0])
         np.testing.assert_array_equal(text.tokens(row, "last"), library.tokens(row, "last"))
+        picture, known = text.thumbnail(row), library.thumbnails([row])
+        assert (picture is not None) == known.all_known == (row > 0)
+        np.testing.assert_array_equal(0 if picture is None else picture, known.images[0])
         assert text.source_md5(row) == hashlib.md5(bytes([row])).hexdigest()
 
 

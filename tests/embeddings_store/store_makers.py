@@ -62,12 +62,17 @@ def facts_of(row: int) -> RowFacts:
     return RowFacts(8 + row, 40, 41, None if row % 2 else (0.1, 0.004, 0.01), Eye.RIGHT, Note.NO_SPACING)
 
 
+def thumbnail_of(row: int) -> np.ndarray:
+    return np.random.default_rng(2000 + row).integers(0, 256, (8, 32, 32), dtype=np.uint8)
+
+
 def write_rows(writer: StoreWriter, rows: Iterable[int]) -> None:
     for row in rows:
         size = 1000 + row
         writer.write_row(
-            row, pooled_of(row, writer.space), tokens_of(row, writer.space), facts_of(row), bytes(range(16)), size
-        )
+            row, pooled_of(row, writer.space), tokens_of(row, writer.space), facts_of(row), bytes(range(16)), size,
+            thumbnail_of(row),
+        )  # fmt: skip
 
 
 def memory_storage() -> Storage:

@@ -77,7 +77,7 @@ class StoreContract:
 
         np.testing.assert_array_equal(group["pooled"][1], pooled_of(1))
         np.testing.assert_array_equal(group["tokens/last"][1], tokens_of(1)["last"])
-        assert group["commit"][0:2, 0].tolist() == [0, 2]
+        assert group["commit"][0:2, 0].tolist() == [0, 3]
         assert EmbeddingSpace.from_dict(group.attrs["space"]) == SPACE
 
     def test_a_commit_says_source_time_and_worker(self, url: str) -> None:
@@ -85,7 +85,7 @@ class StoreContract:
         writer.add_volumes(make_refs(1))
         write_rows(writer, [0])
         commit = open_reader(url).commits().loc[0]
-        assert (commit["status"], commit["source_size_bytes"], commit["time_ns"]) == (2, 1000, 42)
+        assert (commit["status"], commit["source_size_bytes"], commit["time_ns"]) == (3, 1000, 42)
         assert int(commit["source_md5_low"]).to_bytes(8, "big", signed=True) == bytes(range(8, 16))
         assert writer.storage.get(f"workers/{commit['worker']}.json") is not None
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ SURROUNDINGS = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE",
     "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE",
     "REQUESTS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 )  # fmt: skip
 
 SetEnv = Callable[..., None]
@@ -265,6 +267,83 @@ def test_the_role_of_a_container(surroundings: SetEnv, tmp_path: Path) -> None:
         assert keys_of_the_store() == keys_of_the_bucket() == ("AKROLE", "t")
 
 
+def test_the_role_of_a_container_that_asks_for_a_token(
+    surroundings: SetEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "credentials").write_text("")
+    (tmp_path / "token").write_text("Bearer who-asks")
+    asked = list[tuple[str, str | None]]()
+
+    class Agent(Keys):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Authorization"]))
+            super().do_GET()
+
+    with serving(Agent) as url:
+        monkeypatch.setattr("botocore.utils.ContainerMetadataFetcher.IP_ADDRESS", url.removeprefix("http://"))
+        surroundings(
+            AWS_CONTAINER_CREDENTIALS_RELATIVE_URI="/v2/keys",
+            AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=str(tmp_path / "token"),
+        )
+        assert keys_of_the_store() == keys_of_the_bucket() == ("AKROLE", "t")
+    assert set(asked) == {("/v2/keys", "Bearer who-asks")}
+
+
+class Instance(http.server.BaseHTTPRequestHandler):
+    """The metadata service of an instance that gives its role's keys to those with a session token only (IMDSv2)."""
+
+    def do_PUT(self) -> None:
+        self._answer(200, "session") if self.path == "/latest/api/token" else self._answer(404)
+
+    def do_GET(self) -> None:
+        role = "/latest/meta-data/iam/security-credentials/"
+        if self.headers["x-aws-ec2-metadata-token"] != "session":
+            self._answer(401)
+        elif self.path == role:
+            self._answer(200, "reader")
+        elif self.path == f"{role}reader":
+            self._answer(200, json.dumps({**KEYS, "Token": "t", "Code": "Success", "LastUpdated": "2026-01-01"}))
+        else:
+            self._answer(404)
+
+    def _answer(self, status: int, text: str = "") -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_the_role_of_an_instance(surroundings: SetEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "credentials").write_text("")
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    with serving(Instance) as url:
+        surroundings(AWS_EC2_METADATA_SERVICE_ENDPOINT=url)
+        assert keys_of_the_store() == keys_of_the_bucket() == ("AKROLE", "t")
+
+
+def test_a_login_that_is_still_valid(surroundings: SetEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys of a login (SSO): its token lies in the cache, the portal gives keys for it."""
+    token = {"accessToken": "who-asks", "expiresAt": "2999-01-01T00:00:00Z", "region": "us-east-1"}
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / f"{sha1(b'hospital', usedforsecurity=False).hexdigest()}.json").write_text(json.dumps(token))
+    monkeypatch.setattr("botocore.tokens.SSOTokenProvider._SSO_TOKEN_CACHE_DIR", str(cache))
+    monkeypatch.setattr("botocore.utils.JSONFileCache.CACHE_DIR", str(cache))
+
+    class Portal(Keys):
+        def do_GET(self) -> None:
+            assert self.headers["x-amz-sso_bearer_token"] == "who-asks"
+            keys = {"accessKeyId": "AKROLE", "secretAccessKey": "s", "sessionToken": "t", "expiration": 32503680000000}
+            self._answer(json.dumps({"roleCredentials": keys}).encode())
+
+    with serving(Portal) as url:
+        surroundings(AWS_PROFILE="login", AWS_ENDPOINT_URL_SSO=url)
+        assert keys_of_the_store() == keys_of_the_bucket() == ("AKROLE", "t")
+
+
 def test_a_web_identity(surroundings: SetEnv, tmp_path: Path) -> None:
     (tmp_path / "credentials").write_text("")
     (tmp_path / "token").write_text("who-asks")
@@ -333,42 +412,102 @@ def test_both_go_through_the_proxy_that_the_surroundings_name(served: str, surro
         assert len(seen) == 2
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
-def test_both_trust_the_authority_that_the_surroundings_name(
-    surroundings: SetEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pem, key = tmp_path / "ca.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE",
-         "-keyout", key, "-out", pem],
-        check=True, capture_output=True,
-    )  # fmt: skip
+class Missing(http.server.BaseHTTPRequestHandler):
+    """Has no object at all."""
 
-    class Missing(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b"<Error><Code>NoSuchKey</Code></Error>"
+        self.send_response(404)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def vouched_for(tmp_path: Path, surroundings: SetEnv, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A server whose certificate an authority of our own signed; give a bundle of another one and that one."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make certificates")
+
+    def openssl(line: str) -> None:
+        subprocess.run(["openssl", *line.split()], check=True, capture_output=True, cwd=tmp_path)
+
+    for name in ("other", "own"):
+        openssl(f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem")
+    openssl("req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr")
+    (tmp_path / "names").write_text("subjectAltName=DNS:localhost\n")
+    openssl("x509 -req -in server.csr -CA own.pem -CAkey own.key -CAcreateserial -extfile names -out server.pem")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text((tmp_path / "other.pem").read_text() + "# ours\n" + (tmp_path / "own.pem").read_text())
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Missing)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(time, "sleep", lambda _s: None)
+    surroundings(AWS_ENDPOINT_URL=f"https://localhost:{server.server_port}", NO_PROXY="*")
+    yield bundle
+    server.shutdown()
+    server.server_close()
+
+
+def test_both_trust_the_authority_that_the_surroundings_name(
+    vouched_for: Path, surroundings: SetEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "ca_bundle of the profile"):
+        if name in SURROUNDINGS:
+            surroundings(**{name: str(vouched_for)})
+        else:
+            (tmp_path / "config").write_text(f"[default]\nca_bundle = {vouched_for}\n")
+        assert open_source("bucket").read_optional("a") is None
+        assert open_storage("s3://bucket/x", create=False).get("a") is None
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("named", ["", "other.pem"])
+def test_neither_trusts_another_authority(
+    vouched_for: Path, surroundings: SetEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setattr("extract.bucket.s3.FIRST_PAUSE_S", 0)
+    surroundings(AWS_CA_BUNDLE=str(tmp_path / named) if named else "")
+    with pytest.raises(BucketError, match="the server's certificate is not trusted; set AWS_CA_BUNDLE"):
+        open_source("bucket").read_optional("a")
+    with pytest.raises(StoreError, match="cannot read in the store"):
+        open_storage("s3://bucket/x", create=False).get("a")
+
+
+@pytest.mark.parametrize(("content", "got"), [(None, "No such file"), ("hello", "no certificate")])
+def test_both_refuse_a_file_of_no_certificates(
+    surroundings: SetEnv, tmp_path: Path, content: str | None, got: str
+) -> None:
+    if content:
+        (tmp_path / "ca.pem").write_text(content)
+    surroundings(AWS_CA_BUNDLE=str(tmp_path / "ca.pem"))
+    for open_it in (lambda: open_source("bucket"), lambda: open_storage("s3://bucket/x", create=False)):
+        with pytest.raises(OctProbeError, match=rf"AWS_CA_BUNDLE .*ca\.pem: expected a readable file .*{got}"):
+            open_it()
+
+
+def test_of_a_refusal_the_words_are_shown_and_not_the_key(surroundings: SetEnv) -> None:
+    class Refusing(Missing):
         def do_GET(self) -> None:
-            body = b"<Error><Code>NoSuchKey</Code></Error>"
-            self.send_response(404)
+            words = "<Code>InvalidAccessKeyId</Code><Message>The key does not exist in our records.</Message>"
+            body = f"<Error>{words}<AWSAccessKeyId>AKDEFAULT</AWSAccessKeyId></Error>".encode()
+            self.send_response(403)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Missing)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(time, "sleep", lambda _s: None)
-    surroundings(AWS_ENDPOINT_URL=f"https://localhost:{server.server_port}", AWS_CA_BUNDLE=str(pem), NO_PROXY="*")
-    try:
-        assert open_source("bucket").read_optional("a") is None
-        assert open_storage("s3://bucket/x", create=False).get("a") is None
-    finally:
-        server.shutdown()
-        server.server_close()
-    surroundings(AWS_CA_BUNDLE=str(tmp_path / "absent.pem"))
-    with pytest.raises(StoreError, match=r"AWS_CA_BUNDLE .*absent\.pem: expected a readable file"):
-        open_storage("s3://bucket/x", create=False)
+    with serving(Refusing) as url:
+        surroundings(AWS_ENDPOINT_URL=url)
+        with pytest.raises(
+            StoreError, match=r"The key does not exist in our records\. \(InvalidAccessKeyId\)"
+        ) as refused:
+            open_storage("s3://bucket/x", create=False).get("a")
+        assert "AKDEFAULT" not in str(refused.value)
+        with pytest.raises(BucketError, match="The key does not exist in our records") as refused_bucket:
+            list(open_source("bucket").list_objects())
+        assert "AKDEFAULT" not in str(refused_bucket.value)

@@ -20,7 +20,7 @@ from embeddings_store.storage import Storage
 from embeddings_store.writer import StoreWriter, writer_on
 
 # The way of one volume that failed once, succeeded, and was then replaced in the bucket.
-CHANGES = 44
+CHANGES = 48
 
 
 def live(storage: Storage) -> None:

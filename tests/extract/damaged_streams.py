@@ -9,27 +9,14 @@ from dicom_files import compress, layered_volume
 from openjpeg.utils import encode_array
 from pydicom import dcmread
 from pydicom.encaps import generate_frames
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.uid import UID, RLELossless
 
-from extract.dicom.frame_decoder import FrameFormat
+from extract.dicom.frame_decoder import COMPRESSED, FrameFormat
 
 ROWS, COLUMNS = 40, 48
 END = b"\xff\xd9"
-Kind = tuple[UID, int, Callable[[np.ndarray], bytes]]
+Encode = Callable[[np.ndarray], bytes]
+Kind = tuple[UID, int, Encode]
 
 
 def frame_of(bits: int, rows: int = ROWS, columns: int = COLUMNS) -> np.ndarray:
@@ -59,26 +46,26 @@ def high_throughput(reversible: bool) -> Callable[[np.ndarray], bytes]:
     return lambda frame: bytes(imagecodecs.htj2k_encode(frame, reversible=reversible))
 
 
-KINDS: dict[str, Kind] = {
-    "JPEG": (JPEGBaseline8Bit, 8, jpeg()),
-    "JPEG extended": (JPEGExtended12Bit, 12, jpeg(bitspersample=12)),
-    "JPEG lossless": (JPEGLossless, 12, jpeg(lossless=True, predictor=6, bitspersample=12)),
-    "JPEG lossless SV1": (JPEGLosslessSV1, 8, jpeg(lossless=True, predictor=1)),
-    "JPEG-LS": (JPEGLSLossless, 12, jpeg_ls(0)),
-    "JPEG-LS near-lossless": (JPEGLSNearLossless, 8, jpeg_ls(2)),
-    "JPEG 2000 lossless": (JPEG2000Lossless, 16, jpeg_2000()),
-    "JPEG 2000": (JPEG2000, 8, jpeg_2000(compression_ratios=[5, 2])),
-    "HTJ2K lossless": (HTJ2KLossless, 16, high_throughput(True)),
-    "HTJ2K lossless RPCL": (HTJ2KLosslessRPCL, 8, high_throughput(True)),
-    "HTJ2K": (HTJ2K, 8, high_throughput(False)),
-    "RLE": (RLELossless, 16, encode_rle),
+ENCODERS: dict[str, tuple[int, Encode]] = {
+    "JPEG": (8, jpeg()),
+    "JPEG extended": (12, jpeg(bitspersample=12)),
+    "JPEG lossless": (12, jpeg(lossless=True, predictor=6, bitspersample=12)),
+    "JPEG lossless SV1": (8, jpeg(lossless=True, predictor=1)),
+    "JPEG-LS": (12, jpeg_ls(0)),
+    "JPEG-LS near-lossless": (8, jpeg_ls(2)),
+    "JPEG 2000 lossless": (16, jpeg_2000()),
+    "JPEG 2000": (8, jpeg_2000(compression_ratios=[5, 2])),
+    "HTJ2K lossless": (16, high_throughput(True)),
+    "HTJ2K lossless RPCL": (8, high_throughput(True)),
+    "HTJ2K": (8, high_throughput(False)),
+    "RLE": (16, encode_rle),
 }
+KINDS: dict[str, Kind] = {name: (syntax, *ENCODERS[name]) for name, syntax in COMPRESSED.items()}
 """By name: transfer syntax, bits of a sample, encoder."""
 
 
 def form_of(kind: Kind, frame: np.ndarray) -> FrameFormat:
-    syntax, bits, _ = kind
-    return FrameFormat(str(syntax), *frame.shape, 8 * frame.itemsize, bits, signed=False, photometric="MONOCHROME2")
+    return FrameFormat(str(kind[0]), *frame.shape, 8 * frame.itemsize, signed=False)
 
 
 def cuts(stream: bytes, count: int) -> Iterator[bytes]:

@@ -42,6 +42,13 @@ class SourceContract(ABC):
     def test_lists_nothing_in_an_empty_bucket(self) -> None:
         assert list(self.open_with({}).list_objects()) == []
 
+    def test_lists_one_folder_alone_and_counts_nothing_anew(self) -> None:
+        source = self.open_with({"a/b/1": b"1", "a/b/c/2": b"2", "a/bc/3": b"3", "4": b"4"})
+        list(source.list_objects())
+        before = dict(source.counts.passed_over)
+        assert sorted(info.key for info in source.list_objects("a/b/")) == ["a/b/1", "a/b/c/2"]
+        assert source.counts.passed_over == before
+
     def test_fetches_what_was_listed(self) -> None:
         source = self.open_with(OBJECTS)
         for info in source.list_objects():

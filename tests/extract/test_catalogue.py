@@ -239,3 +239,29 @@ def test_what_lies_there_is_what_is_used() -> None:
     record = catalogue_of(RemoteSource(OBJECTS)).record
     write_record(only_file(), replace(record, listed_at_ns=record.listed_at_ns - 5))
     assert catalogue_of(RemoteSource(OBJECTS)).record.listed_at_ns == record.listed_at_ns - 5
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            b"subject\tgroup\n1\t2\n",
+            "expected a header with participant_id or person_id, got subject, group; the",
+        ),
+        (TABLE.replace(b"retinal_oct", b"Recommended Split"), "got it as columns 2 and 3; delete or rename one; the"),
+        (TABLE + b"\x81\x8d\n", "in line 5 a byte of no known text encoding"),
+        (TABLE.replace(b"1001", b"1\x00\x001", 1), "a zero byte in line 2"),
+        (TABLE.replace(b"\t", b";").replace(b";", b"\t", 2), "several cells, cut by another separator than the header"),
+        (TABLE.decode().encode("utf-16-be"), "the file was read as UTF-16-BE"),
+        (TABLE.replace(b"TRUE\n", b"TRUE\t\n"), "2 lines end in separators that the header lacks"),
+    ],
+)
+def test_what_is_odd_in_the_table_of_a_bucket_is_said_at_every_start(table: bytes, said: str) -> None:
+    source = RemoteSource({**OBJECTS, "participants.tsv": table})
+    for _ in range(2):
+        (note,) = catalogue_of(source).notes
+        assert note.startswith("participants.tsv of the bucket")
+        assert said in note
+    assert "\n" not in note
+    absent = "counts as absent" in note
+    assert (report_bucket(catalogue_of(source))["promised_without_files"] is None) == absent

@@ -288,6 +288,47 @@ class TestOtherFiles:
         with pytest.raises(CheckpointError, match="expected a record of"):
             load_checkpoint(tmp_path / "short.pt", heads=3, image_size=SIZE)
 
+    @pytest.mark.parametrize("prefix", ["ddp.", "network.module.", "_forward_module.model."])
+    def test_what_wrappers_call_the_model_is_left_out(self, tmp_path: Path, prefix: str) -> None:
+        weights = load_file(NESTED / "weights.safetensors")
+        torch.save({f"{prefix}{name}": tensor for name, tensor in weights.items()}, tmp_path / "wrapped.pt")
+        found = load_checkpoint(tmp_path / "wrapped.pt", heads=3, image_size=SIZE)
+        assert deviation(found, "expected_tokens.npy") <= 2e-5
+
+    @pytest.mark.parametrize(
+        "unneeded",
+        [
+            torch.ones(3, dtype=torch.complex64),
+            torch.ones(3).to(torch.float8_e4m3fn),
+            torch.ones(3, dtype=torch.uint16),
+            torch.eye(3).to_sparse(),
+        ],
+        ids=["complex", "float8", "uint16", "sparse"],
+    )
+    def test_tensors_of_any_kind_may_lie_beside_the_encoder(self, tmp_path: Path, unneeded: torch.Tensor) -> None:
+        weights = load_file(NESTED / "weights.safetensors")
+        torch.save({"model": weights, "optimizer": {"moment": unneeded}, "epoch": 7}, tmp_path / "other.pt")
+        assert load_checkpoint(tmp_path / "other.pt", heads=3, image_size=SIZE).facts == {"epoch": 7}
+        torch.save({"model": weights | {"norm.bias": unneeded}}, tmp_path / "other.pt")
+        with pytest.raises(CheckpointError, match=r"norm\.bias"):
+            load_checkpoint(tmp_path / "other.pt", heads=3, image_size=SIZE)
+
+    def test_a_few_numbers_are_not_blown_up_to_a_large_model(self, tmp_path: Path) -> None:
+        width, one = 1 << 18, torch.ones(1)  # a width of which one matrix alone would be 825 GB
+        sizes = {12: width, 36: 3 * width, 48: 4 * width}
+        shapes = {name: tensor.shape for name, tensor in load_file(NESTED / "weights.safetensors").items()}
+        torch.save({name: one.expand([sizes.get(n, n) for n in shape]) for name, shape in shapes.items()},
+                   tmp_path / "blown.pt")  # fmt: skip
+        with pytest.raises(CheckpointError, match="repeats its numbers"):
+            load_checkpoint(tmp_path / "blown.pt", heads=2, image_size=SIZE)
+
+    def test_names_of_the_file_are_printed_short_and_on_one_line(self, tmp_path: Path) -> None:
+        torch.save({"k" * 10_000: 1, "a\nb\x1b[31m": 2}, tmp_path / "odd.pt")
+        with pytest.raises(CheckpointError) as refused:
+            load_checkpoint(tmp_path / "odd.pt", heads=3, image_size=SIZE)
+        assert len(str(refused.value)) < 1000
+        assert str(refused.value).isprintable()
+
     def test_parameters_halves_and_views_are_read_too(self, tmp_path: Path) -> None:
         weights = load_file(NESTED / "weights.safetensors")
         odd: dict[str, Any] = {name: torch.nn.Parameter(tensor) for name, tensor in weights.items()}

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 from damaged_streams import KINDS, cuts, flips, form_of, frame_of, zeroed
+from odd_files import DELIMITER, item, with_items
+from pydicom.uid import UID
 
+from extract.dicom import read_dicom
 from extract.dicom.frame_decoder import FrameError, decode_frame
+from extract.errors import UndecodablePixels
 
 COUNT = 25
 MOST_FLIPS = {
-    "JPEG": 13,
+    "JPEG": 14,
     "JPEG extended": 13,
     "JPEG lossless": 23,
     "JPEG lossless SV1": 16,
@@ -58,3 +62,37 @@ class TestEverySyntax:
         """A code that is another valid one cannot be known; what is refused more rarely than here has become lax."""
         kind = KINDS[name]
         assert wrong_in_silence(name, list(flips(kind[2](frame_of(kind[1])), COUNT))) <= MOST_FLIPS[name]
+
+    def test_fragments_lost_doubled_or_exchanged_are_no_frames(self, name: str) -> None:
+        """Frames of three fragments, named by an offset table; the middle frame's are damaged."""
+        syntax, bits, encode = KINDS[name]
+        frame = frame_of(bits)
+        stream = encode(frame)
+        third = len(stream) // 6 * 2
+        sound = [stream[:third], stream[third : 2 * third], stream[2 * third :]]
+        a, b, c = sound
+        like = np.stack([frame] * 3)
+        truth = read_dicom(in_fragments([sound] * 3, like, syntax)).voxels
+        np.testing.assert_array_equal(truth[1], decode_frame(stream, form_of(KINDS[name], frame)))
+        for broken in (
+            [a, c],
+            [a, b],
+            [b, c],
+            [a, b, b, c],
+            [a, a, b, c],
+            [a, b, c, c],
+            [b, a, c],
+            [a, c, b],
+            [a, b, c[::-1]],
+        ):
+            with pytest.raises(UndecodablePixels, match="frame 1 "):
+                read_dicom(in_fragments([sound, broken, sound], like, syntax))
+
+
+def in_fragments(frames: list[list[bytes]], like: np.ndarray, syntax: UID) -> bytes:
+    """A file whose frames are these fragments, with an offset table."""
+    values = [[part + bytes(len(part) % 2) for part in parts] for parts in frames]
+    sizes = [sum(8 + len(part) for part in parts) for parts in values]
+    table = np.cumsum([0, *sizes[:-1]]).astype("<u4").tobytes()
+    items = b"".join(item(part) for parts in values for part in parts)
+    return with_items([b"12"] * len(frames), like, syntax, item(table) + items + DELIMITER)

@@ -24,7 +24,7 @@ from extract.dicom.frame_decoder import FrameDecoder, FrameError, FrameFormat, d
 from extract.errors import DecoderCrash, DecodeTimeout, UndecodablePixels
 
 SIZE = 32
-FORM = FrameFormat(str(JPEGLSLossless), SIZE, SIZE, 8, 8, signed=False, photometric="MONOCHROME2")
+FORM = FrameFormat(str(JPEGLSLossless), SIZE, SIZE, 8, signed=False)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Servers that answer otherwise than Amazon's, and refusals of an account: one clean line, and nothing lost."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from hashlib import sha256
@@ -58,6 +59,15 @@ class TestRefusalsOfAll:
             (refuse(403, "AccountProblem", "There is a problem."), ["account", "There is a problem."]),
             (refuse(403, "InvalidAccessKeyId", "The key you provided does not exist."), ["credentials", "not exist"]),
             (refuse(403, "AccessDenied", "Account suspended."), ["account", "Account suspended."]),
+            (refuse(403, "AccessDenied", "Your storage cap is exceeded."), ["account", "storage cap is exceeded"]),
+            (refuse(403, "transaction_cap_exceeded", ""), ["account", "transaction_cap_exceeded"]),
+            (refuse(402, "PaymentRequired", "Pay your bill."), ["account", "Pay your bill."]),
+            (refuse(403, "NotSignedUp", "Not signed up."), ["credentials", "Not signed up."]),
+            (refuse(403, "InvalidPayer", "No access to payer."), ["account", "No access to payer."]),
+            (refuse(403, "AllAccessDisabled", "All is disabled."), ["account", "All is disabled."]),
+            (refuse(403, "SignatureDoesNotMatch", "It does not match."), ["credentials", "It does not match."]),
+            (refuse(400, "TokenRefreshRequired", "Please refresh it."), ["expired", "Please refresh it."]),
+            (refuse(401, "expired_auth_token", "It has expired."), ["credentials", "It has expired."]),
         ],
     )
     def test_it_stops_the_run_in_the_servers_own_words(self, open_on: Open, answer: Answer, words: list[str]) -> None:
@@ -73,7 +83,7 @@ class TestRefusalsOfAll:
         assert "\n" not in message
 
     @pytest.mark.parametrize("came_before", [0, 2])
-    @pytest.mark.parametrize("code", ["AccessDenied", "SomethingNew", "InvalidObjectState"])
+    @pytest.mark.parametrize("code", ["AccessDenied", "SomethingNew", "KMS.DisabledException"])
     def test_what_is_refused_of_others_too_stops_the_run(self, open_on: Open, code: str, came_before: int) -> None:
         behaviour = Behaviour(OBJECTS)
         source = open_on(behaviour)
@@ -91,6 +101,27 @@ class TestRefusalsOfAll:
         assert code in str(failed)
         assert rest == list(OBJECTS.values())[1:]
 
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [(502, "BadGateway"), (503, "SlowDown"), (400, "RequestTimeout"), (400, "Throttling"), (522, "Unknown")],
+    )  # fmt: skip
+    def test_a_server_that_fails_everything_stops_the_run(self, open_on: Open, status: int, code: str) -> None:
+        behaviour = Behaviour(OBJECTS)
+        source = open_on(behaviour)
+        infos = list(source.list_objects())
+        source.fetch(infos[0])
+        behaviour.answer_get = lambda key: refuse(status, code) if key == "k05.dcm" else None
+        with pytest.raises(FetchError, match=code):
+            source.fetch(infos[5])
+        behaviour.answer_get = lambda _: refuse(status, code)
+        with pytest.raises(BucketError, match="again and again; try again later with the same command"):
+            source.fetch(infos[5])
+
+    def test_an_archived_object_concerns_itself_alone(self, open_on: Open) -> None:
+        archived = refuse(403, "InvalidObjectState", "Not valid for the storage class.")
+        found = fetch_all(open_on(Behaviour(OBJECTS, answer_get=lambda _: archived)))
+        assert [str(one).endswith("restore it there, then: extract-embeddings retry") for one in found] == [True] * 10
+
     def test_no_secret_and_no_name_of_an_object_is_repeated(self, open_on: Open) -> None:
         hidden = ["testkey", "verysecretverysecret", "AKIAIOSFODNN7EXAMPLE", "1234_scan.dcm", "123456789012", "abc=="]
         words = "User arn:aws:iam::123456789012:user/me may not read arn:aws:s3:::eye/1234/1234_scan.dcm with testkey"
@@ -107,6 +138,18 @@ class TestEtags:
         behaviour = Behaviour(objects, etag=other_etag)
         assert fetch_all(open_on(behaviour)) == list(objects.values())
         assert len(behaviour.gets) <= len(objects) + 14, "doubts cost a few requests, once"
+
+    def test_where_they_are_no_md5_the_tables_are_read_too(self, open_on: Open) -> None:
+        tables = {"participants.tsv": b"participant_id\n1001\n", "retinal_oct/manifest.tsv": b"filepath\n"}
+        source = open_on(Behaviour(OBJECTS | tables, etag=other_etag))
+        assert {key: source.read_optional(key) for key in tables} == tables
+        assert fetch_all(source) == list((OBJECTS | tables).values())
+
+    def test_a_damaged_table_among_sound_objects_is_not_read(self, open_on: Open) -> None:
+        objects = OBJECTS | {"participants.tsv": b"participant_id\n1001\n"}
+        source = open_on(Behaviour(objects, damaged=frozenset({"participants.tsv"})))
+        with pytest.raises(FetchError, match="do not have the md5"):
+            source.read_optional("participants.tsv")
 
     @pytest.mark.parametrize("place", [0, 5])
     def test_a_damaged_object_among_sound_ones_stays_a_fault(self, open_on: Open, place: int) -> None:
@@ -155,6 +198,70 @@ class TestListings:
 
         source = open_on(Behaviour(OBJECTS, answer_list=page))
         assert [info.key for info in source.list_objects()] == list(OBJECTS)
+
+    @pytest.mark.parametrize("word", ["True", "TRUE", " true ", "1"])
+    @pytest.mark.parametrize("token", ["t", ""])
+    def test_more_is_more_however_it_is_written(self, open_on: Open, word: str, token: str) -> None:
+        first, rest = (dict(list(OBJECTS.items())[part]) for part in (slice(4), slice(4, None)))
+
+        def page(query: dict[str, str]) -> Answer:
+            goes_on = "start-after" in query or "continuation-token" in query
+            return (
+                listing(rest, md5_etag, more="False") if goes_on else listing(first, md5_etag, more=word, token=token)
+            )
+
+        source = open_on(Behaviour(OBJECTS, answer_list=page))
+        assert [info.key for info in source.list_objects()] == list(OBJECTS)
+
+    def test_an_empty_page_that_goes_on_is_not_the_last(self, open_on: Open) -> None:
+        def page(query: dict[str, str]) -> Answer | None:
+            return None if "continuation-token" in query else listing({}, md5_etag, more="true", token="t")
+
+        assert [info.key for info in open_on(Behaviour(OBJECTS, answer_list=page)).list_objects()] == list(OBJECTS)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            (b"<ListBucketResult>", b'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'),
+            (b"<ListBucketResult>", b'<?xml version="1.0"?>\n<ListBucketResult xmlns="urn:other">'),
+            (b"<Contents>", b"<Contents><LastModified>yesterday</LastModified>"),
+            (b"<Contents>", b"<Contents><LastModified></LastModified>"),
+        ],
+    )
+    def test_namespaces_and_dates_do_not_matter(self, open_on: Open, change: tuple[bytes, bytes]) -> None:
+        status, headers, body = listing(OBJECTS, md5_etag)
+        answer: Answer = (status, headers, body.replace(*change))
+        assert fetch_all(open_on(Behaviour(OBJECTS, answer_list=lambda _: answer))) == list(OBJECTS.values())
+
+    def test_sizes_that_are_not_given_are_seen_later(self, open_on: Open) -> None:
+        status, headers, body = listing(OBJECTS, md5_etag)
+        answer: Answer = (status, headers, re.sub(rb"<Size>\d+</Size>", b"", body))
+        source = open_on(Behaviour(OBJECTS, answer_list=lambda _: answer))
+        assert {info.size for info in source.list_objects()} == {-1}
+        assert fetch_all(source) == list(OBJECTS.values())
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            (rb"<Size>\d+<", b"<Size>many<"),
+            (rb"<Key>[^<]*</Key>", b""),
+            (rb"<IsTruncated>false", b"<IsTruncated>maybe"),
+            (rb"<IsTruncated>false</IsTruncated>", b""),
+            (rb".*", b'{"keys": []}'),
+        ],
+    )
+    def test_what_is_no_listing_is_refused_in_one_line(self, open_on: Open, change: tuple[bytes, bytes]) -> None:
+        status, headers, body = listing(OBJECTS, md5_etag)
+        answer: Answer = (status, headers, re.sub(*change, body, count=len(OBJECTS)))
+        with pytest.raises(BucketError, match="again and again") as caught:
+            list(open_on(Behaviour(OBJECTS, answer_list=lambda _: answer)).list_objects())
+        assert "\n" not in str(caught.value)
+
+    def test_what_lies_beside_the_prefix_is_not_taken(self) -> None:
+        objects = {"some/k.dcm": b"voxels", "other/k.dcm": b"private"}
+        with lesser_server(Behaviour(objects)) as url:
+            source = S3Source("eye", "some", endpoint_url=url)
+            assert [info.key for info in source.list_objects()] == ["k.dcm"]
 
     def test_pages_that_go_round_are_refused(self, open_on: Open) -> None:
         turns, some = count(), dict(list(OBJECTS.items())[:4])

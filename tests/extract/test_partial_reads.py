@@ -15,6 +15,7 @@ from dicom_damage import damage_file
 from dicom_files import compress, layered_volume, make_dataset, make_encapsulated, make_file, measures, to_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from one_object import KEY, Bucket
 from pydicom import dcmread
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.uid import (
@@ -30,8 +31,7 @@ from pydicom.uid import (
 
 import extract.partial.reader as reader_module
 from embeddings_store.errors import VolumeError
-from embeddings_store.schema import Eye, Note, ParticipantId, VolumeRef, volume_id
-from extract.bucket.folder import FolderSource
+from embeddings_store.schema import Note
 from extract.bucket.source import Fetched, FetchedRange, PartlyFetched, RangeRefused, Wanted
 from extract.dicom import read_dicom
 from extract.dicom.frame_ranges import merge_spans
@@ -41,7 +41,6 @@ from extract.partial.reader import VolumeReader, fetch_spans
 NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
 LOSSLESS = [RLELossless, JPEGLSLossless, JPEG2000Lossless]
 KINDS = [*product(NATIVE, ("uint8", "uint16", "int16")), *product(LOSSLESS, ("uint8", "uint16"))]
-KEY = "retinal_oct/structural_oct/topcon_triton/1001/1001_triton_macula_6x6_oct_l_1.2.3.dcm"
 FRAMES = 40
 
 
@@ -54,28 +53,6 @@ def _small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def every_fifth(count: int) -> Any:
     return np.arange(2, count, 5)
-
-
-class Bucket(FolderSource):
-    """A folder with one object, which tells what was asked of it."""
-
-    def __init__(self, root: Path, data: bytes) -> None:
-        (root / KEY).parent.mkdir(parents=True, exist_ok=True)
-        (root / KEY).write_bytes(data)
-        super().__init__(root)
-        self.whole, self.ranges = 0, list[tuple[int, int]]()
-        (info,) = self.list_objects()
-        self.ref = VolumeRef(
-            KEY, info.size, info.etag, volume_id(KEY), ParticipantId("1001"), Eye.LEFT, "topcon_triton", "triton"
-        )
-
-    def fetch(self, wanted: Wanted) -> Fetched:
-        self.whole += 1
-        return super().fetch(wanted)
-
-    def fetch_range(self, wanted: Wanted, start: int, stop: int) -> FetchedRange:
-        self.ranges.append((start, stop))
-        return super().fetch_range(wanted, start, stop)
 
 
 @pytest.fixture

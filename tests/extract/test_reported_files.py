@@ -125,7 +125,9 @@ def test_bits_above_bits_stored_are_no_samples(name: str) -> None:
     syntax, bits, encode = KINDS[name]
     frame = frame_of(bits)
     full = read_dicom(make_encapsulated([encode(frame)] * 2, np.stack([frame, frame]), syntax)).voxels
-    low = read_dicom(make_encapsulated([encode(frame)] * 2, np.stack([frame, frame]), syntax, BitsStored=10)).voxels
+    low = read_dicom(
+        make_encapsulated([encode(frame)] * 2, np.stack([frame, frame]), syntax, BitsStored=10, HighBit=9)
+    ).voxels
     np.testing.assert_array_equal(low, full & 0x3FF)
     assert (low != full).any()
 

@@ -14,7 +14,7 @@ from extract.bucket.line import ENOUGH_BYTES_PER_S, HOLD_S, WINDOW_S, LineMeter,
 from extract.bucket.s3 import S3Source
 from extract.bucket.source import ObjectInfo
 from extract.busy import advise
-from extract.errors import FetchError
+from extract.errors import BucketError, FetchError
 
 STREAMS = 32
 DATA = bytes(range(256)) * 1200
@@ -182,3 +182,43 @@ def test_a_line_that_stands_still_is_called_slow(slow: SlowServer, monkeypatch: 
     source = S3Source("eye", endpoint_url=f"http://127.0.0.1:{slow.server_address[1]}")
     with pytest.raises(FetchError, match="the line is too slow: hardly a byte came"):
         source.fetch(ObjectInfo("k", len(DATA), ETAG))
+
+
+class Silent(Handler):
+    """Promises every byte, and sends none."""
+
+    def do_GET(self) -> None:
+        if "list-type" in self.path:
+            entries = "".join(f"<Contents><Key>k{n}</Key><Size>{len(DATA)}</Size></Contents>" for n in range(3))
+            page = f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(DATA)))
+        self.send_header("ETag", f'"{ETAG}"')
+        self.end_headers()
+        self.close_connection = True
+        self.connection.settimeout(5)
+        self.connection.recv(1)
+
+
+@pytest.mark.parametrize("others_come", [True, False])
+def test_a_line_that_gives_nothing_to_anybody_is_no_fault_of_one_object(
+    slow: SlowServer, monkeypatch: pytest.MonkeyPatch, others_come: bool
+) -> None:
+    monkeypatch.setattr("extract.bucket.s3.READ_TIMEOUT_S", 0.1)
+    usual = Handler.do_GET
+
+    def answer(handler: Handler) -> None:
+        (usual if others_come and "/k0" not in handler.path and "list-type" not in handler.path else Silent.do_GET)(
+            handler
+        )
+
+    monkeypatch.setattr(Handler, "do_GET", answer)
+    source = S3Source("eye", endpoint_url=f"http://127.0.0.1:{slow.server_address[1]}")
+    kind, words = (FetchError, "hardly a byte came") if others_come else (BucketError, "nor does anything else come")
+    with pytest.raises(kind, match=f"too slow: .*{words}"):
+        source.fetch(ObjectInfo("k0", len(DATA), ETAG))

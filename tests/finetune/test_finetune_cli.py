@@ -49,6 +49,21 @@ def test_failed_volumes_end_with_code_3(
     assert "not used: 1 volumes with NotDicom" in written.err
 
 
+def test_an_encoder_that_was_trained_otherwise_is_refused_here_too(
+    phantom: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--bucket", phantom, "--participants", phantom / "participants.tsv", "--runs", tmp_path,
+                 "--checkpoint", reference / "vjepa2_hf")  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["finetune", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    written = capsys.readouterr().err
+    assert "expected the preprocessing that the encoder was trained with" in written
+    assert "finetune has pretrain only: probe stored embeddings of this encoder instead" in written
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [

@@ -17,7 +17,8 @@ from classify.errors import CohortError, LeakError, RunFolderError
 from classify.ledger import LEDGER
 from classify.look import Evaluated
 from classify.predictions import pick_predictions
-from classify.run import load_run
+from classify.run import COHORT, load_run
+from classify.run_options import EvaluateOptions
 from classify.study_options import CompareOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
@@ -64,7 +65,7 @@ def test_a_look_puts_test_beside_val_as_classify_does(phantom: Path, published: 
     for level in ("volume", "eye", "participant"):
         assert set(loaded.record["metrics"][level]) == {"val", "test"}
         assert loaded.record["metrics"][level]["val"] == before["metrics"][level]["val"]
-    for name in ("raw intensity statistics", "age+site", "dummy"):
+    for name in ("raw intensity statistics", "pixels", "age+site", "dummy"):
         assert set(loaded.record["baselines"][name]) == {"val", "test"}
     entry = loaded.record["evaluations"][0]
     assert (np.sum(entry["confusion"]["participant"]), entry["failures"]) == (4, {})
@@ -186,3 +187,12 @@ def test_a_run_from_before_brightness_was_kept_lacks_only_that_baseline(phantom:
     record = look(phantom, published, phantom / "participants.tsv").record
     assert set(record["baselines"]["raw intensity statistics"]) == {"val"}
     assert set(record["baselines"]["age+site"]) == {"val", "test"}
+
+
+def test_a_test_split_whose_files_are_others_now_gets_no_look(phantom: Path, published: Path) -> None:
+    path = published / COHORT
+    cohort = pd.read_parquet(path)
+    cohort.assign(size=cohort["size"] + 2).to_parquet(path, index=False)
+    refused(
+        phantom, published, phantom / "participants.tsv", CohortError, "8 of 8 volumes of test .* are other objects"
+    )

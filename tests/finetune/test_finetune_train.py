@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from finetune_study import IMAGE_SIZE, PLAIN, SHORT, copy_of, make_bucket, options, run, scans, table
@@ -30,7 +31,7 @@ from finetune.model import groups_of
 from finetune.recipe import load_config
 from finetune.train import Finetuned
 
-BASELINES = {"dummy", "age", "site", "age+site", "raw intensity statistics"}
+BASELINES = {"dummy", "age", "site", "age+site", "raw intensity statistics", "pixels"}
 
 
 def same_numbers(one: Finetuned, two: Finetuned) -> bool:
@@ -186,6 +187,24 @@ def test_one_scan_under_two_participants_is_refused(phantom: Path, tmp_path: Pat
     shutil.copyfile(scans(bucket, "train")[0], scans(bucket, "val")[0])
     with pytest.raises(LeakError, match="the same scan stands under several participants"):
         run(bucket, tmp_path / "runs")
+
+
+def test_a_mirrored_copy_under_another_participant_is_refused_and_can_be_vouched_for(
+    phantom: Path, tmp_path: Path
+) -> None:
+    bucket = copy_of(phantom, tmp_path / "bucket")
+    first, other = scans(bucket, "train")[0], scans(bucket, "val")[0]
+    file = pydicom.dcmread(first)
+    file.PixelData = np.ascontiguousarray(file.pixel_array[:, :, ::-1]).tobytes()
+    file.save_as(other)
+    names = sorted([first.parent.name, other.parent.name])
+    with pytest.raises(LeakError, match=rf"{names[0]} \(\w+\) and {names[1]} \(\w+\), distance .* by thumbnails"):
+        run(bucket, tmp_path / "runs", stages=("head",))
+    twins = tmp_path / "twins.txt"
+    twins.write_text(" ".join(names))
+    done = run(bucket, tmp_path / "runs", stages=("head",), allow_near_copies=twins)
+    assert [step["volumes"] for step in done.record.flow if step["step"] == "near copies vouched for"] == [2]
+    assert done.record.near_copies_allowed == {"people": [], "pairs": [names]}
 
 
 def test_a_copy_of_a_scan_is_left_out(phantom: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated_run import build_run
 
+from reports.encoders import encoder_part
 from reports.headline import CLAIMS, judge, make_headline, number, spell
 from reports.runs import Estimate, read_runs
 
@@ -51,9 +52,14 @@ def with_people(folder: Path, count: int) -> None:
 
 
 def headline_of(
-    tmp_path: Path, difference: dict[str, Any], *, strength: float = 1.0, smallest_class: int = 10
+    tmp_path: Path,
+    difference: dict[str, Any],
+    *,
+    strength: float = 1.0,
+    smallest_class: int = 10,
+    ranking: dict[str, Any] | None = None,
 ) -> tuple[str, str]:
-    change = {"difference_to_age_site": {"balanced_accuracy": difference}}
+    change = {"difference_to_age_site": {"balanced_accuracy": difference, "macro_auroc": ranking or difference}}
     with_people(build_run(tmp_path, "a", model="linear", strength=strength, change=change), smallest_class)
     headline = make_headline(read_runs(tmp_path))
     return headline.claim, " ".join(headline.sentences)
@@ -74,6 +80,12 @@ def test_a_clear_difference_is_claimed_for_validation_only(tmp_path: Path) -> No
     claim, text = headline_of(tmp_path, {"value": 0.12, "low": 0.05, "high": 0.19}, strength=3.0)
     assert claim.startswith("On validation participants")
     assert "Only an evaluation on the locked test split can confirm it" in text
+
+
+def test_a_difference_by_one_number_alone_is_no_claim(tmp_path: Path) -> None:
+    difference, ranking = {"value": 0.12, "low": 0.05, "high": 0.19}, {"value": 0.02, "low": -0.01, "high": 0.05}
+    claim, _ = headline_of(tmp_path, difference, strength=3.0, ranking=ranking)
+    assert claim == CLAIMS["one number"]
 
 
 def test_an_absent_difference_says_its_reason(tmp_path: Path) -> None:
@@ -103,3 +115,16 @@ def test_numbers_have_a_true_minus_and_no_minus_zero() -> None:
     assert number(-0.25) == "−0.250"
     assert number(0.25, signed=True) == "+0.250"
     assert spell(Estimate(0.5)) == "0.500 (no interval)"
+
+
+@pytest.mark.parametrize(("training", "is_said"), [("random", True), ("barely", True), ("trained", False)])
+def test_untrained_weights_are_said_of_the_runs_that_have_them(tmp_path: Path, training: str, is_said: bool) -> None:
+    source = {"name": "best.pt", "family": "vjepa3d", "weights_sha256": "", "epoch": 1, "training": training,
+              "reason": "the doctor's words"}  # fmt: skip
+    build_run(tmp_path, "a", model="linear", participants=40, change={"encoder_source": source})
+    build_run(tmp_path, "b", model="linear", participants=40)
+    said = encoder_part(read_runs(tmp_path))["untrained"]
+    assert (
+        "No number on this page says what pretraining has learned. This holds for 1 of 2 runs: a" in said
+    ) == is_said
+    assert bool(said) == is_said

@@ -15,6 +15,8 @@ from simulated_study import NOW, SPACE, simulated_facts, simulated_features
 from embeddings_store.errors import RunError, UsageError
 from reports.headline import number
 from reports.options import StudyOptions
+from reports.runs import Estimate
+from reports.sections import leans
 from reports.study import Study, write_study
 
 SECTIONS = {
@@ -259,6 +261,13 @@ def test_the_record_says_what_the_page_says(made: tuple[Study, PageReader]) -> N
 
 def away(value: float, low: float, high: float) -> dict[str, Any]:
     return {"participants": 20, "without": {"macro_auroc": {"value": value, "low": low, "high": high}}}
+
+
+@pytest.mark.parametrize(("value", "overall", "is_said"), [(0.5, 0.8, True), (0.58, 0.66, False), (0.64, 0.8, False)])
+def test_leaning_is_judged_over_all_places_together(value: float, overall: float, is_said: bool) -> None:
+    """Each place alone holds chance, as it does with few people; all of them together may not."""
+    lines = [away(value, value - 0.15, value + 0.15) for _ in range(3)]
+    assert bool(leans(Estimate(overall, overall - 0.08, overall + 0.08), lines)) is is_said
 
 
 @pytest.mark.parametrize(

@@ -211,3 +211,17 @@ def test_trials_are_nested_and_the_model_is_registered_without_pickle(
     said = loaded.predict(rows_in.assign(protocol=raw.protocol))
     expected = load_model(run).predict(raw, classes=4, split="all")["volume"].probability
     np.testing.assert_allclose(said.to_numpy(), expected, atol=1e-6)
+
+
+def test_an_interval_that_must_not_be_shown_is_not_mirrored(tmp_path: Path) -> None:
+    build_run(tmp_path, "one", model="linear")
+    path = tmp_path / "one" / "run.json"
+    record = json.loads(path.read_text())
+    record["metrics"]["participant"]["val"]["macro_auroc"] = {
+        "value": 1.0, "low": 1.0, "high": 1.0, "too_few": "2 participants of healthy; intervals need 10"
+    }  # fmt: skip
+    path.write_text(json.dumps(record))
+    metrics = dict(describe(read_runs(tmp_path)[0]).metrics)
+    assert metrics["participant/val/macro_auroc"] == 1.0
+    assert not {"participant/val/macro_auroc/low", "participant/val/macro_auroc/high"} & set(metrics)
+    assert "participant/val/accuracy/low" in metrics

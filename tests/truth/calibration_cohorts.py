@@ -1,8 +1,9 @@
 """Cohorts whose class probabilities are known: a head is fitted as ``classify probe`` does, and meets new people.
 
-``python tests/truth/calibration_cohorts.py`` prints, for each head and task, how the shown probabilities of 4,000 new
-people compare with what they are: observed/expected and slope of each class, and the log-loss against saying the
-prevalence to everybody.
+``python tests/truth/calibration_cohorts.py`` is the long form: for each head, cohort and task it prints how the shown
+probabilities of 4,000 new people compare with what they are (observed/expected and slope of each class, log-loss
+against saying the prevalence to everybody), and for how many the default of ``classify predict`` abstains. Means over
+ten cohorts; tests/truth/test_truth_calibration.py is the quick form.
 """
 
 import argparse
@@ -21,10 +22,13 @@ from classify_study import space
 
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
+from classify.features import FeatureChoice, FeatureTable, table_of
 from classify.judging.calibrate import choose_calibrator, log_loss
 from classify.judging.calibration_report import recalibrate
 from classify.judging.prevalence import state_prevalence
-from classify.model import fit_model, predict_held_out
+from classify.model import fit_model
+from classify.predict import ABSTAIN_BELOW
+from classify.predict_split import hold_out
 from classify.predictions import Predictions
 from classify.search.search import SearchPlan, choose_model
 from classify.source import FeatureSource
@@ -33,12 +37,20 @@ AI_READI = {"train": (290, 162, 233, 58), "val": (40, 40, 40, 39)}
 """Participants of each study group in the published splits (val is designed to be nearly balanced)."""
 
 FRESH = 4000
-SCANS = 2
+SCANS, CHANNELS, TOKENS = 2, 32, 4
+HEADS = ("dummy", "linear", "ordinal", "knn", "lgbm", "mlp", "attentive", "mil")
+COHORTS = ("straight", "heavy", "curved")
+"""straight: normal, the group moves the mean. heavy: the same with Student's t of 3 degrees. curved: the group also
+changes a correlation and a spread, the middle groups share a channel, and every other channel is bent (sinh)."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Calibration of one head on new people at the stated prevalence. ratio, slope: of each class."""
+    """Calibration of one head on new people at the stated prevalence.
+
+    ratio (observed/expected), slope: of each class. loss, constant: log-loss, shown and of the prevalence alone.
+    answered: share whose likeliest class reaches the default of classify predict; right: share of these (and of all).
+    """
 
     method: str
     ratio: tuple[float, ...]
@@ -46,64 +58,89 @@ class Shown:
     loss: float
     constant: float
     auroc: float
+    answered: float
+    right: tuple[float, float]
     fresh: Predictions
 
 
-def draw(groups: Sequence[int], rng: np.random.Generator, *, effect: float, channels: int, task: str) -> FeatureSource:
-    """Draw people of each study group; a few channels move with the group, scans of a person share what they are."""
+def draw(
+    groups: Sequence[int], rng: np.random.Generator, *, effect: float, task: str, cohort: str = "straight"
+) -> FeatureSource:
+    """Draw people of each study group, two scans each; their group shows in a few of the channels (see COHORTS)."""
     group = np.repeat(np.arange(4), groups)
-    split = np.repeat("train", len(group))
-    moved = np.zeros((len(group), channels))
-    moved[:, :3] = effect * (group[:, None] - 1.5) * np.array([1.0, 0.6, 0.3])
-    moved[:, 3] = effect * (group == 2)
-    person = moved + rng.normal(0, 1, moved.shape)
+
+    def noise(people: int) -> np.ndarray:
+        size = (people, CHANNELS)
+        return rng.standard_t(3, size) / np.sqrt(3) if cohort == "heavy" else rng.standard_normal(size)
+
+    person = noise(len(group))
+    step = effect * (group - 1.5)
+    if cohort == "curved":
+        person[:, 0] += 0.8 * step
+        person[:, 5] = np.tanh(1.2 * step) * person[:, 4] + np.sqrt(1 - np.tanh(1.2 * step) ** 2) * person[:, 5]
+        person[:, 6] *= np.exp(0.5 * step)
+        person[:, 7] += effect * np.isin(group, (1, 2))
+        person[:, 1::2] = np.sinh(person[:, 1::2])
+    else:
+        person[:, :3] += step[:, None] * np.array([1.0, 0.6, 0.3])
+        person[:, 3] += effect * (group == 2)
     rows = np.repeat(np.arange(len(group)), SCANS)
-    vectors = (person[rows] + rng.normal(0, 0.7, (len(rows), channels))).astype(np.float32)
-    names = np.array([f"{number:06d}" for number in range(len(group))])[rows]
+    vectors = (person[rows] + 0.7 * noise(len(rows))).astype(np.float32)
     chosen = TASKS[task]
     label = np.array([chosen.class_of[name] for name in STUDY_GROUPS])[group]
     table = pd.DataFrame(
         {
             "volume": [f"v{number:07d}" for number in range(len(rows))],
-            "participant": names,
+            "participant": np.array([f"{number:06d}" for number in range(len(group))])[rows],
             "eye": np.tile(["L", "R"], len(group)),
             "device": "d",
             "protocol": "p",
             "site": "UW",
             "age": 60.0,
             "label": label[rows].astype(np.int64),
-            "split": split[rows],
+            "split": "train",
         }
     )
-    cohort = Cohort(table, np.arange(len(rows), dtype=np.int64), chosen, True)
     stored = np.stack([np.stack([vectors, vectors], 1)] * 2, 1)
-    return FeatureSource(cohort, stored, space(), None)
+    tokens = rng.normal(size=(len(rows), TOKENS, CHANNELS)).astype(np.float32)
+    tokens[:, 1] = vectors  # one token knows, the others are noise
+
+    def read_tokens(cohort: Cohort, choice: FeatureChoice) -> FeatureTable:
+        names = tuple(f"{choice.layer}/d0h0w{place}/{c:03d}" for place in range(TOKENS) for c in range(CHANNELS))
+        return table_of(
+            cohort, tokens[cohort.position].reshape(len(cohort.position), -1), names, space(), tokens=TOKENS
+        )
+
+    cohort_of = Cohort(table, np.arange(len(rows), dtype=np.int64), chosen, True)
+    return FeatureSource(cohort_of, stored, space(), read_tokens)
 
 
 def meet_new_people(
-    head: str, task: str, seed: int, *, effect: float = 0.6, channels: int = 32, fresh: int = FRESH, asked: str = "auto"
+    head: str, task: str, seed: int, *, cohort: str = "straight", effect: float = 0.6, asked: str = "auto"
 ) -> Shown:
     """Fit and calibrate a head on a cohort like AI-READI's train, and show new people their probabilities."""
     rng = np.random.default_rng(seed)
-    train = draw(AI_READI["train"], rng, effect=effect, channels=channels, task=task)
-
+    train = draw(AI_READI["train"], rng, effect=effect, task=task, cohort=cohort)
     shares = np.array(AI_READI["train"]) / sum(AI_READI["train"])
-    new = draw(rng.multinomial(fresh, shares).tolist(), rng, effect=effect, channels=channels, task=task)
+    new = draw(rng.multinomial(FRESH, shares).tolist(), rng, effect=effect, task=task, cohort=cohort)
     classes = len(train.cohort.task.classes)
-    chosen = choose_model(SearchPlan(head, seed=seed), train, runs=Path(), facts={}, tell=lambda _: None)
-    rows = train.table(chosen.spec.features)
-    model = fit_model(chosen.spec, rows, classes=classes, seed=seed)
-    held_out = predict_held_out(chosen.spec, rows, classes=classes, seed=seed)
+    grid = (1, 1, TOKENS) if head == "attentive" else None
+    plan = SearchPlan(head, seed=seed, token_grid=grid)
+    spec = choose_model(plan, train, runs=Path(), facts={}, tell=lambda _: None).spec
+    rows = train.table(spec.features)
+    model = fit_model(spec, rows, classes=classes, seed=seed)
+    held_out = hold_out(model, rows, train.cohort, seed=seed)
     prevalence = state_prevalence(None, train.cohort)
     found = choose_calibrator(asked, held_out, prevalence.shares, seed=seed).calibrator
-    raw = model.predict(new.table(chosen.spec.features), classes=classes, split="train")["participant"]
-    people = found.apply(raw)
-    judged = [_judge(people, number) for number in range(classes)]
+    people = found.apply(model.predict(new.table(spec.features), classes=classes, split="train")["participant"])
+    ratio, slope, auroc = zip(*(_judge(people, number) for number in range(classes)), strict=True)
     constant = np.tile(prevalence.shares, (len(people.label), 1))
-    ratio, slope, auroc = zip(*judged, strict=True)
+    sure = (people.probability.max(axis=1) >= ABSTAIN_BELOW) & (not found.why_constant)
+    right = people.probability.argmax(axis=1) == people.label
     return Shown(
         found.method, ratio, slope, log_loss(people.probability, people), log_loss(constant, people),
-        float(np.mean(auroc)), people,
+        float(np.mean(auroc)), float(sure.mean()),
+        (float(right[sure].mean()) if sure.any() else np.nan, float(right.mean())), people,
     )  # fmt: skip
 
 
@@ -119,33 +156,43 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--heads", default="linear,ordinal,knn,lgbm,mlp,mil")
-    parser.add_argument("--tasks", default="four-class,healthy-vs-rest,insulin-vs-rest")
-    parser.add_argument("--effects", default="0.6,0.2,0")
+    parser.add_argument("--heads", default=",".join(HEADS))
+    parser.add_argument("--cohorts", default=",".join(COHORTS))
+    parser.add_argument("--tasks", default="healthy-vs-rest,insulin-vs-rest,four-class")
+    parser.add_argument("--effects", default="0.6")
     parser.add_argument("--asked", default="auto")
     options = parser.parse_args()
-    print("| head | task | effect | AUROC | methods | observed/expected | slope | log-loss - constant: mean, worst |")
-    print("|---|---|---|---|---|---|---|---|")
-    for head, task, effect in product(*(one.split(",") for one in (options.heads, options.tasks, options.effects))):
-        seeds = range(options.seeds)
-        found = [meet_new_people(head, task, seed, effect=float(effect), asked=options.asked) for seed in seeds]
-        print(f"| {head} | {task} | {effect} | {line_of(found)} |", flush=True)
+    print("| head | cohorts, effect | task | AUROC | observed/expected | slope | log-loss - constant: mean, worst "
+          "| answered, right of them (of all) | methods |\n" + "|---" * 9 + "|")  # fmt: skip
+    names = (options.heads, options.cohorts, options.effects, options.tasks)
+    for head, cohort, effect, task in product(*(one.split(",") for one in names)):
+        asked = {"cohort": cohort, "effect": float(effect), "asked": options.asked}
+        found = [meet_new_people(head, task, seed, **asked) for seed in range(options.seeds)]
+        print(f"| {head} | {len(found)} {cohort}, {effect} | {task} | {line_of(found)} |", flush=True)
 
 
 def line_of(found: Sequence[Shown]) -> str:
     """Return the cells of one line of the table; observed/expected and slope by class, means over the cohorts."""
-    ratio, slope = (np.nanmean([getattr(one, name) for one in found], axis=0) for name in ("ratio", "slope"))
-    counts = Counter(one.method for one in found)
     gap = [one.loss - one.constant for one in found]
+    counts = Counter(one.method for one in found)
+    answered = np.mean([one.answered for one in found])
+    of_them, of_all = (_mean([one.right[place] for one in found]) for place in (0, 1))
     return " | ".join(
         [
-            f"{np.mean([one.auroc for one in found]):.3f}",
+            f"{np.mean([one.auroc for one in found]):.2f}",
+            ", ".join(_mean(of_class) for of_class in zip(*(one.ratio for one in found), strict=True)),
+            ", ".join(_mean(of_class) for of_class in zip(*(one.slope for one in found), strict=True)),
+            f"{np.mean(gap):+.3f}, {max(gap):+.4f}",
+            f"{answered:.0%}, {of_them} ({of_all})",
             ", ".join(f"{name} {count}" for name, count in sorted(counts.items())),
-            ", ".join(f"{x:.2f}" for x in ratio),
-            ", ".join(f"{x:.2f}" for x in slope),
-            f"{np.mean(gap):+.3f}, {max(gap):+.3f}",
         ]
     )
+
+
+def _mean(values: Sequence[float]) -> str:
+    """Return the mean of those that there are: a slope is none where everybody has the same probability."""
+    known = [value for value in values if np.isfinite(value)]
+    return f"{np.mean(known):.2f}" if known else "none"
 
 
 if __name__ == "__main__":

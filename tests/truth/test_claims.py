@@ -1,30 +1,122 @@
-"""What the pages say is true in cohorts of known truth: the quick form of claims_cohorts, and two single cases."""
+"""What the pages claim is true in cohorts of known truth: the quick forms of rivals, boards and places.
 
+Bounds are binomial: a rate at its promise passes, and one that has doubled fails (boards) or is likely to (the others,
+whose studies are dear; ``python tests/truth/run.py --long`` counts more of them).
+"""
+
+from pathlib import Path
+
+import maps_cohorts as maps
 import numpy as np
+import places_cohorts as places
 import pytest
-from claims_cohorts import KINDS, claims_better, claims_worse, share, study
+import rivals_cohorts as rivals
+from boards_cohorts import MODELS, POWER, SETTINGS, Setting, balanced_accuracies, called_worse, draw, false_claims
+from command_line import Command
+from scipy.stats import binom
 
-from classify.baselines import choose_baselines
+from classify.baselines import choose_baselines, describe_people
 from classify.cohort.table import BRIGHTNESS
+from classify.judging.bootstrap import draw_replicates
+from classify.leaderboard import RANKED_BY, Entry, rank_entries, standing
+from classify.predictions import Predictions
+from reports.headline import CLAIMS
 
 
-@pytest.mark.parametrize("kind", KINDS[:-1])
-def test_an_embedding_that_knows_a_covariate_alone_is_not_called_better(kind: str) -> None:
-    assert share(lambda seed: claims_better(kind, seed, 200), 6) <= 1 / 6
+def test_an_embedding_that_knows_a_covariate_alone_is_not_called_better() -> None:
+    said = [
+        rivals.ask(rivals.draw(kind, seed, handed=True), names=names)
+        for kind, names in rivals.HOLDS.items()
+        for seed in range(3 * (kind != rivals.TRUE))
+    ]
+    assert sum(one.verdict == "better" for one in said) <= 1
 
 
 def test_an_embedding_that_knows_the_retina_is_called_better() -> None:
-    assert share(lambda seed: claims_better("retina", seed, 200), 4) >= 0.75
+    names = rivals.HOLDS[rivals.TRUE]
+    said = [rivals.ask(rivals.draw(rivals.TRUE, seed, 1.8), names=names) for seed in range(4)]
+    assert sum(one.verdict == "better" for one in said) >= 3
 
 
-@pytest.mark.parametrize(("models", "volumes"), [(3, 1), (12, 1), (6, 4)])
-def test_of_equal_models_none_is_called_worse_than_the_best(models: int, volumes: int) -> None:
-    assert share(lambda seed: claims_worse(models, seed, volumes=volumes, replicates=200), 20) <= 0.15
+@pytest.mark.parametrize(("kind", "strength"), [("age, U-shaped", 1.0), (rivals.TRUE, 1.8)])
+def test_page_and_terminal_say_what_the_functions_say(
+    command: Command, tmp_path: Path, kind: str, strength: float
+) -> None:
+    truth = rivals.draw(kind, 3, strength)
+    expected = rivals.ask(truth)
+    rivals.fill(truth, tmp_path / "store")
+    done = command(
+        "classify", "probe", "--model", "linear", "--store", tmp_path / "store", "--task", rivals.TASK, "--runs",
+        tmp_path / "runs", "--participants", truth.study.write(tmp_path), "--replicates", 500, "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    page = command(
+        "reports",
+        "study",
+        "--store",
+        tmp_path / "store",
+        "--runs",
+        tmp_path / "runs",
+        "--out",
+        tmp_path / "page",
+        "--json",
+    )
+    assert page.code == 0, page.stderr
+    assert page.json["claim"] == CLAIMS[expected.verdict].format(rival=expected.rival)
+    apart = done.json["difference_to_baselines"][expected.rival]["balanced_accuracy"]
+    assert apart["value"] == pytest.approx(expected.difference, abs=1e-12)
+    last = "better than each of" if expected.verdict == "better" else "not shown to be better than each of"
+    assert f"together: {last}" in " ".join(done.stderr.split())
+
+
+def test_of_equal_models_none_is_called_worse_than_the_best() -> None:
+    studies = 120
+    cells = [(SETTINGS[0], 3), (SETTINGS[1], 12), (SETTINGS[2], 6), (SETTINGS[4], 6), (SETTINGS[5], 20)]
+    found = sum(false_claims(setting, models, range(studies)) for setting, models in cells)
+    assert found <= binom.ppf(0.999, studies * len(cells), 0.05)
+
+
+@pytest.mark.parametrize("models", MODELS)
+def test_a_model_that_is_worse_is_named(models: int) -> None:
+    named = [f"m{models - 1}" in called_worse(draw(POWER, models, seed, 1.2), replicates=300) for seed in range(10)]
+    assert sum(named) >= 9
+
+
+@pytest.mark.parametrize("setting", [SETTINGS[1], SETTINGS[4]])
+def test_the_shortcut_of_boards_is_what_compare_computes(setting: Setting) -> None:
+    found = draw(setting, 6, 5)
+    unit = np.array([f"{number:05d}" for number in range(len(found.label))])
+    classes = tuple("abcd"[: found.scores.shape[2]])
+    entries = []
+    for number, score in enumerate(found.scores):
+        chance = np.exp(score) / np.exp(score).sum(axis=1, keepdims=True)
+        said = Predictions("m", "volume", "val", unit, found.person, found.label, score, chance)
+        entries.append(Entry(f"m{number}", "model", said, {}))
+    board = rank_entries(entries, classes, replicates=200, seed=0)
+    values = balanced_accuracies(found, draw_replicates(found.person, replicates=200, seed=0))
+    for line in board["lines"]:
+        assert line["metrics"][RANKED_BY]["value"] == pytest.approx(values[line["name"]][RANKED_BY][0], abs=1e-12)
+    named = {line["name"] for line in board["lines"] if standing(line, board) == "worse than the best"}
+    assert named == called_worse(found, replicates=200)
+
+
+def test_no_place_is_called_leaned_on_without_a_confound_and_planted_ones_are() -> None:
+    honest = [places.said_of(kind, seed) for kind in places.HONEST.values() for seed in range(2)]
+    assert sum(map(bool, honest)) <= 1
+    expected = ("leans on the site", "site macro_auroc", "device macro_auroc")
+    for kind, words in zip(places.CONFOUNDED.values(), expected, strict=True):
+        assert sum(words in places.said_of(kind, seed) for seed in range(3)) >= 1
+
+
+def test_a_high_share_of_beaten_orders_does_not_say_that_a_map_is_right() -> None:
+    half, none = (np.array([maps.beats(128, wrong, seed) for seed in range(40)]) for wrong in (0.5, 1.0))
+    assert (half >= maps.PASSES).mean() > 0.5
+    assert (none >= maps.PASSES).mean() < 0.3
 
 
 @pytest.mark.parametrize("column", ["age", "site", BRIGHTNESS[0]])
 def test_a_covariate_without_a_usable_value_makes_no_baseline(column: str) -> None:
-    table, _ = study("retina", 0)
+    table = describe_people(rivals.join(rivals.draw(rivals.TRUE, 0)), "train")
     told = {"age": "age", "site": "site", BRIGHTNESS[0]: "raw intensity statistics"}[column]
     for value in ["UW"] if column == "site" else [np.nan, 50.0]:
         names, missing = choose_baselines(table.assign(**{column: value}))

@@ -43,14 +43,14 @@ def test_refused_across_splits_counted_once_within_and_vouched_for() -> None:
     vectors, participant = simulate_scans(rng, 30, scans=1)
     pooled = np.concatenate([vectors, vectors[:1] * np.float32(1.001)])[:, None, None]
     rows = pd.DataFrame({"participant": [*participant, "2000"], "split": "train", "position": range(len(pooled))})
-    repeated, allowed = count_once(rows, pooled, Vouched())
+    repeated, allowed, _ = count_once(rows, pooled, Vouched())
     assert np.flatnonzero(repeated).tolist() == [len(vectors)]
     assert not allowed.any()
     rows.loc[len(vectors), "split"] = "val"
     with pytest.raises(LeakError, match=r"1000 \(train\) and 2000 \(val\)"):
         count_once(rows, pooled, Vouched())
     for vouched in (Vouched(frozenset({"2000"})), Vouched(pairs=frozenset({("1000", "2000")}))):
-        repeated, allowed = count_once(rows, pooled, vouched)
+        repeated, allowed, _ = count_once(rows, pooled, vouched)
         assert not repeated.any()
         assert np.flatnonzero(allowed).tolist() == [0, len(vectors)]
 

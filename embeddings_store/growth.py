@@ -1,0 +1,63 @@
+"""Room for thumbnails in a store from before them: an array more, made in place when a writer opens the store.
+
+No row is touched, and no space: a row has a thumbnail where its commit says so. Of several writers at once all put the
+same bytes. The root document comes last; until then the store is the older one, whole, and the next writer goes on.
+"""
+
+import json
+from typing import Any
+
+from embeddings_store.checksums import CHANGED, checksum, checksum_list, listed_faults, parse_checksums
+from embeddings_store.errors import StoreError
+from embeddings_store.layout import CHECKSUMS, ROOT, Layout, add_array, parse_document, zarr_documents
+from embeddings_store.schema import SCHEMA_VERSION, WITHOUT_THUMBNAIL
+from embeddings_store.storage import Storage
+
+
+def grow_store(storage: Storage, found: Layout) -> None:
+    """Bring a store of the version before thumbnails to SCHEMA_VERSION; nothing is done where that is so already.
+
+    Raises StoreError for a store that must be upgraded first, or cannot be written.
+    """
+    if found.schema_version < WITHOUT_THUMBNAIL:
+        raise StoreError(
+            f"{storage.url} was made by an older octprobe (schema version {found.schema_version}, rows are written in "
+            f"{SCHEMA_VERSION} now): run `extract-embeddings upgrade --store {storage.url}` once; it encodes nothing"
+        )
+    if found.schema_version == SCHEMA_VERSION:
+        return
+    thumbnail = found.arrays.thumbnail
+    array = zarr_documents(lambda group: add_array(group, thumbnail, found.capacity), {})[f"{thumbnail.name}/{ROOT}"]
+    root = _grown_root(storage)
+    # A group of arrays has a document of its own, which no row array is: tokens/zarr.json.
+    folders = [*(one.name for one in found.described), *{one.name.partition("/")[0] for one in found.arrays.tokens}]
+    bodies = {path: storage.get(path) for path in (f"{folder}/{ROOT}" for folder in folders)}
+    documents = {path: bytes(body) for path, body in bodies.items() if body is not None}
+    changed = {f"{thumbnail.name}/{ROOT}": array, ROOT: root}
+    storage.put(f"{thumbnail.name}/{ROOT}", array)
+    storage.put(CHECKSUMS, checksum_list(documents | changed))
+    storage.put(ROOT, root)
+
+
+def document_faults(storage: Storage, schema_version: int) -> dict[str, str]:
+    """Compare a store's Zarr documents with the list of their sums, which schema 1 did not have.
+
+    The list of a growth that was cut off before its last file names the root document that would have come.
+    """
+    if schema_version < WITHOUT_THUMBNAIL:
+        return {}
+    found = listed_faults(storage, CHECKSUMS, "")
+    if found.get(ROOT) == CHANGED and schema_version == WITHOUT_THUMBNAIL:
+        listed = parse_checksums(storage.get(CHECKSUMS) or b"")
+        if listed is not None and listed.get(ROOT) == checksum(_grown_root(storage)):
+            del found[ROOT]
+    return found
+
+
+def _grown_root(storage: Storage) -> bytes:
+    body = storage.get(ROOT)
+    if body is None:
+        raise StoreError(f"{storage.url} is damaged: {ROOT} is missing")
+    document: dict[str, Any] = parse_document(body, storage, ROOT)
+    document["attributes"]["schema_version"] = SCHEMA_VERSION
+    return json.dumps(document, indent=2).encode()

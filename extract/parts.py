@@ -1,0 +1,85 @@
+"""The other parts of a volume that is stored in several objects: found in the folder of the first, whoever asks."""
+
+from threading import Lock
+
+from embeddings_store.schema import VolumeRef
+from extract.bucket.keys import Skip, parse_object
+from extract.bucket.source import Fetched, RangeRefused, RangeSource, Source
+from extract.dicom.concatenation import Part, order_parts, part_of_file
+from extract.errors import DicomError, FetchError, IncompleteConcatenation, PartOfVolume
+from extract.partial.reader import HEAD_BYTES
+
+
+class PartFinder:
+    """Looks at the objects of a folder once for the whole run, at the header of each; called from many threads.
+
+    The row of a volume in several objects belongs to the object with part 1, which is found from each of them alone: so
+    processes need not speak with each other, and a run that was killed goes on with any of them.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._folders: dict[str, dict[VolumeRef, Part]] = {}
+        self._unread: dict[str, FetchError] = {}
+        self._lock = Lock()
+
+    def gather(self, ref: VolumeRef, first: Fetched) -> list[Fetched]:
+        """Fetch the other parts, in any order, of the volume whose part 1 this object is.
+
+        Raises: PartOfVolume for another part of a volume whose part 1 is there; IncompleteConcatenation, naming what is
+        missing; FetchError, BucketError.
+        """
+        own = part_of_file(first.data, first.size)
+        if own is None:
+            raise IncompleteConcatenation(f"{ref.volume}: the object changed while its volume was read")
+        folder = ref.key.rpartition("/")[0] + "/"
+        others = {
+            other: part
+            for other, part in self._look_into(folder).items()
+            if own.whole and part.whole == own.whole and other.key != ref.key
+        }
+        firsts = sorted(other.key for other, part in others.items() if part.number == 1)
+        if own.number not in {None, 1} and firsts:
+            whole = next(other for other in others if other.key == firsts[0]).volume
+            raise PartOfVolume(f"{ref.volume}: {own.describe()} of the volume {whole}, whose row holds it", whole)
+        try:
+            order_parts([own, *others.values()], ref.volume)
+        except IncompleteConcatenation:
+            if folder in self._unread:  # it may be the part that is missing
+                raise self._unread[folder] from None
+            raise
+        return [self._source.fetch(other) for other in others]
+
+    def _look_into(self, folder: str) -> dict[VolumeRef, Part]:
+        with self._lock:
+            if folder in self._folders and folder not in self._unread:
+                return self._folders[folder]
+            self._unread.pop(folder, None)
+            found = dict[VolumeRef, Part]()
+            for info in self._source.list_objects(folder):
+                other = parse_object(info)
+                part = None if isinstance(other, Skip) else self._look_at(other, folder)
+                if isinstance(other, VolumeRef) and part is not None:
+                    found[other] = part
+            self._folders[folder] = found
+            return found
+
+    def _look_at(self, ref: VolumeRef, folder: str) -> Part | None:
+        """Read what an object says of its place; one that cannot be read says nothing."""
+        try:
+            return self._read(ref)
+        except FetchError as error:
+            self._unread[folder] = error
+        except DicomError:
+            pass
+        return None
+
+    def _read(self, ref: VolumeRef) -> Part | None:
+        if isinstance(self._source, RangeSource):
+            try:
+                start = self._source.fetch_range(ref, 0, HEAD_BYTES)
+                return part_of_file(start.data, start.size)
+            except (RangeRefused, DicomError):  # no ranges, a header that is longer, or a file that is deflated
+                pass
+        whole = self._source.fetch(ref)
+        return part_of_file(whole.data, whole.size)
