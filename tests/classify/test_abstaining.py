@@ -15,7 +15,7 @@ from classify_study import PROTOCOLS, Study, make_study
 from classify.cli import main
 from classify.options import ProbeOptions
 from classify.probe import probe
-from classify.study_commands import read_store
+from classify.stores import read_store
 from embeddings_store.schema import Eye, Intensity, Note, RowFacts, VolumeRef, volume_id
 from embeddings_store.writer import open_writer
 

@@ -18,7 +18,6 @@ from classify.ledger import LEDGER
 from classify.look import Evaluated
 from classify.predictions import pick_predictions
 from classify.run import COHORT, load_run
-from classify.run_options import EvaluateOptions
 from classify.study_options import CompareOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
