@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from embeddings_store.errors import StoreError
-from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS, FACTS_OF_SCHEMA, SCHEMA_VERSION, THUMBNAIL_SHAPE
+from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS, THUMBNAIL_SHAPE
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage
 from embeddings_store.token_codec import token_codec
@@ -83,28 +83,6 @@ class RowArray:
 
 
 @dataclass(frozen=True, slots=True)
-class OlderFacts(RowArray):
-    """The facts in a store of schema 1, where a row has eight of them: the others come as NaN.
-
-    While such a store is being upgraded, some rows have all.
-    """
-
-    def read_into(self, storage: Storage, row: int, values: np.ndarray) -> bool:
-        """Read a row of either length."""
-        body = storage.get(self.chunk_path(row))
-        if body is None:
-            return False
-        data = np.frombuffer(body, dtype=np.uint8)
-        counts = {count * values.itemsize + CRC_BYTES: count for count in FACTS_OF_SCHEMA.values()}
-        count = counts.get(data.size)
-        if count is None or google_crc32c.value(data) != CRC_RESIDUE:
-            raise self._damaged(storage, row, data.size)
-        values[:count] = data[:-CRC_BYTES].view(self.dtype)
-        values[count:] = np.nan
-        return True
-
-
-@dataclass(frozen=True, slots=True)
 class StoreArrays:
     """All arrays of a store in one space.
 
@@ -132,13 +110,12 @@ class StoreArrays:
         return found
 
 
-def arrays_of(space: EmbeddingSpace, schema_version: int = SCHEMA_VERSION) -> StoreArrays:
+def arrays_of(space: EmbeddingSpace) -> StoreArrays:
     """Say which arrays a store of a space has."""
     pooled_shape = (len(space.layers), len(space.pools), space.width)
-    facts = RowArray if FACTS_OF_SCHEMA[schema_version] == len(FACT_COLUMNS) else OlderFacts
     return StoreArrays(
         pooled=RowArray("pooled", pooled_shape, "<f4"),
-        facts=facts("facts", (len(FACT_COLUMNS),), "<f8"),
+        facts=RowArray("facts", (len(FACT_COLUMNS),), "<f8"),
         thumbnail=RowArray("thumbnail", THUMBNAIL_SHAPE, "|u1"),
         commit=RowArray("commit", (len(COMMIT_COLUMNS),), "<i8"),
         tokens=tuple(array for layer in space.layers for array in _token_arrays(space, layer)),

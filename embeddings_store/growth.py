@@ -17,13 +17,8 @@ from embeddings_store.storage import Storage
 def grow_store(storage: Storage, found: Layout) -> None:
     """Bring a store of the version before thumbnails to SCHEMA_VERSION; nothing is done where that is so already.
 
-    Raises StoreError for a store that must be upgraded first, or cannot be written.
+    Raises StoreError for a store that cannot be written.
     """
-    if found.schema_version < WITHOUT_THUMBNAIL:
-        raise StoreError(
-            f"{storage.url} was made by an older octprobe (schema version {found.schema_version}, rows are written in "
-            f"{SCHEMA_VERSION} now): run `extract-embeddings upgrade --store {storage.url}` once; it encodes nothing"
-        )
     if found.schema_version == SCHEMA_VERSION:
         return
     thumbnail = found.arrays.thumbnail
@@ -40,12 +35,10 @@ def grow_store(storage: Storage, found: Layout) -> None:
 
 
 def document_faults(storage: Storage, schema_version: int) -> dict[str, str]:
-    """Compare a store's Zarr documents with the list of their sums, which schema 1 did not have.
+    """Compare a store's Zarr documents with the list of their sums.
 
     The list of a growth that was cut off before its last file names the root document that would have come.
     """
-    if schema_version < WITHOUT_THUMBNAIL:
-        return {}
     found = listed_faults(storage, CHECKSUMS, "")
     if found.get(ROOT) == CHANGED and schema_version == WITHOUT_THUMBNAIL:
         listed = parse_checksums(storage.get(CHECKSUMS) or b"")

@@ -12,7 +12,7 @@ from embeddings_store.arrays import RowArray, StoreArrays, arrays_of
 from embeddings_store.checksums import ROOT_DOCUMENT, checksum_list
 from embeddings_store.creation import claims, is_claim, sole_creation
 from embeddings_store.errors import SpaceMismatchError, StoreError
-from embeddings_store.schema import FACTS_OF_SCHEMA, SCHEMA_VERSION
+from embeddings_store.schema import READABLE, SCHEMA_VERSION
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage
 
@@ -32,7 +32,7 @@ class Layout(NamedTuple):
     @property
     def arrays(self) -> StoreArrays:
         """The arrays of this store."""
-        return arrays_of(self.space, self.schema_version)
+        return arrays_of(self.space)
 
     @property
     def described(self) -> tuple[RowArray, ...]:
@@ -127,10 +127,10 @@ def load_layout(storage: Storage) -> Layout | None:
     if attributes.get("format") != FORMAT:
         raise StoreError(f"{storage.url} is a Zarr group, but no store of embeddings: its attributes name none")
     version = attributes["schema_version"]
-    if version not in FACTS_OF_SCHEMA:
+    if version not in READABLE:
         raise StoreError(
-            f"{storage.url} was written by a newer octprobe: it has schema version {version}, this one reads "
-            f"{min(FACTS_OF_SCHEMA)} to {SCHEMA_VERSION}; update octprobe"
+            f"{storage.url} has schema version {version}, this octprobe reads {min(READABLE)} to {SCHEMA_VERSION}: "
+            "update octprobe for a newer store; an older one, which no release wrote, has to be made again"
         )
     space, capacity = EmbeddingSpace.from_dict(attributes["space"]), int(attributes["capacity"])
     if space.id != attributes["space_id"]:
@@ -168,10 +168,5 @@ def _check_arrays(storage: Storage, found: Layout) -> None:
         body = storage.get(path)
         shape = parse_document(body, storage, path).get("shape") if body is not None else None
         expected = [found.capacity, *array.row_shape]
-        if shape != expected and not (array.name == "facts" and shape == _older_facts(found)):
+        if shape != expected:
             raise StoreError(f"{storage.url} is damaged: {path} should give the shape {expected}, got {shape}")
-
-
-def _older_facts(found: Layout) -> list[int]:
-    """Give the shape that the facts have until an upgrade is done."""
-    return [found.capacity, FACTS_OF_SCHEMA[found.schema_version]]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from embeddings_store.arrays import flat_bytes
-from embeddings_store.schema import FACTS_OF_SCHEMA, SCHEMA_VERSION, WITHOUT_THUMBNAIL, Eye, Intensity, RowFacts
+from embeddings_store.schema import READABLE, SCHEMA_VERSION, WITHOUT_THUMBNAIL, Eye, Intensity, RowFacts
 
 CRC_BITS = 32
 EYE_CODES = {Eye.UNKNOWN: 0.0, Eye.LEFT: 1.0, Eye.RIGHT: 2.0}
@@ -28,12 +28,11 @@ class Commit:
     time_ns: int
     worker: int
     crc_thumbnail: int | None = None
-    schema_version: int = WITHOUT_THUMBNAIL
 
     def to_numbers(self) -> Int64[np.ndarray, "8"]:
         """Give the commit as stored; the md5 as two signed halves."""
         high, low = (int.from_bytes(half, "big", signed=True) for half in (self.source_md5[:8], self.source_md5[8:]))
-        vectors, status = self.crc_vectors, self.schema_version
+        vectors, status = self.crc_vectors, WITHOUT_THUMBNAIL
         if self.crc_thumbnail is not None:
             vectors, status = _signed(vectors | self.crc_thumbnail << CRC_BITS), SCHEMA_VERSION
         fields = (vectors, self.crc_tokens, self.source_size_bytes, high, low, self.time_ns, self.worker)
@@ -43,16 +42,16 @@ class Commit:
     def from_numbers(cls, numbers: Int64[np.ndarray, "8"]) -> "Commit | None":
         """Read a stored commit; None when its status names no schema version."""
         status, crcs, crc_tokens, size, high, low, time_ns, worker = (int(number) for number in numbers)
-        if status not in FACTS_OF_SCHEMA:
+        if status not in READABLE:
             return None
         md5 = high.to_bytes(8, "big", signed=True) + low.to_bytes(8, "big", signed=True)
         crc_thumbnail, crc_vectors = divmod(crcs % (1 << 2 * CRC_BITS), 1 << CRC_BITS)
         known = crc_thumbnail if status == SCHEMA_VERSION else None
-        return cls(crc_vectors, crc_tokens, size, md5, time_ns, worker, known, status)
+        return cls(crc_vectors, crc_tokens, size, md5, time_ns, worker, known)
 
     def fits_vectors(self, pooled: np.ndarray, facts: Float64[np.ndarray, " facts"]) -> bool:
         """Tell whether these are the vectors and facts that were committed."""
-        return crc_over([pooled, facts[: FACTS_OF_SCHEMA[self.schema_version]]]) == self.crc_vectors
+        return crc_over([pooled, facts]) == self.crc_vectors
 
 
 def _signed(bits: int) -> int:

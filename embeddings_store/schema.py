@@ -26,7 +26,7 @@ SCHEMA_VERSION = 3
 """Of a store's layout, in its root attributes. 1: eight facts a row, the first of FACT_COLUMNS; 2: all of them; 3: a
 thumbnail too. In a commit it says what the row has: a row without a thumbnail is of version 2 in any store.
 
-No part of the embedding space: a store that is upgraded keeps its numbers, and so the id of its space.
+No part of the embedding space: a store that is grown keeps its numbers, and so the id of its space.
 """
 
 VolumeId = NewType("VolumeId", str)
@@ -71,8 +71,8 @@ WITHOUT_THUMBNAIL = 2
 THUMBNAIL_SHAPE = (8, 32, 32)
 """Slices, rows, columns of a thumbnail, whatever the size of the scan."""
 
-FACTS_OF_SCHEMA = {1: 8, WITHOUT_THUMBNAIL: len(FACT_COLUMNS), SCHEMA_VERSION: len(FACT_COLUMNS)}
-"""How many of FACT_COLUMNS a row has that was committed by a schema version."""
+READABLE = (WITHOUT_THUMBNAIL, SCHEMA_VERSION)
+"""The schema versions of rows and stores that can be read."""
 
 INDEX_COLUMNS = ("row", "key", "size", "etag", "volume", "participant", "eye", "device", "protocol")
 

@@ -190,25 +190,6 @@ def pool_stored(options: PoolOptions, *, json: Json = False) -> None:
         emit_json(found)
 
 
-@verb(store_commands)
-def upgrade(options: StoreOptions, *, json: Json = False) -> None:
-    """Bring a store that an older octprobe made to today's layout, in place; nothing is encoded again.
-
-    Example: extract-embeddings upgrade --store ./store
-    """
-    from dataclasses import asdict
-
-    from embeddings_store.upgrade import upgrade_store
-
-    done = upgrade_store(options.store, endpoint_url=options.endpoint_url)
-    for one in done:
-        say(f"{one.store}: {one.rows:,} rows upgraded from schema version {one.schema_version_before}")
-        if one.damaged:
-            say(f"{len(one.damaged):,} rows were damaged before: run extract-embeddings verify --store {one.store}")
-    if json:
-        emit_json({"stores": [asdict(one) for one in done]})
-
-
 @dataclass(frozen=True, kw_only=True)
 class RetryOptions(StoreOptions):
     """Which error rows are tried again."""

@@ -11,7 +11,6 @@ from scipy.stats import rankdata
 
 from classify.heads.contract import ARRAYS
 from embeddings_store.errors import RunError
-from reports.tree_shap import forest_shap, read_forest
 
 ADDITIVITY_TOLERANCE = 1e-6
 TOP_FEATURES = 15
@@ -19,9 +18,6 @@ CHECKED_ROWS = 1000
 
 ROWS_AT_ONCE = 128
 """Of a linear head: few enough that their differences to the background stay in the processor's cache."""
-
-TABULATED_FROM = 1000
-"""Rows from which tabulating the trees takes less time than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +48,16 @@ class FeatureWeight:
 
 
 def explain_trees(booster: Any, x: Float64[np.ndarray, "n d"]) -> ShapValues:
-    """Compute tree SHAP values (Lundberg et al., 2020) and check that they add up.
+    """Compute tree SHAP values (Lundberg et al., 2020), as LightGBM itself does, and check that they add up.
 
-    Small trees are tabulated for many rows (tree_shap); else LightGBM walks them row by row. The values are the same.
     Raises: RunError when the features don't fit the booster or the values don't add up to the raw score.
     """
     width = booster.num_feature()
     if x.shape[1] != width:
         raise RunError(f"the LightGBM model: expected {width} features, got {x.shape[1]}; is this the run's own store?")
     outputs = booster.num_model_per_iteration()
-    many = len(x) >= TABULATED_FROM and np.isfinite(x).all()
-    forest = read_forest(booster.dump_model()) if many else None
-    if forest is None:
-        parts = np.asarray(booster.predict(x, pred_contrib=True), np.float64).reshape(len(x), outputs, width + 1)
-        values, expected = parts[:, :, :width], parts[0, :, width]
-    else:
-        values, expected = forest_shap(forest, x), forest.expected
-    return _checked(values, expected, np.asarray(booster.predict(x, raw_score=True), np.float64))
+    parts = np.asarray(booster.predict(x, pred_contrib=True), np.float64).reshape(len(x), outputs, width + 1)
+    return _checked(parts[:, :, :width], parts[0, :, width], np.asarray(booster.predict(x, raw_score=True), np.float64))
 
 
 def explain_linear(

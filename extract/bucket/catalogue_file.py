@@ -14,7 +14,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from embeddings_store.user_cache import cache_folder
+from platformdirs import user_cache_path
+
 from extract.bucket.manifest import ManifestLine
 from extract.bucket.participants import Enrolled
 from extract.bucket.source import ObjectInfo
@@ -45,7 +46,8 @@ class BucketRecord:
 
 def catalogue_path(place: str) -> Path:
     """Name the file of a place: endpoint, bucket and prefix; hashed, for a prefix may be a secret."""
-    return cache_folder() / "catalogues" / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.sqlite"
+    name = f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.sqlite"
+    return user_cache_path("octprobe", appauthor=False) / "catalogues" / name
 
 
 def write_record(path: Path, record: BucketRecord) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from platformdirs import user_cache_path
 
 from classify.cohort import measurement_cache
 from classify.cohort.measurement_cache import FILE, cached_measurements
 from classify.cohort.measurements import Measurements, read_measurements
 from classify.errors import CohortError
-from embeddings_store.user_cache import cache_folder
 
 HEADER = "measurement_id,person_id,measurement_concept_id,value_as_number,measurement_source_value"
 ROWS = (
@@ -97,13 +97,13 @@ def test_an_empty_and_a_missing_file_are_one_message(tmp_path: Path) -> None:
 def test_the_second_reading_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, *ROWS)
     first, said = cached_measurements(path)
-    assert said == f"read now, kept in {cache_folder() / FILE}"
+    assert said == f"read now, kept in {user_cache_path('octprobe', appauthor=False) / FILE}"
     monkeypatch.setattr(measurement_cache, "read_measurements", None)
     again, said = cached_measurements(path)
-    assert said == f"read earlier, kept in {cache_folder() / FILE}"
+    assert said == f"read earlier, kept in {user_cache_path('octprobe', appauthor=False) / FILE}"
     pd.testing.assert_frame_equal(again.table, first.table, check_names=False)
     assert again.counts == first.counts
-    assert (cache_folder() / FILE).stat().st_mode & 0o077 == 0
+    assert (user_cache_path("octprobe", appauthor=False) / FILE).stat().st_mode & 0o077 == 0
 
 
 def test_another_content_is_read_anew(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_another_content_is_read_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["no database", "no table", "no numbers"])
 def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
     path = write(tmp_path, *ROWS)
-    place = cache_folder() / FILE
+    place = user_cache_path("octprobe", appauthor=False) / FILE
     expected, _ = cached_measurements(path)
     if damage == "no database":
         place.write_bytes(b"x" * 5000)

@@ -30,7 +30,7 @@ class Store:
         self.folder = folder
         attributes = json.loads((folder / "zarr.json").read_text())["attributes"]
         assert attributes["format"] == "octprobe embeddings"
-        assert attributes["schema_version"] in (1, 2, 3)
+        assert attributes["schema_version"] in (2, 3)
         self.space: dict[str, Any] = attributes["space"]
         canonical = json.dumps(self.space, sort_keys=True, separators=(",", ":")).encode()
         assert hashlib.sha256(canonical).hexdigest()[:16] == attributes["space_id"]
@@ -47,7 +47,7 @@ class Store:
     def rows(self) -> list[int]:
         """Chapter 6: a row exists when its commit does."""
         written = sorted(int(path.name.split(".")[1]) for path in (self.folder / "commit").glob("c.*.0"))
-        return [row for row in written if self.commit(row)[0] in (1, 2, 3)]
+        return [row for row in written if self.commit(row)[0] in (2, 3)]
 
     def commit(self, row: int) -> list[int]:
         return [int(number) for number in self.chunk("commit", row, (8,), "<i8")]

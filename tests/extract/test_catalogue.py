@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from platformdirs import user_cache_path
 
-from embeddings_store.user_cache import cache_folder
 from extract.bucket.catalogue import Catalogue, open_catalogue
 from extract.bucket.catalogue_file import BucketRecord, catalogue_path, read_record, write_record
 from extract.bucket.folder import FolderSource
@@ -69,7 +69,7 @@ def catalogue_of(source: RemoteSource, *, hours: int = 0, refresh: bool = False,
 
 
 def only_file() -> Path:
-    (path,) = cache_folder().rglob("*.sqlite")
+    (path,) = user_cache_path("octprobe", appauthor=False).rglob("*.sqlite")
     return path
 
 
@@ -110,13 +110,13 @@ def test_a_folder_is_walked_every_time(tmp_path: Path) -> None:
     (tmp_path / "b/participants.tsv").write_bytes(TABLE)
     for _ in range(2):
         assert not open_catalogue(FolderSource(tmp_path / "b"), now_ns=0).from_cache
-    assert not cache_folder().exists()
+    assert not user_cache_path("octprobe", appauthor=False).exists()
 
 
 def test_a_bucket_without_volumes_is_not_kept() -> None:
     with pytest.raises(BucketError, match="none of them a volume"):
         catalogue_of(RemoteSource({"participants.tsv": TABLE}))
-    assert not list(cache_folder().rglob("*"))
+    assert not list(user_cache_path("octprobe", appauthor=False).rglob("*"))
 
 
 def test_a_damaged_catalogue_is_rebuilt() -> None:

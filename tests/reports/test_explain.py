@@ -10,11 +10,9 @@ from simulated_run import build_run
 from simulated_study import simulated_features
 
 from embeddings_store.errors import RunError
-from reports import explain
 from reports.explain import ROWS_AT_ONCE, ShapValues, explain_linear, explain_trees, load_booster, rank_features
 from reports.explanations import explain_study
 from reports.runs import FinishedRun, read_runs
-from reports.tree_shap import forest_shap
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +44,6 @@ def test_values_equal_those_of_the_shap_package(run: FinishedRun, x: np.ndarray)
         theirs = np.asarray(TreeExplainer(load_booster(run.folder)).shap_values(x))
     ours = explain_trees(load_booster(run.folder), x).values
     np.testing.assert_allclose(ours, theirs.transpose(0, 2, 1), atol=1e-6)
-
-
-def test_many_rows_are_tabulated_with_the_same_values(
-    run: FinishedRun, x: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    walked = explain_trees(load_booster(run.folder), x)
-    asked: list[int] = []
-    monkeypatch.setattr(explain, "TABULATED_FROM", len(x))
-    monkeypatch.setattr(explain, "forest_shap", lambda forest, rows: asked.append(1) or forest_shap(forest, rows))
-    tabulated = explain_trees(load_booster(run.folder), x)
-    assert asked
-    np.testing.assert_allclose(tabulated.values, walked.values, atol=1e-9)
-    np.testing.assert_allclose(tabulated.expected, walked.expected, atol=1e-9)
 
 
 class BrokenBooster:
