@@ -14,7 +14,7 @@ from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import Task
 from classify.features import FeatureTable, make_features
 from embeddings_store.space import EmbeddingSpace
-from extract.bucket.listing import list_volumes
+from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import open_source
 from extract.device.backend import Backend
 from extract.encode import BatchEncoder

@@ -19,7 +19,7 @@ from classify.run import MODEL, Run
 from embeddings_store.console import say
 from embeddings_store.schema import site_of
 from embeddings_store.thumbnails import Thumbnails, thumbnails_of
-from extract.bucket.listing import list_volumes
+from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import Source
 from extract.load import VolumeLoader
 from extract.progress import show_progress

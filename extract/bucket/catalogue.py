@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from time import time_ns
 
 from extract.bucket.catalogue_file import BucketRecord, catalogue_path, read_record, write_record
 from extract.bucket.folder import FolderSource
@@ -85,6 +86,15 @@ def open_catalogue(source: Source, *, now_ns: int, endpoint_url: str | None = No
     return replace(catalogue, kept=True)
 
 
+def list_volumes(source: Source, *, now_ns: int | None = None) -> Listing:
+    """Name every volume of a source, with its size and ETag, from the catalogue that all commands share.
+
+    Raises: BucketError when nothing is recognised; it says what was seen and which layout was expected.
+    """
+    endpoint: str | None = getattr(source, "endpoint", None)
+    return open_catalogue(source, now_ns=time_ns() if now_ns is None else now_ns, endpoint_url=endpoint).listing
+
+
 def _look(source: Source, enrolled: tuple[Enrolled, ...], token: str, now_ns: int) -> BucketRecord:
     manifest = source.read_optional(MANIFEST)
     return BucketRecord(
@@ -110,6 +120,6 @@ def _enrolled(table: bytes | None) -> tuple[tuple[Enrolled, ...], tuple[str, ...
 def _catalogue(source: Source, record: BucketRecord, now_ns: int, *, from_cache: bool, kept: bool) -> Catalogue:
     said = {line.key: line.participant for line in record.manifest or ()}
     seen = ((info, said.get(info.key, "")) for info in record.objects)
-    listing = list_objects_as(source, seen, from_manifest=False)
+    listing = list_objects_as(source, seen)
     age_s = max(0.0, (now_ns - record.listed_at_ns) / 1e9)
     return Catalogue(record, listing, age_s, from_cache, kept)

@@ -1,12 +1,11 @@
-"""list_volumes: everything of a bucket that should become a row, and what was passed over."""
+"""Which objects of a bucket should become rows, and what was passed over."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from embeddings_store.schema import VolumeRef
-from extract.bucket.keys import LAYOUT, MANIFEST, Skip, parse_object
-from extract.bucket.manifest import read_manifest
+from extract.bucket.keys import LAYOUT, Skip, parse_object
 from extract.bucket.source import ObjectInfo, Source
 from extract.errors import BucketError
 
@@ -18,34 +17,20 @@ class Listing:
     refs: list[VolumeRef]
     listed: int
     skipped: Mapping[str, int]
-    from_manifest: bool
 
 
-def list_volumes(source: Source) -> Listing:
-    """Name every volume of a source: from its manifest with one request, else from the flat listing.
-
-    Raises: BucketError when nothing is recognised; it says what was seen and which layout was expected.
-    """
-    manifest = source.read_optional(MANIFEST)
-    if manifest is None:
-        seen: Iterable[tuple[ObjectInfo, str]] = ((info, "") for info in source.list_objects())
-    else:
-        seen = read_manifest(manifest)
-    return list_objects_as(source, seen, from_manifest=manifest is not None)
-
-
-def list_objects_as(source: Source, seen: Iterable[tuple[ObjectInfo, str]], *, from_manifest: bool) -> Listing:
+def list_objects_as(source: Source, seen: Iterable[tuple[ObjectInfo, str]]) -> Listing:
     """Name every volume among objects that were seen in a source, each with the participant that a manifest gives it.
 
     Raises: BucketError when nothing is recognised.
     """
-    listing = _sort_out(source, seen, from_manifest=from_manifest)
+    listing = _sort_out(source, seen)
     if not listing.refs:
         raise BucketError(_describe_nothing(source, listing))
     return listing
 
 
-def _sort_out(source: Source, seen: Iterable[tuple[ObjectInfo, str]], *, from_manifest: bool) -> Listing:
+def _sort_out(source: Source, seen: Iterable[tuple[ObjectInfo, str]]) -> Listing:
     """Parse every object; participant is what a manifest says beside the path, and must agree with it."""
     refs: dict[str, VolumeRef] = {}
     skipped: Counter[str] = Counter()
@@ -63,7 +48,7 @@ def _sort_out(source: Source, seen: Iterable[tuple[ObjectInfo, str]], *, from_ma
             refs[info.key] = parsed
     passed_over = source.counts.passed_over  # complete only now: seen may be the listing itself
     skipped.update({str(reason): count for reason, count in passed_over.items()})
-    return Listing([refs[key] for key in sorted(refs)], listed + passed_over.total(), dict(skipped), from_manifest)
+    return Listing([refs[key] for key in sorted(refs)], listed + passed_over.total(), dict(skipped))
 
 
 def _describe_nothing(source: Source, listing: Listing) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from embeddings_store.text_table import ID_NAMES, open_table
-from extract.bucket.source import ObjectInfo
 from extract.errors import BucketError
 
 KEY, EYE, FRAMES = "filepath", "laterality", "number_of_frames"
@@ -19,14 +18,6 @@ class ManifestLine:
     participant: str
     eye: str
     frames: int
-
-
-def read_manifest(data: bytes) -> Iterator[tuple[ObjectInfo, str]]:
-    """Yield each file of the manifest and the participant its line names ("" where no column does).
-
-    The manifest knows neither sizes nor etags. Raises: BucketError when it is no such table.
-    """
-    return ((ObjectInfo(line.key, -1, ""), line.participant) for line in read_manifest_lines(data))
 
 
 def read_manifest_lines(data: bytes) -> Iterator[ManifestLine]:

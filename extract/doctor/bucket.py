@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import VolumeRef
 from embeddings_store.space import Grid
-from extract.bucket.listing import Listing, list_volumes
+from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import Fetched, ObjectInfo, Source, Wanted, open_source
 from extract.doctor.report import Check, Report, Status, measured
 from extract.load import FailedVolume, LoadedVolume, new_loader
@@ -68,7 +68,7 @@ def examine_bucket(bucket: str, prefix: str, endpoint_url: str | None) -> tuple[
     rate = keys / (perf_counter() - start)
     listing = list_volumes(source)
     words = (
-        f"{source.name}: {len(listing.refs):,} volumes among {listing.listed:,} {_origin(listing)}; "
+        f"{source.name}: {len(listing.refs):,} volumes among {listing.listed:,} objects; "
         f"the first {keys:,} keys listed at {rate:,.0f} keys/s"
     )
     figures = {"volumes": len(listing.refs), "listed": listing.listed, "skipped": dict(listing.skipped)}
@@ -105,10 +105,6 @@ def spread(refs: Sequence[VolumeRef], count: int) -> list[VolumeRef]:
     """Choose volumes evenly from the first to the last of a listing: keys begin with the device, so several come."""
     places = np.linspace(0, len(refs) - 1, min(count, len(refs))).round().astype(int)
     return [refs[place] for place in places]
-
-
-def _origin(listing: Listing) -> str:
-    return "lines of the manifest" if listing.from_manifest else "objects"
 
 
 def _describe_volumes(timed: TimedSource, samples: Samples, failed: Sequence[FailedVolume]) -> Report:

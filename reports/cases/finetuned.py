@@ -22,7 +22,7 @@ from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.run import MODEL
 from embeddings_store.errors import RunError, UsageError, VolumeError
 from embeddings_store.schema import Note, VolumeRef
-from extract.bucket.listing import list_volumes
+from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import Source
 from extract.errors import DeviceError
 from extract.preprocess import frame_chooser, preprocess

@@ -18,7 +18,7 @@ from torch import nn
 from classify.features import FeatureTable
 from classify.standardise import Standardiser
 from embeddings_store.index import IndexRow
-from extract.bucket.listing import list_volumes
+from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import open_source
 from extract.device.cpu import CpuBackend
 from extract.encoder.encoder import Encoder

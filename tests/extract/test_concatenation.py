@@ -18,8 +18,8 @@ from embeddings_store.reader import open_reader
 from embeddings_store.schema import INCOMPLETE, Note
 from embeddings_store.status import store_status
 from embeddings_store.verify import verify_store
+from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
-from extract.bucket.listing import list_volumes
 from extract.dicom import read_dicom
 from extract.dicom.frame_ranges import find_ranges
 from extract.doctor.bucket import examine_volumes

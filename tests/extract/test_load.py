@@ -13,8 +13,8 @@ import extract.dicom.decoder_pool as pool_module
 from embeddings_store.errors import RunError
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import Note, SpacingSource
+from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
-from extract.bucket.listing import list_volumes
 from extract.bucket.source import Fetched, Wanted
 from extract.errors import BucketError, FetchError
 from extract.load import FailedVolume, LoadedVolume, new_loader

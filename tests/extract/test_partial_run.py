@@ -20,8 +20,8 @@ from embeddings_store.index import IndexRow
 from embeddings_store.reader import open_reader
 from embeddings_store.schema import Note, VolumeFailure
 from embeddings_store.verify import verify_store
+from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
-from extract.bucket.listing import list_volumes
 from extract.bucket.s3 import S3Source
 from extract.bucket.source import Fetched, FetchedRange, PartlyFetched, Source, Wanted
 from extract.failures import attempt
