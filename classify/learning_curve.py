@@ -65,16 +65,9 @@ def learning_curve(
     with published_folder(asked.runs, LEARNING_CURVES, now) as (aside, place):
         features = source.table(chosen.spec.features)
         points = trace_curve(
-            chosen.spec,
-            features.only("train"),
-            features.only("val"),
-            task.classes,
-            fractions=fractions,
-            repeats=options.repeats,
-            replicates=asked.replicates,
-            seed=asked.seed,
-            tell=tell,
-        )
+            chosen.spec, features.only("train"), features.only("val"), task.classes, fractions=fractions,
+            repeats=options.repeats, replicates=asked.replicates, seed=asked.seed, tell=tell,
+        )  # fmt: skip
         clock.lap("fit")
         record = {
             "id": place.name,

@@ -68,8 +68,7 @@ def probe(
     options say. tell: hears what is worth knowing.
     Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
     """
-    clock = Stopwatch()
-    task, method = check_options(options)
+    clock, (task, method) = Stopwatch(), check_options(options)
     tables = read_tables_of(options, tell)
     now, read = now or datetime.now(UTC), read or reader_at(options.endpoint_url)
     stored = read(options.store)

@@ -50,12 +50,9 @@ def predict_others(cohort: Cohort, classes: int) -> tuple[dict[str, Predictions]
 
 
 def finetune(
-    options: FinetuneOptions,
-    *,
-    now: datetime | None = None,
-    tell: Callable[[str], None] = say,
+    options: FinetuneOptions, *, now: datetime | None = None, tell: Callable[[str], None] = say,
     processes: Processes | None = None,
-) -> Finetuned | None:
+) -> Finetuned | None:  # fmt: skip
     """Train in stages, keep the weights that did best on val, judge them beside the baselines, publish the run.
 
     The volumes of test are neither read nor predicted. tell: hears of every epoch. processes: those of torchrun; the
@@ -72,10 +69,9 @@ def finetune(
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed)
-        state = StateFolder(ready.work / STATE, inputs.fingerprint)
         trainer = Trainer(
             model, options.recipe, classes, options.seed, backend, together, BestWeights(),
-            tell if together.rank == 0 else lambda _: None, state=state,
+            tell if together.rank == 0 else lambda _: None, state=StateFolder(ready.work / STATE, inputs.fingerprint),
         )  # fmt: skip
         feeds = Feeds(options.recipe, inputs, ready.images, standardiser, backend, classes, options.seed)
         history, best = train_stages(trainer, options.stages, feeds)
@@ -110,6 +106,6 @@ def finetune(
                 resplit=standing.resplit,
                 seconds=clock.seconds(),
             )
-            predicted = stack_predictions([*levels.values(), *others.values()])
-            folder = save_run(aside, record, predicted, inputs.cohort.table, marked)
+            predicted = [*levels.values(), *others.values()]
+            folder = save_run(aside, record, stack_predictions(predicted), inputs.cohort.table, marked)
     return Finetuned(record, folder, inputs.failures)

@@ -63,7 +63,7 @@ def test_options_in_sentences_exist(page: Page) -> None:
     assert named - known == set()
 
 
-FOREIGN_OPTIONS = {"--strict", "--only"}
+FOREIGN_OPTIONS = {"--strict", "--only", "--long"}
 
 
 def unknown_options(shell: str) -> list[tuple[str, str]]:
