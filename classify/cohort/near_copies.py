@@ -21,6 +21,9 @@ from embeddings_store.thumbnails import Thumbnails
 FALSE_ALARMS = 1e-4
 """Expected in a whole store of honest participants."""
 
+PICTURE_ALARMS = 1e-2
+"""The same, of thumbnails: few of their numbers are free, so that a lossy copy stands out less."""
+
 LARGEST_RATIO = 0.35
 """However high the dimension: the nearest person at a third of the distance of the next one is looked at."""
 
@@ -127,8 +130,7 @@ def find_near_copies(
     usual = float(np.median(near[:, -1]))
     if usual == 0:
         return []
-    few = (FALSE_ALARMS / len(near)) ** (1 / _dimension(near))
-    limit = _reach(near, usual, ratio=min(few, LARGEST_RATIO), far_below=FAR_BELOW, rounding=_rounding(flat))
+    limit = _reach(near, usual, ratio=min(_seldom(near), LARGEST_RATIO), far_below=FAR_BELOW, rounding=_rounding(flat))
     return [
         _near_copy(int(order[a]), int(order[b]), float(np.linalg.norm(points[a] - points[b])), usual)
         for a, b in _pairs(cloud, limit)
@@ -156,8 +158,9 @@ def find_alike_thumbnails(
         usual = float(np.median(near[:, -1]))
         if usual == 0:
             return []
+        ratio = min(_seldom(near, PICTURE_ALARMS), LARGEST_RATIO)
         limit = _reach(
-            near, usual, ratio=LARGEST_RATIO, far_below=PICTURE_BELOW, rounding=_rounding(seen[0]), lone=LONE_RATIO
+            near, usual, ratio=ratio, far_below=PICTURE_BELOW, rounding=_rounding(seen[0]), lone=min(ratio, LONE_RATIO)
         )
     return [
         _near_copy(int(varied[order[a]]), int(varied[order[b]]), cloud.apart(a, b), usual, "thumbnails")
@@ -204,6 +207,11 @@ def _reach(
     far = np.maximum(by_gap, equal)
     found = (last >= 0) | (near[:, 0] <= EQUAL * usual)
     return np.where(found, 1.001 * far + rounding, 0).astype(np.float32)
+
+
+def _seldom(near: Float32[np.ndarray, "n k"], alarms: float = FALSE_ALARMS) -> float:
+    """Return the ratio of nearest distances below which so many rows of a whole honest store are expected to lie."""
+    return float((alarms / len(near)) ** (1 / _dimension(near)))
 
 
 def _dimension(near: Float32[np.ndarray, "n k"]) -> float:

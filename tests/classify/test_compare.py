@@ -279,7 +279,7 @@ def test_people_known_by_number_alone_are_said(begun: Path, study: Study) -> Non
     rescanned = replace(other.stored, index=index)
     options = ProbeOptions(store="store", model="dummy", task=TASK, participants=study.write(begun), replicates=20)
     runs = tuple(
-        probe(replace(options, runs=begun / name), now=NOW, read=lambda held=held: held).folder
+        probe(replace(options, runs=begun / name), now=NOW, read=lambda *_, held=held: held).folder
         for name, held in (("first", study.stored), ("second", rescanned))
     )
     heard: list[str] = []

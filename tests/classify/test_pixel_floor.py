@@ -68,7 +68,7 @@ def test_a_case_page_shows_the_thumbnail_where_there_is_no_bucket(tmp_path: Path
     stored = read_features_source(str(store))
     run = finished(Study(study.people, stored), tmp_path)
     val = study.people.query("recommended_split == 'val'")["participant_id"].tolist()
-    asked = CaseOptions(tmp_path / "runs", tmp_path / "out", run.id, (val[0], val[-1]))
+    asked = CaseOptions(runs=tmp_path / "runs", out=tmp_path / "out", run=run.id, participants=(val[0], val[-1]))
     opened = Opened(OpenedStore(open_reader(str(store)), stored), None)
     with_it, without = (case.page.read_text() for case in write_cases(asked, opened, now=NOW))
     assert with_it.count("32 x 32 thumbnail of the store: 8 slices") == 4

@@ -38,7 +38,11 @@ def test_ids_are_read_from_a_list_or_a_table(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "got an empty file"), ("participant_id\n", "got none"), ("a\tb\n1\t2", "expected a column")],
+    [
+        ("", "got an empty file"),
+        ("participant_id\n", "got none"),
+        ("a\tb\n1\t2", "expected a participant's id, got several cells"),
+    ],
 )
 def test_a_wrong_list_is_one_message(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "seen.txt"

@@ -116,10 +116,10 @@ def test_a_twin_that_was_trained_or_may_be_is_refused(study: Study, training: Tr
     source = EncoderSource("best.pt", "vjepa3d", "1" * 64, 40, training, "as the doctor finds it")
     stored = replace(twin_of(study), encoder=source)
     if not refused:
-        assert read_checked_twin(lambda: stored, study.stored.space) is stored
+        assert read_checked_twin(stored, study.stored.space) is stored
         return
     with pytest.raises(UsageError, match=r"random weights, got best\.pt \(vjepa3d, epoch 40\): as the doctor finds it"):
-        read_checked_twin(lambda: stored, study.stored.space)
+        read_checked_twin(stored, study.stored.space)
 
 
 def test_no_twin_is_refused(study: Study, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_selection(bucket: Path, tmp_path: Path) -> None:
 
 def test_nobody_invited(bucket: Path, tmp_path: Path) -> None:
     (tmp_path / "ids").write_text("9999\n")
-    with pytest.raises(UsageError, match="none of its 1 participants"):
+    with pytest.raises(UsageError, match="got 1 ids of which 0 are among the 2 participants of the bucket"):
         plan_run(options(bucket, participants=tmp_path / "ids"))
 
 

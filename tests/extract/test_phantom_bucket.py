@@ -376,7 +376,6 @@ def test_the_command_prints_one_json_object_and_draws_a_montage(tmp_path: Path) 
         (["--schema", "v4"], "--schema"),
         (["--participants", "0"], "--participants"),
         (["--participants", "3000"], "--participants"),
-        (["--seed", "-1"], "--seed"),
         (["--montage", "/nowhere/at/all/m.png"], "--montage"),
     ],
 )

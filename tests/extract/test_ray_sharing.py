@@ -210,15 +210,13 @@ def test_a_signal_lets_workers_finish_what_they_have_begun(bucket: Path, tmp_pat
 
 def change_checkpoint(number: int, assignment: Assignment) -> Assignment:
     """Let the second node lack the file."""
-    one = assignment.options.outputs[0]
-    other = replace(one, choice=replace(one.choice, checkpoint=Path("/nowhere/best.pt"), encoder=None))
-    return replace(assignment, options=replace(assignment.options, outputs=(other,))) if number else assignment
+    other = replace(assignment.options, checkpoint=Path("/nowhere/best.pt"), encoder=())
+    return replace(assignment, options=other) if number else assignment
 
 
 def change_weights(number: int, assignment: Assignment) -> Assignment:
-    one = assignment.options.outputs[0]
-    other = replace(one, choice=replace(one.choice, encoder="random:tiny,seed=7"))
-    return replace(assignment, options=replace(assignment.options, outputs=(other,))) if number else assignment
+    other = replace(assignment.options, encoder="random:tiny,seed=7")
+    return replace(assignment, options=other) if number else assignment
 
 
 def change_build(worker: Hired, answer: Any) -> Any:
@@ -247,8 +245,7 @@ def test_a_folder_that_is_another_one_there_is_refused(bucket: Path, tmp_path: P
     """As where /data is a disk of each machine: a folder of that name may, or may not, be there."""
 
     def elsewhere(number: int, assignment: Assignment) -> Assignment:
-        one = replace(assignment.options.outputs[0], store=str(tmp_path / "other"))
-        return replace(assignment, options=replace(assignment.options, outputs=(one,)))
+        return replace(assignment, options=replace(assignment.options, store=str(tmp_path / "other")))
 
     use(ThreadCluster(["a"], change=elsewhere))
     for make in (lambda: None, (tmp_path / "other").mkdir):
@@ -321,7 +318,6 @@ def test_a_worker_whose_batch_is_not_full_always_gets_more(bucket: Path, tmp_pat
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"engine": "spark"}, "--engine: expected local or ray, got 'spark'"),
         ({"ray_address": "auto"}, "--ray-address: only --engine ray"),
         ({"engine": "ray", "rank": 0, "ranks": 2}, "leave out --rank and --ranks"),
         ({"engine": "ray", "device": "xla"}, "on a TPU pod run the same command on every host"),

@@ -133,7 +133,7 @@ def test_the_test_split_is_neither_read_nor_predicted(phantom: Path, tmp_path: P
     kept = {path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()}
     opened = [*scans(bucket, "train"), *scans(bucket, "val")]
     assert kept == {volume_id(path.relative_to(bucket).as_posix()) for path in opened}
-    assert same_numbers(done, run(phantom, tmp_path / "runs", stages=("head",)))
+    assert same_numbers(done, run(phantom, tmp_path / "others", stages=("head",)))
 
 
 def test_val_chooses_and_never_teaches(phantom: Path, tmp_path: Path) -> None:

@@ -98,12 +98,19 @@ def test_a_store_of_another_space(tmp_path: Path, bucket: Path, command: Command
         ("--tokens", "3x3x3"),
         ("--batch-size", "0"),
         ("--preset", "no-such-preset"),
-        ("--precision", "fp8"),
     ],
 )
 def test_wrong_options(option: str, value: str, tmp_path: Path, bucket: Path, command: Command) -> None:
     line = ("extract-embeddings", "--bucket", bucket, "--store", tmp_path / "store", "--encoder", "random:tiny")
     refused(command(*line, option, value), code=2)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_wrong_choice_names_the_choices(tmp_path: Path, bucket: Path, command: Command) -> None:
+    line = ("extract-embeddings", "--bucket", bucket, "--store", tmp_path / "store", "--encoder", "random:tiny")
+    done = command(*line, "--precision", "fp8")
+    assert done.code == 2
+    assert "'fp32', 'bf16'" in " ".join(done.stderr.replace("│", " ").split())
     assert not (tmp_path / "store").exists()
 
 

@@ -25,6 +25,8 @@ REFUSED = {
 NOTED = {
     "c01b_nul_delimiter": Note.NOT_CLOSED,
     "c01c_no_delimiter_jll": Note.NOT_CLOSED,
+    "c16c_overlay_j2k": Note.SAMPLES_DISAGREE,
+    "c16d_overlay_jls": Note.SAMPLES_DISAGREE,
     "c17_highbit15": Note.HIGH_BIT,
     "c18_no_meta_group_length": Note.META_LENGTH_WRONG,
     "c19d_meta_length_zero": Note.META_LENGTH_WRONG,

@@ -45,5 +45,5 @@ def write_simulated_case(runs: Path, out: Path, *, split_of_run: str) -> str:
     cohort = run.run.cohort
     person = str(cohort.loc[cohort["split"] == "val", "participant"].iloc[0])
     with patch("reports.case.open_explainer", lambda *_: TableExplainer(run, split_of_run)):
-        (case,) = write_cases(CaseOptions(runs, out, participants=(person,)), Opened(None, None), now=NOW)
+        (case,) = write_cases(CaseOptions(runs=runs, out=out, participants=(person,)), Opened(None, None), now=NOW)
     return case.page.read_text()

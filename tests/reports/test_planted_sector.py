@@ -55,7 +55,7 @@ def explain_affected(made: Path, model: str) -> list[VolumeEvidence]:
     fitted = load_model(finished)
     train = source_of_run(finished, stored).table(fitted.features).only("train")
     controls = make_controls(fitted, train, classes=len(CLASSES), seed=0)
-    scans = ScanReader(reader, stored.pooled, fitted, controls, None, len(CLASSES), 0)
+    scans = ScanReader(reader, stored, fitted, controls, None, len(CLASSES), 0)
     of_val = finished.cohort[(finished.cohort["split"] == "val") & (finished.cohort["label"] == AFFECTED)]
     places = np.flatnonzero(stored.index["volume"].isin(of_val["volume"]))
     found = [scans.read(stored.index.iloc[place], int(place), AFFECTED).evidence for place in places]
