@@ -90,7 +90,7 @@ def test_in_parts_it_is_the_same_volume_or_error(name: str, tmp_path: Path, monk
         if told(fetched.data) != told(odd.data):
             different.append(odd.name)
     assert different == []
-    assert partly > 0
+    assert (partly > 0) is (name != "native_lengths"), "lengths that do not fit are read whole: their bytes tell why"
 
 
 def test_samples_that_lie_above_their_bits_are_refused() -> None:
