@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -214,10 +214,11 @@ def _seconds_of(command: bytes) -> dict[str, float]:
     """Give the CPU seconds of each living child of this process whose command line has this in it."""
     found = {}
     for children in PROC.glob("*/children"):
-        for child in children.read_text().split():
-            if command in Path(f"/proc/{child}/cmdline").read_bytes():
-                words = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-                found[child] = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread or a child that has just ended
+            for child in children.read_text().split():
+                if command in Path(f"/proc/{child}/cmdline").read_bytes():
+                    words = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+                    found[child] = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
     return found
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -19,6 +20,8 @@ from classify.standardise import Standardiser
 from embeddings_store.command_line import parse_words
 from embeddings_store.errors import SpaceMismatchError, UsageError
 from embeddings_store.schema import volume_id
+from extract.bucket.folder import FolderSource
+from extract.bucket.source import ObjectInfo
 from extract.dicom.reader import read_dicom
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.random_init import random_encoder
@@ -217,7 +220,12 @@ def test_a_copy_of_a_scan_is_left_out(phantom: Path, tmp_path: Path) -> None:
 
 def test_kept_volumes_are_not_read_again(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(phantom, tmp_path / "runs", cache_dir=tmp_path / "cache")
-    monkeypatch.setattr("extract.bucket.folder.FolderSource.fetch", lambda *_: pytest.fail("the bucket was read"))
+    fetch = FolderSource.fetch
+
+    def fetch_tables_alone(source: FolderSource, info: ObjectInfo) -> Any:
+        return pytest.fail("a volume was read") if info.key.endswith(".dcm") else fetch(source, info)
+
+    monkeypatch.setattr(FolderSource, "fetch", fetch_tables_alone)
     assert same_numbers(first, run(phantom, tmp_path / "runs", cache_dir=tmp_path / "cache"))
 
 
