@@ -21,7 +21,7 @@ from embeddings_store.thumbnails import Thumbnails
 FALSE_ALARMS = 1e-4
 """Expected in a whole store of honest participants."""
 
-PICTURE_ALARMS = 1e-2
+PICTURE_ALARMS = 5e-2
 """The same, of thumbnails: few of their numbers are free, so that a lossy copy stands out less."""
 
 LARGEST_RATIO = 0.35
