@@ -14,7 +14,7 @@ from embeddings_store.schema import Note
 
 @dataclass(frozen=True, slots=True)
 class NoteCount:
-    """How many rows have a note; example: the key of the first of them."""
+    """How many rows have a note; example: the volume id of the first: keys carry UIDs, which no log shows."""
 
     note: str
     rows: int
@@ -25,9 +25,9 @@ def count_notes(reader: StoreReader, index: pd.DataFrame, rows: Sequence[int]) -
     """Count the notes of committed rows, the most frequent first. index: of the reader."""
     rows = sorted(rows)
     notes = _notes(reader, rows)
-    keys = index["key"].to_numpy()[rows]
+    volumes = index["volume"].to_numpy()[rows]
     having = {note: np.flatnonzero(notes & note.value) for note in Note}
-    found = [NoteCount(str(note.name), len(at), str(keys[at[0]])) for note, at in having.items() if len(at)]
+    found = [NoteCount(str(note.name), len(at), str(volumes[at[0]])) for note, at in having.items() if len(at)]
     return sorted(found, key=lambda count: -count.rows)
 
 

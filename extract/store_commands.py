@@ -72,7 +72,7 @@ def _show_notes(reader: "StoreReader", note: str | None, *, as_json: bool) -> No
         if as_json:
             emit_json({"note": note, "volumes": volumes.to_dict("records")})
         else:
-            say("\n".join(volumes["key"]) or f"no volume has the note {note}")
+            say("\n".join(volumes["volume"]) or f"no volume has the note {note}")
         return
     index = reader.index()
     counts = count_notes(reader, index, np.flatnonzero(reader.committed_among(len(index))).tolist())

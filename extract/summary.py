@@ -193,7 +193,7 @@ def _in_brackets(counts: Mapping[str, int]) -> str:
 
 
 def describe_notes(notes: Sequence[Mapping[str, Any]]) -> str:
-    """Put what was noticed about the volumes of a store into a table; keys are not cut short."""
+    """Put what was noticed about the volumes of a store into a table."""
     lines = [f"{'note':<24}{'volumes':>10}  such as"]
     lines += [f"{one['note']:<24}{one['rows']:>10,}  {one['example']}" for one in notes]
     return "\n".join(lines) if notes else "no volume has a note"
