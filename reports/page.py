@@ -34,10 +34,19 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     environment.filters.update(
         number=number, words=in_words, metric_title=metric_title, command=command_line, settings=settings
     )
-    script = environment.get_template(SCRIPT).render()
-    digest = b64encode(sha256(script.encode()).digest()).decode()
-    environment.globals.update(use_only=USE_ONLY, script_hash=f"sha256-{digest}")
+    environment.globals.update(use_only=USE_ONLY, policy=content_policy())
     return environment.get_template(template).render(**context)
+
+
+def content_policy() -> str:
+    """Return the Content-Security-Policy of every page: nothing is loaded, and only the page's own script runs."""
+    digest = b64encode(sha256((TEMPLATES / SCRIPT).read_bytes().removesuffix(b"\n")).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def is_page(text: bytes) -> bool:
+    """Return whether these are the bytes of a page that render made."""
+    return b'class="use-only"' in text
 
 
 def publish(page: str, path: Path) -> None:
