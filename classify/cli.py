@@ -69,3 +69,7 @@ app.add_typer(study_commands)
 def main() -> None:
     """Run the command line and leave with its exit code."""
     run_command(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,6 @@ def require_no_credentials(address: str, what: str, refusal: type[OctProbeError]
     if "@" in host:
         raise refusal(
             f"{what}: expected a plain URL, got one with a user name or password before an @; credentials belong in "
-            "the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or an AWS profile"
+            "the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, MLFLOW_TRACKING_USERNAME ...) or an AWS profile"
         )
     return address

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 from typer.models import OptionInfo, ParameterInfo
 
+from embeddings_store.addresses import require_no_credentials
 from embeddings_store.errors import UsageError
 
 T = TypeVar("T")
@@ -60,6 +61,9 @@ class Options:
     def __post_init__(self) -> None:
         for option in _options_of(type(self)):
             value = getattr(self, option.name)
+            for word in several(value):
+                if isinstance(word, str) and "://" in word:
+                    require_no_credentials(word, option.flag, UsageError)
             if option.repeatable:
                 object.__setattr__(self, option.name, several(value))
             else:

@@ -138,3 +138,7 @@ app.add_typer(store_commands)
 def main() -> None:
     """Run extract-embeddings."""
     run_command(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -138,3 +138,7 @@ def montage(options: MontageOptions) -> None:
 def main() -> None:
     """Run the command line and leave with its exit code."""
     run_command(app)
+
+
+if __name__ == "__main__":
+    main()

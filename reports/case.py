@@ -15,6 +15,7 @@ from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.run import MODEL
 from classify.tokens import with_tokens
 from embeddings_store.errors import UsageError
+from embeddings_store.file_names import file_name
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot import Snapshot, read_features_source
 from extract.bucket.source import Source, open_source
@@ -179,7 +180,7 @@ def _write_case(
     found = explainer.explain(who.participant)
     person = person_line(found.table)
     known = who.participant if person["split_of_run"] else ""  # of a stranger the run recorded nothing
-    page = options.out / f"case-{who.participant}.html"
+    page = options.out / f"case-{file_name(who.participant)}.html"
     volumes = found.table[found.table["level"] == "volume"]
     context = {
         **_frame(run, now),

@@ -87,3 +87,7 @@ def track(options: TrackOptions, *, json: Json = False) -> None:
 def main() -> None:
     """Run the command line and leave with its exit code."""
     run_command(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from pydicom import Dataset, dcmread
 
 from embeddings_store.errors import RunError, UsageError
+from embeddings_store.file_names import file_name
 from embeddings_store.schema import Eye
 from reports.anatomy.affine import LEFT, POSTERIOR, lps_to_ras, token_affine_lps
 from reports.anatomy.scan import ScanGeometry
@@ -32,7 +33,8 @@ def export_maps(out: Path, participant: str, scans: Sequence[ScanCase], explanat
         if scan.geometry.spacing_mm is None:
             continue
         for one in scan.maps:
-            stem = f"case-{participant}-{number}-{scan.geometry.protocol}-{scan.geometry.eye}-{one.name}"
+            named = (participant, number, scan.geometry.protocol, scan.geometry.eye, one.name)
+            stem = f"case-{'-'.join(file_name(str(part)) for part in named)}"
             written.append(out / f"{stem}.nii.gz")
             write_nifti(written[-1], one.values, scan.geometry)
             if scan.fetched is not None:

@@ -1,5 +1,7 @@
 """A verb's dataclass is its command line and its Python call."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +13,8 @@ from typer.testing import CliRunner
 from embeddings_store.command_line import Options, Text, parse_words, verb
 from embeddings_store.console import new_app
 from embeddings_store.errors import UsageError
+from extract.options import ExtractOptions
+from reports.options import ServeOptions, StudyOptions, TrackOptions
 
 
 def parse_size(text: str) -> tuple[int, ...]:
@@ -110,3 +114,28 @@ def test_help_shows_choices_defaults_and_what_is_needed_first() -> None:
 def test_every_program_tells_its_version() -> None:
     result, _ = run("--version")
     assert (result.exit_code, result.output.startswith("octprobe ")) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "module", ["extract.cli", "extract.phantom.cli", "classify.cli", "finetune.cli", "reports.cli"]
+)
+def test_every_command_runs_as_a_module(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.startswith("octprobe ")) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    "made, words",
+    [
+        (TrackOptions, {"runs": Path("r"), "tracking_uri": "https://me:secret@tracker.example/"}),
+        (ServeOptions, {"runs": Path("r"), "pages": Path("p"), "mlflow_url": "http://me@tracker.example"}),
+        (StudyOptions, {"store": "s3://key:secret@bucket/x", "runs": Path("r"), "out": Path("o")}),
+        (StudyOptions, {"store": "x", "runs": Path("r"), "out": Path("o"), "endpoint_url": "https://a:b@c.example"}),
+        (ExtractOptions, {"bucket": "s3://a:secret@b", "store": "x", "encoder": "random:tiny"}),
+        (ExtractOptions, {"bucket": "b", "store": ("x", "s3://a:secret@b/y"), "encoder": "random:tiny"}),
+    ],
+)
+def test_no_option_takes_an_address_with_a_password(made: Any, words: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="before an @") as refused:
+        made(**words)
+    assert "secret" not in str(refused.value)
