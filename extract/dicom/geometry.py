@@ -59,7 +59,7 @@ def frames_in_order(files: Sequence[Dataset]) -> bool:
 
     Radial and circular scans have no such order: their positions do not lie on a line.
     """
-    positions = _read_positions(files)
+    positions = read_positions(files)
     if positions is None:
         return True
     offsets = positions - positions[0]
@@ -76,7 +76,7 @@ def frames_in_order(files: Sequence[Dataset]) -> bool:
     return bool((np.diff(rising) > 0).all())
 
 
-def _read_positions(files: Sequence[Dataset]) -> Float64[np.ndarray, "frames 3"] | None:
+def read_positions(files: Sequence[Dataset]) -> Float64[np.ndarray, "frames 3"] | None:
     """Give ImagePositionPatient of every frame; None unless all frames have one."""
     frames = [frame for elements in files for frame in read_items(elements, "PerFrameFunctionalGroupsSequence")]
     found = [

@@ -1,4 +1,4 @@
-"""Where a token grid lies in space, for viewers: the scan's centre is the origin, directions are the patient's.
+"""Where a scan lies in space if its file does not say: its centre is the origin, directions are the patient's.
 
 B-scans are stored as seen from the front, the first frame superior: along a row lies the patient's left (nasal for a
 right eye, temporal for a left one), down the columns posterior, and frames go from superior to inferior. A source that
@@ -14,18 +14,16 @@ LEFT, POSTERIOR, INFERIOR = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, -1.0)
 """Unit vectors of DICOM's patient coordinates, LPS (PS3.3, C.7.6.2.1.1)."""
 
 
-def token_affine_lps(scan: ScanGeometry, grid: tuple[int, int, int]) -> Float64[np.ndarray, "4 4"]:
-    """Map token numbers (slab, row, column) to mm, LPS, at the tokens' centres.
+def centred_affine_lps(scan: ScanGeometry) -> Float64[np.ndarray, "4 4"]:
+    """Map stored frame, row and column, counted from 0, to mm, LPS, at voxel centres; the scan's centre is the origin.
 
     Raises: ValueError for a scan without a raster: no millimetres are invented.
     """
     if scan.spacing_mm is None:
         raise ValueError(f"places in mm need a raster: {scan.why_no_raster}")
-    extent = np.array([scan.height_mm, scan.rows * scan.spacing_mm[1], scan.width_mm])
-    step = extent / np.array(grid)
     affine = np.eye(4)
-    affine[:3, :3] = np.column_stack([INFERIOR, POSTERIOR, LEFT]) * step
-    affine[:3, 3] = affine[:3, :3] @ (0.5 - np.array(grid) / 2)
+    affine[:3, :3] = np.column_stack([INFERIOR, POSTERIOR, LEFT]) * np.array(scan.spacing_mm)
+    affine[:3, 3] = affine[:3, :3] @ (0.5 - np.array([scan.frames, scan.rows, scan.columns]) / 2)
     return affine
 
 

@@ -13,7 +13,8 @@ from pydicom import Dataset, dcmread
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.file_names import file_name
 from embeddings_store.schema import Eye
-from reports.anatomy.affine import LEFT, POSTERIOR, lps_to_ras, token_affine_lps
+from reports.anatomy.affine import lps_to_ras
+from reports.anatomy.placement import Placement, find_placement
 from reports.anatomy.scan import ScanGeometry
 from reports.cases.scans import ScanCase
 
@@ -35,27 +36,32 @@ def export_maps(out: Path, participant: str, scans: Sequence[ScanCase], explanat
         for one in scan.maps:
             named = (participant, number, scan.geometry.protocol, scan.geometry.eye, one.name)
             stem = f"case-{'-'.join(file_name(str(part)) for part in named)}"
+            source = None if scan.fetched is None else scan.fetched.data
             written.append(out / f"{stem}.nii.gz")
-            write_nifti(written[-1], one.values, scan.geometry)
-            if scan.fetched is not None:
+            write_nifti(written[-1], one.values, scan.geometry, source)
+            if source is not None:
                 written.append(out / f"{stem}.dcm")
-                told = f"{one.title}, {explanation}"
-                write_parametric_map(written[-1], one.values, scan.geometry, scan.fetched.data, told)
+                write_parametric_map(written[-1], one.values, scan.geometry, source, f"{one.title}, {explanation}")
     return written
 
 
-def write_nifti(path: Path, evidence: Float64[np.ndarray, "gd gh gw"], scan: ScanGeometry) -> None:
+def write_nifti(
+    path: Path, evidence: Float64[np.ndarray, "gd gh gw"], scan: ScanGeometry, source: bytes | None = None
+) -> None:
     """Write float32, one voxel a token, in mm RAS; the description says that it is for research only.
 
+    source: the scan's own file, for its place; without one, or where it says none, the scan's centre is the origin.
     Raises: UsageError for a scan without a raster, RunError where the file cannot be written.
     """
     import nibabel
 
     nifti: Any = nibabel  # without types for some calls
-    affine = lps_to_ras(_affine(scan, evidence))
+    place = _place(scan, None if source is None else _header(source))
+    affine = lps_to_ras(place.of_tokens(scan, _grid(evidence)))
     image = nifti.Nifti1Image(evidence.astype(np.float32), affine)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = RESEARCH_ONLY.encode()
+    image.set_sform(affine, code="aligned" if place.frame_of_reference is None else "scanner")
     _write_whole(path, lambda aside: nifti.save(image, aside))
 
 
@@ -64,22 +70,22 @@ def write_parametric_map(
 ) -> None:
     """Write a DICOM Parametric Map (PS3.3, A.75) that references the source scan by its UIDs.
 
-    source: the scan's own file. explanation: which class the evidence is for, by which run.
-    Raises: UsageError for a scan without a raster, or a source that says no frame of reference; RunError.
+    source: the scan's own file. It lies where that file says, in its frame of reference; where the file does not say,
+    in a frame of reference of its own. explanation: which class the evidence is for, by which run.
+    Raises: UsageError for a scan without a raster; RunError.
     """
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    affine = _affine(scan, evidence)
-    told = dcmread(BytesIO(source), stop_before_pixels=True)
-    if "FrameOfReferenceUID" not in told:
-        raise UsageError("the source file names no frame of reference; a map beside it would have no place")
-    _complete(told, scan)
+    header = _header(source)
+    place = _place(scan, header)
+    header.FrameOfReferenceUID = place.frame_of_reference or hd.UID()
+    _complete(header, scan, place.affine)
     volume = hd.Volume(
         evidence.astype(np.float32),
-        affine,
+        place.of_tokens(scan, _grid(evidence)),
         coordinate_system="PATIENT",
-        frame_of_reference_uid=told.FrameOfReferenceUID,
+        frame_of_reference_uid=header.FrameOfReferenceUID,
     )
     largest = float(np.abs(evidence).max()) or 1.0
     mapping = hd.pm.RealWorldValueMapping(
@@ -91,7 +97,7 @@ def write_parametric_map(
         intercept=0.0,
     )
     made = hd.pm.ParametricMap(
-        source_images=[told],
+        source_images=[header],
         pixel_array=volume,
         series_instance_uid=hd.UID(),
         series_number=900,
@@ -111,35 +117,44 @@ def write_parametric_map(
     _write_whole(path, made.save_as)
 
 
-def _complete(told: Dataset, scan: ScanGeometry) -> None:
-    """Give the header, in memory, what highdicom asks of a source: empty attributes, and positions from the centre."""
+def _header(source: bytes) -> Dataset:
+    return dcmread(BytesIO(source), stop_before_pixels=True)
+
+
+def _complete(header: Dataset, scan: ScanGeometry, stored: Float64[np.ndarray, "4 4"]) -> None:
+    """Give a header, in memory, what highdicom asks of a source: attributes that may be empty, and a place per frame.
+
+    stored: from frame, row and column to mm, LPS.
+    """
     for name in ASKED_OF_A_SOURCE:
-        if name not in told:
-            setattr(told, name, "")
-    frames = told.get("PerFrameFunctionalGroupsSequence") or [Dataset() for _ in range(scan.frames)]
-    stored = token_affine_lps(scan, (scan.frames, scan.rows, scan.columns))
+        if name not in header:
+            setattr(header, name, "")
+    frames = header.get("PerFrameFunctionalGroupsSequence") or []
+    if len(frames) != scan.frames:
+        frames = [Dataset() for _ in range(scan.frames)]
     for number, groups in enumerate(frames):
         position = Dataset()
         position.ImagePositionPatient = [float(mm) for mm in stored[:3] @ (number, 0, 0, 1)]
         groups.PlanePositionSequence = [position]
-    told.PerFrameFunctionalGroupsSequence = frames
+    header.PerFrameFunctionalGroupsSequence = frames
     orientation, measures = Dataset(), Dataset()
-    orientation.ImageOrientationPatient = [*LEFT, *POSTERIOR]
-    measures.PixelSpacing, measures.SliceThickness = list(_spacing(scan)[1:]), _spacing(scan)[0]
+    between, *pixel = np.linalg.norm(stored[:3, :3], axis=0)
+    along_row, down = stored[:3, 2] / pixel[1], stored[:3, 1] / pixel[0]
+    orientation.ImageOrientationPatient = [float(part) for part in (*along_row, *down)]
+    measures.PixelSpacing, measures.SliceThickness = [float(mm) for mm in pixel], float(between)
     shared = Dataset()
     shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
-    told.SharedFunctionalGroupsSequence = [shared]
+    header.SharedFunctionalGroupsSequence = [shared]
 
 
-def _spacing(scan: ScanGeometry) -> tuple[float, float, float]:
+def _place(scan: ScanGeometry, header: Dataset | None) -> Placement:
     if scan.spacing_mm is None:
         raise UsageError(f"{scan.protocol}: no map file can be written: {scan.why_no_raster}")
-    return scan.spacing_mm
+    return find_placement(scan, header)
 
 
-def _affine(scan: ScanGeometry, evidence: Float64[np.ndarray, "gd gh gw"]) -> Float64[np.ndarray, "4 4"]:
-    _spacing(scan)
-    return token_affine_lps(scan, (evidence.shape[0], evidence.shape[1], evidence.shape[2]))
+def _grid(evidence: Float64[np.ndarray, "gd gh gw"]) -> tuple[int, int, int]:
+    return evidence.shape[0], evidence.shape[1], evidence.shape[2]
 
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom import Dataset
 from test_foveal_pit import acquire
 
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Eye
 from extract.phantom.dicom_file import Identity, scan_dataset
-from reports.anatomy.affine import token_affine_lps
+from reports.anatomy.placement import find_placement
 from reports.anatomy.scan import ScanGeometry
 from reports.anatomy.token_map import token_points
 from reports.cases.map_files import write_nifti, write_parametric_map
@@ -54,7 +55,7 @@ def test_the_parametric_map_names_its_source_and_keeps_its_geometry(
     path = tmp_path / "map.dcm"
     write_parametric_map(path, values(), source[1], source[0], "evidence for healthy, run x")
     volume = highdicom.imread(path).get_volume(apply_real_world_transform=False)
-    affine = token_affine_lps(source[1], GRID)
+    affine = find_placement(source[1], None).of_tokens(source[1], GRID)
     corner = np.array([[0, 0, 0, 1], [5, 2, 4, 1]]).T
     there = volume.affine @ np.array([[0, 0, 0, 1], [s - 1 for s in volume.spatial_shape] + [1]]).T
     ends = {tuple(np.round(column, 6)) for column in (affine @ corner)[:3].T}
@@ -66,7 +67,8 @@ def test_the_parametric_map_names_its_source_and_keeps_its_geometry(
     referenced = made.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
     assert referenced.ReferencedSOPInstanceUID == scan.SOPInstanceUID
     assert made.StudyInstanceUID == scan.StudyInstanceUID
-    assert made.FrameOfReferenceUID == scan.FrameOfReferenceUID
+    # The phantom says no positions: nothing is asserted about where both lie.
+    assert made.FrameOfReferenceUID != scan.FrameOfReferenceUID
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian: dicom3tools) is not installed")
@@ -85,3 +87,76 @@ def test_no_millimetres_are_invented(tmp_path: Path, source: tuple[bytes, ScanGe
     with pytest.raises(UsageError, match="angles"):
         write_parametric_map(tmp_path / "map.dcm", values(), radial, source[0], "")
     assert list(tmp_path.iterdir()) == []
+
+
+def placed(source: tuple[bytes, ScanGeometry], step_mm: float, orientation: list[float], frame: list[float]) -> bytes:
+    """Write into a scan where each of its frames lies; frame: direction from one to the next."""
+    header = pydicom.dcmread(BytesIO(source[0]))
+    groups = [Dataset() for _ in range(int(header.NumberOfFrames))]
+    for number, group in enumerate(groups):
+        where = Dataset()
+        where.ImagePositionPatient = [
+            mm + number * step_mm * way for mm, way in zip((12.0, 40.0, -30.0), frame, strict=True)
+        ]
+        group.PlanePositionSequence = [where]
+    header.PerFrameFunctionalGroupsSequence = groups
+    told = Dataset()
+    told.ImageOrientationPatient = orientation
+    header.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence = [told]
+    out = BytesIO()
+    header.save_as(out)
+    return out.getvalue()
+
+
+UPWARD = ([1.0, 0, 0, 0, 1, 0], [0.0, 0, 1])
+DOWNWARD = ([-1.0, 0, 0, 0, 1, 0], [0.0, 0, -1])
+TILTED = ([0.8, 0, 0.6, 0, 1, 0], [-0.6, 0, 0.8])
+
+
+@pytest.mark.parametrize("orientation, frame", [UPWARD, DOWNWARD, TILTED])
+def test_a_map_lies_where_the_file_says(
+    tmp_path: Path, source: tuple[bytes, ScanGeometry], orientation: list[float], frame: list[float]
+) -> None:
+    import highdicom
+    import nibabel
+
+    scan, path = source[1], tmp_path / "map.dcm"
+    assert scan.spacing_mm is not None
+    data = placed(source, scan.spacing_mm[0], orientation, frame)
+    write_parametric_map(path, values(), scan, data, "evidence for healthy, run x")
+    write_nifti(tmp_path / "map.nii.gz", values(), scan, data)
+    made, header = pydicom.dcmread(path), pydicom.dcmread(BytesIO(data))
+    assert made.FrameOfReferenceUID == header.FrameOfReferenceUID
+    # The corner tokens' centres, computed from the file alone: half a token in from the outermost voxels' edges.
+    size, steps = np.array([scan.frames, scan.rows, scan.columns]), np.array(scan.spacing_mm)
+    axes = np.array([frame, orientation[3:], orientation[:3]])
+    for token in (np.zeros(3), np.array(GRID) - 1.0, np.array([2.0, 1.0, 3.0])):
+        voxel = (token + 0.5) * size / GRID - 0.5
+        expected = np.array([12.0, 40.0, -30.0]) + (voxel * steps) @ axes
+        affine = nibabel.load(tmp_path / "map.nii.gz").affine
+        np.testing.assert_allclose((affine @ [*token, 1])[:3] * [-1, -1, 1], expected, atol=1e-4)
+        volume = highdicom.imread(path).get_volume(apply_real_world_transform=False)
+        index = np.linalg.inv(volume.affine) @ [*expected, 1]
+        place = tuple(np.rint(index[:3]).astype(int))
+        np.testing.assert_allclose(index[:3], place, atol=1e-3)
+        assert volume.array[place] == pytest.approx(values()[tuple(token.astype(int))], rel=1e-6)
+
+
+@pytest.mark.parametrize("step, frame", [(2.0, [0.0, 0, 1]), (1.0, [0.0, 0.6, 0.8]), (0.0, [0.0, 0, 1])])
+def test_positions_that_contradict_the_file_are_not_believed(
+    tmp_path: Path, source: tuple[bytes, ScanGeometry], step: float, frame: list[float]
+) -> None:
+    scan = source[1]
+    assert scan.spacing_mm is not None
+    data = placed(source, step * scan.spacing_mm[0], UPWARD[0], frame)
+    assert find_placement(scan, pydicom.dcmread(BytesIO(data))).frame_of_reference is None
+
+
+def test_a_file_without_a_frame_of_reference_gets_one_of_its_own(
+    tmp_path: Path, source: tuple[bytes, ScanGeometry]
+) -> None:
+    header, out = pydicom.dcmread(BytesIO(source[0])), BytesIO()
+    del header.FrameOfReferenceUID
+    header.save_as(out)
+    write_parametric_map(tmp_path / "map.dcm", values(), source[1], out.getvalue(), "evidence")
+    assert pydicom.dcmread(tmp_path / "map.dcm").FrameOfReferenceUID
