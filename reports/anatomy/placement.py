@@ -17,9 +17,6 @@ from reports.anatomy.scan import ScanGeometry
 LARGEST_DEVIATION = 0.02
 """In parts of a step: how far a frame may lie from where equal steps would put it."""
 
-SPACING_TOLERANCE = 0.1
-"""In parts: positions whose steps differ more from the file's own spacing contradict it."""
-
 
 @dataclass(frozen=True)
 class Placement:
@@ -40,7 +37,9 @@ class Placement:
 
 
 def find_placement(scan: ScanGeometry, header: Dataset | None) -> Placement:
-    """Return where the file puts its frames, or a place of the scan's own where it does not say, or contradicts itself.
+    """Return where the file puts its frames, or a place of the scan's own where it does not say, or puts none evenly.
+
+    Positions go before a distance between frames that the file states elsewhere.
 
     header: of the whole scan's file; None where there is none. Raises: ValueError for a scan without a raster.
     """
@@ -57,9 +56,7 @@ def _affine_of_file(scan: ScanGeometry, header: Dataset) -> Float64[np.ndarray, 
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     length = float(np.linalg.norm(step))
     expected = positions[0] + np.arange(len(positions))[:, None] * step
-    if not abs(length / scan.spacing_mm[0] - 1) <= SPACING_TOLERANCE:
-        return None
-    if float(np.linalg.norm(positions - expected, axis=1).max()) > LARGEST_DEVIATION * length:
+    if not length > 0 or float(np.linalg.norm(positions - expected, axis=1).max()) > LARGEST_DEVIATION * length:
         return None
     along_row, down = orientation
     axes = np.column_stack([step / length, down, along_row])

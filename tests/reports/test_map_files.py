@@ -142,14 +142,21 @@ def test_a_map_lies_where_the_file_says(
         assert volume.array[place] == pytest.approx(values()[tuple(token.astype(int))], rel=1e-6)
 
 
-@pytest.mark.parametrize("step, frame", [(2.0, [0.0, 0, 1]), (1.0, [0.0, 0.6, 0.8]), (0.0, [0.0, 0, 1])])
-def test_positions_that_contradict_the_file_are_not_believed(
+@pytest.mark.parametrize("step, frame", [(1.0, [0.0, 0.6, 0.8]), (0.0, [0.0, 0, 1]), (np.nan, [0.0, 0, 1])])
+def test_positions_that_make_no_raster_are_not_believed(
     tmp_path: Path, source: tuple[bytes, ScanGeometry], step: float, frame: list[float]
 ) -> None:
     scan = source[1]
     assert scan.spacing_mm is not None
     data = placed(source, step * scan.spacing_mm[0], UPWARD[0], frame)
     assert find_placement(scan, pydicom.dcmread(BytesIO(data))).frame_of_reference is None
+
+
+def test_uneven_positions_are_not_believed(source: tuple[bytes, ScanGeometry]) -> None:
+    header = pydicom.dcmread(BytesIO(placed(source, 0.24, *UPWARD)))
+    assert find_placement(source[1], header).frame_of_reference is not None
+    header.PerFrameFunctionalGroupsSequence[3].PlanePositionSequence[0].ImagePositionPatient[2] += 0.1
+    assert find_placement(source[1], header).frame_of_reference is None
 
 
 def test_a_file_without_a_frame_of_reference_gets_one_of_its_own(
