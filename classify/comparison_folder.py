@@ -12,6 +12,7 @@ from classify.judging.bootstrap import TOO_FEW
 from classify.judging.metrics import HEADLINE, OVERALL
 from classify.leaderboard import at_once, standing
 from classify.published_folder import COMPARISONS, published_folder
+from embeddings_store.plain_text import for_spreadsheets
 
 COMPARISON = "comparison.json"
 LEADERBOARD = "leaderboard.csv"
@@ -20,7 +21,7 @@ LEADERBOARD = "leaderboard.csv"
 def save_comparison(runs: Path, record: Mapping[str, Any], now: datetime) -> Path:
     """Write a comparison. Raises: RunFolderError where the folder cannot be written."""
     with published_folder(runs, COMPARISONS, now) as (aside, place):
-        flatten(record["tasks"]).to_csv(aside / LEADERBOARD, index=False)
+        for_spreadsheets(flatten(record["tasks"])).to_csv(aside / LEADERBOARD, index=False)
         (aside / COMPARISON).write_text(json.dumps({"id": place.name} | dict(record), indent=2, allow_nan=False))
     return place
 

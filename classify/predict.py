@@ -28,6 +28,7 @@ from classify.run_options import AnswerOptions, PredictOptions
 from classify.source import FeatureSource, check_comparable, source_on
 from classify.stores import ReadStore, reader_at
 from embeddings_store.errors import UsageError
+from embeddings_store.plain_text import for_spreadsheets
 from embeddings_store.snapshot import FEATURES, LAYER, POOL, RAW, SPACE, Snapshot
 from embeddings_store.space import EmbeddingSpace
 
@@ -260,7 +261,7 @@ def write_table(table: pd.DataFrame, out: Path) -> None:
     aside = out.with_name(f".{out.name}.tmp")
     try:
         if out.suffix == ".csv":
-            table.to_csv(aside, index=False)
+            for_spreadsheets(table).to_csv(aside, index=False)
         else:
             table.to_parquet(aside, index=False)
         aside.replace(out)

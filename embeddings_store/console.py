@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import typer
 
 from embeddings_store.errors import OctProbeError
+from embeddings_store.plain_text import visible
 
 
 def run_command(app: typer.Typer) -> NoReturn:
@@ -46,7 +47,7 @@ def new_app(help_text: str) -> typer.Typer:
 
 def say(text: str) -> None:
     """Tell the user something: on stderr, so that stdout stays machine-readable."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
+    print(visible(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
 
 
 def emit_json(record: Mapping[str, Any]) -> None:

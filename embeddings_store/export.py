@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from embeddings_store.errors import StoreError, UsageError
+from embeddings_store.plain_text import for_spreadsheets
 from embeddings_store.snapshot import Snapshot, read_features_source, read_snapshot
 
 ROW_GROUP_ROWS = 8192
@@ -82,7 +83,7 @@ def _write_parquet(found: Snapshot, file: Path) -> None:
 def _write_npy(found: Snapshot, folder: Path) -> None:
     folder.mkdir()
     np.save(folder / "pooled.npy", found.pooled)
-    pd.DataFrame(found.index).to_csv(folder / "index.csv", index=False)
+    for_spreadsheets(pd.DataFrame(found.index)).to_csv(folder / "index.csv", index=False)
     (folder / "origin.json").write_text(json.dumps(_origin(found), indent=1))
 
 
