@@ -7,7 +7,7 @@ from embeddings_store.plain_text import for_spreadsheets, visible
 
 @pytest.mark.parametrize(
     "text, expected",
-    [("plain é 中\n\tx", "plain é 中\n\tx"), ("a\x1b[31mb", "a\\x1b[31mb"), ("\x00\x07", "\\x00\\x07"), 
+    [("plain é 中\n\tx", "plain é 中\n\tx"), ("a\x1b[31mb", "a\\x1b[31mb"), ("\x00\x07", "\\x00\\x07"),
      ("a\r\nb", "a\\r\nb"),     ("\u202egnp.exe", "\\u202egnp.exe"), ("\udc80", "\\udc80"), ("a\xa0b", "a\xa0b")],
 )  # fmt: skip
 def test_control_characters_are_spelled(text: str, expected: str) -> None:
