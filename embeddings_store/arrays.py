@@ -41,9 +41,8 @@ class RowArray:
 
     def row_of(self, path: str) -> int | None:
         """Read the row from a chunk's path; None for other files."""
-        name = path.removeprefix(f"{self.name}/c.")
-        row = name.partition(".")[0]
-        return int(row) if name != path and row.isdigit() else None
+        row = path.removeprefix(f"{self.name}/c.").partition(".")[0]
+        return int(row) if row.isdecimal() and row.isascii() and path == self.chunk_path(int(row)) else None
 
     def write(self, storage: Storage, row: int, values: np.ndarray, crc: int | None = None) -> None:
         """Write one row. ``values`` has exactly the row's shape and dtype; ``crc`` is its crc32c, where known."""
@@ -78,7 +77,7 @@ class RowArray:
     def _damaged(self, storage: Storage, row: int, came: int) -> StoreError:
         return StoreError(
             f"{self.name} row {row} in {storage.url} is damaged: {came} bytes came, {self.row_bytes} with a "
-            "right checksum were expected; run `extract-embeddings verify`, then extract again"
+            "right checksum were expected; run `extract-embeddings verify --repair`, then extract again"
         )
 
 

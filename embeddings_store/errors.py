@@ -5,7 +5,8 @@
     OctProbeError               one clear message for the user; never a traceback
     ├── UsageError              a wrong option, value or configuration key            exit code 2
     ├── StoreError              the store is missing, foreign, damaged or read-only   exit code 1
-    │   └── SpaceMismatchError  the store holds numbers of another embedding space
+    │   ├── SpaceMismatchError  the store holds numbers of another embedding space
+    │   └── UnreadableError     its place refused (rights, a full or failing disk, a server): no damage is known
     ├── RunError                the run cannot go on (bucket, checkpoint, device ...) exit code 1
     └── VolumeError             one volume failed: an error row, and the run goes on
 
@@ -32,6 +33,10 @@ class StoreError(OctProbeError):
 
 class SpaceMismatchError(StoreError):
     """The store was written in another embedding space than the one asked for."""
+
+
+class UnreadableError(StoreError):
+    """The place of the store refused: rights, open files, a failing disk, a server. What lies there is not judged."""
 
 
 class RunError(OctProbeError):

@@ -8,6 +8,7 @@ from embeddings_store import encoder_source, index, quarantine
 from embeddings_store.arrays import CRC_RESIDUE
 from embeddings_store.checksums import CHANGED, MISSING, checksum, listed_faults, seal_fault
 from embeddings_store.errors import StoreError
+from embeddings_store.foreign import is_own
 from embeddings_store.layout import ROOT, parse_document
 from embeddings_store.snapshot_files import FOLDER, LATEST, SUMS, finished_numbers
 from embeddings_store.storage import Storage, concurrently
@@ -18,7 +19,8 @@ Check = Callable[[str, Any], str | None]
 
 def file_faults(storage: Storage) -> dict[str, str]:
     """Find the damaged files beside rows and documents: {path: what is wrong}. Memory: some files at once."""
-    records = [encoder_source.PATH, *storage.list_paths(WORKERS), *storage.list_paths(quarantine.FOLDER)]
+    kept = [*storage.list_paths(WORKERS), *storage.list_paths(quarantine.FOLDER)]
+    records = [encoder_source.PATH, *(path for path in kept if is_own(path))]
     found = _faults(storage, records, lambda _path, body: seal_fault(body))
     found |= _faults(storage, storage.list_paths(index.FOLDER), index.segment_fault)
     for number in finished_numbers(storage):

@@ -7,6 +7,7 @@ and plans again. So at most one of two racing writers goes on, with nothing but 
 
 import io
 import random
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from embeddings_store.schema import INDEX_COLUMNS, Eye, ParticipantId, VolumeId,
 from embeddings_store.storage import Storage, concurrently
 
 FOLDER = "index"
+_SEGMENT = re.compile(rf"{FOLDER}/([0-9]{{6}}-[0-9a-f]+(?:-[0-9a-f]{{8}})?\.parquet)")
 PATIENCE_S = 5.0
 DTYPES = {"row": "int64", "size": "int64"}
 
@@ -141,9 +143,29 @@ def put_segment(storage: Storage, lines: Sequence[IndexRow], after: Sequence[str
 
 
 def segment_fault(path: str, body: Any) -> str | None:
-    """Compare a segment with its name, which ends with its crc32c: a flipped byte may leave readable Parquet."""
+    """Return what is wrong with a segment, None where all is well, or where the file is none."""
+    if _SEGMENT.fullmatch(path) is None:
+        return None
+    found = _parse_segment(path, body)
+    return found if isinstance(found, str) else None
+
+
+def _parse_segment(path: str, body: Any) -> pd.DataFrame | str:
+    """Read INDEX_COLUMNS, or return what is wrong: the name ends with the crc32c, and every cell must be whole.
+
+    A flipped byte may leave readable Parquet, and an empty cell would make every row look like another object's.
+    """
     _, _, *crc = path.removesuffix(".parquet").split("-")
-    return CHANGED if crc and int(crc[0], 16) != checksum(body) else None
+    if crc and int(crc[0], 16) != checksum(body):
+        return CHANGED
+    try:
+        lines = pd.read_parquet(io.BytesIO(body))[list(INDEX_COLUMNS)]
+    except (OSError, ValueError, KeyError) as error:
+        return f"it is no table of lines ({error})"
+    for name in INDEX_COLUMNS:
+        if lines[name].isna().any() or (name in DTYPES) != (lines[name].dtype == "int64"):
+            return f"cells of its column {name} are empty, or of another type"
+    return lines
 
 
 def _merged(old: VolumeRef, new: VolumeRef) -> VolumeRef:
@@ -153,8 +175,8 @@ def _merged(old: VolumeRef, new: VolumeRef) -> VolumeRef:
 
 
 def _segment_names(storage: Storage) -> list[str]:
-    names = (path.rpartition("/")[2] for path in storage.list_paths(FOLDER))
-    return sorted(name for name in names if name.endswith(".parquet"))
+    found = (_SEGMENT.fullmatch(path) for path in storage.list_paths(FOLDER))
+    return sorted(name[1] for name in found if name)
 
 
 def _number(name: str) -> int:
@@ -165,13 +187,10 @@ def _read_segment(storage: Storage, name: str) -> pd.DataFrame | None:
     body = storage.get(f"{FOLDER}/{name}")
     if body is None:
         return None
-    if segment_fault(name, body):
-        raise StoreError(f"the index segment {name} of {storage.url} is damaged: its checksum is another; restore it")
-    try:
-        table = pd.read_parquet(io.BytesIO(body))
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"the index segment {name} of {storage.url} is damaged: {error}") from error
-    return table[list(INDEX_COLUMNS)]
+    found = _parse_segment(name, body)
+    if isinstance(found, str):
+        raise StoreError(f"the index segment {name} of {storage.url} is damaged: {found}; restore it from a copy")
+    return found
 
 
 def _table(lines: Sequence[IndexRow]) -> pd.DataFrame:

@@ -40,7 +40,8 @@ def read_kind(storage: Storage, row: int) -> Kind | None:
         return None
     if fault := seal_fault(body):
         raise StoreError(
-            f"{storage.url}/{kind_path(row)} is damaged: {fault}; run `extract-embeddings verify`, then extract again"
+            f"{storage.url}/{kind_path(row)} is damaged: {fault}; run `extract-embeddings verify --repair`, then "
+            "extract again"
         )
     record = json.loads(bytes(body))
     return Kind(*(str(record[name]) for name in COLUMNS))
@@ -48,9 +49,10 @@ def read_kind(storage: Storage, row: int) -> Kind | None:
 
 def read_kinds(storage: Storage, rows: Sequence[int]) -> pd.DataFrame:
     """Read COLUMNS of rows, indexed by row, "" where a row has no record; without columns where no row has one."""
-    known = {int(path.rpartition("/")[2].removesuffix(".json")) for path in storage.list_paths(FOLDER)}
+    lying = set(storage.list_paths(FOLDER))
+    known = {row for row in rows if kind_path(row) in lying}
     places = pd.Index(list(rows), name="row", dtype="int64")
-    if known.isdisjoint(rows):
+    if not known:
         return pd.DataFrame(index=places)
     found = concurrently(lambda row: read_kind(storage, row) if row in known else None, rows, storage.threads)
     lines = [asdict(kind or Kind("", "", "")) for kind in found]

@@ -12,6 +12,7 @@ from embeddings_store.arrays import RowArray, StoreArrays, arrays_of
 from embeddings_store.checksums import ROOT_DOCUMENT, checksum_list
 from embeddings_store.creation import claims, is_claim, sole_creation
 from embeddings_store.errors import SpaceMismatchError, StoreError
+from embeddings_store.foreign import is_desktop_file
 from embeddings_store.schema import READABLE, SCHEMA_VERSION
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage
@@ -108,7 +109,7 @@ def create_layout(
 def _refuse_foreign(storage: Storage, files: Mapping[str, bytes], *, alone: bool = False) -> None:
     """Raise StoreError where something else lies than a creation that was cut off, or goes on (unless ``alone``)."""
     found = storage.first_paths(len(files) + 1 + len(claims(storage)))
-    foreign = [path for path in found if path not in files and not is_claim(path)]
+    foreign = [path for path in found if path not in files and not is_claim(path) and not is_desktop_file(path)]
     # In this order: a creator puts its claim, its files, the root document, and deletes the claim last.
     if not foreign or (not alone and claims(storage)) or storage.get(ROOT) is not None:
         return

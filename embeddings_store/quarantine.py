@@ -4,6 +4,7 @@ A record that is lifted is kept beside, under another name: the row is missing a
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from embeddings_store.schema import VolumeFailure, VolumeId
 from embeddings_store.storage import Storage, concurrently
 
 FOLDER = "errors"
+_RECORD = re.compile(rf"{FOLDER}/(?P<row>[0-9]+)(?P<lifted>\.lifted)?\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,8 @@ def quarantined_rows(storage: Storage) -> set[int]:
 
 def failed_rows(storage: Storage) -> set[tuple[int, bool]]:
     """List the rows that have a record, and whether it is lifted."""
-    names = (path.rpartition("/")[2].removesuffix(".json").partition(".") for path in storage.list_paths(FOLDER))
-    return {(int(row), bool(lifted)) for row, _, lifted in names if row.isdigit()}
+    found = (_RECORD.fullmatch(path) for path in storage.list_paths(FOLDER))
+    return {(int(name["row"]), name["lifted"] is not None) for name in found if name}
 
 
 def read_errors(storage: Storage, rows: set[int]) -> list[QuarantinedRow]:

@@ -177,5 +177,5 @@ class StoreReader:
 
     def _damaged(self, row: int, why: str) -> StoreError:
         return StoreError(
-            f"row {row} of {self.storage.url}: {why}; run `extract-embeddings verify`, then extract again"
+            f"row {row} of {self.storage.url}: {why}; run `extract-embeddings verify --repair`, then extract again"
         )

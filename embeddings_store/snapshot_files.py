@@ -82,7 +82,7 @@ def publish_newest(storage: Storage) -> None:
 
 def finished_numbers(storage: Storage) -> list[int]:
     """List the snapshots that are whole, in order."""
-    numbers = sorted(int(name) for name in storage.list_names(FOLDER) if name.isdigit())
+    numbers = sorted(int(name) for name in storage.list_folders(FOLDER) if name.isdecimal() and name.isascii())
     return [number for number in numbers if storage.get(f"{FOLDER}/{number}/{ROOT}") is not None]
 
 
@@ -167,12 +167,18 @@ def _chunk_rows(rows: int) -> int:
 def _claim_number(storage: Storage) -> tuple[int, str]:
     """Take the next free number; of two processes at once at most one keeps it, the other takes a later one."""
     while True:
-        taken = [int(name.partition(".")[0]) for name in storage.list_names(FOLDER)]
+        taken = [number for number, _ in _numbered(storage)]
         number = 1 + max(taken, default=0)
         claim = f"{FOLDER}/{number}.{uuid.uuid4().hex}.claim"
         storage.put(claim, b"")
-        rivals = [name for name in storage.list_names(FOLDER) if int(name.partition(".")[0]) >= number]
+        rivals = [name for found, name in _numbered(storage) if found >= number]
         if rivals == [claim.rpartition("/")[2]]:
             return number, claim
         storage.delete(claim)
         time.sleep(random.uniform(0.01, 0.2))  # noqa: S311 - so that two processes do not meet again in step
+
+
+def _numbered(storage: Storage) -> list[tuple[int, str]]:
+    """List what belongs to a snapshot, or claims one, with its number; what else lies there is nobody's."""
+    parts = [(name.partition(".")[0], name) for name in storage.list_names(FOLDER)]
+    return [(int(number), name) for number, name in parts if number.isdecimal() and number.isascii()]

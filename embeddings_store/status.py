@@ -1,5 +1,6 @@
 """How complete a store is: counts, coverage by what matters, and the space."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from embeddings_store.snapshot_files import latest_number
 
 COVERED_BY = ("site", "device", "protocol", "eye")
 STATES = ("committed", "errors", "missing")
+SPACE_ID = re.compile(r"[0-9a-f]{16}")
 PARTS = "parts"  # of volumes in several objects: they are in the row of the first, and cover nothing themselves
 
 
@@ -45,7 +47,7 @@ def store_status(reader: StoreReader) -> dict[str, Any]:
         "participants": int(index["participant"].nunique()),
         "coverage": {column: _coverage(states, index[column]) for column in COVERED_BY},
         "snapshot": latest_number(reader.storage),
-        "derived": sorted(reader.storage.list_names("derived")),
+        "derived": [name for name in sorted(reader.storage.list_names("derived")) if SPACE_ID.fullmatch(name)],
         **account(reader.space),
     }
 

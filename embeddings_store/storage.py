@@ -20,7 +20,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from embeddings_store.addresses import require_no_credentials
-from embeddings_store.errors import StoreError
+from embeddings_store.errors import StoreError, UnreadableError
 from embeddings_store.s3_access import find_s3, open_credentials, read_ca
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Storage:
         return 4 if isinstance(self.objects, LocalStore) else THREADS
 
     def put(self, path: str, *parts: Any) -> None:
-        """Write one object whole, from one or more buffers. Raises StoreError when the place refuses."""
+        """Write one object whole, from one or more buffers. Raises UnreadableError when the place refuses."""
         body = parts[0] if len(parts) == 1 else iter(parts)
         with self.as_store_error("write"):
             obstore.put(self.objects, path, body, use_multipart=False)
@@ -110,10 +110,19 @@ class Storage:
 
     def list_names(self, folder: str) -> list[str]:
         """List the names directly below a folder, of files and of folders."""
+        folders, files = self._look_into(folder)
+        return [*folders, *files]
+
+    def list_folders(self, folder: str) -> list[str]:
+        """List the names of the folders directly below a folder."""
+        return self._look_into(folder)[0]
+
+    def _look_into(self, folder: str) -> tuple[list[str], list[str]]:
         with self.as_store_error("list"):
             found = obstore.list_with_delimiter(self.objects, folder)
-        paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
-        return [path.rstrip("/").rpartition("/")[2] for path in paths]
+        paths = found["common_prefixes"], [entry["path"] for entry in found["objects"]]
+        folders, files = ([path.rstrip("/").rpartition("/")[2] for path in some] for some in paths)
+        return folders, files
 
     def delete(self, path: str) -> None:
         """Delete one object; one that is not there is no error."""
@@ -138,7 +147,7 @@ class Storage:
         try:
             yield
         except (BaseError, OSError) as error:
-            raise StoreError(f"cannot {verb} in the store {self.url}: {_first_line(error)}") from error
+            raise UnreadableError(f"cannot {verb} in the store {self.url}: {_first_line(error)}") from error
 
 
 def open_storage(url: str, *, endpoint_url: str | None = None, create: bool) -> Storage:

@@ -1,12 +1,16 @@
-"""Does every row still say what was committed? Recomputes all checksums; a bad row loses its commit."""
+"""Does every row still say what was committed? Recomputes all checksums; ``repair`` takes a bad row's commit away.
+
+Bad is only what was read and differs. What could not be read (rights, open files, a disk, a server) is not judged.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from embeddings_store.errors import StoreError
+from embeddings_store.errors import StoreError, UnreadableError
 from embeddings_store.file_faults import file_faults
+from embeddings_store.foreign import foreign_files
 from embeddings_store.growth import document_faults
 from embeddings_store.index import FOLDER as INDEX
 from embeddings_store.index import index_rows
@@ -21,21 +25,28 @@ from embeddings_store.schema import FACT_COLUMNS, SCHEMA_VERSION, Note, VolumeRe
 from embeddings_store.storage import concurrently, open_storage
 
 
+class Unreadable(str):
+    """Why a row could not be read; no fault of it is known."""
+
+    __slots__ = ()
+
+
 def verify_store(
     url: str,
     *,
     endpoint_url: str | None = None,
     sample: int | None = None,
-    repair: bool = True,
+    repair: bool = False,
     progress: Progress = no_progress,
     threads: int | None = None,
 ) -> dict[str, Any]:
     """Check every committed row, or ``sample`` rows spread evenly, and every other file of the store.
 
     ``repair`` deletes the commits of bad rows. Memory: one row for each thread. ``progress`` is called with (rows done,
-    rows in all). Gives checked, bad, orphans, repaired (counts), faults {row: what is wrong}, damaged_files {path: what
-    is wrong} beside the rows, orphan_rows {row: what lies there} and leftovers {path: bytes}: files that killed writers
-    left aside an hour ago or more, which ``repair`` deletes. Raises StoreError where the store cannot be opened.
+    rows in all). Return checked, bad, unreadable, orphans, repaired (counts), faults {row: what is wrong},
+    unreadable_rows {row: why it could not be read}, damaged_files {path: what is wrong} other than rows, orphan_rows
+    {row: what lies there}, leftovers {path: bytes}: files that killed writers left an hour ago or more, which
+    ``repair`` deletes, and foreign_files: paths that no store wrote. Raises StoreError where it cannot be opened.
     """
     reader = _open(url, endpoint_url)
     damaged = document_faults(reader.storage, reader.schema_version) | file_faults(reader.storage)
@@ -46,7 +57,9 @@ def verify_store(
     orphans = _orphans(reader, set(committed), len(lines)) if index_is_whole else {}
     refs = {line.row: line.ref for line in lines}
     chosen = [row for row in _spread(committed, sample) if row in refs or not index_is_whole]
-    faults = _faults(reader, {row: refs.get(row) for row in chosen}, progress, threads or reader.storage.threads)
+    found = _faults(reader, {row: refs.get(row) for row in chosen}, progress, threads or reader.storage.threads)
+    unreadable = {row: fault for row, fault in found.items() if isinstance(fault, Unreadable)}
+    faults = {row: fault for row, fault in found.items() if row not in unreadable}
     leftovers = abandoned_files(reader.storage)
     if repair:
         for row in faults:
@@ -55,17 +68,30 @@ def verify_store(
     return {
         "checked": len(chosen),
         "bad": len(faults),
+        "unreadable": len(unreadable),
         "repaired": len(faults) if repair else 0,
         "orphans": len(orphans),
         "faults": {str(row): fault for row, fault in faults.items()},
+        "unreadable_rows": {str(row): why for row, why in unreadable.items()},
         "damaged_files": dict(sorted(damaged.items())),
         "orphan_rows": {str(row): found for row, found in sorted(orphans.items())},
         "leftovers": {leftover.path: leftover.size_bytes for leftover in leftovers},
+        "foreign_files": foreign_files(reader.storage),
     }
 
 
 def row_fault(reader: StoreReader, row: int, ref: VolumeRef | None) -> str | None:
-    """Say what is wrong with a committed row; None when every checksum agrees. ``ref``: its object, where known."""
+    """Return what is wrong with a committed row, None when every checksum agrees. ``ref``: its object, where known.
+
+    Unreadable where the place refused: then nothing is known of the row.
+    """
+    try:
+        return _row_fault(reader, row, ref)
+    except UnreadableError as error:
+        return Unreadable(error)
+
+
+def _row_fault(reader: StoreReader, row: int, ref: VolumeRef | None) -> str | None:
     try:
         numbers = reader.arrays.commit.read(reader.storage, row)
         commit = None if numbers is None else Commit.from_numbers(numbers)
@@ -75,6 +101,8 @@ def row_fault(reader: StoreReader, row: int, ref: VolumeRef | None) -> str | Non
         tokens = [array.read(reader.storage, row) for array in reader.arrays.tokens]
         has_picture = commit.crc_thumbnail is not None
         pictures = [reader.arrays.thumbnail.read(reader.storage, row)] if has_picture else []
+    except UnreadableError:
+        raise
     except StoreError as error:
         return str(error)
     if any(values is None for values in (*vectors, *tokens, *pictures)):

@@ -88,30 +88,49 @@ class VerifyOptions(StoreOptions):
     """Which rows are checked."""
 
     sample: Annotated[int | None, typer.Option(min=1, help="Check only this many rows, spread over the store.")] = None
+    repair: Annotated[
+        bool, typer.Option(help="Take the commits of bad rows away, so that the next run encodes them again.")
+    ] = False
 
 
 @verb(store_commands)
 def verify(options: VerifyOptions, *, json: Json = False) -> None:
-    """Recompute every checksum; a row that fails loses its commit and is encoded again by the next run.
+    """Recompute every checksum, and name what differs; --repair lets the next run encode bad rows again.
 
     Example: extract-embeddings verify --store ./store --sample 500
 
-    Exit codes: 0 all is whole, 1 a row was bad or another file is damaged.
+    Exit codes: 0 all is whole, 1 a row is bad or cannot be read, or another file is damaged.
     """
     from embeddings_store.progress import row_bar
     from embeddings_store.verify import verify_store
 
     with row_bar("rows checked") as progress:
-        found = verify_store(options.store, endpoint_url=options.endpoint_url, sample=options.sample, progress=progress)
+        found = verify_store(
+            options.store,
+            endpoint_url=options.endpoint_url,
+            sample=options.sample,
+            repair=options.repair,
+            progress=progress,
+        )
     say(
-        f"{found['checked']:,} rows checked, {found['bad']:,} bad, {found['orphans']:,} orphans, "
-        f"{len(found['damaged_files']):,} other files damaged, {len(found['leftovers']):,} files of killed runs deleted"
+        f"{found['checked']:,} rows checked, {found['bad']:,} bad, {found['unreadable']:,} that cannot be read, "
+        f"{found['orphans']:,} orphans, {len(found['damaged_files']):,} other files damaged, "
+        f"{len(found['leftovers']):,} files of killed runs{' deleted' if options.repair else ''}, "
+        f"{len(found['foreign_files']):,} foreign files"
     )
-    for path, fault in found["damaged_files"].items():
-        say(f"{path}: {fault}")
+    taken = "; its commit was taken away" if options.repair else ""
+    for line in (
+        *(f"row {row}: {fault}{taken}" for row, fault in found["faults"].items()),
+        *(f"row {row}: {why}" for row, why in found["unreadable_rows"].items()),
+        *(f"{path}: {fault}" for path, fault in found["damaged_files"].items()),
+        *(f"foreign, ignored: {path}" for path in found["foreign_files"]),
+    ):
+        say(line)
+    if found["bad"] and not options.repair:
+        say("verify --repair takes the commits of bad rows away; the next run encodes them again")
     if json:
         emit_json(found)
-    if found["bad"] or found["damaged_files"]:
+    if found["bad"] or found["unreadable"] or found["damaged_files"]:
         raise typer.Exit(1)
 
 

@@ -128,9 +128,11 @@ def test_an_object_of_unknown_size_that_was_replaced_is_noticed_by_its_digest(pa
 
 def test_tokens_that_do_not_belong_to_their_commit_are_refused(parent: StoreWriter) -> None:
     parent.arrays.tokens[0].write(parent.storage, 1, exact_tokens(99)["2"].astype(np.float16))
-    with pytest.raises(StoreError, match=r"row 1 .* tokens differ from its commit; run `extract-embeddings verify`"):
+    with pytest.raises(
+        StoreError, match=r"row 1 .* tokens differ from its commit; run `extract-embeddings verify --repair`"
+    ):
         derive_store(parent.storage.url, ("max",))
-    assert verify_store(parent.storage.url)["bad"] == 1
+    assert verify_store(parent.storage.url, repair=True)["bad"] == 1
     assert derive_store(parent.storage.url, ("max",))["committed"] == 2
 
 

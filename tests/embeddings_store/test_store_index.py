@@ -82,7 +82,7 @@ def test_segments_that_collide_are_reported_not_guessed(monkeypatch: pytest.Monk
     (segment,) = writer.storage.list_paths("index")
     body = writer.storage.get(segment)
     assert body is not None
-    writer.storage.put("index/000001-other.parquet", bytes(body))
+    writer.storage.put("index/000001-0abc.parquet", bytes(body))
     with pytest.raises(StoreError, match="ambiguous: expected segments 1 to 2"):
         writer.missing_rows()
 

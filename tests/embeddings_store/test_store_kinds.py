@@ -61,7 +61,7 @@ def test_a_damaged_record_is_found_and_its_row_done_again(writer: StoreWriter) -
     writer.storage.put(path, body.replace(b'"OPT"', b'"OPX"'))
     with pytest.raises(StoreError, match=r"kinds/2\.json is damaged"):
         read_features_source(writer.storage.url)
-    assert "kind" in verify_store(writer.storage.url)["faults"]["2"]
+    assert "kind" in verify_store(writer.storage.url, repair=True)["faults"]["2"]
     assert [line.row for line in writer.missing_rows()] == [2]
     add(writer, 2, KIND)
     assert verify_store(writer.storage.url)["bad"] == 0

@@ -132,7 +132,7 @@ def test_files_left_aside_are_hidden_told_and_deleted_when_they_are_old(tmp_path
     looked = verify_store(str(tmp_path), repair=False)
     assert (looked["leftovers"], looked["orphans"]) == ({"pooled/c.1.0.0.0#1": 10}, 0)
     assert old.exists()
-    verify_store(str(tmp_path))
+    verify_store(str(tmp_path), repair=True)
     assert (old.exists(), fresh.exists()) == (False, True)
     write_rows(writer, [1])
     assert verify_store(str(tmp_path))["bad"] == 0

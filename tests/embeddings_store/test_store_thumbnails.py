@@ -162,7 +162,7 @@ def test_damage_is_found_and_the_row_is_made_again(writer: StoreWriter, damage: 
         open_reader(url).thumbnails([0, 1])
     with pytest.raises(StoreError, match=r"row 1 .*was never written|verify"):
         write_snapshot(url)
-    found = verify_store(url)
+    found = verify_store(url, repair=True)
     assert list(found["faults"]) == ["1"]
     assert [line.row for line in writer.missing_rows()] == [1, 3]
     write_rows(writer, [1])

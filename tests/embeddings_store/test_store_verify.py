@@ -5,12 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from store_makers import FAILURE, SPACE, WORKER, facts_of, make_ref, make_refs, pooled_of, tokens_of, write_rows
 
+from embeddings_store.checksums import checksum
 from embeddings_store.errors import StoreError
 from embeddings_store.reader import open_reader
 from embeddings_store.schema import Note
+from embeddings_store.snapshot import read_snapshot, write_snapshot
+from embeddings_store.status import store_status
 from embeddings_store.verify import verify_store
 from embeddings_store.writer import StoreWriter, open_writer
 
@@ -38,7 +42,9 @@ def test_a_flipped_byte_is_found_and_the_row_done_again(writer: StoreWriter, arr
     chosen = {one.name: one for one in writer.arrays.all}[array]
     flip(writer, chosen.chunk_path(DAMAGED), place)
 
-    found = verify_store(writer.storage.url)
+    assert verify_store(writer.storage.url)["bad"] == 1
+    assert writer.missing_rows() == []  # to look harms nothing
+    found = verify_store(writer.storage.url, repair=True)
     assert (found["checked"], found["bad"], list(found["faults"])) == (ROWS, 1, [str(DAMAGED)])
     assert [line.row for line in writer.missing_rows()] == [DAMAGED]
 
@@ -122,3 +128,72 @@ def test_an_etag_that_is_no_md5_says_nothing_of_the_bytes(writer: StoreWriter) -
         facts = replace(facts_of(ROWS), notes=note)
         writer.write_row(ROWS, pooled_of(ROWS), tokens_of(ROWS), facts, bytes(16), 1000 + ROWS)
         assert verify_store(writer.storage.url)["bad"] == bad
+
+
+@pytest.mark.parametrize("array", ["pooled", "tokens/2", "facts", "thumbnail", "commit"])
+def test_what_cannot_be_read_is_not_bad(writer: StoreWriter, array: str) -> None:
+    """A colleague without rights, too many open files, a failing disk: here a folder where the chunk should be."""
+    chosen = {one.name: one for one in writer.arrays.all}[array]
+    path = Path(writer.storage.url) / chosen.chunk_path(DAMAGED)
+    body = path.read_bytes() if path.exists() else b""
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    (path / "keep").touch()
+    before = sorted(writer.storage.list_paths("commit"))
+    found = verify_store(writer.storage.url, repair=True)
+    assert found["bad"] == 0
+    if array not in ("commit", "thumbnail"):
+        assert list(found["unreadable_rows"]) == [str(DAMAGED)]
+        assert "cannot read" in found["unreadable_rows"][str(DAMAGED)]
+    assert sorted(writer.storage.list_paths("commit")) == before
+    (path / "keep").unlink()
+    path.rmdir()
+    if body:
+        path.write_bytes(body)
+    found = verify_store(writer.storage.url)
+    assert (found["bad"], found["unreadable"]) == (0, 0)
+
+
+@pytest.mark.parametrize("place", ["", "index", "errors", "workers", "commit", "pooled", "tokens/last", "snapshots",
+                                   "kinds", "snapshots/1", "derived"])  # fmt: skip
+def test_foreign_files_are_named_and_ignored_by_all_else(writer: StoreWriter, place: str) -> None:
+    url = writer.storage.url
+    write_snapshot(url)
+    root, segment = Path(url) / place, next((Path(url) / "index").iterdir())
+    (root / "a folder").mkdir(parents=True)
+    names = [".DS_Store", "Thumbs.db", "._000001.parquet", ".nfs0001", "README.md", "7", "c.1.0.0.0 (conflicted copy)",
+             f"{segment.stem} (conflicted copy).parquet", "0.json.bak", "3 (1).json", "a folder/notes.txt"]  # fmt: skip
+    for name in names:
+        (root / name).write_bytes(b"not ours")
+    found = verify_store(url, repair=True)
+    assert (found["checked"], found["bad"], found["damaged_files"], found["orphans"]) == (ROWS, 0, {}, 0)
+    laid = {f"{place}/{name}".lstrip("/") for name in names}
+    assert laid <= set(found["foreign_files"])
+    reader = open_reader(url)
+    assert reader.committed().sum() == ROWS
+    assert store_status(reader)["committed"] == ROWS
+    number = write_snapshot(url)
+    assert read_snapshot(url).number == number > 1
+    write_rows(writer, range(ROWS))
+
+
+def test_a_folder_that_a_desktop_looked_into_may_become_a_store(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    open_writer(str(tmp_path), SPACE, capacity=10, worker=WORKER)
+
+
+@pytest.mark.parametrize("column", ["key", "size", "etag", "participant", "row"])
+def test_one_empty_cell_in_the_index_costs_no_row(writer: StoreWriter, column: str) -> None:
+    segment = next((Path(writer.storage.url) / "index").iterdir())
+    table = pd.read_parquet(segment)
+    table[column] = table[column].astype(object)
+    table.loc[1, column] = None
+    segment.unlink()
+    body = table.to_parquet(index=False)
+    name = f"{segment.stem.rpartition('-')[0]}-{checksum(body):08x}.parquet"
+    (segment.parent / name).write_bytes(body)
+    found = verify_store(writer.storage.url, repair=True)
+    assert (found["bad"], found["checked"]) == (0, ROWS)
+    assert column in found["damaged_files"][f"index/{name}"]
+    with pytest.raises(StoreError, match="restore it from a copy"):
+        open_reader(writer.storage.url).index()
