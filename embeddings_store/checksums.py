@@ -11,6 +11,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
+from embeddings_store.documents import parse_object
 from embeddings_store.storage import Storage
 
 ROOT_DOCUMENT = "zarr.json"
@@ -65,9 +66,9 @@ def sealed_json(record: Mapping[str, Any]) -> bytes:
 def seal_fault(body: Any) -> str | None:
     """Say what is wrong with a sealed record; None where all is well, or where it is of schema 1 and has no seal."""
     try:
-        record = json.loads(bytes(body))
+        record = parse_object(body)
         seal = record.pop(SEAL, None)
-    except (ValueError, AttributeError):
+    except ValueError:
         return "it is no JSON record"
     return None if seal is None or seal == _seal(record) else CHANGED
 

@@ -1,11 +1,11 @@
 """Where the encoder of a store came from: written once beside its space, and no part of the space's id."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from embeddings_store.checksums import SEAL, seal_fault, sealed_json
+from embeddings_store.documents import parse_object
 from embeddings_store.errors import StoreError
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage
@@ -30,6 +30,12 @@ class EncoderSource:
     epoch: int | float | str | None
     training: Training
     reason: str
+
+    def check(self) -> None:
+        """Refuse what no encoder is. Raises: ValueError."""
+        texts = (self.name, self.family, self.weights_sha256, self.reason)
+        if not all(isinstance(text, str) for text in texts) or self.training not in get_args(Training):
+            raise ValueError("encoder source: expected texts, and a verdict on the training")
 
     @property
     def is_untrained(self) -> bool:
@@ -59,10 +65,11 @@ def read_encoder_source(storage: Storage, space: EmbeddingSpace) -> EncoderSourc
     fault, found = seal_fault(body), None
     if fault is None:
         try:
-            record = json.loads(bytes(body))
+            record = parse_object(body)
             record.pop(SEAL, None)
             found = EncoderSource(**record)
-        except TypeError:
+            found.check()
+        except (TypeError, ValueError):
             fault = "it has other fields than expected"
     if found is not None and found.weights_sha256 != space.weights_sha256:
         fault = "it names other weights than the embedding space"

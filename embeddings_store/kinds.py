@@ -1,12 +1,12 @@
 """What kind of object each row was made of, as text: a small sealed record a row, which rows of before do not have."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
 import pandas as pd
 
 from embeddings_store.checksums import seal_fault, sealed_json
+from embeddings_store.documents import parse_object
 from embeddings_store.errors import StoreError
 from embeddings_store.schema import Kind
 from embeddings_store.storage import Storage, concurrently
@@ -43,8 +43,8 @@ def read_kind(storage: Storage, row: int) -> Kind | None:
             f"{storage.url}/{kind_path(row)} is damaged: {fault}; run `extract-embeddings verify --repair`, then "
             "extract again"
         )
-    record = json.loads(bytes(body))
-    return Kind(*(str(record[name]) for name in COLUMNS))
+    record = parse_object(body)
+    return Kind(*(str(record.get(name, "")) for name in COLUMNS))
 
 
 def read_kinds(storage: Storage, rows: Sequence[int]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 The group document at the root is put last, so a folder without it is a store that was never finished.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,16 +10,18 @@ from typing import Any, NamedTuple
 from embeddings_store.arrays import RowArray, StoreArrays, arrays_of
 from embeddings_store.checksums import ROOT_DOCUMENT, checksum_list
 from embeddings_store.creation import claims, is_claim, sole_creation
+from embeddings_store.documents import parse_object
 from embeddings_store.errors import SpaceMismatchError, StoreError
 from embeddings_store.foreign import is_desktop_file
 from embeddings_store.schema import READABLE, SCHEMA_VERSION
-from embeddings_store.space import EmbeddingSpace
+from embeddings_store.space import EmbeddingSpace, is_count
 from embeddings_store.storage import Storage
 
 NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 ROOT = ROOT_DOCUMENT
 CHECKSUMS = "layout.crc32c"
 FORMAT = "octprobe embeddings"
+MOST_ROWS = 10**10
 
 
 class Layout(NamedTuple):
@@ -124,20 +125,23 @@ def load_layout(storage: Storage) -> Layout | None:
     body = storage.get(ROOT)
     if body is None:
         return None
-    attributes = parse_document(body, storage, ROOT).get("attributes", {})
-    if attributes.get("format") != FORMAT:
+    attributes = parse_document(body, storage, ROOT).get("attributes")
+    if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StoreError(f"{storage.url} is a Zarr group, but no store of embeddings: its attributes name none")
-    version = attributes["schema_version"]
-    if version not in READABLE:
+    version = attributes.get("schema_version")
+    if not isinstance(version, int) or version not in READABLE:
         raise StoreError(
             f"{storage.url} has schema version {version}, this octprobe reads {min(READABLE)} to {SCHEMA_VERSION}: "
             "update octprobe for a newer store; an older one, which no release wrote, has to be made again"
         )
-    space, capacity = EmbeddingSpace.from_dict(attributes["space"]), int(attributes["capacity"])
-    if space.id != attributes["space_id"]:
+    space, capacity = EmbeddingSpace.from_dict(attributes.get("space")), attributes.get("capacity")
+    if space.id != attributes.get("space_id"):
         raise StoreError(
-            f"{storage.url} is damaged: {ROOT} names the space {attributes['space_id']}, its fields give {space.id}"
+            f"{storage.url} is damaged: {ROOT} names the space {attributes.get('space_id')!r:.80}, its fields give "
+            f"{space.id}"
         )
+    if not is_count(capacity, MOST_ROWS):
+        raise StoreError(f"{storage.url} is damaged: {ROOT}: expected a capacity in rows, got {capacity!r:.80}")
     found = Layout(space, capacity, version)
     _check_arrays(storage, found)
     return found
@@ -157,10 +161,9 @@ def check_same_space(storage: Storage, stored: EmbeddingSpace, asked: EmbeddingS
 def parse_document(body: memoryview, storage: Storage, path: str) -> dict[str, Any]:
     """Read a Zarr document. Raises StoreError when it is no JSON."""
     try:
-        document: dict[str, Any] = json.loads(bytes(body))
+        return parse_object(body)
     except ValueError as error:
-        raise StoreError(f"{storage.url} is damaged: {path} is not JSON ({error})") from error
-    return document
+        raise StoreError(f"{storage.url} is damaged: {path} is no JSON of a store ({error})") from error
 
 
 def _check_arrays(storage: Storage, found: Layout) -> None:

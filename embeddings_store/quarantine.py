@@ -3,13 +3,13 @@
 A record that is lifted is kept beside, under another name: the row is missing again, and its tries go on being counted.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from embeddings_store.checksums import seal_fault, sealed_json
+from embeddings_store.documents import parse_object
 from embeddings_store.errors import StoreError
 from embeddings_store.schema import VolumeFailure, VolumeId
 from embeddings_store.storage import Storage, concurrently
@@ -106,12 +106,12 @@ def _parse(body: bytes, storage: Storage) -> QuarantinedRow:
     if fault := seal_fault(body):
         raise StoreError(f"an error record below {FOLDER}/ in {storage.url} is damaged: {fault}; delete it")
     try:
-        raw: dict[str, Any] = json.loads(body)
+        raw: dict[str, Any] = parse_object(body)
         failure = VolumeFailure(
             raw["stage"], raw["error"], raw["message"], int(raw["attempts"]), VolumeId(raw.get("whole", ""))
         )
         return QuarantinedRow(int(raw["row"]), failure, int(raw["time_ns"]), int(raw["worker"]), raw["versions"])
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"an error record below {FOLDER}/ in {storage.url} is damaged: {error!r}; delete it"
         ) from error

@@ -1,7 +1,7 @@
 """The embedding space: everything that changes the numbers, and nothing else."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from typing import Any
@@ -12,6 +12,8 @@ from embeddings_store.token_codec import cosine_error_bound, token_codec
 Grid = tuple[int, int, int]
 
 SPACE_VERSION = 1
+MOST, MOST_NAMES, LONGEST_TEXT = 1_000_000, 1_000, 256
+"""What a field of a space may hold at most: far above any encoder, far below what would exhaust a machine."""
 """Of what the fields mean. It is in the id of every space, so it changes only when the same fields name other numbers;
 the layout of a store has a version of its own (schema.SCHEMA_VERSION)."""
 
@@ -87,8 +89,10 @@ class EmbeddingSpace:
         return {name: value for name, value in plain.items() if name not in ADDED or value is not None}
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> "EmbeddingSpace":
-        """Read what to_dict wrote; a missing or unknown field is a StoreError that names it."""
+    def from_dict(cls, raw: object) -> "EmbeddingSpace":
+        """Read what to_dict wrote; a missing, unknown or impossible field is a StoreError that names it."""
+        if not isinstance(raw, Mapping):
+            raise StoreError(f"embedding space: expected named fields, got {type(raw).__name__}; is this a store?")
         names = {field.name for field in fields(cls)}
         if missing := sorted(names - raw.keys() - set(ADDED)):
             raise StoreError(f"embedding space: expected the field {missing[0]!r}, got none; is this a store?")
@@ -97,6 +101,11 @@ class EmbeddingSpace:
                 f"embedding space: unknown field {unknown[0]!r}; was the store written by a newer octprobe?"
             )
         parsed: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
+        for name, is_good in _RULES.items():
+            if name in parsed and not is_good(parsed[name]):
+                raise StoreError(
+                    f"embedding space: the field {name!r} cannot be {parsed[name]!r:.80}; is this a store?"
+                )
         return cls(**parsed)
 
     def differences(self, other: "EmbeddingSpace") -> list[str]:
@@ -104,3 +113,34 @@ class EmbeddingSpace:
         mine, theirs = self.to_dict(), other.to_dict()
         names = [field.name for field in fields(self) if mine.get(field.name) != theirs.get(field.name)]
         return [f"{name}: {mine.get(name)} here, {theirs.get(name)} there" for name in names]
+
+
+def is_count(value: object, most: int = MOST) -> bool:
+    """Return whether a value of a document is a whole number from 1 to ``most``."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT
+
+
+def _is_grid(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == len(("D", "H", "W")) and all(is_count(size) for size in value)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple) and 0 < len(value) <= MOST_NAMES and all(_is_text(name) for name in value)
+
+
+_RULES: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("family", "weights_sha256", "precision"), _is_text),
+    **dict.fromkeys(("image_size", "patch"), _is_grid),
+    **dict.fromkeys(("width", "depth", "heads", "schema_version"), is_count),
+    **dict.fromkeys(("layers", "pools"), _are_names),
+    "preset": lambda value: isinstance(value, Mapping),
+    "token_grid": lambda value: value is None or _is_grid(value),
+    "pooled_dtype": lambda value: value == "float32",
+    "token_dtype": lambda value: value in ("float16", "int8"),
+    "token_cosine_error": lambda value: value is None or (isinstance(value, float) and 0 < value < 1),
+    "views": lambda value: value is None or isinstance(value, Mapping),
+}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings_store.errors import UsageError
+from embeddings_store.yaml_file import read_mapping
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,7 @@ def load_preset(name_or_file: str | None) -> Preset:
     path = Path(name_or_file)
     if path.suffix not in {".yaml", ".yml"}:
         raise UsageError(f"preset {name_or_file!r} is unknown; expected {', '.join(PRESETS)} or a .yaml file")
-    import yaml
-
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"preset file {name_or_file!r} cannot be read: {error}") from error
-    if not isinstance(raw, dict):
-        raise UsageError(f"preset file {name_or_file!r}: expected fields and values, got {type(raw).__name__}")
-    preset = Preset.from_dict(raw)
+    preset = Preset.from_dict(read_mapping(path, f"preset file {name_or_file!r}"))
     if preset.name in PRESETS and preset != PRESETS[preset.name]:
         raise UsageError(f"preset file {name_or_file!r}: the name {preset.name!r} belongs to a built-in preset")
     return preset

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from embeddings_store.errors import UsageError
+from embeddings_store.yaml_file import parse_mapping, parse_yaml, read_mapping
 from finetune.config import FinetuneConfig
 from finetune.stage_names import STAGES
 
@@ -60,37 +61,17 @@ def _name(source: str | Path) -> str:
 def _read_recipe(source: str | Path) -> dict[str, Any]:
     if source in RECIPES:
         text = (files("finetune") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
-        return _read_yaml(text, str(source))
-    try:
-        return _read_yaml(Path(source).read_text(encoding="utf-8"), Path(source).name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--config {source}: expected a YAML file or one of {', '.join(RECIPES)}; it cannot be read: {error}"
-        ) from error
-
-
-def _read_yaml(text: str, name: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--config {name}: expected a YAML file, which cannot be read: {error}") from error
-    if not isinstance(raw, dict):
-        raise UsageError(f"--config {name}: expected keys and values, got {type(raw).__name__}")
-    return {str(key): value for key, value in raw.items()}
+        return parse_mapping(text, f"--config {source}")
+    if not Path(source).is_file():
+        raise UsageError(f"--config {source}: expected a YAML file or one of {', '.join(RECIPES)}; there is none")
+    return read_mapping(Path(source), f"--config {Path(source).name}")
 
 
 def _read_change(text: str) -> tuple[list[str], Any]:
-    import yaml
-
     key, equals, value = text.partition("=")
     if not equals or not all(part.strip() for part in key.split(".")):
         raise UsageError(f"--set: expected KEY=VALUE such as stages.last.epochs=3, got {text!r}")
-    try:
-        return [part.strip() for part in key.split(".")], yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--set {text}: expected a value in YAML, got {value!r}") from error
+    return [part.strip() for part in key.split(".")], parse_yaml(value, f"--set {key}")
 
 
 def _require_use(key: Sequence[str], stages: Sequence[str]) -> None:

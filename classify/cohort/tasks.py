@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from classify.cohort.strict_yaml import read_mapping
 from embeddings_store.errors import UsageError
+from embeddings_store.yaml_file import read_mapping
 
 HEALTHY = "healthy"
 LIFESTYLE = "pre_diabetes_lifestyle_controlled"
