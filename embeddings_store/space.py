@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeGuard
 
 from embeddings_store.errors import StoreError
 from embeddings_store.token_codec import cosine_error_bound, token_codec
@@ -115,7 +115,7 @@ class EmbeddingSpace:
         return [f"{name}: {mine.get(name)} here, {theirs.get(name)} there" for name in names]
 
 
-def is_count(value: object, most: int = MOST) -> bool:
+def is_count(value: object, most: int = MOST) -> TypeGuard[int]:
     """Return whether a value of a document is a whole number from 1 to ``most``."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 

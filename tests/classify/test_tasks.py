@@ -77,7 +77,7 @@ def test_participants_of_a_group_left_out_are_excluded_and_counted(tmp_path: Pat
         ("name: x\nclasses: [no, yes]\ngroups: {healthy: no}\n", "numbers in quotes"),
         (GOOD + f"  {ORAL}: early\n", f"the key '{ORAL}' stands twice"),
         ("- a\n- b\n", "expected keys and values, got list"),
-        ("a: [\n", "expected a YAML file, which cannot be read"),
+        ("a: [\n", "expected YAML, which cannot be read"),
     ],
 )
 def test_each_mistake_is_one_message(tmp_path: Path, text: str, message: str) -> None:

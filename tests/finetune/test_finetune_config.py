@@ -104,7 +104,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
         ("stages..epochs=3", "expected KEY=VALUE"),
         ("stages.last.epoch=3", "unknown key 'stages.last.epoch'"),
         ("stages.all.epochs=3", "stage 'all' is not run; --stages is head,last"),
-        ("head={", "expected a value in YAML"),
+        ("head={", "expected YAML, which cannot be read"),
         ("batch_size=many", "batch_size"),
     ],
 )
