@@ -13,24 +13,24 @@ from typing import Any
 
 import pandas as pd
 
+from classify.baselines.random_twin import refuse_trained
 from classify.cohort.identity import people_of, same_number_only
 from classify.cohort.tasks import find_task, task_of_record
-from classify.comparison_cells import Cell, run_cells
-from classify.comparison_entries import VAL, entries_of
-from classify.comparison_folder import save_comparison
-from classify.earlier import EarlierRun, count_changes
+from classify.comparing.cells import Cell, run_cells
+from classify.comparing.entries import VAL, entries_of
+from classify.comparing.folder import save_comparison
+from classify.comparing.leaderboard import rank_entries
 from classify.errors import CohortError
+from classify.features.stores import ReadStore, reader_at
 from classify.heads import find_head
-from classify.leaderboard import rank_entries
-from classify.random_twin import refuse_trained
-from classify.run import Run, find_run, load_run
-from classify.stores import ReadStore, reader_at
+from classify.run.earlier import EarlierRun, count_changes
+from classify.run.folder import Run, find_run, load_run
+from classify.run.summary import missing_lines
 from classify.study_options import CompareOptions
-from classify.summary import missing_lines
 from embeddings_store.command_line import several
-from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
+from embeddings_store.terminal.console import say
 
 
 @dataclass(frozen=True)

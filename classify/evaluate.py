@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from classify.baselines.random_twin import Twin, check_twin_of_run, look_beside
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import task_of_record
 from classify.cohort.vouched import vouched_of_record
-from classify.judging.calibrate import load_calibrator
-from classify.look import (
+from classify.evaluating.look import (
     TEST,
     Evaluated,
     PredictedSplit,
@@ -16,16 +16,16 @@ from classify.look import (
     finish_look,
     open_locked,
 )
-from classify.model import load_model
-from classify.predict_split import hold_out, predict_beside
-from classify.predictions import Predictions
-from classify.random_twin import Twin, check_twin_of_run, look_beside
-from classify.run import MODEL, TWIN_MODEL, Run
+from classify.evaluating.predict_split import hold_out, predict_beside
+from classify.features.stores import ReadStore, reader_at
+from classify.fitting.model import load_model
+from classify.fitting.source import check_same_space, require_same_objects, source_on
+from classify.judging.calibrate import load_calibrator
+from classify.run.folder import MODEL, TWIN_MODEL, Run
+from classify.run.predictions import Predictions
 from classify.run_options import EvaluateOptions
-from classify.source import check_same_space, require_same_objects, source_on
-from classify.stores import ReadStore, reader_at
-from embeddings_store.console import say
 from embeddings_store.snapshot import Snapshot
+from embeddings_store.terminal.console import say
 
 __all__ = ["EvaluateOptions", "Evaluated", "evaluate"]
 

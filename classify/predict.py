@@ -15,18 +15,18 @@ import pandas as pd
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
-from classify.features import FeatureTable
+from classify.evaluating.prediction_table import describe_beside, lay_out, mark_abstentions
+from classify.features.stores import ReadStore, reader_at
+from classify.features.table import FeatureTable
+from classify.fitting.model import load_model
+from classify.fitting.source import FeatureSource, check_comparable, source_on
 from classify.judging.calibrate import Calibrator, describe_method, load_calibrator
 from classify.judging.prevalence import read_shares
-from classify.model import load_model
-from classify.prediction_table import describe_beside, lay_out, mark_abstentions
-from classify.predictions import LEVELS, Predictions, pick_predictions
 from classify.reference.flags import UNKNOWN, describe_volumes
 from classify.reference.training import TrainingReference
-from classify.run import MODEL, Run, find_run, load_run
+from classify.run.folder import MODEL, Run, find_run, load_run
+from classify.run.predictions import LEVELS, Predictions, pick_predictions
 from classify.run_options import AnswerOptions, PredictOptions
-from classify.source import FeatureSource, check_comparable, source_on
-from classify.stores import ReadStore, reader_at
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import FEATURES, LAYER, POOL, RAW, SPACE, Snapshot
 from embeddings_store.space import EmbeddingSpace

@@ -8,41 +8,41 @@ from typing import Any
 
 import numpy as np
 
-from classify.aggregate import SAID
-from classify.baselines import TWIN_MISSING, choose_baselines, describe_people
+from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_people
+from classify.baselines.random_twin import Twin, read_checked_twin, stand_beside
 from classify.cohort.identity import mark_volumes, people_of, test_people
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
 from classify.cohort.vouched import NOBODY, read_vouched
-from classify.earlier import check_earlier
-from classify.features import FeatureTable, count_constant
+from classify.evaluating.predict_split import DUMMY, judge_val
+from classify.features.stores import ReadStore, reader_at
+from classify.features.table import FeatureTable, count_constant
+from classify.features.tokens import resolve_grid
+from classify.fitting.aggregate import SAID
+from classify.fitting.model import FittedModel, check_aggregation, fit_model
+from classify.fitting.sensitivity import vary_seeds
+from classify.fitting.source import FeatureSource, source_on
 from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
-from classify.inputs import digest_inputs, digest_rows
 from classify.judging.calibrate import Calibrator, find_method
 from classify.judging.nuisance import probe_nuisance
 from classify.judging.robustness import leave_one_out
-from classify.model import FittedModel, check_aggregation, fit_model
 from classify.options import AUTO, ProbeOptions
-from classify.predict_split import DUMMY, judge_val
-from classify.predictions import Predictions, stack_predictions
 from classify.probe_checks import check_device, check_tokens, count_views
-from classify.random_twin import Twin, read_checked_twin, stand_beside
 from classify.reference.training import TrainingReference, remember_train
-from classify.run import MODEL, TWIN_MODEL, RunRecord, new_run_id, run_folder, save_run
+from classify.run.earlier import check_earlier
+from classify.run.folder import MODEL, TWIN_MODEL, RunRecord, new_run_id, run_folder, save_run
+from classify.run.inputs import digest_inputs, digest_rows
+from classify.run.predictions import Predictions, stack_predictions
+from classify.run.stopwatch import Stopwatch
 from classify.search.folds import FOLDS, count_folds
 from classify.search.nested import score_nested
 from classify.search.search import Chosen, SearchPlan, check_plan, choose_model, keep_journal
-from classify.sensitivity import vary_seeds
-from classify.source import FeatureSource, source_on
-from classify.stopwatch import Stopwatch
-from classify.stores import ReadStore, reader_at
-from classify.tokens import resolve_grid
-from embeddings_store.console import say
 from embeddings_store.errors import UsageError
-from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.snapshot import Snapshot
+from embeddings_store.terminal.console import say
+from embeddings_store.terminal.provenance import code_commit, package_versions
 
 PACKAGES = ("octprobe", "numpy", "pandas", "scikit-learn", "lightgbm", "optuna", "torch")
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from classify.errors import RunFolderError
-from classify.run import MODEL, Run
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
+from classify.run.folder import MODEL, Run
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder, freeze
 from extract.encoder.safetensors_file import export_safetensors

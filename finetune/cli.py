@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embeddings_store.command_line import Options, Text, verb
-from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.shared_options import Json, Seed
+from embeddings_store.terminal.console import emit_json, new_app, run_command, say
 from extract.encoder_options import parse_image_size
 from finetune.options import Changes, FinetuneOptions, LookOptions, RecipeName, TuneOptions
 
@@ -43,7 +43,7 @@ def finetune(options: FinetuneOptions, *, json: Json = False) -> None:
 
 
 def _finish(done: "Finetuned", *, as_json: bool) -> None:
-    from classify.summary import print_summary
+    from classify.run.summary import print_summary
     from finetune.train import OPTIMISTIC
 
     print_summary(done.record)
@@ -71,7 +71,7 @@ def evaluate(options: LookOptions, *, json: Json = False) -> None:
 
     Exit codes: as for training; 3: done, but some volumes of test could not be used.
     """
-    from classify.summary import print_evaluation
+    from classify.run.summary import print_evaluation
     from finetune.evaluate import evaluate as look
     from finetune.processes import require_one_process
 

@@ -9,13 +9,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from classify.aggregate import aggregate_levels
-from classify.baselines import choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import choose_baselines, describe_people, predict_baselines
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.errors import RunFolderError
-from classify.features import table_of
-from classify.look import (
+from classify.evaluating.look import (
     TEST,
     Evaluated,
     PredictedSplit,
@@ -24,11 +22,13 @@ from classify.look import (
     finish_look,
     open_locked,
 )
-from classify.predictions import LEVELS, Predictions, pick_predictions, rows_of
-from classify.run import Run
-from embeddings_store.console import say
+from classify.features.table import table_of
+from classify.fitting.aggregate import aggregate_levels
+from classify.run.folder import Run
+from classify.run.predictions import LEVELS, Predictions, pick_predictions, rows_of
 from embeddings_store.errors import UsageError
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.terminal.console import say
 from extract.bucket.source import Source, open_source
 from extract.load import new_loader
 from extract.stages import StageClock

@@ -14,10 +14,10 @@ from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
-from classify.look import TEST
-from classify.run import MODEL, Run
-from embeddings_store.console import say
+from classify.evaluating.look import TEST
+from classify.run.folder import MODEL, Run
 from embeddings_store.schema import site_of
+from embeddings_store.terminal.console import say
 from embeddings_store.thumbnails import Thumbnails, thumbnails_of
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import Source

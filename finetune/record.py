@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from classify.cohort.table import Cohort
-from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.terminal.provenance import code_commit, package_versions
 from extract.device.backend import Backend
 from extract.doctor.weights import find_source
 from extract.encoder.encoder import Encoder

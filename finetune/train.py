@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from classify.aggregate import aggregate_levels
-from classify.baselines import TWIN_MISSING, choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_people, predict_baselines
 from classify.cohort.identity import people_of, test_people
 from classify.cohort.table import Cohort
-from classify.earlier import check_earlier
+from classify.features.standardise import Standardiser
+from classify.fitting.aggregate import aggregate_levels
 from classify.judging.split import judge_split
-from classify.predictions import Predictions, rows_of, stack_predictions
-from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
-from classify.standardise import Standardiser
-from classify.stopwatch import Stopwatch
-from embeddings_store.console import say
+from classify.run.earlier import check_earlier
+from classify.run.folder import MODEL, RunRecord, new_run_id, run_folder, save_run
+from classify.run.predictions import Predictions, rows_of, stack_predictions
+from classify.run.stopwatch import Stopwatch
+from embeddings_store.terminal.console import say
 from finetune.checkpoint import RECIPE, save_model
 from finetune.epochs import BestWeights
 from finetune.locked import save_seen

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from classify.features.tokens import with_tokens
 from classify.judging.calibrate import cross_fit, describe_method, load_calibrator
-from classify.predictions import Predictions, pick_predictions
 from classify.reference.novelty import THRESHOLD_PERCENTILE
-from classify.run import MODEL
-from classify.tokens import with_tokens
+from classify.run.folder import MODEL
+from classify.run.predictions import Predictions, pick_predictions
 from embeddings_store.errors import UsageError
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot import Snapshot, read_features_source

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from classify.earlier import EarlierRun, find_earlier, find_looks
-from classify.ledger import LedgerLine
-from embeddings_store.console import say
+from classify.run.earlier import EarlierRun, find_earlier, find_looks
+from classify.run.ledger import LedgerLine
+from embeddings_store.terminal.console import say
 from reports.runs import FinishedRun
 
 NO_DATE = "a day that nothing names"

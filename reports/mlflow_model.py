@@ -11,8 +11,8 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from classify.model import load_model
-from classify.run import load_run
+from classify.fitting.model import load_model
+from classify.run.folder import load_run
 
 PROTOCOL = "protocol"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.judging.calibrate import describe_method
-from classify.ledger import COUNTED_HERE
+from classify.run.ledger import COUNTED_HERE
 from reports.encoders import describe_encoder, encoder_part
 from reports.headline import spell
 from reports.ledger import read_looks, say_looks, say_resplits

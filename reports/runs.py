@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from classify.judging.bootstrap import TOO_FEW, caution_few
-from classify.predictions import Predictions, pick_predictions
-from classify.run import RECORD, Run, load_run
+from classify.run.folder import RECORD, Run, load_run
+from classify.run.predictions import Predictions, pick_predictions
 from embeddings_store.encoder_source import EncoderSource, source_of_record
 from embeddings_store.errors import RunError, UsageError
 

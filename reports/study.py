@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from classify.ledger import COUNTED_HERE
-from classify.source import rebuild_features
+from classify.fitting.source import rebuild_features
+from classify.run.ledger import COUNTED_HERE
 from embeddings_store.errors import OctProbeError
 from embeddings_store.reader import open_reader
 from reports.checklist import make_checklist

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from classify.heads.contract import STATE
-from classify.run import MODEL, RECORD
+from classify.run.folder import MODEL, RECORD
 from reports.model_card import CARD
 from reports.runs import FinishedRun, read_runs
 from reports.study import PAGE

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from classify.comparison_folder import COMPARISON
+from classify.comparing.folder import COMPARISON
+from classify.comparing.leaderboard import OLD_BOARD, at_once, count_worse, standing
 from classify.judging.calibrate import describe_method
 from classify.judging.metrics import HEADLINE
-from classify.leaderboard import OLD_BOARD, at_once, count_worse, standing
-from classify.published_folder import COMPARISONS
+from classify.run.published_folder import COMPARISONS
 from reports.headline import number, spell
 from reports.page import in_words
 from reports.runs import PRIMARY_LEVEL, Estimate, FinishedRun, to_estimate

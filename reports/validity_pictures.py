@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
 from classify.learning_curve import CURVE
-from classify.published_folder import LEARNING_CURVES
+from classify.run.published_folder import LEARNING_CURVES
 from reports.figures import COLOURS, PALE, STYLE, to_data_uri
 from reports.page import in_words
 from reports.pictures import Picture

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from classify.errors import RunFolderError
+from classify.features.standardise import Standardiser
 from classify.heads.attentive import AttentiveHead
 from classify.heads.contract import STATE, Head
 from classify.heads.dummy import DummyHead
@@ -13,7 +14,6 @@ from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
 from classify.heads.mlp import MlpHead
 from classify.heads.ordinal import OrdinalHead
-from classify.standardise import Standardiser
 from embeddings_store.errors import UsageError
 
 __all__ = ["HEADS", "Head", "find_head", "load_head", "read_head"]

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import FEATURES, RAW
 
@@ -21,7 +21,7 @@ STATE = "head.json"
 ARRAYS = "head.npz"
 WANTS_STANDARDISED = (
     "head: expected features standardised within protocol, got raw ones, for which its answer would be wrong; "
-    "load_run(folder).predict(snapshot) of classify.run does all that the command does"
+    "load_run(folder).predict(snapshot) of classify.run.folder does all that the command does"
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
 from classify.judging.metrics import HEADLINE, all_metrics, why_absent
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 LEVEL_PERCENT = 95.0
 LARGEST_DROPPED_SHARE = 0.5

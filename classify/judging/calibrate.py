@@ -17,10 +17,10 @@ from scipy.optimize import minimize, minimize_scalar
 
 from classify.cohort.splits import grouped_folds
 from classify.errors import RunFolderError
-from classify.features import participant_weights
+from classify.features.table import participant_weights
 from classify.heads.contract import softmax
 from classify.judging.prevalence import move
-from classify.predictions import Predictions, rows_of
+from classify.run.predictions import Predictions, rows_of
 from embeddings_store.errors import UsageError
 
 CALIBRATION = "calibration.json"

@@ -16,7 +16,7 @@ from classify.judging.calibrate import FOLDS, Calibrator, Choice, describe_metho
 from classify.judging.decision_curve import Shown
 from classify.judging.metrics import CALIBRATION_BINS
 from classify.judging.prevalence import Prevalence, weigh_units
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 MOST_REPLICATES = 500
 """Of a slope, which takes a small fit each; enough for the ends of a 95 % interval to within a tenth of its width."""

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float64
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.judging.bootstrap import COLUMNS_AT_ONCE, FEW_PARTICIPANTS, Measured, Replicates, summarise
 from classify.judging.metrics import auroc_one_vs_rest
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 SPECIFICITIES = {f"sensitivity_at_specificity_{percent}": percent / 100 for percent in (80, 90, 95)}
 

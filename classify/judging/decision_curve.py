@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64
 from classify.judging.bootstrap import COLUMNS_AT_ONCE, LEVEL_PERCENT, Replicates
 from classify.judging.contrasts import contrast_classes
 from classify.judging.prevalence import weigh_units
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
 

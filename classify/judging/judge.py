@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from classify.baselines import HEADLINE_BASELINE, TOGETHER
+from classify.baselines.covariates import HEADLINE_BASELINE, TOGETHER
 from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_differences
 from classify.judging.contrasts import measure_contrasts
 from classify.judging.decision_curve import AS_THE_HEAD, Shown, decision_curves
 from classify.judging.metrics import HEADLINE, confusion_counts
 from classify.judging.permutation import PERMUTATIONS, permute_labels
 from classify.judging.rivals import Values, compare_with_rivals
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 NO_AGE_AND_SITE = "age and site have no usable value in this cohort; see the baselines that are missing"
 

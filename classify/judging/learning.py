@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
+from classify.fitting.model import ModelSpec, fit_model
 from classify.judging.bootstrap import (
     Measured,
     Replicates,
@@ -16,7 +17,6 @@ from classify.judging.bootstrap import (
     summarise,
 )
 from classify.judging.metrics import HEADLINE, why_absent
-from classify.model import ModelSpec, fit_model
 from embeddings_store.errors import UsageError
 
 ALL = 1.0

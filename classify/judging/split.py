@@ -11,7 +11,7 @@ from classify.judging.decision_curve import AS_THE_HEAD, Shown
 from classify.judging.judge import Judgement, judge
 from classify.judging.overlap import measure_without
 from classify.judging.subgroups import measure_subgroups
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 
 @dataclass(frozen=True)

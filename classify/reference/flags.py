@@ -15,10 +15,10 @@ from classify.cohort.identity import (
     same_people,
     without_keys,
 )
-from classify.earlier import EarlierRun
 from classify.reference.fences import of_new_size
 from classify.reference.training import TrainingReference
-from classify.run import Run
+from classify.run.earlier import EarlierRun
+from classify.run.folder import Run
 from embeddings_store.schema import Note
 from embeddings_store.snapshot import Snapshot
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from classify.cohort.splits import grouped_folds
-from classify.features import FeatureTable
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureTable
 
 COMPONENTS = 64
 """Principal components at most, and no more than train has people for, see PEOPLE_PER_COMPONENT."""

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 
 from classify.errors import RunFolderError
-from classify.features import FeatureChoice, FeatureTable
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureChoice, FeatureTable
+from classify.fitting.source import FeatureSource
 from classify.reference.fences import IntensityFences, Sizes, sizes_of
 from classify.reference.neighbours import KnownVolumes
 from classify.reference.novelty import NoveltyDetector
-from classify.source import FeatureSource
-from classify.standardise import Standardiser
 
 REFERENCE = "reference"
 _STATE, _NOVELTY, _KNOWN = "reference.json", "novelty.npz", "known.npz"

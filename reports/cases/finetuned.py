@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from classify.aggregate import aggregate_levels
 from classify.cohort.identity import other_objects
+from classify.evaluating.prediction_table import lay_out, mark_abstentions
+from classify.fitting.aggregate import aggregate_levels
 from classify.judging.calibrate import load_calibrator
 from classify.predict import ABSTAIN_BELOW, PREDICTED
-from classify.prediction_table import lay_out, mark_abstentions
-from classify.predictions import LEVELS, Predictions
 from classify.reference.flags import OTHER_PERSON, SAID_OF_NOTE, UNSEEN_DEVICE, UNSEEN_PROTOCOL
 from classify.reference.novelty import THRESHOLD_PERCENTILE
-from classify.run import MODEL
+from classify.run.folder import MODEL
+from classify.run.predictions import LEVELS, Predictions
 from embeddings_store.errors import RunError, UsageError, VolumeError
 from embeddings_store.schema import Note, VolumeRef
 from extract.bucket.catalogue import list_volumes

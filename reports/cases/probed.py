@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from classify.model import FittedModel, load_model
+from classify.fitting.model import FittedModel, load_model
+from classify.fitting.source import source_of_run
 from classify.predict import predict_volumes_of
 from classify.run_options import AnswerOptions
-from classify.source import source_of_run
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.reader import StoreReader
 from embeddings_store.snapshot import Snapshot

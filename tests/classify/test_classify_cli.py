@@ -10,8 +10,8 @@ from classify_study import Study, fill_store, make_study
 from command_line import named_in
 
 from classify.cli import main
-from classify.run import load_run
-from classify.source import rebuild_features
+from classify.fitting.source import rebuild_features
+from classify.run.folder import load_run
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,15 @@ import pytest
 from classify_study import Study, make_study
 
 from classify.compare import Compared, compare
+from classify.comparing.leaderboard import count_worse
+from classify.comparing.study_tables import leaderboard_lines, leaderboard_table
 from classify.errors import CohortError, RunFolderError
 from classify.judging.bootstrap import draw_replicates, measure, paired_difference
-from classify.leaderboard import count_worse
 from classify.options import ProbeOptions
-from classify.predictions import pick_predictions
 from classify.probe import probe
-from classify.run import load_run
+from classify.run.folder import load_run
+from classify.run.predictions import pick_predictions
 from classify.study_options import CompareOptions
-from classify.study_tables import leaderboard_lines, leaderboard_table
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
 from embeddings_store.snapshot import Snapshot

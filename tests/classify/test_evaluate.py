@@ -14,11 +14,11 @@ from classify_study import Study, make_study
 
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.evaluate import Evaluated, evaluate
-from classify.ledger import LEDGER
 from classify.options import ProbeOptions
-from classify.predictions import pick_predictions
 from classify.probe import Probed, probe
-from classify.run import COHORT, RECORD, load_run
+from classify.run.folder import COHORT, RECORD, load_run
+from classify.run.ledger import LEDGER
+from classify.run.predictions import pick_predictions
 from classify.run_options import EvaluateOptions
 from embeddings_store.errors import UsageError
 
@@ -149,7 +149,7 @@ def test_a_look_that_fails_afterwards_stays_counted(
     def fail(*_: Any, **__: Any) -> None:
         raise RunFolderError("disk full")
 
-    monkeypatch.setattr("classify.look.update_run", fail)
+    monkeypatch.setattr("classify.evaluating.look.update_run", fail)
     with pytest.raises(RunFolderError, match="disk full"):
         look(study, tmp_path, done.folder)
     assert len(ledger(tmp_path)) == 1

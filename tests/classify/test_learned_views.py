@@ -11,13 +11,13 @@ from classify_study import Study, make_study
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
-from classify.features import FeatureTable, make_features
+from classify.features.table import FeatureTable, make_features
+from classify.fitting.model import load_model
 from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
-from classify.model import load_model
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
-from classify.run import load_run
+from classify.run.folder import load_run
 from classify.search.folds import TrainingPart
 from embeddings_store.errors import UsageError
 from embeddings_store.space import VIEW, EmbeddingSpace

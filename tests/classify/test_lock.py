@@ -17,16 +17,16 @@ from test_evaluate import NOW, ledger, look, probed
 
 from classify.cohort.identity import digest_person
 from classify.compare import compare
-from classify.earlier import GONE, find_earlier
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.evaluate import Evaluated, evaluate
-from classify.ledger import COUNTED_HERE, LEDGER, LOCK
 from classify.predict import predict
 from classify.reference.flags import LOCKED, OTHER_PERSON
-from classify.run import RECORD, load_run
+from classify.run.earlier import GONE, find_earlier
+from classify.run.folder import RECORD, load_run
+from classify.run.ledger import COUNTED_HERE, LEDGER, LOCK
+from classify.run.summary import print_evaluation
 from classify.run_options import EvaluateOptions, PredictOptions
 from classify.study_options import CompareOptions
-from classify.summary import print_evaluation
 from embeddings_store.schema import volume_id
 from reports.ledger import read_looks, say_looks
 from reports.runs import read_runs
@@ -294,7 +294,7 @@ def test_a_full_disk_looks_at_nobody_and_closes_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("classify.ledger.os.fsync", fail)
+        patch.setattr("classify.run.ledger.os.fsync", fail)
         with pytest.raises(RunFolderError, match="No space left"):
             look(study, tmp_path, done.folder)
     assert ledger(tmp_path) == []

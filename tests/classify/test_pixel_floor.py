@@ -10,7 +10,7 @@ import pytest
 from classify_study import Study, fill_store, make_study, pictured
 from PIL import Image
 
-from classify.baselines import PIXELS
+from classify.baselines.covariates import PIXELS
 from classify.evaluate import evaluate
 from classify.options import ProbeOptions
 from classify.probe import probe

@@ -12,23 +12,23 @@ from classify_study import Study, fill_store, make_study
 from command_line import Command
 from test_calibrate import overconfident
 
-from classify.aggregate import LEARNED_WEIGHTS, MEAN_FEATURES, MEAN_LOGITS
-from classify.baselines import predict_baselines
+from classify.baselines.covariates import predict_baselines
 from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.errors import CohortError, LeakError
 from classify.evaluate import evaluate
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
+from classify.fitting.aggregate import LEARNED_WEIGHTS, MEAN_FEATURES, MEAN_LOGITS
+from classify.fitting.model import ModelSpec, fit_model, fit_on
 from classify.judging.calibrate import FOLDS as CALIBRATION_FOLDS
 from classify.judging.calibrate import cross_fit
 from classify.judging.metrics import all_metrics
-from classify.model import ModelSpec, fit_model, fit_on
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
+from classify.run.summary import headline
 from classify.run_options import EvaluateOptions
 from classify.search import folds as folds_module
 from classify.search.folds import make_fold, make_folds
-from classify.summary import headline
 from reports.flow import StoreCounts, make_flow
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)

@@ -15,9 +15,9 @@ from classify_study import Study, make_study
 from classify.errors import CohortError, RunFolderError
 from classify.options import ProbeOptions
 from classify.predict import predict, predict_volumes_of
-from classify.predictions import pick_predictions
 from classify.probe import probe
-from classify.run import Run, load_run
+from classify.run.folder import Run, load_run
+from classify.run.predictions import pick_predictions
 from classify.run_options import PredictOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Note, volume_id

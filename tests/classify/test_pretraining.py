@@ -15,8 +15,8 @@ from classify.errors import CohortError
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.overlap import measure_without
-from classify.predictions import Predictions, rows_of
-from classify.summary import pretraining_lines
+from classify.run.predictions import Predictions, rows_of
+from classify.run.summary import pretraining_lines
 from embeddings_store.schema import volume_id
 
 

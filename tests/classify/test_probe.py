@@ -12,13 +12,13 @@ from classify_study import Study, make_study
 
 from classify.cohort.tasks import TASKS
 from classify.errors import RunFolderError
+from classify.fitting.model import load_model
+from classify.fitting.source import features_of_run, source_of_run
 from classify.heads import HEADS, load_head
-from classify.model import load_model
 from classify.options import ProbeOptions
-from classify.predictions import pick_predictions
 from classify.probe import Probed, probe
-from classify.run import load_run
-from classify.source import features_of_run, source_of_run
+from classify.run.folder import load_run
+from classify.run.predictions import pick_predictions
 from embeddings_store.errors import UsageError
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from classify_study import Study, make_study
 
+from classify.baselines.random_twin import read_checked_twin
 from classify.errors import CohortError
 from classify.judging.bootstrap import draw_replicates, measure, paired_difference
 from classify.options import ProbeOptions
-from classify.predictions import pick_predictions, rows_of
 from classify.probe import Probed, probe
-from classify.random_twin import read_checked_twin
-from classify.run import load_run
+from classify.run.folder import load_run
+from classify.run.predictions import pick_predictions, rows_of
 from embeddings_store.encoder_source import EncoderSource, Training
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot

@@ -10,7 +10,7 @@ from classify_study import Study, make_study
 from classify.cohort.tasks import STUDY_GROUPS
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
-from classify.summary import robustness_lines
+from classify.run.summary import robustness_lines
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 

@@ -12,15 +12,15 @@ from command_line import Command
 from token_study import GRID, TELLING, fill_token_store, make_token_study
 
 from classify.evaluate import evaluate
+from classify.features.tokens import with_tokens
+from classify.fitting.model import load_model
+from classify.fitting.source import rebuild_features
 from classify.heads.attentive import AttentiveHead
 from classify.heads.mil import MilHead
-from classify.model import load_model
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
-from classify.run import load_run
+from classify.run.folder import load_run
 from classify.run_options import EvaluateOptions
-from classify.source import rebuild_features
-from classify.tokens import with_tokens
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot, read_features_source
 

@@ -10,8 +10,8 @@ import torch
 from finetune_study import IMAGE_SIZE, SHORT, TINY, run, scans
 
 from classify.errors import RunFolderError
-from classify.predictions import pick_predictions
-from classify.run import Run, load_run
+from classify.run.folder import Run, load_run
+from classify.run.predictions import pick_predictions
 from embeddings_store.schema import volume_id
 from extract.dicom.reader import read_dicom
 from extract.preprocess import preprocess

@@ -14,10 +14,10 @@ from finetune_study import IMAGE_SIZE, NOW, SHORT, copy_of, run, scans, table
 
 from classify.compare import compare
 from classify.errors import CohortError, LeakError, RunFolderError
-from classify.ledger import LEDGER
-from classify.look import Evaluated
-from classify.predictions import pick_predictions
-from classify.run import COHORT, load_run
+from classify.evaluating.look import Evaluated
+from classify.run.folder import COHORT, load_run
+from classify.run.ledger import LEDGER
+from classify.run.predictions import pick_predictions
 from classify.study_options import CompareOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id

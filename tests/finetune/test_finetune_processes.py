@@ -24,7 +24,7 @@ from finetune_study import (
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
-from classify.run import load_run
+from classify.run.folder import load_run
 from embeddings_store.errors import UsageError
 from finetune import loop
 from finetune.config import FinetuneConfig

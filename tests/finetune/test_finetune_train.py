@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from classify.errors import CohortError, LeakError
-from classify.predictions import pick_predictions
-from classify.run import load_run
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
+from classify.run.folder import load_run
+from classify.run.predictions import pick_predictions
 from embeddings_store.command_line import parse_words
 from embeddings_store.errors import SpaceMismatchError, UsageError
 from embeddings_store.schema import volume_id

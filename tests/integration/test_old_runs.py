@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from command_line import Command
 
-from classify.run import load_run
+from classify.run.folder import load_run
 from embeddings_store.verify import verify_store
 from reports.runs import read_runs
 

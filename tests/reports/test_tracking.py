@@ -14,11 +14,11 @@ import pytest
 from simulated_run import build_run
 from simulated_store import build_store
 
-from classify.model import load_model
+from classify.fitting.model import load_model
+from classify.fitting.source import source_of_run
 from classify.options import ProbeOptions
 from classify.probe import probe
-from classify.run import load_run
-from classify.source import source_of_run
+from classify.run.folder import load_run
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.snapshot import read_features_source
 from reports.mlflow_tracker import MlflowTracker, mlflow_name

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
 
 from classify.cohort.table import Cohort
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
 from embeddings_store.errors import UsageError
 from embeddings_store.space import VIEW, EmbeddingSpace, Grid
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from classify.baselines import TWIN_MISSING
+from classify.baselines.covariates import TWIN_MISSING
 from classify.cohort.identity import people_of, same_number_only
 from classify.cohort.table import Cohort
 from classify.errors import CohortError, RunFolderError
+from classify.fitting.model import FittedModel, ModelSpec, fit_model
+from classify.fitting.source import FeatureSource, source_on
 from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_differences
-from classify.model import FittedModel, ModelSpec, fit_model
-from classify.predictions import Predictions, rows_of
-from classify.run import RunRecord
-from classify.source import FeatureSource, source_on
+from classify.run.folder import RunRecord
+from classify.run.predictions import Predictions, rows_of
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.space import EmbeddingSpace

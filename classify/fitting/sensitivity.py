@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
+from classify.fitting.model import ModelSpec, fit_model
 from classify.judging.metrics import HEADLINE, all_metrics
-from classify.model import ModelSpec, fit_model
 
 MEANING = "the final fit with other seeds on the same participants; a range over fits, not an interval"
 

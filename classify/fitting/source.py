@@ -11,10 +11,10 @@ from classify.cohort.identity import mark_volumes, other_objects
 from classify.cohort.table import COLUMNS, Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import RunFolderError
-from classify.features import FeatureChoice, FeatureTable, make_features
-from classify.model import load_model
-from classify.run import Run
-from classify.tokens import TokenSnapshot, with_tokens
+from classify.features.table import FeatureChoice, FeatureTable, make_features
+from classify.features.tokens import TokenSnapshot, with_tokens
+from classify.fitting.model import load_model
+from classify.run.folder import Run
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot, read_features_source
 from embeddings_store.space import EmbeddingSpace

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from classify.cohort.table import Cohort
-from classify.features import FeatureChoice, FeatureTable, table_of
+from classify.features.table import FeatureChoice, FeatureTable, table_of
 from embeddings_store.errors import StoreError, UsageError
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot import Snapshot

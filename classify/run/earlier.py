@@ -24,8 +24,8 @@ from classify.cohort.identity import (
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import LeakError
-from classify.ledger import LEDGER, LedgerLine, read_ledger
-from classify.run import COHORT, RECORD
+from classify.run.folder import COHORT, RECORD
+from classify.run.ledger import LEDGER, LedgerLine, read_ledger
 
 DEPTH = 3
 """How many folders below the runs a copy of a run is looked for."""

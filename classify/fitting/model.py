@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from classify.aggregate import (
+from classify.errors import RunFolderError
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureChoice, FeatureTable
+from classify.fitting.aggregate import (
     AGGREGATIONS,
     BEST_PROTOCOL,
     BY_HEAD,
@@ -27,15 +30,12 @@ from classify.aggregate import (
     name_eyes,
     predict_volumes,
 )
-from classify.errors import RunFolderError
-from classify.features import FeatureChoice, FeatureTable
+from classify.fitting.protocol_weights import ScanPredictions, learn_best_protocol, learn_weights
 from classify.heads import HEADS, Head, find_head, read_head
 from classify.heads.contract import softmax
-from classify.predictions import LEVELS, Predictions, join_predictions
-from classify.protocol_weights import ScanPredictions, learn_best_protocol, learn_weights
-from classify.run import MODEL, Run
+from classify.run.folder import MODEL, Run
+from classify.run.predictions import LEVELS, Predictions, join_predictions
 from classify.search.folds import Fold, TrainingPart, deal_folds
-from classify.standardise import Standardiser
 from embeddings_store.errors import UsageError
 
 __all__ = ["FeatureChoice", "FittedModel", "ModelSpec", "fit_model", "load_model", "predict_out_of_fold"]

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from classify.baselines import TOGETHER, encode_covariates
-from classify.covariate_models import fit_covariates
+from classify.baselines.covariate_models import fit_covariates
+from classify.baselines.covariates import TOGETHER, encode_covariates
 from classify.heads.contract import softmax
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 
 def predict_with_age_and_site(

@@ -9,8 +9,8 @@ from rich.table import Table
 from classify.judging.bootstrap import TOO_FEW, Measured, caution_few
 from classify.judging.metrics import HEADLINE
 from classify.judging.rivals import hardest_rival, is_above_all
-from classify.ledger import COUNTED_HERE
-from classify.run import RunRecord
+from classify.run.folder import RunRecord
+from classify.run.ledger import COUNTED_HERE
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 
 SHOWN = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa")

@@ -24,7 +24,7 @@ from classify.judging.bootstrap import (
 )
 from classify.judging.metrics import HEADLINE, OVERALL
 from classify.judging.simultaneous import hold_at_once
-from classify.predictions import Predictions, rows_of
+from classify.run.predictions import Predictions, rows_of
 
 RANKED_BY = "balanced_accuracy"
 

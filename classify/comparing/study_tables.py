@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from classify.comparing.leaderboard import at_once, count_worse, standing
 from classify.judging.bootstrap import caution_few
 from classify.judging.metrics import HEADLINE
-from classify.leaderboard import at_once, count_worse, standing
-from classify.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
+from classify.run.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
 
 NOT_MEASURED = "–"
 

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from classify.aggregate import SMALLEST_PROBABILITY
-from classify.brightness import brightness_of_people
+from classify.baselines.brightness import brightness_of_people
+from classify.baselines.covariate_models import fit_covariates
+from classify.baselines.pixels import Sides, predict_by_pixels, thumbnails_of_people, why_no_pixels
 from classify.cohort.clinical import refuse_label_defining
 from classify.cohort.table import BRIGHTNESS, FACTS, Cohort
-from classify.covariate_models import fit_covariates
+from classify.fitting.aggregate import SMALLEST_PROBABILITY
 from classify.heads.contract import softmax
-from classify.pixels import Sides, predict_by_pixels, thumbnails_of_people, why_no_pixels
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 HEADLINE_BASELINE = "age+site"
 TOGETHER = "embedding+age+site"
@@ -24,7 +24,7 @@ CEILING = "HbA1c (ceiling)"
 """HbA1c defines the label: what it reaches is a ceiling to compare with, no rival."""
 
 PIXELS = "pixels"
-"""The pixel floor: thumbnails, principal components, logistic regression (see classify.pixels)."""
+"""The pixel floor: thumbnails, principal components, logistic regression (see classify.baselines.pixels)."""
 
 COVARIATES: Mapping[str, tuple[str, ...]] = {
     "dummy": (),

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from classify.aggregate import name_eyes
-from classify.features import FeatureTable
-from classify.predictions import Predictions
+from classify.features.table import FeatureTable
+from classify.fitting.aggregate import name_eyes
 from classify.reference.training import TrainingReference
+from classify.run.predictions import Predictions
 
 
 def describe_beside(

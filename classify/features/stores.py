@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 
-from classify.tokens import with_tokens
-from embeddings_store.console import say
+from classify.features.tokens import with_tokens
 from embeddings_store.snapshot import Snapshot, read_features_source, read_snapshot
+from embeddings_store.terminal.console import say
 
 ReadStore = Callable[..., Snapshot]
 """Opens a store by its address, and the number of one of its snapshots; as read_store does."""

@@ -5,7 +5,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from classify.cohort.table import BRIGHTNESS, Cohort
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
 
 
 def brightness_of_people(cohort: Cohort, split: str) -> pd.DataFrame | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from embeddings_store.provenance import package_versions
 from embeddings_store.snapshot import Snapshot
+from embeddings_store.terminal.provenance import package_versions
 
 WITHOUT_EFFECT = frozenset({"runs", "command", "jobs", "resplit", "store", "endpoint_url"})
 """Options that say where and how, and change no number."""

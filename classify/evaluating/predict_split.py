@@ -4,17 +4,17 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-from classify.baselines import TOGETHER, choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import TOGETHER, choose_baselines, describe_people, predict_baselines
+from classify.baselines.stacking import predict_with_age_and_site
 from classify.cohort.table import Cohort
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
+from classify.fitting.model import FittedModel, predict_held_out
 from classify.judging.calibrate import Calibrator, Choice, calibrate_on
 from classify.judging.calibration_report import report_calibration, shown_by
 from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.prevalence import state_prevalence
 from classify.judging.split import JudgedSplit, judge_split
-from classify.model import FittedModel, predict_held_out
-from classify.predictions import Predictions
-from classify.stacking import predict_with_age_and_site
+from classify.run.predictions import Predictions
 
 DUMMY = "dummy"
 

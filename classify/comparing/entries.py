@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from classify.baselines import TOGETHER
-from classify.comparison_cells import Cell
-from classify.leaderboard import Entry
-from classify.predictions import pick_predictions
-from classify.random_twin import RANDOM_TWIN
+from classify.baselines.covariates import TOGETHER
+from classify.baselines.random_twin import RANDOM_TWIN
+from classify.comparing.cells import Cell
+from classify.comparing.leaderboard import Entry
+from classify.run.predictions import pick_predictions
 
 VAL = "val"
 CHOSEN_ON_VAL = "fine-tuned: val chose when its training stopped, so val flatters it"

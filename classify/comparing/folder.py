@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from classify.comparing.leaderboard import at_once, standing
 from classify.judging.bootstrap import TOO_FEW
 from classify.judging.metrics import HEADLINE, OVERALL
-from classify.leaderboard import at_once, standing
-from classify.published_folder import COMPARISONS, published_folder
+from classify.run.published_folder import COMPARISONS, published_folder
 
 COMPARISON = "comparison.json"
 LEADERBOARD = "leaderboard.csv"

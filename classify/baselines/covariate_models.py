@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, SplineTransformer
 
-from classify.aggregate import SMALLEST_PROBABILITY
+from classify.fitting.aggregate import SMALLEST_PROBABILITY
 
 Kinds = Mapping[str, Callable[[], Any]]
 """What makes an unfitted model, by the name of its kind."""

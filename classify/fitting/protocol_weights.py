@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from scipy.optimize import minimize
 
-from classify.aggregate import aggregate_levels, name_eyes
-from classify.features import FeatureTable, participant_weights
+from classify.features.table import FeatureTable, participant_weights
+from classify.fitting.aggregate import aggregate_levels, name_eyes
 from classify.heads.contract import softmax
 from classify.judging.metrics import all_metrics
-from classify.predictions import Predictions, join_predictions
+from classify.run.predictions import Predictions, join_predictions
 
 METRIC = "macro_auroc"
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
 from classify.heads.contract import Head, softmax
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 SMALLEST_PROBABILITY = 1e-12
 """A head that is certain would give a logit of minus infinity, and one volume would outvote all others."""

@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from classify.baselines.random_twin import Twin
 from classify.cohort.splits import check_no_leak
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables
-from classify.earlier import EarlierRun, find_earlier, find_looks
 from classify.errors import CohortError
 from classify.judging.calibrate import Calibrator
 from classify.judging.calibration_report import measure_calibration, report_levels, shown_by
 from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.split import JudgedSplit, judge_split
-from classify.ledger import LEDGER, LedgerLine, append_look, ledger_lock, read_ledger
-from classify.predictions import Predictions, stack_predictions
-from classify.random_twin import Twin
-from classify.run import Run, find_run, load_run, update_run
+from classify.run.earlier import EarlierRun, find_earlier, find_looks
+from classify.run.folder import Run, find_run, load_run, update_run
+from classify.run.ledger import LEDGER, LedgerLine, append_look, ledger_lock, read_ledger
+from classify.run.predictions import Predictions, stack_predictions
 from classify.run_options import TestOptions
-from embeddings_store.console import say
+from embeddings_store.terminal.console import say
 
 TEST = "test"
 

@@ -13,9 +13,9 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from classify.baselines.covariate_models import fit_covariates
 from classify.cohort.table import Cohort
-from classify.covariate_models import fit_covariates
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
 
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
 """Of which the number of principal components is chosen, inside train."""

@@ -8,12 +8,12 @@ from typing import Any
 
 from classify.cohort.tasks import find_task
 from classify.errors import CohortError, LeakError, RunFolderError
-from classify.inputs import digest_inputs, digest_rows
+from classify.evaluating.predict_split import DUMMY
+from classify.features.stores import ReadStore
 from classify.options import ProbeOptions
-from classify.predict_split import DUMMY
 from classify.probe import probe
-from classify.run import RECORD, Run, load_run
-from classify.stores import ReadStore
+from classify.run.folder import RECORD, Run, load_run
+from classify.run.inputs import digest_inputs, digest_rows
 from classify.study_options import CompareOptions
 from embeddings_store.snapshot import Snapshot
 
