@@ -45,7 +45,7 @@ def evaluate(options: EvaluateOptions, *, json: Json = False) -> None:
     print_evaluation(done.record, done.looks)
     say(f"run: {done.folder}")
     if json:
-        emit_json(done.record | {"path": str(done.folder)})
+        emit_json(done.record.to_dict() | {"path": str(done.folder)})
 
 
 @verb(app)

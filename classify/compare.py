@@ -78,7 +78,7 @@ def compare(
         for said in by_number:
             tell(said)
         entries = [entry for cell in here for entry in entries_of(cell, here, options.random_twin)]
-        classes = here[0].run.record["classes"]
+        classes = here[0].run.record.asked.classes
         boards[task] = rank_entries(entries, classes, replicates=options.replicates, seed=options.seed) | {
             "classes": classes,
             "cohorts": describe_cohorts(here),
@@ -92,9 +92,9 @@ def compare(
         "command": list(options.command),
         "stores": list(options.stores),
         "random_twin": options.random_twin,
-        "encoders": {cell.store or cell.name: cell.run.record.get("encoder_source") for cell in cells},
-        "phantom": any(cell.run.record["phantom"] is not False for cell in cells),
-        "runs": [{"name": cell.name, "run": cell.run.record["id"], "reused": cell.reused} for cell in cells],
+        "encoders": {cell.store or cell.name: cell.run.record.asked.encoder_source for cell in cells},
+        "phantom": any(cell.run.record.asked.phantom for cell in cells),
+        "runs": [{"name": cell.name, "run": cell.run.record.id, "reused": cell.reused} for cell in cells],
         "absent": absent,
         "tasks": boards,
     }
@@ -154,9 +154,9 @@ def refuse_disagreement(cells: list[Cell]) -> None:
     known = _splits(first)
     before = EarlierRun(first.run.record, first.run.cohort)
     for cell in cells[1:]:
-        if cell.run.record["classes"] != first.run.record["classes"]:
+        if cell.run.record.asked.classes != first.run.record.asked.classes:
             raise CohortError(f"{first.name} and {cell.name}: the task {cell.task} has other classes in each")
-        if others := before.other_objects(cell.run.cohort, cell.run.record["space"]):
+        if others := before.other_objects(cell.run.cohort, cell.run.record.asked.space):
             raise CohortError(
                 f"{cell.name}: {len(others)} volumes are other objects, under the same keys, than in {first.name} "
                 f"({', '.join(sorted(others)[:3])}); make the older run again"
@@ -184,7 +184,7 @@ def _splits(cell: Cell) -> "pd.Series[str]":
 
 def describe_missing(cells: list[Cell]) -> dict[str, str]:
     """Give, of each run, the baselines that could not be made beside it, with their reasons."""
-    found = {cell.name: "; ".join(missing_lines(cell.run.record.get("baselines_missing") or [])) for cell in cells}
+    found = {cell.name: "; ".join(missing_lines(cell.run.record.rivals.baselines_missing)) for cell in cells}
     return {name: said for name, said in found.items() if said}
 
 
@@ -222,6 +222,6 @@ def describe_cohorts(cells: list[Cell]) -> list[dict[str, Any]]:
     for cell in cells:
         groups.setdefault(cell.cohort_sha256, []).append(cell)
     return [
-        {"cohort_sha256": digest, "val": same[0].run.record["splits"][VAL], "names": [cell.name for cell in same]}
+        {"cohort_sha256": digest, "val": same[0].run.record.cohort.splits[VAL], "names": [cell.name for cell in same]}
         for digest, same in groups.items()
     ]

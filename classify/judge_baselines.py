@@ -59,7 +59,7 @@ def judge_baselines(
         "splits": cohort.sizes(),
         "flow": cohort.flow,
         "cohort_sha256": cohort.sha256,
-        "measurements": tables.describe(cohort)["measurements"],
+        "measurements": tables.describe(cohort).measurements,
         "table_notes": list(tables.notes),
         "phantom": cohort.phantom,
         "seed": options.seed,

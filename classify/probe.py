@@ -32,9 +32,10 @@ from classify.options import AUTO, ProbeOptions
 from classify.probe_checks import check_device, check_tokens, count_views
 from classify.reference.training import TrainingReference, remember_train
 from classify.run.earlier import check_earlier
-from classify.run.folder import MODEL, TWIN_MODEL, RunRecord, new_run_id, run_folder, save_run
+from classify.run.folder import MODEL, TWIN_MODEL, new_run_id, run_folder, save_run
 from classify.run.inputs import digest_inputs, digest_rows
 from classify.run.predictions import Predictions, stack_predictions
+from classify.run.record import Asked, FeaturesSeen, ModelFacts, Provenance, Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
 from classify.search.folds import FOLDS, count_folds
 from classify.search.nested import score_nested
@@ -97,18 +98,26 @@ def probe(
         twin = compare_to_twin(options, plan, tables, twin_stored, source, levels["participant"])
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
         save_parts(aside, model, remembered, val_judged.calibrator, twin)
+        facts = tables.describe(cohort, said.without, standing.strangers)
         record = RunRecord(
             id=run_id,
-            **describe_inputs(options, cohort, stored, now),
-            **describe_model(options, model, features, cohort),
-            search=chosen.record,
-            **vars(said.judged),
-            **tables.describe(cohort, said.without, standing.strangers),
-            seconds=clock.seconds(),
-            subgroups={"val": said.groups},
-            calibration=val_judged.calibration,
-            test_people=test_people(tables.people, people_of(marked)),
-            resplit=standing.resplit,
+            made=describe_making(options, stored, now, clock),
+            asked=describe_question(cohort, stored),
+            cohort=replace(
+                facts,
+                class_weights=cohort.class_weights(balanced=HEADS[options.model].balanced),
+                test_people=test_people(tables.people, people_of(marked)),
+                resplit=standing.resplit,
+            ),
+            fitted=replace(
+                describe_model(options, model, features, cohort),
+                search=chosen.record,
+                calibration=val_judged.calibration,
+            ),
+            judged=said.judged,
+            rivals=Rivals(
+                [TWIN_MISSING, *choose_baselines(*(describe_people(cohort, split) for split in ("train", "val")))[1]]
+            ),
         )
         others = {name: part for name, part in others.items() if name != options.model}
         if twin:
@@ -224,21 +233,22 @@ def check_seeds(
     return vary_seeds(model.spec, features.only("train"), features.only("val"), cohort.task.classes, seeds=seeds)
 
 
-def describe_model(options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort) -> dict[str, Any]:
-    """Give the fields of the run record that need the fitted model, or its features, beyond the predictions of val."""
+def describe_model(options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort) -> ModelFacts:
+    """Say what was fitted, and what its features know, beyond the predictions of val."""
     asked = {"replicates": options.replicates, "seed": options.seed}
-    return {
-        "features": describe_features(model, features),
-        "parameters": model.head.get_params(),
-        "probes_of_nuisance": probe_nuisance(features, cohort.measured(), **asked),
-        "robustness": leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
+    return ModelFacts(
+        options.model,
+        describe_features(model, features),
+        model.head.get_params(),
+        probes_of_nuisance=probe_nuisance(features, cohort.measured(), **asked),
+        robustness=leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
         if options.robustness
         else None,
-        "seed_sensitivity": check_seeds(options, model, features, cohort),
-    }
+        seed_sensitivity=check_seeds(options, model, features, cohort),
+    )
 
 
-def describe_features(model: FittedModel, features: FeatureTable) -> dict[str, Any]:
+def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSeen:
     """Say what the head saw, and how scans became participants."""
     return {
         "layer": model.features.layer,
@@ -253,33 +263,31 @@ def describe_features(model: FittedModel, features: FeatureTable) -> dict[str, A
     }
 
 
-def describe_inputs(options: ProbeOptions, cohort: Cohort, stored: Snapshot, now: datetime) -> dict[str, Any]:
-    """Give the fields of the run record that are known before anything is fitted."""
-    return {
-        "created": now.isoformat(timespec="seconds"),
-        "inputs_sha256": digest_inputs(asdict(options), digest_rows(stored)),
-        "command": list(options.command),
-        "model": options.model,
-        "task": cohort.task.name,
-        "task_definition": cohort.task.to_dict(),
-        "classes": list(cohort.task.classes),
-        "space": stored.space_id,
-        "embedding_space": stored.space.to_dict(),
-        "encoder_source": stored.encoder.to_record() if stored.encoder else None,
-        "snapshot": {
+def describe_making(options: ProbeOptions, stored: Snapshot, now: datetime, clock: Stopwatch) -> Provenance:
+    """Say when and by what the run was made."""
+    return Provenance(
+        now.isoformat(timespec="seconds"),
+        list(options.command),
+        digest_inputs(asdict(options), digest_rows(stored)),
+        {"head": options.seed, "folds": options.seed, "bootstrap": options.seed},
+        package_versions(PACKAGES) | {"commit": code_commit()},
+        clock.seconds(),
+    )
+
+
+def describe_question(cohort: Cohort, stored: Snapshot) -> Asked:
+    """Say what was asked of which vectors."""
+    return Asked(
+        cohort.task.name,
+        list(cohort.task.classes),
+        stored.space_id,
+        cohort.phantom,
+        cohort.task.to_dict(),
+        stored.space.to_dict(),
+        stored.encoder.to_record() if stored.encoder else None,
+        {
             "number": "live" if stored.number is None else stored.number,
             "rows": len(stored.index),
             "note": stored.note,
         },
-        "cohort_sha256": cohort.sha256,
-        "splits": cohort.sizes(),
-        "seeds": {"head": options.seed, "folds": options.seed, "bootstrap": options.seed},
-        "baselines_missing": [
-            TWIN_MISSING,
-            *choose_baselines(*(describe_people(cohort, split) for split in ("train", "val")))[1],
-        ],
-        "class_weights": cohort.class_weights(balanced=HEADS[options.model].balanced),
-        "flow": cohort.flow,
-        "phantom": cohort.phantom,
-        "versions": package_versions(PACKAGES) | {"commit": code_commit()},
-    }
+    )

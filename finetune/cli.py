@@ -47,7 +47,7 @@ def _finish(done: "Finetuned", *, as_json: bool) -> None:
     from finetune.train import OPTIMISTIC
 
     print_summary(done.record)
-    say(f"stages: {done.record.parameters['stages_compared']['note']}")
+    say(f"stages: {done.record.fitted.parameters['stages_compared']['note']}")
     say(OPTIMISTIC)
     _tell_failures(done.failures)
     say(f"run: {done.folder}")
@@ -78,11 +78,11 @@ def evaluate(options: LookOptions, *, json: Json = False) -> None:
     require_one_process()
     done = look(options)
     print_evaluation(done.record, done.looks)
-    failures = done.record["evaluations"][-1]["failures"]
+    failures = done.record.evaluations[-1]["failures"]
     _tell_failures(failures)
     say(f"run: {done.folder}")
     if json:
-        emit_json(done.record | {"path": str(done.folder)})
+        emit_json(done.record.to_dict() | {"path": str(done.folder)})
     if failures:
         raise typer.Exit(3)
 

@@ -118,7 +118,7 @@ def read_anew(
     model, classes = place_model(classifier.model, backend), len(classifier.classes)
     trainer = Trainer(model, config, classes, 0, backend, OneProcess(), BestWeights(), lambda _: None)
     nothing = np.empty((len(found.cohort.table), 0), np.float32)
-    table = table_of(found.cohort, nothing, (), EmbeddingSpace.from_dict(run.record["embedding_space"])).only(TEST)
+    table = table_of(found.cohort, nothing, (), EmbeddingSpace.from_dict(run.record.asked.embedding_space)).only(TEST)
     group = groups_of(classifier.standardiser, table.protocol)
     feed = feed_volumes(VolumeDataset(table, images, group, np.ones(len(table.y)), classes), config, backend)
     return OpenedTest(found.cohort, found.failures, lambda: predict(trainer, feed))
@@ -129,7 +129,7 @@ def take_published(run: Run, whole: Cohort) -> OpenedTest:
     of_test = run.predictions[run.predictions["split"] == TEST]
     if of_test.empty:
         raise UsageError(
-            f"--bucket is missing: nobody has predicted the test split of run {run.record['id']} yet; say where the "
+            f"--bucket is missing: nobody has predicted the test split of run {run.record.id} yet; say where the "
             "volumes are"
         )
     raw = {level: pick_predictions(of_test, model=MODEL_NAME, level=level, split=TEST) for level in LEVELS}
@@ -138,7 +138,7 @@ def take_published(run: Run, whole: Cohort) -> OpenedTest:
     kept = ((whole.table["split"] != TEST) | whole.table["volume"].isin(raw["volume"].unit)).to_numpy()
     table = whole.table[kept].reset_index(drop=True)
     cohort = replace(whole, table=table, position=whole.position[kept], brightness=None)  # that of test is not kept
-    return OpenedTest(cohort, run.record["evaluations"][-1].get("failures", {}), lambda: raw, known)
+    return OpenedTest(cohort, run.record.evaluations[-1].get("failures", {}), lambda: raw, known)
 
 
 def predict_others(cohort: Cohort) -> dict[str, Predictions]:

@@ -24,7 +24,7 @@ class ProbeModel(PythonModel):
         """Read the run folder that was kept with the model."""
         run = load_run(Path(context.artifacts["run"]))
         self.model = load_model(run)
-        self.classes = list(run.record["classes"])
+        self.classes = list(run.record.asked.classes)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
         """Give uncalibrated probabilities of each row, one column a class; a class never seen has 0."""

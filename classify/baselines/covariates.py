@@ -15,6 +15,7 @@ from classify.cohort.table import BRIGHTNESS, FACTS, Cohort
 from classify.fitting.aggregate import SMALLEST_PROBABILITY
 from classify.heads.contract import softmax
 from classify.run.predictions import Predictions
+from classify.run.record import Missing
 
 HEADLINE_BASELINE = "age+site"
 TOGETHER = "embedding+age+site"
@@ -46,7 +47,7 @@ NO_RIVALS = ("dummy", TOGETHER, CEILING)
 FEWEST_KNOWN = 0.5
 """Ages that a smaller share of a split has are not usable: the baseline would be weaker than its name."""
 
-TWIN_MISSING = {
+TWIN_MISSING: Missing = {
     "name": "random-initialised twin",
     "reason": "needs a second store: extract-embeddings --encoder random:base, then classify probe --random-twin",
 }
@@ -84,7 +85,7 @@ def _facts_of_people(cohort: Cohort, split: str) -> pd.DataFrame | None:
     return rows.mean().astype(np.float64).join(rows.size().rename("scans").astype(np.float64)).reset_index()
 
 
-def choose_baselines(train: pd.DataFrame, judged: pd.DataFrame | None = None) -> tuple[list[str], list[dict[str, str]]]:
+def choose_baselines(train: pd.DataFrame, judged: pd.DataFrame | None = None) -> tuple[list[str], list[Missing]]:
     """Name the baselines that the participants allow, and the others, {"name", "reason"} each.
 
     train, judged: as describe_people gives them. A baseline without a usable value of one of its covariates (nobody

@@ -4,7 +4,7 @@ What the twin finds as well was not learned in pretraining: an untrained network
 thickness of what it looks at.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +16,9 @@ from classify.cohort.table import Cohort
 from classify.errors import CohortError, RunFolderError
 from classify.fitting.model import FittedModel, ModelSpec, fit_model
 from classify.fitting.source import FeatureSource, source_on
-from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_differences
-from classify.run.folder import RunRecord
+from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.run.predictions import Predictions, rows_of
+from classify.run.record import Measured, Rivals, RunRecord
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.space import EmbeddingSpace
@@ -45,21 +45,14 @@ class Twin:
 
     def beside(self, record: RunRecord) -> RunRecord:
         """Give the record with the twin among the baselines."""
-        return replace(
-            record,
-            baselines=record.baselines | {RANDOM_TWIN: {self.people.split: self.metrics}},
-            baselines_missing=[one for one in record.baselines_missing if one != TWIN_MISSING],
-            difference_to_random_twin=self.difference,
-            random_twin=self.told,
-        )
+        missing = [one for one in record.rivals.baselines_missing if one != TWIN_MISSING]
+        return replace(self.seen_beside(record), rivals=Rivals(missing, self.difference, self.told))
 
-    def seen_beside(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def seen_beside(self, record: RunRecord) -> RunRecord:
         """Give a finished run's record with the twin's metrics of a further split among the baselines."""
-        known = record["baselines"].get(RANDOM_TWIN, {})
-        return {
-            **record,
-            "baselines": record["baselines"] | {RANDOM_TWIN: known | {self.people.split: self.metrics}},
-        }
+        known = record.judged.baselines.get(RANDOM_TWIN, {})
+        baselines = record.judged.baselines | {RANDOM_TWIN: known | {self.people.split: self.metrics}}
+        return replace(record, judged=replace(record.judged, baselines=baselines))
 
 
 def read_checked_twin(stored: Snapshot, space: EmbeddingSpace) -> Snapshot:
@@ -159,7 +152,7 @@ def stand_beside(
 
 def look_beside(
     ours: Predictions,
-    record: Mapping[str, Any],
+    record: RunRecord,
     model: FittedModel,
     twin_cohort: Cohort,
     stored: Snapshot,
@@ -176,22 +169,22 @@ def look_beside(
     both = np.isin(table.participant, ours.participant)
     people = model.predict(table.where(both), classes=len(classes), split=ours.split)["participant"]
     metrics, difference = judge_twin(ours, people, classes, replicates=replicates, seed=seed)
-    return Twin(model, replace(people, model=RANDOM_TWIN), metrics, difference, dict(record["random_twin"]))
+    return Twin(model, replace(people, model=RANDOM_TWIN), metrics, difference, record.rivals.random_twin or {})
 
 
-def check_twin_of_run(record: Mapping[str, Any], stored: Snapshot, twin_cohort: Cohort, split: str) -> None:
+def check_twin_of_run(record: RunRecord, stored: Snapshot, twin_cohort: Cohort, split: str) -> None:
     """Refuse another store than that of the run's twin, or one that holds nobody of the split.
 
     Raises: UsageError (the run has no twin), RunFolderError (another space), CohortError.
     """
-    if not record.get("random_twin"):
+    if not record.rivals.random_twin:
         raise UsageError(
-            f"--random-twin: run {record['id']} was made without one; make it with classify probe --random-twin"
+            f"--random-twin: run {record.id} was made without one; make it with classify probe --random-twin"
         )
-    if stored.space_id != record["random_twin"]["space"]:
+    if stored.space_id != record.rivals.random_twin["space"]:
         raise RunFolderError(
-            f"--random-twin: the twin of run {record['id']} was fitted on embedding space "
-            f"{record['random_twin']['space']}, this store holds {stored.space_id}; give the store of then"
+            f"--random-twin: the twin of run {record.id} was fitted on embedding space "
+            f"{record.rivals.random_twin['space']}, this store holds {stored.space_id}; give the store of then"
         )
     if not twin_cohort.sizes()[split]["participants"]:
         raise CohortError(f"--random-twin: its store holds nobody of {split}; extract the same volumes into both")

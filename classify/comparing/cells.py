@@ -12,8 +12,9 @@ from classify.evaluating.predict_split import DUMMY
 from classify.features.stores import ReadStore
 from classify.options import ProbeOptions
 from classify.probe import probe
-from classify.run.folder import RECORD, Run, load_run
+from classify.run.folder import Run, load_run
 from classify.run.inputs import digest_inputs, digest_rows
+from classify.run.record import RECORD
 from classify.study_options import CompareOptions
 from embeddings_store.snapshot import Snapshot
 
@@ -30,19 +31,19 @@ class Cell:
     @property
     def task(self) -> str:
         """Name of the question."""
-        return str(self.run.record["task"])
+        return self.run.record.asked.task
 
     @property
     def seconds(self) -> float | None:
         """Seconds of search and fit; None where the run does not tell."""
-        spent = self.run.record.get("seconds") or {}
+        spent = self.run.record.made.seconds
         known = [float(spent[stage]) for stage in ("search", "fit") if stage in spent]
         return sum(known) if known else None
 
     @property
     def cohort_sha256(self) -> str:
         """Digest of the people and volumes that it was made on."""
-        return str(self.run.record["cohort_sha256"])
+        return self.run.record.cohort.cohort_sha256
 
 
 def run_cells(
@@ -89,7 +90,7 @@ def find_known_runs(runs: Path, tell: Callable[[str], None]) -> dict[str, Path]:
     found = {}
     for path in sorted(runs.glob(f"[!.]*/{RECORD}")):
         try:
-            found[load_run(path.parent).record.get("inputs_sha256", "")] = path.parent
+            found[load_run(path.parent).record.made.inputs_sha256] = path.parent
         except RunFolderError as error:
             tell(f"not reused: {error}")
     found.pop("", None)

@@ -14,7 +14,6 @@ from jaxtyping import Float64
 from classify.errors import CohortError
 from classify.judging.bootstrap import (
     TOO_FEW,
-    Measured,
     Replicates,
     draw_replicates,
     measure,
@@ -25,6 +24,7 @@ from classify.judging.bootstrap import (
 from classify.judging.metrics import HEADLINE, OVERALL
 from classify.judging.simultaneous import hold_at_once
 from classify.run.predictions import Predictions, rows_of
+from classify.run.record import Measured
 
 RANKED_BY = "balanced_accuracy"
 

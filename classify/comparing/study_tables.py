@@ -83,7 +83,7 @@ def closing_lines(record: Mapping[str, Any]) -> list[str]:
     """Say that test was left alone, and what this is not."""
     lines = ["test: never read; judge the one that you choose by classify evaluate --split test"]
     for store, source in record["encoders"].items():
-        lines += encoder_lines({"encoder_source": source}, f" of {store}")
+        lines += encoder_lines(source, f" of {store}")
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
 
 
@@ -149,7 +149,7 @@ def prediction_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"the run knows some of these people: {told}; what it says of train is no prediction")
     lines += _probability_lines(summary)
     lines.append(f"written: {summary['path']}")
-    lines += encoder_lines(summary)
+    lines += encoder_lines(summary["encoder_source"])
     return [*lines, *([PHANTOM] if summary["phantom"] else []), RESEARCH_ONLY]
 
 

@@ -6,7 +6,7 @@ line is written after the last check and before the first prediction, so no look
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from classify.run.earlier import EarlierRun, find_earlier, find_looks
 from classify.run.folder import Run, find_run, load_run, update_run
 from classify.run.ledger import LEDGER, LedgerLine, append_look, ledger_lock, read_ledger
 from classify.run.predictions import Predictions, stack_predictions
+from classify.run.record import Evaluation, FlowStep, RunRecord
 from classify.run_options import TestOptions
 from embeddings_store.terminal.console import say
 
@@ -68,7 +69,7 @@ class PredictedSplit:
 class Evaluated:
     """The run record with the test split in it, and how often people of it have been looked at by now."""
 
-    record: dict[str, Any]
+    record: RunRecord
     folder: Path
     looks: int
 
@@ -83,10 +84,10 @@ def check_same_cohort(run: Run, cohort: Cohort) -> None:
 
     Raises: CohortError (another cohort, an empty test split), LeakError.
     """
-    name, record = f"run {run.record['id']}", run.record
-    if cohort.sha256 != record["cohort_sha256"]:
+    name, record = f"run {run.record.id}", run.record
+    if cohort.sha256 != record.cohort.cohort_sha256:
         raise CohortError(
-            f"{name}: made on the cohort {record['cohort_sha256'][:12]}, what was given now makes "
+            f"{name}: made on the cohort {record.cohort.cohort_sha256[:12]}, what was given now makes "
             f"{cohort.sha256[:12]} ({len(cohort.table)} volumes, the run had {len(run.cohort)}); "
             f"give the same data and participants table, or make the run again"
         )
@@ -104,7 +105,7 @@ def begin_look(run: Run, cohort: Cohort, *, now: datetime, tell: Callable[[str],
     """
     runs, date = run.folder.resolve().parent, now.isoformat(timespec="seconds")
     people = EarlierRun(run.record, run.cohort).analysed_test
-    line = LedgerLine(run.record["id"], date, cohort.sha256, secrets.token_hex(8), people)
+    line = LedgerLine(run.record.id, date, cohort.sha256, secrets.token_hex(8), people)
     with ledger_lock(runs):
         if cut := read_ledger(runs).cut:
             tell(f"{LEDGER}: line {', '.join(map(str, cut))} was cut while it was written; going on after it")
@@ -122,8 +123,7 @@ def finish_look(
     """
     run, cohort = look.run, look.cohort
     levels = {level: predicted.calibrated(part) for level, part in predicted.raw.items()}
-    seed = run.record["seeds"]["bootstrap"] if options.seed is None else options.seed
-    method = predicted.calibrator.method if predicted.calibrator else None
+    seed = run.record.made.seeds["bootstrap"] if options.seed is None else options.seed
     said = judge_split(
         levels, predicted.others, cohort, lambda chosen: predicted.calibrated(predicted.people_of(chosen)),
         shown=shown_by(predicted.calibrator) if predicted.calibrator else AS_THE_HEAD,
@@ -131,29 +131,18 @@ def finish_look(
     )  # fmt: skip
     of_tables = tables.describe(cohort, said.without)
     twin = predicted.twin_of(levels["participant"]) if predicted.twin_of else None
-    entry = {"split": TEST, "date": look.date, "look": look.number, "id": look.id, "seed": seed}
-    entry |= {name: of_tables[name] for name in ("measurements", "table_notes")} | {"calibration": method}
     probabilities = report_levels(
         levels, predicted.calibrator.prevalence, cohort.task.classes, replicates=options.replicates, seed=seed
     ) if predicted.calibrator else None  # fmt: skip
-    entry |= describe_look(options, predicted, said, probabilities)
-    entry |= {"difference_to_random_twin": twin.difference} if twin else {}
-    own = run.record["model"]
-    rows = [*levels.values(), *(part for name, part in predicted.others.items() if name != own)]
-    with ledger_lock(run.folder.resolve().parent):
-        run = load_run(run.folder)  # another look may have ended since
-        record = merge_evaluation(run.record, cohort, said, entry, of_tables["pretraining"], by=by)
-        if twin:
-            record, rows = twin.seen_beside(record), [*rows, twin.people]
-        update_run(run, record, stack_predictions(rows), split=TEST)
-    return Evaluated(record, run.folder, look.number)
-
-
-def describe_look(
-    options: TestOptions, predicted: PredictedSplit, said: JudgedSplit, probabilities: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Give what an entry of ``evaluations`` says of the predictions."""
-    return {
+    entry: Evaluation = {
+        "split": TEST,
+        "date": look.date,
+        "look": look.number,
+        "id": look.id,
+        "seed": seed,
+        "measurements": of_tables.measurements,
+        "table_notes": of_tables.table_notes,
+        "calibration": predicted.calibrator.method if predicted.calibrator else None,
         "command": list(options.command),
         "replicates": options.replicates,
         "uncalibrated": {level: measure_calibration(part.scores, part) for level, part in predicted.raw.items()},
@@ -164,38 +153,60 @@ def describe_look(
         "difference_to_baselines": said.judged.difference_to_baselines,
         "failures": dict(predicted.failures),
     }
+    if twin:
+        entry["difference_to_random_twin"] = twin.difference
+    own = run.record.fitted.model
+    rows = [*levels.values(), *(part for name, part in predicted.others.items() if name != own)]
+    with ledger_lock(run.folder.resolve().parent):
+        run = load_run(run.folder)  # another look may have ended since
+        record = merge_evaluation(run.record, cohort, said, entry, of_tables.pretraining, by=by)
+        if twin:
+            record, rows = twin.seen_beside(record), [*rows, twin.people]
+        update_run(run, record, stack_predictions(rows), split=TEST)
+    return Evaluated(record, run.folder, look.number)
 
 
 def merge_evaluation(
-    record: Mapping[str, Any],
+    record: RunRecord,
     cohort: Cohort,
     said: JudgedSplit,
-    entry: dict[str, Any],
+    entry: Evaluation,
     pretraining: Mapping[str, Any],
     *,
     by: str,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Put the test metrics beside those of val; an earlier look keeps its entry in ``evaluations``."""
-    judged, size = said.judged, cohort.sizes()[TEST]
-    known = record.get("pretraining") or pretraining
+    of_test, of_val, size = said.judged, record.judged, cohort.sizes()[TEST]
+    known = record.cohort.pretraining or dict(pretraining)
     if pretraining["given"]:
         known = {**known, **pretraining, "without": known.get("without", {}) | pretraining["without"]}
     failed = "".join(f"; {count} not used: {error}" for error, count in sorted(entry["failures"].items()))
-    told = {name: size[name] for name in ("volumes", "participants")}
-    told["reason"] = f"predicted by {by} on {entry['date'][:10]}{failed}"
-    return {
-        **record,
-        "splits": {**record["splits"], TEST: size},
-        "metrics": {level: table | judged.metrics[level] for level, table in record["metrics"].items()},
-        "baselines": {
-            name: table | judged.baselines.get(name, {})
-            for name, table in (judged.baselines | record["baselines"]).items()
-        },
-        "contrasts": record.get("contrasts", {}) | judged.contrasts,
-        "permutation": record.get("permutation", {}) | judged.permutation,
-        "decision_curves": record.get("decision_curves", {}) | judged.decision_curves,
-        "subgroups": record.get("subgroups", {}) | {TEST: said.groups},
-        "pretraining": known,
-        "flow": [step | told if step["step"] == TEST else step for step in record["flow"]],
-        "evaluations": [*record.get("evaluations", []), entry],
-    }
+    told = FlowStep(
+        step=TEST,
+        kind="total",
+        volumes=size["volumes"],
+        participants=size["participants"],
+        reason=f"predicted by {by} on {entry['date'][:10]}{failed}",
+    )
+    return replace(
+        record,
+        cohort=replace(
+            record.cohort,
+            splits={**record.cohort.splits, TEST: size},
+            pretraining=known,
+            flow=[told if step["step"] == TEST else step for step in record.cohort.flow],
+        ),
+        judged=replace(
+            of_val,
+            metrics={level: table | of_test.metrics[level] for level, table in of_val.metrics.items()},
+            baselines={
+                name: table | of_test.baselines.get(name, {})
+                for name, table in (of_test.baselines | of_val.baselines).items()
+            },
+            contrasts=of_val.contrasts | of_test.contrasts,
+            permutation=of_val.permutation | of_test.permutation,
+            decision_curves=of_val.decision_curves | of_test.decision_curves,
+            subgroups=of_val.subgroups | of_test.subgroups,
+        ),
+        evaluations=[*record.evaluations, entry],
+    )

@@ -9,7 +9,9 @@ import pandas as pd
 from classify.features.table import FeatureTable
 from classify.fitting.aggregate import name_eyes
 from classify.reference.training import TrainingReference
-from classify.run.predictions import Predictions
+from classify.run.predictions import Predictions, rows_of
+
+NOT_FINITE = "no answer: a probability of the model is not finite"
 
 
 def describe_beside(
@@ -50,6 +52,7 @@ def lay_out(level: str, part: Predictions, lines: pd.DataFrame, classes: tuple[s
         "eye": lambda: gather(told.assign(unit=name_eyes(person, eye).astype(object)), ("participant", "eye")),
         "participant": lambda: gather(told.assign(unit=person.astype(object)), ("participant",)),
     }
+    part = rows_of(part, np.isfinite(part.probability).all(axis=1) & np.isfinite(part.logits).all(axis=1))
     said = pd.DataFrame(
         {f"probability_{name}": part.probability[:, number] for number, name in enumerate(classes)}
         | {
@@ -88,7 +91,10 @@ def mark_abstentions(table: pd.DataFrame, *, abstain_below: float, percentile: f
     strange = table["ood_percentile"] > percentile
     lines = zip(table["withheld"], table["confidence"], table["ood_percentile"], table["unlike"], strict=True)
     reasons = [
-        withheld or never or _why_abstain(confidence, beyond, abstain_below, percentile, unlike)
+        withheld
+        or (NOT_FINITE if np.isnan(confidence) else "")
+        or never
+        or _why_abstain(confidence, beyond, abstain_below, percentile, unlike)
         for withheld, confidence, beyond, unlike in lines
     ]
     marked = table.assign(out_of_distribution=strange, abstain=[bool(said) for said in reasons], reason=reasons)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
 
-from classify.errors import RunFolderError
+from classify.model_files import read_arrays, read_object, readable
 
 RARE_VOLUMES = 10
 """A protocol with fewer training volumes than this uses the statistics of all training volumes."""
@@ -105,12 +105,15 @@ class Standardiser:
 
         Raises: RunFolderError where there is none that can be read.
         """
-        try:
-            names = json.loads((folder / _NAMES).read_text())
-            with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
-                return cls(tuple(names["protocols"]), arrays["mean"], arrays["scale"], names.get("tokens", 1))
-        except (OSError, ValueError, KeyError) as error:
-            raise RunFolderError(f"model folder: expected a saved standardiser ({_ARRAYS}), found none") from error
+        names, arrays = read_object(folder / _NAMES), read_arrays(folder / _ARRAYS)
+        with readable(f"{folder.name}/{_ARRAYS}"):
+            protocols, tokens = tuple(map(str, names["protocols"])), names.get("tokens", 1)
+            mean, scale = (arrays[name].astype(np.float64, casting="safe") for name in ("mean", "scale"))
+            if mean.shape != scale.shape or mean.ndim != 2 or len(mean) != 1 + len(protocols) or not (scale > 0).all():
+                raise ValueError(f"expected mean and positive scale of {1 + len(protocols)} groups, got {mean.shape}")
+            if type(tokens) is not int or tokens < 1:
+                raise ValueError(f"expected a number of tokens, got {tokens!r}")
+            return cls(protocols, mean, scale, tokens)
 
 
 def _varies(

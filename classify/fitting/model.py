@@ -33,6 +33,7 @@ from classify.fitting.aggregate import (
 from classify.fitting.protocol_weights import ScanPredictions, learn_best_protocol, learn_weights
 from classify.heads import HEADS, Head, find_head, read_head
 from classify.heads.contract import softmax
+from classify.model_files import read_object, readable
 from classify.run.folder import MODEL, Run
 from classify.run.predictions import LEVELS, Predictions, join_predictions
 from classify.search.folds import Fold, TrainingPart, deal_folds
@@ -194,29 +195,40 @@ def load_model(run: Run, part: str = MODEL) -> FittedModel:
     part: the folder of it, such as that of the random twin. Raises: RunFolderError where the run has no head of
     classify, no such part, or it is damaged.
     """
-    name = run.record["model"]
+    name = run.record.fitted.model
     if name not in HEADS:
         raise RunFolderError(
-            f"run {run.record['id']}: expected a run of classify probe ({', '.join(HEADS)}), got the model {name!r}; "
+            f"run {run.record.id}: expected a run of classify probe ({', '.join(HEADS)}), got the model {name!r}; "
             f"a fine-tuned run is looked at by finetune evaluate"
         )
-    folder = run.folder / part
-    if not folder.exists():
-        raise RunFolderError(f"run {run.record['id']}: expected a folder {part}, found none; make the run again")
+    folder = run.model_folder(part)
     if not (folder / STATE).exists():
-        chosen = run.record["features"]
-        features = FeatureChoice(chosen["layer"], tuple(chosen["pools"]))
-        return FittedModel(features, Standardiser.load(folder), read_head(folder), Aggregation())
-    try:
-        state = json.loads((folder / STATE).read_text())
+        seen = run.record.fitted.features
+        features = FeatureChoice(seen.get("layer", "last"), tuple(seen.get("pools", ())))
+        return _fitting(FittedModel(features, Standardiser.load(folder), read_head(folder), Aggregation()), run)
+    state = read_object(folder / STATE)
+    with readable(f"{folder.name}/{STATE}"):
         chosen, aggregation = state["features"], Aggregation(**state["aggregation"])
         grid = chosen["token_grid"]
         features = FeatureChoice(
             chosen["layer"], tuple(chosen["pools"]), tuple(grid) if grid else None, chosen.get("views", 0)
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"model folder: {STATE} cannot be read; make the run again") from error
-    return FittedModel(features, Standardiser.load(folder), read_head(folder), aggregation)
+        if not all(weight >= 0 for weight in (*aggregation.weights.values(), aggregation.other)):
+            raise ValueError("expected weights of protocols of at least 0")
+    return _fitting(FittedModel(features, Standardiser.load(folder), read_head(folder), aggregation), run)
+
+
+def _fitting(model: FittedModel, run: Run) -> FittedModel:
+    """Return the model if its parts belong together and to the run. Raises: RunFolderError."""
+    width, classes = model.standardiser.tokens * model.standardiser.mean.shape[1], len(run.record.asked.classes)
+    head, name = model.head, run.record.fitted.model
+    if head.n_features_in_ != width or head.name != name or head.classes_.max() >= classes:
+        raise RunFolderError(
+            f"run {run.record.id}: expected a head {name} of {width} features and {classes} classes, "
+            f"got {head.name} of {head.n_features_in_} features and the classes {head.classes_.tolist()[:9]}; "
+            "make the run again"
+        )
+    return model
 
 
 def _parameters(spec: ModelSpec) -> dict[str, Any]:

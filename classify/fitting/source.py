@@ -1,8 +1,7 @@
 """Raw features of a cohort by choice: one place that knows the store's vectors, read once and cut as often as asked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -15,6 +14,7 @@ from classify.features.table import FeatureChoice, FeatureTable, make_features
 from classify.features.tokens import TokenSnapshot, with_tokens
 from classify.fitting.model import load_model
 from classify.run.folder import Run
+from classify.run.record import RunRecord
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot, read_features_source
 from embeddings_store.space import EmbeddingSpace
@@ -103,20 +103,20 @@ def source_of_run(run: Run, snapshot: Snapshot) -> FeatureSource:
     check_same_space(run.record, snapshot)
     place = {volume: number for number, volume in enumerate(snapshot.index["volume"])}
     if missing := sum(volume not in place for volume in run.cohort["volume"]):
-        raise RunFolderError(f"run {run.record['id']}: {missing} of its volumes are not in the store any more")
+        raise RunFolderError(f"run {run.record.id}: {missing} of its volumes are not in the store any more")
     position = run.cohort["volume"].map(place).to_numpy(np.int64)
     require_same_objects(run, snapshot)
     table = run.cohort[list(COLUMNS)]
-    cohort = Cohort(table, position, task_of_record(run.record), run.record["phantom"], run.record["flow"])
+    cohort = Cohort(table, position, task_of_record(run.record), run.record.asked.phantom, run.record.cohort.flow)
     return source_on(cohort, snapshot)
 
 
 def require_same_objects(run: Run, snapshot: Snapshot) -> None:
     """Raises: RunFolderError where a snapshot holds other scans than the run under the same keys."""
-    found = other_objects(mark_volumes(snapshot), run.cohort, same_space=run.record["space"] == snapshot.space_id)
+    found = other_objects(mark_volumes(snapshot), run.cohort, same_space=run.record.asked.space == snapshot.space_id)
     if found:
         raise RunFolderError(
-            f"run {run.record['id']}: {len(found)} of its {len(run.cohort)} volumes are other objects in the store "
+            f"run {run.record.id}: {len(found)} of its {len(run.cohort)} volumes are other objects in the store "
             f"now, under the same keys ({', '.join(sorted(found)[:3])}); it was fitted on the scans of then: "
             f"make the run again"
         )
@@ -126,24 +126,24 @@ KEPT = ("layers", "pools", "views", "token_grid", "token_dtype", "token_cosine_e
 """Fields of a space that say what was kept of the encoder's output, and change none of what two stores both hold."""
 
 
-def check_comparable(record: Mapping[str, Any], snapshot: Snapshot) -> None:
+def check_comparable(record: RunRecord, snapshot: Snapshot) -> None:
     """Refuse vectors that a run's model cannot read: made otherwise than those that it was fitted on.
 
     What else a store keeps (tokens, views, other layers) does not matter. Raises: RunFolderError naming the fields.
     """
-    mine, theirs = record["embedding_space"], snapshot.space.to_dict()
+    mine, theirs = record.asked.embedding_space, snapshot.space.to_dict()
     unlike = sorted(name for name in mine | theirs if name not in KEPT and mine.get(name) != theirs.get(name))
     if unlike:
         raise RunFolderError(
-            f"run {record['id']}: made in the embedding space {record['space']}, the store holds {snapshot.space_id}, "
+            f"run {record.id}: made in the embedding space {record.asked.space}, the store holds {snapshot.space_id}, "
             f"which differs in {', '.join(unlike)}; extract the volumes as those of the run were"
         )
 
 
-def check_same_space(record: Mapping[str, Any], snapshot: Snapshot) -> None:
+def check_same_space(record: RunRecord, snapshot: Snapshot) -> None:
     """Raises: RunFolderError where a snapshot holds another embedding space than the run was made in."""
-    if snapshot.space_id != record["space"]:
+    if snapshot.space_id != record.asked.space:
         raise RunFolderError(
-            f"run {record['id']}: made in the embedding space {record['space']}, the store holds "
+            f"run {record.id}: made in the embedding space {record.asked.space}, the store holds "
             f"{snapshot.space_id}; give the store that the run was made from"
         )

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float64, Int64
 
 from classify.heads.contract import ARRAYS, CheckedRows, Head, TrainingRows
 from classify.heads.principal import Components, find_components
+from classify.model_files import read_arrays
 
 MODEL = "head.lightgbm.txt"
 MAX_BIN = 15
@@ -142,5 +143,5 @@ class LgbmHead(Head):
         self.booster_ = lightgbm.Booster(model_str=(folder / MODEL).read_text())
         self.components_ = None
         if self.pca:
-            with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-                self.components_ = Components(arrays["mean"], arrays["directions"])
+            arrays = read_arrays(folder / ARRAYS)
+            self.components_ = Components(arrays["mean"], arrays["directions"])

@@ -19,7 +19,6 @@ from classify.features.table import FeatureTable
 from classify.fitting.model import FittedModel, fit_model
 from classify.judging.bootstrap import (
     LEVEL_PERCENT,
-    Measured,
     Replicates,
     draw_replicates,
     measure,
@@ -31,6 +30,7 @@ from classify.judging.metrics import HEADLINE
 from classify.judging.rivals import Values
 from classify.judging.subgroups import count_people
 from classify.run.predictions import Predictions
+from classify.run.record import Measured
 
 LEFT_OUT = ("site", "device")
 DRAWS = 10

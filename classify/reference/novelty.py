@@ -109,7 +109,11 @@ class NoveltyDetector:
     def from_arrays(cls, arrays: Arrays) -> "NoveltyDetector":
         """Take what to_arrays gave."""
         names = ("centre", "components", "left_over", "class_means", "precision")
-        return cls(Gaussians(*(arrays[name] for name in names)), arrays["known_distance"])
+        found, known = Gaussians(*(arrays[name] for name in names)), arrays["known_distance"]
+        if known.ndim != 1 or not len(known) or (np.diff(known) < 0).any() or known[0] < 0:
+            raise ValueError("known_distance: expected distances in rising order")
+        found.distance(np.zeros((1, len(found.centre)), np.float32))  # shapes that do not fit are a ValueError
+        return cls(found, known)
 
 
 def count_components(train: FeatureTable) -> int:

@@ -1,11 +1,9 @@
 """What the runs of a folder, and of its copies, know of the people of a new one: who was test, who was looked at."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +21,11 @@ from classify.cohort.identity import (
 )
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import task_of_record
-from classify.errors import LeakError
-from classify.run.folder import COHORT, RECORD
+from classify.errors import LeakError, RunFolderError
+from classify.model_files import read_json
+from classify.run.folder import COHORT
 from classify.run.ledger import LEDGER, LedgerLine, read_ledger
+from classify.run.record import RECORD, Resplit, RunRecord
 
 DEPTH = 3
 """How many folders below the runs a copy of a run is looked for."""
@@ -47,29 +47,29 @@ RESPLIT = "or say why it is right with --resplit REASON, which is kept and shown
 class EarlierRun:
     """A finished run. cohort: volume, participant, site, age, label, split and MARKS of what it analysed."""
 
-    record: Mapping[str, Any]
+    record: RunRecord
     cohort: pd.DataFrame
 
     @property
     def id(self) -> str:
         """Name of the run."""
-        return str(self.record["id"])
+        return self.record.id
 
     @property
     def analysed_test(self) -> People:
         """Give the test people that a look at this run sees."""
-        known = self.record.get("test_people") or {}
+        known = self.record.cohort.test_people
         people = people_of(self.cohort[self.cohort["split"] == "test"])
         return {person: sorted({*marks, *known.get(person, [])}) for person, marks in people.items()}
 
     @property
     def test_people(self) -> People:
         """Give all test people; of an older run those that it analysed, the others it does not know."""
-        return dict(self.record.get("test_people") or {}) or self.analysed_test
+        return self.record.cohort.test_people or self.analysed_test
 
     def other_objects(self, lines: pd.DataFrame, space: str) -> set[str]:
         """Name the volumes of marked lines, made in an embedding space, that are other objects than in this run."""
-        return other_objects(lines, self.cohort, same_space=self.record.get("space") == space)
+        return other_objects(lines, self.cohort, same_space=self.record.asked.space == space)
 
 
 def find_earlier(runs: Path, tell: Callable[[str], None]) -> list[EarlierRun]:
@@ -102,8 +102,8 @@ def find_looks(runs: Path, people: People, cohort_sha256: str, earlier: Sequence
 
 def _looks_of_record(run: EarlierRun, in_ledgers: Set[str]) -> list[tuple[LedgerLine, int]]:
     """Give the looks that a record tells of, and the how-manieth each was; numbers of test are one look at least."""
-    cohort, entries = str(run.record["cohort_sha256"]), run.record.get("evaluations") or []
-    if not entries and "test" in run.record["metrics"].get("participant", {}) and run.id not in in_ledgers:
+    cohort, entries = run.record.cohort.cohort_sha256, run.record.evaluations
+    if not entries and "test" in run.record.judged.metrics.get("participant", {}) and run.id not in in_ledgers:
         return [(LedgerLine(run.id, "", cohort), 1)]
     return [
         (LedgerLine(run.id, str(entry["date"]), cohort, str(entry.get("id", ""))), int(entry.get("look", 1)))
@@ -118,7 +118,7 @@ class Standing:
     strangers: digests of those who carry the number of somebody of an earlier run, with none of the same volumes.
     """
 
-    resplit: dict[str, Any] | None
+    resplit: Resplit | None
     strangers: frozenset[str]
 
 
@@ -142,9 +142,9 @@ def check_earlier(
     for run in earlier:
         others = run.other_objects(marked, space)
         moved[run.id] = same_people(fitted, run.test_people)  # by a key as well: what was test stays locked
-        if str(run.record["cohort_sha256"]) in cohorts and not others:
+        if run.record.cohort.cohort_sha256 in cohorts and not others:
             continue
-        cohorts.add(str(run.record["cohort_sha256"]))
+        cohorts.add(run.record.cohort.cohort_sha256)
         here = without_keys(table, others)
         strangers |= same_number_only(people_of(here), people_of(run.cohort))
         changed = max(changed, _Share(*count_changes(here, cohort.task.class_of, run), run.id))
@@ -176,7 +176,7 @@ def check_earlier(
             f"participants table: {'; '.join(reasons)}, known by the same volumes; give the table and store of the "
             f"earlier runs, {RESPLIT}"
         )
-    told = {"reason": resplit, "was_test": len(people), "changed": changed.count, "why": "; ".join(reasons)}
+    told: Resplit = {"reason": resplit, "was_test": len(people), "changed": changed.count, "why": "; ".join(reasons)}
     return Standing(told, frozenset(strangers))
 
 
@@ -264,11 +264,12 @@ def _below(place: Path, name: str) -> Iterator[Path]:
 def _read(path: Path, tell: Callable[[str], None]) -> EarlierRun | None:
     """Read a run; None for a run.json of another program, and where a run is damaged, which is said."""
     try:
-        record = json.loads(path.read_text())
-        if not isinstance(record, dict) or not {"id", "cohort_sha256", "classes", "metrics"} <= set(record):
+        raw = read_json(path)
+        if not isinstance(raw, dict) or not {"id", "cohort_sha256", "classes", "metrics"} <= set(raw):
             return None
+        record = RunRecord.from_dict(raw, path.parent.name)
         cohort = pd.read_parquet(path.parent / COHORT)
         return EarlierRun(record, cohort[[*NEEDED, *(name for name in (GROUP, *MARKS) if name in cohort)]])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RunFolderError) as error:
         tell(f"run folder {path.parent.name}: {type(error).__name__} while reading; its test people are not known here")
         return None

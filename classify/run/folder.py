@@ -14,112 +14,44 @@
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from classify.cohort.splits import SPLITS
 from classify.errors import RunFolderError
+from classify.model_files import check_digests, check_finite, digest_files, readable
+from classify.run.record import RECORD, RunRecord, read_record
 from embeddings_store.errors import UsageError
 
-RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
 COHORT = "cohort.parquet"
 MODEL = "model"
 TWIN_MODEL = "model_of_random_twin"
 
-Measures = dict[str, dict[str, Any]]
-"""metric -> {"value", "low", "high"} or {"absent": reason}"""
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """The fields of run.json, in its order. Class names are in clinical order; times in UTC; seconds by stage.
-
-    Those with a default may be missing in older records:
-    difference_to_baselines: minus each rival, by its name, on val (see compare_with_rivals).
-    added_to_age_site: embedding+age+site minus age+site, on val. baselines_missing: name and reason.
-    probes_of_nuisance: how well site, device, protocol, eye and age are guessed from the features, a line each.
-    contrasts: {split: {contrast: measures}} and permutation: {split: null, seed, p_values}, both of participants.
-    subgroups: {split: one line a group}. robustness: {"site" | "device": one line a value left out}, where asked for.
-    decision_curves: {split: {contrast: curve}}, of participants. task_definition: what parse_task reads.
-    class_weights: what a participant of each class weighs when the head is fitted. measurements: what was read of them.
-    pretraining: how many participants of each split the encoder has seen, and {split: the result without them}.
-    table_notes: what was mended in the tables that were read, with counts.
-    seed_sensitivity: val again with other seeds of the final fit, where asked for.
-    difference_to_random_twin: on val, with what the twin is in random_twin. inputs_sha256: see digest_inputs.
-    calibration: method, parameters, before and after on val. evaluations: one entry a look of this run at test.
-    test_people: all test people of the participants table, see People. resplit: why people of earlier runs stand
-    otherwise here, where they do.
-    encoder_source: the fields of EncoderSource, None where the store does not say. near_copies_allowed: of Vouched.
-    """
-
-    id: str
-    created: str
-    command: list[str]
-    model: str
-    task: str
-    classes: list[str]
-    space: str
-    embedding_space: dict[str, Any]
-    snapshot: dict[str, Any]
-    cohort_sha256: str
-    splits: dict[str, Any]
-    features: dict[str, Any]
-    parameters: dict[str, Any]
-    search: dict[str, Any] | None
-    seeds: dict[str, int]
-    metrics: dict[str, dict[str, Measures]]
-    confusion: dict[str, list[list[int]]]
-    baselines: dict[str, dict[str, Measures]]
-    difference_to_age_site: Measures
-    flow: list[dict[str, Any]]
-    phantom: bool
-    seconds: dict[str, float]
-    versions: dict[str, str]
-    added_to_age_site: Measures = field(default_factory=dict)
-    difference_to_baselines: dict[str, Measures] = field(default_factory=dict)
-    baselines_missing: list[dict[str, str]] = field(default_factory=list)
-    probes_of_nuisance: list[dict[str, Any]] = field(default_factory=list)
-    contrasts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    permutation: dict[str, dict[str, Any]] = field(default_factory=dict)
-    subgroups: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    robustness: dict[str, list[dict[str, Any]]] | None = None
-    seed_sensitivity: dict[str, Any] | None = None
-    decision_curves: dict[str, dict[str, Any]] = field(default_factory=dict)
-    task_definition: dict[str, Any] = field(default_factory=dict)
-    class_weights: dict[str, float] = field(default_factory=dict)
-    measurements: dict[str, Any] = field(default_factory=dict)
-    pretraining: dict[str, Any] = field(default_factory=dict)
-    table_notes: list[str] = field(default_factory=list)
-    difference_to_random_twin: Measures = field(default_factory=dict)
-    random_twin: dict[str, Any] | None = None
-    inputs_sha256: str = ""
-    calibration: dict[str, Any] | None = None
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    test_people: dict[str, list[str]] = field(default_factory=dict)
-    resplit: dict[str, Any] | None = None
-    encoder_source: dict[str, Any] | None = None
-    near_copies_allowed: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give plain JSON types."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder that was read back: the record as a dictionary, the tables, and where the model lies."""
+    """A run folder that was read back: the record, the tables, and where the model lies."""
 
-    record: dict[str, Any]
+    record: RunRecord
     predictions: pd.DataFrame
     cohort: pd.DataFrame
     folder: Path
+
+    def model_folder(self, part: str = MODEL) -> Path:
+        """Return the folder of a model whose files are as the run wrote them. Raises: RunFolderError."""
+        folder = self.folder / part
+        if not folder.is_dir():
+            raise RunFolderError(f"run {self.record.id}: expected a folder {part}, found none; make the run again")
+        check_digests(folder, self.record.made.model_sha256.get(part, {}))
+        return folder
 
     def predict(self, table: object) -> pd.DataFrame:
         """Give one line a volume, eye and participant: the numbers that ``classify predict`` writes.
@@ -168,11 +100,13 @@ def save_run(
     predictions.to_parquet(aside / PREDICTIONS, index=False)
     remembered = cohort.merge(marked.drop(columns="participant"), on="volume", how="left", validate="1:1")
     remembered.to_parquet(aside / COHORT, index=False)
-    (aside / RECORD).write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
+    digests = {part: digest_files(aside / part) for part in (MODEL, TWIN_MODEL) if (aside / part).is_dir()}
+    whole = replace(record, made=replace(record.made, model_sha256=digests))
+    (aside / RECORD).write_text(json.dumps(whole.to_dict(), indent=2, allow_nan=False))
     return aside.rename(aside.parent / record.id)
 
 
-def update_run(run: Run, record: Mapping[str, Any], predictions: pd.DataFrame, *, split: str) -> None:
+def update_run(run: Run, record: RunRecord, predictions: pd.DataFrame, *, split: str) -> None:
     """Put the predictions of one more split and the new record into a finished run; each file is replaced whole.
 
     Predictions of that split from before are replaced. run.json comes last: it never speaks of what is not there.
@@ -183,7 +117,7 @@ def update_run(run: Run, record: Mapping[str, Any], predictions: pd.DataFrame, *
         with _replaced(run.folder / PREDICTIONS) as aside:
             pd.concat([kept, predictions], ignore_index=True).to_parquet(aside, index=False)
         with _replaced(run.folder / RECORD) as aside:
-            aside.write_text(json.dumps(record, indent=2, allow_nan=False))
+            aside.write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
     except OSError as error:
         raise RunFolderError(
             f"run folder {run.folder.name}: expected a folder that can be written, got: {error.strerror}"
@@ -213,11 +147,28 @@ def find_run(run: Path, runs: Path) -> Path:
 
 def load_run(folder: Path) -> Run:
     """Read a run folder. Raises: RunFolderError where it is missing, unfinished or damaged."""
+    record = read_record(folder)
     try:
-        record = dict(json.loads((folder / RECORD).read_text()))
-        return Run(record, pd.read_parquet(folder / PREDICTIONS), pd.read_parquet(folder / COHORT), folder)
-    except (OSError, ValueError, TypeError) as error:
+        predictions, cohort = (pd.read_parquet(folder / name) for name in (PREDICTIONS, COHORT))
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunFolderError(
             f"run folder {folder.name}: expected {RECORD}, {PREDICTIONS} and {COHORT}; "
             f"{type(error).__name__} while reading; make the run again"
         ) from error
+    with readable(f"run folder {folder.name}"):
+        _check_tables(predictions, cohort, len(record.asked.classes))
+    return Run(record, predictions, cohort, folder)
+
+
+def _check_tables(predictions: pd.DataFrame, cohort: pd.DataFrame, classes: int) -> None:
+    """Raises: ValueError where a label is of no class, or a prediction is no number; KeyError without the column."""
+    for name, table in ((PREDICTIONS, predictions), (COHORT, cohort)):
+        label = table["label"].to_numpy(np.int64)
+        if len(label) and not 0 <= label.min() <= label.max() < classes:
+            raise ValueError(f"{name}: expected labels of {classes} classes, got {label.min()} to {label.max()}")
+        if unknown := set(table["split"].unique()) - set(SPLITS):
+            raise ValueError(f"{name}: expected the splits {', '.join(SPLITS)}, got {sorted(map(str, unknown))[0]!r}")
+    for kind in ("probability", "logit"):
+        check_finite(
+            f"{PREDICTIONS}: {kind}", predictions[[f"{kind}_{n}" for n in range(classes)]].to_numpy(np.float64)
+        )

@@ -6,11 +6,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from classify.judging.bootstrap import TOO_FEW, Measured, caution_few
+from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.judging.metrics import HEADLINE
 from classify.judging.rivals import hardest_rival, is_above_all
-from classify.run.folder import RunRecord
 from classify.run.ledger import COUNTED_HERE
+from classify.run.record import FlowStep, Measured, Missing, Open, Resplit, RunRecord, SplitSize
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 
 SHOWN = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa")
@@ -29,10 +29,10 @@ def print_summary(record: RunRecord) -> None:
 
 def metric_table(record: RunRecord) -> Table:
     """Lay out the model and the baselines, one line each, at participant level on val."""
-    return _table(record.to_dict(), "val")
+    return _table(record, "val")
 
 
-def print_evaluation(record: Mapping[str, Any], looks: int) -> None:
+def print_evaluation(record: RunRecord, looks: int) -> None:
     """Print the same table of the test split, and how often the split has been looked at."""
     console = Console(stderr=True)
     console.print(_table(record, "test"))
@@ -43,7 +43,7 @@ def print_evaluation(record: Mapping[str, Any], looks: int) -> None:
 def print_baselines(judged: Mapping[str, Any]) -> None:
     """Print the table of ``classify baselines``, and why some of them are not in it."""
     console = Console(stderr=True)
-    title = f"baselines, {judged['task']}: {describe_split(judged, judged['split'])}, 95 % intervals"
+    title = f"baselines, {judged['task']}: {describe_split(judged['splits'], {}, judged['split'])}, 95 % intervals"
     console.print(_lay_out(title, judged["baselines"]))
     lines = missing_lines(judged["baselines_missing"])
     lines += [step_line(step) for step in judged["flow"] if step["kind"] != "total"]
@@ -53,22 +53,22 @@ def print_baselines(judged: Mapping[str, Any]) -> None:
         console.print(line, highlight=False)
 
 
-def encoder_lines(record: Mapping[str, Any], of: str = "") -> list[str]:
+def encoder_lines(encoder_source: Open | None, of: str = "") -> list[str]:
     """Say where the encoder comes from, loudly where it was not trained."""
-    source = source_of_record(record.get("encoder_source"))
+    source = source_of_record(encoder_source)
     lines = [f"encoder{of}: {source.describe() if source else NOT_RECORDED}"]
     return [*lines, RANDOM_WEIGHTS] if source and source.is_untrained else lines
 
 
-def step_line(step: Mapping[str, Any]) -> str:
+def step_line(step: FlowStep) -> str:
     """Give one step of the flow: who was left out, or what is odd about them."""
     return f"{step['step']}: {step['participants']} participants, {step['volumes']} volumes ({step['reason']})"
 
 
-def describe_split(record: Mapping[str, Any], split: str) -> str:
+def describe_split(splits: Mapping[str, SplitSize], pretraining: Open, split: str) -> str:
     """Give "159 participants of val", and how many of them the encoder was pretrained on."""
-    count = record["splits"][split]["participants"]
-    seen = record.get("pretraining", {}).get("participants", {}).get(split, 0)
+    count = splits[split]["participants"]
+    seen = pretraining.get("participants", {}).get(split, 0)
     said = f", {seen} OF THEM SEEN IN PRETRAINING" if seen else ""
     return f"{count} participants of {split}{said}"
 
@@ -101,26 +101,27 @@ def pretraining_lines(pretraining: Mapping[str, Any], split: str) -> list[str]:
     return lines
 
 
-def evaluation_lines(record: Mapping[str, Any], looks: int) -> list[str]:
+def evaluation_lines(record: RunRecord, looks: int) -> list[str]:
     """Give the closing lines of an evaluation; a second look is allowed, and said."""
-    difference = record["evaluations"][-1]["difference_to_age_site"]
+    difference = record.evaluations[-1]["difference_to_age_site"]
     lines = [f"{metric}: difference to age+site {format_measured(difference[metric])}" for metric in HEADLINE]
-    lines += rival_lines(record["evaluations"][-1].get("difference_to_baselines", {}))
-    lines += [*contrast_lines(record["contrasts"]["test"]), p_value_line(record["permutation"]["test"])]
-    if caution := caution_few(record["splits"]["test"]["per_class"], "test"):
+    lines += rival_lines(record.evaluations[-1].get("difference_to_baselines", {}))
+    lines += [*contrast_lines(record.judged.contrasts["test"]), p_value_line(record.judged.permutation["test"])]
+    if caution := caution_few(record.cohort.splits["test"]["per_class"], "test"):
         lines.append(caution)
-    lines += pretraining_lines(record.get("pretraining", {}), "test")
+    lines += pretraining_lines(record.cohort.pretraining, "test")
     said = "" if looks == 1 else "; it is no longer untouched: say so with every number"
     times = f"{looks} time{'s' if looks > 1 else ''}"
     lines.append(f"people of this test split have been looked at {times}{said}; {COUNTED_HERE}")
-    lines += resplit_lines(record.get("resplit"))
-    lines += encoder_lines(record)
-    return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
+    lines += resplit_lines(record.cohort.resplit)
+    lines += encoder_lines(record.asked.encoder_source)
+    return [*lines, *([PHANTOM] if record.asked.phantom else []), RESEARCH_ONLY]
 
 
-def _table(record: Mapping[str, Any], split: str) -> Table:
-    title = f"{record['model']}, {record['task']}: {describe_split(record, split)}, 95 % intervals"
-    models = {record["model"]: record["metrics"]["participant"]} | record["baselines"]
+def _table(record: RunRecord, split: str) -> Table:
+    size = describe_split(record.cohort.splits, record.cohort.pretraining, split)
+    title = f"{record.fitted.model}, {record.asked.task}: {size}, 95 % intervals"
+    models = {record.fitted.model: record.judged.metrics["participant"]} | record.judged.baselines
     return _lay_out(title, {name: measured[split] for name, measured in models.items() if split in measured})
 
 
@@ -136,35 +137,37 @@ def _lay_out(title: str, models: Mapping[str, Mapping[str, Measured]]) -> Table:
 def headline(record: RunRecord) -> list[str]:
     """Give the closing lines: the difference to age+site, what the test set saw, and what this is not."""
     lines = [
-        f"{metric}: difference to age+site {format_measured(record.difference_to_age_site[metric])}"
+        f"{metric}: difference to age+site {format_measured(record.judged.difference_to_age_site[metric])}"
         for metric in HEADLINE
     ]
-    lines += [*rival_lines(record.difference_to_baselines), *missing_lines(record.baselines_missing)]
+    lines += [*rival_lines(record.judged.difference_to_baselines), *missing_lines(record.rivals.baselines_missing)]
     lines += [
         f"{metric}: added to age+site by the embedding {format_measured(measured)}"
-        for metric, measured in record.added_to_age_site.items()
+        for metric, measured in record.judged.added_to_age_site.items()
     ]
     lines += [
         f"{metric}: difference to random twin {format_measured(measured)}"
-        for metric, measured in record.difference_to_random_twin.items()
+        for metric, measured in record.rivals.difference_to_random_twin.items()
     ]
-    lines += [f"random twin: {note}" for note in (record.random_twin or {}).get("notes", [])]
-    lines += [*contrast_lines(record.contrasts["val"]), p_value_line(record.permutation["val"])]
-    if caution := caution_few(record.splits["val"]["per_class"]):
+    lines += [f"random twin: {note}" for note in (record.rivals.random_twin or {}).get("notes", [])]
+    lines += [*contrast_lines(record.judged.contrasts["val"]), p_value_line(record.judged.permutation["val"])]
+    if caution := caution_few(record.cohort.splits["val"]["per_class"]):
         lines.append(caution)
-    lines += pretraining_lines(record.pretraining, "val")
-    lines += [step_line(step) for step in record.flow if step["kind"] != "total"]
-    if constant := record.features.get("constant", 0):
-        lines.append(f"{constant} of {record.features['dimensions']} features never vary in train: they say nothing")
-    lines += robustness_lines(record.robustness or {})
-    lines += [*search_lines(record.search or {}), *seed_lines(record.seed_sensitivity or {})]
-    locked = record.splits["test"]["participants"]
+    lines += pretraining_lines(record.cohort.pretraining, "val")
+    lines += [step_line(step) for step in record.cohort.flow if step["kind"] != "total"]
+    if constant := record.fitted.features.get("constant", 0):
+        lines.append(
+            f"{constant} of {record.fitted.features['dimensions']} features never vary in train: they say nothing"
+        )
+    lines += robustness_lines(record.fitted.robustness or {})
+    lines += [*search_lines(record.fitted.search or {}), *seed_lines(record.fitted.seed_sensitivity or {})]
+    locked = record.cohort.splits["test"]["participants"]
     lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
-    if beyond := len(record.test_people) - locked:
+    if beyond := len(record.cohort.test_people) - locked:
         lines.append(f"test: {beyond} more of the table stay locked, without a volume here or left out by the task")
-    lines += resplit_lines(record.resplit)
-    lines += encoder_lines(record.to_dict())
-    return [*lines, *([PHANTOM] if record.phantom else []), RESEARCH_ONLY]
+    lines += resplit_lines(record.cohort.resplit)
+    lines += encoder_lines(record.asked.encoder_source)
+    return [*lines, *([PHANTOM] if record.asked.phantom else []), RESEARCH_ONLY]
 
 
 def rival_lines(differences: Mapping[str, Any]) -> list[str]:
@@ -182,12 +185,12 @@ def rival_lines(differences: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def missing_lines(missing: Sequence[Mapping[str, str]]) -> list[str]:
+def missing_lines(missing: Sequence[Missing]) -> list[str]:
     """Give the baselines that could not be made, and why."""
     return [f"{line['name']}: absent: {line['reason']}" for line in missing]
 
 
-def resplit_lines(resplit: Mapping[str, Any] | None) -> list[str]:
+def resplit_lines(resplit: Resplit | None) -> list[str]:
     """Say that people of earlier runs stand otherwise in this one, and the reason that was given."""
     return [f"resplit: {resplit['why']}; the reason given: {resplit['reason']}"] if resplit else []
 
