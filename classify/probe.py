@@ -32,7 +32,7 @@ from classify.options import AUTO, ProbeOptions
 from classify.probe_checks import check_device, check_tokens, count_views
 from classify.reference.training import TrainingReference, remember_train
 from classify.run.earlier import check_earlier
-from classify.run.folder import MODEL, TWIN_MODEL, new_run_id, run_folder, save_run
+from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
 from classify.run.inputs import digest_inputs, digest_rows
 from classify.run.predictions import Predictions, stack_predictions
 from classify.run.record import Asked, FeaturesSeen, ModelFacts, Provenance, Rivals, RunRecord
@@ -101,7 +101,7 @@ def probe(
         facts = tables.describe(cohort, said.without, standing.strangers)
         record = RunRecord(
             id=run_id,
-            made=describe_making(options, stored, now, clock),
+            made=describe_making(options, stored, now, clock, digest_models(aside)),
             asked=describe_question(cohort, stored),
             cohort=replace(
                 facts,
@@ -253,7 +253,7 @@ def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSee
     return {
         "layer": model.features.layer,
         "pools": list(model.features.pools),
-        "token_grid": model.features.token_grid,
+        "token_grid": list(model.features.token_grid) if model.features.token_grid else None,
         "views": model.features.views,
         "aggregation": SAID[model.aggregation.name],
         "aggregation_learned": model.aggregation.to_dict(),
@@ -263,7 +263,9 @@ def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSee
     }
 
 
-def describe_making(options: ProbeOptions, stored: Snapshot, now: datetime, clock: Stopwatch) -> Provenance:
+def describe_making(
+    options: ProbeOptions, stored: Snapshot, now: datetime, clock: Stopwatch, models: dict[str, dict[str, str]]
+) -> Provenance:
     """Say when and by what the run was made."""
     return Provenance(
         now.isoformat(timespec="seconds"),
@@ -272,6 +274,7 @@ def describe_making(options: ProbeOptions, stored: Snapshot, now: datetime, cloc
         {"head": options.seed, "folds": options.seed, "bootstrap": options.seed},
         package_versions(PACKAGES) | {"commit": code_commit()},
         clock.seconds(),
+        models,
     )
 
 

@@ -21,12 +21,14 @@ OPTIMISTIC = "val chose the best epoch, so its numbers are optimistic; only a sp
 MODEL_NAME = "finetune"
 
 
-def describe_making(options: FinetuneOptions, now: datetime, clock: Stopwatch) -> Provenance:
+def describe_making(
+    options: FinetuneOptions, now: datetime, clock: Stopwatch, models: dict[str, dict[str, str]]
+) -> Provenance:
     """Say when and by what the run was made."""
     seeds = dict.fromkeys(("head", "order", "augmentation", "bootstrap"), options.seed)
     versions = package_versions(PACKAGES) | {"commit": code_commit()}
     return Provenance(
-        now.isoformat(timespec="seconds"), list(options.command), "", seeds, versions, seconds=clock.seconds()
+        now.isoformat(timespec="seconds"), list(options.command), "", seeds, versions, clock.seconds(), models
     )
 
 

@@ -12,7 +12,7 @@ from classify.features.standardise import Standardiser
 from classify.fitting.aggregate import aggregate_levels
 from classify.judging.split import judge_split
 from classify.run.earlier import check_earlier
-from classify.run.folder import MODEL, new_run_id, run_folder, save_run
+from classify.run.folder import MODEL, digest_models, new_run_id, run_folder, save_run
 from classify.run.predictions import Predictions, rows_of, stack_predictions
 from classify.run.record import Missing, ModelFacts, Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
@@ -102,7 +102,7 @@ def finetune(
             save_config(options.recipe, aside / RECIPE)
             record = RunRecord(
                 id=run_id,
-                made=describe_making(options, now, clock),
+                made=describe_making(options, now, clock, digest_models(aside)),
                 asked=describe_question(options, inputs, ready.space, ready.encoder),
                 cohort=replace(
                     ready.tables.describe(inputs.cohort, said.without, standing.strangers),

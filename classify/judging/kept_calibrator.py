@@ -22,6 +22,8 @@ def read_calibrator(folder: Path, classes: int) -> Calibrator | None:
         for level, part in found.parameters.items():
             if wrong := [name for name in ("temperature", "spread") if not part.get(name, 1) > 0]:
                 raise ValueError(f"{level}: expected a positive {wrong[0]}, got {part[wrong[0]]}")
+            if wrong := [name for name, value in part.items() if isinstance(value, list) and len(value) != classes]:
+                raise ValueError(f"{level}: expected {wrong[0]} of {classes} classes, got {len(part[wrong[0]])}")
             known = METHODS[found.method].apply(np.eye(classes), part)
             if found.shares is not None and found.prevalence is not None:
                 known = move(known, found.shares, found.prevalence)

@@ -16,7 +16,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -90,6 +90,11 @@ def run_folder(runs: Path, run_id: str) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def digest_models(aside: Path) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of each file of each model that lies in a run's folder."""
+    return {part: digest_files(aside / part) for part in (MODEL, TWIN_MODEL) if (aside / part).is_dir()}
+
+
 def save_run(
     aside: Path, record: RunRecord, predictions: pd.DataFrame, cohort: pd.DataFrame, marked: pd.DataFrame
 ) -> Path:
@@ -100,9 +105,7 @@ def save_run(
     predictions.to_parquet(aside / PREDICTIONS, index=False)
     remembered = cohort.merge(marked.drop(columns="participant"), on="volume", how="left", validate="1:1")
     remembered.to_parquet(aside / COHORT, index=False)
-    digests = {part: digest_files(aside / part) for part in (MODEL, TWIN_MODEL) if (aside / part).is_dir()}
-    whole = replace(record, made=replace(record.made, model_sha256=digests))
-    (aside / RECORD).write_text(json.dumps(whole.to_dict(), indent=2, allow_nan=False))
+    (aside / RECORD).write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
     return aside.rename(aside.parent / record.id)
 
 

@@ -67,7 +67,7 @@ class FeaturesSeen(TypedDict):
 
     layer: NotRequired[str]
     pools: NotRequired[list[str]]
-    token_grid: NotRequired[list[int] | tuple[int, ...] | None]
+    token_grid: NotRequired[list[int] | None]
     views: NotRequired[Count]
     aggregation: NotRequired[str]
     aggregation_learned: NotRequired[Open]

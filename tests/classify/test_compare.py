@@ -343,7 +343,7 @@ def test_a_dummy_stands_beside_searched_heads(study: Study, stores: dict[str, Sn
     )  # fmt: skip
     done = compare(asked, clock=lambda: NOW, read=lambda address, *_: stores[address], tell=lambda line: None)
     searched = {
-        cell["name"]: load_run(tmp_path / "runs" / cell["run"]).record["search"] for cell in done.record["runs"]
+        cell["name"]: load_run(tmp_path / "runs" / cell["run"]).record.fitted.search for cell in done.record["runs"]
     }
     assert searched["good/dummy"] is None
     assert searched["good/knn"]["trials"] == 2

@@ -141,7 +141,7 @@ def test_test_people_may_not_become_val_without_a_reason(study: Study, tmp_path:
     again = probed(study, tmp_path, "dummy", resplit="the first table was wrong").record
     assert again.resplit is not None
     assert (again.resplit["was_test"], again.resplit["reason"]) == (16, "the first table was wrong")
-    assert done.record.resplit is None
+    assert done.record.cohort.resplit is None
 
 
 def test_an_older_run_locks_the_people_that_it_analysed(study: Study, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_predict_knows_test_people_from_the_table(study: Study, tmp_path: Path) 
     index = study.stored.index[kept].reset_index(drop=True)
     without = replace(study.stored, index=index, pooled=study.stored.pooled[kept.to_numpy()])
     done = probed(Study(study.people, without), tmp_path)
-    assert len(done.record.test_people) == 16
+    assert len(done.record.cohort.test_people) == 16
     table = predict(
         PredictOptions(store="store", run=done.folder, out=tmp_path / "out.csv"), read=lambda *_: study.stored
     ).table
@@ -308,7 +308,7 @@ def test_twelve_evaluations_at_once_lose_no_look(study: Study, tmp_path: Path) -
         numbers = [each.result(300).looks for each in [pool.submit(look_once, study, done.folder) for _ in range(12)]]
     assert sorted(numbers) == list(range(1, 13))
     assert len(ledger(tmp_path)) == 12
-    entries = load_run(done.folder).record["evaluations"]
+    entries = load_run(done.folder).record.evaluations
     assert sorted(entry["look"] for entry in entries) == list(range(1, 13))
     assert len({entry["id"] for entry in entries}) == 12
 

@@ -37,7 +37,7 @@ def test_the_verdict_compares_with_the_pixel_floor(tmp_path: Path) -> None:
     """The embedding is a little better than guessing; the pixels are better than it."""
     study = pictured(make_study(192, effect=0.3), effect=30)
     run = finished(study, tmp_path)
-    assert run.record["baselines"][PIXELS]["val"]["macro_auroc"]["value"] > 0.85
+    assert run.record.judged.baselines[PIXELS]["val"]["macro_auroc"]["value"] > 0.85
     assert PIXELS in run.rivals("balanced_accuracy")
     said = make_headline([run])
     assert said.verdict == "worse"
@@ -56,7 +56,7 @@ def test_what_is_better_than_pixels_without_an_effect_may_be_claimed(tmp_path: P
     run = finished(pictured(study, effect=0) if has_pictures else study, tmp_path)
     said = make_headline([run])
     assert said.verdict == "better"
-    missing = {line["name"]: line["reason"] for line in run.record["baselines_missing"]}
+    missing = {line["name"]: line["reason"] for line in run.record.rivals.baselines_missing}
     assert (PIXELS in missing) != has_pictures
     assert any("pixels: the store has no thumbnails" in sentence for sentence in said.sentences) != has_pictures
 

@@ -62,15 +62,15 @@ def test_a_look_puts_test_beside_val_as_classify_does(phantom: Path, published: 
     assert loaded.record == seen.record
     assert (seen.looks, [line["run"] for line in ledger(published)]) == (1, [before["id"]])
     for level in ("volume", "eye", "participant"):
-        assert set(loaded.record["metrics"][level]) == {"val", "test"}
-        assert loaded.record["metrics"][level]["val"] == before["metrics"][level]["val"]
+        assert set(loaded.record.judged.metrics[level]) == {"val", "test"}
+        assert loaded.record.judged.metrics[level]["val"] == before["metrics"][level]["val"]
     for name in ("raw intensity statistics", "pixels", "age+site", "dummy"):
-        assert set(loaded.record["baselines"][name]) == {"val", "test"}
-    entry = loaded.record["evaluations"][0]
+        assert set(loaded.record.judged.baselines[name]) == {"val", "test"}
+    entry = loaded.record.evaluations[0]
     assert (np.sum(entry["confusion"]["participant"]), entry["failures"]) == (4, {})
-    flow = {step["step"]: step["reason"] for step in loaded.record["flow"]}
+    flow = {step["step"]: step["reason"] for step in loaded.record.cohort.flow}
     assert flow["test"] == "predicted by finetune evaluate on 2026-11-22"
-    assert loaded.record["splits"] == before["splits"]
+    assert loaded.record.cohort.splits == before["splits"]
     assert {name for name in before if before[name] != loaded.record[name]} <= {
         "metrics", "baselines", "contrasts", "permutation", "decision_curves", "subgroups", "flow", "evaluations",
     }  # fmt: skip
@@ -105,19 +105,19 @@ def test_a_second_look_is_counted_and_may_judge_the_first_again(phantom: Path, p
     first = look(phantom, published, participants)
     before = load_run(published).predictions
     again = look(None, published, participants)
-    assert ([entry["look"] for entry in again.record["evaluations"]], len(ledger(published))) == ([1, 2], 2)
+    assert ([entry["look"] for entry in again.record.evaluations], len(ledger(published))) == ([1, 2], 2)
     pd.testing.assert_frame_equal(
         *(
             frame.sort_values(["model", "level", "split", "unit"], ignore_index=True)
             for frame in (before, load_run(published).predictions)
         )
     )
-    assert again.record["metrics"] == first.record["metrics"]
-    assert again.record["baselines"] == first.record["baselines"]
+    assert again.record.judged.metrics == first.record.judged.metrics
+    assert again.record.judged.baselines == first.record.judged.baselines
     pretrained = tmp_path / "seen.txt"
     pretrained.write_text("\n".join(table(phantom).query("recommended_split == 'test'")["participant_id"][:1]))
     flagged = look(None, published, participants, pretrain_participants=pretrained)
-    assert flagged.record["pretraining"]["participants"]["test"] == 1
+    assert flagged.record.cohort.pretraining["participants"]["test"] == 1
 
 
 def refused(bucket: Path, folder: Path, participants: Path, error: type[Exception], message: str) -> None:

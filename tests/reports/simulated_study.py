@@ -48,7 +48,7 @@ def simulated_features(run: Run) -> FeatureTable:
         x=saved["x"].astype(np.float32),
         y=cohort["label"].to_numpy(np.int64),
         names=tuple(str(name) for name in saved["names"]),
-        space=run.record["space"],
+        space=run.record.asked.space,
         **text,
     )
 

@@ -14,11 +14,11 @@ def test_runs_come_best_first_then_each_baseline_once(tmp_path: Path) -> None:
     runs = read_runs(tmp_path)
     weak = next(run for run in runs if run.id == "weak")
     strong = next(run for run in runs if run.id == "strong")
-    strong.run.record["baselines"] = weak.record["baselines"]
+    strong.run.record.judged.baselines = weak.record.judged.baselines
     rows = results(runs, "participant", "val")
     assert [row.name for row in rows] == ["linear", "mlp", *BASELINES]
     assert [row.estimates[0].value for row in rows[:2]] == [
-        run.record["metrics"]["participant"]["val"]["balanced_accuracy"]["value"] for run in (strong, weak)
+        run.record.judged.metrics["participant"]["val"]["balanced_accuracy"]["value"] for run in (strong, weak)
     ]
 
 
@@ -49,7 +49,7 @@ def test_splits_and_classes_are_those_of_the_record(tmp_path: Path) -> None:
     build_run(tmp_path, "one", model="linear")
     run = read_runs(tmp_path)[0]
     for row in splits_table(run):
-        size = run.record["splits"][row.split]
+        size = run.record.cohort.splits[row.split]
         assert (row.participants, row.eyes, row.volumes) == (size["participants"], size["eyes"], size["volumes"])
         assert sum(row.per_class) == row.participants
     kinds, lines = class_table(run, "val")

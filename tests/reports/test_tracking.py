@@ -190,11 +190,11 @@ def test_trials_are_nested_and_the_model_is_registered_without_pickle(
     parent = rows[done.record.id]
     nested = [row for row in rows.values() if row.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(row.info.run_name for row in nested) == ["trial 0", "trial 1", "trial 2"]
-    history = done.record.search["history"]
+    history = done.record.fitted.search["history"]
     assert [rows[f"trial {n}"].data.metrics["value"] for n in range(3)] == [tried["value"] for tried in history]
     assert "parameters.num_leaves" in rows["trial 1"].data.params
     (used,) = parent.inputs.dataset_inputs
-    assert done.record.cohort_sha256.startswith(used.dataset.digest)
+    assert done.record.cohort.cohort_sha256.startswith(used.dataset.digest)
 
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (registered,) = client.search_model_versions("name = 'octprobe-four-class-lgbm'")
