@@ -183,6 +183,19 @@ def test_a_damaged_run_is_refused_in_one_line(kind: str, old: Path, stored: Snap
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.1])
+def test_trees_of_another_length_are_refused_before_they_are_parsed(
+    share: float, old: Path, stored: Snapshot, tmp_path: Path
+) -> None:
+    run = copy_of(old, "lgbm", tmp_path)
+    path = run / MODEL / "head.lightgbm.txt"
+    body = path.read_text()
+    place = body.index("threshold=") + 10
+    path.write_text(body[: int(share * len(body))] if share < 1 else f"{body[:place]}0.123 {body[place:]}")
+    with pytest.raises(RunFolderError, match="whole trees"):
+        asked(run, stored, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["predictions.parquet", "cohort.parquet"])
 @pytest.mark.parametrize(("column", "value"), [("label", 99), ("label", -1), ("split", "future")])
 def test_tables_hold_classes_and_splits_that_there_are(

@@ -158,7 +158,7 @@ def test_a_look_that_fails_afterwards_stays_counted(
 def test_a_phantom_without_an_effect_stays_at_chance_on_test(tmp_path: Path) -> None:
     study = make_study(160, effect=0.0, seed=4)
     record = look(study, tmp_path, probed(study, tmp_path).folder).record
-    measured = record["metrics"]["participant"]["test"]["macro_auroc"]
+    measured = record.judged.metrics["participant"]["test"]["macro_auroc"]
     assert measured["low"] < 0.5 < measured["high"]
 
 
@@ -184,14 +184,17 @@ def test_the_random_twin_is_looked_at_beside(study: Study, tmp_path: Path) -> No
         store="store", run=done.folder, participants=participants, split="test", replicates=50, random_twin="twin"
     )
     seen = evaluate(options, now=NOW, read=lambda address, *_: twin if address == "twin" else study.stored).record
-    assert set(seen["baselines"]["random twin"]) == {"val", "test"}
-    assert seen["baselines"]["random twin"]["val"] == done.record.judged.baselines["random twin"]["val"]
-    assert seen["evaluations"][0]["difference_to_random_twin"]["macro_auroc"]["low"] > 0
+    assert set(seen.judged.baselines["random twin"]) == {"val", "test"}
+    assert seen.judged.baselines["random twin"]["val"] == done.record.judged.baselines["random twin"]["val"]
+    assert seen.evaluations[0]["difference_to_random_twin"]["macro_auroc"]["low"] > 0
 
     (tmp_path / "alone").mkdir()
     alone = probed(twin_study(study), tmp_path / "alone", calibrate="none")
-    expected = look(twin_study(study), tmp_path / "alone", alone.folder).record.judged.metrics["participant"]["test"]
-    assert seen["baselines"]["random twin"]["test"]["macro_auroc"] == expected["macro_auroc"], "as the twin's own run"
+    record = look(twin_study(study), tmp_path / "alone", alone.folder).record
+    expected = record.judged.metrics["participant"]["test"]
+    assert seen.judged.baselines["random twin"]["test"]["macro_auroc"] == expected["macro_auroc"], (
+        "as the twin's own run"
+    )
 
 
 def test_a_twin_that_the_run_does_not_have_gets_no_look(study: Study, tmp_path: Path) -> None:

@@ -139,8 +139,8 @@ def test_test_people_may_not_become_val_without_a_reason(study: Study, tmp_path:
     with pytest.raises(LeakError, match=r"16 participants who are train or val now were test in .*--resplit"):
         probed(study, tmp_path, "dummy")
     again = probed(study, tmp_path, "dummy", resplit="the first table was wrong").record
-    assert again.resplit is not None
-    assert (again.resplit["was_test"], again.resplit["reason"]) == (16, "the first table was wrong")
+    assert again.cohort.resplit is not None
+    assert (again.cohort.resplit["was_test"], again.cohort.resplit["reason"]) == (16, "the first table was wrong")
     assert done.record.cohort.resplit is None
 
 

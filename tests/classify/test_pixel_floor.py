@@ -47,7 +47,7 @@ def test_the_verdict_compares_with_the_pixel_floor(tmp_path: Path) -> None:
         store="store", run=run.folder, participants=study.write(tmp_path), split="test", replicates=50
     )
     record = evaluate(options, now=NOW, read=lambda *_: study.stored).record
-    assert record["baselines"][PIXELS]["test"]["macro_auroc"]["value"] > 0.8
+    assert record.judged.baselines[PIXELS]["test"]["macro_auroc"]["value"] > 0.8
 
 
 @pytest.mark.parametrize("has_pictures", [True, False])

@@ -60,18 +60,19 @@ def test_a_look_puts_test_beside_val_as_classify_does(phantom: Path, published: 
     seen = look(phantom, published, phantom / "participants.tsv")
     loaded = load_run(published)
     assert loaded.record == seen.record
-    assert (seen.looks, [line["run"] for line in ledger(published)]) == (1, [before["id"]])
+    assert (seen.looks, [line["run"] for line in ledger(published)]) == (1, [before.id])
     for level in ("volume", "eye", "participant"):
         assert set(loaded.record.judged.metrics[level]) == {"val", "test"}
-        assert loaded.record.judged.metrics[level]["val"] == before["metrics"][level]["val"]
+        assert loaded.record.judged.metrics[level]["val"] == before.judged.metrics[level]["val"]
     for name in ("raw intensity statistics", "pixels", "age+site", "dummy"):
         assert set(loaded.record.judged.baselines[name]) == {"val", "test"}
     entry = loaded.record.evaluations[0]
     assert (np.sum(entry["confusion"]["participant"]), entry["failures"]) == (4, {})
     flow = {step["step"]: step["reason"] for step in loaded.record.cohort.flow}
     assert flow["test"] == "predicted by finetune evaluate on 2026-11-22"
-    assert loaded.record.cohort.splits == before["splits"]
-    assert {name for name in before if before[name] != loaded.record[name]} <= {
+    assert loaded.record.cohort.splits == before.cohort.splits
+    then, now = before.to_dict(), loaded.record.to_dict()
+    assert {name for name in then if then[name] != now[name]} <= {
         "metrics", "baselines", "contrasts", "permutation", "decision_curves", "subgroups", "flow", "evaluations",
     }  # fmt: skip
     assert sorted(path.name for path in published.parent.glob("[!.]*")) == sorted([published.name, LEDGER])
@@ -158,13 +159,13 @@ def test_a_broken_volume_of_test_is_counted_and_the_others_are_judged(
     scans(bucket, "test")[0].write_bytes(b"no DICOM")
     shutil.copy(scans(bucket, "test")[2], scans(bucket, "test")[3])  # two scans of one person
     record = look(bucket, published, phantom / "participants.tsv").record
-    assert record["evaluations"][0]["failures"] == {"NotDicom": 1, "constant, or a copy": 1}
-    assert record["splits"]["test"]["volumes"] == 6
-    reason = next(step["reason"] for step in record["flow"] if step["step"] == "test")
+    assert record.evaluations[0]["failures"] == {"NotDicom": 1, "constant, or a copy": 1}
+    assert record.cohort.splits["test"]["volumes"] == 6
+    reason = next(step["reason"] for step in record.cohort.flow if step["step"] == "test")
     assert "1 not used: NotDicom" in reason
     again = look(None, published, phantom / "participants.tsv").record
-    assert again["metrics"] == record["metrics"]
-    assert again["evaluations"][1]["failures"] == record["evaluations"][0]["failures"]
+    assert again.judged.metrics == record.judged.metrics
+    assert again.evaluations[1]["failures"] == record.evaluations[0]["failures"]
 
 
 def test_a_bucket_whose_whole_test_split_is_broken_gets_no_look(phantom: Path, published: Path, tmp_path: Path) -> None:
@@ -183,9 +184,11 @@ def test_a_comparison_takes_an_evaluated_run_as_it_takes_a_probe(phantom: Path, 
 
 def test_a_run_from_before_brightness_was_kept_lacks_only_that_baseline(phantom: Path, published: Path) -> None:
     (published / "model" / "brightness.parquet").unlink()
+    record = json.loads((published / "run.json").read_text())
+    (published / "run.json").write_text(json.dumps(record | {"model_sha256": {}}))
     record = look(phantom, published, phantom / "participants.tsv").record
-    assert set(record["baselines"]["raw intensity statistics"]) == {"val"}
-    assert set(record["baselines"]["age+site"]) == {"val", "test"}
+    assert set(record.judged.baselines["raw intensity statistics"]) == {"val"}
+    assert set(record.judged.baselines["age+site"]) == {"val", "test"}
 
 
 def test_a_test_split_whose_files_are_others_now_gets_no_look(phantom: Path, published: Path) -> None:

@@ -108,12 +108,12 @@ def test_a_mirrored_run_holds_parameters_metrics_tags_and_the_record(
     mirror_runs(tmp_path / "runs", mlflow_tracker, page_folder=tmp_path / "page")
     (row,) = rows_of(tmp_path)
     record = read_runs(tmp_path / "runs")[0].record
-    measured = record["metrics"]["participant"]["val"]["balanced_accuracy"]
+    measured = record.judged.metrics["participant"]["val"]["balanced_accuracy"]
     name = "participant/val/balanced_accuracy"
     assert [row.data.metrics[name + part] for part in ("", "/low", "/high")] == list(measured.values())
     assert (
         row.data.metrics["baseline/age_site/val/macro_auroc"]
-        == record["baselines"]["age+site"]["val"]["macro_auroc"]["value"]
+        == record.judged.baselines["age+site"]["val"]["macro_auroc"]["value"]
     )
     assert "participant/val/recall/healthy" not in row.data.metrics  # absent, never a number
     assert row.data.params["parameters.num_leaves"] == "6"
