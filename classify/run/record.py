@@ -111,9 +111,9 @@ class Resplit(TypedDict):
     """Why people of earlier runs stand otherwise here. reason: as the user gave it."""
 
     reason: str
-    was_test: Count
-    changed: Count
     why: str
+    was_test: NotRequired[Count]
+    changed: NotRequired[Count]
 
 
 @dataclass(frozen=True)
