@@ -4,8 +4,8 @@ from classify.options import ProbeOptions
 from classify.run_options import BaselineOptions, EvaluateOptions
 from classify.study_commands import study_commands
 from embeddings_store.command_line import Version, verb
-from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.shared_options import Json
+from embeddings_store.terminal.console import emit_json, new_app, run_command, say
 
 app = new_app("Train small heads on stored OCT embeddings, and judge them honestly. Research use only.")
 
@@ -22,7 +22,7 @@ def probe(options: ProbeOptions, *, json: Json = False) -> None:
     Example: classify probe --model linear --store store --participants participants.tsv --trials 50
     """
     from classify.probe import probe as run_probe
-    from classify.summary import print_summary
+    from classify.run.summary import print_summary
 
     done = run_probe(options)
     print_summary(done.record)
@@ -39,13 +39,13 @@ def evaluate(options: EvaluateOptions, *, json: Json = False) -> None:
     --participants participants.tsv --split test
     """
     from classify.evaluate import evaluate as run_evaluate
-    from classify.summary import print_evaluation
+    from classify.run.summary import print_evaluation
 
     done = run_evaluate(options)
     print_evaluation(done.record, done.looks)
     say(f"run: {done.folder}")
     if json:
-        emit_json(done.record | {"path": str(done.folder)})
+        emit_json(done.record.to_dict() | {"path": str(done.folder)})
 
 
 @verb(app)
@@ -55,7 +55,7 @@ def baselines(options: BaselineOptions, *, json: Json = False) -> None:
     Example: classify baselines --store store --participants participants.tsv --measurements measurement.csv
     """
     from classify.judge_baselines import judge_baselines
-    from classify.summary import print_baselines
+    from classify.run.summary import print_baselines
 
     judged = judge_baselines(options)
     print_baselines(judged)

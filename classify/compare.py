@@ -13,24 +13,24 @@ from typing import Any
 
 import pandas as pd
 
+from classify.baselines.random_twin import refuse_trained
 from classify.cohort.identity import people_of, same_number_only
 from classify.cohort.tasks import find_task, task_of_record
-from classify.comparison_cells import Cell, run_cells
-from classify.comparison_entries import VAL, entries_of
-from classify.comparison_folder import save_comparison
-from classify.earlier import EarlierRun, count_changes
+from classify.comparing.cells import Cell, run_cells
+from classify.comparing.entries import VAL, entries_of
+from classify.comparing.folder import save_comparison
+from classify.comparing.leaderboard import rank_entries
 from classify.errors import CohortError
+from classify.features.stores import ReadStore, reader_at
 from classify.heads import find_head
-from classify.leaderboard import rank_entries
-from classify.random_twin import refuse_trained
-from classify.run import Run, find_run, load_run
-from classify.stores import ReadStore, reader_at
+from classify.run.earlier import EarlierRun, count_changes
+from classify.run.folder import Run, find_run, load_run
+from classify.run.summary import missing_lines
 from classify.study_options import CompareOptions
-from classify.summary import missing_lines
 from embeddings_store.command_line import several
-from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
+from embeddings_store.terminal.console import say
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def compare(
         for said in by_number:
             tell(said)
         entries = [entry for cell in here for entry in entries_of(cell, here, options.random_twin)]
-        classes = here[0].run.record["classes"]
+        classes = here[0].run.record.asked.classes
         boards[task] = rank_entries(entries, classes, replicates=options.replicates, seed=options.seed) | {
             "classes": classes,
             "cohorts": describe_cohorts(here),
@@ -92,9 +92,9 @@ def compare(
         "command": list(options.command),
         "stores": list(options.stores),
         "random_twin": options.random_twin,
-        "encoders": {cell.store or cell.name: cell.run.record.get("encoder_source") for cell in cells},
-        "phantom": any(cell.run.record["phantom"] is not False for cell in cells),
-        "runs": [{"name": cell.name, "run": cell.run.record["id"], "reused": cell.reused} for cell in cells],
+        "encoders": {cell.store or cell.name: cell.run.record.asked.encoder_source for cell in cells},
+        "phantom": any(cell.run.record.asked.phantom for cell in cells),
+        "runs": [{"name": cell.name, "run": cell.run.record.id, "reused": cell.reused} for cell in cells],
         "absent": absent,
         "tasks": boards,
     }
@@ -154,9 +154,9 @@ def refuse_disagreement(cells: list[Cell]) -> None:
     known = _splits(first)
     before = EarlierRun(first.run.record, first.run.cohort)
     for cell in cells[1:]:
-        if cell.run.record["classes"] != first.run.record["classes"]:
+        if cell.run.record.asked.classes != first.run.record.asked.classes:
             raise CohortError(f"{first.name} and {cell.name}: the task {cell.task} has other classes in each")
-        if others := before.other_objects(cell.run.cohort, cell.run.record["space"]):
+        if others := before.other_objects(cell.run.cohort, cell.run.record.asked.space):
             raise CohortError(
                 f"{cell.name}: {len(others)} volumes are other objects, under the same keys, than in {first.name} "
                 f"({', '.join(sorted(others)[:3])}); make the older run again"
@@ -184,7 +184,7 @@ def _splits(cell: Cell) -> "pd.Series[str]":
 
 def describe_missing(cells: list[Cell]) -> dict[str, str]:
     """Give, of each run, the baselines that could not be made beside it, with their reasons."""
-    found = {cell.name: "; ".join(missing_lines(cell.run.record.get("baselines_missing") or [])) for cell in cells}
+    found = {cell.name: "; ".join(missing_lines(cell.run.record.rivals.baselines_missing)) for cell in cells}
     return {name: said for name, said in found.items() if said}
 
 
@@ -222,6 +222,6 @@ def describe_cohorts(cells: list[Cell]) -> list[dict[str, Any]]:
     for cell in cells:
         groups.setdefault(cell.cohort_sha256, []).append(cell)
     return [
-        {"cohort_sha256": digest, "val": same[0].run.record["splits"][VAL], "names": [cell.name for cell in same]}
+        {"cohort_sha256": digest, "val": same[0].run.record.cohort.splits[VAL], "names": [cell.name for cell in same]}
         for digest, same in groups.items()
     ]

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from classify.baselines.random_twin import Twin, check_twin_of_run, look_beside
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import task_of_record
 from classify.cohort.vouched import vouched_of_record
-from classify.judging.calibrate import load_calibrator
-from classify.look import (
+from classify.evaluating.look import (
     TEST,
     Evaluated,
     PredictedSplit,
@@ -16,16 +16,16 @@ from classify.look import (
     finish_look,
     open_locked,
 )
-from classify.model import load_model
-from classify.predict_split import hold_out, predict_beside
-from classify.predictions import Predictions
-from classify.random_twin import Twin, check_twin_of_run, look_beside
-from classify.run import MODEL, TWIN_MODEL, Run
+from classify.evaluating.predict_split import hold_out, predict_beside
+from classify.features.stores import ReadStore, reader_at
+from classify.fitting.model import load_model
+from classify.fitting.source import check_same_space, require_same_objects, source_on
+from classify.judging.kept_calibrator import read_calibrator
+from classify.run.folder import TWIN_MODEL, Run
+from classify.run.predictions import Predictions
 from classify.run_options import EvaluateOptions
-from classify.source import check_same_space, require_same_objects, source_on
-from classify.stores import ReadStore, reader_at
-from embeddings_store.console import say
 from embeddings_store.snapshot import Snapshot
+from embeddings_store.terminal.console import say
 
 __all__ = ["EvaluateOptions", "Evaluated", "evaluate"]
 
@@ -43,12 +43,12 @@ def evaluate(
     Raises: UsageError, RunFolderError, CohortError, LeakError, StoreError; then the test split was not looked at.
     """
     run = open_locked(options)
-    model, calibrator = load_model(run), load_calibrator(run.folder / MODEL)
+    model, calibrator = load_model(run), read_calibrator(run.model_folder(), len(run.record.asked.classes))
     tables = read_tables(
         options.participants, options.measurements, options.pretrain_participants,
         vouched=vouched_of_record(run.record), tell=tell,
     )  # fmt: skip
-    read, number = read or reader_at(options.endpoint_url), run.record["snapshot"]["number"]
+    read, number = read or reader_at(options.endpoint_url), run.record.asked.snapshot["number"]
     stored = read(options.store, number if isinstance(number, int) else None)
     cohort = tables.join(stored, task_of_record(run.record))
     check_same_space(run.record, stored)
@@ -62,7 +62,7 @@ def evaluate(
 
     look = begin_look(run, cohort, now=now or datetime.now(UTC))
     raw = model.predict(test, classes=classes, split=TEST)
-    held_out = hold_out(model, features.only("train"), cohort, seed=run.record["seeds"]["folds"])
+    held_out = hold_out(model, features.only("train"), cohort, seed=run.record.made.seeds["folds"])
     others = predict_beside(held_out["participant"], raw["participant"], cohort, model.head.name)
     predicted = PredictedSplit(
         raw,
@@ -81,5 +81,5 @@ def open_twin_of_run(
     cohort = tables.join(stored, task_of_record(run.record))
     check_twin_of_run(run.record, stored, cohort, TEST)
     model = load_model(run, TWIN_MODEL)
-    seed = run.record["seeds"]["bootstrap"] if options.seed is None else options.seed
+    seed = run.record.made.seeds["bootstrap"] if options.seed is None else options.seed
     return lambda ours: look_beside(ours, run.record, model, cohort, stored, replicates=options.replicates, seed=seed)

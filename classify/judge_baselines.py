@@ -6,14 +6,20 @@ It writes no run: a run is a model that can be evaluated, shown and used again, 
 from collections.abc import Callable
 from typing import Any
 
-from classify.baselines import HEADLINE_BASELINE, TWIN_MISSING, choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import (
+    HEADLINE_BASELINE,
+    TWIN_MISSING,
+    choose_baselines,
+    describe_people,
+    predict_baselines,
+)
 from classify.cohort.tables import read_tables
 from classify.cohort.tasks import find_task
 from classify.cohort.vouched import NOBODY, read_vouched
+from classify.features.stores import ReadStore, reader_at
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.run_options import BaselineOptions
-from classify.stores import ReadStore, reader_at
-from embeddings_store.console import say
+from embeddings_store.terminal.console import say
 
 JUDGED = "val"
 
@@ -53,7 +59,7 @@ def judge_baselines(
         "splits": cohort.sizes(),
         "flow": cohort.flow,
         "cohort_sha256": cohort.sha256,
-        "measurements": tables.describe(cohort)["measurements"],
+        "measurements": tables.describe(cohort).measurements,
         "table_notes": list(tables.notes),
         "phantom": cohort.phantom,
         "seed": options.seed,

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from classify.cohort.identity import mark_volumes
-from classify.earlier import check_earlier
+from classify.features.stores import ReadStore, reader_at
+from classify.fitting.source import source_on
 from classify.judging.learning import check_fractions, trace_curve
 from classify.probe import check_options, plan_search, read_tables_of, search
-from classify.published_folder import LEARNING_CURVES, published_folder
-from classify.source import source_on
-from classify.stopwatch import Stopwatch
-from classify.stores import ReadStore, reader_at
+from classify.run.earlier import check_earlier
+from classify.run.published_folder import LEARNING_CURVES, published_folder
+from classify.run.stopwatch import Stopwatch
 from classify.study_options import CurveOptions
-from embeddings_store.console import say
+from embeddings_store.terminal.console import say
 
 CURVE = "curve.json"
 

@@ -45,7 +45,7 @@ def names_text(option: str, default: str | None = None) -> Text:
 
 def parse_token_grid(text: str) -> tuple[int, int, int]:
     """Read "4x6x6"; else UsageError."""
-    from classify.tokens import parse_token_grid as parse
+    from classify.features.tokens import parse_token_grid as parse
 
     return parse(text)
 

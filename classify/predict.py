@@ -4,7 +4,7 @@ No label and no participants table is needed, nor the store that the run was mad
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,20 @@ import pandas as pd
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
-from classify.features import FeatureTable
-from classify.judging.calibrate import Calibrator, describe_method, load_calibrator
+from classify.evaluating.prediction_table import describe_beside, lay_out, mark_abstentions
+from classify.features.stores import ReadStore, reader_at
+from classify.features.table import FeatureTable
+from classify.fitting.model import load_model
+from classify.fitting.source import FeatureSource, check_comparable, source_on
+from classify.judging.calibrate import Calibrator, describe_method
+from classify.judging.kept_calibrator import read_calibrator
 from classify.judging.prevalence import read_shares
-from classify.model import load_model
-from classify.prediction_table import describe_beside, lay_out, mark_abstentions
-from classify.predictions import LEVELS, Predictions, pick_predictions
 from classify.reference.flags import UNKNOWN, describe_volumes
 from classify.reference.training import TrainingReference
-from classify.run import MODEL, Run, find_run, load_run
+from classify.run.folder import Run, find_run, load_run
+from classify.run.predictions import LEVELS, Predictions, pick_predictions
+from classify.run.record import RunRecord
 from classify.run_options import AnswerOptions, PredictOptions
-from classify.source import FeatureSource, check_comparable, source_on
-from classify.stores import ReadStore, reader_at
 from embeddings_store.errors import UsageError
 from embeddings_store.plain_text import for_spreadsheets
 from embeddings_store.snapshot import FEATURES, LAYER, POOL, RAW, SPACE, Snapshot
@@ -56,23 +58,23 @@ def predict(options: PredictOptions, *, read: ReadStore | None = None) -> Predic
     """
     check_output(options.out)
     run = load_run(find_run(options.run, options.runs))
-    reference, calibrator = TrainingReference.load(run.folder / MODEL), open_calibrator(run, options.prevalence)
+    reference, calibrator = TrainingReference.load(run.model_folder()), open_calibrator(run, options.prevalence)
     stored = (read or reader_at(options.endpoint_url))(options.store)
     table = predict_volumes_of(run, stored, options)
     write_table(only_participants(table) if options.participants_only else table, options.out)
     summary = {
-        "run": run.record["id"],
-        "model": run.record["model"],
-        "task": run.record["task"],
-        "classes": list(run.record["classes"]),
+        "run": run.record.id,
+        "model": run.record.fitted.model,
+        "task": run.record.asked.task,
+        "classes": list(run.record.asked.classes),
         "space": stored.space_id,
-        "encoder_source": run.record.get("encoder_source"),
+        "encoder_source": run.record.asked.encoder_source,
         "calibration": calibrator.method if calibrator else None,
-        "probabilities": describe_method(run.record.get("calibration")),
-        "prevalence": stated(calibrator, run.record["classes"]),
+        "probabilities": describe_method(run.record.fitted.calibration),
+        "prevalence": stated(calibrator, run.record.asked.classes),
         "confident_on_val": confident_on_val(run, options.abstain_below),
         "snapshot": stored.note,
-        "phantom": run.record["phantom"],
+        "phantom": run.record.asked.phantom,
         "abstain_below": options.abstain_below,
         "out_of_distribution": describe_threshold(reference, options.ood_percentile),
         **count_lines(table),
@@ -87,8 +89,8 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: AnswerOptions) -> pd
     Raises: RunFolderError (another embedding space, a damaged run), CohortError where no volume may be predicted.
     """
     model, calibrator = load_model(run), open_calibrator(run, options.prevalence)
-    reference = TrainingReference.load(run.folder / MODEL)
-    classes = tuple(run.record["classes"])
+    reference = TrainingReference.load(run.model_folder())
+    classes = tuple(run.record.asked.classes)
     check_comparable(run.record, stored)
     lines = describe_volumes(
         stored, run, reference, answer_unknown=options.answer_unknown, show_unknown=options.show_unknown
@@ -96,7 +98,7 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: AnswerOptions) -> pd
     source = open_usable(lines, stored, run.record)
     if source is None:
         nearby = pd.DataFrame({"volume": [], "ood_distance": [], "ood_percentile": []}).astype({"volume": object})
-        levels = {level: nobody(run.record["model"], level, len(classes)) for level in LEVELS}
+        levels = {level: nobody(run.record.fitted.model, level, len(classes)) for level in LEVELS}
     else:
         nearby = describe_beside(reference, source.table(reference.choice), classes, options.nearest)
         levels = model.predict(source.table(model.features), classes=len(classes), split=PREDICTED)
@@ -127,15 +129,15 @@ def predict_table(run: Run, table: object) -> pd.DataFrame:
 
 def predict_features(run: Run, raw: FeatureTable) -> pd.DataFrame:
     """Give level, unit, participant and the calibrated probabilities of raw features of the run's choice."""
-    model, calibrator, classes = load_model(run), open_calibrator(run, None), run.record["classes"]
+    model, calibrator, classes = load_model(run), open_calibrator(run, None), run.record.asked.classes
     width, asked = model.standardiser.tokens * model.standardiser.mean.shape[1], model.features
     own = {name.split("/")[0] for name in raw.names} == {asked.layer} and (
         asked.token_grid is not None or tuple(dict.fromkeys(name.split("/")[1] for name in raw.names)) == asked.pools
     )
-    if raw.space != run.record["space"] or raw.x.shape[1] != width or not own:
+    if raw.space != run.record.asked.space or raw.x.shape[1] != width or not own:
         raise UsageError(
             f"predict: expected {width} features of layer {asked.layer}, pools {', '.join(asked.pools) or 'none'}, in "
-            f"the space {run.record['space']}, got {raw.x.shape[1]} from {raw.names[0]} on, in {raw.space}"
+            f"the space {run.record.asked.space}, got {raw.x.shape[1]} from {raw.names[0]} on, in {raw.space}"
         )
     levels = model.predict(raw, classes=len(classes), split=PREDICTED)
     if calibrator:
@@ -168,12 +170,12 @@ def snapshot_of_frame(run: Run, frame: pd.DataFrame) -> Snapshot:
 
 def open_calibrator(run: Run, prevalence: str | None) -> Calibrator | None:
     """Read the run's calibration, stated at another prevalence where one is asked for. Raises: UsageError."""
-    found = load_calibrator(run.folder / MODEL)
+    found = read_calibrator(run.model_folder(), len(run.record.asked.classes))
     if prevalence is None:
         return found
     if found is None:
         raise UsageError("--prevalence: the run was not calibrated, so its probabilities have none; make it again")
-    return found.at(read_shares(prevalence, run.record["classes"]))
+    return found.at(read_shares(prevalence, run.record.asked.classes))
 
 
 def stated(calibrator: Calibrator | None, classes: Sequence[str]) -> dict[str, float] | None:
@@ -185,7 +187,7 @@ def stated(calibrator: Calibrator | None, classes: Sequence[str]) -> dict[str, f
 
 def confident_on_val(run: Run, threshold: float) -> float | None:
     """Return the share of val participants whose likeliest class reaches a probability; None where val is empty."""
-    people = pick_predictions(run.predictions, model=run.record["model"], level="participant", split="val")
+    people = pick_predictions(run.predictions, model=run.record.fitted.model, level="participant", split="val")
     return float((people.probability.max(axis=1) >= threshold).mean()) if len(people.label) else None
 
 
@@ -201,7 +203,7 @@ def nobody(model: str, level: str, classes: int) -> Predictions:
     return Predictions(model, level, PREDICTED, names, names, np.zeros(0, np.int64), numbers, numbers)
 
 
-def open_usable(lines: pd.DataFrame, stored: Snapshot, record: Mapping[str, Any]) -> FeatureSource | None:
+def open_usable(lines: pd.DataFrame, stored: Snapshot, record: RunRecord) -> FeatureSource | None:
     """Return the vectors of the volumes that may be predicted; None where devices or protocols are all unknown.
 
     Raises: CohortError where there is none for other reasons.
@@ -216,7 +218,7 @@ def open_usable(lines: pd.DataFrame, stored: Snapshot, record: Mapping[str, Any]
     table = usable[["volume", "participant", "eye", "device", "protocol"]].assign(
         site="", age=np.nan, label=np.int64(-1), split=PREDICTED
     )
-    cohort = Cohort(table, usable["position"].to_numpy(np.int64), task_of_record(record), bool(record["phantom"]))
+    cohort = Cohort(table, usable["position"].to_numpy(np.int64), task_of_record(record), bool(record.asked.phantom))
     return source_on(cohort, stored)
 
 

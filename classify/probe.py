@@ -8,41 +8,42 @@ from typing import Any
 
 import numpy as np
 
-from classify.aggregate import SAID
-from classify.baselines import TWIN_MISSING, choose_baselines, describe_people
+from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_people
+from classify.baselines.random_twin import Twin, read_checked_twin, stand_beside
 from classify.cohort.identity import mark_volumes, people_of, test_people
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
 from classify.cohort.vouched import NOBODY, read_vouched
-from classify.earlier import check_earlier
-from classify.features import FeatureTable, count_constant
+from classify.evaluating.predict_split import DUMMY, judge_val
+from classify.features.stores import ReadStore, reader_at
+from classify.features.table import FeatureTable, count_constant
+from classify.features.tokens import resolve_grid
+from classify.fitting.aggregate import SAID
+from classify.fitting.model import FittedModel, check_aggregation, fit_model
+from classify.fitting.sensitivity import vary_seeds
+from classify.fitting.source import FeatureSource, source_on
 from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
-from classify.inputs import digest_inputs, digest_rows
 from classify.judging.calibrate import Calibrator, find_method
 from classify.judging.nuisance import probe_nuisance
 from classify.judging.robustness import leave_one_out
-from classify.model import FittedModel, check_aggregation, fit_model
 from classify.options import AUTO, ProbeOptions
-from classify.predict_split import DUMMY, judge_val
-from classify.predictions import Predictions, stack_predictions
 from classify.probe_checks import check_device, check_tokens, count_views
-from classify.random_twin import Twin, read_checked_twin, stand_beside
 from classify.reference.training import TrainingReference, remember_train
-from classify.run import MODEL, TWIN_MODEL, RunRecord, new_run_id, run_folder, save_run
+from classify.run.earlier import check_earlier
+from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
+from classify.run.inputs import digest_inputs, digest_rows
+from classify.run.predictions import Predictions, stack_predictions
+from classify.run.record import Asked, FeaturesSeen, ModelFacts, Provenance, Rivals, RunRecord
+from classify.run.stopwatch import Stopwatch
 from classify.search.folds import FOLDS, count_folds
 from classify.search.nested import score_nested
 from classify.search.search import Chosen, SearchPlan, check_plan, choose_model, keep_journal
-from classify.sensitivity import vary_seeds
-from classify.source import FeatureSource, source_on
-from classify.stopwatch import Stopwatch
-from classify.stores import ReadStore, reader_at
-from classify.tokens import resolve_grid
-from embeddings_store.console import say
 from embeddings_store.errors import UsageError
-from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.snapshot import Snapshot
+from embeddings_store.terminal.console import say
+from embeddings_store.terminal.provenance import code_commit, package_versions
 
 PACKAGES = ("octprobe", "numpy", "pandas", "scikit-learn", "lightgbm", "optuna", "torch")
 
@@ -97,18 +98,26 @@ def probe(
         twin = compare_to_twin(options, plan, tables, twin_stored, source, levels["participant"])
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
         save_parts(aside, model, remembered, val_judged.calibrator, twin)
+        facts = tables.describe(cohort, said.without, standing.strangers)
         record = RunRecord(
             id=run_id,
-            **describe_inputs(options, cohort, stored, now),
-            **describe_model(options, model, features, cohort),
-            search=chosen.record,
-            **vars(said.judged),
-            **tables.describe(cohort, said.without, standing.strangers),
-            seconds=clock.seconds(),
-            subgroups={"val": said.groups},
-            calibration=val_judged.calibration,
-            test_people=test_people(tables.people, people_of(marked)),
-            resplit=standing.resplit,
+            made=describe_making(options, stored, now, clock, digest_models(aside)),
+            asked=describe_question(cohort, stored),
+            cohort=replace(
+                facts,
+                class_weights=cohort.class_weights(balanced=HEADS[options.model].balanced),
+                test_people=test_people(tables.people, people_of(marked)),
+                resplit=standing.resplit,
+            ),
+            fitted=replace(
+                describe_model(options, model, features, cohort),
+                search=chosen.record,
+                calibration=val_judged.calibration,
+            ),
+            judged=said.judged,
+            rivals=Rivals(
+                [TWIN_MISSING, *choose_baselines(*(describe_people(cohort, split) for split in ("train", "val")))[1]]
+            ),
         )
         others = {name: part for name, part in others.items() if name != options.model}
         if twin:
@@ -224,26 +233,27 @@ def check_seeds(
     return vary_seeds(model.spec, features.only("train"), features.only("val"), cohort.task.classes, seeds=seeds)
 
 
-def describe_model(options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort) -> dict[str, Any]:
-    """Give the fields of the run record that need the fitted model, or its features, beyond the predictions of val."""
+def describe_model(options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort) -> ModelFacts:
+    """Say what was fitted, and what its features know, beyond the predictions of val."""
     asked = {"replicates": options.replicates, "seed": options.seed}
-    return {
-        "features": describe_features(model, features),
-        "parameters": model.head.get_params(),
-        "probes_of_nuisance": probe_nuisance(features, cohort.measured(), **asked),
-        "robustness": leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
+    return ModelFacts(
+        options.model,
+        describe_features(model, features),
+        model.head.get_params(),
+        probes_of_nuisance=probe_nuisance(features, cohort.measured(), **asked),
+        robustness=leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
         if options.robustness
         else None,
-        "seed_sensitivity": check_seeds(options, model, features, cohort),
-    }
+        seed_sensitivity=check_seeds(options, model, features, cohort),
+    )
 
 
-def describe_features(model: FittedModel, features: FeatureTable) -> dict[str, Any]:
+def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSeen:
     """Say what the head saw, and how scans became participants."""
     return {
         "layer": model.features.layer,
         "pools": list(model.features.pools),
-        "token_grid": model.features.token_grid,
+        "token_grid": list(model.features.token_grid) if model.features.token_grid else None,
         "views": model.features.views,
         "aggregation": SAID[model.aggregation.name],
         "aggregation_learned": model.aggregation.to_dict(),
@@ -253,33 +263,34 @@ def describe_features(model: FittedModel, features: FeatureTable) -> dict[str, A
     }
 
 
-def describe_inputs(options: ProbeOptions, cohort: Cohort, stored: Snapshot, now: datetime) -> dict[str, Any]:
-    """Give the fields of the run record that are known before anything is fitted."""
-    return {
-        "created": now.isoformat(timespec="seconds"),
-        "inputs_sha256": digest_inputs(asdict(options), digest_rows(stored)),
-        "command": list(options.command),
-        "model": options.model,
-        "task": cohort.task.name,
-        "task_definition": cohort.task.to_dict(),
-        "classes": list(cohort.task.classes),
-        "space": stored.space_id,
-        "embedding_space": stored.space.to_dict(),
-        "encoder_source": stored.encoder.to_record() if stored.encoder else None,
-        "snapshot": {
+def describe_making(
+    options: ProbeOptions, stored: Snapshot, now: datetime, clock: Stopwatch, models: dict[str, dict[str, str]]
+) -> Provenance:
+    """Say when and by what the run was made."""
+    return Provenance(
+        now.isoformat(timespec="seconds"),
+        list(options.command),
+        digest_inputs(asdict(options), digest_rows(stored)),
+        {"head": options.seed, "folds": options.seed, "bootstrap": options.seed},
+        package_versions(PACKAGES) | {"commit": code_commit()},
+        clock.seconds(),
+        models,
+    )
+
+
+def describe_question(cohort: Cohort, stored: Snapshot) -> Asked:
+    """Say what was asked of which vectors."""
+    return Asked(
+        cohort.task.name,
+        list(cohort.task.classes),
+        stored.space_id,
+        cohort.phantom,
+        cohort.task.to_dict(),
+        stored.space.to_dict(),
+        stored.encoder.to_record() if stored.encoder else None,
+        {
             "number": "live" if stored.number is None else stored.number,
             "rows": len(stored.index),
             "note": stored.note,
         },
-        "cohort_sha256": cohort.sha256,
-        "splits": cohort.sizes(),
-        "seeds": {"head": options.seed, "folds": options.seed, "bootstrap": options.seed},
-        "baselines_missing": [
-            TWIN_MISSING,
-            *choose_baselines(*(describe_people(cohort, split) for split in ("train", "val")))[1],
-        ],
-        "class_weights": cohort.class_weights(balanced=HEADS[options.model].balanced),
-        "flow": cohort.flow,
-        "phantom": cohort.phantom,
-        "versions": package_versions(PACKAGES) | {"commit": code_commit()},
-    }
+    )

@@ -1,9 +1,9 @@
 """What the options of a probe may be, checked before anything is read or as soon as the store is known."""
 
+from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
 from classify.heads.device import find_device
 from classify.search.spaces import AUTO
-from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
 

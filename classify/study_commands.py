@@ -7,8 +7,8 @@ import typer
 from classify.run_options import PredictOptions
 from classify.study_options import CompareOptions, CurveOptions
 from embeddings_store.command_line import verb
-from embeddings_store.console import emit_json, say
 from embeddings_store.shared_options import Json
+from embeddings_store.terminal.console import emit_json, say
 
 if TYPE_CHECKING:
     from classify.compare import Compared
@@ -28,7 +28,7 @@ def compare(options: CompareOptions, *, json: Json = False) -> None:
     again, so a comparison that broke off goes on. The leaderboard lies in comparisons/ below --runs. Test stays locked.
     """
     from classify.compare import compare as run_compare
-    from classify.study_tables import print_comparison
+    from classify.comparing.study_tables import print_comparison
 
     done = run_compare(options)
     print_comparison(done.record)
@@ -44,8 +44,8 @@ def learning_curve(options: CurveOptions, *, json: Json = False) -> None:
     Participants are drawn class by class with all of their scans, each part inside the next larger one. Parameters are
     chosen once, on all of train. The curve lies in learning-curves/ below --runs. Test stays locked.
     """
+    from classify.comparing.study_tables import print_curve
     from classify.learning_curve import learning_curve as trace
-    from classify.study_tables import print_curve
 
     done = trace(options)
     print_curve(done.record)
@@ -64,8 +64,8 @@ def predict(options: PredictOptions, *, json: Json = False) -> None:
     run abstains (--answer-unknown). The run's own test participants stay locked until classify evaluate has looked at
     them. Research use only.
     """
+    from classify.comparing.study_tables import print_prediction
     from classify.predict import predict as run_predict
-    from classify.study_tables import print_prediction
 
     done = run_predict(options)
     print_prediction(done.summary)

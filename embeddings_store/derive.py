@@ -18,11 +18,11 @@ from embeddings_store.encoder_source import read_encoder_source, record_encoder_
 from embeddings_store.errors import UsageError
 from embeddings_store.index import index_rows
 from embeddings_store.kinds import put_kind, read_kind
-from embeddings_store.progress import Progress, no_progress
-from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.reader import StoreReader, open_reader, reader_on
 from embeddings_store.space import EmbeddingSpace, Grid
 from embeddings_store.storage import concurrently, open_storage
+from embeddings_store.terminal.progress import Progress, no_progress
+from embeddings_store.terminal.provenance import code_commit, package_versions
 from embeddings_store.token_pooling import TOKEN_POOLS, coarsen_tokens, pool_tokens, require_token_pools
 from embeddings_store.writer import StoreWriter, writer_on
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from embeddings_store.console import say
 from embeddings_store.errors import StoreError, UsageError
 from embeddings_store.index import AddedVolumes, IndexRow, index_rows, plan_append, read_index
 from embeddings_store.schema import VolumeRef
+from embeddings_store.terminal.console import say
 from embeddings_store.writer import StoreWriter
 
 PATIENCE_S = 600.0

@@ -13,11 +13,11 @@ from embeddings_store.encoder_source import EncoderSource, read_encoder_source
 from embeddings_store.errors import StoreError
 from embeddings_store.index import read_settled, settled_segments
 from embeddings_store.kinds import read_kinds
-from embeddings_store.progress import Progress, no_progress
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot_files import SnapshotFiles, latest_number, put_snapshot
 from embeddings_store.snapshot_reading import get_snapshot
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.terminal.progress import Progress, no_progress
 from embeddings_store.thumbnails import Thumbnails, join_thumbnails
 
 BLOCK_ROWS = 1024

@@ -17,12 +17,12 @@ from embeddings_store.index import index_rows
 from embeddings_store.kinds import kind_fault
 from embeddings_store.layout import CHECKSUMS
 from embeddings_store.leftovers import abandoned_files, delete_leftovers
-from embeddings_store.progress import Progress, no_progress
 from embeddings_store.quarantine import quarantined_rows
 from embeddings_store.reader import StoreReader, reader_on
 from embeddings_store.rows import Commit, crc_over
 from embeddings_store.schema import FACT_COLUMNS, SCHEMA_VERSION, Note, VolumeRef
 from embeddings_store.storage import concurrently, open_storage
+from embeddings_store.terminal.progress import Progress, no_progress
 
 
 class Unreadable(str):

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from embeddings_store.command_line import verb
-from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.shared_options import RESULTS, Json
+from embeddings_store.terminal.console import emit_json, new_app, run_command, say
 from extract.doctor.options import DoctorOptions
 from extract.file_options import EncodeOptions, PreprocessOptions
 from extract.options import ExtractOptions

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float16, Float32
 from torch import Tensor
 
-from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.space import EmbeddingSpace, Grid
+from embeddings_store.terminal.console import say
 from extract.device.backend import Backend
 from extract.encoder.architecture import LAST
 from extract.encoder.encoder import Encoder

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from time import time_ns
 from typing import Any
 
-from embeddings_store.console import say
 from embeddings_store.room import require_room
+from embeddings_store.terminal.console import say
 from extract.busy import RecentWork
 from extract.device.select import open_device
 from extract.engines.select import DEVICE_HERE, ENGINES

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from threading import Event, Lock, Thread
 from time import perf_counter
 
-from embeddings_store.console import say
+from embeddings_store.terminal.console import say
 
 SECONDS_TO_FIRST_LINE = 3.0
 SECONDS_BETWEEN_LINES = 10.0

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import VolumeRef
+from embeddings_store.terminal.console import say
 from embeddings_store.text_table import require_match
 from extract.bucket.catalogue import Catalogue, open_catalogue
 from extract.bucket.object_cache import CachedSource

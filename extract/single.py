@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
+from embeddings_store.terminal.console import say
 from extract.device.select import open_device
 from extract.dicom.reader import read_dicom
 from extract.encode import BatchEncoder

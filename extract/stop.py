@@ -8,7 +8,7 @@ from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
-from embeddings_store.console import say
+from embeddings_store.terminal.console import say
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHELL_OFFSET = 128

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from embeddings_store.command_line import Options, verb
-from embeddings_store.console import emit_json, say
 from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import EndpointUrl, Json, StoreOptions
+from embeddings_store.terminal.console import emit_json, say
 
 if TYPE_CHECKING:
     from embeddings_store.reader import StoreReader
@@ -101,7 +101,7 @@ def verify(options: VerifyOptions, *, json: Json = False) -> None:
 
     Exit codes: 0 all is whole, 1 a row is bad or cannot be read, or another file is damaged.
     """
-    from embeddings_store.progress import row_bar
+    from embeddings_store.terminal.progress import row_bar
     from embeddings_store.verify import verify_store
 
     with row_bar("rows checked") as progress:
@@ -140,8 +140,8 @@ def snapshot(options: StoreOptions, *, json: Json = False) -> None:
 
     Example: extract-embeddings snapshot --store ./store
     """
-    from embeddings_store.progress import row_bar
     from embeddings_store.snapshot import write_snapshot
+    from embeddings_store.terminal.progress import row_bar
 
     with row_bar("rows read") as progress:
         number = write_snapshot(options.store, endpoint_url=options.endpoint_url, progress=progress)
@@ -192,7 +192,7 @@ def pool_stored(options: PoolOptions, *, json: Json = False) -> None:
     Example: extract-embeddings pool --store ./store --pool median,min --tokens 4x6x6
     """
     from embeddings_store.derive import derive_store
-    from embeddings_store.progress import row_bar
+    from embeddings_store.terminal.progress import row_bar
     from embeddings_store.token_pooling import parse_coarse_grid, parse_token_pools
 
     pools, grid = parse_token_pools(options.pool), parse_coarse_grid(options.tokens)

@@ -3,7 +3,7 @@
 import platform
 from typing import Any
 
-from embeddings_store.provenance import code_commit, package_versions
+from embeddings_store.terminal.provenance import code_commit, package_versions
 from extract.device.backend import Backend
 
 PACKAGES = (

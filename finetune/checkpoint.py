@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from classify.errors import RunFolderError
-from classify.run import MODEL, Run
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
+from classify.run.folder import Run
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder, freeze
 from extract.encoder.safetensors_file import export_safetensors
@@ -57,15 +57,15 @@ def load_classifier(run: Run) -> Classifier:
 
     Raises: RunFolderError (another kind of run, damaged files), CheckpointError.
     """
-    record, folder = run.record, run.folder / MODEL
-    if record["model"] != MODEL_NAME:
-        raise RunFolderError(f"run {record['id']}: expected a run of finetune, got one of {record['model']}")
+    record, folder = run.record, run.model_folder()
+    if record.fitted.model != MODEL_NAME:
+        raise RunFolderError(f"run {record.id}: expected a run of finetune, got one of {record.fitted.model}")
     encoder, standardiser = load_checkpoint(folder / ENCODER), Standardiser.load(folder)
-    config, classes = load_config(run.folder / RECIPE), tuple(record["classes"])
+    config, classes = load_config(run.folder / RECIPE), tuple(record.asked.classes)
     model = VolumeClassifier(
         encoder, standardiser, len(classes), seed=0, head=config.head, bf16=config.precision == "bf16"
     )
-    _load_head(model, folder / HEAD, encoder, f"run {record['id']}")
+    _load_head(model, folder / HEAD, encoder, f"run {record.id}")
     return Classifier(model.eval().requires_grad_(requires_grad=False), encoder, standardiser, classes)
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
 from extract.encoder.encoder import Encoder
 from finetune.blocks import blocks_of
 from finetune.model import VolumeClassifier, groups_of

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embeddings_store.command_line import Options, Text, verb
-from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.shared_options import Json, Seed
+from embeddings_store.terminal.console import emit_json, new_app, run_command, say
 from extract.encoder_options import parse_image_size
 from finetune.options import Changes, FinetuneOptions, LookOptions, RecipeName, TuneOptions
 
@@ -43,11 +43,11 @@ def finetune(options: FinetuneOptions, *, json: Json = False) -> None:
 
 
 def _finish(done: "Finetuned", *, as_json: bool) -> None:
-    from classify.summary import print_summary
+    from classify.run.summary import print_summary
     from finetune.train import OPTIMISTIC
 
     print_summary(done.record)
-    say(f"stages: {done.record.parameters['stages_compared']['note']}")
+    say(f"stages: {done.record.fitted.parameters['stages_compared']['note']}")
     say(OPTIMISTIC)
     _tell_failures(done.failures)
     say(f"run: {done.folder}")
@@ -71,18 +71,18 @@ def evaluate(options: LookOptions, *, json: Json = False) -> None:
 
     Exit codes: as for training; 3: done, but some volumes of test could not be used.
     """
-    from classify.summary import print_evaluation
+    from classify.run.summary import print_evaluation
     from finetune.evaluate import evaluate as look
     from finetune.processes import require_one_process
 
     require_one_process()
     done = look(options)
     print_evaluation(done.record, done.looks)
-    failures = done.record["evaluations"][-1]["failures"]
+    failures = done.record.evaluations[-1]["failures"]
     _tell_failures(failures)
     say(f"run: {done.folder}")
     if json:
-        emit_json(done.record | {"path": str(done.folder)})
+        emit_json(done.record.to_dict() | {"path": str(done.folder)})
     if failures:
         raise typer.Exit(3)
 

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import Task
 from classify.errors import CohortError
+from classify.run.record import FlowStep
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import RowFacts, VolumeRef, site_of
 from embeddings_store.thumbnails import Thumbnails, thumbnails_of
@@ -194,7 +194,7 @@ def _load_kept(line: IndexRow, load: VolumeLoader, images: ImageCache) -> Loaded
     return loaded
 
 
-def _describe_flow(flow: list[dict[str, Any]], read: ReadVolumes) -> list[dict[str, Any]]:
+def _describe_flow(flow: list[FlowStep], read: ReadVolumes) -> list[FlowStep]:
     """Begin with the bucket, name the failures by class, and say what val was used for."""
     everything = [*(line.ref for line in read.lines), *(failure.line.ref for failure in read.failures)]
     failed: dict[str, list[FailedVolume]] = defaultdict(list)
@@ -205,11 +205,11 @@ def _describe_flow(flow: list[dict[str, Any]], read: ReadVolumes) -> list[dict[s
         stage, example = volumes[0].failure.stage, volumes[0].failure.message
         refs = [volume.line.ref for volume in volumes]
         steps.append(_step(error, "excluded", refs, f"failed at {stage}; for instance: {example}"))
-    told = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in flow]
+    told: list[FlowStep] = [{**step, "reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in flow]
     return [*steps, *(step for step in told if step["step"] != "store")]
 
 
-def _step(step: str, kind: str, refs: Sequence[VolumeRef], reason: str) -> dict[str, Any]:
+def _step(step: str, kind: str, refs: Sequence[VolumeRef], reason: str) -> FlowStep:
     people = len({ref.participant for ref in refs})
     return {"step": step, "kind": kind, "volumes": len(refs), "participants": people, "reason": reason}
 

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
 from embeddings_store.schema import Eye
 from finetune.augment.augmenter import Augmenter
 from finetune.images import ImageCache

@@ -9,13 +9,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from classify.aggregate import aggregate_levels
-from classify.baselines import choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import choose_baselines, describe_people, predict_baselines
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.errors import RunFolderError
-from classify.features import table_of
-from classify.look import (
+from classify.evaluating.look import (
     TEST,
     Evaluated,
     PredictedSplit,
@@ -24,11 +22,13 @@ from classify.look import (
     finish_look,
     open_locked,
 )
-from classify.predictions import LEVELS, Predictions, pick_predictions, rows_of
-from classify.run import Run
-from embeddings_store.console import say
+from classify.features.table import table_of
+from classify.fitting.aggregate import aggregate_levels
+from classify.run.folder import Run
+from classify.run.predictions import LEVELS, Predictions, pick_predictions, rows_of
 from embeddings_store.errors import UsageError
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.terminal.console import say
 from extract.bucket.source import Source, open_source
 from extract.load import new_loader
 from extract.stages import StageClock
@@ -118,7 +118,7 @@ def read_anew(
     model, classes = place_model(classifier.model, backend), len(classifier.classes)
     trainer = Trainer(model, config, classes, 0, backend, OneProcess(), BestWeights(), lambda _: None)
     nothing = np.empty((len(found.cohort.table), 0), np.float32)
-    table = table_of(found.cohort, nothing, (), EmbeddingSpace.from_dict(run.record["embedding_space"])).only(TEST)
+    table = table_of(found.cohort, nothing, (), EmbeddingSpace.from_dict(run.record.asked.embedding_space)).only(TEST)
     group = groups_of(classifier.standardiser, table.protocol)
     feed = feed_volumes(VolumeDataset(table, images, group, np.ones(len(table.y)), classes), config, backend)
     return OpenedTest(found.cohort, found.failures, lambda: predict(trainer, feed))
@@ -129,7 +129,7 @@ def take_published(run: Run, whole: Cohort) -> OpenedTest:
     of_test = run.predictions[run.predictions["split"] == TEST]
     if of_test.empty:
         raise UsageError(
-            f"--bucket is missing: nobody has predicted the test split of run {run.record['id']} yet; say where the "
+            f"--bucket is missing: nobody has predicted the test split of run {run.record.id} yet; say where the "
             "volumes are"
         )
     raw = {level: pick_predictions(of_test, model=MODEL_NAME, level=level, split=TEST) for level in LEVELS}
@@ -138,7 +138,7 @@ def take_published(run: Run, whole: Cohort) -> OpenedTest:
     kept = ((whole.table["split"] != TEST) | whole.table["volume"].isin(raw["volume"].unit)).to_numpy()
     table = whole.table[kept].reset_index(drop=True)
     cohort = replace(whole, table=table, position=whole.position[kept], brightness=None)  # that of test is not kept
-    return OpenedTest(cohort, run.record["evaluations"][-1].get("failures", {}), lambda: raw, known)
+    return OpenedTest(cohort, run.record.evaluations[-1].get("failures", {}), lambda: raw, known)
 
 
 def predict_others(cohort: Cohort) -> dict[str, Predictions]:

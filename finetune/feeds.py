@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64, Shaped
 from torch import Tensor, nn
 
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
 from extract.device.backend import Backend
 from finetune.dataset import VolumeDataset, read_batches
 from finetune.model import TOKENS, VECTORS, VOLUMES

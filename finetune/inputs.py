@@ -12,7 +12,7 @@ from classify.cohort.identity import mark_volumes
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import Task
-from classify.features import FeatureTable, make_features
+from classify.features.table import FeatureTable, make_features
 from embeddings_store.space import EmbeddingSpace
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import open_source

@@ -14,10 +14,10 @@ from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
-from classify.look import TEST
-from classify.run import MODEL, Run
-from embeddings_store.console import say
+from classify.evaluating.look import TEST
+from classify.run.folder import MODEL, Run
 from embeddings_store.schema import site_of
+from embeddings_store.terminal.console import say
 from embeddings_store.thumbnails import Thumbnails, thumbnails_of
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import Source
@@ -74,7 +74,7 @@ def read_test(run: Run, tables: CohortTables, source: Source, load: VolumeLoader
     refs = [ref for ref in list_volumes(source).refs if ref.volume in locked]
     if len(refs) < len(locked):
         raise CohortError(
-            f"--bucket: expected the {len(locked)} volumes of test of run {run.record['id']}, found {len(refs)} of "
+            f"--bucket: expected the {len(locked)} volumes of test of run {run.record.id}, found {len(refs)} of "
             "them; give the bucket and --prefix that the run was made from"
         )
     with show_progress(len(refs)) as progress:
@@ -94,7 +94,7 @@ def read_test(run: Run, tables: CohortTables, source: Source, load: VolumeLoader
     if left_out := len(read.lines) - len(kept):
         failures["constant, or a copy"] = left_out
     if kept.empty:
-        raise CohortError(f"run {run.record['id']}: no volume of test can be used ({dict(failures)})")
+        raise CohortError(f"run {run.record.id}: no volume of test can be used ({dict(failures)})")
     _check_objects(run, mark_listed([ref for ref in refs if ref.volume in set(kept)], source))
     return Unlocked(cohort, dict(failures))
 
@@ -103,7 +103,7 @@ def _check_objects(run: Run, marked: pd.DataFrame) -> None:
     """Name volumes of test that are other objects than when the run was made. Raises: CohortError where most are."""
     others = len(other_objects(marked, run.cohort, same_space=True))
     said = (
-        f"--bucket: {others} of {len(marked)} volumes of test of run {run.record['id']} are other objects now, under "
+        f"--bucket: {others} of {len(marked)} volumes of test of run {run.record.id} are other objects now, under "
         "the same keys"
     )
     if 2 * others > len(marked):
@@ -121,7 +121,7 @@ def _join(run: Run, tables: CohortTables, index: pd.DataFrame, thumbnails: Thumb
     vectors = np.hstack([high, (numbers - high).astype(np.float32)])
     task = task_of_record(run.record)
     cohort = join_cohort(index, vectors[:, None, None], tables.people, task, vouched=None, thumbnails=thumbnails)
-    return tables.beside(replace(cohort, phantom=bool(run.record["phantom"])))
+    return tables.beside(replace(cohort, phantom=bool(run.record.asked.phantom)))
 
 
 def _index_of_run(run: Run) -> pd.DataFrame:
@@ -134,7 +134,7 @@ def _index_of_run(run: Run) -> pd.DataFrame:
     try:
         return index.merge(pd.read_parquet(path), on="volume", how="left")
     except (OSError, ValueError, KeyError) as error:
-        raise RunFolderError(f"run {run.record['id']}: {BRIGHTNESS_FILE} cannot be read; make the run again") from error
+        raise RunFolderError(f"run {run.record.id}: {BRIGHTNESS_FILE} cannot be read; make the run again") from error
 
 
 def _thumbnails_of_run(run: Run) -> dict[str, np.ndarray]:
@@ -146,4 +146,4 @@ def _thumbnails_of_run(run: Run) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as kept:
             return dict(zip(kept["volume"].tolist(), kept["images"], strict=True))
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise RunFolderError(f"run {run.record['id']}: {THUMBNAILS_FILE} cannot be read; make the run again") from error
+        raise RunFolderError(f"run {run.record.id}: {THUMBNAILS_FILE} cannot be read; make the run again") from error

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from classify.aggregate import aggregate_levels, from_probability
+from classify.fitting.aggregate import aggregate_levels, from_probability
 from classify.heads.contract import softmax
 from classify.judging.metrics import all_metrics
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 from extract.device.backend import Backend
 from finetune.blocks import dropping_paths, recomputing
 from finetune.config import EncoderStage, FinetuneConfig

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
 from extract.encoder.architecture import LAST
 from extract.encoder.encoder import Encoder
 from finetune.config import HeadConfig, LinearHead

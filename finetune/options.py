@@ -13,7 +13,6 @@ from classify.options import Measurements, NearCopies, Pretrained, RayAddress, R
 from classify.run_options import TestOptions
 from embeddings_store.command_line import Text
 from embeddings_store.errors import UsageError
-from embeddings_store.provenance import package_versions
 from embeddings_store.shared_options import (
     BUCKET_HELP,
     COMPUTING,
@@ -24,6 +23,7 @@ from embeddings_store.shared_options import (
     Runs,
     Seed,
 )
+from embeddings_store.terminal.provenance import package_versions
 from extract.encoder_options import DeviceName, EncoderChoice
 from extract.options import Limit
 from extract.preset import PRESETS

@@ -8,8 +8,8 @@ from pathlib import Path
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
 from classify.cohort.vouched import NOBODY, read_vouched
-from embeddings_store.console import say
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.terminal.console import say
 from extract.device.backend import Backend
 from extract.encode import build_space
 from extract.encoder.encoder import Encoder

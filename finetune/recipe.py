@@ -63,7 +63,8 @@ def _read_recipe(source: str | Path) -> dict[str, Any]:
         text = (files("finetune") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
         return parse_mapping(text, f"--config {source}")
     if not Path(source).is_file():
-        raise UsageError(f"--config {source}: expected a YAML file or one of {', '.join(RECIPES)}; it cannot be read: no file is there")
+        known = ", ".join(RECIPES)
+        raise UsageError(f"--config {source}: expected a YAML file or one of {known}; it cannot be read: none is there")
     return read_mapping(Path(source), f"--config {Path(source).name}")
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
-from classify.cohort.table import Cohort
-from embeddings_store.provenance import code_commit, package_versions
+from classify.run.record import Asked, FeaturesSeen, Provenance
+from classify.run.stopwatch import Stopwatch
 from embeddings_store.space import EmbeddingSpace
+from embeddings_store.terminal.provenance import code_commit, package_versions
 from extract.device.backend import Backend
 from extract.doctor.weights import find_source
 from extract.encoder.encoder import Encoder
@@ -19,41 +21,46 @@ OPTIMISTIC = "val chose the best epoch, so its numbers are optimistic; only a sp
 MODEL_NAME = "finetune"
 
 
-def describe_inputs(
-    options: FinetuneOptions, inputs: Inputs, space: EmbeddingSpace, started: Encoder
-) -> dict[str, Any]:
-    """Give the fields of the run record that are known before anything is trained; space is the starting encoder's."""
-    cohort: Cohort = inputs.cohort
-    return {
-        "command": list(options.command),
-        "model": MODEL_NAME,
-        "task": cohort.task.name,
-        "task_definition": cohort.task.to_dict(),
-        "classes": list(cohort.task.classes),
-        "space": space.id,
-        "embedding_space": space.to_dict(),
-        "encoder_source": find_source(started, options.choice).to_record(),
-        "snapshot": {
+def describe_making(
+    options: FinetuneOptions, now: datetime, clock: Stopwatch, models: dict[str, dict[str, str]]
+) -> Provenance:
+    """Say when and by what the run was made."""
+    seeds = dict.fromkeys(("head", "order", "augmentation", "bootstrap"), options.seed)
+    versions = package_versions(PACKAGES) | {"commit": code_commit()}
+    return Provenance(
+        now.isoformat(timespec="seconds"), list(options.command), "", seeds, versions, clock.seconds(), models
+    )
+
+
+def describe_question(options: FinetuneOptions, inputs: Inputs, space: EmbeddingSpace, started: Encoder) -> Asked:
+    """Say what was asked of which volumes; space is the starting encoder's."""
+    task = inputs.cohort.task
+    return Asked(
+        task.name,
+        list(task.classes),
+        space.id,
+        inputs.cohort.phantom,
+        task.to_dict(),
+        space.to_dict(),
+        find_source(started, options.choice).to_record(),
+        {
             "number": "none: volumes of the bucket" if options.needs_volumes else "stored vectors",
             "rows": inputs.rows,
             "note": "volumes of test are counted, and were not opened"
             if options.needs_volumes
             else "no volume was read: the stage of the head needs the stored vectors alone",
         },
-        "cohort_sha256": cohort.sha256,
-        "splits": cohort.sizes(),
-        "features": {
-            "layer": "last",
-            "pools": ["mean"],
-            "aggregation": "mean of logits: volume, eye, participant",
-            "standardise": "within protocol, fitted on train with the starting encoder",
-            "dimensions": inputs.features.x.shape[1],
-        },
-        "seeds": {"head": options.seed, "order": options.seed, "augmentation": options.seed, "bootstrap": options.seed},
-        "class_weights": cohort.class_weights(balanced=options.recipe.class_weights),
-        "flow": cohort.flow,
-        "phantom": cohort.phantom,
-        "versions": package_versions(PACKAGES) | {"commit": code_commit()},
+    )
+
+
+def describe_features(inputs: Inputs) -> FeaturesSeen:
+    """Say what the head saw, and how scans became participants."""
+    return {
+        "layer": "last",
+        "pools": ["mean"],
+        "aggregation": "mean of logits: volume, eye, participant",
+        "standardise": "within protocol, fitted on train with the starting encoder",
+        "dimensions": inputs.features.x.shape[1],
     }
 
 

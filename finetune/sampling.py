@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from classify.features import FeatureTable, participant_weights
+from classify.features.table import FeatureTable, participant_weights
 
 PARTICIPANTS = "participants"
 

@@ -1,21 +1,22 @@
 """The verb ``finetune``: train encoder and head on the volumes of a bucket, in stages. Reads from top to bottom."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from classify.aggregate import aggregate_levels
-from classify.baselines import TWIN_MISSING, choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_people, predict_baselines
 from classify.cohort.identity import people_of, test_people
 from classify.cohort.table import Cohort
-from classify.earlier import check_earlier
+from classify.features.standardise import Standardiser
+from classify.fitting.aggregate import aggregate_levels
 from classify.judging.split import judge_split
-from classify.predictions import Predictions, rows_of, stack_predictions
-from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
-from classify.standardise import Standardiser
-from classify.stopwatch import Stopwatch
-from embeddings_store.console import say
+from classify.run.earlier import check_earlier
+from classify.run.folder import MODEL, digest_models, new_run_id, run_folder, save_run
+from classify.run.predictions import Predictions, rows_of, stack_predictions
+from classify.run.record import Missing, ModelFacts, Rivals, RunRecord
+from classify.run.stopwatch import Stopwatch
+from embeddings_store.terminal.console import say
 from finetune.checkpoint import RECIPE, save_model
 from finetune.epochs import BestWeights
 from finetune.locked import save_seen
@@ -24,7 +25,14 @@ from finetune.options import FinetuneOptions
 from finetune.prepared import prepare
 from finetune.processes import OneProcess, Processes
 from finetune.recipe import save_config
-from finetune.record import MODEL_NAME, OPTIMISTIC, describe_inputs, describe_training
+from finetune.record import (
+    MODEL_NAME,
+    OPTIMISTIC,
+    describe_features,
+    describe_making,
+    describe_question,
+    describe_training,
+)
 from finetune.resume import StateFolder
 from finetune.training import Feeds, new_model, train_stages
 
@@ -42,7 +50,7 @@ class Finetuned:
     failures: dict[str, int]
 
 
-def predict_others(cohort: Cohort, classes: int) -> tuple[dict[str, Predictions], list[dict[str, str]]]:
+def predict_others(cohort: Cohort, classes: int) -> tuple[dict[str, Predictions], list[Missing]]:
     """Predict val by every baseline that can be made, and name the others with their reasons."""
     fitted_on, judged_on = (describe_people(cohort, split) for split in ("train", "val"))
     names, missing = choose_baselines(fitted_on, judged_on)
@@ -94,17 +102,21 @@ def finetune(
             save_config(options.recipe, aside / RECIPE)
             record = RunRecord(
                 id=run_id,
-                created=now.isoformat(timespec="seconds"),
-                **describe_inputs(options, inputs, ready.space, ready.encoder),
-                parameters=describe_training(options, ready.encoder, tuned, backend, together.size, history, best),
-                search=None,
-                **vars(said.judged),
-                **ready.tables.describe(inputs.cohort, said.without, standing.strangers),
-                subgroups={"val": said.groups},
-                baselines_missing=[TWIN_MISSING, *missing],
-                test_people=test_people(ready.tables.people, people_of(marked)),
-                resplit=standing.resplit,
-                seconds=clock.seconds(),
+                made=describe_making(options, now, clock, digest_models(aside)),
+                asked=describe_question(options, inputs, ready.space, ready.encoder),
+                cohort=replace(
+                    ready.tables.describe(inputs.cohort, said.without, standing.strangers),
+                    class_weights=inputs.cohort.class_weights(balanced=options.recipe.class_weights),
+                    test_people=test_people(ready.tables.people, people_of(marked)),
+                    resplit=standing.resplit,
+                ),
+                fitted=ModelFacts(
+                    MODEL_NAME,
+                    describe_features(inputs),
+                    describe_training(options, ready.encoder, tuned, backend, together.size, history, best),
+                ),
+                judged=said.judged,
+                rivals=Rivals([TWIN_MISSING, *missing]),
             )
             predicted = [*levels.values(), *others.values()]
             folder = save_run(aside, record, stack_predictions(predicted), inputs.cohort.table, marked)

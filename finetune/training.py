@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
 from extract.device.backend import Backend
 from extract.encoder.encoder import Encoder
 from finetune.augment.augmenter import Augmenter

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from classify.search.ray_engine import import_ray
-from embeddings_store.console import say
 from embeddings_store.errors import UsageError
+from embeddings_store.terminal.console import say
 from finetune.config import FinetuneConfig
 from finetune.options import TuneOptions
 from finetune.prepared import prepare

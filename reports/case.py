@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from classify.judging.calibrate import cross_fit, describe_method, load_calibrator
-from classify.predictions import Predictions, pick_predictions
+from classify.features.tokens import with_tokens
+from classify.judging.calibrate import cross_fit, describe_method
+from classify.judging.kept_calibrator import read_calibrator
 from classify.reference.novelty import THRESHOLD_PERCENTILE
-from classify.run import MODEL
-from classify.tokens import with_tokens
+from classify.run.predictions import Predictions, pick_predictions
 from embeddings_store.errors import UsageError
 from embeddings_store.file_names import file_name
 from embeddings_store.reader import StoreReader, open_reader
@@ -143,7 +143,7 @@ def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
         people = run.predictions(PRIMARY_LEVEL, "val")
         return telling_cases(people) if people is not None else []
     split = dict(zip(run.run.cohort["participant"].astype(str), run.run.cohort["split"], strict=True))
-    locked = not run.record.get("evaluations")
+    locked = not run.record.evaluations
     for name in wanted:
         if name not in split:
             raise UsageError(f"--participant {name}: the run {run.id} was made without this participant")
@@ -161,12 +161,12 @@ def judged_people(run: FinishedRun) -> Predictions | None:
     A run made before calibration was fitted on train is calibrated here, each participant by a fit on the others.
     """
     people = run.predictions(PRIMARY_LEVEL, "val")
-    calibrator = load_calibrator(run.folder / MODEL)
+    calibrator = read_calibrator(run.run.model_folder(), len(run.classes))
     if people is None or calibrator is None or calibrator.prevalence is not None:
         return people
     if np.ptp(people.label) == 0:  # of one class: every fit would end at certainty
         return None
-    return cross_fit(calibrator.method, people, int(run.record["seeds"]["folds"]))
+    return cross_fit(calibrator.method, people, int(run.record.made.seeds["folds"]))
 
 
 def _write_case(
@@ -213,7 +213,7 @@ def _place(scan: ScanCase) -> tuple[str, str]:
 def _frame(run: FinishedRun, now: datetime) -> dict[str, Any]:
     return {
         "run": run,
-        "task": run.record["task"],
+        "task": run.record.asked.task,
         "classes": run.classes,
         "phantom": run.is_phantom,
         "resplits": say_resplits([run]),
@@ -227,8 +227,8 @@ def _probabilities(run: FinishedRun) -> str:
     """Say what the probabilities on the page are, and at which prevalence."""
     if run.stages:
         return "Not calibrated: a fine-tuned model’s probabilities are as it gives them."
-    said = describe_method(run.record.get("calibration"))
-    shares = (run.record.get("calibration") or {}).get("prevalence", {})
+    said = describe_method(run.record.fitted.calibration)
+    shares = (run.record.fitted.calibration or {}).get("prevalence", {})
     stated = ", ".join(f"{in_words(name)} {100 * share:.0f} %" for name, share in shares.items())
     return f"{said[0].upper()}{said[1:]}" + (f"; stated at the prevalence {stated}." if stated else ".")
 

@@ -36,7 +36,7 @@ def make_checklist(facts: StoreFacts, run: FinishedRun, runs: Sequence[FinishedR
 
 def _background(run: FinishedRun) -> list[Item]:
     return [
-        Item("Title", "Kind of study", f"{_kind_said(run)}; task {run.record['task']}"),
+        Item("Title", "Kind of study", f"{_kind_said(run)}; task {run.record.asked.task}"),
         Item("Introduction", "Clinical background, intended use and intended users"),
         Item("Introduction", "Objectives and hypotheses, stated before the analysis"),
         Item("Methods", "Study design, setting and dates"),
@@ -47,7 +47,7 @@ def _background(run: FinishedRun) -> list[Item]:
 def _data(facts: StoreFacts, run: FinishedRun) -> list[Item]:
     devices = ", ".join(row.value for row in facts.coverage.get("device", ())) or "unknown"
     sites = ", ".join(row.value for row in facts.coverage.get("site", ())) or "unknown"
-    splits = run.record["splits"]
+    splits = run.record.cohort.splits
     sizes = ", ".join(f"{name} {size['participants']}" for name, size in splits.items())
     return [
         Item("Methods", "Data source", f"{facts.indexed:,} volumes indexed; sites: {sites}; devices: {devices}"),
@@ -62,7 +62,7 @@ def _data(facts: StoreFacts, run: FinishedRun) -> list[Item]:
 
 
 def _model(run: FinishedRun) -> list[Item]:
-    space, features = run.record.get("embedding_space") or {}, run.record.get("features") or {}
+    space, features = run.record.asked.embedding_space, run.record.fitted.features
     weights = str(space.get("weights_sha256", "unknown"))
     pools = ", ".join(_as_list(features.get("pools")))
     return [
@@ -73,12 +73,12 @@ def _model(run: FinishedRun) -> list[Item]:
             "Methods", "Features", f"Layer {features.get('layer')}; pools {pools}; {features.get('dimensions')} numbers"
         ),
         Item("Methods", "Classifier and tuning", f"{run.model}; {_search_said(run)}"),
-        Item("Methods", "Software", ", ".join(f"{k} {v}" for k, v in (run.record.get("versions") or {}).items())),
+        Item("Methods", "Software", ", ".join(f"{k} {v}" for k, v in run.record.made.versions.items())),
     ]
 
 
 def _evaluation(runs: Sequence[FinishedRun]) -> list[Item]:
-    compared = ", ".join(dict.fromkeys(name for run in runs for name in run.record.get("baselines") or {})) or "none"
+    compared = ", ".join(dict.fromkeys(name for run in runs for name in run.record.judged.baselines)) or "none"
     return [
         Item("Methods", "Unit of analysis", "Participant (primary), eye and volume"),
         Item("Methods", "Metrics", "Balanced accuracy (primary), macro AUROC, quadratic kappa, calibration"),
@@ -107,7 +107,7 @@ def _closing(run: FinishedRun) -> list[Item]:
     return [
         Item("Discussion", "Interpretation, limitations, generalisability"),
         Item("Discussion", "Harms that a wrong answer could do"),
-        Item("Other", "How to repeat the run", " ".join(_as_list(run.record.get("command")))),
+        Item("Other", "How to repeat the run", " ".join(_as_list(run.record.made.command))),
         Item("Other", "Registration and protocol"),
         Item("Other", "Availability of data, code and weights"),
         Item("Other", "Funding and interests"),
@@ -123,13 +123,13 @@ def _kind_said(run: FinishedRun) -> str:
 def _tuned_said(run: FinishedRun) -> str:
     if set(run.stages) <= {"head"}:
         return "frozen"
-    return f"then trained further to sha256 {run.record['parameters']['encoder']['weights_sha256']}"
+    return f"then trained further to sha256 {run.record.fitted.parameters['encoder']['weights_sha256']}"
 
 
 def _search_said(run: FinishedRun) -> str:
     if run.stages:
         return "parameters as set, no search; the epoch was chosen on validation participants"
-    search = run.record.get("search")
+    search = run.record.fitted.search
     if not search:
         return "default parameters, no search"
     return f"{search.get('trials')} trials inside the training participants, chosen by {search.get('metric')}"

@@ -1,8 +1,8 @@
 """Console script ``reports``: parses and calls; heavy imports live inside the commands."""
 
 from embeddings_store.command_line import Version, verb
-from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.shared_options import Json
+from embeddings_store.terminal.console import emit_json, new_app, run_command, say
 from reports.options import CaseOptions, ServeOptions, StudyOptions, TrackOptions
 
 app = new_app("Make pages that can be checked from finished runs, and mirror runs to MLflow or W&B. Research use only.")

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from classify.judging.metrics import CALIBRATION_BINS
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 MACRO_GRID_POINTS = 201
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
+from classify.fitting.model import load_model
 from classify.heads.linear import LinearHead
-from classify.model import load_model
-from classify.run import Run
+from classify.run.folder import Run
 from embeddings_store.errors import OctProbeError, RunError
 from reports.explain import (
     ShapValues,

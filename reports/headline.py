@@ -38,7 +38,7 @@ def make_headline(runs: Sequence[FinishedRun]) -> Headline:
     own = run.estimate(PRIMARY_LEVEL, "val", PRIMARY_METRIC)
     rivals = {name: widen(found, len(runs)) for name, found in run.rivals(PRIMARY_METRIC).items()}
     rival = hardest(rivals)
-    few = caution_few(run.record["splits"]["val"]["per_class"]) is not None
+    few = caution_few(run.record.cohort.splits["val"]["per_class"]) is not None
     verdict = judge(own, rivals[rival], chance=1 / len(run.classes), few=few)
     ranking = {name: widen(found, len(runs)) for name, found in run.rivals(RANKING).items()}
     verdict = confirm(verdict, ranking)
@@ -149,11 +149,11 @@ def _difference_sentence(run: FinishedRun, rival: str, rivals: Mapping[str, Esti
 def _missing_sentence(run: FinishedRun) -> list[str]:
     """Name the baselines that could not be made: what they would have reached, nobody knows."""
     found = "; ".join(f"{name}: {reason}" for name, reason in run.missing())
-    notes = [step for step in run.record.get("flow") or [] if step["step"] == "age missing"]
+    notes = [step for step in run.record.cohort.flow if step["step"] == "age missing"]
     said = [f"Baselines that are absent, so that nothing is claimed about them: {found}."] if found else []
-    people = run.record["splits"]
+    people = run.record.cohort.splits
     total = sum(int(people[split]["participants"]) for split in people)
-    if notes and AGE_SITE in (run.record.get("baselines") or {}):
+    if notes and AGE_SITE in run.record.judged.baselines:
         known = total - int(notes[0]["participants"])
         said.append(
             f"Age is known of {known} of {total} participants; the others stand at the mean of train and are marked."

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from classify.earlier import EarlierRun, find_earlier, find_looks
-from classify.ledger import LedgerLine
-from embeddings_store.console import say
+from classify.run.earlier import EarlierRun, find_earlier, find_looks
+from classify.run.ledger import LedgerLine
+from embeddings_store.terminal.console import say
 from reports.runs import FinishedRun
 
 NO_DATE = "a day that nothing names"
@@ -20,7 +20,7 @@ def read_looks(runs_dir: Path, runs: Sequence[FinishedRun], *, tell: Callable[[s
     looks: dict[tuple[str, str], LedgerLine] = {}
     for run in runs:
         people = EarlierRun(run.record, run.run.cohort).analysed_test
-        cohort = str(run.record["cohort_sha256"])
+        cohort = run.record.cohort.cohort_sha256
         looks |= {line.key: line for line in find_looks(runs_dir, people, cohort, earlier)}
     return sorted(looks.values(), key=lambda line: line.date)
 
@@ -38,5 +38,5 @@ def say_resplits(runs: Sequence[FinishedRun]) -> list[str]:
     return [
         f"Run {run.id}: {told['why']}. Reason given: {told['reason']}."
         for run in runs
-        if (told := run.record.get("resplit"))
+        if (told := run.record.cohort.resplit)
     ]

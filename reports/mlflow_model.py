@@ -11,8 +11,8 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from classify.model import load_model
-from classify.run import load_run
+from classify.fitting.model import load_model
+from classify.run.folder import load_run
 
 PROTOCOL = "protocol"
 
@@ -24,7 +24,7 @@ class ProbeModel(PythonModel):
         """Read the run folder that was kept with the model."""
         run = load_run(Path(context.artifacts["run"]))
         self.model = load_model(run)
-        self.classes = list(run.record["classes"])
+        self.classes = list(run.record.asked.classes)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
         """Give uncalibrated probabilities of each row, one column a class; a class never seen has 0."""

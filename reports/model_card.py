@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.judging.calibrate import describe_method
-from classify.ledger import COUNTED_HERE
+from classify.run.ledger import COUNTED_HERE
 from reports.encoders import describe_encoder, encoder_part
 from reports.headline import spell
 from reports.ledger import read_looks, say_looks, say_resplits
@@ -46,8 +46,8 @@ def card_sections(run: FinishedRun) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _model(run: FinishedRun) -> list[tuple[str, str]]:
-    space, features = run.record.get("embedding_space") or {}, run.record.get("features") or {}
-    calibration = run.record.get("calibration")
+    space, features = run.record.asked.embedding_space, run.record.fitted.features
+    calibration = run.record.fitted.calibration
     return [
         ("Run", run.id),
         ("Head", run.model),
@@ -80,14 +80,14 @@ def _use(run: FinishedRun) -> list[tuple[str, str]]:
 
 
 def _data(run: FinishedRun) -> list[tuple[str, str]]:
-    sizes = {name: size["participants"] for name, size in run.record["splits"].items()}
+    sizes = {name: size["participants"] for name, size in run.record.cohort.splits.items()}
     train = run.run.cohort[run.run.cohort["split"] == "train"]
     return [
         ("Participants", ", ".join(f"{name} {count}" for name, count in sizes.items())),
         ("Sites in training, volumes", _counted(train["site"])),
         ("Devices in training, volumes", _counted(train["device"])),
         ("Protocols in training, volumes", _counted(train["protocol"])),
-        ("Cohort", f"sha256 {run.record['cohort_sha256']}"),
+        ("Cohort", f"sha256 {run.record.cohort.cohort_sha256}"),
         ("How participants were recruited, and whom they represent", ""),
     ]
 
@@ -112,7 +112,7 @@ def _performance(run: FinishedRun) -> list[tuple[str, str]]:
 
 
 def _limits(run: FinishedRun) -> list[tuple[str, str]]:
-    overlap = run.record.get("pretraining") or {}
+    overlap = run.record.cohort.pretraining
     known = "given; see the study page" if overlap.get("given") else "not given: the encoder may have seen val or test"
     return [
         ("Participants of pretraining", known),

@@ -10,9 +10,10 @@ from typing import Any
 
 import jinja2
 
+from classify.run.record import RunRecord
 from embeddings_store.errors import RunError
 from reports.headline import number
-from reports.tables import flatten
+from reports.tables import flatten, pick_groups
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPT = "page.js"
@@ -83,6 +84,6 @@ def command_line(raw: Any) -> str:
     return shlex.join(str(part) for part in raw) if isinstance(raw, list | tuple) else str(raw)
 
 
-def settings(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def settings(record: RunRecord) -> list[tuple[str, str]]:
     """List the settings of a run record, by group."""
-    return flatten({group: record[group] for group in SETTINGS if record.get(group)})
+    return flatten(pick_groups(record, SETTINGS))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 from reports.curves import bin_reliability, count_confusion, macro_roc, trace_roc
 from reports.explain import FeatureWeight
 from reports.figures import draw_confusion, draw_forest, draw_reliability, draw_roc, draw_shap

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from classify.judging.bootstrap import TOO_FEW, caution_few
-from classify.predictions import Predictions, pick_predictions
-from classify.run import RECORD, Run, load_run
+from classify.run.folder import Run, load_run
+from classify.run.predictions import Predictions, pick_predictions
+from classify.run.record import RECORD, RunRecord
 from embeddings_store.encoder_source import EncoderSource, source_of_record
-from embeddings_store.errors import RunError, UsageError
+from embeddings_store.errors import UsageError
 
 PRIMARY_METRIC = "balanced_accuracy"
 PRIMARY_LEVEL = "participant"
 AGE_SITE = "age+site"
-NEEDED_FIELDS = ("id", "model", "task", "classes", "space", "cohort_sha256", "splits", "metrics", "phantom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class FinishedRun:
     run: Run
 
     @property
-    def record(self) -> Mapping[str, Any]:
-        """Give run.json."""
+    def record(self) -> RunRecord:
+        """What the run says of itself."""
         return self.run.record
 
     @property
     def stages(self) -> tuple[str, ...]:
         """Name the stages of fine-tuning, in order; () for a probe, which leaves the encoder as it is."""
-        return tuple((self.record.get("parameters") or {}).get("stages", ()))
+        return tuple(self.record.fitted.parameters.get("stages", ()))
 
     @property
     def folder(self) -> Path:
@@ -57,55 +57,55 @@ class FinishedRun:
     @property
     def id(self) -> str:
         """Name of the run."""
-        return str(self.record["id"])
+        return self.record.id
 
     @property
     def model(self) -> str:
         """Name of the head: lgbm, linear ..."""
-        return str(self.record["model"])
+        return self.record.fitted.model
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in clinical order."""
-        return tuple(str(name) for name in self.record["classes"])
+        return tuple(str(name) for name in self.record.asked.classes)
 
     @property
     def is_phantom(self) -> bool:
-        """True when the run saw a synthetic phantom; only an explicit ``false`` says otherwise."""
-        return self.record["phantom"] is not False
+        """True when the run saw a synthetic phantom."""
+        return self.record.asked.phantom
 
     @property
     def encoder(self) -> EncoderSource | None:
         """Say where the encoder came from; None where that was not recorded."""
-        return source_of_record(self.record.get("encoder_source"))
+        return source_of_record(self.record.asked.encoder_source)
 
     def estimate(self, level: str, split: str, metric: str) -> Estimate:
         """Give one of the run's own metrics."""
-        raw = _at(self.record["metrics"], level, split, metric)
+        raw = _at(self.record.judged.metrics, level, split, metric)
         return self._unless_few(split, to_estimate(raw, f"not in run.json for {level}, {split}"))
 
     def baseline(self, name: str, split: str, metric: str) -> Estimate:
         """Give a baseline's metric at participant level."""
-        raw = _at(self.record.get("baselines"), name, split, metric)
+        raw = _at(self.record.judged.baselines, name, split, metric)
         return self._unless_few(split, to_estimate(raw, f"not in run.json for {split}"))
 
     def difference(self, metric: str) -> Estimate:
         """Give the paired difference to the age+site baseline: run minus baseline, participants of validation."""
         if reason := next((why for name, why in self.missing() if name in {"age", "site", AGE_SITE}), ""):
             return Estimate(None, reason=reason)
-        raw = _at(self.record.get("difference_to_age_site"), metric)
+        raw = _at(self.record.judged.difference_to_age_site, metric)
         return self._unless_few("val", to_estimate(raw, "run.json holds no such difference"))
 
     def missing(self) -> list[tuple[str, str]]:
         """List the baselines that could not be made, and why; a run made before this was written down lists none."""
-        return [(str(line["name"]), str(line["reason"])) for line in self.record.get("baselines_missing") or []]
+        return [(str(line["name"]), str(line["reason"])) for line in self.record.rivals.baselines_missing]
 
     def rivals(self, metric: str) -> dict[str, Estimate]:
         """Give the paired difference to each baseline that the run has to beat; an older run knows age+site alone.
 
         The upper end is that which holds for all of them at once: to be worse than one of many needs more.
         """
-        found = self.record.get("difference_to_baselines")
+        found = self.record.judged.difference_to_baselines
         if not found:
             return {AGE_SITE: self.difference(metric)}
         known = {str(name): of.get(metric) for name, of in found.items()}
@@ -113,7 +113,7 @@ class FinishedRun:
 
     def _unless_few(self, split: str, estimate: Estimate) -> Estimate:
         """Drop an interval that so few participants of a class cannot carry."""
-        per_class = (self.record["splits"].get(split) or {}).get("per_class") or {}
+        per_class = (self.record.cohort.splits.get(split) or {}).get("per_class") or {}
         few = caution_few(per_class, split) is not None if per_class else False
         return replace(estimate, low=None, high=None, reason=TOO_FEW) if few and estimate.has_interval else estimate
 
@@ -124,11 +124,11 @@ class FinishedRun:
 
     def metric_names(self, level: str, split: str) -> tuple[str, ...]:
         """List the metrics recorded for a level and split, absent ones too."""
-        return tuple(_at(self.record["metrics"], level, split) or ())
+        return tuple(_at(self.record.judged.metrics, level, split) or ())
 
     def splits_judged(self) -> tuple[str, ...]:
         """List the splits that have metrics at participant level."""
-        return tuple(_at(self.record["metrics"], PRIMARY_LEVEL) or ())
+        return tuple(_at(self.record.judged.metrics, PRIMARY_LEVEL) or ())
 
 
 def read_runs(runs_dir: Path) -> list[FinishedRun]:
@@ -144,7 +144,7 @@ def read_runs(runs_dir: Path) -> list[FinishedRun]:
         raise UsageError(
             f"--runs {runs_dir}: expected finished runs (folders with {RECORD}), found none; run `classify probe` first"
         )
-    return sorted(runs, key=lambda run: (str(run.record.get("created", "")), run.id))
+    return sorted(runs, key=lambda run: (run.record.made.created, run.id))
 
 
 def select_runs(runs: Sequence[FinishedRun], task: str | None, cohort: str | None) -> list[FinishedRun]:
@@ -152,10 +152,10 @@ def select_runs(runs: Sequence[FinishedRun], task: str | None, cohort: str | Non
 
     Raises: UsageError naming the tasks or cohorts when more than one is left, or none.
     """
-    kept = _keep(runs, "--task", "task", task, lambda value: value == task)
-    kept = _keep(kept, "--cohort", "cohort_sha256", cohort, lambda value: value.startswith(cohort or ""))
-    _refuse_mixture(kept, "tasks", "choose one with --task", lambda run: str(run.record["task"]))
-    _refuse_mixture(kept, "cohorts", "choose one with --cohort", lambda run: str(run.record["cohort_sha256"])[:12])
+    kept = _keep(runs, "--task", lambda run: run.record.asked.task, task, lambda value: value == task)
+    kept = _keep(kept, "--cohort", cohort_of, cohort, lambda value: value.startswith(cohort or ""))
+    _refuse_mixture(kept, "tasks", "choose one with --task", lambda run: run.record.asked.task)
+    _refuse_mixture(kept, "cohorts", "choose one with --cohort", lambda run: cohort_of(run)[:12])
     _refuse_mixture(kept, "classes", "keep each labelling in a folder of its own", lambda run: " < ".join(run.classes))
     return kept
 
@@ -170,12 +170,21 @@ def best_by_validation(runs: Iterable[FinishedRun]) -> FinishedRun | None:
     return max(known, key=lambda pair: pair[0])[1] if known else None
 
 
+def cohort_of(run: FinishedRun) -> str:
+    """Return the digest of the people and volumes that a run was made on."""
+    return run.record.cohort.cohort_sha256
+
+
 def _keep(
-    runs: Sequence[FinishedRun], option: str, field: str, wanted: str | None, keeps: Callable[[str], bool]
+    runs: Sequence[FinishedRun],
+    option: str,
+    value_of: Callable[[FinishedRun], str],
+    wanted: str | None,
+    keeps: Callable[[str], bool],
 ) -> list[FinishedRun]:
-    kept = [run for run in runs if wanted is None or keeps(str(run.record[field]))]
+    kept = [run for run in runs if wanted is None or keeps(value_of(run))]
     if not kept:
-        there = ", ".join(sorted({str(run.record[field]) for run in runs}))
+        there = ", ".join(sorted({value_of(run) for run in runs}))
         raise UsageError(f"{option} {wanted}: no run has it; the runs have: {there}")
     return kept
 
@@ -190,14 +199,7 @@ def _refuse_mixture(runs: Sequence[FinishedRun], what: str, cure: str, value_of:
 
 
 def _read_run(folder: Path) -> FinishedRun:
-    run = load_run(folder)
-    if not isinstance(run.record, dict):
-        raise RunError(f"{folder / RECORD}: expected a JSON object, got something else; make the run again")
-    if missing := [name for name in NEEDED_FIELDS if name not in run.record]:
-        raise RunError(
-            f"{folder / RECORD}: the field {missing[0]!r} is missing; was it written by another version of octprobe?"
-        )
-    return FinishedRun(run)
+    return FinishedRun(load_run(folder))
 
 
 def _at(tree: Any, *names: str) -> Any:

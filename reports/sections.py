@@ -68,9 +68,9 @@ def detail_pictures(run: FinishedRun, phantom: bool) -> dict[str, Picture | None
 def find_warnings(runs: Sequence[FinishedRun], store_space: str) -> list[str]:
     """Say what a reader must know before any number: records that disagree, foreign spaces, mixed phantoms."""
     found = [
-        f"Run {run.id} was made in the embedding space {run.record['space']}; the store holds {store_space}."
+        f"Run {run.id} was made in the embedding space {run.record.asked.space}; the store holds {store_space}."
         for run in runs
-        if run.record["space"] != store_space
+        if run.record.asked.space != store_space
     ]
     found += [
         f"Run {run.id}: its predictions and its recorded confusion matrix disagree." for run in runs if _disagrees(run)
@@ -78,12 +78,10 @@ def find_warnings(runs: Sequence[FinishedRun], store_space: str) -> list[str]:
     if len({run.is_phantom for run in runs}) > 1:
         names = ", ".join(run.id for run in runs if run.is_phantom)
         found.append(f"Some runs saw a synthetic phantom ({names}) and others did not.")
-    found += [
-        f"Run {run.id}: {caution}." for run in runs if (caution := (run.record.get("parameters") or {}).get("caution"))
-    ]
+    found += [f"Run {run.id}: {caution}." for run in runs if (caution := run.record.fitted.parameters.get("caution"))]
     found += [said for run in runs for said in _leans_on(run)]
     found += [f"Run {run.id}: {note}." for run in runs for note in _notes(run)]
-    if caution := caution_few(runs[0].record["splits"]["val"]["per_class"]):
+    if caution := caution_few(runs[0].record.cohort.splits["val"]["per_class"]):
         found.append(f"{caution[0].upper()}{caution[1:]}.")
     return found
 
@@ -91,7 +89,7 @@ def find_warnings(runs: Sequence[FinishedRun], store_space: str) -> list[str]:
 def _notes(run: FinishedRun) -> list[str]:
     """Give the notes of the flow that put labels or covariates in doubt."""
     doubts = {"age missing", "site disagrees"}
-    flow = [step for step in run.record.get("flow") or [] if step["step"] in doubts]
+    flow = [step for step in run.record.cohort.flow if step["step"] in doubts]
     return [f"{step['participants']} participants: {step['reason']}" for step in flow]
 
 
@@ -102,7 +100,7 @@ def _leans_on(run: FinishedRun) -> list[str]:
         f"Run {run.id} tells the classes apart over all {by}s (macro AUROC {number(overall.value or 0.0)}), but at no "
         f"{by} that it was not trained on ({', '.join(number(value) for value in away)}): what it reads may go with "
         f"the {by}, not with the disease."
-        for by, lines in (run.record.get("robustness") or {}).items()
+        for by, lines in (run.record.fitted.robustness or {}).items()
         if (away := leans(overall, lines))
     ]
 
@@ -127,7 +125,7 @@ def leans(overall: Estimate, lines: Sequence[Mapping[str, Any]]) -> list[float]:
 
 def _disagrees(run: FinishedRun) -> bool:
     predictions = run.predictions(PRIMARY_LEVEL, "val")
-    recorded = (run.record.get("confusion") or {}).get(PRIMARY_LEVEL)
+    recorded = run.record.judged.confusion.get(PRIMARY_LEVEL)
     if predictions is None or recorded is None:
         return False
     return not np.array_equal(count_confusion(predictions), np.asarray(recorded))

@@ -63,7 +63,7 @@ class Dashboard:
             (
                 run.id,
                 run.model,
-                str(run.record["task"]),
+                run.record.asked.task,
                 spell(run.estimate(PRIMARY_LEVEL, "val", PRIMARY_METRIC)),
                 spell(run.difference(PRIMARY_METRIC), signed=True),
             )

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from classify.ledger import COUNTED_HERE
-from classify.source import rebuild_features
+from classify.fitting.source import rebuild_features
+from classify.run.ledger import COUNTED_HERE
 from embeddings_store.errors import OctProbeError
 from embeddings_store.reader import open_reader
 from reports.checklist import make_checklist
@@ -52,7 +52,7 @@ class Study:
         best = self.headline.run
         return {
             "page": str(self.page),
-            "task": self.runs[0].record["task"],
+            "task": self.runs[0].record.asked.task,
             "runs": [run.id for run in self.runs],
             "phantom": self.phantom,
             **encoder_part(self.runs),
@@ -101,7 +101,7 @@ def write_study(
         "test_looks": say_looks(looks),
         "counted_here": COUNTED_HERE,
         "results": result_tables(runs, phantom),
-        "leaderboard": comparison_tables(options.runs, str(shown.record["task"])),
+        "leaderboard": comparison_tables(options.runs, shown.record.asked.task),
         **_validity_part(options.runs, headline.run, features_of),
         "explanation": explanation,
         "training": present([picture_training(run) for run in runs]),
@@ -118,9 +118,9 @@ def write_study(
 def _frame(facts: StoreFacts, shown: FinishedRun, phantom: bool, now: datetime) -> dict[str, Any]:
     return {
         "facts": facts,
-        "task": shown.record["task"],
+        "task": shown.record.asked.task,
         "classes": shown.classes,
-        "cohort_sha256": shown.record["cohort_sha256"],
+        "cohort_sha256": shown.record.cohort.cohort_sha256,
         "chance": METRICS[0].chance(len(shown.classes)),
         "phantom": phantom,
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -131,7 +131,7 @@ def _frame(facts: StoreFacts, shown: FinishedRun, phantom: bool, now: datetime) 
 
 def _cohort_part(facts: StoreFacts, shown: FinishedRun) -> dict[str, Any]:
     counts = StoreCounts(facts.indexed, facts.committed, facts.errors_by_class, facts.missing)
-    flow = make_flow(counts, shown.record.get("flow") or [])
+    flow = make_flow(counts, shown.record.cohort.flow)
     alt = (
         "Cohort flow. "
         + "; ".join(f"{step.title}: {step.volumes} volumes" for step in (*flow.steps, *flow.splits))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from classify.cohort.splits import SPLITS
+from classify.run.record import RunRecord
 from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun
 
 READABLE_LETTERS = 120
@@ -142,8 +143,8 @@ class UsedRow:
 
 def used_row(run: FinishedRun) -> UsedRow:
     """Say what a run used, in the words of its record."""
-    features, snapshot = run.record.get("features") or {}, run.record.get("snapshot") or {}
-    search = run.record.get("search")
+    features, snapshot = run.record.fitted.features, run.record.asked.snapshot
+    search = run.record.fitted.search
     return UsedRow(
         run=run.id,
         model=run.model,
@@ -152,7 +153,7 @@ def used_row(run: FinishedRun) -> UsedRow:
         dimensions=str(features.get("dimensions", "unknown")),
         snapshot=f"{snapshot.get('number', 'unknown')} ({snapshot.get('rows', 'unknown')} rows)",
         search=f"{search.get('trials')} trials by {search.get('metric')}" if search else "none",
-        space=str(run.record["space"]),
+        space=run.record.asked.space,
     )
 
 
@@ -165,6 +166,12 @@ def class_table(run: FinishedRun, split: str) -> tuple[list[str], list[tuple[str
     kinds = list(dict.fromkeys(name.split("/", 1)[0] for name in names if "/" in name))
     lines = [(name, [run.estimate(PRIMARY_LEVEL, split, f"{kind}/{name}") for kind in kinds]) for name in run.classes]
     return kinds, lines
+
+
+def pick_groups(record: RunRecord, groups: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of run.json of some names that hold anything."""
+    tree = record.to_dict()
+    return {group: tree[group] for group in groups if tree[group]}
 
 
 def flatten(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -184,7 +191,7 @@ def flatten(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _size(run: FinishedRun, split: str) -> Mapping[str, Any]:
-    size = run.record["splits"].get(split, {})
+    size = run.record.cohort.splits.get(split, {})
     return size if isinstance(size, Mapping) else {}
 
 
@@ -199,11 +206,11 @@ def _baseline_rows(runs: Sequence[FinishedRun], split: str, metrics: Sequence[Me
     """List each baseline once where all runs recorded the same numbers for it, else once a run that differs."""
     seen: dict[tuple[str, tuple[Estimate, ...]], ResultRow] = {}
     for run in runs:
-        for name in run.record.get("baselines") or {}:
+        for name in run.record.judged.baselines:
             estimates = tuple(run.baseline(name, split, metric.name) for metric in metrics)
             row = ResultRow(str(name), run.id, True, units_judged(run, PRIMARY_LEVEL, split), estimates, None)
             seen.setdefault((str(name), estimates), row)
-    order = [str(name) for run in runs for name in run.record.get("baselines") or {}]
+    order = [str(name) for run in runs for name in run.record.judged.baselines]
     rows = sorted(seen.values(), key=lambda row: order.index(row.name))
     repeats = Counter(row.name for row in rows)
     ids = [run.id for run in runs]

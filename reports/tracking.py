@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from classify.heads.contract import STATE
-from classify.run import MODEL, RECORD
+from classify.run.folder import MODEL
+from classify.run.record import RECORD, RunRecord
 from reports.model_card import CARD
 from reports.runs import FinishedRun, read_runs
 from reports.study import PAGE
-from reports.tables import flatten
+from reports.tables import flatten, pick_groups
 
 PAGES = (PAGE, CARD)
 """What of OUT goes with a run: the page of no participant."""
@@ -120,21 +121,21 @@ def describe(run: FinishedRun, pages: tuple[Path, ...] = ()) -> MirroredRun:
     """Say about a run what a tracker should keep: settings, every metric with its interval, and the record itself."""
     record = run.record
     source = run.folder / RECORD
-    settings = {group: record[group] for group in PARAMETER_GROUPS if record.get(group)}
+    settings = pick_groups(record, PARAMETER_GROUPS)
     tags = {
         "octprobe.run": run.id,
         "octprobe.model": run.model,
-        "octprobe.task": str(record["task"]),
-        "octprobe.space": str(record["space"]),
-        "octprobe.cohort_sha256": str(record["cohort_sha256"]),
+        "octprobe.task": record.asked.task,
+        "octprobe.space": record.asked.space,
+        "octprobe.cohort_sha256": record.cohort.cohort_sha256,
         "octprobe.phantom": str(run.is_phantom).lower(),
         "octprobe.use": "research use only, not for clinical decisions",
     }
     return MirroredRun(
         key=sha256(source.read_bytes()).hexdigest(),
         name=run.id,
-        started_ms=_milliseconds(str(record.get("created", ""))),
-        parameters={"model": run.model, "task": str(record["task"]), **dict(flatten(settings))},
+        started_ms=_milliseconds(record.made.created),
+        parameters={"model": run.model, "task": record.asked.task, **dict(flatten(settings))},
         metrics=dict(_metrics(record)),
         tags=tags,
         artifacts=(source, *pages),
@@ -144,15 +145,15 @@ def describe(run: FinishedRun, pages: tuple[Path, ...] = ()) -> MirroredRun:
     )
 
 
-def _data(record: Mapping[str, Any]) -> MirroredData:
+def _data(record: RunRecord) -> MirroredData:
     """Name the cohort; MLflow keeps 36 letters of a digest."""
-    digest = str(record["cohort_sha256"])[:36]
-    return MirroredData(f"cohort for {record['task']}", digest, f"space {record['space']}")
+    digest = record.cohort.cohort_sha256[:36]
+    return MirroredData(f"cohort for {record.asked.task}", digest, f"space {record.asked.space}")
 
 
-def _trials(record: Mapping[str, Any]) -> Iterator[MirroredTrial]:
+def _trials(record: RunRecord) -> Iterator[MirroredTrial]:
     """Give the trials of the search, each with all that it chose."""
-    for number, tried in enumerate((record.get("search") or {}).get("history") or []):
+    for number, tried in enumerate((record.fitted.search or {}).get("history") or []):
         chosen = {name: tried[name] for name in ("parameters", "features", "aggregation") if name in tried}
         value = tried.get("value")
         known = value if isinstance(value, int | float) and math.isfinite(value) else None
@@ -161,24 +162,24 @@ def _trials(record: Mapping[str, Any]) -> Iterator[MirroredTrial]:
 
 def _model(run: FinishedRun) -> MirroredModel | None:
     """Say what can be registered: a head over pooled vectors, as probe saved it."""
-    features = run.record.get("features") or {}
+    features = run.record.fitted.features
     if run.stages or features.get("token_grid") or not (run.folder / MODEL / STATE).exists():
         return None
-    name = f"octprobe-{run.record['task']}-{run.model}"
+    name = f"octprobe-{run.record.asked.task}-{run.model}"
     return MirroredModel(name, run.folder, int(features["dimensions"]), run.classes)
 
 
-def _metrics(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _metrics(record: RunRecord) -> Iterator[tuple[str, float]]:
     """Give level/split/metric, baseline/name/split/metric, difference/metric; /low and /high if they may be shown."""
     trees = {
-        **record["metrics"],
-        **{f"baseline/{name}": tree for name, tree in (record.get("baselines") or {}).items()},
+        **record.judged.metrics,
+        **{f"baseline/{name}": tree for name, tree in record.judged.baselines.items()},
     }
     for name, splits in trees.items():
         for split, measures in splits.items():
             for metric, measured in measures.items():
                 yield from _measured(f"{name}/{split}/{metric}", measured)
-    for metric, measured in (record.get("difference_to_age_site") or {}).items():
+    for metric, measured in record.judged.difference_to_age_site.items():
         yield from _measured(f"difference_to_age_site/{metric}", measured)
 
 

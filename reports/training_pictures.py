@@ -41,7 +41,7 @@ class Training:
 
 def picture_training(run: FinishedRun) -> Picture | None:
     """Draw a fine-tuned run's epochs; None for a probe, which has none."""
-    parameters = run.record.get("parameters") or {}
+    parameters = run.record.fitted.parameters
     if not parameters.get("history"):
         return None
     training = read_training(parameters)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from classify.comparison_folder import COMPARISON
+from classify.comparing.folder import COMPARISON
+from classify.comparing.leaderboard import OLD_BOARD, at_once, count_worse, standing
 from classify.judging.calibrate import describe_method
 from classify.judging.metrics import HEADLINE
-from classify.leaderboard import OLD_BOARD, at_once, count_worse, standing
-from classify.published_folder import COMPARISONS
+from classify.run.published_folder import COMPARISONS
 from reports.headline import number, spell
 from reports.page import in_words
 from reports.runs import PRIMARY_LEVEL, Estimate, FinishedRun, to_estimate
@@ -53,7 +53,7 @@ def validity_tables(run: FinishedRun) -> list[PlainTable]:
 
 def p_value_sentence(run: FinishedRun) -> str:
     """Say what dealing the labels anew gave."""
-    found = (run.record.get("permutation") or {}).get("val")
+    found = run.record.judged.permutation.get("val")
     if not found:
         return "absent: the run recorded no permutation test"
     said = [f"{TITLES[name]} {_p(p)}" for name, p in found["p_values"].items()]
@@ -119,11 +119,11 @@ def _minus_best(line: Mapping[str, Any], board: Mapping[str, Any]) -> Estimate:
 
 
 def _contrasts(run: FinishedRun) -> PlainTable | None:
-    found = (run.record.get("contrasts") or {}).get("val")
+    found = run.record.judged.contrasts.get("val")
     if not found:
         return None
     names = list(next(iter(found.values())))
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (contrast.replace("_", " "), *(to_estimate(table.get(name)) for name in names))
         for contrast, table in found.items()
     ]
@@ -132,7 +132,7 @@ def _contrasts(run: FinishedRun) -> PlainTable | None:
 
 
 def _subgroups(run: FinishedRun) -> PlainTable | None:
-    found = (run.record.get("subgroups") or {}).get("val")
+    found = run.record.judged.subgroups.get("val")
     if not found:
         return None
     rows: list[tuple[Cell, ...]] = [
@@ -153,7 +153,7 @@ def _of_group(line: Mapping[str, Any]) -> list[Estimate]:
 
 
 def _hold_outs(run: FinishedRun) -> PlainTable | None:
-    found = run.record.get("robustness")
+    found = run.record.fitted.robustness
     if not found:
         return None
     rows = [_hold_out(by, line) for by, lines in found.items() for line in lines]
@@ -176,7 +176,7 @@ _PARTS = ("without", "with", "beyond_chance")
 
 
 def _calibration(run: FinishedRun) -> PlainTable | None:
-    found = run.record.get("calibration")
+    found = run.record.fitted.calibration
     if not found:
         return None
     rows = [
@@ -192,7 +192,7 @@ def _calibration(run: FinishedRun) -> PlainTable | None:
 
 
 def _calibration_by_class(run: FinishedRun) -> PlainTable | None:
-    levels = (run.record.get("calibration") or {}).get("levels", {})
+    levels = (run.record.fitted.calibration or {}).get("levels", {})
     found = levels.get(PRIMARY_LEVEL, {}).get("by_class", {})
     if not found:
         return None
@@ -212,7 +212,7 @@ _WHEN = ("before", "after")
 
 
 def _nuisance(run: FinishedRun) -> PlainTable | None:
-    found = run.record.get("probes_of_nuisance")
+    found = run.record.fitted.probes_of_nuisance
     if not found:
         return None
     rows = [
@@ -229,7 +229,7 @@ def _nuisance(run: FinishedRun) -> PlainTable | None:
 
 
 def _seeds(run: FinishedRun) -> PlainTable | None:
-    found = run.record.get("seed_sensitivity")
+    found = run.record.fitted.seed_sensitivity
     if not found:
         return None
     rows: list[tuple[Cell, ...]] = [
@@ -242,7 +242,7 @@ def _seeds(run: FinishedRun) -> PlainTable | None:
 
 
 def _pretraining(run: FinishedRun) -> PlainTable | None:
-    found = (run.record.get("pretraining") or {}).get("without")
+    found = run.record.cohort.pretraining.get("without")
     if not found:
         return None
     rows = [
@@ -250,14 +250,14 @@ def _pretraining(run: FinishedRun) -> PlainTable | None:
         for split, told in found.items()
     ]
     caption = "The result without the participants that the encoder was pretrained on, known by number alone."
-    if doubtful := run.record["pretraining"].get("with_other_volumes"):
+    if doubtful := run.record.cohort.pretraining.get("with_other_volumes"):
         caption += f" {doubtful} of these numbers have other volumes here than in an earlier run: they are doubtful."
     columns = ("Split", "Participants left", *(TITLES[name] for name in HEADLINE))
     return PlainTable("pretraining", "Without participants of pretraining", caption, columns, rows)
 
 
 def _twin(run: FinishedRun) -> PlainTable | None:
-    found = run.record.get("difference_to_random_twin")
+    found = run.record.rivals.difference_to_random_twin
     if not found:
         return None
     rows = [(TITLES.get(name, name), to_estimate(measured)) for name, measured in found.items()]
@@ -266,7 +266,7 @@ def _twin(run: FinishedRun) -> PlainTable | None:
 
 
 def _weights(run: FinishedRun) -> PlainTable | None:
-    found = run.record.get("class_weights")
+    found = run.record.cohort.class_weights
     if not found:
         return None
     rows = [(in_words(name), number(weight)) for name, weight in found.items()]

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
 from classify.learning_curve import CURVE
-from classify.published_folder import LEARNING_CURVES
+from classify.run.published_folder import LEARNING_CURVES
 from reports.figures import COLOURS, PALE, STYLE, to_data_uri
 from reports.page import in_words
 from reports.pictures import Picture
@@ -39,7 +39,7 @@ class EmbeddingMap:
 
 def picture_decision(run: FinishedRun) -> Picture | None:
     """Show net benefit over threshold probabilities, beside treating everybody and nobody."""
-    found = (run.record.get("decision_curves") or {}).get("val")
+    found = run.record.judged.decision_curves.get("val")
     if not found:
         return None
     with mpl.rc_context(STYLE):
@@ -76,7 +76,7 @@ def picture_learning_curve(runs_dir: Path, run: FinishedRun) -> Picture | None:
     """Show the newest learning curve of this run's task and cohort, where one was traced."""
     for path in sorted((runs_dir / LEARNING_CURVES).glob(f"*/{CURVE}"), reverse=True):
         record = json.loads(path.read_text())
-        if record["task"] == run.record["task"] and record["cohort_sha256"] == run.record["cohort_sha256"]:
+        if record["task"] == run.record.asked.task and record["cohort_sha256"] == run.record.cohort.cohort_sha256:
             return _learning_picture(record, run.is_phantom)
     return None
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from classify.cohort.measurements import QUANTITIES, Measurements
-from classify.cohort.table import Cohort, Step, insert_notes
+from classify.cohort.table import Cohort, insert_notes
 from classify.errors import LeakError
+from classify.run.record import FlowStep
 
 LABEL_DEFINING = re.compile(r"(?<!lbscat_)a1c|gluco|insulin|c[-_ ]?peptide|diabet|study_?group|medicat", re.IGNORECASE)
 """HbA1c, glucose, insulin, C-peptide, conditions and medication decide the study group; lbscat_a1c is haemoglobin."""
@@ -32,7 +33,7 @@ def add_measurements(cohort: Cohort, measurements: Measurements) -> Cohort:
     )
 
 
-def _note_missing(cohort: Cohort, missing: Iterable[str], name: str) -> Step:
+def _note_missing(cohort: Cohort, missing: Iterable[str], name: str) -> FlowStep:
     rows = cohort.table[cohort.table["participant"].isin(list(missing))]
     reason = f"no usable {name} in the measurements; kept, and marked where {name} stands beside the result"
     people = int(rows["participant"].nunique())

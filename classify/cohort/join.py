@@ -8,10 +8,11 @@ from jaxtyping import Bool, Float32
 
 from classify.cohort.near_copies import count_once
 from classify.cohort.splits import SPLITS, check_no_leak
-from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, Cohort, Step
+from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, Cohort
 from classify.cohort.tasks import STUDY_GROUPS, Task
 from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError, LeakError
+from classify.run.record import FlowStep
 from embeddings_store.schema import SITES, Note
 from embeddings_store.text_table import require_match
 from embeddings_store.thumbnails import Thumbnails
@@ -45,7 +46,7 @@ def join_cohort(
     rows = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
     rows = rows.rename(columns={"site": "site_of_id"}).merge(participants, on="participant", how="left", validate="m:1")
     _refuse_wrong_join(rows)
-    flow: list[Step] = [_step("store", "total", rows, "volumes with an embedding")]
+    flow: list[FlowStep] = [_step("store", "total", rows, "volumes with an embedding")]
     for step, reason, bad in _exclusions(rows, pooled, task):
         bad_now = bad[rows.index]
         if bad_now.any():
@@ -135,7 +136,7 @@ def _copies(usable: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], row
 
 def _settle_near_copies(
     rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], vouched: Vouched, thumbnails: Thumbnails | None
-) -> tuple[pd.DataFrame, list[Step]]:
+) -> tuple[pd.DataFrame, list[FlowStep]]:
     """Count a scan that two participants of one split have once. Raises: LeakError across splits."""
     repeated, allowed, unseen = count_once(rows, pooled, vouched, thumbnails)
     steps = []
@@ -161,7 +162,7 @@ def _refuse_wrong_join(rows: pd.DataFrame) -> None:
         )
 
 
-def _notes(rows: pd.DataFrame, index: pd.DataFrame, participants: pd.DataFrame) -> list[Step]:
+def _notes(rows: pd.DataFrame, index: pd.DataFrame, participants: pd.DataFrame) -> list[FlowStep]:
     """Say what is odd about the analysed rows without being a reason to leave them out."""
     scanned = participants["participant"].isin(index["participant"])
     flagged_only = int(((participants["flagged"] == "TRUE") & ~scanned).sum())
@@ -186,12 +187,12 @@ def _note(step: str, rows: pd.DataFrame, reason: str) -> tuple[str, int, int, st
     return step, len(rows), int(rows["participant"].nunique()), reason
 
 
-def _step(step: str, kind: str, rows: pd.DataFrame, reason: str) -> Step:
+def _step(step: str, kind: str, rows: pd.DataFrame, reason: str) -> FlowStep:
     people = int(rows["participant"].nunique())
     return {"step": step, "kind": kind, "volumes": len(rows), "participants": people, "reason": reason}
 
 
-def _split_steps(table: pd.DataFrame) -> list[Step]:
+def _split_steps(table: pd.DataFrame) -> list[FlowStep]:
     reasons = {"train": "fitted on", "val": "predicted", "test": "locked: neither fitted on nor predicted"}
     return [_step(split, "total", table[table["split"] == split], reason) for split, reason in reasons.items()]
 

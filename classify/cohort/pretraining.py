@@ -12,6 +12,7 @@ from classify.cohort.identity import digest_person
 from classify.cohort.splits import SPLITS
 from classify.cohort.table import Cohort, insert_notes
 from classify.errors import CohortError
+from classify.run.record import FlowStep
 from embeddings_store.text_table import read_file, read_ids
 
 NOT_GIVEN: dict[str, Any] = {
@@ -35,13 +36,14 @@ def read_pretraining(path: Path, tell: Callable[[str], None] = lambda _: None) -
 def flag_pretraining(cohort: Cohort, pretrained: Set[str]) -> Cohort:
     """Note in the flow how many participants of each split the encoder was pretrained on."""
     seen = cohort.table["participant"].isin(list(pretrained))
-    notes = []
+    notes: list[FlowStep] = []
     for split in SPLITS:
         part = cohort.table[seen & (cohort.table["split"] == split)]
         people = int(part["participant"].nunique())
         reason = f"the encoder was pretrained on these participants of {split}, who are known by number alone"
-        line = {"step": f"seen in pretraining: {split}", "kind": "note", "volumes": len(part), "participants": people}
-        notes += [line | {"reason": reason}] if people else []
+        step = f"seen in pretraining: {split}"
+        if people:
+            notes.append(FlowStep(step=step, kind="note", volumes=len(part), participants=people, reason=reason))
     return replace(cohort, flow=insert_notes(cohort.flow, notes))
 
 

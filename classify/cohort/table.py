@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ from jaxtyping import Int64
 
 from classify.cohort.splits import SPLITS
 from classify.cohort.tasks import Task
+from classify.run.record import FlowStep, SplitSize
 from embeddings_store.thumbnails import Thumbnails
 
 COLUMNS = ("volume", "participant", "eye", "device", "protocol", "site", "age", "label", "split")
@@ -20,9 +20,6 @@ BRIGHTNESS = ("intensity_mean", "intensity_sd", "intensity_p01", "intensity_p50"
 
 FACTS = ("frames", "rows", "columns", "spacing_frame_mm", "spacing_axial_mm", "spacing_lateral_mm")
 """What a device decides about a scan: columns of the store's index."""
-
-Step = dict[str, Any]
-"""{"step", "kind": "total" | "excluded" | "note", "volumes", "participants", "reason"}: one line of the flow."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Cohort:
     position: Int64[np.ndarray, " n"]
     task: Task
     phantom: bool
-    flow: list[Step] = field(default_factory=list)
+    flow: list[FlowStep] = field(default_factory=list)
     brightness: pd.DataFrame | None = None
     clinical: pd.DataFrame | None = None
     facts: pd.DataFrame | None = None
@@ -68,7 +65,7 @@ class Cohort:
         """Table with hba1c and bmi of each volume's participant, for probes of what the embedding knows."""
         return self.table if self.clinical is None else self.table.merge(self.clinical, on="participant", how="left")
 
-    def sizes(self) -> dict[str, Any]:
+    def sizes(self) -> dict[str, SplitSize]:
         """Count participants, eyes, volumes and participants per class in each split."""
         return {split: self._size(split) for split in SPLITS}
 
@@ -80,7 +77,7 @@ class Cohort:
         people = sum(per_class.values())
         return {name: people / (len(per_class) * count) for name, count in per_class.items()}
 
-    def _size(self, split: str) -> dict[str, Any]:
+    def _size(self, split: str) -> SplitSize:
         part = self.table[self.table["split"] == split]
         labels = self.people(split)["label"]
         return {
@@ -91,7 +88,7 @@ class Cohort:
         }
 
 
-def insert_notes(flow: Sequence[Step], notes: Sequence[Step]) -> list[Step]:
+def insert_notes(flow: Sequence[FlowStep], notes: Sequence[FlowStep]) -> list[FlowStep]:
     """Put notes before the line of the analysed volumes, where the other notes stand."""
     place = next((number for number, step in enumerate(flow) if step["step"] == "analysed"), len(flow))
     return [*flow[:place], *notes, *flow[place:]]

@@ -19,6 +19,7 @@ from classify.cohort.table import Cohort
 from classify.cohort.tasks import Task
 from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError
+from classify.run.record import CohortFacts
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.text_table import require_match
 from embeddings_store.thumbnails import Thumbnails
@@ -65,18 +66,21 @@ class CohortTables:
 
     def describe(
         self, cohort: Cohort, without: Mapping[str, Any] | None = None, strangers: Set[str] = frozenset()
-    ) -> dict[str, Any]:
-        """Return the fields of a record that the tables decide.
+    ) -> CohortFacts:
+        """Return what a record says of a cohort and of the tables that it comes from.
 
         without: {split: see measure_without}. strangers: see describe_overlap.
         """
         overlap = NOT_GIVEN if self.pretrained is None else describe_overlap(cohort, self.pretrained, strangers)
-        return {
-            "measurements": {"given": False} if self.measurements is None else self.measurements.to_record(),
-            "near_copies_allowed": self.vouched.to_record(),
-            "pretraining": overlap if self.pretrained is None else overlap | {"without": dict(without or {})},
-            "table_notes": list(self.notes),
-        }
+        return CohortFacts(
+            cohort.sha256,
+            cohort.sizes(),
+            cohort.flow,
+            measurements={"given": False} if self.measurements is None else self.measurements.to_record(),
+            pretraining=overlap if self.pretrained is None else overlap | {"without": dict(without or {})},
+            table_notes=list(self.notes),
+            near_copies_allowed=self.vouched.to_record(),
+        )
 
 
 def read_tables(

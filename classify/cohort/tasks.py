@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from classify.run.record import RunRecord
 from embeddings_store.errors import UsageError
 from embeddings_store.yaml_file import read_mapping
 
@@ -69,10 +70,10 @@ def find_task(asked: str) -> Task:
     return task
 
 
-def task_of_record(record: Mapping[str, Any]) -> Task:
+def task_of_record(record: RunRecord) -> Task:
     """Give the task of a run as its record defines it; an older record only names one of TASKS."""
-    definition = record.get("task_definition")
-    return parse_task(definition, f"run {record['id']}") if definition else find_task(record["task"])
+    definition = record.asked.task_definition
+    return parse_task(definition, f"run {record.id}") if definition else find_task(record.asked.task)
 
 
 def parse_task(raw: Mapping[str, Any], where: str) -> Task:

@@ -1,12 +1,13 @@
 """Near copies that a user vouches for (--allow-near-copies): twins, people who came twice, repeats."""
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from classify.errors import CohortError
+from classify.run.record import RunRecord
 from embeddings_store.cells import normalise_id
 from embeddings_store.text_table import ID_NAMES
 
@@ -42,9 +43,9 @@ class Vouched:
 NOBODY = Vouched()
 
 
-def vouched_of_record(record: Mapping[str, Any]) -> Vouched:
+def vouched_of_record(record: RunRecord) -> Vouched:
     """Read from a run record whom its maker vouched for: evaluating it needs the same cohort."""
-    said = record.get("near_copies_allowed") or {"people": [], "pairs": []}
+    said = record.cohort.near_copies_allowed or {"people": [], "pairs": []}
     return Vouched(frozenset(said["people"]), frozenset((pair[0], pair[1]) for pair in said["pairs"]))
 
 

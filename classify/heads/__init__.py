@@ -1,9 +1,9 @@
 """The heads by name. A head is a scikit-learn classifier that can be saved without pickle."""
 
-import json
 from pathlib import Path
 
 from classify.errors import RunFolderError
+from classify.features.standardise import Standardiser
 from classify.heads.attentive import AttentiveHead
 from classify.heads.contract import STATE, Head
 from classify.heads.dummy import DummyHead
@@ -13,7 +13,7 @@ from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
 from classify.heads.mlp import MlpHead
 from classify.heads.ordinal import OrdinalHead
-from classify.standardise import Standardiser
+from classify.model_files import read_object
 from embeddings_store.errors import UsageError
 
 __all__ = ["HEADS", "Head", "find_head", "load_head", "read_head"]
@@ -49,10 +49,7 @@ def load_head(folder: Path) -> Head:
 
 def read_head(folder: Path) -> Head:
     """Read the head that save wrote into a folder. Raises: RunFolderError where there is none."""
-    try:
-        name = json.loads((folder / STATE).read_text())["head"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunFolderError(f"model folder: expected a saved head ({STATE}), found none that can be read") from error
-    if name not in HEADS:
+    name = read_object(folder / STATE).get("head")
+    if not isinstance(name, str) or name not in HEADS:
         raise RunFolderError(f"model folder: expected one of the heads {', '.join(HEADS)}, got {name!r}")
     return HEADS[name]().load(folder)

@@ -13,15 +13,17 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
+from classify.model_files import check_finite, read_object, readable
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import FEATURES, RAW
 
 STATE = "head.json"
 ARRAYS = "head.npz"
+MOST_FEATURES = 100_000_000
 WANTS_STANDARDISED = (
     "head: expected features standardised within protocol, got raw ones, for which its answer would be wrong; "
-    "load_run(folder).predict(snapshot) of classify.run does all that the command does"
+    "load_run(folder).predict(snapshot) of classify.run.folder does all that the command does"
 )
 
 
@@ -136,11 +138,24 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         self._write(folder)
 
     def load(self, folder: Path) -> "Head":
-        """Become the head that save wrote."""
-        state = json.loads((folder / STATE).read_text())
-        self.set_params(**state["parameters"])
-        self.classes_, self.n_features_in_ = np.asarray(state["classes"]), int(state["features"])
-        self._read(folder)
+        """Become the head that save wrote, asked of one row before it is believed. Raises: RunFolderError."""
+        state = read_object(folder / STATE)
+        with readable(f"{folder.name}/{STATE}"):
+            self.set_params(**state["parameters"])
+            self.classes_, self.n_features_in_ = np.asarray(state["classes"]), state["features"]
+            if (
+                self.classes_.dtype != np.int64
+                or self.classes_.ndim != 1
+                or (np.diff(self.classes_, prepend=-1) < 1).any()
+            ):
+                raise ValueError("expected class numbers in their order")
+            if type(self.n_features_in_) is not int or not 0 < self.n_features_in_ <= MOST_FEATURES:
+                raise ValueError(f"expected 1 to {MOST_FEATURES} features, got {self.n_features_in_}")
+            self._read(folder)
+            answer = self._probability(np.zeros((1, self.n_features_in_)))
+            if answer.shape != (1, len(self.classes_)):
+                raise ValueError(f"expected an answer for {len(self.classes_)} classes, got one of {answer.shape}")
+            check_finite("its answer to a row of zeros", answer)
         return self
 
     @abstractmethod

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from classify.heads.contract import ARRAYS, Head
+from classify.model_files import read_arrays
 
 
 class DummyHead(Head):
@@ -40,5 +41,5 @@ class DummyHead(Head):
         np.savez(folder / ARRAYS, prior=self.prior_)
 
     def _read(self, folder: Path) -> None:
-        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-            self.prior_ = arrays["prior"]
+        arrays = read_arrays(folder / ARRAYS)
+        self.prior_ = arrays["prior"]

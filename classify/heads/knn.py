@@ -7,6 +7,7 @@ from jaxtyping import Float32, Float64, Int64
 from sklearn.neighbors import NearestNeighbors
 
 from classify.heads.contract import ARRAYS, Head
+from classify.model_files import read_arrays
 
 
 class KnnHead(Head):
@@ -49,5 +50,5 @@ class KnnHead(Head):
         np.savez(folder / ARRAYS, rows=self.rows_, codes=self.codes_, weights=self.weights_)
 
     def _read(self, folder: Path) -> None:
-        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-            self.rows_, self.codes_, self.weights_ = arrays["rows"], arrays["codes"], arrays["weights"]
+        arrays = read_arrays(folder / ARRAYS)
+        self.rows_, self.codes_, self.weights_ = arrays["rows"], arrays["codes"], arrays["weights"]

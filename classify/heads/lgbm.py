@@ -1,5 +1,6 @@
 """Gradient-boosted trees (LightGBM) with settings that are safe for hundreds of participants."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from jaxtyping import Float, Float64, Int64
 
 from classify.heads.contract import ARRAYS, CheckedRows, Head, TrainingRows
 from classify.heads.principal import Components, find_components
+from classify.model_files import read_arrays
 
 MODEL = "head.lightgbm.txt"
 MAX_BIN = 15
@@ -139,8 +141,20 @@ class LgbmHead(Head):
     def _read(self, folder: Path) -> None:
         import lightgbm
 
-        self.booster_ = lightgbm.Booster(model_str=(folder / MODEL).read_text())
+        self.booster_ = lightgbm.Booster(model_str=check_trees((folder / MODEL).read_text(encoding="utf-8")))
         self.components_ = None
         if self.pca:
-            with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-                self.components_ = Components(arrays["mean"], arrays["directions"])
+            arrays = read_arrays(folder / ARRAYS)
+            self.components_ = Components(arrays["mean"], arrays["directions"])
+
+
+def check_trees(text: str) -> str:
+    """Return a model's text whose trees are as long as it says: of others, LightGBM's parser may end the process.
+
+    Raises: ValueError. Trees that were edited without a change of length are known by the digest of the file.
+    """
+    found, start = re.search(r"^tree_sizes=([\d ]+)$", text, re.MULTILINE), text.find("\nTree=0\n") + 1
+    end = start + sum(map(int, found[1].split())) if found and start else len(text)
+    if not text[end:].lstrip().startswith("end of trees"):
+        raise ValueError("expected whole trees of LightGBM, got a text that was cut or changed")
+    return text

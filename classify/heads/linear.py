@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64
 
 from classify.heads.contract import ARRAYS, CheckedRows, Head, TrainingRows, softmax
 from classify.heads.multinomial import Design, Solution, make_design, solve
+from classify.model_files import read_arrays
 
 
 class PreparedRows:
@@ -110,5 +111,5 @@ class LinearHead(Head):
         np.savez(folder / ARRAYS, coef=self.coef_, intercept=self.intercept_)
 
     def _read(self, folder: Path) -> None:
-        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-            self.coef_, self.intercept_ = arrays["coef"], arrays["intercept"]
+        arrays = read_arrays(folder / ARRAYS)
+        self.coef_, self.intercept_ = arrays["coef"], arrays["intercept"]

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from classify.heads.contract import ARRAYS, CheckedRows, Head, TrainingRows
+from classify.model_files import read_arrays
 
 SMALLEST = 1e-15
 """Keeps the logarithm of a class between two cut points finite while the optimiser tries out steps."""
@@ -109,8 +110,8 @@ class OrdinalHead(Head):
         np.savez(folder / ARRAYS, coef=self.coef_, cuts=self.cuts_)
 
     def _read(self, folder: Path) -> None:
-        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-            self.coef_, self.cuts_ = arrays["coef"], arrays["cuts"]
+        arrays = read_arrays(folder / ARRAYS)
+        self.coef_, self.cuts_ = arrays["coef"], arrays["cuts"]
 
 
 def unpack(

@@ -6,13 +6,13 @@ so thousands of replicates cost a few matrix products. Column 0 counts everybody
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
 from classify.judging.metrics import HEADLINE, all_metrics, why_absent
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
+from classify.run.record import Measured
 
 LEVEL_PERCENT = 95.0
 LARGEST_DROPPED_SHARE = 0.5
@@ -26,9 +26,6 @@ TOO_FEW = "too few to say"
 
 COLUMNS_AT_ONCE = 500
 """Bounds the memory: 4,000 volumes x 500 replicates are 16 MB an array."""
-
-Measured = dict[str, Any]
-"""{"value", "low", "high"} and, where replicates were undefined, "dropped"; or {"absent": reason}."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from scipy.optimize import minimize, minimize_scalar
 
 from classify.cohort.splits import grouped_folds
 from classify.errors import RunFolderError
-from classify.features import participant_weights
+from classify.features.table import participant_weights
 from classify.heads.contract import softmax
 from classify.judging.prevalence import move
-from classify.predictions import Predictions, rows_of
+from classify.model_files import read_object
+from classify.run.predictions import Predictions, rows_of
 from embeddings_store.errors import UsageError
 
 CALIBRATION = "calibration.json"
@@ -106,7 +107,7 @@ def load_calibrator(folder: Path) -> Calibrator | None:
     if not path.exists():
         return None
     try:
-        raw = json.loads(path.read_text())
+        raw = read_object(path)
         shares, prevalence = (tuple(raw[name]) if raw.get(name) else None for name in ("shares", "prevalence"))
         method = str(METHODS[raw["method"]] and raw["method"])
         return Calibrator(method, dict(raw["parameters"]), shares, prevalence, str(raw.get("why_constant", "")))

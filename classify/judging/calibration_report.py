@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from classify.judging.bootstrap import Measured, Replicates, draw_replicates, paired_difference, summarise
+from classify.judging.bootstrap import Replicates, draw_replicates, paired_difference, summarise
 from classify.judging.calibrate import FOLDS, Calibrator, Choice, describe_method
 from classify.judging.decision_curve import Shown
 from classify.judging.metrics import CALIBRATION_BINS
 from classify.judging.prevalence import Prevalence, weigh_units
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
+from classify.run.record import Measured
 
 MOST_REPLICATES = 500
 """Of a slope, which takes a small fit each; enough for the ends of a 95 % interval to within a tenth of its width."""

@@ -1,14 +1,15 @@
 """Two-sided questions asked of class probabilities: who is healthy, who takes medication, who needs insulin."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
-from classify.judging.bootstrap import COLUMNS_AT_ONCE, FEW_PARTICIPANTS, Measured, Replicates, summarise
+from classify.judging.bootstrap import COLUMNS_AT_ONCE, FEW_PARTICIPANTS, Replicates, summarise
 from classify.judging.metrics import auroc_one_vs_rest
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
+from classify.run.record import Measured
 
 SPECIFICITIES = {f"sensitivity_at_specificity_{percent}": percent / 100 for percent in (80, 90, 95)}
 
@@ -26,7 +27,7 @@ def contrast_classes(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 def measure_contrasts(
     predictions: Predictions, replicates: Replicates, classes: Sequence[str]
-) -> dict[str, Mapping[str, Measured]]:
+) -> dict[str, dict[str, Measured]]:
     """Give AUROC and sensitivities with intervals of every contrast; the score is the summed probability.
 
     Every replicate chooses its own threshold for a specificity, as the estimate does: both are chosen on the

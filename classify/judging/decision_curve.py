@@ -4,7 +4,7 @@ Net benefit at a threshold probability t is TP / n - FP / n * t / (1 - t): hits,
 threshold itself names (Vickers & Elkin, Med Decis Making 2006;26:565). Treating nobody has a net benefit of 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64
 from classify.judging.bootstrap import COLUMNS_AT_ONCE, LEVEL_PERCENT, Replicates
 from classify.judging.contrasts import contrast_classes
 from classify.judging.prevalence import weigh_units
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
 
@@ -35,7 +35,7 @@ Curve = dict[str, Any]
 
 def decision_curves(
     people: Predictions, shown: Shown, replicates: Replicates, classes: Sequence[str]
-) -> dict[str, Mapping[str, Any]]:
+) -> dict[str, dict[str, Any]]:
     """Return the curve of every contrast, {} where the task has none; the probability is the summed one.
 
     shown: how the probabilities came about, because a curve is read at face value. Participants are weighed so that

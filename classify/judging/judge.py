@@ -1,36 +1,21 @@
 """Judge predictions: metrics with intervals at each level, baselines on the same people, and the paired difference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from classify.baselines import HEADLINE_BASELINE, TOGETHER
-from classify.judging.bootstrap import Measured, draw_replicates, measure, paired_differences
+from classify.baselines.covariates import HEADLINE_BASELINE, TOGETHER
+from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.judging.contrasts import measure_contrasts
 from classify.judging.decision_curve import AS_THE_HEAD, Shown, decision_curves
 from classify.judging.metrics import HEADLINE, confusion_counts
 from classify.judging.permutation import PERMUTATIONS, permute_labels
 from classify.judging.rivals import Values, compare_with_rivals
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
+from classify.run.record import Judgement, Measured
 
 NO_AGE_AND_SITE = "age and site have no usable value in this cohort; see the baselines that are missing"
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The judged parts of a run record, as run.json holds them."""
-
-    metrics: dict[str, dict[str, dict[str, Measured]]]
-    confusion: dict[str, list[list[int]]]
-    baselines: dict[str, dict[str, dict[str, Measured]]]
-    difference_to_age_site: dict[str, Measured]
-    added_to_age_site: dict[str, Measured]
-    difference_to_baselines: dict[str, dict[str, Measured]]
-    contrasts: dict[str, dict[str, Mapping[str, Measured]]]
-    permutation: dict[str, dict[str, Any]]
-    decision_curves: dict[str, dict[str, Mapping[str, Any]]]
 
 
 def judge(

@@ -6,17 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from classify.features import FeatureTable
-from classify.judging.bootstrap import (
-    Measured,
-    Replicates,
-    draw_replicates,
-    paired_difference,
-    replicate_metrics,
-    summarise,
-)
+from classify.features.table import FeatureTable
+from classify.fitting.model import ModelSpec, fit_model
+from classify.judging.bootstrap import Replicates, draw_replicates, paired_difference, replicate_metrics, summarise
 from classify.judging.metrics import HEADLINE, why_absent
-from classify.model import ModelSpec, fit_model
+from classify.run.record import Measured
 from embeddings_store.errors import UsageError
 
 ALL = 1.0

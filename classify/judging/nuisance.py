@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Shaped
 
-from classify.features import FeatureTable, participant_weights
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureTable, participant_weights
 from classify.judging.bootstrap import Replicates, draw_replicates, summarise
 from classify.judging.metrics import auroc_one_vs_rest
 from classify.judging.regression import measure_regression
-from classify.standardise import Standardiser
 
 TARGETS = {"site": "participant", "device": "volume", "protocol": "volume", "eye": "volume", "age": "participant"}
 """What is guessed, and the level at which it is judged: a device differs between scans, a site does not."""

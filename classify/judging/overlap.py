@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from classify.baselines import HEADLINE_BASELINE
+from classify.baselines.covariates import HEADLINE_BASELINE
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.judging.subgroups import count_people
-from classify.predictions import Predictions, rows_of
+from classify.run.predictions import Predictions, rows_of
 
 
 def measure_without(

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 from scipy.stats import rankdata
 
 from classify.judging.metrics import HEADLINE, all_metrics, why_absent
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 NULL = (
     "the predictions of these participants carry no information about their labels: every way to deal the labels "

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from classify.baselines import NO_RIVALS
-from classify.judging.bootstrap import Measured, paired_differences
+from classify.baselines.covariates import NO_RIVALS
+from classify.judging.bootstrap import paired_differences
 from classify.judging.metrics import HEADLINE
 from classify.judging.simultaneous import hold_at_once
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
+from classify.run.record import Measured
 
 Values = Mapping[str, Float64[np.ndarray, " R"]]
 Differences = Mapping[str, Mapping[str, Measured]]

@@ -14,10 +14,11 @@ import pandas as pd
 from jaxtyping import Bool, Int64, Shaped
 
 from classify.errors import CohortError
-from classify.features import FeatureTable
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureTable
+from classify.fitting.model import FittedModel, fit_model
 from classify.judging.bootstrap import (
     LEVEL_PERCENT,
-    Measured,
     Replicates,
     draw_replicates,
     measure,
@@ -28,9 +29,8 @@ from classify.judging.bootstrap import (
 from classify.judging.metrics import HEADLINE
 from classify.judging.rivals import Values
 from classify.judging.subgroups import count_people
-from classify.model import FittedModel, fit_model
-from classify.predictions import Predictions
-from classify.standardise import Standardiser
+from classify.run.predictions import Predictions
+from classify.run.record import Measured
 
 LEFT_OUT = ("site", "device")
 DRAWS = 10

@@ -1,25 +1,25 @@
 """Everything that one split is judged by: metrics beside the baselines, groups, and the unseen by pretraining."""
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from classify.cohort.table import Cohort
 from classify.judging.decision_curve import AS_THE_HEAD, Shown
-from classify.judging.judge import Judgement, judge
+from classify.judging.judge import judge
 from classify.judging.overlap import measure_without
 from classify.judging.subgroups import measure_subgroups
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
+from classify.run.record import Judgement
 
 
 @dataclass(frozen=True)
 class JudgedSplit:
-    """The judgement, one line a subgroup, and {split: the result without the participants of pretraining}."""
+    """The judgement, and {split: the result without the participants of pretraining}."""
 
     judged: Judgement
-    groups: list[dict[str, Any]]
     without: dict[str, Any]
 
 
@@ -41,8 +41,9 @@ def judge_split(
     """
     people, classes = levels["participant"], cohort.task.classes
     table = cohort.table[cohort.table["split"] == people.split]
+    groups = measure_subgroups(people_of, table, classes, replicates=replicates, seed=seed)
+    judged = judge(levels, others, classes, replicates=replicates, seed=seed, shown=shown)
     return JudgedSplit(
-        judge(levels, others, classes, replicates=replicates, seed=seed, shown=shown),
-        measure_subgroups(people_of, table, classes, replicates=replicates, seed=seed),
+        replace(judged, subgroups={people.split: groups}),
         measure_without(people, others, pretrained, classes, replicates=replicates, seed=seed),
     )

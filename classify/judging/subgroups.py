@@ -8,7 +8,7 @@ import pandas as pd
 
 from classify.judging.bootstrap import caution_few, draw_replicates, measure
 from classify.judging.metrics import HEADLINE
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 PeopleOf = Callable[[np.ndarray], Predictions]
 """Predicts participants from a part of their volumes, given as a mask over the lines of the cohort."""

@@ -15,10 +15,10 @@ from classify.cohort.identity import (
     same_people,
     without_keys,
 )
-from classify.earlier import EarlierRun
 from classify.reference.fences import of_new_size
 from classify.reference.training import TrainingReference
-from classify.run import Run
+from classify.run.earlier import EarlierRun
+from classify.run.folder import Run
 from embeddings_store.schema import Note
 from embeddings_store.snapshot import Snapshot
 
@@ -91,7 +91,7 @@ def _known_people(
     A look of the run opens the people that it saw; those of other groups, or without a volume then, stay locked.
     """
     stored = people_of(marked)
-    seen = run.analysed_test if run.record.get("evaluations") else {}
+    seen = run.analysed_test if run.record.evaluations else {}
     known, numbers = dict[str, str](), set[str]()
     for split in ("val", "train"):
         part = people_of(run.cohort[run.cohort["split"] == split])

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from classify.cohort.splits import grouped_folds
-from classify.features import FeatureTable
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureTable
 
 COMPONENTS = 64
 """Principal components at most, and no more than train has people for, see PEOPLE_PER_COMPONENT."""
@@ -109,7 +109,11 @@ class NoveltyDetector:
     def from_arrays(cls, arrays: Arrays) -> "NoveltyDetector":
         """Take what to_arrays gave."""
         names = ("centre", "components", "left_over", "class_means", "precision")
-        return cls(Gaussians(*(arrays[name] for name in names)), arrays["known_distance"])
+        found, known = Gaussians(*(arrays[name] for name in names)), arrays["known_distance"]
+        if known.ndim != 1 or not len(known) or (np.diff(known) < 0).any() or known[0] < 0:
+            raise ValueError("known_distance: expected distances in rising order")
+        found.distance(np.zeros((1, len(found.centre)), np.float32))  # shapes that do not fit are a ValueError
+        return cls(found, known)
 
 
 def count_components(train: FeatureTable) -> int:

@@ -10,20 +10,19 @@
 """
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from classify.errors import RunFolderError
-from classify.features import FeatureChoice, FeatureTable
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureChoice, FeatureTable
+from classify.fitting.source import FeatureSource
+from classify.model_files import read_arrays, read_object, readable
 from classify.reference.fences import IntensityFences, Sizes, sizes_of
 from classify.reference.neighbours import KnownVolumes
 from classify.reference.novelty import NoveltyDetector
-from classify.source import FeatureSource
-from classify.standardise import Standardiser
 
 REFERENCE = "reference"
 _STATE, _NOVELTY, _KNOWN = "reference.json", "novelty.npz", "known.npz"
@@ -76,22 +75,17 @@ class TrainingReference:
     def load(cls, model_folder: Path) -> "TrainingReference":
         """Read what save wrote. Raises: RunFolderError where it is missing or damaged."""
         folder = model_folder / REFERENCE
-        try:
-            state = json.loads((folder / _STATE).read_text())
+        state = read_object(folder / _STATE)
+        with readable(f"{model_folder.name}/{REFERENCE}"):
             return cls(
                 FeatureChoice(state["layer"], tuple(state["pools"])),
                 Standardiser.load(folder),
-                NoveltyDetector.from_arrays(_arrays(folder / _NOVELTY)),
-                KnownVolumes(**_arrays(folder / _KNOWN)),
+                NoveltyDetector.from_arrays(read_arrays(folder / _NOVELTY)),
+                KnownVolumes(**read_arrays(folder / _KNOWN)),
                 tuple(state["protocols"]),
                 IntensityFences.from_dict(state["fences"]),
                 state.get("sizes", {}),  # none in runs made before sizes were kept
             )
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise RunFolderError(
-                f"run folder {model_folder.parent.name}: expected {REFERENCE}/ beside its model, found none that can "
-                f"be read; classify probe writes it: make the run again"
-            ) from error
 
 
 def remember_train(
@@ -108,8 +102,3 @@ def remember_train(
     return TrainingReference.fit(
         choice, source.table(choice).only("train"), index.iloc[source.cohort.position[train]], seed=seed
     )
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}

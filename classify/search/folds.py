@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from classify.aggregate import mean_people
 from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.errors import CohortError
-from classify.features import FeatureTable, participant_weights
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureTable, participant_weights
+from classify.fitting.aggregate import mean_people
 from classify.heads import HEADS, Head
 from classify.heads.contract import TrainingRows
-from classify.standardise import Standardiser
 from embeddings_store.errors import UsageError
 
 FOLDS = 5

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from classify.cohort.splits import grouped_folds
+from classify.fitting.model import fit_model
+from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.metrics import HEADLINE
-from classify.model import fit_model
-from classify.predictions import Predictions, join_predictions
+from classify.run.predictions import Predictions, join_predictions
 from classify.search.folds import count_folds
 from classify.search.search import Chosen, SearchPlan, choose_model
-from classify.source import FeatureSource
 
 OUTER_SPLITS = ("train", "val")
 

@@ -12,7 +12,7 @@ from functools import partial
 from math import isfinite
 from typing import Any
 
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 from classify.search.scoring import FoldScorer, running_score
 from classify.search.spaces import SearchSpace
 from classify.search.study import Tried, make_sampler, read_choice, suggest

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Int64
 
 from classify.cohort.splits import check_no_leak, grouped_folds
-from classify.features import FeatureChoice, FeatureTable
+from classify.features.table import FeatureChoice, FeatureTable
+from classify.features.tokens import physical_memory_bytes
+from classify.fitting.model import ModelSpec, predict_out_of_fold
+from classify.fitting.source import FeatureSource
 from classify.judging.metrics import all_metrics
-from classify.model import ModelSpec, predict_out_of_fold
-from classify.predictions import Predictions, join_predictions
+from classify.run.predictions import Predictions, join_predictions
 from classify.search.folds import Fold, make_fold
-from classify.source import FeatureSource
-from classify.tokens import physical_memory_bytes
 
 METRIC = "macro_auroc"
 """Of participants, predictions of all folds together. Finer than balanced accuracy: every pair of participants counts,

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from classify.features import participant_weights
+from classify.features.table import participant_weights
+from classify.fitting.model import ModelSpec, fit_grid
+from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, replicate_metrics
-from classify.model import ModelSpec, fit_grid
-from classify.predictions import Predictions, join_predictions
+from classify.run.predictions import Predictions, join_predictions
 from classify.search.ray_engine import search_with_ray
 from classify.search.scoring import METRIC, FoldScorer, running_score
 from classify.search.spaces import AUTO, GRIDS, SearchSpace, make_space
 from classify.search.study import JOURNAL, STUDIES, Study, Tried, hold_study, study_folder
 from classify.search.trials import Budget, best_of, describe_trials, run_trials
 from classify.search.workers import one_thread, open_folds
-from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
 

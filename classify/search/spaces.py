@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from classify.aggregate import LEARNED, MEAN_LOGITS
-from classify.features import FeatureChoice
+from classify.features.table import FeatureChoice
+from classify.fitting.aggregate import LEARNED, MEAN_LOGITS
+from classify.fitting.model import ModelSpec, aggregations_of, check_aggregation
 from classify.heads import HEADS
-from classify.model import ModelSpec, aggregations_of, check_aggregation
 
 AUTO = "auto"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from classify.model import ModelSpec
-from classify.predictions import Predictions
+from classify.fitting.model import ModelSpec
+from classify.run.predictions import Predictions
 from classify.search.progress import show_trials
 from classify.search.scoring import running_score
 from classify.search.spaces import SearchSpace

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.model import ModelSpec
-from classify.predictions import Predictions
+from classify.fitting.model import ModelSpec
+from classify.fitting.source import FeatureSource
+from classify.run.predictions import Predictions
 from classify.search.scoring import FoldScorer
 from classify.search.study import TOGETHER
-from classify.source import FeatureSource
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 

@@ -12,10 +12,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from embeddings_store.console import say
 from embeddings_store.errors import StoreError
 from embeddings_store.s3_access import S3Access, find_s3
 from embeddings_store.schema import volume_id
+from embeddings_store.terminal.console import say
 from extract.bucket.answers import check_answer, tidy_listing
 from extract.bucket.body import (
     Body,

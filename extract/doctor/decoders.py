@@ -8,7 +8,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from embeddings_store.provenance import code_commit, package_versions
+from embeddings_store.terminal.provenance import code_commit, package_versions
 from extract.dicom.frame_decoder import COMPRESSED, decoder_name
 from extract.doctor.report import Check, Report, Status
 from extract.worker import PACKAGES

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
+from embeddings_store.terminal.console import say
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.foreign import describe_foreign

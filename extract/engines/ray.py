@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from embeddings_store.command_line import several
-from embeddings_store.console import say
 from embeddings_store.errors import OctProbeError, RunError
+from embeddings_store.terminal.console import say
 from extract.engines.account import Account, account_together
 from extract.engines.ray_cluster import LOOK, Cluster, LostWorkerError, Seat, open_ray_cluster
 from extract.engines.ray_hand import Hand

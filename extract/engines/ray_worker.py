@@ -13,8 +13,8 @@ from traceback import extract_tb
 from typing import TypeVar
 
 from embeddings_store.errors import OctProbeError, RunError, StoreError
-from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.storage import open_storage
+from embeddings_store.terminal.provenance import code_commit, package_versions
 from extract.bucket.source import TransferCounts
 from extract.device.select import open_device
 from extract.engines.account import Account, account_here

@@ -7,8 +7,8 @@ from threading import Lock, Thread
 from time import perf_counter
 from typing import TypeAlias
 
-from embeddings_store.console import say
 from embeddings_store.schema import VolumeRef
+from embeddings_store.terminal.console import say
 from extract.bucket.source import Fetched, ObjectInfo, PartlyFetched, RangeRefused, RangeSource, Source, Wanted
 from extract.dicom.frame_ranges import FrameRanges, Span, find_ranges, merge_spans
 from extract.dicom.reader import FrameChooser

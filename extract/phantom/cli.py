@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from embeddings_store.command_line import Options, Text, verb
-from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import COMPUTING, IN_AND_OUT, Json, Seed
+from embeddings_store.terminal.console import emit_json, new_app, run_command, say
 
 if TYPE_CHECKING:
     from extract.phantom.plan import Plan

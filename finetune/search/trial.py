@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from classify.cohort.splits import check_no_leak, grouped_folds
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
 from extract.device.backend import Backend
 from extract.encoder.encoder import Encoder
 from finetune.config import FinetuneConfig

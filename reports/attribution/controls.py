@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from classify.features import FeatureTable
-from classify.model import FittedModel, fit_model
+from classify.features.table import FeatureTable
+from classify.fitting.model import FittedModel, fit_model
 from reports.attribution.volume import Controls
 
 

@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
-from classify.aggregate import SMALLEST_PROBABILITY
-from classify.model import FittedModel
+from classify.fitting.aggregate import SMALLEST_PROBABILITY
+from classify.fitting.model import FittedModel
 from reports.attribution.pooling import RegionSums, region_sums, require_replaceable
 from reports.attribution.tokens import evidence
 

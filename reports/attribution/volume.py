@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
+from classify.fitting.model import FittedModel
 from classify.heads.attentive import AttentiveHead
 from classify.heads.linear import LinearHead
-from classify.model import FittedModel
 from embeddings_store.token_pooling import coarsen_tokens
 from reports.anatomy.regions import Regions
 from reports.attribution.faithfulness import Curves, faithfulness_curves, map_agreement

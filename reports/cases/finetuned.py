@@ -11,15 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from classify.aggregate import aggregate_levels
 from classify.cohort.identity import other_objects
-from classify.judging.calibrate import load_calibrator
+from classify.evaluating.prediction_table import lay_out, mark_abstentions
+from classify.fitting.aggregate import aggregate_levels
+from classify.judging.kept_calibrator import read_calibrator
 from classify.predict import ABSTAIN_BELOW, PREDICTED
-from classify.prediction_table import lay_out, mark_abstentions
-from classify.predictions import LEVELS, Predictions
 from classify.reference.flags import OTHER_PERSON, SAID_OF_NOTE, UNSEEN_DEVICE, UNSEEN_PROTOCOL
 from classify.reference.novelty import THRESHOLD_PERCENTILE
-from classify.run import MODEL
+from classify.run.predictions import LEVELS, Predictions
 from embeddings_store.errors import RunError, UsageError, VolumeError
 from embeddings_store.schema import Note, VolumeRef
 from extract.bucket.catalogue import list_volumes
@@ -124,7 +123,7 @@ class FinetunedExplainer:
         )
         self._require_same(volumes)
         levels = aggregate_levels(volumes, eye)
-        if calibrator := load_calibrator(self.run.folder / MODEL):
+        if calibrator := read_calibrator(self.run.run.model_folder(), len(self.run.classes)):
             levels = {level: calibrator.apply(part) for level, part in levels.items()}
         told = pd.DataFrame(lines)
         table = pd.concat([lay_out(level, levels[level], told, self.run.classes) for level in LEVELS])
@@ -172,7 +171,7 @@ def open_finetuned(run: FinishedRun, source: Source, device: str) -> FinetunedEx
 
     Raises: RunError (CheckpointError, BucketError, DeviceError, a damaged run folder).
     """
-    place, classifier, seed = _open_device(device), load_classifier(run.run), int(run.record["seeds"]["head"])
+    place, classifier, seed = _open_device(device), load_classifier(run.run), int(run.record.made.seeds["head"])
     classifier.model.to(place)
     control = replace(classifier, model=deepcopy(classifier.model))
     shuffle_blocks(control.blocks, np.random.default_rng(seed))

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.stats import binomtest
 
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 LIKE = 30
 """Participants whose top probability lies nearest: enough for a share, few enough to be alike."""

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from classify.model import FittedModel, load_model
+from classify.fitting.model import FittedModel, load_model
+from classify.fitting.source import source_of_run
 from classify.predict import predict_volumes_of
 from classify.run_options import AnswerOptions
-from classify.source import source_of_run
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.reader import StoreReader
 from embeddings_store.snapshot import Snapshot
@@ -52,7 +52,7 @@ class ProbeExplainer:
 
 def open_probe(run: FinishedRun, reader: StoreReader, snapshot: Snapshot, source: Source | None) -> ProbeExplainer:
     """Load a probe, and fit its controls. Raises: RunError, StoreError for what cannot be read."""
-    model, classes, seed = load_model(run.run), len(run.classes), int(run.record["seeds"]["head"])
+    model, classes, seed = load_model(run.run), len(run.classes), int(run.record.made.seeds["head"])
     train = source_of_run(run.run, snapshot).table(model.features).only("train")
     controls = make_controls(model, train, classes=classes, seed=seed)
     return ProbeExplainer(run, snapshot, ScanReader(reader, snapshot, model, controls, source, classes, seed))

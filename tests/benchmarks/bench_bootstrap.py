@@ -20,7 +20,7 @@ from sklearn.metrics import (
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import Replicates, draw_replicates, replicate_metrics
 from classify.judging.metrics import CALIBRATION_BINS
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 CLASSES = ("healthy", "pre", "oral", "insulin")
 REPLICATES, LOOPED = 2000, 200

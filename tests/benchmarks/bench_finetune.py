@@ -15,8 +15,8 @@ from settings import Settings
 from side_by_side import in_turn
 from torch import nn
 
-from classify.features import FeatureTable
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureTable
 from embeddings_store.index import IndexRow
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import open_source

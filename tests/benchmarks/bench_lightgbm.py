@@ -24,17 +24,17 @@ from side_by_side import in_turn
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_score
 
-from classify.aggregate import MEAN_LOGITS
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import TASKS
-from classify.features import FeatureChoice, FeatureTable
+from classify.features.table import FeatureChoice, FeatureTable
+from classify.fitting.aggregate import MEAN_LOGITS
+from classify.fitting.source import FeatureSource
 from classify.heads.lgbm import LgbmHead
 from classify.search.scoring import FoldScorer
 from classify.search.spaces import SPACES, SearchSpace
 from classify.search.study import Study
 from classify.search.trials import Budget, best_of, run_trials
 from classify.search.workers import open_folds
-from classify.source import FeatureSource
 from embeddings_store.space import EmbeddingSpace
 
 CLASSES, FOLDS = 4, 5

@@ -16,7 +16,7 @@ from settings import Settings
 from side_by_side import in_turn
 from sklearn.linear_model import LogisticRegression
 
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
 from classify.heads.contract import TrainingRows
 from classify.heads.linear import LinearHead
 from classify.search.folds import Fold, head_weights, make_folds

@@ -10,7 +10,7 @@ from typing import Any
 
 from sources import current_commit, sources_digest
 
-from embeddings_store.provenance import package_versions
+from embeddings_store.terminal.provenance import package_versions
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
 from extract.device.xla_attention import flash_attention
 from extract.encoder.random_init import ARCHITECTURES, random_twin
 from finetune.blocks import recomputing

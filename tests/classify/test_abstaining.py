@@ -13,9 +13,9 @@ import pytest
 from classify_study import PROTOCOLS, Study, make_study
 
 from classify.cli import main
+from classify.features.stores import read_store
 from classify.options import ProbeOptions
 from classify.probe import probe
-from classify.stores import read_store
 from embeddings_store.schema import Eye, Intensity, Note, RowFacts, VolumeRef, volume_id
 from embeddings_store.writer import open_writer
 

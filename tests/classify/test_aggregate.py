@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from classify.aggregate import aggregate_levels
+from classify.fitting.aggregate import aggregate_levels
 from classify.heads.contract import softmax
-from classify.predictions import Predictions, pick_predictions, stack_predictions
+from classify.run.predictions import Predictions, pick_predictions, stack_predictions
 
 
 def volumes() -> tuple[Predictions, np.ndarray]:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from classify_study import Study, make_study
 
-from classify.baselines import (
+from classify.baselines.brightness import brightness_of_people
+from classify.baselines.covariates import (
     CEILING,
     COVARIATES,
     WITHOUT_DEVICE,
@@ -17,7 +18,6 @@ from classify.baselines import (
     encode_covariates,
     predict_baselines,
 )
-from classify.brightness import brightness_of_people
 from classify.cohort.measurements import Measurements
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables, read_tables

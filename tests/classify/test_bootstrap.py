@@ -14,7 +14,7 @@ from classify.judging.bootstrap import (
     replicate_metrics,
     summarise,
 )
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -24,7 +24,7 @@ from classify.judging.calibrate import (
 )
 from classify.judging.calibration_report import measure_calibration, recalibrate, report_levels
 from classify.judging.prevalence import move, read_shares, weigh_units
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 from embeddings_store.errors import UsageError
 
 SHARES = (0.4, 0.2, 0.3, 0.1)

@@ -26,7 +26,7 @@ class Place:
         if np.isfinite(study.stored.pooled).all():
             fill_store(study, self.folder / "store")
         else:
-            self.patch.setattr("classify.stores.read_features_source", lambda *_, **__: study.stored)
+            self.patch.setattr("classify.features.stores.read_features_source", lambda *_, **__: study.stored)
 
     def run(self, verb: str, *more: object) -> Finished:
         asked = ("--store", self.folder / "store", "--participants", self.folder / "participants.tsv")

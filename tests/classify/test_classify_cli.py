@@ -10,8 +10,8 @@ from classify_study import Study, fill_store, make_study
 from command_line import named_in
 
 from classify.cli import main
-from classify.run import load_run
-from classify.source import rebuild_features
+from classify.fitting.source import rebuild_features
+from classify.run.folder import load_run
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_probe_prints_one_json_object_and_names_nobody(store: tuple[Study, Path]
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     run = load_run(folder / record.pop("path"))
-    assert run.record == record
+    assert run.record.to_dict() == record
     assert "difference to age+site" in done.stderr
     assert "SYNTHETIC PHANTOM" in done.stderr
     assert "Research use only" in done.stderr

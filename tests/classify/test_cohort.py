@@ -14,7 +14,7 @@ from classify.cohort.participants import read_participants
 from classify.cohort.table import COLUMNS, Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.errors import CohortError, LeakError
-from classify.features import participant_weights
+from classify.features.table import participant_weights
 from embeddings_store.schema import Note
 
 

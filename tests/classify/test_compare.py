@@ -14,15 +14,15 @@ import pytest
 from classify_study import Study, make_study
 
 from classify.compare import Compared, compare
+from classify.comparing.leaderboard import count_worse
+from classify.comparing.study_tables import leaderboard_lines, leaderboard_table
 from classify.errors import CohortError, RunFolderError
 from classify.judging.bootstrap import draw_replicates, measure, paired_difference
-from classify.leaderboard import count_worse
 from classify.options import ProbeOptions
-from classify.predictions import pick_predictions
 from classify.probe import probe
-from classify.run import load_run
+from classify.run.folder import load_run
+from classify.run.predictions import pick_predictions
 from classify.study_options import CompareOptions
-from classify.study_tables import leaderboard_lines, leaderboard_table
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
 from embeddings_store.snapshot import Snapshot
@@ -343,7 +343,7 @@ def test_a_dummy_stands_beside_searched_heads(study: Study, stores: dict[str, Sn
     )  # fmt: skip
     done = compare(asked, clock=lambda: NOW, read=lambda address, *_: stores[address], tell=lambda line: None)
     searched = {
-        cell["name"]: load_run(tmp_path / "runs" / cell["run"]).record["search"] for cell in done.record["runs"]
+        cell["name"]: load_run(tmp_path / "runs" / cell["run"]).record.fitted.search for cell in done.record["runs"]
     }
     assert searched["good/dummy"] is None
     assert searched["good/knn"]["trials"] == 2

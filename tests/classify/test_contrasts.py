@@ -8,8 +8,8 @@ from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates
 from classify.judging.contrasts import contrast_classes, measure_contrasts, sensitivity_at
-from classify.predictions import Predictions
-from classify.summary import format_measured
+from classify.run.predictions import Predictions
+from classify.run.summary import format_measured
 
 
 def people(count: int, *, shift: float = 1.0) -> Predictions:

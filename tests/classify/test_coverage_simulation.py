@@ -5,7 +5,7 @@ import pytest
 
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates, measure, replicate_metrics
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 CLASSES = ("a", "b", "c", "d")
 SHARES = (0.35, 0.25, 0.25, 0.15)

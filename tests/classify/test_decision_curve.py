@@ -9,7 +9,7 @@ from classify.cohort.tasks import STUDY_GROUPS
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates
 from classify.judging.decision_curve import THRESHOLDS, Shown, decision_curves, net_benefit, treat_all
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 
 def people(count: int, classes: int, shift: float = 1.0) -> Predictions:

@@ -14,11 +14,11 @@ from classify_study import Study, make_study
 
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.evaluate import Evaluated, evaluate
-from classify.ledger import LEDGER
 from classify.options import ProbeOptions
-from classify.predictions import pick_predictions
 from classify.probe import Probed, probe
-from classify.run import COHORT, RECORD, load_run
+from classify.run.folder import COHORT, RECORD, load_run
+from classify.run.ledger import LEDGER
+from classify.run.predictions import pick_predictions
 from classify.run_options import EvaluateOptions
 from embeddings_store.errors import UsageError
 
@@ -46,25 +46,25 @@ def test_a_look_puts_test_beside_val_and_a_line_into_the_ledger(study: Study, tm
     run = load_run(done.folder)
     assert run.record == seen.record
     (line,) = ledger(tmp_path)
-    assert line["id"] == run.record["evaluations"][0]["id"]
+    assert line["id"] == run.record.evaluations[0]["id"]
     assert len(line["people"]) == 16
     assert {name: line[name] for name in ("run", "date", "cohort_sha256")} == {
         "run": done.record.id,
         "date": "2026-11-22T15:03:01+00:00",
-        "cohort_sha256": done.record.cohort_sha256,
+        "cohort_sha256": done.record.cohort.cohort_sha256,
     }
     for level in ("volume", "eye", "participant"):
-        assert set(run.record["metrics"][level]) == {"val", "test"}
-        assert run.record["metrics"][level]["val"] == done.record.metrics[level]["val"]
-    assert set(run.record["baselines"]["age+site"]) == {"val", "test"}
-    assert run.record["confusion"] == done.record.confusion
-    entry = run.record["evaluations"][0]
+        assert set(run.record.judged.metrics[level]) == {"val", "test"}
+        assert run.record.judged.metrics[level]["val"] == done.record.judged.metrics[level]["val"]
+    assert set(run.record.judged.baselines["age+site"]) == {"val", "test"}
+    assert run.record.judged.confusion == done.record.judged.confusion
+    entry = run.record.evaluations[0]
     assert np.sum(entry["confusion"]["participant"]) == 16
     assert entry["calibration"] == "temperature"
     people = pick_predictions(run.predictions, model="linear", level="participant", split="test")
     locked = set(run.cohort.loc[run.cohort["split"] == "test", "participant"])
     assert set(people.participant) == locked
-    flow = {step["step"]: step["reason"] for step in run.record["flow"]}
+    flow = {step["step"]: step["reason"] for step in run.record.cohort.flow}
     assert flow["test"] == "predicted by classify evaluate on 2026-11-22"
 
 
@@ -88,7 +88,7 @@ def test_a_second_look_is_counted_and_replaces_the_first(study: Study, tmp_path:
     assert look(study, tmp_path, other.folder).looks == 2
     again = look(study, tmp_path, first.folder)
     assert again.looks == 3
-    assert [entry["look"] for entry in again.record["evaluations"]] == [1, 3]
+    assert [entry["look"] for entry in again.record.evaluations] == [1, 3]
     predictions = load_run(first.folder).predictions
     assert predictions.duplicated(["model", "level", "split", "unit"]).sum() == 0
     assert len(ledger(tmp_path)) == 3
@@ -138,7 +138,7 @@ def test_nobody_looks_over_a_damaged_ledger(study: Study, tmp_path: Path) -> Non
     (tmp_path / "runs" / LEDGER).write_text('{"run": "x"}\n')
     with pytest.raises(RunFolderError, match="line 1"):
         look(study, tmp_path, done.folder)
-    assert "test" not in load_run(done.folder).record["metrics"]["participant"]
+    assert "test" not in load_run(done.folder).record.judged.metrics["participant"]
 
 
 def test_a_look_that_fails_afterwards_stays_counted(
@@ -149,7 +149,7 @@ def test_a_look_that_fails_afterwards_stays_counted(
     def fail(*_: Any, **__: Any) -> None:
         raise RunFolderError("disk full")
 
-    monkeypatch.setattr("classify.look.update_run", fail)
+    monkeypatch.setattr("classify.evaluating.look.update_run", fail)
     with pytest.raises(RunFolderError, match="disk full"):
         look(study, tmp_path, done.folder)
     assert len(ledger(tmp_path)) == 1
@@ -158,7 +158,7 @@ def test_a_look_that_fails_afterwards_stays_counted(
 def test_a_phantom_without_an_effect_stays_at_chance_on_test(tmp_path: Path) -> None:
     study = make_study(160, effect=0.0, seed=4)
     record = look(study, tmp_path, probed(study, tmp_path).folder).record
-    measured = record["metrics"]["participant"]["test"]["macro_auroc"]
+    measured = record.judged.metrics["participant"]["test"]["macro_auroc"]
     assert measured["low"] < 0.5 < measured["high"]
 
 
@@ -184,14 +184,17 @@ def test_the_random_twin_is_looked_at_beside(study: Study, tmp_path: Path) -> No
         store="store", run=done.folder, participants=participants, split="test", replicates=50, random_twin="twin"
     )
     seen = evaluate(options, now=NOW, read=lambda address, *_: twin if address == "twin" else study.stored).record
-    assert set(seen["baselines"]["random twin"]) == {"val", "test"}
-    assert seen["baselines"]["random twin"]["val"] == done.record.baselines["random twin"]["val"]
-    assert seen["evaluations"][0]["difference_to_random_twin"]["macro_auroc"]["low"] > 0
+    assert set(seen.judged.baselines["random twin"]) == {"val", "test"}
+    assert seen.judged.baselines["random twin"]["val"] == done.record.judged.baselines["random twin"]["val"]
+    assert seen.evaluations[0]["difference_to_random_twin"]["macro_auroc"]["low"] > 0
 
     (tmp_path / "alone").mkdir()
     alone = probed(twin_study(study), tmp_path / "alone", calibrate="none")
-    expected = look(twin_study(study), tmp_path / "alone", alone.folder).record["metrics"]["participant"]["test"]
-    assert seen["baselines"]["random twin"]["test"]["macro_auroc"] == expected["macro_auroc"], "as the twin's own run"
+    record = look(twin_study(study), tmp_path / "alone", alone.folder).record
+    expected = record.judged.metrics["participant"]["test"]
+    assert seen.judged.baselines["random twin"]["test"]["macro_auroc"] == expected["macro_auroc"], (
+        "as the twin's own run"
+    )
 
 
 def test_a_twin_that_the_run_does_not_have_gets_no_look(study: Study, tmp_path: Path) -> None:

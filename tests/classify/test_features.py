@@ -9,8 +9,8 @@ from classify_study import CHANNELS, Study
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
-from classify.features import FeatureTable, make_features, participant_weights
-from classify.standardise import RARE_VOLUMES, Standardiser
+from classify.features.standardise import RARE_VOLUMES, Standardiser
+from classify.features.table import FeatureTable, make_features, participant_weights
 from embeddings_store.errors import UsageError
 
 

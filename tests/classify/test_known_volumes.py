@@ -12,11 +12,11 @@ from test_evaluate import NOW, look, probed
 
 from classify.compare import compare
 from classify.errors import CohortError, LeakError, RunFolderError
+from classify.fitting.source import features_of_run
 from classify.predict import predict
 from classify.reference.flags import LOCKED, OTHER_OBJECT
-from classify.run import COHORT, load_run
+from classify.run.folder import COHORT, load_run
 from classify.run_options import PredictOptions
-from classify.source import features_of_run
 from classify.study_options import CompareOptions
 from embeddings_store.schema import volume_id
 

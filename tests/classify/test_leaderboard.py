@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from classify.comparing.leaderboard import Entry, Kind, count_worse, rank_entries, standing
 from classify.errors import CohortError
 from classify.judging.bootstrap import draw_replicates, measure, paired_difference
-from classify.leaderboard import Entry, Kind, count_worse, rank_entries, standing
-from classify.predictions import Predictions, rows_of
+from classify.run.predictions import Predictions, rows_of
 
 CLASSES = ("no", "yes")
 PEOPLE = np.array([f"{number:04d}" for number in range(120)])

@@ -11,13 +11,13 @@ from classify_study import Study, make_study
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
-from classify.features import FeatureTable, make_features
+from classify.features.table import FeatureTable, make_features
+from classify.fitting.model import load_model
 from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
-from classify.model import load_model
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
-from classify.run import load_run
+from classify.run.folder import load_run
 from classify.search.folds import TrainingPart
 from embeddings_store.errors import UsageError
 from embeddings_store.space import VIEW, EmbeddingSpace
@@ -86,7 +86,7 @@ def test_views_that_are_copies_change_no_probability(study: Study, tmp_path: Pat
     """The weighted likelihood of three equal rows of a third each is that of one."""
     copies = with_views(study, np.stack([study.stored.pooled] * 2))
     seen, alone = run(copies, tmp_path / "a"), run(study, tmp_path / "b")
-    assert seen.record.features["views"] == 2
+    assert seen.record.fitted.features["views"] == 2
     before, after = (load_run(done.folder).predictions.filter(like="probability") for done in (alone, seen))
     assert np.allclose(before, after, atol=2e-3)
 
@@ -94,14 +94,14 @@ def test_views_that_are_copies_change_no_probability(study: Study, tmp_path: Pat
 def test_views_act_on_the_head_and_not_on_what_is_judged(study: Study, tmp_path: Path) -> None:
     rich = jittered(study, 2)
     none, one, every = (run(rich, tmp_path / str(views), views=views) for views in (0, 1, None))
-    assert [done.record.features["views"] for done in (none, one, every)] == [0, 1, 2]
+    assert [done.record.fitted.features["views"] for done in (none, one, every)] == [0, 1, 2]
     plain = run(study, tmp_path / "plain")
-    assert none.record.metrics == plain.record.metrics
+    assert none.record.judged.metrics == plain.record.judged.metrics
     heads = [load_model(load_run(done.folder)).head.coef_ for done in (none, one, every)]
     assert not np.allclose(heads[0], heads[1])
     assert not np.allclose(heads[1], heads[2])
-    assert {size["volumes"] for size in every.record.splits.values()} == {
-        size["volumes"] for size in plain.record.splits.values()
+    assert {size["volumes"] for size in every.record.cohort.splits.values()} == {
+        size["volumes"] for size in plain.record.cohort.splits.values()
     }
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import find_task
-from classify.features import FeatureTable, make_features
+from classify.features.table import FeatureTable, make_features
+from classify.fitting.model import ModelSpec, fit_model
 from classify.judging.learning import check_fractions, draw_subsets, trace_curve
-from classify.model import ModelSpec, fit_model
 from embeddings_store.errors import UsageError
 
 CLASSES = ("healthy", "lifestyle", "oral", "insulin")

@@ -17,16 +17,16 @@ from test_evaluate import NOW, ledger, look, probed
 
 from classify.cohort.identity import digest_person
 from classify.compare import compare
-from classify.earlier import GONE, find_earlier
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.evaluate import Evaluated, evaluate
-from classify.ledger import COUNTED_HERE, LEDGER, LOCK
 from classify.predict import predict
 from classify.reference.flags import LOCKED, OTHER_PERSON
-from classify.run import RECORD, load_run
+from classify.run.earlier import GONE, find_earlier
+from classify.run.folder import RECORD, load_run
+from classify.run.ledger import COUNTED_HERE, LEDGER, LOCK
+from classify.run.summary import print_evaluation
 from classify.run_options import EvaluateOptions, PredictOptions
 from classify.study_options import CompareOptions
-from classify.summary import print_evaluation
 from embeddings_store.schema import volume_id
 from reports.ledger import read_looks, say_looks
 from reports.runs import read_runs
@@ -139,9 +139,9 @@ def test_test_people_may_not_become_val_without_a_reason(study: Study, tmp_path:
     with pytest.raises(LeakError, match=r"16 participants who are train or val now were test in .*--resplit"):
         probed(study, tmp_path, "dummy")
     again = probed(study, tmp_path, "dummy", resplit="the first table was wrong").record
-    assert again.resplit is not None
-    assert (again.resplit["was_test"], again.resplit["reason"]) == (16, "the first table was wrong")
-    assert done.record.resplit is None
+    assert again.cohort.resplit is not None
+    assert (again.cohort.resplit["was_test"], again.cohort.resplit["reason"]) == (16, "the first table was wrong")
+    assert done.record.cohort.resplit is None
 
 
 def test_an_older_run_locks_the_people_that_it_analysed(study: Study, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_predict_knows_test_people_from_the_table(study: Study, tmp_path: Path) 
     index = study.stored.index[kept].reset_index(drop=True)
     without = replace(study.stored, index=index, pooled=study.stored.pooled[kept.to_numpy()])
     done = probed(Study(study.people, without), tmp_path)
-    assert len(done.record.test_people) == 16
+    assert len(done.record.cohort.test_people) == 16
     table = predict(
         PredictOptions(store="store", run=done.folder, out=tmp_path / "out.csv"), read=lambda *_: study.stored
     ).table
@@ -294,7 +294,7 @@ def test_a_full_disk_looks_at_nobody_and_closes_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("classify.ledger.os.fsync", fail)
+        patch.setattr("classify.run.ledger.os.fsync", fail)
         with pytest.raises(RunFolderError, match="No space left"):
             look(study, tmp_path, done.folder)
     assert ledger(tmp_path) == []
@@ -308,7 +308,7 @@ def test_twelve_evaluations_at_once_lose_no_look(study: Study, tmp_path: Path) -
         numbers = [each.result(300).looks for each in [pool.submit(look_once, study, done.folder) for _ in range(12)]]
     assert sorted(numbers) == list(range(1, 13))
     assert len(ledger(tmp_path)) == 12
-    entries = load_run(done.folder).record["evaluations"]
+    entries = load_run(done.folder).record.evaluations
     assert sorted(entry["look"] for entry in entries) == list(range(1, 13))
     assert len({entry["id"] for entry in entries}) == 12
 

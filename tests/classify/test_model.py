@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from classify_study import Study, make_study
 
-from classify.aggregate import AGGREGATIONS, LEARNED, mean_eyes, mean_people
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
 from classify.errors import RunFolderError
-from classify.features import FeatureChoice, FeatureTable
+from classify.features.table import FeatureChoice, FeatureTable
+from classify.fitting.aggregate import AGGREGATIONS, LEARNED, mean_eyes, mean_people
+from classify.fitting.model import STATE, FittedModel, ModelSpec, check_aggregation, fit_grid, fit_model, load_model
+from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
 from classify.heads.knn import KnnHead
-from classify.model import STATE, FittedModel, ModelSpec, check_aggregation, fit_grid, fit_model, load_model
-from classify.run import MODEL, Run
+from classify.run.folder import MODEL, Run
 from classify.search.folds import TrainingPart, make_folds
-from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
 
 

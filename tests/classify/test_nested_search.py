@@ -10,7 +10,7 @@ from classify_study import Study, make_study
 
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
-from classify.summary import search_lines, seed_lines
+from classify.run.summary import search_lines, seed_lines
 from embeddings_store.errors import UsageError
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from classify.errors import RunFolderError
-from classify.features import FeatureChoice, FeatureTable
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureChoice, FeatureTable
 from classify.reference.neighbours import KnownVolumes
 from classify.reference.novelty import Gaussians, NoveltyDetector
 from classify.reference.training import TrainingReference
-from classify.standardise import Standardiser
 
 SCANS = 4
 MIXING = np.random.default_rng(99).normal(0, 1, (5, 40))

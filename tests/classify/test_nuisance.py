@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
-from classify.features import make_features
+from classify.features.table import make_features
 from classify.judging.nuisance import AS_SEEN, AS_STORED, FEWEST_PARTICIPANTS, SHRINKAGE, probe_nuisance, ridge_scores
 from classify.judging.regression import r_squared
 

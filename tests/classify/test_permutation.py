@@ -9,7 +9,7 @@ from sklearn import metrics as peer
 
 from classify.heads.contract import softmax
 from classify.judging.permutation import permute_labels, permuted_metrics
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -10,7 +10,7 @@ import pytest
 from classify_study import Study, fill_store, make_study, pictured
 from PIL import Image
 
-from classify.baselines import PIXELS
+from classify.baselines.covariates import PIXELS
 from classify.evaluate import evaluate
 from classify.options import ProbeOptions
 from classify.probe import probe
@@ -37,7 +37,7 @@ def test_the_verdict_compares_with_the_pixel_floor(tmp_path: Path) -> None:
     """The embedding is a little better than guessing; the pixels are better than it."""
     study = pictured(make_study(192, effect=0.3), effect=30)
     run = finished(study, tmp_path)
-    assert run.record["baselines"][PIXELS]["val"]["macro_auroc"]["value"] > 0.85
+    assert run.record.judged.baselines[PIXELS]["val"]["macro_auroc"]["value"] > 0.85
     assert PIXELS in run.rivals("balanced_accuracy")
     said = make_headline([run])
     assert said.verdict == "worse"
@@ -47,7 +47,7 @@ def test_the_verdict_compares_with_the_pixel_floor(tmp_path: Path) -> None:
         store="store", run=run.folder, participants=study.write(tmp_path), split="test", replicates=50
     )
     record = evaluate(options, now=NOW, read=lambda *_: study.stored).record
-    assert record["baselines"][PIXELS]["test"]["macro_auroc"]["value"] > 0.8
+    assert record.judged.baselines[PIXELS]["test"]["macro_auroc"]["value"] > 0.8
 
 
 @pytest.mark.parametrize("has_pictures", [True, False])
@@ -56,7 +56,7 @@ def test_what_is_better_than_pixels_without_an_effect_may_be_claimed(tmp_path: P
     run = finished(pictured(study, effect=0) if has_pictures else study, tmp_path)
     said = make_headline([run])
     assert said.verdict == "better"
-    missing = {line["name"]: line["reason"] for line in run.record["baselines_missing"]}
+    missing = {line["name"]: line["reason"] for line in run.record.rivals.baselines_missing}
     assert (PIXELS in missing) != has_pictures
     assert any("pixels: the store has no thumbnails" in sentence for sentence in said.sentences) != has_pictures
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from classify_study import Study, make_study, pictured
 
-from classify.baselines import PIXELS, choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariate_models import fit_covariates
+from classify.baselines.covariates import PIXELS, choose_baselines, describe_people, predict_baselines
+from classify.baselines.pixels import PersonThumbnails, thumbnails_of_people
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import TASKS
-from classify.covariate_models import fit_covariates
+from classify.fitting.source import source_on
 from classify.judging.metrics import all_metrics
-from classify.pixels import PersonThumbnails, thumbnails_of_people
-from classify.predictions import Predictions
-from classify.source import source_on
+from classify.run.predictions import Predictions
 from embeddings_store.thumbnails import Thumbnails
 
 

@@ -12,23 +12,23 @@ from classify_study import Study, fill_store, make_study
 from command_line import Command
 from test_calibrate import overconfident
 
-from classify.aggregate import LEARNED_WEIGHTS, MEAN_FEATURES, MEAN_LOGITS
-from classify.baselines import predict_baselines
+from classify.baselines.covariates import predict_baselines
 from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.errors import CohortError, LeakError
 from classify.evaluate import evaluate
-from classify.features import FeatureTable
+from classify.features.table import FeatureTable
+from classify.fitting.aggregate import LEARNED_WEIGHTS, MEAN_FEATURES, MEAN_LOGITS
+from classify.fitting.model import ModelSpec, fit_model, fit_on
 from classify.judging.calibrate import FOLDS as CALIBRATION_FOLDS
 from classify.judging.calibrate import cross_fit
 from classify.judging.metrics import all_metrics
-from classify.model import ModelSpec, fit_model, fit_on
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
+from classify.run.summary import headline
 from classify.run_options import EvaluateOptions
 from classify.search import folds as folds_module
 from classify.search.folds import make_fold, make_folds
-from classify.summary import headline
 from reports.flow import StoreCounts, make_flow
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
@@ -130,7 +130,7 @@ class TestADuplicatedScan:
 
     def test_of_one_participant_counts_once_and_is_said(self, study: Study, tmp_path: Path) -> None:
         study.stored.pooled[1] = study.stored.pooled[0]
-        flow = {step["step"]: step for step in probed(study, tmp_path, "dummy").record.flow}
+        flow = {step["step"]: step for step in probed(study, tmp_path, "dummy").record.cohort.flow}
         assert flow["copy"]["volumes"] == 1
         assert flow["analysed"]["volumes"] == flow["store"]["volumes"] - 1
 
@@ -151,7 +151,7 @@ class TestAWrongJoin:
         for _, rows in study.people.groupby("clinical_site").groups.items():
             ids = study.people.loc[rows, "participant_id"].to_numpy(object)
             study.people.loc[rows, "participant_id"] = np.roll(ids, 7)
-        measured = probed(study, tmp_path).record.metrics["participant"]["val"]["macro_auroc"]
+        measured = probed(study, tmp_path).record.judged.metrics["participant"]["val"]["macro_auroc"]
         assert measured["low"] < 0.5 < measured["high"]
 
     def test_of_a_finished_run_gets_no_look_at_test(self, study: Study, tmp_path: Path) -> None:
@@ -189,11 +189,11 @@ class TestLabelsAfterTheFact:
         ]
         path.write_text("\n".join(["person_id,value_as_number,measurement_source_value", *lines]))
         more = probed(study, tmp_path / "more", measurements=path).record
-        assert more.baselines["HbA1c (ceiling)"]["val"]["macro_auroc"]["value"] == 1.0
-        assert more.metrics == plain.metrics
-        assert more.cohort_sha256 == plain.cohort_sha256
+        assert more.judged.baselines["HbA1c (ceiling)"]["val"]["macro_auroc"]["value"] == 1.0
+        assert more.judged.metrics == plain.judged.metrics
+        assert more.cohort.cohort_sha256 == plain.cohort.cohort_sha256
         for name in ("age+site", "embedding+age+site"):
-            assert more.baselines[name] == plain.baselines[name]
+            assert more.judged.baselines[name] == plain.judged.baselines[name]
 
     def test_no_option_asks_for_it(self, study: Study, tmp_path: Path, command: Command) -> None:
         fill_store(study, tmp_path / "store")
@@ -298,12 +298,12 @@ def test_what_could_not_be_looked_for_stands_in_record_and_terminal(tmp_path: Pa
         ),
         now=NOW, read=lambda *_: study.stored, tell=lambda _: None,
     )  # fmt: skip
-    (note,) = [step for step in done.record.flow if step["step"] == "near copies"]
+    (note,) = [step for step in done.record.cohort.flow if step["step"] == "near copies"]
     assert note["kind"] == "note"
     assert note["reason"].startswith("near copies could not be looked for: 256 volumes have no thumbnail")
     assert any(note["reason"] in line for line in headline(done.record))
     counts = StoreCounts(256, 256, {}, 0)
-    assert any(note["reason"] in noted.reason for noted in make_flow(counts, done.record.flow).notes)
+    assert any(note["reason"] in noted.reason for noted in make_flow(counts, done.record.cohort.flow).notes)
 
 
 def test_sites_that_disagree_are_counted_in_record_and_terminal(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_sites_that_disagree_are_counted_in_record_and_terminal(tmp_path: Path) 
     moved = study.people.index[study.people["clinical_site"] != "UW"][:46]
     study.people.loc[moved, "clinical_site"] = "UW"
     done = probed(study, tmp_path, "dummy")
-    (note,) = [step for step in done.record.flow if step["step"] == "site disagrees"]
+    (note,) = [step for step in done.record.cohort.flow if step["step"] == "site disagrees"]
     assert (note["kind"], note["participants"]) == ("note", 46)
     said = [line for line in headline(done.record) if line.startswith("site disagrees: 46 participants")]
     assert len(said) == 1

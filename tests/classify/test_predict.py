@@ -15,9 +15,9 @@ from classify_study import Study, make_study
 from classify.errors import CohortError, RunFolderError
 from classify.options import ProbeOptions
 from classify.predict import predict, predict_volumes_of
-from classify.predictions import pick_predictions
 from classify.probe import probe
-from classify.run import Run, load_run
+from classify.run.folder import Run, load_run
+from classify.run.predictions import pick_predictions
 from classify.run_options import PredictOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Note, volume_id
@@ -88,7 +88,7 @@ def test_probabilities_can_be_stated_at_the_prevalence_of_another_place(run: Run
         of(ask(run, new, tmp_path, **asked), "participant")["probability_rest"].to_numpy(np.float64)
         for asked in ({}, {"prevalence": "healthy=0.98,rest=0.02"})
     )
-    shares = run.record["calibration"]["prevalence"]
+    shares = run.record.fitted.calibration["prevalence"]
     ratio = (0.02 / 0.98) / (shares["rest"] / shares["healthy"])
     np.testing.assert_allclose(there / (1 - there), ratio * own / (1 - own), rtol=1e-6)
     assert there.mean() < own.mean() / 2
@@ -138,12 +138,12 @@ def test_a_run_that_cannot_be_calibrated_gives_the_prevalence_and_abstains(tmp_p
         runs=tmp_path / "r",
     )
     done = probe(options, now=NOW, read=lambda *_: study.stored)
-    assert done.record.calibration is not None
-    assert done.record.calibration["method"] == "constant"
-    assert "no more than the class shares" in done.record.calibration["why_constant"]
+    assert done.record.fitted.calibration is not None
+    assert done.record.fitted.calibration["method"] == "constant"
+    assert "no more than the class shares" in done.record.fitted.calibration["why_constant"]
     people = of(ask(load_run(done.folder), strangers(study), tmp_path), "participant")
     np.testing.assert_allclose(
-        people["probability_rest"].to_numpy(np.float64), done.record.calibration["prevalence"]["rest"], atol=1e-9
+        people["probability_rest"].to_numpy(np.float64), done.record.fitted.calibration["prevalence"]["rest"], atol=1e-9
     )
     assert people["abstain"].all()
     assert people["reason"].str.startswith("no calibration possible").all()

@@ -15,8 +15,8 @@ from classify.errors import CohortError
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.overlap import measure_without
-from classify.predictions import Predictions, rows_of
-from classify.summary import pretraining_lines
+from classify.run.predictions import Predictions, rows_of
+from classify.run.summary import pretraining_lines
 from embeddings_store.schema import volume_id
 
 
@@ -117,11 +117,11 @@ def test_a_list_or_table_of_other_people_is_refused(tmp_path: Path, share: int) 
 def test_a_number_whose_volumes_are_others_now_is_doubtful(tmp_path: Path) -> None:
     study, listed = make_study(), tmp_path / "seen.txt"
     listed.write_text("\n".join(study.people["participant_id"]))
-    first = probed(study, tmp_path, "dummy", pretrain_participants=listed).record.pretraining
+    first = probed(study, tmp_path, "dummy", pretrain_participants=listed).record.cohort.pretraining
     assert first["matched"] == "by number"
     assert "with_other_volumes" not in first
     index = study.stored.index.assign(volume=[volume_id("new/" + key) for key in study.stored.index["key"]])
     anew = Study(study.people, replace(study.stored, index=index, pooled=study.stored.pooled + np.float32(0.5)))
-    found = probed(anew, tmp_path, "dummy", pretrain_participants=listed).record.pretraining
+    found = probed(anew, tmp_path, "dummy", pretrain_participants=listed).record.cohort.pretraining
     assert found["with_other_volumes"] == len(study.people)
     assert any("have other volumes here" in line for line in pretraining_lines(found, "val"))

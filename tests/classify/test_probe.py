@@ -12,13 +12,13 @@ from classify_study import Study, make_study
 
 from classify.cohort.tasks import TASKS
 from classify.errors import RunFolderError
+from classify.fitting.model import load_model
+from classify.fitting.source import features_of_run, source_of_run
 from classify.heads import HEADS, load_head
-from classify.model import load_model
 from classify.options import ProbeOptions
-from classify.predictions import pick_predictions
 from classify.probe import Probed, probe
-from classify.run import load_run
-from classify.source import features_of_run, source_of_run
+from classify.run.folder import load_run
+from classify.run.predictions import pick_predictions
 from embeddings_store.errors import UsageError
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
@@ -44,8 +44,8 @@ def test_a_run_folder_is_complete(study: Study, tmp_path: Path, model: str) -> N
     assert done.folder.name.startswith(f"20261122-150301-{model}-four-class-")
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [done.record.id]
     loaded = load_run(done.folder)
-    assert loaded.record == done.record.to_dict()
-    assert loaded.record["phantom"] is True
+    assert loaded.record == done.record
+    assert loaded.record.asked.phantom is True
     beside = BESIDE if model == "dummy" else BESIDE | {"embedding+age+site"}
     assert set(loaded.predictions["model"]) == beside | {model}
     assert loaded.predictions.duplicated(["model", "level", "unit"]).sum() == 0
@@ -111,8 +111,8 @@ def test_the_record_has_the_fields_that_reports_read(study: Study, tmp_path: Pat
 @pytest.mark.parametrize("model", ["linear", "lgbm", "mlp"])
 def test_heads_find_an_effect_beyond_age_and_site(tmp_path: Path, model: str) -> None:
     done = run(make_study(96, effect=2.0), tmp_path, model)
-    assert done.record.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.8
-    assert done.record.difference_to_age_site["macro_auroc"]["low"] > 0
+    assert done.record.judged.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.8
+    assert done.record.judged.difference_to_age_site["macro_auroc"]["low"] > 0
 
 
 @pytest.mark.parametrize("model", ["linear", "lgbm", "mlp"])
@@ -120,13 +120,13 @@ def test_shuffled_labels_stay_at_chance(tmp_path: Path, model: str) -> None:
     study = make_study(160, effect=2.0)
     rng = np.random.default_rng(5)
     study.people["study_group"] = rng.permutation(study.people["study_group"])
-    measured = run(study, tmp_path, model).record.metrics["participant"]["val"]["macro_auroc"]
+    measured = run(study, tmp_path, model).record.judged.metrics["participant"]["val"]["macro_auroc"]
     assert measured["low"] < 0.5 < measured["high"]
 
 
 @pytest.mark.parametrize("model", ["linear", "lgbm", "mlp"])
 def test_a_phantom_without_an_effect_stays_at_chance(tmp_path: Path, model: str) -> None:
-    measured = run(make_study(160, effect=0.0, seed=2), tmp_path, model).record.metrics["participant"]["val"]
+    measured = run(make_study(160, effect=0.0, seed=2), tmp_path, model).record.judged.metrics["participant"]["val"]
     assert measured["macro_auroc"]["low"] < 0.5 < measured["macro_auroc"]["high"]
 
 
@@ -161,7 +161,7 @@ def test_val_and_test_do_not_change_the_model(study: Study, tmp_path: Path, spli
 
 def test_the_test_split_is_counted_and_never_predicted(study: Study, tmp_path: Path) -> None:
     done = run(study, tmp_path)
-    assert done.record.splits["test"]["participants"] == 16
+    assert done.record.cohort.splits["test"]["participants"] == 16
     loaded = load_run(done.folder)
     assert set(loaded.predictions["split"]) == {"val"}
     locked = set(loaded.cohort.loc[loaded.cohort["split"] == "test", "participant"])
@@ -170,16 +170,16 @@ def test_the_test_split_is_counted_and_never_predicted(study: Study, tmp_path: P
 
 def test_trials_are_recorded(study: Study, tmp_path: Path) -> None:
     done = run(study, tmp_path, "lgbm", trials=2)
-    assert done.record.search is not None
-    assert done.record.search["trials"] == 2
-    assert done.record.search["best"]["parameters"].items() <= done.record.parameters.items()
+    assert done.record.fitted.search is not None
+    assert done.record.fitted.search["trials"] == 2
+    assert done.record.fitted.search["best"]["parameters"].items() <= done.record.fitted.parameters.items()
 
 
 @pytest.mark.parametrize("task", list(TASKS))
 def test_every_task_runs(study: Study, tmp_path: Path, task: str) -> None:
     record = run(study, tmp_path, task=task).record
-    assert record.classes == list(TASKS[task].classes)
-    assert np.array(record.confusion["participant"]).shape == (len(record.classes),) * 2
+    assert record.asked.classes == list(TASKS[task].classes)
+    assert np.array(record.judged.confusion["participant"]).shape == (len(record.asked.classes),) * 2
 
 
 def test_a_refused_request_leaves_nothing_behind(study: Study, tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from classify.aggregate import Aggregation, aggregate_levels
+from classify.fitting.aggregate import Aggregation, aggregate_levels
+from classify.fitting.protocol_weights import ScanPredictions, _ParticipantLoss, learn_best_protocol, learn_weights
 from classify.heads.contract import softmax
-from classify.predictions import Predictions
-from classify.protocol_weights import ScanPredictions, _ParticipantLoss, learn_best_protocol, learn_weights
+from classify.run.predictions import Predictions
 
 
 def make_scans(participants: int = 120, *, good: float = 2.0, lacking: int = 0, seed: int = 0) -> ScanPredictions:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from classify_study import Study, make_study
 
+from classify.baselines.random_twin import read_checked_twin
 from classify.errors import CohortError
 from classify.judging.bootstrap import draw_replicates, measure, paired_difference
 from classify.options import ProbeOptions
-from classify.predictions import pick_predictions, rows_of
 from classify.probe import Probed, probe
-from classify.random_twin import read_checked_twin
-from classify.run import load_run
+from classify.run.folder import load_run
+from classify.run.predictions import pick_predictions, rows_of
 from embeddings_store.encoder_source import EncoderSource, Training
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
@@ -52,20 +52,20 @@ def study() -> Study:
 def test_the_twin_stands_among_the_baselines(study: Study, tmp_path: Path) -> None:
     done = run(study, tmp_path, twin_of(study))
     record, frame = done.record, load_run(done.folder).predictions
-    assert record.difference_to_random_twin["macro_auroc"]["low"] > 0
-    assert record.baselines["random twin"]["val"]["macro_auroc"]["low"] < 0.6
-    assert not any("twin" in line["name"] for line in record.baselines_missing)
+    assert record.rivals.difference_to_random_twin["macro_auroc"]["low"] > 0
+    assert record.judged.baselines["random twin"]["val"]["macro_auroc"]["low"] < 0.6
+    assert not any("twin" in line["name"] for line in record.rivals.baselines_missing)
     ours, theirs = (
         pick_predictions(frame, model=m, level="participant", split="val") for m in ("linear", "random twin")
     )
     drawn = draw_replicates(ours.participant, replicates=100, seed=0)
-    (_, one), (_, two) = measure(ours, drawn, record.classes), measure(theirs, drawn, record.classes)
+    (_, one), (_, two) = measure(ours, drawn, record.asked.classes), measure(theirs, drawn, record.asked.classes)
     expected = paired_difference(one["macro_auroc"], two["macro_auroc"], "")
-    found = record.difference_to_random_twin["macro_auroc"]
+    found = record.rivals.difference_to_random_twin["macro_auroc"]
     assert {**found, **expected} == found
-    assert record.random_twin is not None
-    assert record.random_twin["space"] != record.space
-    assert record.random_twin["notes"] == [
+    assert record.rivals.random_twin is not None
+    assert record.rivals.random_twin["space"] != record.asked.space
+    assert record.rivals.random_twin["notes"] == [
         "a store does not say whether its weights are random: that this one's are is taken on trust"
     ]
 
@@ -74,7 +74,7 @@ def test_a_twin_that_sees_the_same_is_no_worse(study: Study, tmp_path: Path) -> 
     """A probe of the twin's own store gives the very numbers that the twin has beside another run."""
     same = twin_of(study, effect=2.0)
     same = replace(same, pooled=study.stored.pooled)
-    difference = run(study, tmp_path, same).record.difference_to_random_twin
+    difference = run(study, tmp_path, same).record.rivals.difference_to_random_twin
     assert {name: measured["value"] for name, measured in difference.items()} == {
         "balanced_accuracy": 0.0,
         "macro_auroc": 0.0,
@@ -93,22 +93,22 @@ def test_only_people_of_both_stores_are_compared(study: Study, tmp_path: Path) -
     )
     ours = rows_of(ours, np.isin(ours.participant, theirs.participant))
     drawn = draw_replicates(ours.participant, replicates=100, seed=0)
-    (_, one), (_, two) = measure(ours, drawn, record.classes), measure(theirs, drawn, record.classes)
-    found = record.difference_to_random_twin["macro_auroc"]
+    (_, one), (_, two) = measure(ours, drawn, record.asked.classes), measure(theirs, drawn, record.asked.classes)
+    found = record.rivals.difference_to_random_twin["macro_auroc"]
     assert {**found, **paired_difference(one["macro_auroc"], two["macro_auroc"], "")} == found
-    assert record.random_twin is not None
-    people = record.random_twin["participants"]["val"]
-    assert people < record.splits["val"]["participants"]
-    said = f"val: the twin has {people} of {record.splits['val']['participants']} participants"
-    assert said in record.random_twin["notes"]
-    assert "the two stores hold different volumes" in record.random_twin["notes"]
-    assert record.metrics == run(study, tmp_path, twin).record.metrics
+    assert record.rivals.random_twin is not None
+    people = record.rivals.random_twin["participants"]["val"]
+    assert people < record.cohort.splits["val"]["participants"]
+    said = f"val: the twin has {people} of {record.cohort.splits['val']['participants']} participants"
+    assert said in record.rivals.random_twin["notes"]
+    assert "the two stores hold different volumes" in record.rivals.random_twin["notes"]
+    assert record.judged.metrics == run(study, tmp_path, twin).record.judged.metrics
 
 
 def test_an_inexact_twin_is_said(study: Study, tmp_path: Path) -> None:
     record = run(study, tmp_path, twin_of(study, image_size=(8, 32, 32), precision="bf16")).record
-    assert record.random_twin is not None
-    assert record.random_twin["notes"][0] == "no exact twin: the two stores differ in image_size, precision"
+    assert record.rivals.random_twin is not None
+    assert record.rivals.random_twin["notes"][0] == "no exact twin: the two stores differ in image_size, precision"
 
 
 @pytest.mark.parametrize(("training", "refused"), [("trained", True), ("unclear", True), ("random", False)])

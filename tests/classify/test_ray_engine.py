@@ -9,11 +9,11 @@ from classify_study import make_study
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
+from classify.fitting.source import FeatureSource
 from classify.search.ray_engine import import_ray, score_folds, search_with_ray
 from classify.search.scoring import FoldScorer
 from classify.search.search import SearchPlan, check_plan, choose_model
 from classify.search.spaces import SPACES, SearchSpace
-from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
 
 SPACE = SearchSpace("linear", SPACES["linear"], ("last", "1"), ("mean",), ("mean-logits",))

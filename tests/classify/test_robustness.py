@@ -10,7 +10,7 @@ from classify_study import Study, make_study
 from classify.cohort.tasks import STUDY_GROUPS
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
-from classify.summary import robustness_lines
+from classify.run.summary import robustness_lines
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 
@@ -24,8 +24,8 @@ def probed(study: Study, folder: Path, **options: Any) -> Probed:
 
 
 def line_of(done: Probed, by: str, value: str) -> dict[str, Any]:
-    assert done.record.robustness is not None
-    return next(line for line in done.record.robustness[by] if line["held_out"] == value)
+    assert done.record.fitted.robustness is not None
+    return next(line for line in done.record.fitted.robustness[by] if line["held_out"] == value)
 
 
 def rows_of_site(study: Study, site: str, split: str) -> np.ndarray:
@@ -35,14 +35,14 @@ def rows_of_site(study: Study, site: str, split: str) -> np.ndarray:
 
 def test_every_site_and_device_is_left_out_once(study: Study, tmp_path: Path) -> None:
     done = probed(study, tmp_path)
-    assert done.record.robustness is not None
-    assert [line["held_out"] for line in done.record.robustness["device"]] == [
+    assert done.record.fitted.robustness is not None
+    assert [line["held_out"] for line in done.record.fitted.robustness["device"]] == [
         "heidelberg_spectralis", "topcon_triton",
     ]  # fmt: skip
-    sites = done.record.robustness["site"]
+    sites = done.record.fitted.robustness["site"]
     assert [line["held_out"] for line in sites] == ["UAB", "UCSD", "UW"]
     assert sum(line["participants"] for line in sites) == 16
-    assert len(robustness_lines(done.record.robustness)) == 5
+    assert len(robustness_lines(done.record.fitted.robustness)) == 5
 
 
 def test_training_rows_of_the_left_out_site_are_not_used(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_training_rows_of_the_left_out_site_are_not_used(tmp_path: Path) -> None
     for name in ("head", "standardiser"):  # the run's own model did change
         one, two = (np.load(done.folder / "model" / f"{name}.npz") for done in (before, after))
         assert any((one[array] != two[array]).any() for array in one.files)
-    assert before.record.parameters == after.record.parameters  # the grid chose the same strength
+    assert before.record.fitted.parameters == after.record.fitted.parameters  # the grid chose the same strength
     assert line_of(before, "site", "UW")["without"] == line_of(after, "site", "UW")["without"]
     assert line_of(before, "site", "UW")["with"] != line_of(after, "site", "UW")["with"]
 
@@ -67,7 +67,7 @@ def test_an_effect_that_points_the_other_way_at_one_site_is_found_out(tmp_path: 
     study.stored.pooled[away, ..., 0] -= 4.0 * step[away, None, None]
     done = probed(study, tmp_path)
     assert line_of(done, "site", "UAB")["without"]["macro_auroc"]["high"] < 0.5
-    assert done.record.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.5
+    assert done.record.judged.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.5
 
 
 def test_a_class_that_only_one_site_has_is_absent(tmp_path: Path) -> None:
@@ -100,12 +100,12 @@ def gathered_at_sites(participants: int = 240) -> Study:
 
 def test_a_site_that_stands_in_for_the_label_is_found_out(tmp_path: Path) -> None:
     done = probed(gathered_at_sites(), tmp_path, task="medicated-vs-not", replicates=300)
-    overall = done.record.metrics["participant"]["val"]["macro_auroc"]
+    overall = done.record.judged.metrics["participant"]["val"]["macro_auroc"]
     assert overall["low"] > 0.5
-    assert done.record.robustness is not None
-    away = [line["without"]["macro_auroc"] for line in done.record.robustness["site"]]
+    assert done.record.fitted.robustness is not None
+    away = [line["without"]["macro_auroc"] for line in done.record.fitted.robustness["site"]]
     values = [measured["value"] for measured in away if "value" in measured]
     assert len(values) >= 2
     assert np.mean(values) < overall["value"] - 0.15
-    told = [line for line in done.record.probes_of_nuisance if line["target"] == "site"]
+    told = [line for line in done.record.fitted.probes_of_nuisance if line["target"] == "site"]
     assert max(line["value"] for line in told) > 0.8

@@ -9,11 +9,11 @@ import pytest
 from classify_study import Study, make_study
 from test_evaluate import probed
 
-from classify.model import load_model
+from classify.fitting.model import load_model
+from classify.fitting.source import features_of_run, source_of_run
 from classify.predict import predict
-from classify.run import Run, load_run
+from classify.run.folder import Run, load_run
 from classify.run_options import PredictOptions
-from classify.source import features_of_run, source_of_run
 from embeddings_store.errors import UsageError
 
 

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from classify_study import CHANNELS, Study, make_study
 
-from classify.aggregate import AGGREGATIONS, LEARNED
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.splits import check_no_leak
 from classify.cohort.tasks import TASKS
 from classify.errors import CohortError
-from classify.features import FeatureChoice
+from classify.features.table import FeatureChoice
+from classify.fitting.aggregate import AGGREGATIONS, LEARNED
+from classify.fitting.model import ModelSpec
+from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
-from classify.model import ModelSpec
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 from classify.search.folds import FOLDS, count_folds, make_folds
 from classify.search.scoring import FoldScorer
 from classify.search.search import Chosen, SearchPlan, check_plan, choose_model
@@ -29,7 +30,6 @@ from classify.search.study import STARTUP_TRIALS, STUDIES, TOGETHER, Tried, hold
 from classify.search.study import Study as OptunaStudy
 from classify.search.trials import FIRST_JUDGED, JUDGED_BY, Budget, falls_behind, run_trials
 from classify.search.workers import FoldWorkers, open_folds
-from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from classify_study import Study, make_study
 
-from classify.baselines import TOGETHER
+from classify.baselines.covariates import TOGETHER
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
-from classify.features import FeatureTable, make_features
-from classify.model import ModelSpec, fit_model, predict_held_out
-from classify.predict_split import predict_beside
+from classify.evaluating.predict_split import predict_beside
+from classify.features.table import FeatureTable, make_features
+from classify.fitting.model import ModelSpec, fit_model, predict_held_out
 
 
 def joined(study: Study, folder: Path) -> tuple[Cohort, FeatureTable]:

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from classify.aggregate import aggregate_levels
+from classify.fitting.aggregate import aggregate_levels
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.subgroups import measure_subgroups, name_age_band
-from classify.predictions import Predictions, rows_of
+from classify.run.predictions import Predictions, rows_of
 
 CLASSES = ("a", "b", "c", "d")
 

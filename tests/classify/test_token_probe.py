@@ -12,15 +12,15 @@ from command_line import Command
 from token_study import GRID, TELLING, fill_token_store, make_token_study
 
 from classify.evaluate import evaluate
+from classify.features.tokens import with_tokens
+from classify.fitting.model import load_model
+from classify.fitting.source import rebuild_features
 from classify.heads.attentive import AttentiveHead
 from classify.heads.mil import MilHead
-from classify.model import load_model
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
-from classify.run import load_run
+from classify.run.folder import load_run
 from classify.run_options import EvaluateOptions
-from classify.source import rebuild_features
-from classify.tokens import with_tokens
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot, read_features_source
 
@@ -57,7 +57,7 @@ def run(folder: Path, runs: Path, model: str = "attentive", **options: Any) -> P
 
 
 def auroc(done: Probed) -> float:
-    return float(done.record.metrics["participant"]["val"]["macro_auroc"]["value"])
+    return float(done.record.judged.metrics["participant"]["val"]["macro_auroc"]["value"])
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,10 @@ def done(folder: Path) -> Probed:
 def test_the_attentive_probe_sees_what_mean_pooling_loses(folder: Path, tmp_path: Path, done: Probed) -> None:
     assert auroc(done) > 0.85
     assert auroc(done) > auroc(run(folder, tmp_path, "linear")) + 0.05
-    assert done.record.features["token_grid"] == GRID
-    assert done.record.features["pools"] == []
-    assert done.record.features["dimensions"] == 32 * CHANNELS
-    assert done.record.parameters["tokens"] == 32
+    assert done.record.fitted.features["token_grid"] == list(GRID)
+    assert done.record.fitted.features["pools"] == []
+    assert done.record.fitted.features["dimensions"] == 32 * CHANNELS
+    assert done.record.fitted.parameters["tokens"] == 32
     model = load_model(load_run(done.folder))
     assert isinstance(model.head, AttentiveHead)
     features = rebuild_features(load_run(done.folder), str(folder / "store"))
@@ -90,7 +90,7 @@ def test_a_token_run_is_evaluated_on_test(folder: Path, done: Probed) -> None:
         store="store", run=done.folder, participants=folder / "participants.tsv", split="test", replicates=20
     )
     judged = evaluate(options, now=NOW, read=lambda *_: opened(folder), tell=lambda _: None)
-    assert "value" in judged.record["metrics"]["participant"]["test"]["macro_auroc"]
+    assert "value" in judged.record.judged.metrics["participant"]["test"]["macro_auroc"]
 
 
 def test_what_does_not_fit_together_is_refused_first(folder: Path, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_mil_hears_the_one_scan_that_tells(tmp_path: Path) -> None:
 
     done = of("mil")
     assert auroc(done) > auroc(of("linear")) + 0.05
-    assert done.record.features["aggregation"] == "the head takes all scans of an eye or participant at once"
+    assert done.record.fitted.features["aggregation"] == "the head takes all scans of an eye or participant at once"
     assert isinstance(load_model(load_run(done.folder)).head, MilHead)
 
 

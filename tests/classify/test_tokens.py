@@ -12,10 +12,10 @@ from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import TASKS
-from classify.features import FeatureChoice, FeatureTable
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureChoice, FeatureTable
+from classify.features.tokens import MOST_TOKENS, check_memory, parse_token_grid, resolve_grid, with_tokens
 from classify.search.folds import deal_folds
-from classify.standardise import Standardiser
-from classify.tokens import MOST_TOKENS, check_memory, parse_token_grid, resolve_grid, with_tokens
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot, read_features_source
 
@@ -99,7 +99,7 @@ def test_small_blocks_standardise_alike(
 ) -> None:
     table = read(stored)
     whole = table.standardised(Standardiser.fit(table.x, table.protocol, tokens=32))
-    monkeypatch.setattr("classify.standardise.BLOCK_NUMBERS", 1000)
+    monkeypatch.setattr("classify.features.standardise.BLOCK_NUMBERS", 1000)
     parts = table.standardised(Standardiser.fit(table.x, table.protocol, tokens=32))
     np.testing.assert_allclose(parts.x, whole.x, atol=1e-5)
 
@@ -138,7 +138,7 @@ def test_more_than_memory_holds_is_refused_before_reading_with_what_would_fit(
     with pytest.raises(UsageError, match="use pooled vectors"):
         check_memory(25_000, (4, 6, 6), big, 1e6)
     url, snapshot, cohort, _ = stored
-    monkeypatch.setattr("classify.tokens.physical_memory_bytes", lambda: 1000)
+    monkeypatch.setattr("classify.features.tokens.physical_memory_bytes", lambda: 1000)
     monkeypatch.setattr("embeddings_store.reader.StoreReader.token_batch", None)
     with pytest.raises(UsageError, match="volumes need"):
         with_tokens(snapshot, url).read_tokens(cohort, CHOICE)

@@ -21,7 +21,7 @@ SCRIPTS = ("extract-embeddings", "classify", "finetune", "reports", "oct-phantom
 IMPORTED = (
     "extract.pipeline", "extract.dry_run", "extract.doctor.run", "extract.doctor.show", "extract.single",
     "extract.phantom.bucket", "classify.probe", "classify.compare", "classify.predict", "classify.evaluate",
-    "classify.learning_curve", "classify.study_tables", "embeddings_store.verify", "embeddings_store.export",
+    "classify.learning_curve", "classify.comparing.study_tables", "embeddings_store.verify", "embeddings_store.export",
     "embeddings_store.derive", "finetune.train", "reports.study", "reports.case", "boto3",
 )  # fmt: skip
 READY = b"ready"

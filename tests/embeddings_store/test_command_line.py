@@ -11,8 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 from embeddings_store.command_line import Options, Text, parse_words, verb
-from embeddings_store.console import new_app
 from embeddings_store.errors import UsageError
+from embeddings_store.terminal.console import new_app
 from extract.options import ExtractOptions
 from reports.options import ServeOptions, StudyOptions, TrackOptions
 

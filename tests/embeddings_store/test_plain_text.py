@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from embeddings_store.console import say
 from embeddings_store.plain_text import for_spreadsheets, visible
+from embeddings_store.terminal.console import say
 
 
 @pytest.mark.parametrize(

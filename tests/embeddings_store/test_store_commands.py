@@ -12,8 +12,8 @@ import pytest
 from command_line import Command
 from store_makers import SPACE, WORKER, make_refs, write_rows
 
-from embeddings_store.progress import Progress
 from embeddings_store.reader import open_reader
+from embeddings_store.terminal.progress import Progress
 from embeddings_store.writer import open_writer
 
 FULL = replace(SPACE, image_size=(8, 48, 64))
@@ -91,7 +91,7 @@ def test_a_bar_hears_of_every_row(
     def overheard(_words: str) -> Iterator[Progress]:
         yield lambda done, total: told.append((done, total))
 
-    monkeypatch.setattr("embeddings_store.progress.row_bar", overheard)
+    monkeypatch.setattr("embeddings_store.terminal.progress.row_bar", overheard)
     write_rows(open_writer(url, FULL, worker=WORKER), [0])
     shutil.rmtree(Path(url) / "derived", ignore_errors=True)
     assert command("extract-embeddings", *words, "--store", url).code == 0

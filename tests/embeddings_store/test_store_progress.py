@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from embeddings_store.progress import row_bar
+from embeddings_store.terminal.progress import row_bar
 
 
 @pytest.mark.parametrize("terminal", [True, False])

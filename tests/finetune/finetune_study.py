@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from classify.features import FeatureTable
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureTable
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import Eye, Note, ParticipantId, RowFacts, VolumeRef, volume_id
 from extract.device.cpu import CpuBackend

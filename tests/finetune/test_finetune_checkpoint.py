@@ -10,8 +10,8 @@ import torch
 from finetune_study import IMAGE_SIZE, SHORT, TINY, run, scans
 
 from classify.errors import RunFolderError
-from classify.predictions import pick_predictions
-from classify.run import Run, load_run
+from classify.run.folder import Run, load_run
+from classify.run.predictions import pick_predictions
 from embeddings_store.schema import volume_id
 from extract.dicom.reader import read_dicom
 from extract.preprocess import preprocess
@@ -38,7 +38,7 @@ def volumes_of(bucket: Path, split: str) -> dict[str, np.ndarray]:
 def test_a_loaded_classifier_says_what_the_run_recorded(phantom: Path, published: Run) -> None:
     classifier = load_classifier(published)
     assert (classifier.image_size, classifier.token_grid) == (IMAGE_SIZE, (1, 2, 2))
-    assert (len(classifier.blocks), list(classifier.classes)) == (4, published.record["classes"])
+    assert (len(classifier.blocks), list(classifier.classes)) == (4, published.record.asked.classes)
     images = volumes_of(phantom, "val")
     expected = pick_predictions(published.predictions, model="finetune", level="volume", split="val")
     logits = classifier.logits(

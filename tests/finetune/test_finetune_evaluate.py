@@ -14,10 +14,10 @@ from finetune_study import IMAGE_SIZE, NOW, SHORT, copy_of, run, scans, table
 
 from classify.compare import compare
 from classify.errors import CohortError, LeakError, RunFolderError
-from classify.ledger import LEDGER
-from classify.look import Evaluated
-from classify.predictions import pick_predictions
-from classify.run import COHORT, load_run
+from classify.evaluating.look import Evaluated
+from classify.run.folder import COHORT, load_run
+from classify.run.ledger import LEDGER
+from classify.run.predictions import pick_predictions
 from classify.study_options import CompareOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
@@ -60,18 +60,19 @@ def test_a_look_puts_test_beside_val_as_classify_does(phantom: Path, published: 
     seen = look(phantom, published, phantom / "participants.tsv")
     loaded = load_run(published)
     assert loaded.record == seen.record
-    assert (seen.looks, [line["run"] for line in ledger(published)]) == (1, [before["id"]])
+    assert (seen.looks, [line["run"] for line in ledger(published)]) == (1, [before.id])
     for level in ("volume", "eye", "participant"):
-        assert set(loaded.record["metrics"][level]) == {"val", "test"}
-        assert loaded.record["metrics"][level]["val"] == before["metrics"][level]["val"]
+        assert set(loaded.record.judged.metrics[level]) == {"val", "test"}
+        assert loaded.record.judged.metrics[level]["val"] == before.judged.metrics[level]["val"]
     for name in ("raw intensity statistics", "pixels", "age+site", "dummy"):
-        assert set(loaded.record["baselines"][name]) == {"val", "test"}
-    entry = loaded.record["evaluations"][0]
+        assert set(loaded.record.judged.baselines[name]) == {"val", "test"}
+    entry = loaded.record.evaluations[0]
     assert (np.sum(entry["confusion"]["participant"]), entry["failures"]) == (4, {})
-    flow = {step["step"]: step["reason"] for step in loaded.record["flow"]}
+    flow = {step["step"]: step["reason"] for step in loaded.record.cohort.flow}
     assert flow["test"] == "predicted by finetune evaluate on 2026-11-22"
-    assert loaded.record["splits"] == before["splits"]
-    assert {name for name in before if before[name] != loaded.record[name]} <= {
+    assert loaded.record.cohort.splits == before.cohort.splits
+    then, now = before.to_dict(), loaded.record.to_dict()
+    assert {name for name in then if then[name] != now[name]} <= {
         "metrics", "baselines", "contrasts", "permutation", "decision_curves", "subgroups", "flow", "evaluations",
     }  # fmt: skip
     assert sorted(path.name for path in published.parent.glob("[!.]*")) == sorted([published.name, LEDGER])
@@ -105,19 +106,19 @@ def test_a_second_look_is_counted_and_may_judge_the_first_again(phantom: Path, p
     first = look(phantom, published, participants)
     before = load_run(published).predictions
     again = look(None, published, participants)
-    assert ([entry["look"] for entry in again.record["evaluations"]], len(ledger(published))) == ([1, 2], 2)
+    assert ([entry["look"] for entry in again.record.evaluations], len(ledger(published))) == ([1, 2], 2)
     pd.testing.assert_frame_equal(
         *(
             frame.sort_values(["model", "level", "split", "unit"], ignore_index=True)
             for frame in (before, load_run(published).predictions)
         )
     )
-    assert again.record["metrics"] == first.record["metrics"]
-    assert again.record["baselines"] == first.record["baselines"]
+    assert again.record.judged.metrics == first.record.judged.metrics
+    assert again.record.judged.baselines == first.record.judged.baselines
     pretrained = tmp_path / "seen.txt"
     pretrained.write_text("\n".join(table(phantom).query("recommended_split == 'test'")["participant_id"][:1]))
     flagged = look(None, published, participants, pretrain_participants=pretrained)
-    assert flagged.record["pretraining"]["participants"]["test"] == 1
+    assert flagged.record.cohort.pretraining["participants"]["test"] == 1
 
 
 def refused(bucket: Path, folder: Path, participants: Path, error: type[Exception], message: str) -> None:
@@ -158,13 +159,13 @@ def test_a_broken_volume_of_test_is_counted_and_the_others_are_judged(
     scans(bucket, "test")[0].write_bytes(b"no DICOM")
     shutil.copy(scans(bucket, "test")[2], scans(bucket, "test")[3])  # two scans of one person
     record = look(bucket, published, phantom / "participants.tsv").record
-    assert record["evaluations"][0]["failures"] == {"NotDicom": 1, "constant, or a copy": 1}
-    assert record["splits"]["test"]["volumes"] == 6
-    reason = next(step["reason"] for step in record["flow"] if step["step"] == "test")
+    assert record.evaluations[0]["failures"] == {"NotDicom": 1, "constant, or a copy": 1}
+    assert record.cohort.splits["test"]["volumes"] == 6
+    reason = next(step["reason"] for step in record.cohort.flow if step["step"] == "test")
     assert "1 not used: NotDicom" in reason
     again = look(None, published, phantom / "participants.tsv").record
-    assert again["metrics"] == record["metrics"]
-    assert again["evaluations"][1]["failures"] == record["evaluations"][0]["failures"]
+    assert again.judged.metrics == record.judged.metrics
+    assert again.evaluations[1]["failures"] == record.evaluations[0]["failures"]
 
 
 def test_a_bucket_whose_whole_test_split_is_broken_gets_no_look(phantom: Path, published: Path, tmp_path: Path) -> None:
@@ -183,9 +184,11 @@ def test_a_comparison_takes_an_evaluated_run_as_it_takes_a_probe(phantom: Path, 
 
 def test_a_run_from_before_brightness_was_kept_lacks_only_that_baseline(phantom: Path, published: Path) -> None:
     (published / "model" / "brightness.parquet").unlink()
+    record = json.loads((published / "run.json").read_text())
+    (published / "run.json").write_text(json.dumps(record | {"model_sha256": {}}))
     record = look(phantom, published, phantom / "participants.tsv").record
-    assert set(record["baselines"]["raw intensity statistics"]) == {"val"}
-    assert set(record["baselines"]["age+site"]) == {"val", "test"}
+    assert set(record.judged.baselines["raw intensity statistics"]) == {"val"}
+    assert set(record.judged.baselines["age+site"]) == {"val", "test"}
 
 
 def test_a_test_split_whose_files_are_others_now_gets_no_look(phantom: Path, published: Path) -> None:

@@ -18,7 +18,7 @@ LEARNING = (
 
 def best_of(done: Finetuned, stage: str) -> tuple[float, float]:
     """Balanced accuracy, and minus the log-loss, of a stage's best epoch, from the history alone."""
-    epochs = [epoch for epoch in done.record.parameters["history"] if epoch["stage"] == stage]
+    epochs = [epoch for epoch in done.record.fitted.parameters["history"] if epoch["stage"] == stage]
     return max((epoch["val_balanced_accuracy"], -epoch["val_log_loss"]) for epoch in epochs)
 
 
@@ -30,12 +30,12 @@ def test_on_an_effect_training_deeper_does_better_than_the_head_alone(tmp_path: 
     scores = [best_of(done, stage) for stage in ("head", "last", "all")]
     best = max(range(3), key=scores.__getitem__)
     assert best > 0, "deeper is better than the head alone; which of the two wins hangs on the last bits of a sum"
-    compared = done.record.parameters["stages_compared"]
+    compared = done.record.fitted.parameters["stages_compared"]
     assert list(compared["balanced_accuracy"].values()) == [score for score, _ in scores]
     whole, fell = "each stage did at least as well on val as those before it", "stage all did not improve on stage last"
     assert compared["note"].startswith(whole if best == 2 else fell)
-    assert done.record.parameters["selection"]["best"]["stage"] == ("head", "last", "all")[best]
-    assert done.record.metrics["participant"]["val"]["balanced_accuracy"]["value"] > 0.5  # chance is 0.25
+    assert done.record.fitted.parameters["selection"]["best"]["stage"] == ("head", "last", "all")[best]
+    assert done.record.judged.metrics["participant"]["val"]["balanced_accuracy"]["value"] > 0.5  # chance is 0.25
 
 
 def test_a_stage_that_brings_nothing_is_named(phantom: Path, tmp_path: Path) -> None:
@@ -43,15 +43,17 @@ def test_a_stage_that_brings_nothing_is_named(phantom: Path, tmp_path: Path) -> 
     config = load_config(None, changes=(*PLAIN, *still), epochs=2)
     done = run(phantom, tmp_path / "both", config=config, stages=("last", "all"))
     assert best_of(done, "all") == best_of(done, "last")
-    assert done.record.parameters["stages_compared"]["note"] == "stage all did not improve on stage last on val"
-    assert done.record.parameters["selection"]["best"]["stage"] == "last"
+    assert done.record.fitted.parameters["stages_compared"]["note"] == "stage all did not improve on stage last on val"
+    assert done.record.fitted.parameters["selection"]["best"]["stage"] == "last"
     alone = run(phantom, tmp_path / "alone", config=config, stages=("last",))
-    assert done.record.parameters["encoder"] == alone.record.parameters["encoder"]
+    assert done.record.fitted.parameters["encoder"] == alone.record.fitted.parameters["encoder"]
 
 
 def test_the_history_tells_the_rates_of_head_and_encoder(phantom: Path, tmp_path: Path) -> None:
     done = run(phantom, tmp_path, config=SHORT, stages=("head", "last"))
-    head, last = ([e for e in done.record.parameters["history"] if e["stage"] == stage] for stage in ("head", "last"))
+    head, last = (
+        [e for e in done.record.fitted.parameters["history"] if e["stage"] == stage] for stage in ("head", "last")
+    )
     assert [epoch["epoch"] for epoch in (*head, *last)] == [1, 2, 1, 2]
     assert {epoch["encoder_learning_rate"] for epoch in head} == {0.0}
     for epoch in last:

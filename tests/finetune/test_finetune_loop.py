@@ -19,7 +19,7 @@ from finetune_study import (
     write_volumes,
 )
 
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
 from embeddings_store.errors import RunError
 from extract.device.cpu import CpuBackend
 from extract.dicom.reader import read_dicom

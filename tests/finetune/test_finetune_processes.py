@@ -24,7 +24,7 @@ from finetune_study import (
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
-from classify.run import load_run
+from classify.run.folder import load_run
 from embeddings_store.errors import UsageError
 from finetune import loop
 from finetune.config import FinetuneConfig
@@ -92,7 +92,7 @@ def same_weights(one: Path, two: Path) -> None:
         assert all(torch.allclose(ours[key], theirs[key], atol=1e-5) for key in ours)
     said = [load_run(place).predictions.filter(regex="logit") for place in (one, two)]
     np.testing.assert_allclose(*said, atol=1e-4)
-    histories = [load_run(place).record["parameters"]["history"] for place in (one, two)]
+    histories = [load_run(place).record.fitted.parameters["history"] for place in (one, two)]
     assert [len(history) for history in histories] == [len(histories[0])] * 2
     for epochs in zip(*histories, strict=True):
         assert epochs[0]["train_loss"] == pytest.approx(epochs[1]["train_loss"], abs=1e-5)
@@ -109,7 +109,7 @@ def test_two_processes_end_with_the_weights_of_one(
     alone = run(phantom, tmp_path / "one", config=config, stages=stages)
     assert in_two_processes(train, phantom, tmp_path / "two", config, stages) == [0, 0]
     (folder,) = (tmp_path / "two").iterdir()
-    assert load_run(folder).record["parameters"]["processes"] == 2
+    assert load_run(folder).record.fitted.parameters["processes"] == 2
     same_weights(alone.folder, folder)
 
 

@@ -102,8 +102,8 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     ours, theirs = weights_of(resumed.folder), weights_of(whole.folder)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert resumed.record.parameters["history"] == whole.record.parameters["history"]
-    assert resumed.record.metrics == whole.record.metrics
+    assert resumed.record.fitted.parameters["history"] == whole.record.fitted.parameters["history"]
+    assert resumed.record.judged.metrics == whole.record.judged.metrics
     assert [path.name for path in (tmp_path / "killed").iterdir()] == [resumed.record.id]
 
 

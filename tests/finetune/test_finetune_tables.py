@@ -32,12 +32,12 @@ def test_measurements_stand_beside_as_ceiling_and_baseline(phantom: Path, tmp_pa
     plain = run(phantom, tmp_path / "plain", config=ONE, stages=("head",)).record
     path = write_measurements(phantom, tmp_path / "measurement.csv")
     record = run(phantom, tmp_path / "runs", config=ONE, stages=("head",), measurements=path).record
-    assert set(record.baselines) - set(plain.baselines) == {"HbA1c (ceiling)"}
-    assert (plain.measurements, record.measurements["given"]) == ({"given": False}, True)
-    assert {"BMI", "HbA1c (ceiling)"} <= {line["name"] for line in plain.baselines_missing}
-    assert {line["name"] for line in record.baselines_missing} >= {"random-initialised twin", "BMI"}
-    assert any(step["step"] == "bmi missing" for step in record.flow)
-    assert record.metrics == plain.metrics  # nothing is fitted on them
+    assert set(record.judged.baselines) - set(plain.judged.baselines) == {"HbA1c (ceiling)"}
+    assert (plain.cohort.measurements, record.cohort.measurements["given"]) == ({"given": False}, True)
+    assert {"BMI", "HbA1c (ceiling)"} <= {line["name"] for line in plain.rivals.baselines_missing}
+    assert {line["name"] for line in record.rivals.baselines_missing} >= {"random-initialised twin", "BMI"}
+    assert any(step["step"] == "bmi missing" for step in record.cohort.flow)
+    assert record.judged.metrics == plain.judged.metrics  # nothing is fitted on them
 
 
 def test_participants_of_pretraining_are_flagged_and_left_out_once(phantom: Path, tmp_path: Path) -> None:
@@ -47,10 +47,13 @@ def test_participants_of_pretraining_are_flagged_and_left_out_once(phantom: Path
     path = tmp_path / "seen.txt"
     path.write_text("\n".join([of_val[0], *of_train[:2], "9999"]))
     record = run(phantom, tmp_path / "runs", config=ONE, stages=("head",), pretrain_participants=path).record
-    assert record.pretraining["given"]
-    assert (record.pretraining["listed"], record.pretraining["participants"]) == (4, {"train": 2, "val": 1, "test": 0})
-    assert record.pretraining["without"]["val"]["participants"] == len(of_val) - 1
-    noted = [step["step"] for step in record.flow if step["kind"] == "note"]
+    assert record.cohort.pretraining["given"]
+    assert (record.cohort.pretraining["listed"], record.cohort.pretraining["participants"]) == (
+        4,
+        {"train": 2, "val": 1, "test": 0},
+    )
+    assert record.cohort.pretraining["without"]["val"]["participants"] == len(of_val) - 1
+    noted = [step["step"] for step in record.cohort.flow if step["kind"] == "note"]
     assert {"seen in pretraining: train", "seen in pretraining: val"} <= set(noted)
 
 

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from classify.errors import CohortError, LeakError
-from classify.predictions import pick_predictions
-from classify.run import load_run
-from classify.standardise import Standardiser
+from classify.features.standardise import Standardiser
+from classify.run.folder import load_run
+from classify.run.predictions import pick_predictions
 from embeddings_store.command_line import parse_words
 from embeddings_store.errors import SpaceMismatchError, UsageError
 from embeddings_store.schema import volume_id
@@ -59,21 +59,22 @@ def test_a_run_folder_is_complete_and_reads_like_a_probe(phantom: Path, tmp_path
     }  # fmt: skip
     loaded = load_run(done.folder)
     assert loaded.record == done.record.to_dict()
-    assert (loaded.record["model"], loaded.record["phantom"], done.failures) == ("finetune", True, {})
+    assert (loaded.record.fitted.model, loaded.record.asked.phantom, done.failures) == ("finetune", True, {})
     assert set(loaded.predictions["model"]) == {"finetune"} | BASELINES
-    assert set(loaded.record["baselines"]) == BASELINES
-    missing = {line["name"]: line["reason"] for line in loaded.record["baselines_missing"]}
+    assert set(loaded.record.judged.baselines) == BASELINES
+    missing = {line["name"]: line["reason"] for line in loaded.record.rivals.baselines_missing}
     assert "random-initialised twin" in missing
     assert "everybody in train was scanned alike" in missing["device+protocol"]
-    assert loaded.record["parameters"]["stages"] == ["head", "last", "all"]
-    assert [epoch["stage"] for epoch in loaded.record["parameters"]["history"]] == ["head"] * 2 + ["last"] * 2 + [
+    assert loaded.record.fitted.parameters["stages"] == ["head", "last", "all"]
+    assert [epoch["stage"] for epoch in loaded.record.fitted.parameters["history"]] == ["head"] * 2 + ["last"] * 2 + [
         "all"
     ] * 2
-    assert "optimistic" in loaded.record["parameters"]["caution"]
-    assert "optimistic" in next(step["reason"] for step in loaded.record["flow"] if step["step"] == "val")
+    assert "optimistic" in loaded.record.fitted.parameters["caution"]
+    assert "optimistic" in next(step["reason"] for step in loaded.record.cohort.flow if step["step"] == "val")
     assert load_config(done.folder / "config.yaml") == SHORT
     assert (
-        loaded.record["embedding_space"]["weights_sha256"] == random_encoder("random:tiny", IMAGE_SIZE).weights_sha256
+        loaded.record.asked.embedding_space["weights_sha256"]
+        == random_encoder("random:tiny", IMAGE_SIZE).weights_sha256
     )
 
 
@@ -84,11 +85,11 @@ def test_the_saved_files_give_the_recorded_predictions(
     done = run(phantom, tmp_path, config=SHORT.model_copy(update={"cache": cache}))
     folder = done.folder / "model"
     encoder = load_checkpoint(folder / "encoder.safetensors")
-    assert encoder.weights_sha256 == done.record.parameters["encoder"]["weights_sha256"]
+    assert encoder.weights_sha256 == done.record.fitted.parameters["encoder"]["weights_sha256"]
     standardiser = Standardiser.load(folder)
     with safe_open(folder / "head.safetensors", framework="pt") as file:
         weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
-        assert json.loads(file.metadata()["classes"]) == done.record.classes
+        assert json.loads(file.metadata()["classes"]) == done.record.asked.classes
     expected = pick_predictions(load_run(done.folder).predictions, model="finetune", level="volume", split="val")
     group = groups_of(standardiser, np.array(["cirrus_mac"]))
     found = {}
@@ -105,15 +106,17 @@ def test_the_saved_files_give_the_recorded_predictions(
 
 def test_the_best_epoch_is_published_and_not_the_last(phantom: Path, tmp_path: Path) -> None:
     record = run(phantom, tmp_path, config=load_config(None, changes=PLAIN, epochs=4)).record
-    best = record.parameters["selection"]["best"]
-    assert best != record.parameters["history"][-1]
-    assert record.metrics["participant"]["val"]["log_loss"]["value"] == pytest.approx(best["val_log_loss"], abs=1e-4)
-    assert record.parameters["history"][-1]["val_log_loss"] > best["val_log_loss"] + 1e-3
+    best = record.fitted.parameters["selection"]["best"]
+    assert best != record.fitted.parameters["history"][-1]
+    assert record.judged.metrics["participant"]["val"]["log_loss"]["value"] == pytest.approx(
+        best["val_log_loss"], abs=1e-4
+    )
+    assert record.fitted.parameters["history"][-1]["val_log_loss"] > best["val_log_loss"] + 1e-3
 
 
 def test_the_head_alone_leaves_the_encoder_as_it_was(phantom: Path, tmp_path: Path) -> None:
     start = random_encoder("random:tiny", IMAGE_SIZE).weights_sha256
-    head = run(phantom, tmp_path, stages=("head",)).record.parameters["encoder"]["weights_sha256"]
+    head = run(phantom, tmp_path, stages=("head",)).record.fitted.parameters["encoder"]["weights_sha256"]
     assert head == start
 
 
@@ -130,7 +133,7 @@ def test_the_test_split_is_neither_read_nor_predicted(phantom: Path, tmp_path: P
         path.write_bytes(b"no DICOM: whoever reads this fails")
     done = run(bucket, tmp_path / "runs", stages=("head",), cache_dir=tmp_path / "cache")
     assert done.failures == {}
-    assert done.record.splits["test"]["participants"] == 4
+    assert done.record.cohort.splits["test"]["participants"] == 4
     loaded = load_run(done.folder)
     assert set(loaded.predictions["split"]) == {"val"}
     kept = {path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()}
@@ -158,7 +161,7 @@ def test_broken_volumes_are_counted_with_their_reason(phantom: Path, tmp_path: P
     cut.write_bytes(cut.read_bytes()[:-1000])
     done = run(bucket, tmp_path / "runs", stages=("head",))
     assert done.failures == {"NotDicom": 1, "ShortPixelData": 1}
-    steps = {step["step"]: step for step in done.record.flow}
+    steps = {step["step"]: step for step in done.record.cohort.flow}
     assert (steps["store"]["volumes"], steps["NotDicom"]["volumes"], steps["analysed"]["volumes"]) == (32, 1, 30)
     assert steps["NotDicom"]["kind"] == "excluded"
     assert steps["NotDicom"]["reason"].startswith("failed at decode")
@@ -206,8 +209,8 @@ def test_a_mirrored_copy_under_another_participant_is_refused_and_can_be_vouched
     twins = tmp_path / "twins.txt"
     twins.write_text(" ".join(names))
     done = run(bucket, tmp_path / "runs", stages=("head",), allow_near_copies=twins)
-    assert [step["volumes"] for step in done.record.flow if step["step"] == "near copies vouched for"] == [2]
-    assert done.record.near_copies_allowed == {"people": [], "pairs": [names]}
+    assert [step["volumes"] for step in done.record.cohort.flow if step["step"] == "near copies vouched for"] == [2]
+    assert done.record.cohort.near_copies_allowed == {"people": [], "pairs": [names]}
 
 
 def test_a_copy_of_a_scan_is_left_out(phantom: Path, tmp_path: Path) -> None:
@@ -215,7 +218,7 @@ def test_a_copy_of_a_scan_is_left_out(phantom: Path, tmp_path: Path) -> None:
     first = scans(bucket, "train")[0]
     shutil.copyfile(first, first.with_name(first.name.replace("2.25.", "2.25.9")))
     done = run(bucket, tmp_path / "runs", stages=("head",))
-    assert [step["volumes"] for step in done.record.flow if step["step"] == "copy"] == [1]
+    assert [step["volumes"] for step in done.record.cohort.flow if step["step"] == "copy"] == [1]
 
 
 def test_kept_volumes_are_not_read_again(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +246,7 @@ def test_a_failure_leaves_no_half_run(phantom: Path, tmp_path: Path) -> None:
 
 def test_a_limit_takes_the_first_volumes(phantom: Path, tmp_path: Path) -> None:
     done = run(phantom, tmp_path, limit=30, stages=("head",), encoder="random:tiny,seed=2")
-    assert next(step for step in done.record.flow if step["step"] == "store")["volumes"] == 30
+    assert next(step for step in done.record.cohort.flow if step["step"] == "store")["volumes"] == 30
 
 
 @pytest.fixture(scope="module")
@@ -273,8 +276,8 @@ def test_the_stage_of_the_head_is_the_same_from_a_store_and_from_volumes(
     )
     assert one.unit.tolist() == two.unit.tolist()
     np.testing.assert_allclose(one.logits, two.logits, atol=1e-5)
-    assert volumes.record.cohort_sha256 == stored.record.cohort_sha256
-    assert "no volume was read" in stored.record.snapshot["note"]
+    assert volumes.record.cohort.cohort_sha256 == stored.record.cohort.cohort_sha256
+    assert "no volume was read" in stored.record.asked.snapshot["note"]
 
 
 def test_an_attentive_head_learns_from_stored_tokens(phantom: Path, tmp_path: Path, store: str) -> None:
@@ -295,7 +298,7 @@ def test_a_store_saves_the_encoding_of_later_stages(
     volumes = run(phantom, tmp_path / "a", stages=("head", "last"), config=config)
     monkeypatch.setattr("extract.encode.BatchEncoder.encode", lambda *_: pytest.fail("a volume was encoded"))
     stored = run(phantom, tmp_path / "b", stages=("head", "last"), config=config, store=store)
-    found = [done.record.metrics["participant"]["val"]["log_loss"]["value"] for done in (volumes, stored)]
+    found = [done.record.judged.metrics["participant"]["val"]["log_loss"]["value"] for done in (volumes, stored)]
     assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
@@ -330,6 +333,6 @@ def test_without_an_effect_the_score_stays_at_chance_and_the_record_compares_the
     bucket = make_bucket(tmp_path / "bucket", participants=32, effect_um=0.0)
     done = run(bucket, tmp_path / "runs", task="healthy-vs-rest", stages=("head", "last"),
                config=load_config(None, changes=(*PLAIN, "batch_size=16"), epochs=1), replicates=200)  # fmt: skip
-    p_values = done.record.permutation["val"]["p_values"]
+    p_values = done.record.judged.permutation["val"]["p_values"]
     assert p_values["macro_auroc"]["value"] > 0.01
-    assert set(done.record.parameters["stages_compared"]["balanced_accuracy"]) == {"head", "last"}
+    assert set(done.record.fitted.parameters["stages_compared"]["balanced_accuracy"]) == {"head", "last"}

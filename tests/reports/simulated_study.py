@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from classify.features import FeatureTable
-from classify.run import Run
+from classify.features.table import FeatureTable
+from classify.run.folder import Run
 from reports.coverage import StoreFacts, coverage_rows
 
 NOW = datetime(2026, 11, 22, 15, 0, tzinfo=UTC)
@@ -48,7 +48,7 @@ def simulated_features(run: Run) -> FeatureTable:
         x=saved["x"].astype(np.float32),
         y=cohort["label"].to_numpy(np.int64),
         names=tuple(str(name) for name in saved["names"]),
-        space=run.record["space"],
+        space=run.record.asked.space,
         **text,
     )
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 from reports.cases.people import telling_cases, track_record
 
 

@@ -9,7 +9,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from classify.heads.contract import softmax
 from classify.judging.metrics import all_metrics
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 from reports.curves import bin_reliability, count_confusion, macro_roc, trace_roc
 
 CLASSES = ("low", "middle", "high")

@@ -26,7 +26,7 @@ def add_up(flow: Flow) -> None:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     folder = tmp_path_factory.mktemp("runs")
     build_run(folder, "a", model="linear")
-    return list(read_runs(folder)[0].record["flow"])
+    return list(read_runs(folder)[0].record.cohort.flow)
 
 
 def test_volumes_add_up_from_bucket_to_splits(recorded: list[dict[str, object]]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from simulated_run import build_run
 
-from classify.ledger import LEDGER
+from classify.run.ledger import LEDGER
 from embeddings_store.errors import RunError
 from reports.ledger import read_looks, say_looks, say_resplits
 from reports.runs import FinishedRun, read_runs

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classify.model import load_model
-from classify.run import load_run
-from classify.source import source_of_run
-from classify.tokens import with_tokens
+from classify.features.tokens import with_tokens
+from classify.fitting.model import load_model
+from classify.fitting.source import source_of_run
+from classify.run.folder import load_run
 from embeddings_store.reader import open_reader
 from embeddings_store.snapshot import read_features_source
 from reports.attribution.controls import make_controls

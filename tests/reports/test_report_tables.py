@@ -1,10 +1,11 @@
 """The tables show every run and baseline, as recorded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from simulated_run import BASELINES, FOUR_CLASSES, build_run
 
-from reports.runs import read_runs
+from reports.runs import FinishedRun, read_runs
 from reports.tables import METRICS, class_table, flatten, forest, results, splits_table
 
 
@@ -14,11 +15,12 @@ def test_runs_come_best_first_then_each_baseline_once(tmp_path: Path) -> None:
     runs = read_runs(tmp_path)
     weak = next(run for run in runs if run.id == "weak")
     strong = next(run for run in runs if run.id == "strong")
-    strong.run.record["baselines"] = weak.record["baselines"]
-    rows = results(runs, "participant", "val")
+    same = replace(strong.record.judged, baselines=weak.record.judged.baselines)
+    strong = FinishedRun(replace(strong.run, record=replace(strong.record, judged=same)))
+    rows = results([weak, strong], "participant", "val")
     assert [row.name for row in rows] == ["linear", "mlp", *BASELINES]
     assert [row.estimates[0].value for row in rows[:2]] == [
-        run.record["metrics"]["participant"]["val"]["balanced_accuracy"]["value"] for run in (strong, weak)
+        run.record.judged.metrics["participant"]["val"]["balanced_accuracy"]["value"] for run in (strong, weak)
     ]
 
 
@@ -49,7 +51,7 @@ def test_splits_and_classes_are_those_of_the_record(tmp_path: Path) -> None:
     build_run(tmp_path, "one", model="linear")
     run = read_runs(tmp_path)[0]
     for row in splits_table(run):
-        size = run.record["splits"][row.split]
+        size = run.record.cohort.splits[row.split]
         assert (row.participants, row.eyes, row.volumes) == (size["participants"], size["eyes"], size["volumes"])
         assert sum(row.per_class) == row.participants
     kinds, lines = class_table(run, "val")

@@ -112,15 +112,15 @@ def numbers_of(measures: dict[str, Any]) -> list[str]:
 def test_every_number_of_the_records_is_there(made: tuple[Study, PageReader]) -> None:
     study, page = made
     for run in study.runs:
-        for measured in numbers_of(run.record["metrics"]["participant"]["val"]):
+        for measured in numbers_of(run.record.judged.metrics["participant"]["val"]):
             assert measured in page.text
         for level in ("eye", "volume"):
-            for measured in numbers_of(run.record["metrics"][level]["val"])[:3]:
+            for measured in numbers_of(run.record.judged.metrics[level]["val"])[:3]:
                 assert measured in page.text
         for name in BASELINES:
-            for measured in numbers_of(run.record["baselines"][name]["val"]):
+            for measured in numbers_of(run.record.judged.baselines[name]["val"]):
                 assert measured in page.text
-        difference = run.record["difference_to_age_site"]["balanced_accuracy"]
+        difference = run.record.judged.difference_to_age_site["balanced_accuracy"]
         assert f"{number(difference['value'], True)} ({number(difference['low'], True)} to" in page.text
 
 

@@ -14,11 +14,11 @@ import pytest
 from simulated_run import build_run
 from simulated_store import build_store
 
-from classify.model import load_model
+from classify.fitting.model import load_model
+from classify.fitting.source import source_of_run
 from classify.options import ProbeOptions
 from classify.probe import probe
-from classify.run import load_run
-from classify.source import source_of_run
+from classify.run.folder import load_run
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.snapshot import read_features_source
 from reports.mlflow_tracker import MlflowTracker, mlflow_name
@@ -108,12 +108,12 @@ def test_a_mirrored_run_holds_parameters_metrics_tags_and_the_record(
     mirror_runs(tmp_path / "runs", mlflow_tracker, page_folder=tmp_path / "page")
     (row,) = rows_of(tmp_path)
     record = read_runs(tmp_path / "runs")[0].record
-    measured = record["metrics"]["participant"]["val"]["balanced_accuracy"]
+    measured = record.judged.metrics["participant"]["val"]["balanced_accuracy"]
     name = "participant/val/balanced_accuracy"
     assert [row.data.metrics[name + part] for part in ("", "/low", "/high")] == list(measured.values())
     assert (
         row.data.metrics["baseline/age_site/val/macro_auroc"]
-        == record["baselines"]["age+site"]["val"]["macro_auroc"]["value"]
+        == record.judged.baselines["age+site"]["val"]["macro_auroc"]["value"]
     )
     assert "participant/val/recall/healthy" not in row.data.metrics  # absent, never a number
     assert row.data.params["parameters.num_leaves"] == "6"
@@ -190,11 +190,11 @@ def test_trials_are_nested_and_the_model_is_registered_without_pickle(
     parent = rows[done.record.id]
     nested = [row for row in rows.values() if row.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(row.info.run_name for row in nested) == ["trial 0", "trial 1", "trial 2"]
-    history = done.record.search["history"]
+    history = done.record.fitted.search["history"]
     assert [rows[f"trial {n}"].data.metrics["value"] for n in range(3)] == [tried["value"] for tried in history]
     assert "parameters.num_leaves" in rows["trial 1"].data.params
     (used,) = parent.inputs.dataset_inputs
-    assert done.record.cohort_sha256.startswith(used.dataset.digest)
+    assert done.record.cohort.cohort_sha256.startswith(used.dataset.digest)
 
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (registered,) = client.search_model_versions("name = 'octprobe-four-class-lgbm'")

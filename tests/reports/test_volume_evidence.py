@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from classify.features import FeatureChoice, FeatureTable
-from classify.model import FittedModel, ModelSpec, fit_model
+from classify.features.table import FeatureChoice, FeatureTable
+from classify.fitting.model import FittedModel, ModelSpec, fit_model
 from embeddings_store.schema import Eye
 from embeddings_store.token_pooling import pool_tokens
 from reports.anatomy.regions import SECTORS, axial_bands, en_face_regions

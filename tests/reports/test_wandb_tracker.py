@@ -95,9 +95,9 @@ def test_the_offline_file_holds_parameters_numbers_tables_and_files(tmp_path: Pa
     config, summary = told(records, "config"), told(records, "summary")
     assert copy.parameters.items() <= config.items()
     assert copy.tags.items() <= config.items()
-    assert config["data"]["digest"] == str(run.record["cohort_sha256"])[:36]
+    assert config["data"]["digest"] == str(run.record.cohort.cohort_sha256)[:36]
     assert {name: summary[name] for name in copy.metrics} == dict(copy.metrics)
-    measured = run.record["metrics"]["participant"]["val"]["balanced_accuracy"]
+    measured = run.record.judged.metrics["participant"]["val"]["balanced_accuracy"]
     lines = {line[0]: line[1:] for line in table(tmp_path / "copies", "metrics")["data"]}
     assert lines["participant/val/balanced_accuracy"] == [measured[name] for name in ("value", "low", "high")]
     assert "participant/val/recall/healthy" not in lines  # absent, never a number

@@ -11,9 +11,9 @@ from statistics import NormalDist
 
 import numpy as np
 
+from classify.comparing.leaderboard import RANKED_BY, add_simultaneous, at_once, find_best
 from classify.judging.bootstrap import Replicates, draw_replicates, summarise
 from classify.judging.metrics import HEADLINE
-from classify.leaderboard import RANKED_BY, add_simultaneous, at_once, find_best
 
 Values = dict[str, dict[str, np.ndarray]]
 

@@ -22,16 +22,16 @@ from classify_study import space
 
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
-from classify.features import FeatureChoice, FeatureTable, table_of
+from classify.evaluating.predict_split import hold_out
+from classify.features.table import FeatureChoice, FeatureTable, table_of
+from classify.fitting.model import fit_model
+from classify.fitting.source import FeatureSource
 from classify.judging.calibrate import choose_calibrator, log_loss
 from classify.judging.calibration_report import recalibrate
 from classify.judging.prevalence import state_prevalence
-from classify.model import fit_model
 from classify.predict import ABSTAIN_BELOW
-from classify.predict_split import hold_out
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 from classify.search.search import SearchPlan, choose_model
-from classify.source import FeatureSource
 
 AI_READI = {"train": (290, 162, 233, 58), "val": (40, 40, 40, 39)}
 """Participants of each study group in the published splits (val is designed to be nearly balanced)."""

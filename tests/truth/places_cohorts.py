@@ -14,12 +14,12 @@ from classify_study import space
 
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import TASKS
+from classify.fitting.model import fit_model
+from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.metrics import HEADLINE
 from classify.judging.robustness import leave_one_out
-from classify.model import fit_model
 from classify.search.search import SearchPlan, choose_model
-from classify.source import FeatureSource
 from reports.runs import to_estimate
 from reports.sections import leans
 

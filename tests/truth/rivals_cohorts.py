@@ -16,16 +16,16 @@ from classify_study import space as small_space
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
-from classify.baselines import choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import choose_baselines, describe_people, predict_baselines
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import read_tables
 from classify.cohort.tasks import STUDY_GROUPS, find_task
+from classify.fitting.model import fit_model
+from classify.fitting.source import source_on
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.rivals import compare_with_rivals
-from classify.model import fit_model
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 from classify.search.search import SearchPlan, choose_model
-from classify.source import source_on
 from embeddings_store.schema import FACT_COLUMNS, Eye, Note, VolumeRef, site_of, volume_id
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.writer import open_writer

@@ -15,11 +15,11 @@ from boards_cohorts import MODELS, POWER, SETTINGS, Setting, balanced_accuracies
 from command_line import Command
 from scipy.stats import binom
 
-from classify.baselines import choose_baselines, describe_people
+from classify.baselines.covariates import choose_baselines, describe_people
 from classify.cohort.table import BRIGHTNESS
+from classify.comparing.leaderboard import RANKED_BY, Entry, rank_entries, standing
 from classify.judging.bootstrap import draw_replicates
-from classify.leaderboard import RANKED_BY, Entry, rank_entries, standing
-from classify.predictions import Predictions
+from classify.run.predictions import Predictions
 from reports.headline import CLAIMS
 
 

@@ -46,7 +46,7 @@ def auroc(folder: Path, effect_um: float, seed: int) -> dict[str, float]:
         store="store", model="linear", participants=bucket / "participants.tsv", task=task, runs=folder / "runs"
     )
     done = probe(options, now=datetime(2026, 11, 29, tzinfo=UTC), read=lambda *_: read_features_source(str(store)))
-    found: dict[str, float] = done.record.metrics["participant"]["val"]["macro_auroc"]
+    found: dict[str, float] = done.record.judged.metrics["participant"]["val"]["macro_auroc"]
     assert "too_few" not in found
     return found
 

@@ -1,0 +1,1 @@
+"""What can be said without the encoder: covariates, pixels, random weights."""

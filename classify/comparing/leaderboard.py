@@ -1,0 +1,214 @@
+"""Models side by side on the same participants and the same bootstrap replicates; pure functions on predictions.
+
+Whoever stands first was chosen for standing first. So every difference to it also has an interval that holds for all
+lines at once, and the best line a number that the choice did not flatter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from classify.errors import CohortError
+from classify.judging.bootstrap import (
+    TOO_FEW,
+    Replicates,
+    draw_replicates,
+    measure,
+    paired_differences,
+    replicate_metrics,
+    summarise,
+)
+from classify.judging.metrics import HEADLINE, OVERALL
+from classify.judging.simultaneous import hold_at_once
+from classify.run.predictions import Predictions, rows_of
+from classify.run.record import Measured
+
+RANKED_BY = "balanced_accuracy"
+
+DIFFERENCES_HOLD = "for all lines at once, whichever model came first"
+"""What the simultaneous intervals of a board promise; boards made before they did do not carry it."""
+
+OLD_BOARD = "made before the choice of the best was allowed for"
+WORSE = "worse than the best"
+
+Kind = Literal["model", "together", "baseline"]
+Values = Mapping[str, Float64[np.ndarray, " R"]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line to be: predictions on val (participants; volumes too), and what to say beside them.
+
+    kind: model (may be the best), together (a model with age and site) or baseline. twin: name of the entry that the
+    same head makes of the random encoder. seconds: of search and fit.
+    """
+
+    name: str
+    kind: Kind
+    people: Predictions
+    told: Mapping[str, Any]
+    seconds: float | None = None
+    twin: str | None = None
+
+
+def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates: int, seed: int) -> dict[str, Any]:
+    """Give the leaderboard of one task: participants, best, best_of_n, lines (best first), said.
+
+    Only participants that every entry predicted are used. Raises: CohortError where there are none, or where two
+    entries give a participant different labels.
+    """
+    common = keep_common(entries)
+    label = common[0].people.label
+    drawn = draw_replicates(common[0].people.participant, replicates=replicates, seed=seed)
+    measured = {entry.name: measure(entry.people, drawn, classes) for entry in common}
+    values = {name: drawn_values for name, (_, drawn_values) in measured.items()}
+    models = [entry for entry in common if entry.kind == "model"]
+    best = find_best([entry.name for entry in models], values)
+    lines = [
+        {
+            "name": entry.name,
+            "kind": entry.kind,
+            **entry.told,
+            "participants": len(original.people.label),
+            "seconds": entry.seconds,
+            "metrics": {name: measured[entry.name][0][name] for name in OVERALL},
+            "difference_to_best": _differences(values, entry.name, best, entry.people, classes),
+            "difference_to_random_twin": _differences(values, entry.name, entry.twin, entry.people, classes),
+        }
+        for entry, original in zip(common, entries, strict=True)
+    ]
+    if best:
+        add_simultaneous(lines, values, best, [entry.name for entry in models])
+    lines.sort(key=lambda line: _rank(line["metrics"][RANKED_BY]))
+    corrected = judge_choice(models, drawn, values, classes) if best else {}
+    return {
+        "split": "val",
+        "ranked_by": RANKED_BY,
+        "participants": len(label),
+        "per_class": {name: int((label == number).sum()) for number, name in enumerate(classes)},
+        "replicates": replicates,
+        "seed": seed,
+        "best": best,
+        "differences_hold": DIFFERENCES_HOLD,
+        "best_of_n": {"compared": len(models), "corrected": corrected},
+        "lines": lines,
+    }
+
+
+def keep_common(entries: Sequence[Entry]) -> list[Entry]:
+    """Keep the participants that all entries predicted, in one order; the labels must agree."""
+    shared = set(entries[0].people.unit.tolist())
+    for entry in entries[1:]:
+        shared &= set(entry.people.unit.tolist())
+    if not shared:
+        raise CohortError(
+            "the models to compare share no participant of val; a difference needs people that both predicted"
+        )
+    names = np.array(sorted(shared))
+    kept = []
+    for entry in entries:
+        order = np.argsort(entry.people.unit)
+        rows = order[np.searchsorted(entry.people.unit[order], names)]
+        kept.append(replace(entry, people=rows_of(entry.people, rows)))
+    for entry in kept:
+        if unlike := int((entry.people.label != kept[0].people.label).sum()):
+            raise CohortError(
+                f"{kept[0].name} and {entry.name}: {unlike} participants have different labels; "
+                f"compare runs of one participants table"
+            )
+    return kept
+
+
+def find_best(names: Sequence[str], values: Mapping[str, Values]) -> str | None:
+    """Name the model with the highest RANKED_BY on everybody; the first of equals, None where it is undefined."""
+    known = [(float(values[name][RANKED_BY][0]), name) for name in names if np.isfinite(values[name][RANKED_BY][0])]
+    return max(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def judge_choice(
+    models: Sequence[Entry], drawn: Replicates, values: Mapping[str, Values], classes: Sequence[str]
+) -> dict[str, Measured]:
+    """Judge "take the best on val" itself: choose anew in each replicate, judge on the participants not drawn in it.
+
+    HEADLINE of the chosen, averaged (Tsamardinos et al., Machine Learning 2018: bootstrap bias corrected selection). It
+    errs on the low side, since about a third of the people chooses less well than all of them.
+    """
+    left_out = Replicates(drawn.participant, (drawn.counts[:, 1:] == 0).astype(np.int64))
+    outside = {entry.name: replicate_metrics(entry.people, left_out, classes) for entry in models}
+    inside = np.stack([values[entry.name][RANKED_BY][1:] for entry in models])
+    chosen = np.where(np.isfinite(inside), inside, -np.inf).argmax(axis=0)
+    columns = np.arange(len(chosen))
+    judged = {}
+    for metric in HEADLINE:
+        found = np.stack([outside[entry.name][metric] for entry in models])[chosen, columns]
+        mean = float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
+        judged[metric] = summarise(np.concatenate([[mean], found]), "no replicate leaves every class a participant")
+    return judged
+
+
+def add_simultaneous(
+    lines: Sequence[dict[str, Any]], values: Mapping[str, Values], best: str, models: Sequence[str]
+) -> None:
+    """Add "simultaneous": low and high to each difference to the best, which hold for all lines at once.
+
+    Any model could have come first, so the family is every difference of a line to every model: whichever of equal
+    models leads by luck, all of these intervals hold 0 together in 95 % of studies.
+    """
+    for metric in HEADLINE:
+        others = [line for line in lines if "value" in (line["difference_to_best"] or {}).get(metric, {})]
+        apart = {line["name"]: values[line["name"]][metric] - values[best][metric] for line in others}
+        family = {
+            f"{line['name']} - {model}": values[line["name"]][metric] - values[model][metric]
+            for line in lines
+            for model in models
+            if line["name"] != model and np.isfinite(values[line["name"]][metric][0])
+        }
+        pairs = [f"{one} - {other}" for one in models for other in models]
+        held = hold_at_once(apart, family, like=pairs)
+        for line in others:
+            if line["name"] in held:
+                line["difference_to_best"][metric]["simultaneous"] = held[line["name"]]
+
+
+def _differences(
+    values: Mapping[str, Values], name: str, other: str | None, people: Predictions, classes: Sequence[str]
+) -> dict[str, Measured] | None:
+    """Give HEADLINE of one line minus another's, None against itself or nobody."""
+    if other is None or other == name or other not in values:
+        return None
+    return paired_differences(values[name], values[other], people, classes)
+
+
+def at_once(measured: Measured) -> Measured:
+    """Give a difference to the best as it is shown: with the interval that holds for all lines, or too few to say."""
+    if "absent" in measured:
+        return measured
+    few = measured.get("too_few") or (None if "simultaneous" in measured else "made before all lines were compared")
+    return {"value": measured["value"]} | (measured.get("simultaneous") or {}) | ({"too_few": few} if few else {})
+
+
+def standing(line: Mapping[str, Any], board: Mapping[str, Any]) -> str:
+    """Say how a line stands to the best, by RANKED_BY: the same words on the page, in the CSV and in the terminal."""
+    if line["name"] == board["best"]:
+        return "best"
+    found = (line["difference_to_best"] or {}).get(board["ranked_by"], {"absent": ""})
+    shown = at_once(found if "differences_hold" in board else found | {"too_few": OLD_BOARD})
+    if "absent" in shown:
+        return "not compared"
+    if "too_few" in shown:
+        return TOO_FEW
+    return WORSE if shown["high"] < 0 else "better than the best model" if shown["low"] > 0 else "not shown to be worse"
+
+
+def count_worse(board: Mapping[str, Any]) -> str:
+    """Say of how many models it is shown that the best one is better."""
+    others = [line for line in board["lines"] if line["kind"] == "model" and line["name"] != board["best"]]
+    worse = sum(standing(line, board) == WORSE for line in others)
+    return f"with all lines taken together, {worse} of the other {len(others)} models are shown to be {WORSE}"
+
+
+def _rank(measured: Measured) -> float:
+    return -measured["value"] if "value" in measured else np.inf

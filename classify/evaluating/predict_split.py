@@ -1,0 +1,90 @@
+"""What is predicted when a split is judged, calibrated, with what it is compared with; and the judging of val."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+from classify.baselines.covariates import TOGETHER, choose_baselines, describe_people, predict_baselines
+from classify.baselines.stacking import predict_with_age_and_site
+from classify.cohort.table import Cohort
+from classify.features.table import FeatureTable
+from classify.fitting.model import FittedModel, predict_held_out
+from classify.judging.calibrate import Calibrator, Choice, calibrate_on
+from classify.judging.calibration_report import report_calibration, shown_by
+from classify.judging.decision_curve import AS_THE_HEAD
+from classify.judging.prevalence import state_prevalence
+from classify.judging.split import JudgedSplit, judge_split
+from classify.run.predictions import Predictions
+
+DUMMY = "dummy"
+
+
+def hold_out(model: FittedModel, train: FeatureTable, cohort: Cohort, *, seed: int) -> dict[str, Predictions]:
+    """Predict train by fits that did not see the participant; a dummy, which knows counts alone, predicts it as is."""
+    classes = len(cohort.task.classes)
+    if model.head.name == DUMMY:
+        return model.predict(train, classes=classes, split="train")
+    return predict_held_out(model, train, classes=classes, seed=seed)
+
+
+def predict_calibrated(
+    model: FittedModel, fitted: Choice | None, rows: FeatureTable, cohort: Cohort, split: str
+) -> dict[str, Predictions]:
+    """Predict rows at every level, with the probabilities that are shown."""
+    raw = model.predict(rows, classes=len(cohort.task.classes), split=split)
+    return {level: fitted.calibrator.apply(part) for level, part in raw.items()} if fitted else raw
+
+
+def predict_beside(held_out: Predictions, people: Predictions, cohort: Cohort, model: str) -> dict[str, Predictions]:
+    """Predict what the head is compared with: the baselines, and the head together with age and site.
+
+    held_out: of train's participants; people: the model's own participant predictions of the judged split.
+    """
+    fitted_on, judged = describe_people(cohort, "train"), describe_people(cohort, people.split)
+    names, missing = choose_baselines(fitted_on, judged)
+    others = predict_baselines(fitted_on, judged, classes=len(cohort.task.classes), split=people.split, names=names)
+    if model == DUMMY or TOGETHER in {line["name"] for line in missing}:  # without an embedding: age+site again
+        return others
+    together = predict_with_age_and_site(held_out, people, fitted_on, judged)
+    return others | {TOGETHER: together}
+
+
+@dataclass(frozen=True)
+class ValJudged:
+    """What was predicted of val, what it is compared with, the judgement, and the calibration (None: none wanted)."""
+
+    levels: Mapping[str, Predictions]
+    others: Mapping[str, Predictions]
+    said: JudgedSplit
+    calibrator: Calibrator | None
+    calibration: dict[str, Any] | None
+
+
+def judge_val(
+    model: FittedModel,
+    method: str | None,
+    train: FeatureTable,
+    val: FeatureTable,
+    cohort: Cohort,
+    *,
+    prevalence: str | None,
+    pretrained: Set[str] | None,
+    replicates: int,
+    seed: int,
+) -> ValJudged:
+    """Calibrate on train, predict val with it, and judge that. train, val: raw features; prevalence: as asked for."""
+    held_out = hold_out(model, train, cohort, seed=seed)
+    stated = state_prevalence(prevalence, cohort)
+    fitted = calibrate_on(method, held_out, stated.shares, seed=seed)
+    levels = predict_calibrated(model, fitted, val, cohort, "val")
+    others = predict_beside(held_out["participant"], levels["participant"], cohort, model.head.name)
+    said = judge_split(
+        levels, others, cohort,
+        lambda chosen: predict_calibrated(model, fitted, val.where(chosen), cohort, "val")["participant"],
+        shown=shown_by(fitted.calibrator, stated) if fitted else AS_THE_HEAD,
+        pretrained=pretrained, replicates=replicates, seed=seed,
+    )  # fmt: skip
+    if fitted is None:
+        return ValJudged(levels, others, said, None, None)
+    report = report_calibration(fitted, stated, levels, cohort.task.classes, replicates=replicates, seed=seed)
+    return ValJudged(levels, others, said, fitted.calibrator, report)

@@ -1,0 +1,1 @@
+"""From stored vectors to the rows that a head reads."""

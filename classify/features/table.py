@@ -1,0 +1,166 @@
+"""From stored vectors to feature rows: which layer, which pools, whose label, how heavy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64, Shaped
+
+from classify.cohort.table import Cohort
+from classify.features.standardise import Standardiser
+from embeddings_store.errors import UsageError
+from embeddings_store.space import VIEW, EmbeddingSpace, Grid
+
+
+@dataclass(frozen=True)
+class FeatureChoice:
+    """Which stored vectors become features: a layer, and its pools side by side in the order given.
+
+    token_grid: the patch tokens of the layer on this grid (D, H, W) instead of the pools, which are then (). views: how
+    many augmented views of each volume of train a head learns from as well; nothing is ever judged by them.
+    """
+
+    layer: str = "last"
+    pools: tuple[str, ...] = ("mean",)
+    token_grid: Grid | None = None
+    views: int = 0
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """One row a volume; x is raw until a standardiser made a standardised copy, which is_standardised says.
+
+    names: one a feature, "layer/pool/channel"; "layer/d0h1w2/channel" of patch tokens. y: class numbers. space: id of
+    the embedding space. tokens: how many vectors lie side by side in a row, one after another. views: the same
+    features of augmented views of each volume.
+    """
+
+    x: Float32[np.ndarray, "n d"]
+    y: Int64[np.ndarray, " n"]
+    volume: Shaped[np.ndarray, " n"]
+    participant: Shaped[np.ndarray, " n"]
+    eye: Shaped[np.ndarray, " n"]
+    protocol: Shaped[np.ndarray, " n"]
+    split: Shaped[np.ndarray, " n"]
+    names: tuple[str, ...]
+    space: str
+    tokens: int = 1
+    views: Float32[np.ndarray, "n K d"] | None = None
+    is_standardised: bool = False
+
+    def where(self, chosen: Shaped[np.ndarray, " rows"]) -> "FeatureTable":
+        """Keep the rows of a mask or of positions."""
+        rows = ("x", "y", "volume", "participant", "eye", "protocol", "split")
+        kept = {name: getattr(self, name)[chosen] for name in rows}
+        return replace(self, **kept, views=None if self.views is None else self.views[chosen])
+
+    def of_views(self) -> list["FeatureTable"]:
+        """Give each augmented view as a table of its own; none where there are no views."""
+        views = [] if self.views is None else list(np.moveaxis(self.views, 1, 0))
+        return [replace(self, x=np.ascontiguousarray(view), views=None) for view in views]
+
+    def only(self, split: str) -> "FeatureTable":
+        """Keep one split."""
+        return self.where(self.split == split)
+
+    def standardised(self, standardiser: Standardiser) -> "FeatureTable":
+        """Copy with x, and the views, standardised within protocol. Raises: UsageError where they are already."""
+        if self.is_standardised:
+            raise UsageError("features: expected raw ones, got standardised ones; a model standardises them itself")
+        views = [standardiser.transform(view.x, self.protocol) for view in self.of_views()]
+        return replace(
+            self,
+            x=standardiser.transform(self.x, self.protocol),
+            views=np.stack(views, axis=1).astype(np.float32) if views else None,
+            is_standardised=True,
+        )
+
+    def pooled(self) -> "FeatureTable":
+        """Average the vectors of each row, for what looks at one vector a volume; itself where there is one."""
+        if self.tokens == 1:
+            return self
+        vectors = self.x.reshape(len(self.x), self.tokens, -1)
+        names = [name.split("/") for name in self.names[: vectors.shape[2]]]
+        mean = vectors.mean(axis=1, dtype=np.float64).astype(np.float32)
+        return replace(self, x=mean, names=tuple(f"{layer}/mean/{channel}" for layer, _, channel in names), tokens=1)
+
+
+def make_features(
+    cohort: Cohort,
+    pooled: Float32[np.ndarray, "rows L P C"],
+    space: EmbeddingSpace,
+    *,
+    layer: str,
+    pools: Sequence[str],
+    views: int = 0,
+) -> FeatureTable:
+    """Take one layer and some pools of every volume of the cohort, pools side by side in the order asked for.
+
+    views: how many augmented views to take along. Raises: UsageError where the store does not hold the layer, a pool
+    or as many views.
+    """
+    if views > space.view_count:
+        raise UsageError(
+            f"--views {views}: the store holds {space.view_count} augmented views of each volume; "
+            f"make more with extract-embeddings --views, into another store"
+        )
+    vectors = pooled[cohort.position, _find("--layer", layer, space.layers)]
+
+    def take(names: Sequence[str]) -> np.ndarray:
+        chosen = vectors[:, [_find("--pool", name, space.pools) for name in names]]
+        return np.ascontiguousarray(chosen.reshape(len(cohort.table), -1), dtype=np.float32)
+
+    names = tuple(f"{layer}/{pool}/{channel:03d}" for pool in pools for channel in range(pooled.shape[-1]))
+    table = table_of(cohort, take(pools), names, space)
+    seen = [take([f"{pool}{VIEW}{number}" for pool in pools]) for number in range(1, views + 1)]
+    return replace(table, views=np.stack(seen, axis=1)) if seen else table
+
+
+def table_of(
+    cohort: Cohort, x: Float32[np.ndarray, "n d"], names: tuple[str, ...], space: EmbeddingSpace, *, tokens: int = 1
+) -> FeatureTable:
+    """Put features, one row a line of the cohort's table, beside what the cohort says of each volume."""
+    table = cohort.table
+    return FeatureTable(
+        x=x,
+        y=table["label"].to_numpy(np.int64),
+        volume=table["volume"].to_numpy(str),
+        participant=table["participant"].to_numpy(str),
+        eye=table["eye"].to_numpy(str),
+        protocol=table["protocol"].to_numpy(str),
+        split=table["split"].to_numpy(str),
+        names=names,
+        space=space.id,
+        tokens=tokens,
+    )
+
+
+def count_constant(table: FeatureTable, split: str) -> int:
+    """Count the features that never vary among the volumes of a split; a look at a thousand rows at a time."""
+    rows = np.flatnonzero(table.split == split)
+    varies = np.zeros(table.x.shape[1], dtype=bool)
+    for start in range(0, len(rows), 1000):
+        varies |= (table.x[rows[start : start + 1000]] != table.x[rows[0]]).any(axis=0)
+    return int((~varies).sum())
+
+
+def participant_weights(
+    label: Int64[np.ndarray, " n"], participant: Shaped[np.ndarray, " n"], *, balanced: bool = True
+) -> Float64[np.ndarray, " n"]:
+    """Weigh volumes so that classes weigh the same, participants of a class the same, and volumes of a participant too.
+
+    The weights sum to the number of participants, whatever the number of scans. Not balanced: every participant
+    weighs one, whatever the class.
+    """
+    _, first, inverse, volumes = np.unique(participant, return_index=True, return_inverse=True, return_counts=True)
+    weight_of_person = np.ones(len(first))
+    if balanced:
+        _, class_number, people_of_class = np.unique(label[first], return_inverse=True, return_counts=True)
+        weight_of_person = len(first) / (len(people_of_class) * people_of_class[class_number])
+    return np.asarray((weight_of_person / volumes)[inverse], dtype=np.float64)
+
+
+def _find(option: str, name: str, stored: Sequence[str]) -> int:
+    if name not in stored:
+        raise UsageError(f"{option}: the store holds {', '.join(stored)}; got {name!r}")
+    return list(stored).index(name)

@@ -1,0 +1,110 @@
+"""What a scan's protocol is worth, learned inside train from predictions of participants that were held out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64, Shaped
+from scipy.optimize import minimize
+
+from classify.features.table import FeatureTable, participant_weights
+from classify.fitting.aggregate import aggregate_levels, name_eyes
+from classify.heads.contract import softmax
+from classify.judging.metrics import all_metrics
+from classify.run.predictions import Predictions, join_predictions
+
+METRIC = "macro_auroc"
+
+Weights = tuple[dict[str, float], float]
+"""The weight of each named protocol, and that of all others."""
+
+
+@dataclass(frozen=True)
+class ScanPredictions:
+    """Predictions of scans by models that did not see their participants, with eye and protocol of each scan."""
+
+    volumes: Predictions
+    eye: Shaped[np.ndarray, " n"]
+    protocol: Shaped[np.ndarray, " n"]
+
+    @classmethod
+    def join(cls, parts: Sequence[Predictions], held: Sequence[FeatureTable]) -> "ScanPredictions":
+        """Put the held-out scans of all folds under each other."""
+        eye, protocol = (np.concatenate([getattr(table, name) for table in held]) for name in ("eye", "protocol"))
+        return cls(join_predictions(parts), eye, protocol)
+
+
+def learn_best_protocol(scans: ScanPredictions) -> Weights:
+    """Weigh the one protocol 1 and others 0 by which the participants' macro AUROC is highest.
+
+    An eye without the protocol counts all its scans, as it will when the rule is used, so every protocol is judged on
+    the same participants. Of equals, the protocol with more scans is taken, then the first by name.
+    """
+    names, counts = np.unique(scans.protocol, return_counts=True)
+    order = sorted(range(len(names)), key=lambda one: (-counts[one], str(names[one])))
+    best = max(order, key=lambda one: _auroc(scans, (scans.protocol == names[one]).astype(np.float64)))
+    return {str(names[best]): 1.0}, 0.0
+
+
+def learn_weights(scans: ScanPredictions) -> Weights:
+    """Weigh each protocol so that the participants' log-loss is lowest; weights are positive, 1 for unseen ones.
+
+    The logarithms of the weights have a standard normal prior, so a protocol with few scans stays near 1. A common
+    scale of the logits is fitted beside the weights and let go again: calibration is the matter of val. Participants
+    weigh as for a balanced head.
+    """
+    names, code = np.unique(scans.protocol, return_inverse=True)
+    loss = _ParticipantLoss(scans, code, len(names))
+    found = minimize(loss, np.zeros(len(names) + 1), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return {str(name): float(weight) for name, weight in zip(names, np.exp(found.x[1:]), strict=True)}, 1.0
+
+
+def _auroc(scans: ScanPredictions, weight: Float64[np.ndarray, " n"]) -> float:
+    people = aggregate_levels(scans.volumes, scans.eye, weight)["participant"]
+    classes = [str(number) for number in range(people.probability.shape[1])]
+    value = float(all_metrics(people.label, people.probability, np.ones((len(people.label), 1)), classes)[METRIC][0])
+    return value if np.isfinite(value) else -np.inf
+
+
+class _ParticipantLoss:
+    """Minus the log posterior of (log scale, log weights), and its gradient.
+
+    An eye's logits are sum(w l) / sum(w) over its scans; a participant's are the mean of the eyes, times the scale.
+    """
+
+    def __init__(self, scans: ScanPredictions, code: Int64[np.ndarray, " n"], protocols: int) -> None:
+        eyes, first, self.eye_of_scan = np.unique(
+            name_eyes(scans.volumes.participant, scans.eye), return_index=True, return_inverse=True
+        )
+        person = scans.volumes.participant[first]
+        people, one_eye, self.person_of_eye = np.unique(person, return_index=True, return_inverse=True)
+        self.eyes_of_person = np.bincount(self.person_of_eye).astype(np.float64)
+        label = scans.volumes.label[first][one_eye]
+        self.truth = np.eye(scans.volumes.logits.shape[1])[label]
+        self.people_weight = participant_weights(label, people)
+        self.logits, self.code, self.protocols = scans.volumes.logits, code, protocols
+        self.n_eyes = len(eyes)
+
+    def __call__(self, parameters: Float64[np.ndarray, " p"]) -> tuple[float, Float64[np.ndarray, " p"]]:
+        scale, weight = np.exp(parameters[0]), np.exp(parameters[1:])[self.code]
+        total = np.bincount(self.eye_of_scan, weight, minlength=self.n_eyes)
+        eye = _sum_by(self.eye_of_scan, self.logits * weight[:, None], self.n_eyes) / total[:, None]
+        share = 1.0 / self.eyes_of_person[self.person_of_eye]
+        mean = _sum_by(self.person_of_eye, eye * share[:, None], len(self.eyes_of_person))
+        probability = softmax(scale * mean)
+        chosen = np.clip((probability * self.truth).sum(axis=1), np.finfo(float).tiny, None)
+        loss = -self.people_weight @ np.log(chosen) + parameters @ parameters / 2
+        by_scaled = (probability - self.truth) * self.people_weight[:, None]
+        by_eye = scale * by_scaled[self.person_of_eye] * share[:, None]
+        away = self.logits - eye[self.eye_of_scan]
+        by_scan = (by_eye[self.eye_of_scan] * away).sum(axis=1) * weight / total[self.eye_of_scan]
+        gradient = np.r_[scale * (by_scaled * mean).sum(), np.bincount(self.code, by_scan, minlength=self.protocols)]
+        return float(loss), gradient + parameters
+
+
+def _sum_by(
+    group: Int64[np.ndarray, " n"], rows: Float64[np.ndarray, "n k"], groups: int
+) -> Float64[np.ndarray, "g k"]:
+    total = np.zeros((groups, rows.shape[1]))
+    np.add.at(total, group, rows)
+    return total

@@ -1,0 +1,133 @@
+"""Files of a run folder are input: JSON and plain arrays are read here, bounded and finite, or refused in one line."""
+
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from jaxtyping import Shaped
+from numpy.lib import format as npy
+
+from classify.errors import RunFolderError
+
+LARGEST_JSON = 1 << 28
+"""Bytes: a record that names the test people of 250,000 volumes is a tenth of it."""
+
+DEEPEST = 60
+DAMAGE = (
+    OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What reading a damaged file may raise; the file is then named in one line. RecursionError is a RuntimeError."""
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Turn whatever a damaged file raises into one line that names it. Raises: RunFolderError."""
+    try:
+        yield
+    except RunFolderError:
+        raise
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise RunFolderError(f"{what} cannot be read: {reason}; make the run again") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds; every number in it is finite. Raises: RunFolderError, in one line."""
+    with readable(f"{path.parent.name}/{path.name}"):
+        if (size := path.stat().st_size) > LARGEST_JSON:
+            raise ValueError(f"expected at most {LARGEST_JSON} bytes, got {size}")
+        found = json.loads(path.read_bytes(), parse_constant=_refuse)
+        _check_tree(found)
+        return found
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds, which has to be an object. Raises: RunFolderError."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path.parent.name}/{path.name}: expected a JSON object, got {type(found).__name__}")
+    return found
+
+
+def read_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Return the arrays of an .npz file by name: as long as their shapes say, and finite. Nothing is unpickled.
+
+    Raises: RunFolderError.
+    """
+    with readable(f"{path.parent.name}/{path.name}"):
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as stream:
+                    _check_length(stream, member)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        for name, array in found.items():
+            check_finite(name, array)
+        return found
+
+
+def check_finite(name: str, array: Shaped[np.ndarray, "..."]) -> None:
+    """Raises: ValueError where a number of an array is not finite."""
+    if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, {int((~np.isfinite(array)).sum())} are not")
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder, by its path in it."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            found[path.relative_to(folder).as_posix()] = file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def check_digests(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Refuse files that are not as they were written; wanted: {} of a run that was made before this was kept.
+
+    Raises: RunFolderError.
+    """
+    with readable(f"{folder.parent.name}/{folder.name}"):
+        found = digest_files(folder) if wanted else {}
+    if unlike := sorted(name for name, digest in wanted.items() if found.get(name) != digest):
+        raise RunFolderError(
+            f"{folder.parent.name}/{folder.name}/{unlike[0]}: expected the file that the run wrote (its SHA-256 is in "
+            f"run.json), got {'another one' if unlike[0] in found else 'none'}; restore it, or make the run again"
+        )
+
+
+def _check_length(stream: Any, member: zipfile.ZipInfo) -> None:
+    """Raises: ValueError for an array that is shorter or longer than its header says, before memory is taken for it."""
+    version = npy.read_magic(stream)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    expected = stream.tell() + math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or member.compress_type != zipfile.ZIP_STORED or expected != member.file_size:
+        raise ValueError(f"{member.filename}: expected {expected} plain bytes of shape {shape}, got {member.file_size}")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"expected finite numbers, got {constant}")
+
+
+def _check_tree(tree: Any) -> None:
+    """Raises: ValueError for a number that is infinite, or for nesting that no record has."""
+    level, depth = [tree], 0
+    while level:
+        if depth > DEEPEST:
+            raise ValueError(f"expected at most {DEEPEST} levels, got more")
+        if any(isinstance(one, float) and not math.isfinite(one) for one in level):
+            raise ValueError("expected finite numbers, got one that is not")
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        depth += 1

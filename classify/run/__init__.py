@@ -1,0 +1,1 @@
+"""A finished run: its folder, its record, its predictions, and what earlier runs know."""

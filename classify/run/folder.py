@@ -1,0 +1,177 @@
+"""The run folder: everything that a result carries, written aside and published by rename, run.json last.
+
+::
+
+    runs/<id>/
+      predictions.parquet   model, level, split, unit, participant, label, probability_0.., logit_0..
+      cohort.parquet        the analysed volumes: volume, participant, eye, device, protocol, site, age, label, split,
+                            and size, etag, md5 and vectors (digests) of each: what it is known by; and its study group
+      model/                the head, the standardiser and the calibration, without pickle
+      search.journal        Optuna's journal, where something was searched; it goes on growing in studies/
+      run.json              the record; a folder without it is no run
+"""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from classify.cohort.splits import SPLITS
+from classify.errors import RunFolderError
+from classify.model_files import check_digests, check_finite, digest_files, readable
+from classify.run.record import RECORD, RunRecord, read_record
+from embeddings_store.errors import UsageError
+
+PREDICTIONS = "predictions.parquet"
+COHORT = "cohort.parquet"
+MODEL = "model"
+TWIN_MODEL = "model_of_random_twin"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that was read back: the record, the tables, and where the model lies."""
+
+    record: RunRecord
+    predictions: pd.DataFrame
+    cohort: pd.DataFrame
+    folder: Path
+
+    def model_folder(self, part: str = MODEL) -> Path:
+        """Return the folder of a model whose files are as the run wrote them. Raises: RunFolderError."""
+        folder = self.folder / part
+        if not folder.is_dir():
+            raise RunFolderError(f"run {self.record.id}: expected a folder {part}, found none; make the run again")
+        check_digests(folder, self.record.made.model_sha256.get(part, {}))
+        return folder
+
+    def predict(self, table: object) -> pd.DataFrame:
+        """Give one line a volume, eye and participant: the numbers that ``classify predict`` writes.
+
+        table: raw vectors, which the run standardises itself: a snapshot (every column of the command), the frame of a
+        snapshot (the same), or a FeatureTable of the run's features (level, unit, participant and probabilities).
+        Raises: UsageError for features that are standardised, unlabelled or others than the run's; RunFolderError,
+        CohortError.
+        """
+        from classify.predict import predict_table  # it stands on this module
+
+        return predict_table(self, table)
+
+
+def new_run_id(now: datetime, model: str, task: str) -> str:
+    """Name a run by its UTC time, model, task and six random hex digits: 20261122-150301-lgbm-four-class-0a1b2c."""
+    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{model}-{task}-{secrets.token_hex(3)}"
+
+
+@contextmanager
+def run_folder(runs: Path, run_id: str) -> Iterator[Path]:
+    """Give a folder aside (``.<id>.tmp``) to write a run into; it is removed again unless publish_run renamed it.
+
+    Raises: RunFolderError where the folder of runs cannot be written.
+    """
+    aside = runs / f".{run_id}.tmp"
+    try:
+        (aside / MODEL).mkdir(parents=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"--runs {runs}: expected a folder that can be written, got: {error.strerror}; choose another --runs"
+        ) from error
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def digest_models(aside: Path) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of each file of each model that lies in a run's folder."""
+    return {part: digest_files(aside / part) for part in (MODEL, TWIN_MODEL) if (aside / part).is_dir()}
+
+
+def save_run(
+    aside: Path, record: RunRecord, predictions: pd.DataFrame, cohort: pd.DataFrame, marked: pd.DataFrame
+) -> Path:
+    """Write the tables and, last, the record, then publish the folder under its id. The model lies there already.
+
+    marked: what each volume of the cohort is known by, see mark_volumes.
+    """
+    predictions.to_parquet(aside / PREDICTIONS, index=False)
+    remembered = cohort.merge(marked.drop(columns="participant"), on="volume", how="left", validate="1:1")
+    remembered.to_parquet(aside / COHORT, index=False)
+    (aside / RECORD).write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
+    return aside.rename(aside.parent / record.id)
+
+
+def update_run(run: Run, record: RunRecord, predictions: pd.DataFrame, *, split: str) -> None:
+    """Put the predictions of one more split and the new record into a finished run; each file is replaced whole.
+
+    Predictions of that split from before are replaced. run.json comes last: it never speaks of what is not there.
+    Raises: RunFolderError where the folder cannot be written; the run then is as it was.
+    """
+    kept = run.predictions[run.predictions["split"] != split]
+    try:
+        with _replaced(run.folder / PREDICTIONS) as aside:
+            pd.concat([kept, predictions], ignore_index=True).to_parquet(aside, index=False)
+        with _replaced(run.folder / RECORD) as aside:
+            aside.write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
+    except OSError as error:
+        raise RunFolderError(
+            f"run folder {run.folder.name}: expected a folder that can be written, got: {error.strerror}"
+        ) from error
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Give a file aside that takes the place of path when it is whole."""
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def find_run(run: Path, runs: Path) -> Path:
+    """Return the folder of a run that was named by its folder, or by its name below ``runs``. Raises: UsageError."""
+    for folder in (run, runs / run):
+        if folder.is_dir():
+            return folder
+    near = get_close_matches(run.name, [path.parent.name for path in runs.glob(f"[!.]*/{RECORD}")], n=1, cutoff=0.0)
+    hint = f"the nearest name there is {near[0]}" if near else "no run is there"
+    raise UsageError(f"--run {run}: expected the folder of a run, or its name below --runs {runs}; {hint}")
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder. Raises: RunFolderError where it is missing, unfinished or damaged."""
+    record = read_record(folder)
+    try:
+        predictions, cohort = (pd.read_parquet(folder / name) for name in (PREDICTIONS, COHORT))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunFolderError(
+            f"run folder {folder.name}: expected {RECORD}, {PREDICTIONS} and {COHORT}; "
+            f"{type(error).__name__} while reading; make the run again"
+        ) from error
+    with readable(f"run folder {folder.name}"):
+        _check_tables(predictions, cohort, len(record.asked.classes))
+    return Run(record, predictions, cohort, folder)
+
+
+def _check_tables(predictions: pd.DataFrame, cohort: pd.DataFrame, classes: int) -> None:
+    """Raises: ValueError where a label is of no class, or a prediction is no number; KeyError without the column."""
+    for name, table in ((PREDICTIONS, predictions), (COHORT, cohort)):
+        label = table["label"].to_numpy(np.int64)
+        if len(label) and not 0 <= label.min() <= label.max() < classes:
+            raise ValueError(f"{name}: expected labels of {classes} classes, got {label.min()} to {label.max()}")
+        if unknown := set(table["split"].unique()) - set(SPLITS):
+            raise ValueError(f"{name}: expected the splits {', '.join(SPLITS)}, got {sorted(map(str, unknown))[0]!r}")
+    for kind in ("probability", "logit"):
+        check_finite(
+            f"{PREDICTIONS}: {kind}", predictions[[f"{kind}_{n}" for n in range(classes)]].to_numpy(np.float64)
+        )

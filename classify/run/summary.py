@@ -1,0 +1,253 @@
+"""A short table of a run for people: participant level, intervals, baselines, and the difference that matters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from classify.judging.bootstrap import TOO_FEW, caution_few
+from classify.judging.metrics import HEADLINE
+from classify.judging.rivals import hardest_rival, is_above_all
+from classify.run.ledger import COUNTED_HERE
+from classify.run.record import FlowStep, Measured, Missing, Open, Resplit, RunRecord, SplitSize
+from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
+
+SHOWN = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa")
+RESEARCH_ONLY = "Research use only, not for clinical decisions."
+RANDOM_WEIGHTS = "RANDOM WEIGHTS: the encoder was not trained, or barely; nothing here was learned in pretraining."
+PHANTOM = "SYNTHETIC PHANTOM: these numbers say nothing about people."
+
+
+def print_summary(record: RunRecord) -> None:
+    """Print the table and the closing lines on stderr."""
+    console = Console(stderr=True)
+    console.print(metric_table(record))
+    for line in headline(record):
+        console.print(line, highlight=False)
+
+
+def metric_table(record: RunRecord) -> Table:
+    """Lay out the model and the baselines, one line each, at participant level on val."""
+    return _table(record, "val")
+
+
+def print_evaluation(record: RunRecord, looks: int) -> None:
+    """Print the same table of the test split, and how often the split has been looked at."""
+    console = Console(stderr=True)
+    console.print(_table(record, "test"))
+    for line in evaluation_lines(record, looks):
+        console.print(line, highlight=False)
+
+
+def print_baselines(judged: Mapping[str, Any]) -> None:
+    """Print the table of ``classify baselines``, and why some of them are not in it."""
+    console = Console(stderr=True)
+    title = f"baselines, {judged['task']}: {describe_split(judged['splits'], {}, judged['split'])}, 95 % intervals"
+    console.print(_lay_out(title, judged["baselines"]))
+    lines = missing_lines(judged["baselines_missing"])
+    lines += [step_line(step) for step in judged["flow"] if step["kind"] != "total"]
+    if caution := caution_few(judged["splits"][judged["split"]]["per_class"], judged["split"]):
+        lines.append(caution)
+    for line in [*lines, *([PHANTOM] if judged["phantom"] else []), RESEARCH_ONLY]:
+        console.print(line, highlight=False)
+
+
+def encoder_lines(encoder_source: Open | None, of: str = "") -> list[str]:
+    """Say where the encoder comes from, loudly where it was not trained."""
+    source = source_of_record(encoder_source)
+    lines = [f"encoder{of}: {source.describe() if source else NOT_RECORDED}"]
+    return [*lines, RANDOM_WEIGHTS] if source and source.is_untrained else lines
+
+
+def step_line(step: FlowStep) -> str:
+    """Give one step of the flow: who was left out, or what is odd about them."""
+    return f"{step['step']}: {step['participants']} participants, {step['volumes']} volumes ({step['reason']})"
+
+
+def describe_split(splits: Mapping[str, SplitSize], pretraining: Open, split: str) -> str:
+    """Give "159 participants of val", and how many of them the encoder was pretrained on."""
+    count = splits[split]["participants"]
+    seen = pretraining.get("participants", {}).get(split, 0)
+    said = f", {seen} OF THEM SEEN IN PRETRAINING" if seen else ""
+    return f"{count} participants of {split}{said}"
+
+
+def pretraining_lines(pretraining: Mapping[str, Any], split: str) -> list[str]:
+    """Say how far the encoder's own participants reach into a split, and what is left without them."""
+    if not pretraining:
+        return []
+    if not pretraining["given"]:
+        return [f"pretraining: {pretraining['reason']}"]
+    counts = pretraining["participants"]
+    said = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    lines = [f"seen in pretraining: {said} ({pretraining['listed']} listed), known by number alone"]
+    if doubtful := pretraining.get("with_other_volumes"):
+        lines.append(
+            f"warning: {doubtful} of the listed numbers have other volumes here than in an earlier run: whether the "
+            "encoder has seen these people is not known; they count as seen"
+        )
+    if not any(counts.values()):
+        lines.append("nobody listed is a participant of this cohort: no overlap, or ids that are written otherwise")
+    without = pretraining["without"].get(split, {})
+    if "metrics" in without:
+        lines.append(
+            f"warning: the encoder has seen {counts[split]} of {split}; without them ({without['participants']} left): "
+            + ", ".join(f"{name} {format_measured(without['metrics'][name])}" for name in HEADLINE)
+        )
+    elif counts[split]:
+        why = without.get("absent", "give --pretrain-participants for the result without them")
+        lines.append(f"warning: the encoder has seen {counts[split]} of {split}; {why}")
+    return lines
+
+
+def evaluation_lines(record: RunRecord, looks: int) -> list[str]:
+    """Give the closing lines of an evaluation; a second look is allowed, and said."""
+    difference = record.evaluations[-1]["difference_to_age_site"]
+    lines = [f"{metric}: difference to age+site {format_measured(difference[metric])}" for metric in HEADLINE]
+    lines += rival_lines(record.evaluations[-1].get("difference_to_baselines", {}))
+    lines += [*contrast_lines(record.judged.contrasts["test"]), p_value_line(record.judged.permutation["test"])]
+    if caution := caution_few(record.cohort.splits["test"]["per_class"], "test"):
+        lines.append(caution)
+    lines += pretraining_lines(record.cohort.pretraining, "test")
+    said = "" if looks == 1 else "; it is no longer untouched: say so with every number"
+    times = f"{looks} time{'s' if looks > 1 else ''}"
+    lines.append(f"people of this test split have been looked at {times}{said}; {COUNTED_HERE}")
+    lines += resplit_lines(record.cohort.resplit)
+    lines += encoder_lines(record.asked.encoder_source)
+    return [*lines, *([PHANTOM] if record.asked.phantom else []), RESEARCH_ONLY]
+
+
+def _table(record: RunRecord, split: str) -> Table:
+    size = describe_split(record.cohort.splits, record.cohort.pretraining, split)
+    title = f"{record.fitted.model}, {record.asked.task}: {size}, 95 % intervals"
+    models = {record.fitted.model: record.judged.metrics["participant"]} | record.judged.baselines
+    return _lay_out(title, {name: measured[split] for name, measured in models.items() if split in measured})
+
+
+def _lay_out(title: str, models: Mapping[str, Mapping[str, Measured]]) -> Table:
+    table = Table(title=title)
+    for name in ("", *SHOWN):
+        table.add_column(name.replace("_", " "))
+    for name, measured in models.items():
+        table.add_row(name, *(format_measured(measured[metric]) for metric in SHOWN))
+    return table
+
+
+def headline(record: RunRecord) -> list[str]:
+    """Give the closing lines: the difference to age+site, what the test set saw, and what this is not."""
+    lines = [
+        f"{metric}: difference to age+site {format_measured(record.judged.difference_to_age_site[metric])}"
+        for metric in HEADLINE
+    ]
+    lines += [*rival_lines(record.judged.difference_to_baselines), *missing_lines(record.rivals.baselines_missing)]
+    lines += [
+        f"{metric}: added to age+site by the embedding {format_measured(measured)}"
+        for metric, measured in record.judged.added_to_age_site.items()
+    ]
+    lines += [
+        f"{metric}: difference to random twin {format_measured(measured)}"
+        for metric, measured in record.rivals.difference_to_random_twin.items()
+    ]
+    lines += [f"random twin: {note}" for note in (record.rivals.random_twin or {}).get("notes", [])]
+    lines += [*contrast_lines(record.judged.contrasts["val"]), p_value_line(record.judged.permutation["val"])]
+    if caution := caution_few(record.cohort.splits["val"]["per_class"]):
+        lines.append(caution)
+    lines += pretraining_lines(record.cohort.pretraining, "val")
+    lines += [step_line(step) for step in record.cohort.flow if step["kind"] != "total"]
+    if constant := record.fitted.features.get("constant", 0):
+        lines.append(
+            f"{constant} of {record.fitted.features['dimensions']} features never vary in train: they say nothing"
+        )
+    lines += robustness_lines(record.fitted.robustness or {})
+    lines += [*search_lines(record.fitted.search or {}), *seed_lines(record.fitted.seed_sensitivity or {})]
+    locked = record.cohort.splits["test"]["participants"]
+    lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
+    if beyond := len(record.cohort.test_people) - locked:
+        lines.append(f"test: {beyond} more of the table stay locked, without a volume here or left out by the task")
+    lines += resplit_lines(record.cohort.resplit)
+    lines += encoder_lines(record.asked.encoder_source)
+    return [*lines, *([PHANTOM] if record.asked.phantom else []), RESEARCH_ONLY]
+
+
+def rival_lines(differences: Mapping[str, Any]) -> list[str]:
+    """Name the baseline that is hardest to beat, and say whether it was beaten, by each metric."""
+    lines = []
+    for metric in HEADLINE:
+        if (name := hardest_rival(differences, metric)) is None:
+            continue
+        above = "above" if is_above_all(differences, metric) else "not shown to be above"
+        found = format_measured(differences[name][metric])
+        lines.append(f"{metric}: hardest baseline {name}, difference {found}: {above} each of {len(differences)}")
+    if lines:
+        shown = "better" if all(is_above_all(differences, metric) for metric in HEADLINE) else "not shown to be better"
+        lines.append(f"by {' and '.join(HEADLINE)} together: {shown} than each of {len(differences)} baselines")
+    return lines
+
+
+def missing_lines(missing: Sequence[Missing]) -> list[str]:
+    """Give the baselines that could not be made, and why."""
+    return [f"{line['name']}: absent: {line['reason']}" for line in missing]
+
+
+def resplit_lines(resplit: Resplit | None) -> list[str]:
+    """Say that people of earlier runs stand otherwise in this one, and the reason that was given."""
+    return [f"resplit: {resplit['why']}; the reason given: {resplit['reason']}"] if resplit else []
+
+
+def contrast_lines(contrasts: Mapping[str, Mapping[str, Measured]]) -> list[str]:
+    """Give the AUROC of each two-sided question."""
+    return [f"{name}: AUROC {format_measured(measured['auroc'])}" for name, measured in contrasts.items()]
+
+
+def robustness_lines(robustness: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """Give, for each site and device that was left out of training, the macro AUROC there and what it lost."""
+    lines = []
+    for by, left_out in robustness.items():
+        for line in left_out:
+            said = line.get("absent") or (
+                f"macro AUROC {format_measured(line['without']['macro_auroc'])}, "
+                f"minus as many left out at random {format_measured(line['beyond_chance']['macro_auroc'])}"
+            )
+            lines.append(f"without {by} {line['held_out']} ({line['participants']} participants there): {said}")
+    return lines
+
+
+def search_lines(search: Mapping[str, Any]) -> list[str]:
+    """Say what was chosen inside train, and what choosing so is worth on participants that it never saw."""
+    if not search:
+        return []
+    best, features = search["best"], search["best"]["features"]
+    said = f"layer {features['layer']}, {','.join(features['pools']) or 'tokens'}, {best['aggregation']}"
+    lines = [f"search: {search['trials']} tried, {search['pruned']} stopped early; best inside train: {said}"]
+    for metric, measured in search.get("nested", {}).get("metrics", {}).items():
+        lines.append(f"nested: {metric} of the whole search on outer folds {format_measured(measured)}")
+    return lines
+
+
+def seed_lines(sensitivity: Mapping[str, Any]) -> list[str]:
+    """Say how far the result moves with the seed of the final fit: a range, not an interval."""
+    return [
+        f"seeds: {metric} over {len(sensitivity['seeds'])} fits: mean {found['mean']:.3f}, range "
+        f"{found['lowest']:.3f} to {found['highest']:.3f}"
+        for metric, found in sensitivity.get("metrics", {}).items()
+        if "mean" in found
+    ]
+
+
+def p_value_line(permutation: Mapping[str, Any]) -> str:
+    """Give the p-values of the dealt labels, which know nothing of age and site."""
+    said = [
+        f"{metric} {p['value']:.4f}" if "value" in p else f"{metric} absent: {p['absent']}"
+        for metric, p in permutation["p_values"].items()
+    ]
+    return f"p, labels dealt anew to participants {permutation['permutations']} times: {'; '.join(said)}"
+
+
+def format_measured(measured: Measured | dict[str, Any]) -> str:
+    """Write "0.71 (0.64 to 0.78)", "0.71 (too few to say)", or why there is no number."""
+    if "absent" in measured:
+        return f"absent: {measured['absent']}"
+    if "too_few" in measured:
+        return f"{measured['value']:.2f} ({TOO_FEW})"
+    return f"{measured['value']:.2f} ({measured['low']:.2f} to {measured['high']:.2f})"

@@ -1,0 +1,1 @@
+"""What every command says and knows of itself: console, progress, versions."""
