@@ -16,17 +16,18 @@ from classify.run import MODEL, RunRecord, new_run_id, run_folder, save_run
 from classify.standardise import Standardiser
 from classify.stopwatch import Stopwatch
 from embeddings_store.console import say
-from finetune.checkpoint import RECIPE, save_model
-from finetune.epochs import BestWeights
-from finetune.locked import save_seen
-from finetune.loop import Trainer, predict
+from finetune.data.locked import save_seen
+from finetune.model.checkpoint import RECIPE, save_model
+from finetune.model.network import MODEL_NAME
 from finetune.options import FinetuneOptions
-from finetune.prepared import prepare
-from finetune.processes import OneProcess, Processes
-from finetune.recipe import save_config
-from finetune.record import MODEL_NAME, OPTIMISTIC, describe_inputs, describe_training
-from finetune.resume import StateFolder
-from finetune.training import Feeds, new_model, train_stages
+from finetune.parallel.processes import OneProcess, Processes
+from finetune.recipe.load import save_config
+from finetune.run.prepared import prepare
+from finetune.run.record import OPTIMISTIC, describe_inputs, describe_training
+from finetune.training.epochs import BestWeights
+from finetune.training.loop import Trainer, predict
+from finetune.training.resume import StateFolder
+from finetune.training.run_stages import Feeds, new_model, train_stages
 
 __all__ = ["OPTIMISTIC", "FinetuneOptions", "Finetuned", "finetune"]
 

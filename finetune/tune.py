@@ -12,11 +12,11 @@ from typing import Any
 from classify.search.ray_engine import import_ray
 from embeddings_store.console import say
 from embeddings_store.errors import UsageError
-from finetune.config import FinetuneConfig
 from finetune.options import TuneOptions
-from finetune.prepared import prepare
-from finetune.processes import OneProcess
-from finetune.recipe import save_config
+from finetune.parallel.processes import OneProcess
+from finetune.recipe.config import FinetuneConfig
+from finetune.recipe.load import save_config
+from finetune.run.prepared import prepare
 from finetune.search.local_engine import search_locally
 from finetune.search.ray_engine import RayCluster, search_with_ray
 from finetune.search.study import Space, describe_study, open_journal

@@ -17,7 +17,7 @@ from classify.search.ray_engine import search_with_ray
 from classify.search.scoring import METRIC, FoldScorer, running_score
 from classify.search.spaces import AUTO, GRIDS, SearchSpace, make_space
 from classify.search.study import JOURNAL, STUDIES, Study, Tried, hold_study, study_folder
-from classify.search.trials import Budget, best_of, describe_trials, run_trials
+from classify.search.trials import TrialBudget, best_of, describe_trials, run_trials
 from classify.search.workers import one_thread, open_folds
 from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
@@ -104,7 +104,7 @@ def choose_model(
         resumed = len(study.tried())
         if resumed:
             tell(f"study {folder.name}: resumed at trial {resumed}{f' of {plan.trials}' if plan.trials else ''}")
-        budget = Budget(plan.trials, plan.minutes)
+        budget = TrialBudget(plan.trials, plan.minutes)
         with open_folds(scorer, plan.jobs) as workers:
             tried, stopped_by = run_trials(study, space, workers, budget)
     said = {"engine": "local", "stopped_by": stopped_by, "resumed_at": resumed, "study": folder.name}

@@ -31,7 +31,7 @@ JUDGED_BY = 100
 
 
 @dataclass(frozen=True)
-class Budget:
+class TrialBudget:
     """When to stop: at this many finished trials of the study, or after this many minutes of this call, or both.
 
     trials 0: minutes alone; they are looked at before each round. clock: seconds.
@@ -42,7 +42,7 @@ class Budget:
     clock: Callable[[], float] = monotonic
 
 
-def run_trials(study: Study, space: SearchSpace, workers: FoldWorkers, budget: Budget) -> tuple[list[Tried], str]:
+def run_trials(study: Study, space: SearchSpace, workers: FoldWorkers, budget: TrialBudget) -> tuple[list[Tried], str]:
     """Give all finished trials of the study, those of earlier calls included, and what ended it: trials or minutes."""
     tried = study.tried()
     started = budget.clock()

@@ -12,10 +12,10 @@ from typing import Any
 
 from classify.search.ray_engine import connect_ray, import_ray
 from embeddings_store.errors import RunError
+from finetune.parallel.spmd import open_trainer
 from finetune.search.local_engine import STARTUP_TRIALS, WARMUP_EPOCHS
 from finetune.search.study import Journal, Space, count_finished, describe_trial
 from finetune.search.trial import TrialRunner
-from finetune.spmd import open_trainer
 
 SCORE = "score"
 

@@ -27,7 +27,7 @@ from classify.search.search import Chosen, SearchPlan, check_plan, choose_model
 from classify.search.spaces import GRIDS, SPACES, SearchSpace, is_inside
 from classify.search.study import STARTUP_TRIALS, STUDIES, TOGETHER, Tried, hold_study
 from classify.search.study import Study as OptunaStudy
-from classify.search.trials import FIRST_JUDGED, JUDGED_BY, Budget, falls_behind, run_trials
+from classify.search.trials import FIRST_JUDGED, JUDGED_BY, TrialBudget, falls_behind, run_trials
 from classify.search.workers import FoldWorkers, open_folds
 from classify.source import FeatureSource
 from embeddings_store.errors import UsageError
@@ -222,7 +222,7 @@ def test_folds_that_many_workers_are_asked_for_in_advance_change_nothing(tmp_pat
             return lambda: scorer.predict(spec, number)
 
         study = OptunaStudy(tmp_path / str(workers), space, seed=0)
-        found.append(run_trials(study, space, FoldWorkers(4, workers, ask), Budget(20)))
+        found.append(run_trials(study, space, FoldWorkers(4, workers, ask), TrialBudget(20)))
     assert found[0] == found[1] == found[2]
     assert asked[0] < asked[1] < asked[2]
     assert asked[0] == sum(len(one.after_folds) for one in found[0][0])
@@ -262,7 +262,7 @@ def test_minutes_end_a_search_and_one_round_is_always_made(tmp_path: Path, minut
     ticks = count(0.0, 60.0)
     with open_folds(scorer, 1) as workers:
         opened = OptunaStudy(tmp_path, space, seed=0)
-        tried, why = run_trials(opened, space, workers, Budget(0, minutes, lambda: next(ticks)))
+        tried, why = run_trials(opened, space, workers, TrialBudget(0, minutes, lambda: next(ticks)))
     assert (len(tried), why) == (rounds * TOGETHER, "minutes")
 
 

@@ -9,17 +9,17 @@ import pytest
 from finetune_study import options
 
 from embeddings_store.errors import RunError, UsageError
-from finetune.config import FinetuneConfig
-from finetune.epochs import Epoch
-from finetune.feeds import Feed
-from finetune.loop import Trainer
+from finetune.data.feeds import Feed
 from finetune.options import FinetuneOptions, TrainingOptions, TuneOptions
-from finetune.prepared import prepare
-from finetune.processes import OneProcess
-from finetune.recipe import load_config
+from finetune.parallel.processes import OneProcess
+from finetune.recipe.config import FinetuneConfig
+from finetune.recipe.load import load_config
+from finetune.run.prepared import prepare
 from finetune.search import trial as trials
 from finetune.search.study import HEADS
 from finetune.search.trial import inside_train, score_of
+from finetune.training.epochs import Epoch
+from finetune.training.loop import Trainer
 from finetune.tune import tune
 
 CONFIG = load_config(
