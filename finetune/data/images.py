@@ -2,12 +2,10 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 from zipfile import BadZipFile
 
@@ -16,6 +14,7 @@ from jaxtyping import Float32, UInt8
 
 from embeddings_store.errors import RunError
 from embeddings_store.index import IndexRow
+from embeddings_store.publish import published
 from embeddings_store.schema import Eye, Intensity, Note, RowFacts, VolumeRef
 from extract.load import LoadedVolume
 
@@ -60,19 +59,15 @@ class ImageCache:
         """
         path, facts = self._path(volume.line.ref), volume.facts
         packed = _PACK[self.kind](volume.image)
-        aside = path.with_name(f".{path.name}.{get_ident():x}")
+        arrays: dict[str, Any] = packed | {
+            "facts": np.array([facts.frames, facts.rows, facts.columns, int(facts.notes)]),
+            "brightness": np.array(astuple(facts.intensity) if facts.intensity else (), np.float64),
+        }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
-                arrays: dict[str, Any] = packed | {
-                    "facts": np.array([facts.frames, facts.rows, facts.columns, int(facts.notes)]),
-                    "brightness": np.array(astuple(facts.intensity) if facts.intensity else (), np.float64),
-                }
-                np.savez(file, **arrays)
-            aside.replace(path)
+            with published(path, durable=False) as aside:  # a damaged one is made again
+                np.savez(aside, **arrays)
         except OSError as error:
-            with suppress(OSError):
-                aside.unlink()
             raise RunError(
                 f"--cache-dir {self.folder}: a preprocessed volume cannot be written: {error.strerror}; choose another"
             ) from error

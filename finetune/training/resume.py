@@ -12,7 +12,6 @@ Random numbers need no state: order, augmentation and dropout are drawn from (se
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from embeddings_store.errors import RunError
+from embeddings_store.publish import published
 from finetune.model.network import VolumeClassifier, host_weights, whole
 from finetune.training.epochs import BestWeights, Epoch
 from finetune.training.stages import trainable_weights
@@ -83,23 +83,19 @@ class StateFolder:
     def save(self, position: Position, tensors: TrainingTensors, best: BestWeights) -> None:
         """Write a state, then remove the one before. Raises RunError where it cannot be written."""
         number = 1 + max(self._numbers(), default=0)
-        aside = self.folder / f".{number:06d}.tmp"
+        words = {
+            "inputs": self.inputs,
+            "position": asdict(position),
+            "best": asdict(best.epoch) if best.epoch else None,
+        }
         try:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            save_file(dict(tensors.model), aside / "model.safetensors")
-            save_file(dict(tensors.optimiser), aside / "optimiser.safetensors")
-            save_file({name: t.cpu().contiguous() for name, t in best.weights.items()}, aside / "best.safetensors")
-            words = {
-                "inputs": self.inputs,
-                "position": asdict(position),
-                "best": asdict(best.epoch) if best.epoch else None,
-            }
-            (aside / STATE).write_text(json.dumps(words))
-            for path in aside.iterdir():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-            aside.rename(self.folder / f"{number:06d}")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with published(self.folder / f"{number:06d}") as aside:
+                aside.mkdir()
+                save_file(dict(tensors.model), aside / "model.safetensors")
+                save_file(dict(tensors.optimiser), aside / "optimiser.safetensors")
+                save_file({name: t.cpu().contiguous() for name, t in best.weights.items()}, aside / "best.safetensors")
+                (aside / STATE).write_text(json.dumps(words))
         except OSError as error:
             raise RunError(
                 f"the training state cannot be written to {self.folder}: {error.strerror}; choose another --runs"

@@ -115,7 +115,7 @@ def test_ray_goes_on_where_the_local_engine_stopped_and_trains_what_it_trains(ph
     found = tune(searched(asked, trials=3, study=tmp_path / "study", engine="ray"), tell=said.append, at_once=1)
     assert (found.record["engine"], found.record["trials"]) == ("ray", 3)
     assert found.record["history"][0] == first.record["history"][0]
-    assert "ray: 2 trials on 1 cores" in said
+    assert "ray: 2 trials, 1 at a time" in said
     with prepare(asked, OneProcess()) as ready:
         runner = inside_train(ready, asked)
         for trial in found.record["history"]:
