@@ -13,6 +13,7 @@ from traceback import extract_tb
 from typing import TypeVar
 
 from embeddings_store.errors import OctProbeError, RunError, StoreError
+from embeddings_store.machine import usable_memory_bytes
 from embeddings_store.provenance import code_commit, package_versions
 from embeddings_store.storage import open_storage
 from extract.bucket.source import TransferCounts
@@ -21,7 +22,7 @@ from extract.engines.account import Account, account_here
 from extract.engines.channel import Channel, GivenUpError
 from extract.engines.local import run_local
 from extract.engines.work import Pass
-from extract.engines.workers import Share, Workers, choose_workers, usable_memory_bytes
+from extract.engines.workers import Share, Workers, choose_workers
 from extract.load import new_loader
 from extract.options import ExtractOptions
 from extract.preset import Preset

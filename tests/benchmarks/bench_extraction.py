@@ -21,10 +21,10 @@ from settings import Settings
 from throttled_proxy import throttled_proxy
 
 from embeddings_store.command_line import parse_words
+from embeddings_store.machine import usable_cores
 from embeddings_store.ranks import Rank
 from extract.device.select import open_device
 from extract.engines.encoding import EncodedVolume, ReadyVolume, encode_batches, make_batches
-from extract.engines.workers import usable_cores
 from extract.load import VolumeLoader, new_loader
 from extract.options import ExtractOptions
 from extract.pipeline import extract
