@@ -144,7 +144,7 @@ def _make_searcher(study: Study) -> Any:
     """Let Ray draw from a study, and the study keep what ended."""
     from ray.tune.search import Searcher
 
-    class StudySearcher(Searcher):  # type: ignore[misc]  # untyped
+    class StudySearcher(Searcher):
         def __init__(self, drawn: _Drawn) -> None:
             super().__init__(metric=SCORE, mode="max")
             self.drawn = drawn

@@ -49,12 +49,13 @@ def search_locally(
 ) -> None:
     """Try one after another in this process, until the study holds so many finished trials."""
     for number in range(len(study.finished()), trials):
-        value = _try(study.ask(number), runner, backend, lambda line, n=number: tell(f"trial {n + 1}, {line}"))
-        tell(f"trial {number + 1} of {trials}: {describe_trial(study.end(*value))}")
+        trial = study.ask(number)
+        ended = study.end(trial, _try(trial, number + 1, runner, backend, tell))
+        tell(f"trial {number + 1} of {trials}: {describe_trial(ended)}")
 
 
-def _try(trial: Any, runner: TrialRunner, backend: Backend, tell: Callable[[str], None]) -> tuple[Any, float | None]:
-    """Train a trial; without a value where it was stopped, or what was drawn made it diverge."""
+def _try(trial: Any, number: int, runner: TrialRunner, backend: Backend, tell: Callable[[str], None]) -> float | None:
+    """Train a trial, and return its score; None where it was stopped, or what was drawn made it diverge."""
     from optuna import TrialPruned
 
     def report(epochs: int, score: float) -> None:
@@ -63,9 +64,9 @@ def _try(trial: Any, runner: TrialRunner, backend: Backend, tell: Callable[[str]
             raise TrialPruned
 
     try:
-        return trial, runner.score(trial.params, backend, report, tell)
+        return runner.score(trial.params, backend, report, lambda line: tell(f"trial {number}, {line}"))
     except (TrialPruned, DivergedError):
-        return trial, None
+        return None
 
 
 def train_on_ray(runner: TrialRunner, params: Mapping[str, Any], report: Report) -> None:

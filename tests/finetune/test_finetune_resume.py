@@ -145,7 +145,7 @@ def test_a_state_of_other_inputs_is_not_gone_on_from(tmp_path: Path) -> None:
 def test_a_half_written_state_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, optimiser, state = parts(tmp_path)
     state.save(Position("all", 3), collect_tensors(model, optimiser), BestWeights())
-    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(RunError, match=r"cannot be written .*No space left"):
         state.save(Position("all", 4), collect_tensors(model, optimiser), BestWeights())
     saved = state.load()
