@@ -67,7 +67,7 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class WorkReport:
     """What a worker has done since it was opened. done, errors: rows; transfer: the fields of TransferCounts.
 
     passes: how many runs of volumes are over. failure: what must stop the whole run.
@@ -130,11 +130,11 @@ class RayWorker:
         self._stop.ask(signal_number)
         self.end()
 
-    def look(self) -> Report:
-        """Report, after a moment."""
+    def look(self) -> WorkReport:
+        """WorkReport, after a moment."""
         time.sleep(LOOK_S)
         passes = self._passes  # first: whatever a pass did is counted before it is over
-        return Report(
+        return WorkReport(
             done=self._progress.done,
             errors=self._progress.errors,
             seconds=self._clock.seconds(),
