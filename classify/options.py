@@ -1,6 +1,5 @@
 """The options of classify: what each verb takes, with its help, its choices and its defaults."""
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +8,7 @@ import typer
 
 from embeddings_store.command_line import Options, Text
 from embeddings_store.errors import UsageError
+from embeddings_store.machine import usable_cores
 from embeddings_store.shared_options import (
     COMPUTING,
     IN_AND_OUT,
@@ -25,7 +25,7 @@ SEARCH = "Search"
 JUDGING = "Judging"
 
 AUTO = "auto"
-CORES = os.cpu_count() or 1
+CORES = usable_cores()
 TASK_HELP = "four-class, healthy-vs-rest, medicated-vs-not, insulin-vs-rest, or a FILE.yaml of your own."
 
 HeadName = Literal["linear", "mlp", "lgbm", "ordinal", "knn", "attentive", "mil", "dummy"]

@@ -4,7 +4,8 @@ No label and no participants table is needed, nor the store that the run was mad
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from classify.run.record import RunRecord
 from classify.run_options import AnswerOptions, PredictOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.plain_text import for_spreadsheets
+from embeddings_store.publish import place_aside, publish
 from embeddings_store.snapshot import FEATURES, LAYER, POOL, RAW, SPACE, Snapshot
 from embeddings_store.space import EmbeddingSpace
 
@@ -60,8 +62,9 @@ def predict(options: PredictOptions, *, read: ReadStore | None = None) -> Predic
     run = load_run(find_run(options.run, options.runs))
     reference, calibrator = TrainingReference.load(run.model_folder()), open_calibrator(run, options.prevalence)
     stored = (read or reader_at(options.endpoint_url))(options.store)
-    table = predict_volumes_of(run, stored, options)
-    write_table(only_participants(table) if options.participants_only else table, options.out)
+    with alone_at(options.out) as aside:
+        table = predict_volumes_of(run, stored, options)
+        write_table(only_participants(table) if options.participants_only else table, aside, options.out)
     summary = {
         "run": run.record.id,
         "model": run.record.fitted.model,
@@ -258,16 +261,32 @@ def count_lines(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def write_table(table: pd.DataFrame, out: Path) -> None:
+@contextmanager
+def alone_at(out: Path) -> Iterator[Path]:
+    """Give a place aside for the lines; who else would write to ``out`` meanwhile is refused.
+
+    Raises: UsageError where another process is writing there, RunFolderError where nothing can be written.
+    """
+    with ExitStack() as held:
+        try:
+            aside = held.enter_context(place_aside(out, alone=True))
+        except OSError as error:
+            raise unwritable(out, error) from error
+        yield aside
+
+
+def write_table(table: pd.DataFrame, aside: Path, out: Path) -> None:
     """Write the lines aside and put them in place whole. Raises: RunFolderError where that cannot be."""
-    aside = out.with_name(f".{out.name}.tmp")
     try:
         if out.suffix == ".csv":
             for_spreadsheets(table).to_csv(aside, index=False)
         else:
             table.to_parquet(aside, index=False)
-        aside.replace(out)
+        publish(aside, out)
     except OSError as error:
-        raise RunFolderError(f"--out {out}: expected a file that can be written, got: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+        raise unwritable(out, error) from error
+
+
+def unwritable(out: Path, error: OSError) -> RunFolderError:
+    """Return what to say of a place that cannot be written."""
+    return RunFolderError(f"--out {out}: expected a file that can be written, got: {error.strerror}")

@@ -6,7 +6,6 @@ rounding of those limits them: float16 keeps 11 bits, a relative error of up to 
 see token_codec.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +17,7 @@ from embeddings_store.encoder_source import read_encoder_source, record_encoder_
 from embeddings_store.errors import UsageError
 from embeddings_store.index import index_rows
 from embeddings_store.kinds import put_kind, read_kind
+from embeddings_store.machine import usable_cores
 from embeddings_store.reader import StoreReader, open_reader, reader_on
 from embeddings_store.space import EmbeddingSpace, Grid
 from embeddings_store.storage import concurrently, open_storage
@@ -78,7 +78,7 @@ def derive_store(
     rows = _rows_to_derive(parent, writer)
     deviation = Deviation(tuple(pool for pool in parent.space.pools if pool in TOKEN_POOLS))
     # As many at once as there are cores: a row of full tokens takes 60 MB while its medians are sought.
-    pairs = concurrently(lambda row: _derive_row(parent, writer, row, deviation.pools), rows, os.cpu_count() or 1)
+    pairs = concurrently(lambda row: _derive_row(parent, writer, row, deviation.pools), rows, usable_cores())
     for done, (derived, stored) in enumerate(pairs, start=1):
         deviation.add(derived, stored)
         progress(done, len(rows))

@@ -5,8 +5,6 @@ channel): `table.filter(like="last.mean.")` is a matrix in pandas, and R or Duck
 """
 
 import json
-import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pandas as pd
 
 from embeddings_store.errors import StoreError, UsageError
 from embeddings_store.plain_text import for_spreadsheets
+from embeddings_store.publish import published
 from embeddings_store.snapshot import Snapshot, read_features_source, read_snapshot
 
 ROW_GROUP_ROWS = 8192
@@ -34,14 +33,11 @@ def export_store(
     if "://" in str(out) or out.exists() or not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: expected a new name in a local folder that exists")
     found = _source(url, number, endpoint_url)
-    aside = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
-        WRITERS[format_name](found, aside)
-        aside.rename(out)
+        with published(out) as aside:
+            WRITERS[format_name](found, aside)
     except OSError as error:
         raise StoreError(f"cannot write {out}: {error.strerror}; nothing was left there") from error
-    finally:
-        _remove(aside)
     rows, layers, pools, width = found.pooled.shape
     return {
         "out": str(out),
@@ -96,13 +92,6 @@ def _origin(found: Snapshot) -> dict[str, Any]:
         "layers": list(found.layers),
         "pools": list(found.pools),
     }
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 WRITERS: dict[str, Callable[[Snapshot, Path], None]] = {"parquet": _write_parquet, "npy": _write_npy}

@@ -1,6 +1,5 @@
 """One volume from the bucket to the encoder's input, in two steps: fetch its bytes, then decode and resize them."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Semaphore
@@ -10,6 +9,7 @@ from jaxtyping import Float32, Int
 
 from embeddings_store.errors import UsageError
 from embeddings_store.index import IndexRow
+from embeddings_store.machine import usable_cores
 from embeddings_store.schema import Note, RowFacts, VolumeFailure, VolumeRef
 from embeddings_store.space import Grid
 from extract.bucket.source import Fetched, PartlyFetched, Source
@@ -159,7 +159,7 @@ def new_loader(
     if partial_reads == "on" and preset.needs_all_frames:
         raise UsageError(f"--partial-reads on: the preset {preset.name!r} looks at every frame; take auto or off")
     reader = VolumeReader(source, partial_reads, has_room=Downstream(clock).has_room)
-    decoding = Semaphore(os.cpu_count() or 1)
+    decoding = Semaphore(usable_cores())
     return VolumeLoader(
         reader, PartFinder(source), preset, image_size, clock, decoding, DecoderPool(), Views(views), allowed
     )

@@ -13,7 +13,7 @@ from embeddings_store.terminal.console import say
 from extract.busy import RecentWork
 from extract.device.select import open_device
 from extract.engines.select import DEVICE_HERE, ENGINES
-from extract.engines.work import Opened, Pass
+from extract.engines.work import OpenedEncoders, Pass
 from extract.load import new_loader
 from extract.options import ExtractOptions
 from extract.preset import load_preset
@@ -44,7 +44,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     for opened in encoders:
         require_room(opened.store, opened.space, [ref.key for ref in selection.refs])
 
-    with ENGINES[options.engine](Opened(options, preset, backend, encoders)) as engine:
+    with ENGINES[options.engine](OpenedEncoders(options, preset, backend, encoders)) as engine:
         say(engine.describe())
         targets = [open_target(opened, selection.refs, options, backend, rank) for opened in encoders]
         jobs = list_jobs(targets, selection.refs, rank)

@@ -32,7 +32,7 @@ app = new_app(HELP)
 @verb(app, main=True)
 def finetune(options: FinetuneOptions, *, json: Json = False) -> None:
     """Train; see HELP."""
-    from finetune.processes import open_processes, require_several_processes
+    from finetune.parallel.processes import open_processes, require_several_processes
     from finetune.train import finetune as run_finetune
 
     if options.parallel is not None:
@@ -44,7 +44,7 @@ def finetune(options: FinetuneOptions, *, json: Json = False) -> None:
 
 def _finish(done: "Finetuned", *, as_json: bool) -> None:
     from classify.run.summary import print_summary
-    from finetune.train import OPTIMISTIC
+    from finetune.run.record import OPTIMISTIC
 
     print_summary(done.record)
     say(f"stages: {done.record.fitted.parameters['stages_compared']['note']}")
@@ -73,7 +73,7 @@ def evaluate(options: LookOptions, *, json: Json = False) -> None:
     """
     from classify.run.summary import print_evaluation
     from finetune.evaluate import evaluate as look
-    from finetune.processes import require_one_process
+    from finetune.parallel.processes import require_one_process
 
     require_one_process()
     done = look(options)
@@ -127,8 +127,8 @@ def montage(options: MontageOptions) -> None:
 
     Example: finetune montage scan.dcm --out montage.png
     """
-    from finetune.augment.look import draw_files
-    from finetune.recipe import load_config
+    from finetune.data.augment.look import draw_files
+    from finetune.recipe.load import load_config
 
     augment = load_config(options.config, changes=options.change).augment
     draw_files(list(options.files), options.out, augment, image_size=options.image_size, seed=options.seed)

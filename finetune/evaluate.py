@@ -32,21 +32,20 @@ from embeddings_store.terminal.console import say
 from extract.bucket.source import Source, open_source
 from extract.load import new_loader
 from extract.stages import StageClock
-from finetune.checkpoint import RECIPE, load_classifier
-from finetune.classifier import Classifier
-from finetune.data import STREAMS
-from finetune.dataset import VolumeDataset
-from finetune.epochs import BestWeights
-from finetune.images import ImageCache
-from finetune.locked import read_test, rebuild_cohort
-from finetune.loop import Trainer, predict
-from finetune.model import groups_of
+from finetune.data.dataset import VolumeDataset
+from finetune.data.images import ImageCache
+from finetune.data.locked import read_test, rebuild_cohort
+from finetune.data.volumes import STREAMS
+from finetune.model.checkpoint import RECIPE, load_classifier
+from finetune.model.classifier import Classifier
+from finetune.model.network import MODEL_NAME, groups_of
 from finetune.options import PRESET, LookOptions, image_recipe
-from finetune.processes import OneProcess
-from finetune.recipe import load_config
-from finetune.record import MODEL_NAME
-from finetune.spmd import open_trainer
-from finetune.training import feed_volumes, place_model
+from finetune.parallel.processes import OneProcess
+from finetune.parallel.spmd import open_trainer
+from finetune.recipe.load import load_config
+from finetune.training.epochs import BestWeights
+from finetune.training.loop import Trainer, predict
+from finetune.training.run_stages import feed_volumes, place_model
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from embeddings_store.terminal.provenance import package_versions
 from extract.encoder_options import DeviceName, EncoderChoice
 from extract.options import Limit
 from extract.preset import PRESETS
-from finetune.stage_names import STAGES, parse_stages
+from finetune.recipe.stage_names import STAGES, parse_stages
 
 if TYPE_CHECKING:
     from extract.encoder.encoder import Encoder
-    from finetune.config import FinetuneConfig
+    from finetune.recipe.config import FinetuneConfig
 
 # Headings of the groups of options in --help that only fine-tuning has.
 TRAINING = "Training"
@@ -100,7 +100,7 @@ class TrainingOptions(EncoderChoice):
     @cached_property
     def recipe(self) -> "FinetuneConfig":
         """Return the recipe that --config and the options over it make. Raises UsageError."""
-        from finetune.recipe import load_config
+        from finetune.recipe.load import load_config
 
         return load_config(self.config, changes=self.change, stages=self.stages)
 
@@ -168,7 +168,7 @@ class FinetuneOptions(TrainingOptions):
     @cached_property
     def recipe(self) -> "FinetuneConfig":
         """Return the recipe that --config and the options over it make. Raises UsageError."""
-        from finetune.recipe import load_config
+        from finetune.recipe.load import load_config
 
         return load_config(
             self.config,

@@ -17,24 +17,24 @@ from classify.run.predictions import Predictions, rows_of, stack_predictions
 from classify.run.record import Missing, ModelFacts, Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
 from embeddings_store.terminal.console import say
-from finetune.checkpoint import RECIPE, save_model
-from finetune.epochs import BestWeights
-from finetune.locked import save_seen
-from finetune.loop import Trainer, predict
+from finetune.data.locked import save_seen
+from finetune.model.checkpoint import RECIPE, save_model
+from finetune.model.network import MODEL_NAME
 from finetune.options import FinetuneOptions
-from finetune.prepared import prepare
-from finetune.processes import OneProcess, Processes
-from finetune.recipe import save_config
-from finetune.record import (
-    MODEL_NAME,
+from finetune.parallel.processes import OneProcess, Processes
+from finetune.recipe.load import save_config
+from finetune.run.prepared import prepare
+from finetune.run.record import (
     OPTIMISTIC,
     describe_features,
     describe_making,
     describe_question,
     describe_training,
 )
-from finetune.resume import StateFolder
-from finetune.training import Feeds, new_model, train_stages
+from finetune.training.epochs import BestWeights
+from finetune.training.loop import Trainer, predict
+from finetune.training.resume import StateFolder
+from finetune.training.run_stages import Feeds, new_model, train_stages
 
 __all__ = ["OPTIMISTIC", "FinetuneOptions", "Finetuned", "finetune"]
 

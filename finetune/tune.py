@@ -9,17 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from classify.search.ray_engine import import_ray
+from classify.search.ray_engine import TuneCluster, import_ray, search_with_ray
+from classify.search.study import open_study
 from embeddings_store.errors import UsageError
+from embeddings_store.publish import published
 from embeddings_store.terminal.console import say
-from finetune.config import FinetuneConfig
 from finetune.options import TuneOptions
-from finetune.prepared import prepare
-from finetune.processes import OneProcess
-from finetune.recipe import save_config
-from finetune.search.local_engine import search_locally
-from finetune.search.ray_engine import RayCluster, search_with_ray
-from finetune.search.study import Space, describe_study, open_journal
+from finetune.parallel.processes import OneProcess
+from finetune.recipe.config import FinetuneConfig
+from finetune.recipe.load import save_config
+from finetune.run.prepared import prepare
+from finetune.search.study import (
+    JOURNAL,
+    Space,
+    describe_study,
+    describe_trial,
+    median_rule,
+    search_locally,
+    train_on_ray,
+)
 from finetune.search.trial import LAST, inside_train, recipe_of
 
 BEST, RECORD = "best.yaml", "tune.json"
@@ -48,19 +56,22 @@ def tune(options: TuneOptions, *, tell: Callable[[str], None] = say, at_once: in
     with prepare(options, OneProcess()) as ready:
         runner = inside_train(ready, options)
         space = Space(ready.encoder.architecture.depth if LAST in options.stages else 0)
-        key = options.key(ready.encoder)
-        if options.engine == RAY:
-            where = RayCluster(options.ray_address, at_once)
-            journal = open_journal(folder, key, options.seed, constant_liar=where.at_once != 1)
-            gpus = int(ready.backend.name == "cuda")
-            study = search_with_ray(journal, space, runner, where, trials=trials, gpus_a_trial=gpus, tell=tell)
-        else:
-            journal = open_journal(folder, key, options.seed)
-            study = search_locally(journal, space, runner, ready.backend, trials=trials, tell=tell)
-        config = recipe_of(options.recipe, study.best_params)
-        record = describe_study(study, runner, options.engine)
-        (folder / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False))
-        save_config(config, folder / BEST)
+        drawing, key = space.drawing(options.seed), options.key(ready.encoder)
+        with open_study(folder / JOURNAL, key, drawing, tell) as study:
+            if options.engine == RAY:
+                finished = len(study.finished())
+                cluster = TuneCluster(options.ray_address, at_once, int(ready.backend.name == "cuda"))
+                search_with_ray(study, train_on_ray, runner, cluster, trials=trials, tell=tell, scheduler=median_rule)
+                for number, trial in enumerate(study.finished()[finished:], finished + 1):
+                    tell(f"trial {number} of {trials}: {describe_trial(trial)}")
+            else:
+                search_locally(study, runner, ready.backend, trials=trials, tell=tell)
+            config = recipe_of(options.recipe, study.best().params)
+            record = describe_study(study, runner, options.engine)
+            with published(folder / RECORD) as aside:
+                aside.write_text(json.dumps(record, indent=2, allow_nan=False))
+            with published(folder / BEST) as aside:
+                save_config(config, aside)
     return Tuned(config, record, folder)
 
 

@@ -1,6 +1,5 @@
 """Fills the page's templates, and publishes one self-contained HTML file."""
 
-import os
 import shlex
 from base64 import b64encode
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import jinja2
 
 from classify.run.record import RunRecord
 from embeddings_store.errors import RunError
+from embeddings_store.publish import published
 from reports.headline import number
 from reports.tables import flatten, pick_groups
 
@@ -55,14 +55,10 @@ def publish(page: str, path: Path) -> None:
 
     Raises: RunError when the folder can't be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with published(path, durable=False) as aside:
             aside.write_text(page, encoding="utf-8")
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
             f"--out {path.parent}: expected a folder to write to, got: {error.strerror}; choose another --out"

@@ -3,7 +3,6 @@
 A row of the table holds the tokens of a volume one after another, depth slowest, each with all its channels.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import product
@@ -14,6 +13,7 @@ from jaxtyping import Float32
 from classify.cohort.table import Cohort
 from classify.features.table import FeatureChoice, FeatureTable, table_of
 from embeddings_store.errors import StoreError, UsageError
+from embeddings_store.machine import usable_memory_bytes
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.space import EmbeddingSpace, Grid
@@ -71,7 +71,7 @@ class TokenSnapshot(Snapshot):
 def with_tokens(snapshot: Snapshot, store: str, *, endpoint_url: str | None = None) -> TokenSnapshot:
     """Tell a snapshot the store that it was read from; nothing is read until tokens are asked for."""
     row_of = dict(zip(snapshot.index["volume"], snapshot.index["row"].tolist(), strict=True))
-    reader = TokenReader(store, endpoint_url, row_of, MEMORY_SHARE * physical_memory_bytes())
+    reader = TokenReader(store, endpoint_url, row_of, MEMORY_SHARE * usable_memory_bytes())
     kept = {one.name: getattr(snapshot, one.name) for one in fields(Snapshot)}
     return TokenSnapshot(**kept, read_tokens=reader)
 
@@ -117,11 +117,6 @@ def check_memory(volumes: int, grid: Grid, space: EmbeddingSpace, memory_bytes: 
         f"--token-grid {'x'.join(map(str, grid))}: the tokens of {volumes} volumes need {needed / 1e9:.1f} GB, "
         f"{memory_bytes / 1e9:.1f} GB may be used; {advice}"
     )
-
-
-def physical_memory_bytes() -> int:
-    """Give the memory of this machine; what caches hold counts as free, for they give it back."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _read_tokens(reader: StoreReader, rows: list[int], layer: str, grid: Grid) -> Float32[np.ndarray, "n d"]:

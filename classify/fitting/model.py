@@ -31,8 +31,8 @@ from classify.fitting.aggregate import (
     predict_volumes,
 )
 from classify.fitting.protocol_weights import ScanPredictions, learn_best_protocol, learn_weights
-from classify.heads import HEADS, Head, find_head, read_head
-from classify.heads.contract import softmax
+from classify.heads import HEADS, find_head, read_head
+from classify.heads.contract import Head, softmax
 from classify.model_files import read_object, readable
 from classify.run.folder import MODEL, Run
 from classify.run.predictions import LEVELS, Predictions, join_predictions

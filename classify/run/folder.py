@@ -13,9 +13,8 @@
 
 import json
 import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -29,6 +28,7 @@ from classify.errors import RunFolderError
 from classify.model_files import check_digests, check_finite, digest_files, readable
 from classify.run.record import RECORD, RunRecord, read_record
 from embeddings_store.errors import UsageError
+from embeddings_store.publish import place_aside, publish, published
 
 PREDICTIONS = "predictions.parquet"
 COHORT = "cohort.parquet"
@@ -73,21 +73,20 @@ def new_run_id(now: datetime, model: str, task: str) -> str:
 
 @contextmanager
 def run_folder(runs: Path, run_id: str) -> Iterator[Path]:
-    """Give a folder aside (``.<id>.tmp``) to write a run into; it is removed again unless publish_run renamed it.
+    """Give a folder aside to write a run into; it is removed again unless save_run published it.
 
     Raises: RunFolderError where the folder of runs cannot be written.
     """
-    aside = runs / f".{run_id}.tmp"
-    try:
-        (aside / MODEL).mkdir(parents=True)
-    except OSError as error:
-        raise RunFolderError(
-            f"--runs {runs}: expected a folder that can be written, got: {error.strerror}; choose another --runs"
-        ) from error
-    try:
+    with ExitStack() as held:
+        try:
+            runs.mkdir(parents=True, exist_ok=True)
+            aside = held.enter_context(place_aside(runs / run_id))
+            (aside / MODEL).mkdir(parents=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"--runs {runs}: expected a folder that can be written, got: {error.strerror}; choose another --runs"
+            ) from error
         yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def digest_models(aside: Path) -> dict[str, dict[str, str]]:
@@ -106,7 +105,7 @@ def save_run(
     remembered = cohort.merge(marked.drop(columns="participant"), on="volume", how="left", validate="1:1")
     remembered.to_parquet(aside / COHORT, index=False)
     (aside / RECORD).write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
-    return aside.rename(aside.parent / record.id)
+    return publish(aside, aside.parent.parent / record.id)
 
 
 def update_run(run: Run, record: RunRecord, predictions: pd.DataFrame, *, split: str) -> None:
@@ -117,25 +116,14 @@ def update_run(run: Run, record: RunRecord, predictions: pd.DataFrame, *, split:
     """
     kept = run.predictions[run.predictions["split"] != split]
     try:
-        with _replaced(run.folder / PREDICTIONS) as aside:
+        with published(run.folder / PREDICTIONS) as aside:
             pd.concat([kept, predictions], ignore_index=True).to_parquet(aside, index=False)
-        with _replaced(run.folder / RECORD) as aside:
+        with published(run.folder / RECORD) as aside:
             aside.write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
     except OSError as error:
         raise RunFolderError(
             f"run folder {run.folder.name}: expected a folder that can be written, got: {error.strerror}"
         ) from error
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """Give a file aside that takes the place of path when it is whole."""
-    aside = path.with_name(f".{path.name}.tmp")
-    try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def find_run(run: Path, runs: Path) -> Path:

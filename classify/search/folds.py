@@ -13,8 +13,8 @@ from classify.errors import CohortError
 from classify.features.standardise import Standardiser
 from classify.features.table import FeatureTable, participant_weights
 from classify.fitting.aggregate import mean_people
-from classify.heads import HEADS, Head
-from classify.heads.contract import TrainingRows
+from classify.heads import HEADS
+from classify.heads.contract import Head, TrainingRows
 from embeddings_store.errors import UsageError
 
 FOLDS = 5

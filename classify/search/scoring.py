@@ -8,12 +8,12 @@ from jaxtyping import Int64
 
 from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.features.table import FeatureChoice, FeatureTable
-from classify.features.tokens import physical_memory_bytes
 from classify.fitting.model import ModelSpec, predict_out_of_fold
 from classify.fitting.source import FeatureSource
 from classify.judging.metrics import all_metrics
 from classify.run.predictions import Predictions, join_predictions
 from classify.search.folds import Fold, make_fold
+from embeddings_store.machine import usable_memory_bytes
 
 METRIC = "macro_auroc"
 """Of participants, predictions of all folds together. Finer than balanced accuracy: every pair of participants counts,
@@ -32,7 +32,7 @@ class FoldScorer:
 
     def __init__(self, source: FeatureSource, *, classes: int, seed: int, folds: int, workers: int = 1) -> None:
         self.source, self.classes, self.seed, self.folds = source, classes, seed, folds
-        self._kept_bytes = KEPT_SHARE * physical_memory_bytes() / workers
+        self._kept_bytes = KEPT_SHARE * usable_memory_bytes() / workers
         table = source.cohort.table
         self.people = table["participant"].to_numpy(str)
         self.fold_of_row = deal_folds(self.people, table["label"].to_numpy(np.int64), folds, seed)

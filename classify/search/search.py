@@ -1,9 +1,11 @@
 """Choose a model by participant-grouped, stratified folds inside train; val and test are never seen."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,20 @@ from classify.fitting.model import ModelSpec, fit_grid
 from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, replicate_metrics
 from classify.run.predictions import Predictions, join_predictions
-from classify.search.ray_engine import search_with_ray
+from classify.search.ray_engine import Report, TuneCluster, import_ray, search_with_ray
 from classify.search.scoring import METRIC, FoldScorer, running_score
 from classify.search.spaces import AUTO, GRIDS, SearchSpace, make_space
-from classify.search.study import JOURNAL, STUDIES, Study, Tried, hold_study, study_folder
-from classify.search.trials import Budget, best_of, describe_trials, run_trials
+from classify.search.study import Study, open_study
+from classify.search.trials import TrialBudget, Tried, best_of, drawing_of, run_trials, tried_in
 from classify.search.workers import one_thread, open_folds
 from embeddings_store.errors import UsageError
+from embeddings_store.publish import published
 from embeddings_store.space import Grid
 
 ENGINES = ("local", "ray")
+STUDIES = "studies"
+JOURNAL = "search.journal"
+FACTS = "study.json"
 ERROR_REPLICATES = 200
 """Of the standard error of a difference between two candidates: known to 5 %."""
 
@@ -74,6 +80,8 @@ def check_plan(plan: SearchPlan) -> None:
         raise UsageError(f"--trials {plan.trials}: dummy has no parameters to search; leave --trials out")
     if plan.engine == "ray" and not plan.trials:
         raise UsageError("--engine ray: expected --trials with it; a cluster needs to know how many")
+    if plan.engine == "ray":
+        import_ray()
 
 
 def choose_model(
@@ -95,24 +103,60 @@ def choose_model(
     if not plan.searched:
         return _try_grid(plan, space, scorer)
     named = {**study_facts(plan, train, space), **facts}
-    if plan.engine == "ray":
-        tried = search_with_ray(scorer, space, trials=plan.trials, seed=plan.seed, address=plan.ray_address, tell=tell)
-        return _chosen(plan, space, tried, {"engine": "ray", "stopped_by": "trials"})
     folder = study_folder(runs, named)
-    with hold_study(folder, named):
-        study = Study(folder, space, seed=plan.seed)
-        resumed = len(study.tried())
+    with open_study(folder / JOURNAL, "search", drawing_of(space, plan.seed), tell) as study:
+        with published(folder / FACTS) as aside:
+            aside.write_text(json.dumps(named, indent=2, sort_keys=True))
+        resumed = len(study.finished())
         if resumed:
             tell(f"study {folder.name}: resumed at trial {resumed}{f' of {plan.trials}' if plan.trials else ''}")
-        budget = Budget(plan.trials, plan.minutes)
-        with open_folds(scorer, plan.jobs) as workers:
-            tried, stopped_by = run_trials(study, space, workers, budget)
-    said = {"engine": "local", "stopped_by": stopped_by, "resumed_at": resumed, "study": folder.name}
+        tried, stopped_by = _search(plan, study, space, scorer, tell)
+    said = {"engine": plan.engine, "stopped_by": stopped_by, "resumed_at": resumed, "study": folder.name}
     return _chosen(plan, space, tried, said)
 
 
+def _search(
+    plan: SearchPlan, study: Study, space: SearchSpace, scorer: FoldScorer, tell: Callable[[str], None]
+) -> tuple[list[Tried], str]:
+    """Spend the budget by the engine of the plan; return all finished trials of the study, and what ended it."""
+    if plan.engine == "ray":
+        search_with_ray(
+            study, score_on_ray, (scorer, space), TuneCluster(plan.ray_address), trials=plan.trials, tell=tell
+        )
+        return tried_in(study, space), "trials"
+    with open_folds(scorer, plan.jobs) as workers:
+        return run_trials(study, space, workers, TrialBudget(plan.trials, plan.minutes))
+
+
+def score_on_ray(shared: tuple[FoldScorer, SearchSpace], params: Mapping[str, Any], report: Report) -> None:
+    """Score one choice on all folds in a worker of a cluster; nothing is pruned there."""
+    scorer, space = shared
+    scores = score_folds(scorer, space, params)
+    report(dict(enumerate(scores)), len(scores) == scorer.folds)
+
+
+def score_folds(scorer: FoldScorer, space: SearchSpace, params: Mapping[str, Any]) -> tuple[float, ...]:
+    """Score one choice fold by fold; shorter than the number of folds where a head gave no numbers."""
+    spec = space.spec(**space.choice(params))
+    parts: list[Predictions] = []
+    scores: list[float] = []
+    with one_thread():
+        for number in range(scorer.folds):
+            parts.append(scorer.predict(spec, number))
+            score = running_score(parts)
+            if not isfinite(score):
+                break
+            scores.append(score)
+    return tuple(scores)
+
+
+def study_folder(runs: Path, facts: Mapping[str, Any]) -> Path:
+    """Name the folder of a study by what its numbers depend on."""
+    return runs / STUDIES / sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def keep_journal(runs: Path, chosen: Chosen, aside: Path) -> None:
-    """Copy the journal of a local search into a run folder."""
+    """Copy the journal of a search into a run folder."""
     if chosen.record and "study" in chosen.record:
         shutil.copyfile(runs / STUDIES / chosen.record["study"] / JOURNAL, aside / JOURNAL)
 
@@ -129,6 +173,7 @@ def study_facts(plan: SearchPlan, train: FeatureSource, space: SearchSpace) -> d
         "embedding_space": train.space.id,
         "participants_sha256": sha256(table.to_csv(index=False).encode()).hexdigest(),
         "vectors_sha256": sha256(vectors.tobytes()).hexdigest(),
+        **({"engine": plan.engine} if plan.engine != "local" else {}),  # a local study is pruned, and one of rounds
     }
 
 
@@ -210,6 +255,6 @@ def _chosen(
         "folds": plan.folds,
         "space": space.to_dict(),
         **said,
-        "history": describe_trials(tried),
+        "history": [one.to_dict() for one in tried],
     }
     return Chosen(space.spec(best.parameters, best.layer, best.pools, best.aggregation), record)

@@ -113,6 +113,19 @@ class SearchSpace:
         """Name what is chosen among names; one that leaves nothing to choose is in it too."""
         return {"layer": self.layers, "pools": self.pools, "aggregation": self.aggregations}
 
+    def draw(self, trial: Any) -> None:
+        """Let an Optuna trial draw a value of every range, and of all names where there are several."""
+        for name, one in self.ranges.items():
+            _draw_number(trial, name, one)
+        for name, values in self.names.items():
+            if len(values) > 1:
+                trial.suggest_categorical(name, values)
+
+    def choice(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Split what was drawn into the head's parameters and the names; a lone name was never asked for."""
+        named = {name: params.get(name, values[0]) for name, values in self.names.items()}
+        return {"parameters": {name: params[name] for name in self.ranges}, **named}
+
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types."""
         return {
@@ -123,6 +136,17 @@ class SearchSpace:
             "token_grid": list(self.token_grid) if self.token_grid else None,
             "views": self.views,
         }
+
+
+def _draw_number(trial: Any, name: str, one: Range | Among) -> None:
+    if isinstance(one, Among):
+        trial.suggest_categorical(name, one.numbers)
+        return
+    kind, low, high = one
+    if kind.endswith("int"):
+        trial.suggest_int(name, int(low), int(high), log=kind.startswith("log"))
+    else:
+        trial.suggest_float(name, low, high, log=kind == "log")
 
 
 def is_inside(value: Any, one: Range | Among) -> bool:

@@ -1,174 +1,116 @@
-"""A study that can be continued: Optuna's journal in a folder that is named by everything that its numbers depend on.
+"""A study that can be continued: Optuna's trials in a journal, each drawn from what stands there already.
 
 Trial n's suggestions depend on the seed, n and the trials before its round, and on nothing else, so a study that was
-cut off and continued is the study that ran through, on however many workers.
+cut off and continued is the study that ran through, on however many workers. A trial is written when it has ended, in
+one line: what a killed process had begun leaves nothing behind.
 """
 
-import fcntl
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from classify.errors import RunFolderError
-from classify.search.spaces import Among, Range, SearchSpace
-from embeddings_store.errors import UsageError
-
-STUDIES = "studies"
-JOURNAL = "search.journal"
-FACTS = "study.json"
-_LOCK = ".lock"
-
-TOGETHER = 4
-"""Trials of a round: suggested without knowing of each other, so that workers have one each. One at a time, a second
-worker could only fit the next fold of a trial that is mostly stopped before it."""
-
-STARTUP_TRIALS = 10
-"""Drawn at random before TPE models anything."""
+from classify.search.journal import hold_study, mend_journal, open_journal
+from embeddings_store.errors import RunError
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One finished trial: what it was, its score over all folds (None: pruned), and its score after each fold."""
+class Drawing:
+    """How the trials of a study are drawn.
 
-    parameters: dict[str, Any]
-    layer: str
-    pools: str
-    aggregation: str
-    value: float | None
-    after_folds: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give plain JSON types."""
-        return {
-            "parameters": self.parameters,
-            "features": {"layer": self.layer, "pools": self.pools.split(",") if self.pools else []},
-            "aggregation": self.aggregation,
-            "value": self.value,
-            "state": "complete" if self.value is not None else "pruned",
-            "after_folds": list(self.after_folds),
-        }
-
-
-def study_folder(runs: Path, facts: Mapping[str, Any]) -> Path:
-    """Name the folder of a study by what its numbers depend on."""
-    return runs / STUDIES / sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def hold_study(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
-    """Make the folder, write down what it is of, and keep others out of it.
-
-    Raises: RunFolderError where it cannot be written, UsageError where another process is searching in it.
+    draw: lets an Optuna trial draw a value for everything. first: what trial 0 takes where it is known. startup: trials
+    drawn at random before TPE models anything. together: trials of a round, which know nothing of each other.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FACTS).write_text(json.dumps(facts, indent=2, sort_keys=True))
-        lock = (folder / _LOCK).open("w")
-    except OSError as error:
-        raise RunFolderError(f"{folder}: expected a folder that can be written, got: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(
-                f"study {folder.name}: another process is searching in it; wait for it, or choose another --seed"
-            ) from error
-        yield
+
+    draw: Callable[[Any], None]
+    seed: int
+    first: Mapping[str, Any] | None = None
+    startup: int = 10
+    together: int = 1
+    pruner: Any = None
 
 
 class Study:
-    """Optuna's study of one space, opened from its journal."""
+    """The trials of one search."""
 
-    def __init__(self, folder: Path, space: SearchSpace, *, seed: int) -> None:
+    def __init__(self, journal: Path, name: str, drawing: Drawing) -> None:
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space, self.seed, self.states = space, seed, optuna.trial.TrialState
-        self._study = optuna.create_study(
-            study_name="search",
-            direction="maximize",
-            storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
-            sampler=optuna.samplers.RandomSampler(),  # never asked: what is tried comes from _suggest
-            pruner=optuna.pruners.NopPruner(),  # run_trials stops trials itself
-            load_if_exists=True,
+        self.journal, self.drawing, self._states = journal, drawing, optuna.trial.TrialState
+        storage = open_journal(journal)
+        names = [found.study_name for found in optuna.get_all_study_summaries(storage)]
+        if names not in ([], [name]):
+            raise RunError(
+                f"--study {journal.parent}: it belongs to another search (other data, encoder or recipe); "
+                "choose another"
+            )
+        begin = optuna.load_study if names else partial(optuna.create_study, direction="maximize")
+        # Its sampler and pruner are never asked: see ask.
+        self._kept = begin(
+            study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler(), pruner=optuna.pruners.NopPruner()
         )
-        for dead in self._study.get_trials(states=(self.states.RUNNING, self.states.WAITING)):
-            self._study.tell(dead.number, state=self.states.FAIL)
 
-    def tried(self) -> list[Tried]:
-        """List the finished trials, oldest first."""
-        return [_read(one, self.space, complete=one.state == self.states.COMPLETE) for one in self._finished()]
+    def finished(self) -> list[Any]:
+        """List the trials that were scored or pruned, oldest first."""
+        found: list[Any] = self._kept.get_trials(deepcopy=False, states=(self._states.COMPLETE, self._states.PRUNED))
+        return found
+
+    def complete(self, trial: Any) -> bool:
+        """Say whether a finished trial was scored, not pruned."""
+        return bool(trial.state == self._states.COMPLETE)
+
+    def best(self) -> Any:
+        """Return the trial with the highest score; of equals the first. Raises: RunError where none has a score."""
+        finished = self.finished()
+        scored = [trial for trial in finished if self.complete(trial)]
+        if not scored:
+            raise RunError(f"search: expected a score from at least one of {len(finished)} trials, got none")
+        return max(scored, key=lambda trial: trial.value)
 
     def ask(self, number: int) -> Any:
-        """Begin trial ``number`` (of the finished ones); the first takes the head's defaults."""
-        self._study.enqueue_trial(self._suggest(number))
-        trial = self._study.ask()
-        suggest(trial, self.space)
-        return trial
-
-    def _suggest(self, number: int) -> dict[str, Any]:
-        """Suggest in a study that holds what this trial may know of, and nothing else."""
+        """Draw trial ``number`` (of the finished ones) in a study that holds what it may know of, and nothing else."""
         import optuna
 
-        own_seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        known = optuna.create_study(direction="maximize", sampler=make_sampler(own_seed, constant_liar=False))
-        known.add_trials(self._finished()[: number - number % TOGETHER])
-        if number == 0:
-            known.enqueue_trial(self.space.defaults())
+        one = self.drawing
+        own_seed = int(np.random.SeedSequence([one.seed, number]).generate_state(1)[0])
+        sampler = optuna.samplers.TPESampler(seed=own_seed, n_startup_trials=one.startup)
+        known = optuna.create_study(
+            direction="maximize", sampler=sampler, pruner=one.pruner or optuna.pruners.NopPruner()
+        )
+        known.add_trials(self.finished()[: number - number % one.together])
+        if number == 0 and one.first is not None:
+            known.enqueue_trial(dict(one.first))
         trial = known.ask()
-        suggest(trial, self.space)
-        return dict(trial.params)
+        one.draw(trial)
+        return trial
 
-    def _finished(self) -> list[Any]:
-        return self._study.get_trials(deepcopy=False, states=(self.states.COMPLETE, self.states.PRUNED))
-
-    def tell(self, trial: Any, value: float | None) -> None:
-        """End a trial: its score over all folds, or None where it was pruned."""
-        self._study.tell(trial, value, state=self.states.COMPLETE if value is not None else self.states.PRUNED)
-
-
-def make_sampler(seed: int, *, constant_liar: bool) -> Any:
-    """Make the TPE of both engines. constant_liar: trials that still run count as bad ones, so that others differ."""
-    import optuna
-
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=constant_liar)
+    def end(self, trial: Any, value: float | None) -> Any:
+        """Keep a trial with its score, or as pruned where it has none that is a number."""
+        scored = value is not None and isfinite(value)
+        state = self._states.COMPLETE if scored else self._states.PRUNED
+        ended = trial.study.tell(trial, value if scored else None, state=state)
+        self._kept.add_trial(ended)
+        return ended
 
 
-def suggest(trial: Any, space: SearchSpace) -> None:
-    """Let an Optuna trial draw a value of every range, and of all names where there are several."""
-    for name, one in space.ranges.items():
-        _suggest_number(trial, name, one)
-    for name, values in space.names.items():
-        if len(values) > 1:
-            trial.suggest_categorical(name, values)
+@contextmanager
+def open_study(journal: Path, name: str, drawing: Drawing, tell: Callable[[str], None]) -> Iterator[Study]:
+    """Hold the folder of a journal, and go on from its last whole trial.
 
-
-def _suggest_number(trial: Any, name: str, one: Range | Among) -> None:
-    if isinstance(one, Among):
-        trial.suggest_categorical(name, one.numbers)
-        return
-    kind, low, high = one
-    if kind.endswith("int"):
-        trial.suggest_int(name, int(low), int(high), log=kind.startswith("log"))
-    else:
-        trial.suggest_float(name, low, high, log=kind == "log")
-
-
-def read_choice(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
-    """Split what was suggested into the head's parameters and the names; a lone name was never asked for."""
-    named = {name: params.get(name, values[0]) for name, values in space.names.items()}
-    return {"parameters": {name: params[name] for name in space.ranges}, **named}
-
-
-def _read(trial: Any, space: SearchSpace, *, complete: bool) -> Tried:
-    scores = tuple(float(trial.intermediate_values[step]) for step in sorted(trial.intermediate_values))
-    value = float(trial.value) if complete else None
-    return Tried(**read_choice(trial.params, space), value=value, after_folds=scores)
+    Raises: RunFolderError, UsageError where another process is searching there, RunError for another search's journal.
+    """
+    with hold_study(journal.parent):
+        cut = mend_journal(journal)
+        study = Study(journal, name, drawing)
+        if cut:
+            tell(
+                f"study {journal.parent.name}: the last {cut:,} bytes of its journal were not whole and were cut off; "
+                f"{len(study.finished())} trials are left"
+            )
+        yield study

@@ -1,4 +1,4 @@
-"""The trials of one study: suggest, score fold by fold, stop early what falls behind, until the budget is spent."""
+"""The trials of one study: draw, score fold by fold, stop early what falls behind, until the budget is spent."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ from classify.run.predictions import Predictions
 from classify.search.progress import show_trials
 from classify.search.scoring import running_score
 from classify.search.spaces import SearchSpace
-from classify.search.study import TOGETHER, Study, Tried, read_choice
-from classify.search.workers import FoldWorkers
+from classify.search.study import Drawing, Study
+from classify.search.workers import TOGETHER, FoldWorkers
 from embeddings_store.errors import RunError
 
 KEPT_PERCENT = 25.0
@@ -31,7 +31,45 @@ JUDGED_BY = 100
 
 
 @dataclass(frozen=True)
-class Budget:
+class Tried:
+    """One finished trial: what it was, its score over all folds (None: pruned), and its score after each fold."""
+
+    parameters: dict[str, Any]
+    layer: str
+    pools: str
+    aggregation: str
+    value: float | None
+    after_folds: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain JSON types."""
+        return {
+            "parameters": self.parameters,
+            "features": {"layer": self.layer, "pools": self.pools.split(",") if self.pools else []},
+            "aggregation": self.aggregation,
+            "value": self.value,
+            "state": "complete" if self.value is not None else "pruned",
+            "after_folds": list(self.after_folds),
+        }
+
+
+def drawing_of(space: SearchSpace, seed: int) -> Drawing:
+    """Draw from a space; the first trial takes the head's defaults, and a round of trials run side by side."""
+    return Drawing(space.draw, seed, first=space.defaults(), together=TOGETHER)
+
+
+def tried_in(study: Study, space: SearchSpace) -> list[Tried]:
+    """List the finished trials of a study, oldest first."""
+    return [_read(trial, space, complete=study.complete(trial)) for trial in study.finished()]
+
+
+def _read(trial: Any, space: SearchSpace, *, complete: bool) -> Tried:
+    scores = tuple(float(trial.intermediate_values[step]) for step in sorted(trial.intermediate_values))
+    return Tried(**space.choice(trial.params), value=float(trial.value) if complete else None, after_folds=scores)
+
+
+@dataclass(frozen=True)
+class TrialBudget:
     """When to stop: at this many finished trials of the study, or after this many minutes of this call, or both.
 
     trials 0: minutes alone; they are looked at before each round. clock: seconds.
@@ -42,9 +80,9 @@ class Budget:
     clock: Callable[[], float] = monotonic
 
 
-def run_trials(study: Study, space: SearchSpace, workers: FoldWorkers, budget: Budget) -> tuple[list[Tried], str]:
+def run_trials(study: Study, space: SearchSpace, workers: FoldWorkers, budget: TrialBudget) -> tuple[list[Tried], str]:
     """Give all finished trials of the study, those of earlier calls included, and what ended it: trials or minutes."""
-    tried = study.tried()
+    tried = tried_in(study, space)
     started = budget.clock()
     with show_trials(len(tried), budget.trials or None) as advance:
         while not budget.trials or len(tried) < budget.trials:
@@ -74,7 +112,6 @@ class _Attempt:
     """A trial on its way through the folds. asked: the folds that workers know of; over: stopped, or through."""
 
     trial: Any
-    choice: dict[str, Any]
     spec: ModelSpec
     asked: list[Callable[[], Predictions]] = field(default_factory=list)
     parts: list[Predictions] = field(default_factory=list)
@@ -110,13 +147,12 @@ def _try_round(
             attempt.take(workers.folds, earlier)
             _keep_busy(attempts, workers)
         going = [attempt for attempt in going if not attempt.over]
-    return [_end(study, attempt, workers.folds) for attempt in attempts]
+    return [_end(study, space, attempt, workers.folds) for attempt in attempts]
 
 
 def _begin(study: Study, space: SearchSpace, number: int) -> _Attempt:
     trial = study.ask(number)
-    choice = read_choice(trial.params, space)
-    return _Attempt(trial, choice, space.spec(**choice))
+    return _Attempt(trial, space.spec(**space.choice(trial.params)))
 
 
 def _keep_busy(attempts: Sequence[_Attempt], workers: FoldWorkers) -> list[_Attempt]:
@@ -128,18 +164,12 @@ def _keep_busy(attempts: Sequence[_Attempt], workers: FoldWorkers) -> list[_Atte
     return going
 
 
-def _end(study: Study, attempt: _Attempt, folds: int) -> Tried:
-    value = attempt.scores[-1] if len(attempt.scores) == folds else None
-    study.tell(attempt.trial, value)
-    return Tried(**attempt.choice, value=value, after_folds=tuple(attempt.scores))
+def _end(study: Study, space: SearchSpace, attempt: _Attempt, folds: int) -> Tried:
+    whole = len(attempt.scores) == folds
+    return _read(study.end(attempt.trial, attempt.scores[-1] if whole else None), space, complete=whole)
 
 
 def falls_behind(scores: Sequence[float], earlier: Sequence[Tried]) -> bool:
     """Say whether a trial's running score is below the best part of what earlier trials had after as many folds."""
     rivals = [one.after_folds[len(scores) - 1] for one in earlier if len(one.after_folds) >= len(scores)]
     return len(earlier) >= FIRST_JUDGED and scores[-1] < float(np.percentile(rivals, 100 - KEPT_PERCENT))
-
-
-def describe_trials(tried: list[Tried]) -> list[dict[str, Any]]:
-    """Give one line a trial for the run record."""
-    return [one.to_dict() for one in tried]

@@ -1,10 +1,15 @@
 """Folds in parallel: each worker process has one thread, and gives the same numbers as no worker."""
 
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
@@ -12,9 +17,19 @@ from classify.fitting.model import ModelSpec
 from classify.fitting.source import FeatureSource
 from classify.run.predictions import Predictions
 from classify.search.scoring import FoldScorer
-from classify.search.study import TOGETHER
+from embeddings_store.errors import RunError
+from embeddings_store.publish import place_aside
+
+TOGETHER = 4
+"""Trials of a round: drawn without knowing of each other, so that workers have one each. One at a time, a second
+worker could only fit the next fold of a trial that is mostly stopped before it."""
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""A child of this process looks for modules where they are installed: the working folder may hold a random.py."""
+
+LOOK_S = 0.5
+"""Between two looks of a worker at whether its parent lives."""
 
 _own: list[FoldScorer] = []
 """The scorer of this worker process; empty in a process that is no worker."""
@@ -59,13 +74,52 @@ def open_folds(scorer: FoldScorer, jobs: int) -> Iterator[FoldWorkers]:
         return
     from joblib.externals.loky import ProcessPoolExecutor
 
-    with tempfile.TemporaryDirectory() as folder:
-        plan = _write_plan(scorer, Path(folder), jobs)
-        pool = ProcessPoolExecutor(max_workers=jobs, initializer=_start_worker, initargs=(plan,), env=ONE_THREAD)
+    with place_aside(Path(tempfile.gettempdir()) / "octprobe-search") as folder, _environment(SAFE_PATH):
+        folder.mkdir()
+        plan = _write_plan(scorer, folder, jobs)
+        pool = ProcessPoolExecutor(
+            max_workers=jobs, initializer=_start_worker, initargs=(plan, os.getpid()), env=ONE_THREAD | SAFE_PATH
+        )
         try:
-            yield FoldWorkers(scorer.folds, jobs, lambda spec, number: pool.submit(_predict_own, spec, number).result)
+            yield FoldWorkers(scorer.folds, jobs, lambda spec, number: _ask(pool, spec, number))
         finally:
             pool.shutdown(wait=True, kill_workers=True)
+
+
+def _ask(pool: Executor, spec: ModelSpec, number: int) -> Callable[[], Predictions]:
+    with _as_run_error():
+        future: Future[Predictions] = pool.submit(_predict_own, spec, number)
+
+    def wait() -> Predictions:
+        with _as_run_error():
+            return future.result()
+
+    return wait
+
+
+@contextmanager
+def _as_run_error() -> Iterator[None]:
+    """Say in the words of the house that a worker is gone."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        words = " ".join(str(error).split())
+        raise RunError(f"search: a worker process ended by itself: {words} Try --jobs 1, which shows where") from error
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the children that start meanwhile, loky's own tracker among them."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _write_plan(scorer: FoldScorer, folder: Path, workers: int) -> ScorerPlan:
@@ -77,8 +131,16 @@ def _write_plan(scorer: FoldScorer, folder: Path, workers: int) -> ScorerPlan:
     return ScorerPlan(bare, vectors, scorer.classes, scorer.seed, scorer.folds, workers)
 
 
-def _start_worker(plan: ScorerPlan) -> None:
+def _start_worker(plan: ScorerPlan, parent: int) -> None:
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
     _own[:] = [plan.make()]
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    os._exit(1)
 
 
 def _predict_own(spec: ModelSpec, number: int) -> Predictions:

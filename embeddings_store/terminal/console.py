@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -11,20 +12,27 @@ import typer
 from embeddings_store.errors import OctProbeError
 from embeddings_store.plain_text import visible
 
+INTERRUPTED = 130
+
 
 def run_command(app: typer.Typer) -> NoReturn:
     """Run a command line and leave with its exit code; an OctProbeError becomes one message, no traceback.
 
-    Exit codes: 0 done; 1 the run failed; 2 wrong usage; 3 done, with error rows; 130 interrupted.
+    Exit codes: 0 done; 1 the run failed; 2 wrong usage; 3 done, with error rows; 130 interrupted, by Ctrl-C, TERM or
+    HUP.
     """
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is signal.SIG_DFL:  # nohup's stays
+            signal.signal(ending, signal.default_int_handler)
     try:
         sys.exit(app(standalone_mode=True))
     except OctProbeError as error:
         say(f"error: {error}\nhelp: {explained_at(error)}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("interrupted: nothing half-written was published; rows that were committed are kept")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # which is what typer makes of KeyboardInterrupt
+            say("interrupted: nothing half-written was published; rows that were committed are kept")
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

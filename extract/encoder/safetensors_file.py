@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from embeddings_store.publish import published
 from extract.encoder.claims import Claims, claims_of_metadata
 from extract.encoder.encoder import Encoder
 from extract.errors import CheckpointError
@@ -60,6 +61,5 @@ def export_safetensors(encoder: Encoder, path: Path) -> None:
         "patch_size": ",".join(map(str, architecture.patch)),
         "weights_sha256": encoder.weights_sha256,
     }
-    aside = path.with_name(f".{path.name}.partial")
-    save_file(encoder.module.state_dict(), aside, metadata=metadata)
-    aside.replace(path)
+    with published(path) as aside:
+        save_file(encoder.module.state_dict(), aside, metadata=metadata)

@@ -17,14 +17,6 @@ from extract.targets import Job, Target
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyVolume:
-    """A volume that every encoder which lacks it can take."""
-
-    job: Job
-    decoded: DecodedVolume
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """Volumes for one target."""
 
@@ -55,17 +47,17 @@ Encoded = EncodedVolume | RefusedVolume
 
 
 def make_batches(
-    volumes: Iterable[ReadyVolume], targets: Sequence[Target], let_go: Callable[[ReadyVolume], None]
+    volumes: Iterable[tuple[Job, DecodedVolume]], targets: Sequence[Target], let_go: Callable[[Job], None]
 ) -> Iterator[Batch]:
     """Group volumes as they come, for each target by itself; only the last batch of a target may be short.
 
     let_go: told of each volume that was taken.
     """
     waiting: list[list[LoadedVolume]] = [[] for _ in targets]
-    for ready in volumes:
-        let_go(ready)
-        for number, line in ready.job.lines.items():
-            waiting[number].append(ready.decoded.of_size(line, targets[number].image_size))
+    for job, decoded in volumes:
+        let_go(job)
+        for number, line in job.lines.items():
+            waiting[number].append(decoded.of_size(line, targets[number].image_size))
             if len(waiting[number]) >= targets[number].batches.batch_size:
                 yield Batch(number, waiting[number])
                 waiting[number] = []

@@ -6,7 +6,6 @@ stage holds up the ones before it instead of filling the memory.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -18,28 +17,20 @@ from extract.engines.account import Account, account_here
 from extract.engines.budget import Budget
 from extract.engines.channel import Channel
 from extract.engines.crew import Crew
-from extract.engines.encoding import Batch, Encoded, EncodedVolume, ReadyVolume, encode_batches, make_batches
+from extract.engines.encoding import Batch, Encoded, EncodedVolume, encode_batches, make_batches
 from extract.engines.shared_iterator import SharedIterator
-from extract.engines.work import Engine, Opened, Pass
+from extract.engines.work import Engine, OpenedEncoders, Pass
 from extract.engines.workers import Workers, choose_workers, whole_machine
 from extract.failures import attempt
-from extract.load import raw_bytes
+from extract.load import DecodedVolume, raw_bytes
 from extract.targets import Job
 from extract.thumbnail import make_thumbnail
 
 BATCHES_BEHIND = {"cpu": 0}  # the CPU has nothing to overlap with: each row is committed at once
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedVolume:
-    """A volume's bytes, on their way to a decoder."""
-
-    job: Job
-    fetched: Fetched | PartlyFetched
-
-
 @contextmanager
-def open_local(opened: Opened) -> Iterator[Engine]:
+def open_local(opened: OpenedEncoders) -> Iterator[Engine]:
     """Give the engine that works in this process."""
     yield LocalEngine(opened, choose_workers(opened.options, opened.backend, opened.encoders, whole_machine()))
 
@@ -47,7 +38,7 @@ def open_local(opened: Opened) -> Iterator[Engine]:
 class LocalEngine:
     """Does a pass with threads of this process."""
 
-    def __init__(self, opened: Opened, threads: Workers) -> None:
+    def __init__(self, opened: OpenedEncoders, threads: Workers) -> None:
         self._opened, self._threads = opened, threads
 
     @property
@@ -69,8 +60,8 @@ def run_local(work: Pass, workers: Workers) -> None:
     """Do the pass with threads of this process."""
     threads_before = torch.get_num_threads()
     budget = Budget(workers.budget_bytes, workers.volumes_in_flight)
-    fetched = Channel[FetchedVolume](makers=workers.fetch)
-    ready = Channel[ReadyVolume](makers=workers.decode)
+    fetched = Channel[tuple[Job, Fetched | PartlyFetched]](makers=workers.fetch)
+    ready = Channel[tuple[Job, DecodedVolume]](makers=workers.decode)
     encoded = Channel[Encoded](makers=workers.encode, capacity=2 * workers.write)
     crew = Crew([budget, fetched, ready, encoded])
     # What the encoder has begun is finished and written; whatever was only read is read again by the next run.
@@ -90,7 +81,9 @@ def run_local(work: Pass, workers: Workers) -> None:
         torch.set_num_threads(threads_before)  # the threads above set what later ones begin with, too
 
 
-def fetch_volumes(work: Pass, jobs: Iterable[Job], budget: Budget, fetched: Channel[FetchedVolume]) -> None:
+def fetch_volumes(
+    work: Pass, jobs: Iterable[Job], budget: Budget, fetched: Channel[tuple[Job, Fetched | PartlyFetched]]
+) -> None:
     """Fetch volume after volume, each as soon as there is room for it."""
     for job in jobs:
         budget.take(raw_bytes(job.ref) + _images_bytes(work, job))
@@ -99,22 +92,26 @@ def fetch_volumes(work: Pass, jobs: Iterable[Job], budget: Budget, fetched: Chan
             budget.give_back(raw_bytes(job.ref) + _images_bytes(work, job), volumes=1)
             quarantine(work, job, found)
         else:
-            fetched.put(FetchedVolume(job, found))
+            fetched.put((job, found))
 
 
-def decode_volumes(work: Pass, fetched: Iterable[FetchedVolume], budget: Budget, ready: Channel[ReadyVolume]) -> None:
+def decode_volumes(
+    work: Pass,
+    fetched: Iterable[tuple[Job, Fetched | PartlyFetched]],
+    budget: Budget,
+    ready: Channel[tuple[Job, DecodedVolume]],
+) -> None:
     """Decode each volume once, and resize it for every encoder that lacks it."""
     torch.set_num_threads(1)  # of this thread: the decoders share the cores among themselves
-    for volume in fetched:
-        job = volume.job
-        found = attempt("decode", partial(work.loader.decode, job.ref, volume.fetched, _sizes(work, job)))
-        del volume
+    for job, raw in fetched:
+        found = attempt("decode", partial(work.loader.decode, job.ref, raw, _sizes(work, job)))
+        del raw
         budget.give_back(raw_bytes(job.ref))
         if isinstance(found, VolumeFailure):
             budget.give_back(_images_bytes(work, job), volumes=1)
             quarantine(work, job, found)
         else:
-            ready.put(ReadyVolume(job, found))
+            ready.put((job, found))
 
 
 def encode_volumes(work: Pass, workers: Workers, batches: Iterable[Batch], encoded: Channel[Encoded]) -> None:
@@ -153,8 +150,8 @@ def _write(work: Pass, one: EncodedVolume) -> None:
     )  # fmt: skip
 
 
-def _let_go(work: Pass, budget: Budget, volume: ReadyVolume) -> None:
-    budget.give_back(_images_bytes(work, volume.job), volumes=1)
+def _let_go(work: Pass, budget: Budget, job: Job) -> None:
+    budget.give_back(_images_bytes(work, job), volumes=1)
 
 
 def _images_bytes(work: Pass, job: Job) -> int:

@@ -19,8 +19,8 @@ from extract.engines.account import Account, account_together
 from extract.engines.ray_cluster import LOOK, Cluster, LostWorkerError, Seat, open_ray_cluster
 from extract.engines.ray_hand import Hand
 from extract.engines.ray_queue import JobQueue
-from extract.engines.ray_worker import Assignment, Build, Greeting, Report, build_here
-from extract.engines.work import Engine, Opened, Pass
+from extract.engines.ray_worker import Assignment, Build, Greeting, WorkReport, build_here
+from extract.engines.work import Engine, OpenedEncoders, Pass
 from extract.options import ExtractOptions
 from extract.targets import Job, Target
 
@@ -31,7 +31,7 @@ LOSSES_IN_VAIN = 5  # workers lost one after the other without a row in between:
 
 
 @contextmanager
-def open_ray(opened: Opened) -> Iterator[Engine]:
+def open_ray(opened: OpenedEncoders) -> Iterator[Engine]:
     """Give the engine that works on a Ray cluster. Raises: UsageError, DeviceError, RunError."""
     options = opened.options
     with open_ray_cluster(options.ray_address, options.device) as cluster, engine_on(cluster, opened) as engine:
@@ -39,7 +39,7 @@ def open_ray(opened: Opened) -> Iterator[Engine]:
 
 
 @contextmanager
-def engine_on(cluster: Cluster, opened: Opened) -> Iterator[Engine]:
+def engine_on(cluster: Cluster, opened: OpenedEncoders) -> Iterator[Engine]:
     """Give the engine that works on a cluster, with workers that are open. Raises: RunError."""
     engine = RayEngine(cluster, opened)
     try:
@@ -52,7 +52,7 @@ def engine_on(cluster: Cluster, opened: Opened) -> Iterator[Engine]:
 class RayEngine:
     """Hires workers, hears what they say, and gives them volumes."""
 
-    def __init__(self, cluster: Cluster, opened: Opened) -> None:
+    def __init__(self, cluster: Cluster, opened: OpenedEncoders) -> None:
         self._cluster, self._opened = cluster, opened
         self._spaces = tuple(one.space.id for one in opened.encoders)
         self._build = build_here()
@@ -139,7 +139,7 @@ class RayEngine:
                 raise hand.blame(answer)
             self._hear(hand, answer, work)
 
-    def _hear(self, hand: Hand, answer: Greeting | Report | None, work: Pass | None) -> None:
+    def _hear(self, hand: Hand, answer: Greeting | WorkReport | None, work: Pass | None) -> None:
         if isinstance(answer, Greeting):
             self._welcome(hand, answer)
             if work is not None:
@@ -147,7 +147,7 @@ class RayEngine:
             return
         if work is None:
             return
-        if isinstance(answer, Report):
+        if isinstance(answer, WorkReport):
             self._note(hand, answer, work)
         if not self._stopping:
             self._feed(hand)
@@ -171,7 +171,7 @@ class RayEngine:
             self._workers.update(greeting.threads.by_stage())
             hand.counted = True
 
-    def _note(self, hand: Hand, report: Report, work: Pass) -> None:
+    def _note(self, hand: Hand, report: WorkReport, work: Pass) -> None:
         """Take a report in. Raises what the worker says must stop the run."""
         if hand.note_report(report, work):
             self._losses = 0

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from embeddings_store.errors import OctProbeError
 from extract.bucket.source import TransferCounts
 from extract.engines.ray_cluster import Seat
-from extract.engines.ray_worker import Greeting, Report
+from extract.engines.ray_worker import Greeting, WorkReport
 from extract.engines.work import Pass
 from extract.targets import Job
 
@@ -28,7 +28,7 @@ class Hand:
     question: Any
     counted: bool = False
     greeting: Greeting | None = None
-    report: Report | None = None
+    report: WorkReport | None = None
     given: list[Job] = field(default_factory=list)
     rows_given: int = 0
     passes: int = 0
@@ -64,7 +64,7 @@ class Hand:
         self.given += jobs
         self.rows_given += sum(len(job.lines) for job in jobs)
 
-    def note_report(self, report: Report, work: Pass) -> int:
+    def note_report(self, report: WorkReport, work: Pass) -> int:
         """Add what is new in a report to the account of the run; give the number of new rows."""
         done, errors = report.done, report.errors
         seconds, transfer = dict(report.seconds), dict(report.transfer)

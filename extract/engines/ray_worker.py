@@ -13,6 +13,7 @@ from traceback import extract_tb
 from typing import TypeVar
 
 from embeddings_store.errors import OctProbeError, RunError, StoreError
+from embeddings_store.machine import usable_memory_bytes
 from embeddings_store.storage import open_storage
 from embeddings_store.terminal.provenance import code_commit, package_versions
 from extract.bucket.source import TransferCounts
@@ -21,7 +22,7 @@ from extract.engines.account import Account, account_here
 from extract.engines.channel import Channel, GivenUpError
 from extract.engines.local import run_local
 from extract.engines.work import Pass
-from extract.engines.workers import Share, Workers, choose_workers, usable_memory_bytes
+from extract.engines.workers import Share, Workers, choose_workers
 from extract.load import new_loader
 from extract.options import ExtractOptions
 from extract.preset import Preset
@@ -66,7 +67,7 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class WorkReport:
     """What a worker has done since it was opened. done, errors: rows; transfer: the fields of TransferCounts.
 
     passes: how many runs of volumes are over. failure: what must stop the whole run.
@@ -129,11 +130,11 @@ class RayWorker:
         self._stop.ask(signal_number)
         self.end()
 
-    def look(self) -> Report:
-        """Report, after a moment."""
+    def look(self) -> WorkReport:
+        """WorkReport, after a moment."""
         time.sleep(LOOK_S)
         passes = self._passes  # first: whatever a pass did is counted before it is over
-        return Report(
+        return WorkReport(
             done=self._progress.done,
             errors=self._progress.errors,
             seconds=self._clock.seconds(),

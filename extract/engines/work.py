@@ -17,7 +17,7 @@ from extract.targets import Job, OpenedEncoder, Target
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedEncoders:
     """What was opened on this machine before any store; options: what it takes to open it again elsewhere."""
 
     options: ExtractOptions

@@ -1,12 +1,11 @@
 """How many threads each stage gets, chosen from the machine where the user does not say."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from embeddings_store.machine import usable_cores, usable_memory_bytes
 from extract.device.backend import Backend
 from extract.device.fitting import forward_bytes
 from extract.options import ExtractOptions
@@ -17,7 +16,6 @@ WRITERS_S3 = 8  # each waits for its own requests
 SMALLEST_BUDGET_BYTES, LARGEST_BUDGET_BYTES = 1_000_000_000, 8_000_000_000
 BUDGET_SHARE = 8  # of the memory that this process may use
 FORWARD_SHARE = 2
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +83,6 @@ def choose_workers(
         forward_threads=min(torch.get_num_threads(), max(1, cores // encode)),
         budget_bytes=min(max(memory // BUDGET_SHARE, SMALLEST_BUDGET_BYTES), LARGEST_BUDGET_BYTES),
     )
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may run on."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
-def usable_memory_bytes() -> int:
-    """Give the machine's memory, or what the process group is allowed of it."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else ""
-    return min(whole, int(limit)) if limit.isdecimal() else whole
 
 
 def _forwards_at_once(backend: Backend, encoders: Sequence[OpenedEncoder], share: Share) -> int:

@@ -1,11 +1,6 @@
-"""Write a whole phantom bucket: in a side folder first, then by rename, participants.tsv last.
-
-An interrupted generation leaves only the side folder ``.unfinished`` inside --out, which no reader takes for a bucket
-and which the next generation removes.
-"""
+"""Write a whole phantom bucket: aside in --out first, then by rename, participants.tsv last."""
 
 import multiprocessing
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings_store.errors import UsageError
+from embeddings_store.publish import ASIDE, place_aside
 from extract.phantom.broken import Damage, break_bucket
 from extract.phantom.measurements import MEASUREMENTS, measurements_text
 from extract.phantom.participants import Participant, draw_participants
@@ -21,7 +17,6 @@ from extract.phantom.scanners import PROTOCOLS
 from extract.phantom.tables import ManifestRow, manifest_text, participants_text
 from extract.phantom.worker import Written, write_participant
 
-SIDE_FOLDER = ".unfinished"
 TABLE = "participants.tsv"
 
 
@@ -43,21 +38,19 @@ class Summary:
 def generate(plan: Plan, out: Path, workers: int, advance: Callable[[], None]) -> Summary:
     """Make the bucket of a plan at ``out``; advance() is called once a finished participant.
 
-    Raises: UsageError when ``out`` is a file or not empty.
+    Raises: UsageError when ``out`` is a file or not empty, or another process is writing there.
     """
     octa = any(PROTOCOLS[name].octa for name in plan.protocols)
     people = draw_participants(plan.participants, plan.seed, octa=octa, site_follows_class=plan.confound == "site")
-    side = _side_folder(out)
-    try:
+    _require_empty(out)
+    with place_aside(out / "bucket", alone=True) as side:
+        side.mkdir()
         written = [one for scans in _all_scans(side, plan, people, workers, advance) for one in scans]
         damage = break_bucket(side, plan, people)
         _write_tables(side, plan, people, written, damage)
         size = sum(path.stat().st_size for path in side.rglob("*") if path.is_file())
         rows = len(people) + sum(len(one.people) for one in damage.values())
         _publish(side, out)
-    except BaseException:
-        shutil.rmtree(side, ignore_errors=True)
-        raise
     return Summary(rows, len(written), size, plan.seed, {kind: one.keys for kind, one in damage.items()})
 
 
@@ -82,16 +75,12 @@ def _all_scans(
             raise
 
 
-def _side_folder(out: Path) -> Path:
-    side = out / SIDE_FOLDER
+def _require_empty(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: expected a new or empty folder, got a file; choose another place")
-    if out.exists() and any(path.name != SIDE_FOLDER for path in out.iterdir()):
+    out.mkdir(parents=True, exist_ok=True)
+    if any(path.suffix != ASIDE for path in out.iterdir()):
         raise UsageError(f"--out {out}: expected a new or empty folder, got one with content; choose another place")
-    if side.exists():
-        shutil.rmtree(side)
-    side.mkdir(parents=True)
-    return side
 
 
 def _write_tables(
@@ -112,4 +101,3 @@ def _publish(side: Path, out: Path) -> None:
     """Move the finished parts into place, the table last, as its presence says that the bucket is whole."""
     for part in sorted(side.iterdir(), key=lambda path: path.name == TABLE):
         part.rename(out / part.name)
-    side.rmdir()

@@ -1,6 +1,5 @@
 """oct-phantom: make a bucket of synthetic OCT."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -9,6 +8,7 @@ import typer
 
 from embeddings_store.command_line import Options, Text, verb
 from embeddings_store.errors import UsageError
+from embeddings_store.machine import usable_cores
 from embeddings_store.shared_options import COMPUTING, IN_AND_OUT, Json, Seed
 from embeddings_store.terminal.console import emit_json, new_app, run_command, say
 
@@ -108,7 +108,7 @@ def phantom(options: PhantomOptions, *, json: Json = False) -> None:
     out, montage = options.out, options.montage
     if montage is not None and not montage.parent.is_dir():
         raise UsageError(f"--montage: expected an existing folder for the picture, got {montage.parent}; make it first")
-    summary = _generate(plan, out, options.workers or os.cpu_count() or 1)
+    summary = _generate(plan, out, options.workers or usable_cores())
     if montage is not None:
         from extract.phantom.montage import write_montage
 

@@ -1,17 +1,24 @@
-"""The study of a search: an Optuna journal in a folder of its own, which every engine goes on with."""
+"""What the trials of a search are drawn from, how they run here or on a cluster, and what its record says."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from embeddings_store.errors import RunError
+from classify.search.ray_engine import Report
+from classify.search.study import Drawing, Study
+from extract.device.backend import Backend
+from finetune.errors import DivergedError
+from finetune.parallel.spmd import open_trainer
 from finetune.search.trial import TrialRunner
 
 JOURNAL = "study.journal"
 HEADS = ("linear", "mlp", "ordinal", "attentive")
 BATCH_SIZES = (4, 8, 16)
-STARTUP_TRIALS = 5
+DRAWN_AT_RANDOM = 5
+STOPPED_FROM_EPOCH = 2
+STOPPED_FROM_TRIAL = 4
+"""No trial is stopped before so many epochs, nor while so few trials have ended."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class Space:
 
     blocks: int
 
-    def suggest(self, trial: Any) -> None:
+    def draw(self, trial: Any) -> None:
         """Let an Optuna trial draw a value for everything."""
         trial.suggest_categorical("head", HEADS)
         trial.suggest_categorical("batch_size", BATCH_SIZES)
@@ -29,71 +36,69 @@ class Space:
             trial.suggest_int("blocks", 0, self.blocks)
             trial.suggest_float("encoder_learning_rate", 1e-6, 1e-3, log=True)
 
+    def drawing(self, seed: int) -> Drawing:
+        """Draw trials one after another, stopped by the median of earlier ones."""
+        from optuna.pruners import MedianPruner
 
-@dataclass(frozen=True)
-class Journal:
-    """Where a study is kept: its storage, its name in there, and how its next trials are drawn."""
-
-    storage: Any
-    name: str
-    sampler: Any
-
-    def study(self, pruner: Any = None) -> Any:
-        """Open the study."""
-        import optuna
-
-        return optuna.create_study(
-            direction="maximize", study_name=self.name, storage=self.storage, sampler=self.sampler, pruner=pruner,
-            load_if_exists=True,
-        )  # fmt: skip
+        pruner = MedianPruner(n_startup_trials=STOPPED_FROM_TRIAL, n_warmup_steps=STOPPED_FROM_EPOCH)
+        return Drawing(self.draw, seed, startup=DRAWN_AT_RANDOM, pruner=pruner)
 
 
-def open_journal(folder: Path, key: str, seed: int, *, constant_liar: bool = False) -> Journal:
-    """Open or begin the journal of a search. constant_liar: trials that still run count as bad ones.
+def search_locally(
+    study: Study, runner: TrialRunner, backend: Backend, *, trials: int, tell: Callable[[str], None]
+) -> None:
+    """Try one after another in this process, until the study holds so many finished trials."""
+    for number in range(len(study.finished()), trials):
+        trial = study.ask(number)
+        ended = study.end(trial, _try(trial, number + 1, runner, backend, tell))
+        tell(f"trial {number + 1} of {trials}: {describe_trial(ended)}")
 
-    Raises RunError where it cannot be written, or belongs to another search.
-    """
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def _try(trial: Any, number: int, runner: TrialRunner, backend: Backend, tell: Callable[[str], None]) -> float | None:
+    """Train a trial, and return its score; None where it was stopped, or what was drawn made it diverge."""
+    from optuna import TrialPruned
+
+    def report(epochs: int, score: float) -> None:
+        trial.report(score, epochs)
+        if trial.should_prune():
+            raise TrialPruned
+
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    except OSError as error:
-        raise RunError(f"--study {folder}: expected a folder that can be written, got: {error.strerror}") from error
-    names = [found.study_name for found in optuna.get_all_study_summaries(storage)]
-    if names and names != [key]:
-        raise RunError(
-            f"--study {folder}: it belongs to another search (other data, encoder or recipe); choose another"
-        )
-    before = len(optuna.load_study(study_name=key, storage=storage).trials) if names else 0
-    # With one seed the sampler of a resumed search would draw again what it drew at first.
-    sampler = optuna.samplers.TPESampler(
-        seed=seed + before, n_startup_trials=STARTUP_TRIALS, constant_liar=constant_liar
+        return runner.score(trial.params, backend, report, lambda line: tell(f"trial {number}, {line}"))
+    except (TrialPruned, DivergedError):
+        return None
+
+
+def train_on_ray(runner: TrialRunner, params: Mapping[str, Any], report: Report) -> None:
+    """Train one suggestion in a worker of a cluster."""
+    recipe = runner.options.recipe
+    backend = open_trainer(
+        runner.options.device, bf16=recipe.precision == "bf16",
+        forward_size=recipe.micro_batch_size or recipe.batch_size,
+    )  # fmt: skip
+    runner.score(params, backend, lambda epochs, score: report({epochs: score}, True), lambda _: None)
+
+
+def median_rule(tune: Any) -> Any:
+    """Stop trials of a cluster by the rule of those that run here."""
+    return tune.schedulers.MedianStoppingRule(
+        time_attr="training_iteration", grace_period=STOPPED_FROM_EPOCH, min_samples_required=STOPPED_FROM_TRIAL
     )
-    return Journal(storage, key, sampler)
 
 
-def count_finished(study: Any) -> int:
-    """Count the trials that ended, in whatever way."""
-    return sum(trial.state.is_finished() for trial in study.trials)
-
-
-def describe_study(study: Any, runner: TrialRunner, engine: str) -> dict[str, Any]:
+def describe_study(study: Study, runner: TrialRunner, engine: str) -> dict[str, Any]:
     """Give the record of a search: its trials, the best one, and how they were scored."""
-    states = Counter(trial.state.name.lower() for trial in study.trials)
+    finished, best = study.finished(), study.best()
     return {
         "engine": engine,
-        "trials": len(study.trials),
-        "states": dict(states),
-        "best": {"number": study.best_trial.number, "value": study.best_value, "parameters": study.best_params},
+        "trials": len(finished),
+        "states": dict(Counter(trial.state.name.lower() for trial in finished)),
+        "best": {"number": best.number, "value": best.value, "parameters": best.params},
         "metric": "balanced accuracy of held-back participants of train, less 0.001 of their log-loss",
         "held_back_participants": runner.held_back,
         "history": [
             {"number": t.number, "state": t.state.name.lower(), "value": t.value, "parameters": t.params}
-            for t in study.trials
+            for t in finished
         ],
     }
 

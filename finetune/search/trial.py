@@ -10,15 +10,15 @@ from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.features.standardise import Standardiser
 from extract.device.backend import Backend
 from extract.encoder.encoder import Encoder
-from finetune.config import FinetuneConfig
-from finetune.epochs import BestWeights, Epoch
-from finetune.images import ImageCache
-from finetune.inputs import Inputs
-from finetune.loop import Trainer
+from finetune.data.images import ImageCache
+from finetune.data.inputs import Inputs
 from finetune.options import TrainingOptions
-from finetune.prepared import Prepared
-from finetune.processes import OneProcess
-from finetune.training import Feeds, new_model, train_stages
+from finetune.parallel.processes import OneProcess
+from finetune.recipe.config import FinetuneConfig
+from finetune.run.prepared import Prepared
+from finetune.training.epochs import BestWeights, Epoch
+from finetune.training.loop import Trainer
+from finetune.training.run_stages import Feeds, new_model, train_stages
 
 FOLDS = 5
 LAST = "last"

@@ -25,9 +25,9 @@ from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import Source
 from extract.errors import DeviceError
 from extract.preprocess import frame_chooser, preprocess
-from finetune.checkpoint import load_classifier
-from finetune.classifier import Classifier
-from finetune.data import mark_listed
+from finetune.data.volumes import mark_listed
+from finetune.model.checkpoint import load_classifier
+from finetune.model.classifier import Classifier
 from finetune.options import PRESET
 from reports.anatomy.foveal_pit import find_foveal_pit
 from reports.anatomy.regions import axial_bands, en_face_regions

@@ -1,6 +1,5 @@
 """A map of evidence as files that a viewer opens beside the scan: NIfTI, and a DICOM parametric map."""
 
-import os
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydicom import Dataset, dcmread
 
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.file_names import file_name
+from embeddings_store.publish import published
 from embeddings_store.schema import Eye
 from reports.anatomy.affine import lps_to_ras
 from reports.anatomy.placement import Placement, find_placement
@@ -158,11 +158,8 @@ def _grid(evidence: Float64[np.ndarray, "gd gh gw"]) -> tuple[int, int, int]:
 
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        write(aside)
-        aside.replace(path)
+        with published(path) as aside:
+            write(aside)
     except OSError as error:
         raise RunError(f"--out {path.parent}: expected a folder to write to, got: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)

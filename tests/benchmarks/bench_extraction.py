@@ -21,11 +21,11 @@ from settings import Settings
 from throttled_proxy import throttled_proxy
 
 from embeddings_store.command_line import parse_words
+from embeddings_store.machine import usable_cores
 from embeddings_store.ranks import Rank
 from extract.device.select import open_device
-from extract.engines.encoding import EncodedVolume, ReadyVolume, encode_batches, make_batches
-from extract.engines.workers import usable_cores
-from extract.load import VolumeLoader, new_loader
+from extract.engines.encoding import EncodedVolume, encode_batches, make_batches
+from extract.load import DecodedVolume, VolumeLoader, new_loader
 from extract.options import ExtractOptions
 from extract.pipeline import extract
 from extract.preset import load_preset
@@ -206,8 +206,8 @@ def _plain_loop(options: ExtractOptions, selection: Selection) -> Iterator[Look]
         yield process_time(), _seconds_of(DECODER)
 
 
-def _decode(loader: VolumeLoader, job: Job, fetched: Any) -> ReadyVolume:
-    return ReadyVolume(job, loader.decode(job.ref, fetched, (loader.image_size,)))
+def _decode(loader: VolumeLoader, job: Job, fetched: Any) -> tuple[Job, DecodedVolume]:
+    return job, loader.decode(job.ref, fetched, (loader.image_size,))
 
 
 def _seconds_of(command: bytes) -> dict[str, float]:

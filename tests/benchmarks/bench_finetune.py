@@ -29,20 +29,20 @@ from extract.phantom.bucket import generate
 from extract.phantom.plan import parse_plan
 from extract.preset import PRESETS
 from extract.stages import StageClock
-from finetune.augment.augmenter import Augmenter
-from finetune.augment.montage import NOTHING
-from finetune.config import AugmentConfig
-from finetune.dataset import VolumeDataset
-from finetune.epochs import BestWeights
-from finetune.feeds import VolumeFeed
-from finetune.images import ImageCache
-from finetune.loop import Trainer, _run_epoch
-from finetune.model import VolumeClassifier
-from finetune.parallel import Alone
-from finetune.processes import OneProcess
-from finetune.recipe import load_config
-from finetune.resume import Position
-from finetune.stages import new_optimiser, set_trainable
+from finetune.data.augment.augmenter import Augmenter
+from finetune.data.augment.montage import NOTHING
+from finetune.data.dataset import VolumeDataset
+from finetune.data.feeds import VolumeFeed
+from finetune.data.images import ImageCache
+from finetune.model.network import VolumeClassifier
+from finetune.parallel.processes import OneProcess
+from finetune.parallel.sharing import Alone
+from finetune.recipe.config import AugmentConfig
+from finetune.recipe.load import load_config
+from finetune.training.epochs import BestWeights
+from finetune.training.loop import Trainer, _run_epoch
+from finetune.training.resume import Position
+from finetune.training.stages import new_optimiser, set_trainable
 
 CLASSES, BATCH = 2, 4
 ALIKE = ("rotation_degrees", "scaling", "shift", "contrast", "noise")

@@ -22,14 +22,15 @@ from torch.nn.functional import interpolate
 
 from embeddings_store.schema import Eye
 from embeddings_store.space import Grid
-from extract.dicom import read_dicom
+from extract.dicom.reader import read_dicom
 from extract.phantom.dicom_file import Identity, encode, scan_dataset
 from extract.phantom.effect import Thinning
 from extract.phantom.eye import draw_eye
 from extract.phantom.render import Look
 from extract.phantom.scan import make_scan
 from extract.phantom.scanners import PROTOCOLS
-from extract.preprocess import PRESETS, frame_chooser, preprocess
+from extract.preprocess import frame_chooser, preprocess
+from extract.preset import PRESETS
 
 IMAGE_SIZE, QUICK_SIZE = (64, 384, 384), (16, 96, 96)
 TOLERANCE = 1e-5  # MODEL.md, section 3: against torch's interpolation

@@ -33,7 +33,7 @@ from classify.heads.lgbm import LgbmHead
 from classify.search.scoring import FoldScorer
 from classify.search.spaces import SPACES, SearchSpace
 from classify.search.study import Study
-from classify.search.trials import Budget, best_of, run_trials
+from classify.search.trials import best_of, run_trials
 from classify.search.workers import open_folds
 from embeddings_store.space import EmbeddingSpace
 
@@ -92,15 +92,19 @@ def measure(settings: Settings) -> list[Row]:
 
 def our_search(drawn: Drawn, folder: Path, trials: int) -> Found:
     """Search as classify does."""
-    start, study = perf_counter(), Study(_new(folder), SPACE, seed=drawn.seed)
+    start, study = perf_counter(), Study(_new(folder) / "journal", "search", drawing_of(SPACE, drawn.seed))
     with open_folds(drawn.scorer, 1) as workers:
-        tried, _ = run_trials(study, SPACE, workers, Budget(trials))
+        tried, _ = run_trials(study, SPACE, workers, TrialBudget(trials))
     return Found(best_of(tried).parameters, sum(len(one.after_folds) for one in tried), perf_counter() - start)
 
 
 def scikit_learn_search(drawn: Drawn, folder: Path, trials: int) -> Found:
     """Search by the wrapper and cross_val_score."""
-    start, table, study = perf_counter(), drawn.train, Study(_new(folder), SPACE, seed=drawn.seed)
+    start, table, study = (
+        perf_counter(),
+        drawn.train,
+        Study(_new(folder) / "journal", "search", drawing_of(SPACE, drawn.seed)),
+    )
     found: list[tuple[float, dict[str, Any]]] = []
     for number in range(trials):
         trial = study.ask(number)
@@ -111,7 +115,7 @@ def scikit_learn_search(drawn: Drawn, folder: Path, trials: int) -> Found:
                 model, table.x, table.y, cv=PredefinedSplit(drawn.scorer.fold_of_row), scoring="roc_auc_ovr",
                 params={"sample_weight": _weights(table)},
             )  # fmt: skip
-        study.tell(trial, float(scores.mean()))
+        study.end(trial, float(scores.mean()))
         found.append((float(scores.mean()), trial.params))
     return Found(max(found, key=lambda one: one[0])[1], trials * FOLDS, perf_counter() - start)
 

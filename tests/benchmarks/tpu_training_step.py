@@ -19,12 +19,12 @@ from torch.nn import functional
 from classify.features.standardise import Standardiser
 from extract.device.xla_attention import flash_attention
 from extract.encoder.random_init import ARCHITECTURES, random_twin
-from finetune.blocks import recomputing
-from finetune.config import LastStage
-from finetune.model import VolumeClassifier
-from finetune.recipe import load_config
-from finetune.stages import set_trainable
-from finetune.step import weighted_loss
+from finetune.model.blocks import recomputing
+from finetune.model.network import VolumeClassifier
+from finetune.recipe.config import LastStage
+from finetune.recipe.load import load_config
+from finetune.training.stages import set_trainable
+from finetune.training.step import weighted_loss
 
 CLASSES = 4
 RECIPE = "tpu-v4-32"

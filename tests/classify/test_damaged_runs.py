@@ -15,8 +15,9 @@ import pytest
 
 from classify.errors import RunFolderError
 from classify.model_files import read_arrays, read_json
-from classify.predict import PredictOptions, predict
+from classify.predict import predict
 from classify.run.folder import load_run
+from classify.run_options import PredictOptions
 from embeddings_store.snapshot import Snapshot, read_features_source
 
 ARCHIVE = Path(__file__).parent.parent / "fixtures" / "old_runs.tar.xz"

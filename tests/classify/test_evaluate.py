@@ -13,12 +13,14 @@ import pytest
 from classify_study import Study, make_study
 
 from classify.errors import CohortError, LeakError, RunFolderError
-from classify.evaluate import Evaluated, evaluate
+from classify.evaluate import evaluate
+from classify.evaluating.look import Evaluated
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
-from classify.run.folder import COHORT, RECORD, load_run
+from classify.run.folder import COHORT, load_run
 from classify.run.ledger import LEDGER
 from classify.run.predictions import pick_predictions
+from classify.run.record import RECORD
 from classify.run_options import EvaluateOptions
 from embeddings_store.errors import UsageError
 

@@ -18,12 +18,14 @@ from test_evaluate import NOW, ledger, look, probed
 from classify.cohort.identity import digest_person
 from classify.compare import compare
 from classify.errors import CohortError, LeakError, RunFolderError
-from classify.evaluate import Evaluated, evaluate
+from classify.evaluate import evaluate
+from classify.evaluating.look import Evaluated
 from classify.predict import predict
 from classify.reference.flags import LOCKED, OTHER_PERSON
 from classify.run.earlier import GONE, find_earlier
-from classify.run.folder import RECORD, load_run
+from classify.run.folder import load_run
 from classify.run.ledger import COUNTED_HERE, LEDGER, LOCK
+from classify.run.record import RECORD
 from classify.run.summary import print_evaluation
 from classify.run_options import EvaluateOptions, PredictOptions
 from classify.study_options import CompareOptions

@@ -20,6 +20,7 @@ from classify.run.folder import Run, load_run
 from classify.run.predictions import pick_predictions
 from classify.run_options import PredictOptions
 from embeddings_store.errors import UsageError
+from embeddings_store.publish import place_aside
 from embeddings_store.schema import Note, volume_id
 from embeddings_store.snapshot import Snapshot
 
@@ -65,6 +66,14 @@ def ask(run: Run, stored: Snapshot, folder: Path, **options: Any) -> pd.DataFram
 
 def of(table: pd.DataFrame, level: str) -> pd.DataFrame:
     return table[table["level"] == level].set_index("unit")
+
+
+def test_a_second_writer_to_the_same_table_is_refused(run: Run, study: Study, tmp_path: Path) -> None:
+    with place_aside(tmp_path / "out.parquet"), pytest.raises(UsageError, match="another process is writing there"):
+        ask(run, study.stored, tmp_path)
+    with place_aside(tmp_path / "other.parquet"):
+        assert len(ask(run, study.stored, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
 
 
 @pytest.mark.parametrize("level", ["volume", "eye", "participant"])

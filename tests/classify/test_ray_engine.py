@@ -10,10 +10,12 @@ from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
 from classify.fitting.source import FeatureSource
-from classify.search.ray_engine import import_ray, score_folds, search_with_ray
+from classify.search.ray_engine import TuneCluster, import_ray, search_with_ray
 from classify.search.scoring import FoldScorer
-from classify.search.search import SearchPlan, check_plan, choose_model
+from classify.search.search import SearchPlan, check_plan, choose_model, score_folds, score_on_ray
 from classify.search.spaces import SPACES, SearchSpace
+from classify.search.study import open_study
+from classify.search.trials import drawing_of, tried_in
 from embeddings_store.errors import UsageError
 
 SPACE = SearchSpace("linear", SPACES["linear"], ("last", "1"), ("mean",), ("mean-logits",))
@@ -49,15 +51,18 @@ def test_a_choice_is_scored_as_the_local_engine_scores_it(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Ray's own making
-def test_trials_one_at_a_time_repeat_per_seed(tmp_path: Path) -> None:
+def test_trials_one_at_a_time_are_those_of_the_local_engine_and_go_on_where_they_stopped(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs octprobe[ray]")
     said: list[str] = []
-    one, two = (
-        search_with_ray(scorer(tmp_path), SPACE, trials=3, seed=1, address=None, tell=said.append, at_once=1)
-        for _ in range(2)
-    )
-    assert one == two
-    assert len(one) == 3
-    assert one[0].parameters == {"C": 0.01}
-    assert all(tried.value == tried.after_folds[-1] for tried in one)
-    assert said == ["ray: 3 trials, 1 at a time"] * 2
+    found = scorer(tmp_path)
+    local = choose_model(
+        SearchPlan("linear", pool="mean", aggregate="mean-logits", trials=3, folds=2), found.source,
+        runs=tmp_path, facts={}, tell=said.append,
+    )  # fmt: skip
+    for trials in (2, 3, 3):
+        with open_study(tmp_path / "ray" / "journal", "search", drawing_of(SPACE, 0), said.append) as study:
+            search_with_ray(study, score_on_ray, (found, SPACE), TuneCluster(None, 1), trials=trials, tell=said.append)
+            tried = tried_in(study, SPACE)
+    assert local.record is not None
+    assert [one.to_dict() for one in tried] == local.record["history"]
+    assert said == ["ray: 2 trials, 1 at a time", "ray: 1 trials, 1 at a time"]

@@ -1,5 +1,6 @@
 """Everything is chosen inside train, by participants, and the same for the same seed, however often it is cut off."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
@@ -23,14 +24,25 @@ from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
 from classify.run.predictions import Predictions
 from classify.search.folds import FOLDS, count_folds, make_folds
+from classify.search.journal import hold_study
 from classify.search.scoring import FoldScorer
-from classify.search.search import Chosen, SearchPlan, check_plan, choose_model
+from classify.search.search import STUDIES, Chosen, SearchPlan, check_plan, choose_model
 from classify.search.spaces import GRIDS, SPACES, SearchSpace, is_inside
-from classify.search.study import STARTUP_TRIALS, STUDIES, TOGETHER, Tried, hold_study
+from classify.search.study import Drawing
 from classify.search.study import Study as OptunaStudy
-from classify.search.trials import FIRST_JUDGED, JUDGED_BY, Budget, falls_behind, run_trials
-from classify.search.workers import FoldWorkers, open_folds
+from classify.search.trials import (
+    FIRST_JUDGED,
+    JUDGED_BY,
+    TrialBudget,
+    Tried,
+    drawing_of,
+    falls_behind,
+    run_trials,
+)
+from classify.search.workers import TOGETHER, FoldWorkers, open_folds
 from embeddings_store.errors import UsageError
+
+STARTUP_TRIALS = Drawing.startup
 
 
 def train_source(study: Study, folder: Path) -> FeatureSource:
@@ -190,8 +202,10 @@ def test_other_vectors_labels_or_seeds_are_another_study(tmp_path: Path) -> None
 
 
 def test_two_searches_cannot_share_a_study(tmp_path: Path) -> None:
-    refused = pytest.raises(UsageError, match="another process is searching")
-    with hold_study(tmp_path / "x", {}), refused, hold_study(tmp_path / "x", {}):
+    refused = pytest.raises(
+        UsageError, match=rf"another process is searching in it \(process {os.getpid()} on .+\); wait"
+    )
+    with hold_study(tmp_path / "x"), refused, hold_study(tmp_path / "x"):
         pass
 
 
@@ -221,8 +235,8 @@ def test_folds_that_many_workers_are_asked_for_in_advance_change_nothing(tmp_pat
             asked[-1] += 1
             return lambda: scorer.predict(spec, number)
 
-        study = OptunaStudy(tmp_path / str(workers), space, seed=0)
-        found.append(run_trials(study, space, FoldWorkers(4, workers, ask), Budget(20)))
+        study = OptunaStudy(tmp_path / str(workers) / "journal", "search", drawing_of(space, 0))
+        found.append(run_trials(study, space, FoldWorkers(4, workers, ask), TrialBudget(20)))
     assert found[0] == found[1] == found[2]
     assert asked[0] < asked[1] < asked[2]
     assert asked[0] == sum(len(one.after_folds) for one in found[0][0])
@@ -233,12 +247,12 @@ def test_a_trial_knows_of_no_other_of_its_round(tmp_path: Path) -> None:
     suggested = []
     for name, told in (("told", True), ("untold", False)):
         (tmp_path / name).mkdir()
-        study = OptunaStudy(tmp_path / name, space, seed=0)
+        study = OptunaStudy(tmp_path / name / "journal", "search", drawing_of(space, 0))
         for number in range(3 * TOGETHER):
-            study.tell(study.ask(number), float(number))
+            study.end(study.ask(number), float(number))
         first = study.ask(3 * TOGETHER)
         if told:
-            study.tell(first, 100.0)
+            study.end(first, 100.0)
         suggested.append(study.ask(3 * TOGETHER + 1).params)
     assert suggested[0] == suggested[1]
 
@@ -261,8 +275,8 @@ def test_minutes_end_a_search_and_one_round_is_always_made(tmp_path: Path, minut
     space = SearchSpace("knn", SPACES["knn"], ("last",), ("mean",), ("mean-logits",))
     ticks = count(0.0, 60.0)
     with open_folds(scorer, 1) as workers:
-        opened = OptunaStudy(tmp_path, space, seed=0)
-        tried, why = run_trials(opened, space, workers, Budget(0, minutes, lambda: next(ticks)))
+        opened = OptunaStudy(tmp_path / "journal", "search", drawing_of(space, 0))
+        tried, why = run_trials(opened, space, workers, TrialBudget(0, minutes, lambda: next(ticks)))
     assert (len(tried), why) == (rounds * TOGETHER, "minutes")
 
 

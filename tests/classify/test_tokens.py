@@ -138,7 +138,7 @@ def test_more_than_memory_holds_is_refused_before_reading_with_what_would_fit(
     with pytest.raises(UsageError, match="use pooled vectors"):
         check_memory(25_000, (4, 6, 6), big, 1e6)
     url, snapshot, cohort, _ = stored
-    monkeypatch.setattr("classify.features.tokens.physical_memory_bytes", lambda: 1000)
+    monkeypatch.setattr("classify.features.tokens.usable_memory_bytes", lambda: 1000)
     monkeypatch.setattr("embeddings_store.reader.StoreReader.token_batch", None)
     with pytest.raises(UsageError, match="volumes need"):
         with_tokens(snapshot, url).read_tokens(cohort, CHOICE)

@@ -7,7 +7,7 @@ import pytest
 from small_bucket import options
 
 from extract.engines.ray_cluster import LOOK, Cluster, LostWorkerError
-from extract.engines.ray_worker import Assignment, Greeting, Report
+from extract.engines.ray_worker import Assignment, Greeting, WorkReport
 from extract.preset import load_preset
 
 
@@ -25,7 +25,7 @@ class ClusterContract:
         assert isinstance(greeting, Greeting)
         assert greeting.threads.decode == hiring.seats[0].cores
         report = hear(hiring, hiring.ask(worker, LOOK))
-        assert isinstance(report, Report)
+        assert isinstance(report, WorkReport)
         assert (report.done, report.passes, report.failure) == (0, 0, None)
 
     def test_waiting_has_an_end(self, hiring: Cluster, worker: Any) -> None:

@@ -5,8 +5,9 @@ from dicom_damage import cut_at_every_tag, damage_file
 
 import extract.errors
 from embeddings_store.errors import VolumeError
-from extract.dicom import read_dicom
-from extract.preprocess import PRESETS, frame_chooser, preprocess
+from extract.dicom.reader import read_dicom
+from extract.preprocess import frame_chooser, preprocess
+from extract.preset import PRESETS
 from extract.volume import Volume
 
 IMAGE_SIZE = (4, 16, 16)

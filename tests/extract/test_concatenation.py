@@ -20,8 +20,8 @@ from embeddings_store.status import store_status
 from embeddings_store.verify import verify_store
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
-from extract.dicom import read_dicom
 from extract.dicom.frame_ranges import find_ranges
+from extract.dicom.reader import read_dicom
 from extract.doctor.bucket import examine_volumes
 from extract.errors import FetchError, IncompleteConcatenation, NotAVolume
 from extract.pipeline import extract

@@ -6,8 +6,8 @@ from damaged_streams import KINDS, cuts, flips, form_of, frame_of, zeroed
 from odd_files import DELIMITER, item, with_items
 from pydicom.uid import UID
 
-from extract.dicom import read_dicom
 from extract.dicom.frame_decoder import FrameError, decode_frame
+from extract.dicom.reader import read_dicom
 from extract.errors import UndecodablePixels
 
 COUNT = 25

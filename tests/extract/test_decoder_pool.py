@@ -18,9 +18,9 @@ from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 import extract.dicom.decoder_pool as pool_module
 from embeddings_store.errors import RunError
-from extract.dicom import read_dicom
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder, FrameError, FrameFormat, decode_here
+from extract.dicom.reader import read_dicom
 from extract.errors import DecoderCrash, DecodeTimeout, UndecodablePixels
 
 SIZE = 32

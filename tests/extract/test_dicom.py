@@ -31,7 +31,7 @@ from pydicom.uid import (
 import extract.dicom.header as header_module
 from embeddings_store.errors import VolumeError
 from embeddings_store.schema import Eye, Note
-from extract.dicom import read_dicom
+from extract.dicom.reader import read_dicom
 
 OUTCOMES = {
     "single_frame": "NotAVolume",

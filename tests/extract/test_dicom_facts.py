@@ -10,8 +10,8 @@ from pydicom import Dataset
 import extract.dicom.header as header_module
 from embeddings_store.errors import VolumeError
 from embeddings_store.schema import Eye, Note, ParticipantId, SpacingSource, VolumeId, VolumeRef
-from extract.dicom import read_dicom
 from extract.dicom.header import ALLOWED
+from extract.dicom.reader import read_dicom
 
 
 def reference_for(eye: Eye = Eye.RIGHT, device: str = "zeiss_cirrus", protocol: str = "cirrus_mac") -> VolumeRef:

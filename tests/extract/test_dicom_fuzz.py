@@ -14,8 +14,8 @@ from pydicom import dcmread
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from extract.dicom import read_dicom
 from extract.dicom.codestream import read_head
+from extract.dicom.reader import read_dicom
 from extract.errors import UndecodablePixels, UnsupportedColour
 
 CUTS = range(0, 3_000, 15)

@@ -13,9 +13,10 @@ from pydicom.uid import JPEGLSLossless
 from torch.nn.functional import interpolate
 
 from embeddings_store.schema import Eye, Intensity, Note
-from extract.dicom import read_dicom
+from extract.dicom.reader import read_dicom
 from extract.moments import Moments
-from extract.preprocess import PRESETS, Preset, frame_chooser, preprocess, preprocess_and_measure
+from extract.preprocess import frame_chooser, preprocess, preprocess_and_measure
+from extract.preset import PRESETS, Preset
 from extract.volume import Volume
 
 SIZE = (8, 40, 44)

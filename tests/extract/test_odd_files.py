@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 import extract.partial.reader as reader_module
 from embeddings_store.errors import VolumeError
 from embeddings_store.schema import Note
-from extract.dicom import read_dicom
+from extract.dicom.reader import read_dicom
 from extract.errors import UndecodablePixels
 from extract.partial.reader import VolumeReader
 

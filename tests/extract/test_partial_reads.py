@@ -33,8 +33,8 @@ import extract.partial.reader as reader_module
 from embeddings_store.errors import VolumeError
 from embeddings_store.schema import Note
 from extract.bucket.source import Fetched, FetchedRange, PartlyFetched, RangeRefused, Wanted
-from extract.dicom import read_dicom
 from extract.dicom.frame_ranges import merge_spans
+from extract.dicom.reader import read_dicom
 from extract.errors import FetchError, error_classes
 from extract.partial.reader import VolumeReader, fetch_spans
 

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from embeddings_store.errors import UsageError
+from embeddings_store.publish import ASIDE, LOCK, sweep
 from embeddings_store.schema import site_of
 from extract.phantom import bucket, cli
 from extract.phantom.broken import KINDS
@@ -216,11 +217,14 @@ def test_an_interrupted_generation_publishes_nothing_and_can_be_repeated(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         generate(plan_of(), tmp_path / "b", 1, stop)
     assert contents(tmp_path / "b") == {}
-    (tmp_path / "b" / bucket.SIDE_FOLDER).mkdir()  # what a killed process leaves
-    (tmp_path / "b" / bucket.SIDE_FOLDER / "half").write_text("x")
+    left = tmp_path / "b" / f".bucket.12345678{ASIDE}"  # by a killed process
+    left.mkdir()
+    (left / LOCK).touch()
+    (left / "half").write_text("x")
+    sweep.cache_clear()  # another process would not know the folder
     make(tmp_path / "b", devices=("zeiss_cirrus",))
     assert (tmp_path / "b" / "participants.tsv").exists()
-    assert not (tmp_path / "b" / bucket.SIDE_FOLDER).exists()
+    assert not left.exists()
 
 
 def test_participants_tsv_appears_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,10 @@ from torch.nn.functional import interpolate
 
 from embeddings_store.errors import UsageError, VolumeError
 from embeddings_store.schema import Eye, Note
-from extract.dicom import read_dicom
+from extract.dicom.reader import read_dicom
 from extract.errors import PreprocessError
-from extract.preprocess import PRESETS, Preset, frame_chooser, frames_needed, load_preset, preprocess
+from extract.preprocess import frame_chooser, frames_needed, preprocess
+from extract.preset import PRESETS, Preset, load_preset
 from extract.volume import Volume
 
 PRETRAIN, FINETUNE = PRESETS["pretrain"], PRESETS["finetune_v0"]

@@ -25,7 +25,7 @@ from extract.engines.ray import engine_on
 from extract.engines.ray_cluster import Seat, find_seats, reason_in
 from extract.engines.ray_hand import Hand
 from extract.engines.ray_queue import JobQueue
-from extract.engines.ray_worker import Assignment, Build, Greeting, Report
+from extract.engines.ray_worker import Assignment, Build, Greeting, WorkReport
 from extract.engines.select import ENGINES
 from extract.errors import BucketError, CheckpointError, DeviceError
 from extract.options import ExtractOptions
@@ -133,7 +133,7 @@ def test_who_is_done_takes_over_from_one_that_is_lost_at_the_end(
     """The one that is done has ended its pass; nobody is hired in time, so it begins another."""
 
     def hear(worker: Hired, answer: Any) -> Any:
-        if isinstance(answer, Report) and worker.number == 0 and cluster.hired[1].inner._passes:
+        if isinstance(answer, WorkReport) and worker.number == 0 and cluster.hired[1].inner._passes:
             worker.lost = True
         if isinstance(answer, Greeting) and worker.number == 2:
             worker.lost = True
@@ -194,7 +194,7 @@ def test_an_unexpected_failure_is_told_without_its_words(
 
 def test_a_signal_lets_workers_finish_what_they_have_begun(bucket: Path, tmp_path: Path, use: Use, slow: None) -> None:
     def hear(worker: Hired, answer: Any) -> Any:
-        if isinstance(answer, Report) and answer.done and not told:
+        if isinstance(answer, WorkReport) and answer.done and not told:
             told.append(worker.number)
             signal.raise_signal(signal.SIGTERM)
         return answer

@@ -9,8 +9,8 @@ import pydicom
 import pytest
 from pydicom import dcmread
 
-from extract.dicom import read_dicom
 from extract.dicom.kind import ANY_CLASS
+from extract.dicom.reader import read_dicom
 from extract.errors import UndecodablePixels, UnsupportedColour
 
 

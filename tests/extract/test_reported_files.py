@@ -13,7 +13,7 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from embeddings_store.schema import Note
-from extract.dicom import read_dicom
+from extract.dicom.reader import read_dicom
 from extract.errors import ShortPixelData, UndecodablePixels
 
 EXACT = ("c01", "c03", "c08", "c14", "c15", "c16", "c55", "d03", "d04", "d09", "d11")

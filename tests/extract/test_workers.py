@@ -1,6 +1,5 @@
 """How many threads each stage gets: by cores and memory, unless the user says."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from embeddings_store.command_line import parse_words
 from embeddings_store.errors import UsageError
 from extract.device.cpu import CpuBackend
 from extract.engines import workers
-from extract.engines.workers import Share, Workers, choose_workers, usable_memory_bytes
+from extract.engines.workers import Share, Workers, choose_workers
 from extract.options import ExtractOptions
 from extract.preset import PRESETS
 from extract.targets import OpenedEncoder, open_encoders
@@ -94,13 +93,3 @@ def test_it_is_said_in_one_line() -> None:
         "workers: 32 fetch, 2 decode, 2 encode (1 torch threads each, batches of 1, 4), 2 write; "
         "at most 40 volumes and 2.0 GB before the encoder"
     )
-
-
-@pytest.mark.parametrize(("limit", "found"), [("4000000000\n", 4 * GB), ("max\n", None)])
-def test_the_memory_of_a_container_is_what_it_may_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, found: int | None
-) -> None:
-    monkeypatch.setattr(workers, "CGROUP_LIMIT", tmp_path / "memory.max")
-    whole = usable_memory_bytes()
-    (tmp_path / "memory.max").write_text(limit)
-    assert usable_memory_bytes() == (found or whole)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from extract.engines.ray_cluster import LOOK, LostWorkerError, Seat
-from extract.engines.ray_worker import Assignment, RayWorker, Report
+from extract.engines.ray_worker import Assignment, RayWorker, WorkReport
 
 Doctor = Callable[["Hired", Any], Any]
 
@@ -77,7 +77,7 @@ def lose_after_rows(rows: int, number: int = 0) -> Doctor:
     """Lose one worker as soon as it reports so many rows; it says nothing of its last ones."""
 
     def hear(worker: Hired, answer: Any) -> Any:
-        if worker.number == number and isinstance(answer, Report) and answer.done >= rows:
+        if worker.number == number and isinstance(answer, WorkReport) and answer.done >= rows:
             worker.lost = True
         return answer
 

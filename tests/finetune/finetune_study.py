@@ -21,19 +21,19 @@ from extract.load import LoadedVolume
 from extract.phantom.broken import KINDS
 from extract.phantom.bucket import generate
 from extract.phantom.plan import parse_plan
-from finetune.augment.augmenter import Augmenter
-from finetune.config import FinetuneConfig
-from finetune.dataset import VolumeDataset
-from finetune.epochs import BestWeights
-from finetune.feeds import VolumeFeed
-from finetune.images import ImageCache
-from finetune.loop import Trainer
-from finetune.model import VolumeClassifier
+from finetune.data.augment.augmenter import Augmenter
+from finetune.data.dataset import VolumeDataset
+from finetune.data.feeds import VolumeFeed
+from finetune.data.images import ImageCache
+from finetune.data.sampling import loss_weights
+from finetune.model.network import VolumeClassifier
 from finetune.options import FinetuneOptions
-from finetune.processes import OneProcess
-from finetune.recipe import load_config
-from finetune.sampling import loss_weights
+from finetune.parallel.processes import OneProcess
+from finetune.recipe.config import FinetuneConfig
+from finetune.recipe.load import load_config
 from finetune.train import Finetuned, finetune
+from finetune.training.epochs import BestWeights
+from finetune.training.loop import Trainer
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 IMAGE_SIZE = (4, 32, 32)

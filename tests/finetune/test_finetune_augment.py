@@ -28,13 +28,13 @@ from extract.phantom.effect import Thinning
 from extract.phantom.eye import draw_eye
 from extract.phantom.pattern import scan_pattern
 from extract.phantom.scanners import PROTOCOLS
-from finetune.augment.augmenter import Augmenter
-from finetune.augment.mixing import cutmix, mixup
-from finetune.augment.montage import NOTHING, draw_montage, montage_panels
-from finetune.config import AugmentConfig
-from finetune.dataset import VolumeDataset, read_batches
-from finetune.images import ImageCache
-from finetune.sampling import Draw
+from finetune.data.augment.augmenter import Augmenter
+from finetune.data.augment.mixing import cutmix, mixup
+from finetune.data.augment.montage import NOTHING, draw_montage, montage_panels
+from finetune.data.dataset import VolumeDataset, read_batches
+from finetune.data.images import ImageCache
+from finetune.data.sampling import Draw
+from finetune.recipe.config import AugmentConfig
 
 RNG = np.random.default_rng(0)
 VOLUME = z_score(np.cumsum(RNG.normal(size=(1, 8, 32, 24)), axis=2).astype(np.float32))

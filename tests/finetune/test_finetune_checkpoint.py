@@ -16,8 +16,8 @@ from embeddings_store.schema import volume_id
 from extract.dicom.reader import read_dicom
 from extract.preprocess import preprocess
 from extract.preset import PRESETS
-from finetune.checkpoint import HEAD, load_classifier
-from finetune.recipe import load_config
+from finetune.model.checkpoint import HEAD, load_classifier
+from finetune.recipe.load import load_config
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from embeddings_store.errors import UsageError
-from finetune.config import FinetuneConfig, LinearHead, MlpHead
-from finetune.recipe import RECIPES, load_config, save_config
+from finetune.recipe.config import FinetuneConfig, LinearConfig, MlpConfig
+from finetune.recipe.load import RECIPES, load_config, save_config
 
 
 def written(folder: Path, text: str) -> Path:
@@ -51,8 +51,8 @@ def test_every_value_can_be_set_by_a_word(key: str, value: object) -> None:
 
 def test_another_kind_of_head_takes_nothing_over() -> None:
     config = load_config(None, changes=("head.kind=mlp", "head.dropout=0.1"))
-    assert config.head == MlpHead(kind="mlp", dropout=0.1)
-    assert load_config(None, changes=("head.kind=mlp", "head.kind=linear")).head == LinearHead()
+    assert config.head == MlpConfig(kind="mlp", dropout=0.1)
+    assert load_config(None, changes=("head.kind=mlp", "head.kind=linear")).head == LinearConfig()
 
 
 def test_a_saved_recipe_reads_back_as_it_was(tmp_path: Path) -> None:

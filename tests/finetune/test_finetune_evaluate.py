@@ -24,8 +24,8 @@ from embeddings_store.schema import volume_id
 from extract.dicom.reader import read_dicom
 from extract.preprocess import preprocess
 from extract.preset import PRESETS
-from finetune.checkpoint import load_classifier
 from finetune.evaluate import evaluate
+from finetune.model.checkpoint import load_classifier
 from finetune.options import LookOptions
 
 EXACT = SHORT.model_copy(update={"cache": "float32"})

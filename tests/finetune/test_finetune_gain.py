@@ -6,7 +6,7 @@ import pytest
 from finetune_study import PLAIN, SHORT, make_bucket, run
 
 from extract.encoder_options import EncoderChoice
-from finetune.recipe import load_config
+from finetune.recipe.load import load_config
 from finetune.train import Finetuned
 
 LEARNING = (

@@ -7,12 +7,12 @@ from finetune_study import plain_standardiser, small_encoder
 from torch import nn
 
 from embeddings_store.errors import UsageError
-from finetune.config import AttentiveHead, HeadConfig, LinearHead, MlpHead, OrdinalHead
-from finetune.heads import AttentivePool, BatchNorm, MeanPool, Ordinal, new_head, new_pool
-from finetune.model import TOKENS, VolumeClassifier, host_weights
+from finetune.model.heads import AttentivePool, BatchNorm, MeanPool, Ordinal, new_head, new_pool
+from finetune.model.network import TOKENS, VolumeClassifier, host_weights
+from finetune.recipe.config import AttentiveConfig, HeadConfig, LinearConfig, MlpConfig, OrdinalConfig
 
 KINDS: list[HeadConfig] = [
-    LinearHead(), MlpHead(kind="mlp"), OrdinalHead(kind="ordinal"), AttentiveHead(kind="attentive"),
+    LinearConfig(), MlpConfig(kind="mlp"), OrdinalConfig(kind="ordinal"), AttentiveConfig(kind="attentive"),
 ]  # fmt: skip
 SAMPLE = torch.randn(3, 5, 48, generator=torch.Generator().manual_seed(0))
 
@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_head(kind: HeadConfig) -> None:
 
 
 def test_the_mlp_has_the_layers_of_the_plan() -> None:
-    head = new_head(MlpHead(kind="mlp"), 768, 4, 0)
+    head = new_head(MlpConfig(kind="mlp"), 768, 4, 0)
     linears = [(part.in_features, part.out_features) for part in head.modules() if isinstance(part, nn.Linear)]
     assert linears == [(768, 512), (512, 256), (256, 4)]
     assert sum(isinstance(part, BatchNorm) for part in head.modules()) == 2
@@ -65,7 +65,7 @@ def test_a_batch_of_one_uses_the_running_statistics() -> None:
 
 
 def test_attention_begins_as_the_mean_and_then_looks_where_it_pays() -> None:
-    pool = new_pool(AttentiveHead(kind="attentive", heads=4), 48)
+    pool = new_pool(AttentiveConfig(kind="attentive", heads=4), 48)
     torch.testing.assert_close(pool(SAMPLE), MeanPool()(SAMPLE))
     assert isinstance(pool, AttentivePool)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_attention_begins_as_the_mean_and_then_looks_where_it_pays() -> None:
 
 def test_attention_heads_must_divide_the_width() -> None:
     with pytest.raises(UsageError, match="divides the encoder's width 48, got 5"):
-        new_pool(AttentiveHead(kind="attentive", heads=5), 48)
+        new_pool(AttentiveConfig(kind="attentive", heads=5), 48)
 
 
 def test_an_ordinal_head_gives_probabilities_of_ordered_classes() -> None:

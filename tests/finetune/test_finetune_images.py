@@ -16,7 +16,7 @@ from extract.encoder.random_init import random_encoder
 from extract.load import LoadedVolume, new_loader
 from extract.preset import PRESETS
 from extract.stages import StageClock
-from finetune.images import ImageCache, from_levels, to_levels
+from finetune.data.images import ImageCache, from_levels, to_levels
 
 REF = VolumeRef("a.dcm", 10, "etag", volume_id("a.dcm"), ParticipantId("1001"), Eye.LEFT, "device", "protocol")
 LINE = IndexRow(3, REF)

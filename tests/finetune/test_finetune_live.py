@@ -2,7 +2,7 @@
 
 import torch
 
-from finetune.live import LiveEpoch, mean_of
+from finetune.training.live import LiveEpoch, mean_of
 
 
 class Clock:

@@ -25,19 +25,19 @@ from extract.device.cpu import CpuBackend
 from extract.dicom.reader import read_dicom
 from extract.preprocess import preprocess
 from extract.preset import PRESETS
-from finetune.blocks import dropping_paths, recomputing
-from finetune.config import FinetuneConfig
-from finetune.epochs import BestWeights, Epoch, compare_stages, has_stalled
+from finetune.data.feeds import LabelledBatch, TokenFeed, VectorFeed, VolumeFeed
+from finetune.data.images import ImageCache
+from finetune.data.sampling import Draw, loss_weights
 from finetune.errors import DivergedError
-from finetune.feeds import Batch, TokenFeed, VectorFeed, VolumeFeed
-from finetune.images import ImageCache
-from finetune.loop import predict, train_stage
-from finetune.model import VECTORS, VolumeClassifier, groups_of, host_weights
-from finetune.parallel import Alone
-from finetune.recipe import load_config
-from finetune.sampling import Draw, loss_weights
-from finetune.stages import set_trainable
-from finetune.step import add_gradients, seeded, telling_what_fits
+from finetune.model.blocks import dropping_paths, recomputing
+from finetune.model.network import VECTORS, VolumeClassifier, groups_of, host_weights
+from finetune.parallel.sharing import Alone
+from finetune.recipe.config import FinetuneConfig
+from finetune.recipe.load import load_config
+from finetune.training.epochs import BestWeights, Epoch, compare_stages, has_stalled
+from finetune.training.loop import predict, train_stage
+from finetune.training.stages import set_trainable
+from finetune.training.step import add_gradients, seeded, telling_what_fits
 
 QUIET = ("stages.all.augment=0", "stages.all.drop_path=0", "stages.all.patience=null", "stages.all.weight_decay=0")
 CONFIG = load_config(
@@ -154,7 +154,7 @@ def first_step(monkeypatch: pytest.MonkeyPatch, warmup: float) -> float:
     before, seen = model.head.weight.detach().clone(), []
     real = VectorFeed.logits
 
-    def watch(self: VectorFeed, model: VolumeClassifier, batch: Batch) -> torch.Tensor:
+    def watch(self: VectorFeed, model: VolumeClassifier, batch: LabelledBatch) -> torch.Tensor:
         seen.append(float((model.head.weight.detach() - before).abs().max()))
         return real(self, model, batch)
 
@@ -243,7 +243,7 @@ def test_recomputed_activations_give_the_same_gradients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, reentrant: bool
 ) -> None:
     monkeypatch.setattr(
-        "finetune.blocks._checkpoint_of",
+        "finetune.model.blocks._checkpoint_of",
         lambda device: partial(torch.utils.checkpoint.checkpoint, use_reentrant=reentrant),
     )
     config = load_config(None, changes=(*QUIET, "stages.last.blocks=1"))
@@ -299,7 +299,7 @@ class LittleMemory(VolumeFeed):
 
     fitting = 3
 
-    def logits(self, model: VolumeClassifier, batch: Batch) -> torch.Tensor:
+    def logits(self, model: VolumeClassifier, batch: LabelledBatch) -> torch.Tensor:
         if len(batch.inputs) > self.fitting:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         return super().logits(model, batch)

@@ -3,10 +3,10 @@
 import torch
 from finetune_study import IMAGE_SIZE, plain_standardiser, small_encoder
 
-from finetune.config import StagesConfig
-from finetune.lora import LoraLinear, insert_lora, plain_weights, remove_lora
-from finetune.model import VolumeClassifier, host_weights
-from finetune.stages import new_optimiser, set_trainable
+from finetune.model.lora import LoraLinear, insert_lora, plain_weights, remove_lora
+from finetune.model.network import VolumeClassifier, host_weights
+from finetune.recipe.config import StagesConfig
+from finetune.training.stages import new_optimiser, set_trainable
 
 STAGE = StagesConfig().lora
 VOLUMES = torch.randn(2, 1, *IMAGE_SIZE, generator=torch.Generator().manual_seed(0))

@@ -26,17 +26,17 @@ from torch.distributed.tensor import DTensor
 
 from classify.run.folder import load_run
 from embeddings_store.errors import UsageError
-from finetune import loop
-from finetune.config import FinetuneConfig
-from finetune.images import ImageCache
-from finetune.model import VolumeClassifier, whole
-from finetune.parallel import start_parallel
-from finetune.processes import OneProcess, Processes, TorchProcesses, open_processes, require_several_processes
-from finetune.recipe import load_config
-from finetune.sampling import Draw
-from finetune.stages import set_trainable
-from finetune.step import add_gradients
+from finetune.data.images import ImageCache
+from finetune.data.sampling import Draw
+from finetune.model.network import VolumeClassifier, whole
+from finetune.parallel.processes import OneProcess, Processes, TorchProcesses, open_processes, require_several_processes
+from finetune.parallel.sharing import start_parallel
+from finetune.recipe.config import FinetuneConfig
+from finetune.recipe.load import load_config
 from finetune.train import finetune
+from finetune.training import loop
+from finetune.training.stages import set_trainable
+from finetune.training.step import add_gradients
 
 OWN = ("rotation_degrees", "scaling", "shift", "contrast", "noise")
 QUIET = ("stages.all.drop_path=0", "stages.all.weight_decay=0", "stages.lora.drop_path=0", "stages.last.drop_path=0")

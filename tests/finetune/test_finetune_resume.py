@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from classify.errors import RunFolderError
 from embeddings_store.errors import RunError
 from extract.encoder.open import open_encoder
-from finetune import loop
-from finetune.epochs import BestWeights, Epoch
-from finetune.model import VolumeClassifier, host_weights
-from finetune.processes import OneProcess
-from finetune.recipe import load_config
-from finetune.resume import Position, StateFolder, collect_tensors
-from finetune.stages import new_optimiser, set_trainable
-from finetune.workplace import work_folder
+from finetune.model.network import VolumeClassifier, host_weights
+from finetune.parallel.processes import OneProcess
+from finetune.recipe.load import load_config
+from finetune.run.workplace import work_folder
+from finetune.training import loop
+from finetune.training.epochs import BestWeights, Epoch
+from finetune.training.resume import Position, StateFolder, collect_tensors
+from finetune.training.stages import new_optimiser, set_trainable
 
 OWN = ("rotation_degrees", "scaling", "shift", "contrast", "noise")
 CONFIG = load_config(  # without MONAI, whose import takes longer than the training
@@ -36,7 +36,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import finetune.loop as loop
+import finetune.training.loop as loop
 import finetune_study as study
 from test_finetune_resume import CONFIG
 
@@ -145,7 +145,7 @@ def test_a_state_of_other_inputs_is_not_gone_on_from(tmp_path: Path) -> None:
 def test_a_half_written_state_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, optimiser, state = parts(tmp_path)
     state.save(Position("all", 3), collect_tensors(model, optimiser), BestWeights())
-    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(RunError, match=r"cannot be written .*No space left"):
         state.save(Position("all", 4), collect_tensors(model, optimiser), BestWeights())
     saved = state.load()

@@ -8,7 +8,7 @@ from finetune_study import rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.sampling import draw_epoch, loss_weights
+from finetune.data.sampling import draw_epoch, loss_weights
 
 SCANS = {"1": 6, "2": 1, "3": 2, "4": 3}
 PEOPLE = [person for person, count in SCANS.items() for _ in range(count)]

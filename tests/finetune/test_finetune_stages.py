@@ -10,11 +10,11 @@ from embeddings_store.errors import UsageError
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.random_init import random_encoder
-from finetune.config import FinetuneConfig
-from finetune.model import VolumeClassifier, host_weights
-from finetune.recipe import load_config
-from finetune.stage_names import parse_stages
-from finetune.stages import new_optimiser, require_blocks, schedule_factor, set_rates, set_trainable
+from finetune.model.network import VolumeClassifier, host_weights
+from finetune.recipe.config import FinetuneConfig
+from finetune.recipe.load import load_config
+from finetune.recipe.stage_names import parse_stages
+from finetune.training.stages import new_optimiser, require_blocks, schedule_factor, set_rates, set_trainable
 
 STAGES = load_config(None, changes=("stages.last.layer_decay=0.5", "stages.all.layer_decay=0.5")).stages
 DEPTH = 4

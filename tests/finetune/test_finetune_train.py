@@ -30,8 +30,8 @@ from extract.pipeline import extract
 from extract.preprocess import preprocess
 from extract.preset import PRESETS
 from finetune.errors import DivergedError
-from finetune.model import groups_of
-from finetune.recipe import load_config
+from finetune.model.network import groups_of
+from finetune.recipe.load import load_config
 from finetune.train import Finetuned
 
 BASELINES = {"dummy", "age", "site", "age+site", "raw intensity statistics", "pixels"}

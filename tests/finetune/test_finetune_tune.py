@@ -9,17 +9,17 @@ import pytest
 from finetune_study import options
 
 from embeddings_store.errors import RunError, UsageError
-from finetune.config import FinetuneConfig
-from finetune.epochs import Epoch
-from finetune.feeds import Feed
-from finetune.loop import Trainer
+from finetune.data.feeds import Feed
 from finetune.options import FinetuneOptions, TrainingOptions, TuneOptions
-from finetune.prepared import prepare
-from finetune.processes import OneProcess
-from finetune.recipe import load_config
+from finetune.parallel.processes import OneProcess
+from finetune.recipe.config import FinetuneConfig
+from finetune.recipe.load import load_config
+from finetune.run.prepared import prepare
 from finetune.search import trial as trials
 from finetune.search.study import HEADS
 from finetune.search.trial import inside_train, score_of
+from finetune.training.epochs import Epoch
+from finetune.training.loop import Trainer
 from finetune.tune import tune
 
 CONFIG = load_config(
@@ -115,7 +115,7 @@ def test_ray_goes_on_where_the_local_engine_stopped_and_trains_what_it_trains(ph
     found = tune(searched(asked, trials=3, study=tmp_path / "study", engine="ray"), tell=said.append, at_once=1)
     assert (found.record["engine"], found.record["trials"]) == ("ray", 3)
     assert found.record["history"][0] == first.record["history"][0]
-    assert "ray: 2 trials on 1 cores" in said
+    assert "ray: 2 trials, 1 at a time" in said
     with prepare(asked, OneProcess()) as ready:
         runner = inside_train(ready, asked)
         for trial in found.record["history"]:

@@ -24,15 +24,15 @@ from finetune_study import (
 from safetensors.torch import load_file
 
 from extract.device.cpu import CpuBackend
-from finetune.epochs import Epoch
-from finetune.feeds import VolumeFeed
-from finetune.images import ImageCache
-from finetune.loop import train_stage
-from finetune.model import host_weights
-from finetune.recipe import load_config
-from finetune.spmd import SpmdBackend, open_trainer
-from finetune.stages import set_trainable
-from finetune.training import new_model
+from finetune.data.feeds import VolumeFeed
+from finetune.data.images import ImageCache
+from finetune.model.network import host_weights
+from finetune.parallel.spmd import SpmdBackend, open_trainer
+from finetune.recipe.load import load_config
+from finetune.training.epochs import Epoch
+from finetune.training.loop import train_stage
+from finetune.training.run_stages import new_model
+from finetune.training.stages import set_trainable
 
 pytestmark = [
     pytest.mark.xla,
@@ -105,7 +105,7 @@ def test_virtual_chips_end_with_the_weights_of_the_eager_cpu(tmp_path: Path, chi
 
 def test_a_batch_that_cannot_be_dealt_evenly_is_refused() -> None:
     code = """
-from finetune.spmd import open_trainer
+from finetune.parallel.spmd import open_trainer
 open_trainer("xla", bf16=False, forward_size=3)
 """
     surroundings = {**os.environ, "PJRT_DEVICE": "CPU", "CPU_NUM_DEVICES": "2"}

@@ -1,0 +1,117 @@
+"""The one way to publish: written aside, in a folder of this process's own, flushed, and put in place by one rename.
+
+::
+
+    <folder>/.<name>.<8 letters>.aside/   holds what is being written; its lock is held as long as the writer lives
+      lock
+      <name>                              under the name that it will have, so that its ending says what it is
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from embeddings_store.errors import UsageError
+
+ASIDE = ".aside"
+LOCK = "lock"
+LONGEST = 50
+"""Letters of a name that the folder aside repeats: names of files end at 255 bytes."""
+
+
+@contextmanager
+def published(path: Path, *, durable: bool = True, alone: bool = False) -> Iterator[Path]:
+    """Give a place aside for a file or folder, which takes the place of ``path`` unless something is raised.
+
+    durable: it is on the disk before it is seen; alone: see place_aside. Raises: OSError, UsageError.
+    """
+    with place_aside(path, alone=alone) as aside:
+        yield aside
+        publish(aside, path, durable=durable)
+
+
+def publish(aside: Path, path: Path, *, durable: bool = True) -> Path:
+    """Put what was written aside in place, and give its path. Raises: OSError."""
+    if durable:
+        for one in (*aside.rglob("*"), aside):
+            _flush(one)
+    aside.replace(path)
+    if durable:
+        _flush(path.parent)
+    return path
+
+
+@contextmanager
+def place_aside(path: Path, *, alone: bool = False) -> Iterator[Path]:
+    """Give a free path, named as ``path`` and on its disk; what still lies there at the end is removed.
+
+    What killed processes left beside it is removed, too. alone: nobody else may be writing to the same path.
+    Raises: OSError where the folder cannot be written, UsageError where another process is writing to it.
+    """
+    folder, name = path.absolute().parent, path.name[:LONGEST]
+    sweep(folder)
+    own, lock = _new_folder(folder, name)
+    try:
+        with lock:
+            others = [one for one in _asides(folder) if alone and one != own and one.name.startswith(f".{name}.")]
+            if any(map(_is_held, others)):
+                raise UsageError(f"{path}: another process is writing there; wait for it, or choose another name")
+            yield own / path.name
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+@cache
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left aside in a folder; once per process, for folders may be large."""
+    for one in _asides(folder):
+        with suppress(OSError), (one / LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(one)  # with its lock held, so that nobody can take it for their own
+
+
+def _new_folder(folder: Path, name: str) -> tuple[Path, IO[bytes]]:
+    """Make a folder aside and hold its lock; one that was swept before it was locked is made again."""
+    while True:
+        own = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=ASIDE, dir=folder))
+        lock = (own / LOCK).open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if (own / LOCK).stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                return own, lock
+        lock.close()
+
+
+def _asides(folder: Path) -> list[Path]:
+    """List the folders aside in a folder that belong to this user."""
+    with suppress(OSError):
+        found = [one for one in folder.iterdir() if one.name.startswith(".") and one.name.endswith(ASIDE)]
+        return [one for one in found if one.lstat().st_uid == os.geteuid() and (one / LOCK).is_file()]
+    return []
+
+
+def _is_held(aside: Path) -> bool:
+    """Say whether the process that writes into a folder aside is alive."""
+    try:
+        with (aside / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _flush(path: Path) -> None:
+    with suppress(IsADirectoryError, PermissionError):  # some places let nobody open a folder
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

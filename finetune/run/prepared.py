@@ -1,0 +1,72 @@
+"""What a training run and a search both begin with: the encoder, the device, and everything to learn from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from classify.cohort.tables import CohortTables, read_tables
+from classify.cohort.tasks import Task, find_task
+from classify.cohort.vouched import NOBODY, read_vouched
+from embeddings_store.space import EmbeddingSpace
+from embeddings_store.terminal.console import say
+from extract.device.backend import Backend
+from extract.encode import build_space
+from extract.encoder.encoder import Encoder
+from extract.encoder.open import open_encoder
+from extract.encoder.own_preset import require_own_preset
+from finetune.data.images import ImageCache
+from finetune.data.inputs import Inputs, Reader
+from finetune.data.stored import LAYER, POOL, open_stored
+from finetune.options import PRESET, TrainingOptions, image_recipe
+from finetune.parallel.processes import Processes
+from finetune.parallel.spmd import open_trainer
+from finetune.run.workplace import work_folder
+from finetune.training.stages import require_blocks
+
+IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """work: a folder for whatever must survive a kill. space: of the starting encoder's vectors."""
+
+    task: Task
+    encoder: Encoder
+    backend: Backend
+    space: EmbeddingSpace
+    images: ImageCache
+    inputs: Inputs
+    tables: CohortTables
+    work: Path
+
+
+@contextmanager
+def prepare(options: TrainingOptions, processes: Processes) -> Iterator[Prepared]:
+    """Check what is cheap to check, then read store and bucket; the volumes of test are not opened.
+
+    Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError).
+    """
+    options.require_source()
+    task, config = find_task(options.task), options.recipe
+    tables = read_tables(
+        options.participants, options.measurements, options.pretrain_participants,
+        vouched=read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY,
+        tell=say if processes.rank == 0 else lambda _: None,
+    )  # fmt: skip
+    encoder = open_encoder(**options.choice.arguments())
+    require_own_preset(
+        encoder, None, f"finetune has {PRESET.name} only: probe stored embeddings of this encoder instead"
+    )
+    require_blocks(config, options.stages, encoder.architecture.depth)
+    forward_size = config.micro_batch_size or config.batch_size
+    backend = open_trainer(options.device, bf16=config.precision == "bf16", forward_size=forward_size)
+    space = build_space(
+        encoder, PRESET.to_dict(), layers=(LAYER,), pools=(POOL,), token_grid=None, precision=backend.precision
+    )
+    stored = open_stored(options.store, options.endpoint_url, space) if options.store else None
+    with work_folder(options.runs, options.key(encoder), processes) as work:
+        recipe = image_recipe(encoder.architecture.image_size)
+        images = ImageCache(options.cache_dir or work / IMAGES, recipe, config.cache)
+        reader = Reader(options, task, tables, encoder, backend, space, images, processes, stored)
+        yield Prepared(task, encoder, backend, space, images, reader.read(), tables, work)
