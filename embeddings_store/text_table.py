@@ -213,7 +213,7 @@ def _first_line(lines: list[str], known: Sequence[str], notes: Counter[str]) -> 
         if text.startswith("#") and _score(text.lstrip("# "), known):
             lines[place] = text.lstrip("# ")
             return place
-        if text.strip("\t,;| ") and not text.startswith("#") and not re.fullmatch(r"(?i)sep=.", text.strip('"')):
+        if text.strip("\t,;| ") and not text.startswith("#") and not re.fullmatch(r"(?i)sep=.?", text.strip('"')):
             return place
         notes["lines above the header were left out"] += 1
     return len(lines) - 1
