@@ -72,6 +72,15 @@ def bucket_of(root: Path, files: list[bytes]) -> Path:
     return put(root, {f"{FOLDER}/1001_cirrus_disc_oct_l_1.3.dcm": other} | by_key(files))
 
 
+def bucket_of_parts(root: Path, people: int) -> Path:
+    """A volume in three parts for each of so many people."""
+    for person in range(1001, 1001 + people):
+        uids = dict.fromkeys(("ConcatenationUID", "SOPInstanceUIDOfConcatenationSource"), (f"1.2.3.{person}",) * 3)
+        files = part_files((3, 7), voxels=layered_volume(12, 40, 36, seed=person), **uids)
+        put(root, {key.replace("1001", str(person)): data for key, data in by_key(files).items()})
+    return root
+
+
 def by_key(files: list[bytes]) -> dict[str, bytes]:
     return {key_of(number): data for number, data in enumerate(files, start=1)}
 
