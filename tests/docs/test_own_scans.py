@@ -1,4 +1,4 @@
-"""The page on own scans, typed twice with a table that was sorted in between: numbers keep their people, or it is said."""
+"""The page on own scans, typed again with a table that was sorted: numbers keep their people, or it is said."""
 
 import os
 import subprocess
@@ -88,7 +88,7 @@ def extract(command: Command, store: str) -> None:
 
 def auroc(done: Finished) -> float:
     assert done.code == 0, done.stderr
-    return float(done.json["metrics"]["participant"]["val"]["auroc"]["value"])
+    return float(done.json["metrics"]["participant"]["val"]["macro_auroc"]["value"])
 
 
 def test_a_table_that_was_sorted_keeps_its_people_or_is_refused(
@@ -111,11 +111,12 @@ def test_a_table_that_was_sorted_keeps_its_people_or_is_refused(
     wrong = probe("--runs", "elsewhere")
     assert auroc(wrong) < right - 0.2, "what a run that remembers nobody cannot see"
     refused = probe("--runs", "runs")
+    place = ("--store", "store", "--runs", "runs")
     evaluated = command(
-        "classify", "evaluate", "--run", run, "--store", "store", "--participants", "bucket/participants.tsv"
+        *("classify", "evaluate", "--run", run, *place, "--participants", "bucket/participants.tsv", "--split", "test")
     )
     compared = command(
-        "classify", "compare", "--run", run, "--run", str(Path("elsewhere") / wrong.json["id"]), "--store", "store"
+        *("classify", "compare", "--run", run, "--run", str(Path("elsewhere") / wrong.json["id"]), "--runs", "runs")
     )
     for done in (refused, evaluated, compared):
         assert done.code == 1, (done.stdout, done.stderr)
