@@ -1,6 +1,7 @@
 """The page on own scans, typed again with a table that was sorted: numbers keep their people, or it is said."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,6 +92,7 @@ def auroc(done: Finished) -> float:
     return float(done.json["metrics"]["participant"]["val"]["macro_auroc"]["value"])
 
 
+@pytest.mark.slow
 def test_a_table_that_was_sorted_keeps_its_people_or_is_refused(
     lay_out: Callable[[], None], probe: Callable[..., Finished], command: Command
 ) -> None:
@@ -120,4 +122,4 @@ def test_a_table_that_was_sorted_keeps_its_people_or_is_refused(
     )
     for done in (refused, evaluated, compared):
         assert done.code == 1, (done.stdout, done.stderr)
-        print(" ".join(done.stderr.split()))
+        assert re.search("have another number, label|made on the cohort", " ".join(done.stderr.split()))
