@@ -151,6 +151,8 @@ SOUND: dict[str, Callable[[Sheet], Sheet]] = {
     "a column twice that nobody reads": add("note", lambda line: "again"),
     "the columns the other way round": each_line(lambda line: line[::-1], first=True),
     "the lines the other way round": lambda sheet: replace(sheet, cells=[sheet.cells[0], *sheet.cells[:0:-1]]),
+    "the header again": lambda sheet: replace(sheet, cells=[*sheet.cells[:6], sheet.cells[0], *sheet.cells[6:]]),
+    "a comment among the lines": lambda sheet: replace(sheet, cells=[*sheet.cells[:6], ["# seen"], *sheet.cells[6:]]),
     "each line twice": lambda sheet: replace(sheet, cells=[*sheet.cells, *sheet.cells[1:]]),
     "a character of control at the end": lambda sheet: replace(sheet, cells=[*sheet.cells, ["\x1a"]], quotes="never"),
 }
