@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # Keys of roles are renewed by boto3 ten minutes before they end, at the latest: nobody keeps them as long as that.
 KEYS_LAST = timedelta(minutes=5)
 DEFAULT_REGION = "us-east-1"
+NOT_TRUSTED = "the server's certificate is not trusted; set AWS_CA_BUNDLE to the file (PEM) of who vouches for it"
+UNREACHABLE = "the endpoint cannot be reached; check --endpoint-url and the network"
+PROXY_REFUSES = "the proxy that HTTPS_PROXY (or HTTP_PROXY) names refuses, or is not there; check it, or set NO_PROXY"
 _REGION_IN_HOST = re.compile(r"//s3[.-](?:dualstack\.)?([a-z]{2,}(?:-[a-z]+)+-\d+)\.")
 _MESSAGE_LENGTH = 500
 

@@ -21,7 +21,14 @@ from obstore.store import LocalStore, S3Store
 
 from embeddings_store.addresses import require_no_credentials
 from embeddings_store.errors import StoreError, UnreadableError
-from embeddings_store.s3_access import find_s3, open_credentials, read_ca
+from embeddings_store.s3_access import (
+    NOT_TRUSTED,
+    PROXY_REFUSES,
+    UNREACHABLE,
+    find_s3,
+    open_credentials,
+    read_ca,
+)
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config
@@ -37,6 +44,13 @@ BLOCK_BYTES = 1 << 20
 TAIL_BYTES = 64
 # obstore's default is 30 s a request: too little for a 14 MB token grid over a slow line.
 CLIENT_OPTIONS: "ClientConfig" = {"timeout": "300s", "connect_timeout": "10s", "allow_http": True}
+
+NO_CONNECTION = {
+    r"InvalidCertificate": NOT_TRUSTED,
+    r"TunnelUnsuccessful|ProxyAuthRequired|TunnelUnexpectedEof": PROXY_REFUSES,
+    r"kind: Connect\b": UNREACHABLE,
+}
+"""What obstore says only in its debug output, by a sign of it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +225,8 @@ def _open_s3(url: str, endpoint_url: str | None) -> Storage:
 def _first_line(error: BaseException) -> str:
     """Shorten obstore's message: its other lines are debug output, and of a server's XML the rest may name the key."""
     text = str(error).strip()
+    if known := next((words for sign, words in NO_CONNECTION.items() if re.search(sign, text)), None):
+        return known
     code, message = (re.search(f"<{name}>([^<]*)</{name}>", text) for name in ("Code", "Message"))
     plain = text.partition("<")[0] if code else text
     said = f"{message[1]} " if message and code else ""

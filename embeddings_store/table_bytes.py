@@ -36,7 +36,7 @@ def decode_lines(data: bytes, notes: Counter[str], refuse: Refuse) -> list[str]:
         except (OSError, EOFError, zlib.error) as error:
             raise refuse("a damaged gzip file; copy it again") from error
     _refuse_other_kinds(data, refuse)
-    text = _decode(data, notes, refuse).removeprefix("\ufeff").removesuffix("\x1a")  # as DOS ended a file
+    text = _decode(data, notes, refuse).removeprefix("\ufeff").rstrip("\x1a\r\n")  # 1A as DOS ended a file
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if number := next((number for number, line in enumerate(lines, 1) if "\0" in line), 0):
         raise refuse(f"a zero byte in line {number}; the file is damaged or no text")

@@ -98,6 +98,9 @@ class TextTable:
             named = _has_row_names(list(ahead), width)
             for record in cut_records(self.lines, self.first, self.separator, width, self.notes):
                 cells = record.cells[1:] if named else record.cells
+                if why := self._no_line(record.cells):
+                    self.notes[why] += 1
+                    continue
                 if named and len(record.cells) != width + 1:
                     raise self._wrong_width(record, width + 1)
                 if any(cell.strip() for cell in cells[width:]):
@@ -108,6 +111,13 @@ class TextTable:
         except AmbiguousQuoteError as error:
             found = "a quote of which nobody can say where it closes; delete or double it"
             raise self.refuse(found, "quotes in pairs", error.line) from error
+
+    def _no_line(self, cells: Sequence[str]) -> str:
+        """Say why a line says nothing of anybody: the header once more, as pasted parts have it, or a comment."""
+        if cells[0].lstrip().startswith("#") and not any(cell.strip() for cell in cells[1:]):
+            return "comments among the lines were left out"
+        same = cells[0].strip().lower()[:1] == self.names[0][:1] and tuple(map(fold_name, cells)) == self.names
+        return "lines repeat the header and were left out" if same else ""
 
     def _wrong_width(self, record: Record, width: int) -> OctProbeError:
         found = f"{len(record.cells)}; is a {SEPARATORS[self.separator][:-1]} part of a cell?"
@@ -213,7 +223,7 @@ def _first_line(lines: list[str], known: Sequence[str], notes: Counter[str]) -> 
         if text.startswith("#") and _score(text.lstrip("# "), known):
             lines[place] = text.lstrip("# ")
             return place
-        if text.strip("\t,;| ") and not text.startswith("#") and not re.fullmatch(r"(?i)sep=.", text.strip('"')):
+        if text.strip("\t,;| ") and not text.startswith("#") and not re.fullmatch(r"(?i)sep=.?", text.strip('"')):
             return place
         notes["lines above the header were left out"] += 1
     return len(lines) - 1

@@ -16,7 +16,12 @@ from extract.options import AllowedClasses
 class PreprocessOptions(Options):
     """One file, and how it is prepared."""
 
-    file: Annotated[Path, typer.Argument(help="A multi-frame OCT DICOM file.")]
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A multi-frame OCT DICOM file; of a volume in several, one of them, with the others in its folder."
+        ),
+    ]
     out: Annotated[Path, typer.Option(help="Where the float32 [1, D, H, W] array goes (.npy).")]
     preset: PresetName = None
     image_size: Annotated[

@@ -1,5 +1,7 @@
 """The other parts of a volume that is stored in several objects: found in the folder of the first, whoever asks."""
 
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from threading import Lock
 
 from embeddings_store.schema import VolumeRef
@@ -83,3 +85,23 @@ class PartFinder:
                 pass
         whole = self._source.fetch(ref)
         return part_of_file(whole.data, whole.size)
+
+
+def parts_beside(file: Path, data: bytes) -> list[bytes]:
+    """Read the other parts of a volume from the folder of one of them, in any order; data: what this file holds."""
+    own = part_of_file(data, len(data))
+    if own is None or not own.whole:
+        return []
+    others = (other for other in sorted(file.parent.iterdir()) if other.is_file() and not other.samefile(file))
+    found = ((other, _part_in(other)) for other in others)
+    return [other.read_bytes() for other, part in found if part is not None and part.whole == own.whole]
+
+
+def _part_in(file: Path) -> Part | None:
+    """Read what a file says of its place; one that cannot be read, or is no DICOM, says nothing."""
+    try:
+        with file.open("rb") as stream:
+            view = mmap(stream.fileno(), 0, access=ACCESS_READ)
+        return part_of_file(view, len(view))
+    except (OSError, ValueError, DicomError):  # ValueError: an empty file
+        return None

@@ -1,5 +1,6 @@
 """One file: what the encoder would see of it, and what it says."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from extract.dicom.reader import read_dicom
 from extract.encode import BatchEncoder
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import note_on_preset, require_own_preset
-from extract.errors import PreprocessError
+from extract.errors import IncompleteConcatenation, PreprocessError
 from extract.file_options import EncodeOptions, PreprocessOptions
 from extract.options import read_classes
+from extract.parts import parts_beside
 from extract.preprocess import frame_chooser, preprocess
 from extract.preset import load_preset
 
@@ -47,8 +49,14 @@ def encode_file(options: EncodeOptions) -> str:
 def _preprocessed(
     file: Path, preset_name: str | None, image_size: Grid, allowed: frozenset[str]
 ) -> Float32[np.ndarray, "1 D H W"]:
-    preset = load_preset(preset_name)
-    volume = read_dicom(_read_bytes(file), frames=frame_chooser(preset, image_size[0]), allowed=allowed)
+    preset, data = load_preset(preset_name), _read_bytes(file)
+    read = partial(read_dicom, frames=frame_chooser(preset, image_size[0]), allowed=allowed)
+    try:
+        volume = read(data)
+    except IncompleteConcatenation:
+        others = parts_beside(file, data)
+        volume = read([data, *others])
+        say(f"note: the volume was joined from {1 + len(others)} parts in the folder of {file.name}")
     return preprocess(volume, preset, image_size)
 
 

@@ -24,6 +24,7 @@ from reports.cases.explained import Explainer
 from reports.cases.map_files import export_maps
 from reports.cases.people import TellingCase, TrackRecord, telling_cases, track_record
 from reports.cases.probed import open_probe
+from reports.cases.recorded import RecordedExplainer
 from reports.cases.scans import ScanCase, with_images
 from reports.cases.view import SIDES, spread_over_scans, view_scan, volume_lines
 from reports.encoders import encoder_part
@@ -123,7 +124,7 @@ def open_explainer(run: FinishedRun, opened: Opened, device: str | None) -> Expl
     """Load what explains this run. Raises: UsageError where an option is missing, or would do nothing; RunError."""
     if run.stages:
         if opened.source is None:
-            raise UsageError(f"--bucket is missing: run {run.id} is a fine-tuned model, which reads the volumes again")
+            return _open_recorded(run, opened.store, device)
         from reports.cases.finetuned import open_finetuned  # with torch, which no linear probe needs
 
         return open_finetuned(run, opened.source, device or "cpu")
@@ -132,6 +133,20 @@ def open_explainer(run: FinishedRun, opened: Opened, device: str | None) -> Expl
     if opened.store is None:
         raise UsageError(f"--store is missing: run {run.id} is a probe, which reads stored vectors and tokens")
     return open_probe(run, opened.store.reader, opened.store.snapshot, opened.source)
+
+
+def _open_recorded(run: FinishedRun, store: OpenedStore | None, device: str | None) -> Explainer:
+    """Show what a fine-tuned run recorded, where no volume can be read again. Raises: UsageError."""
+    if store is None:
+        raise UsageError(
+            f"--bucket is missing: run {run.id} is a fine-tuned model, which reads the volumes again; with --store "
+            "alone a page shows what the run recorded, and thumbnails"
+        )
+    if device is not None:
+        raise UsageError(
+            f"--device: without --bucket the run {run.id} computes nothing; leave it out, or give --bucket"
+        )
+    return RecordedExplainer(run, store.snapshot)
 
 
 def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:

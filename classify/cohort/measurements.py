@@ -23,18 +23,23 @@ IFCC = "mmol/mol"
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """What is taken: rows whose measurement_source_value begins with source; values from low to high, in unit."""
+    """What is taken: rows whose measurement_source_value begins with source; values from low to high, in unit.
+
+    written: what may stand behind the number in its cell; anything else may be part of a range, or another quantity.
+    """
 
     name: str
     source: str
     low: float
     high: float
     unit: str
+    written: tuple[str, ...]
 
 
 QUANTITIES = (
-    Quantity("hba1c", "import_hba1c", 3.0, 18.0, "%"),  # 18 mmol/mol would be 3.8 %: the units do not mix
-    Quantity("bmi", "bmi_vsorres", 10.0, 100.0, "kg/m2"),
+    # 18 mmol/mol would be 3.8 %: the units do not mix
+    Quantity("hba1c", "import_hba1c", 3.0, 18.0, "%", ("%", "percent", IFCC)),
+    Quantity("bmi", "bmi_vsorres", 10.0, 100.0, "kg/m2", ("kg/m2", "kg/m²", "kg/m^2", "kg/sqm")),
 )
 
 
@@ -74,7 +79,7 @@ class _Values:
         if not line.participant:
             raise self.table.refuse("an empty one", "a participant's id", line.number, "person_id")
         number = None if is_missing(text) else read_number(text)
-        if number is None:
+        if number is None or number.unit.replace(" ", "") not in ("", *self.quantity.written):
             self.counts["no_number"] += 1
             self.counts["unreadable"] += not is_missing(text)
             self.example = self.example or ("" if is_missing(text) else f"{text[:20]!r} in line {line.number}")

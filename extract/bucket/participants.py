@@ -33,6 +33,8 @@ def read_participants(data: bytes) -> tuple[list[Enrolled], list[str]]:
         for line in table.read(want=(SPLIT, HAS_OCT))
         if line.participant
     ]
+    if not enrolled:
+        raise table.refuse("a header alone", "at least one participant")
     return enrolled, table.said()
 
 

@@ -12,6 +12,7 @@ from botocore.exceptions import (
     InvalidConfigError,
     NoCredentialsError,
     PartialCredentialsError,
+    ProxyConnectionError,
     ReadTimeoutError,
     SSLError,
     SSOError,
@@ -22,7 +23,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from embeddings_store.s3_access import trouble
+from embeddings_store.s3_access import NOT_TRUSTED, PROXY_REFUSES, UNREACHABLE, trouble
 from extract.bucket.answers import PageError, RedirectedError
 from extract.errors import BucketError, FetchError
 
@@ -210,9 +211,10 @@ _FAILURES: dict[tuple[type[Exception], ...], str] = {
         "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; no container, instance "
         "or web identity gave any"
     ),
-    (SSLError,): "the server's certificate is not trusted; set AWS_CA_BUNDLE to the file (PEM) of who vouches for it",
+    (SSLError,): NOT_TRUSTED,
     (ReadTimeoutError,): "the line is too slow: hardly a byte comes; try later with the same command",
-    (BotoConnectionError, HTTPClientError): "the endpoint cannot be reached; check --endpoint-url and the network",
+    (ProxyConnectionError,): PROXY_REFUSES,
+    (BotoConnectionError, HTTPClientError): UNREACHABLE,
     (RedirectedError,): "{error}; give --endpoint-url, or AWS_REGION, as it is there",
     (PageError,): "{error}; is --endpoint-url that of an S3 server, and does no proxy or login stand in between?",
     (ResponseParserError,): "its listing breaks off again and again, or is none of an S3 server; check the network and "

@@ -76,7 +76,8 @@ def read_dicom(
     source = ref.volume if ref else "file"
     headers, parts = _read_headers([data] if isinstance(data, bytes | mmap) else data, source)
     files = [_read_file(header, allowed, source, is_part=bool(parts)) for header in headers]
-    require_alike([file.facts for file in files], parts, source)
+    if len(files) > 1:
+        require_alike([file.facts for file in files], parts, source)
     palettes = [_palette(file, source) for file in files]
     stored = [_open_frames(file.header, file.layout, source, decode) for file in files]
     counts = [one.count for one in stored]

@@ -12,13 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from classify.cohort.identity import other_objects
-from classify.evaluating.prediction_table import lay_out, mark_abstentions
-from classify.fitting.aggregate import aggregate_levels
-from classify.judging.kept_calibrator import read_calibrator
-from classify.predict import ABSTAIN_BELOW, PREDICTED
-from classify.reference.flags import OTHER_PERSON, SAID_OF_NOTE, UNSEEN_DEVICE, UNSEEN_PROTOCOL
-from classify.reference.novelty import THRESHOLD_PERCENTILE
-from classify.run.predictions import LEVELS, Predictions
+from classify.predict import PREDICTED
+from classify.reference.flags import OTHER_PERSON
+from classify.run.predictions import Predictions
 from embeddings_store.errors import RunError, UsageError, VolumeError
 from embeddings_store.schema import Note, VolumeRef
 from extract.bucket.catalogue import list_volumes
@@ -35,6 +31,7 @@ from reports.anatomy.scan import volume_geometry
 from reports.attribution.whole_model import WholeModel, explain_encoder, shuffle_blocks
 from reports.cases.answer import likeliest
 from reports.cases.explained import Explained
+from reports.cases.recorded import describe_volume, predict_table
 from reports.cases.scans import ScanCase
 from reports.cases.sources import FetchedScan, fetch_scan
 from reports.runs import FinishedRun
@@ -87,9 +84,14 @@ class FinetunedExplainer:
                 f"participant {participant}: none of {len(asked)} volumes can be read; the first: {unread[0].why}"
             )
         split, flags = self._standing([one.ref for one in asked])
-        table = self._predict(seen, [_describe(self.run, one, split, flags) for one in asked])
+        table = self._predict(seen, [self._describe(one, split, flags) for one in asked])
         probability, target = likeliest(table, self.run.classes)
         return Explained(table, probability, target, [self._explain(one, target) for one in seen])
+
+    def _describe(self, one: SeenVolume | UnreadVolume, split: str, flags: Sequence[str]) -> dict[str, Any]:
+        if isinstance(one, UnreadVolume):
+            return describe_volume(self.run, one.ref, Note.NONE, split, flags, withheld=one.why)
+        return describe_volume(self.run, one.ref, one.fetched.volume.notes, split, flags)
 
     def _standing(self, refs: Sequence[VolumeRef]) -> tuple[str, list[str]]:
         """Give the split that a person has in the run, known by a volume, and what to flag where there is none."""
@@ -122,14 +124,7 @@ class FinetunedExplainer:
             self.run.model, "volume", PREDICTED, volume, participant, label, log_probability, np.exp(log_probability)
         )
         self._require_same(volumes)
-        levels = aggregate_levels(volumes, eye)
-        if calibrator := read_calibrator(self.run.run.model_folder(), len(self.run.classes)):
-            levels = {level: calibrator.apply(part) for level, part in levels.items()}
-        told = pd.DataFrame(lines)
-        table = pd.concat([lay_out(level, levels[level], told, self.run.classes) for level in LEVELS])
-        return mark_abstentions(
-            table.reset_index(drop=True), abstain_below=ABSTAIN_BELOW, percentile=THRESHOLD_PERCENTILE
-        )
+        return predict_table(self.run, volumes, eye, lines)
 
     def _require_same(self, volumes: Predictions) -> None:
         """Refuse volumes of which the run recorded something else. Raises: RunError."""
@@ -176,35 +171,6 @@ def open_finetuned(run: FinishedRun, source: Source, device: str) -> FinetunedEx
     control = replace(classifier, model=deepcopy(classifier.model))
     shuffle_blocks(control.blocks, np.random.default_rng(seed))
     return FinetunedExplainer(run, classifier, control, source, list_volumes(source).refs, place, seed)
-
-
-def _describe(run: FinishedRun, one: SeenVolume | UnreadVolume, split: str, flagged: Sequence[str]) -> dict[str, Any]:
-    """Give a volume's line of the prediction table; a fine-tuned run keeps no training vectors to call it novel by."""
-    cohort, ref = run.run.cohort, one.ref
-    train = cohort[cohort["split"] == "train"]
-    unseen = [
-        said
-        for said, new in (
-            (UNSEEN_PROTOCOL, ref.protocol not in set(train["protocol"])),
-            (UNSEEN_DEVICE, ref.device not in set(train["device"])),
-        )
-        if new
-    ]
-    notes = one.fetched.volume.notes if isinstance(one, SeenVolume) else Note.NONE
-    flags = [said for note, said in SAID_OF_NOTE.items() if notes & note]
-    return {
-        "volume": str(ref.volume),
-        "participant": str(ref.participant),
-        "eye": str(ref.eye),
-        "device": ref.device,
-        "protocol": ref.protocol,
-        "split_of_run": split,
-        "flags": "; ".join([*flags, *flagged, *unseen]),
-        "unlike": "; ".join(unseen),
-        "withheld": one.why if isinstance(one, UnreadVolume) else "",
-        "ood_distance": np.nan,
-        "ood_percentile": np.nan,
-    }
 
 
 def _open_device(name: str) -> torch.device:

@@ -21,7 +21,7 @@ from reports.attribution.controls import make_controls
 from reports.attribution.volume import Controls, VolumeEvidence, explain_volume
 from reports.cases.answer import likeliest
 from reports.cases.explained import Explained
-from reports.cases.scans import ScanCase
+from reports.cases.scans import NO_BUCKET, ScanCase
 from reports.cases.sources import FetchedScan, fetch_scan, ref_of
 from reports.runs import FinishedRun
 
@@ -82,7 +82,7 @@ class ScanReader:
 
     def _fetch(self, line: pd.Series) -> tuple[FetchedScan | None, str]:
         if self.source is None:
-            return None, "no --bucket was given, and a store keeps no scan"
+            return None, NO_BUCKET
         try:
             return fetch_scan(self.source, ref_of(line)), ""
         except OctProbeError as error:

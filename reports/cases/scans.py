@@ -15,6 +15,7 @@ from reports.attribution.volume import VolumeEvidence
 from reports.cases.images import ScanImages, draw_scan, draw_thumbnail
 from reports.cases.sources import FetchedScan
 
+NO_BUCKET = "no --bucket was given"
 BRIGHTEST_SHARE = 0.98
 """Of tokens; the few above it are painted as opaque as this."""
 

@@ -28,7 +28,7 @@ SPLITS = ("train", "train", "train", "val", "test")
 
 
 def measure(settings: Settings) -> list[Row]:
-    volumes, grid = (960, (4, 6, 6)) if settings.quick else (25_000, FULL_GRID)
+    volumes, grid = (330, (4, 6, 6)) if settings.quick else (25_000, FULL_GRID)
     made = _make_study(settings.folder / "study", volumes, STUDY_SCANS, None)
     rows = [_time_study(made, volumes), *_peak_of_study(made, volumes)]
     case = _make_study(settings.folder / "case", CASE_PEOPLE * CASE_SCANS, CASE_SCANS, grid)

@@ -73,8 +73,9 @@ def test_a_case_page_shows_the_thumbnail_where_there_is_no_bucket(tmp_path: Path
     with_it, without = (case.page.read_text() for case in write_cases(asked, opened, now=NOW))
     assert with_it.count("32 x 32 thumbnail of the store: 8 slices") == 4
     assert with_it.count('alt="Thumbnail, slice 8 of 8"') == 4
-    assert "No pictures: no --bucket was given" in with_it
-    assert "thumbnail" not in without.lower().replace("no thumbnails", "")
+    assert with_it.count("No B-scans, but the thumbnail of the store: no --bucket was given.") == 4
+    assert "No pictures, and no thumbnail in the store: no --bucket was given." in without
+    assert "thumbnail" not in without.lower().replace("no thumbnail", "")
     assert stored.thumbnails is not None
     row = int((stored.index["participant"] == val[0]).to_numpy().argmax())
     picture = with_it.partition("base64,")[2].partition('"')[0]

@@ -3,17 +3,19 @@
 import http.server
 import json
 import logging
+import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha1
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from rclone_server import rclone_s3
@@ -64,6 +66,7 @@ credential_process = {python} -c "import sys; sys.exit('the vault is sealed')"
 """
 SURROUNDINGS = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "ALL_PROXY", "all_proxy",
     "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE",
     "REQUESTS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -438,7 +441,7 @@ def vouched_for(tmp_path: Path, surroundings: SetEnv, monkeypatch: pytest.Monkey
     for name in ("other", "own"):
         openssl(f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem")
     openssl("req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr")
-    (tmp_path / "names").write_text("subjectAltName=DNS:localhost\n")
+    (tmp_path / "names").write_text("subjectAltName=DNS:localhost,DNS:far.example\n")
     openssl("x509 -req -in server.csr -CA own.pem -CAkey own.key -CAcreateserial -extfile names -out server.pem")
     bundle = tmp_path / "bundle.pem"
     bundle.write_text((tmp_path / "other.pem").read_text() + "# ours\n" + (tmp_path / "own.pem").read_text())
@@ -475,8 +478,79 @@ def test_neither_trusts_another_authority(
     surroundings(AWS_CA_BUNDLE=str(tmp_path / named) if named else "")
     with pytest.raises(BucketError, match="the server's certificate is not trusted; set AWS_CA_BUNDLE"):
         open_source("bucket").read_optional("a")
-    with pytest.raises(StoreError, match="cannot read in the store"):
+    with pytest.raises(
+        StoreError, match=r"cannot read in the store .*the server's certificate is not trusted; set AWS_CA_"
+    ):
         open_storage("s3://bucket/x", create=False).get("a")
+
+
+class Tunnel(http.server.BaseHTTPRequestHandler):
+    """An HTTPS proxy: it sees no more than where each connection goes, which here is one server for every name."""
+
+    asked: ClassVar[list[str]] = []
+    port = 0
+    status = 200
+
+    def do_CONNECT(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(self.status)
+        self.end_headers()
+        if self.status == 200:
+            with socket.create_connection(("127.0.0.1", self.port)) as server:
+                back = threading.Thread(target=self._pass_on, args=(server, self.connection), daemon=True)
+                back.start()
+                self._pass_on(self.connection, server)
+                back.join()
+        self.close_connection = True
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := source.recv(1 << 16):
+                target.sendall(piece)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def ask_both(expected: type[OctProbeError] | None = None, words: str = "") -> None:
+    """Ask bucket and store for an object that is not there."""
+    for ask in (
+        lambda: open_source("bucket").read_optional("a"),
+        lambda: open_storage("s3://bucket/x", create=False).get("a"),
+    ):
+        if expected is None:
+            assert ask() is None
+            continue
+        with pytest.raises(expected, match=words):
+            ask()
+
+
+def test_both_go_through_a_proxy_of_https(
+    vouched_for: Path, surroundings: SetEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extract.bucket.s3.FIRST_PAUSE_S", 0)
+    monkeypatch.setattr(Tunnel, "asked", [])
+    monkeypatch.setattr(Tunnel, "port", int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+    surroundings(AWS_ENDPOINT_URL="https://far.example", AWS_CA_BUNDLE=str(vouched_for), NO_PROXY="")
+    with serving(Tunnel) as url:
+        surroundings(HTTPS_PROXY=url)
+        ask_both()
+        assert Tunnel.asked == ["far.example:443"] * 2
+
+        monkeypatch.setattr(Tunnel, "status", 407)
+        ask_both(OctProbeError, "the proxy that HTTPS_PROXY .* names refuses")
+
+        monkeypatch.setattr(Tunnel, "status", 200)
+        surroundings(AWS_CA_BUNDLE="")
+        ask_both(OctProbeError, "the server's certificate is not trusted; set AWS_CA_BUNDLE")
+
+
+def test_neither_finds_a_server_that_is_not_there(surroundings: SetEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extract.bucket.s3.FIRST_PAUSE_S", 0)
+    surroundings(AWS_ENDPOINT_URL="https://127.0.0.1:1", NO_PROXY="*")
+    ask_both(OctProbeError, "the endpoint cannot be reached; check --endpoint-url and the network")
 
 
 @pytest.mark.parametrize(("content", "got"), [(None, "No such file"), ("hello", "no certificate")])

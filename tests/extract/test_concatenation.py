@@ -72,6 +72,15 @@ def bucket_of(root: Path, files: list[bytes]) -> Path:
     return put(root, {f"{FOLDER}/1001_cirrus_disc_oct_l_1.3.dcm": other} | by_key(files))
 
 
+def bucket_of_parts(root: Path, people: int) -> Path:
+    """A volume in three parts for each of so many people."""
+    for person in range(1001, 1001 + people):
+        uids = dict.fromkeys(("ConcatenationUID", "SOPInstanceUIDOfConcatenationSource"), (f"1.2.3.{person}",) * 3)
+        files = part_files((3, 7), voxels=layered_volume(12, 40, 36, seed=person), **uids)
+        put(root, {key.replace("1001", str(person)): data for key, data in by_key(files).items()})
+    return root
+
+
 def by_key(files: list[bytes]) -> dict[str, bytes]:
     return {key_of(number): data for number, data in enumerate(files, start=1)}
 
@@ -344,3 +353,44 @@ def test_parts_behind_s3(tmp_path: Path, served: str, mode: str) -> None:
     found = extract(options(Path("eye"), tmp_path / "store", endpoint_url=served, partial_reads=mode))
     assert (found["committed"], found["parts"], found["errors"]) == (2, 2, {})
     np.testing.assert_array_equal(without_notes(rows(tmp_path / "store")[key_of(1)]), whole_rows(tmp_path))
+
+
+class TestOneFile:
+    """The commands that read one file join it with the others of its folder, whatever these are called."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        for number, data in enumerate(part_files((3, 7), in_jpeg_ls), start=1):
+            (tmp_path / f"export {4 - number}.dcm").write_bytes(data)
+        (tmp_path / "other.dcm").write_bytes(part_files((6,), ConcatenationUID=("1.9", "1.9"))[0])
+        (tmp_path / "whole.dcm").write_bytes(in_jpeg_ls(WHOLE, Modality="OPT"))
+        for name, data in (("empty.dcm", b""), ("notes.txt", b"hello"), ("cut.dcm", bytes(128) + b"DICM\2\0")):
+            (tmp_path / name).write_bytes(data)
+        (tmp_path / "folder.dcm").mkdir()
+        return tmp_path
+
+    @pytest.mark.parametrize("chosen", [1, 2, 3])
+    def test_any_part_gives_the_input_and_the_tokens_of_the_whole(
+        self, folder: Path, command: Command, chosen: int
+    ) -> None:
+        def run(verb: str, name: str) -> np.ndarray:
+            out = folder / "out.npy"
+            more = ("--encoder", "random:tiny", "--device", "cpu") if verb == "encode" else ()
+            done = command("extract-embeddings", verb, folder / name, "--image-size", IMAGE_SIZE, "--out", out, *more)
+            assert done.code == 0, done.stderr
+            assert ("joined from 3 parts" in " ".join(done.stderr.split())) == (name != "whole.dcm")
+            return np.load(out)
+
+        for verb in ("preprocess", "encode"):
+            np.testing.assert_array_equal(run(verb, f"export {chosen}.dcm"), run(verb, "whole.dcm"))
+
+    def test_what_is_missing_is_said(self, folder: Path, command: Command) -> None:
+        (folder / "export 2.dcm").unlink()
+        for name, words in (
+            ("export 1.dcm", "part 1, 3 of 3 is here, part 2 is missing"),
+            ("other.dcm", "part 1 of 2 is here, part 2 is missing"),
+        ):
+            done = command("extract-embeddings", "preprocess", folder / name, "--out", folder / "out.npy")
+            assert (done.code, words in " ".join(done.stderr.split())) == (1, True), done.stderr
+            assert "put all its parts into one folder" in " ".join(done.stderr.split())
+            assert not (folder / "out.npy").exists()

@@ -9,6 +9,7 @@ import pytest
 from dicom_files import layered_volume, make_dataset, to_bytes
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
+from reported_files import NOTED
 from small_bucket import LAYOUT, options
 
 from embeddings_store.schema import Note
@@ -27,23 +28,23 @@ from extract.pipeline import extract
 
 OPHTHALMIC_PHOTO = UID("1.2.840.10008.5.1.4.1.1.77.1.5.1")
 
-READ = {
-    "c17_highbit15": Note.HIGH_BIT,
-    "c18_no_meta_group_length": Note.META_LENGTH_WRONG,
-    "c19d_meta_length_zero": Note.META_LENGTH_WRONG,
-    "c22a_says_implicit_is_explicit": Note.SYNTAX_DISAGREES,
-    "c22c_says_implicit_is_explicit_OW": Note.SYNTAX_DISAGREES,
-    "c22d_small": Note.SYNTAX_DISAGREES,
-    "c26a_no_number_of_frames": Note.FRAMES_COUNTED,
-    "c27b_excess_padding_frame": Note.PADDED,
-    "c27c_excess_padding_half": Note.PADDED,
-    "c28_odd_frame_padding": Note.FRAMES_PADDED,
-    "c28b_odd_ok": Note.NONE,
-    "c29b_rescale_shared_negative": Note.NONE,
-    "c29c_rescale_top_negative": Note.NONE,
-    "c30_slope_zero": Note.CONSTANT,
-    "c43b_photometric": Note.NONE,
-}
+READ = (
+    "c17_highbit15",
+    "c18_no_meta_group_length",
+    "c19d_meta_length_zero",
+    "c22a_says_implicit_is_explicit",
+    "c22c_says_implicit_is_explicit_OW",
+    "c22d_small",
+    "c26a_no_number_of_frames",
+    "c27b_excess_padding_frame",
+    "c27c_excess_padding_half",
+    "c28_odd_frame_padding",
+    "c28b_odd_ok",
+    "c29b_rescale_shared_negative",
+    "c29c_rescale_top_negative",
+    "c30_slope_zero",
+    "c43b_photometric",
+)
 RESCALE = {
     "c29b_rescale_shared_negative": (-1.0, 255.0),
     "c29c_rescale_top_negative": (-1.0, 255.0),
@@ -61,7 +62,7 @@ def test_what_others_forgive_is_read_and_noted(name: str, reports: Path) -> None
     volume = read_dicom((reports / f"{name}.dcm").read_bytes())
 
     np.testing.assert_array_equal(volume.voxels, np.load(reports / f"{name}.npy"))
-    assert volume.notes & ~(Note.SYNTHETIC | Note.NO_SPACING) == READ[name]
+    assert volume.notes & ~(Note.SYNTHETIC | Note.NO_SPACING) == NOTED.get(name, Note.NONE)
     assert volume.rescale == RESCALE.get(name, (1.0, 0.0))
 
 

@@ -15,6 +15,7 @@ import pytest
 from cluster_contract import ClusterContract
 from command_line import Command
 from small_bucket import assert_same_rows, errors, fill_bucket, key_of, options
+from test_concatenation import bucket_of_parts
 
 from extract.pipeline import extract
 
@@ -87,6 +88,16 @@ def test_the_rows_are_those_of_one_machine_and_a_poisoned_volume_is_an_error_row
         assert account["committed"] == VOLUMES - 1
         assert errors(mine) == {key_of(3): ("decode", "NotDicom")}
         assert_same_rows(mine, theirs)
+
+
+def test_parts_are_joined_on_either_node(cluster: Any, tmp_path: Path) -> None:
+    bucket = bucket_of_parts(tmp_path / "parts", 8)
+    summary = extract(options(bucket, tmp_path / "store", engine="ray", ray_address=cluster.address))
+    local = extract(options(bucket, tmp_path / "local"))
+    told = [(one["committed"], one["parts"], one["errors"]) for one in (summary, local)]
+    assert told == [(8, 16, {}), (8, 16, {})]
+    assert summary["workers"]["encode"] == 2
+    assert_same_rows(tmp_path / "store", tmp_path / "local")
 
 
 def test_a_signal_ends_the_command_as_on_one_machine(cluster: Any, bucket: Path, tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from extract.pipeline import extract
 RATE = 0.3
 STREAMS = 16
 ALWAYS = ("cut", "reset", "500", "length", "flip")
-PATIENCE_S = 0.4  # what the source bears in a test, in place of half a minute; a plan's HELD_S is far longer
+PATIENCE_S = (
+    2.0  # of the source, in place of half a minute: a busy machine answers later than a quick one, HELD_S never
+)
 
 Run = Callable[[FaultPlan], dict[str, Any]]
 Make = Callable[[int], dict[str, Path]]

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -123,6 +124,34 @@ def test_what_cannot_be_read_is_said(command: Command, made: Path, tmp_path: Pat
     assert refused.code == 2
     assert "holds no volume" in refused.stderr.replace("\n", " ")
     assert not list(tmp_path.glob("case-*"))
+
+
+def test_without_the_bucket_a_page_shows_what_was_recorded_and_thumbnails(
+    command: Command, made: Path, tmp_path: Path
+) -> None:
+    who, store = person(made, "val"), tmp_path / "store"
+    mine = made / "bucket" / "participants.tsv"
+    extracted = command("extract-embeddings", "--bucket", made / "bucket", "--store", store, "--encoder", "random:tiny",
+                        "--image-size", "16,32,48", "--tokens", "none", "--participants", mine)  # fmt: skip
+    assert extracted.code == 0, extracted.stderr
+    asked = ("reports", "case", "--runs", made / "runs", "--store", store, "--participant", who, "--out", tmp_path)
+    done = command(*asked)
+    assert done.code == 0, done.stderr
+    text, with_bucket = (path.read_text() for path in (tmp_path / f"case-{who}.html", page(made)))
+    assert text.count("No B-scans, but the thumbnail of the store: no --bucket was given.") == 4
+    assert text.count("a fine-tuned model explains the volumes that it reads") == 4
+    shown = [re.findall(r'<td class="number">(\d+)&nbsp;%</td><td>', one) for one in (text, with_bucket)]
+    assert np.abs(np.subtract(*(np.array(one, dtype=int) for one in shown))).max() <= 2, "the run kept 256 levels"
+
+    assert command(*asked, "--device", "cpu").code == 2
+    for scan in sorted((made / "bucket").rglob(f"{who}_*.dcm"))[:1]:
+        other = tmp_path / "other" / scan.relative_to(made / "bucket")
+        other.parent.mkdir(parents=True)
+        shutil.copy2(scan, other)
+    command("extract-embeddings", "--bucket", tmp_path / "other", "--store", tmp_path / "few", "--encoder",
+            "random:tiny", "--tokens", "none")  # fmt: skip
+    refused = command(*(tmp_path / "few" if word == store else word for word in asked))
+    assert (refused.code, "is --store of the bucket" in " ".join(refused.stderr.split())) == (1, True), refused.stderr
 
 
 def test_volumes_that_the_run_did_not_see_are_refused(command: Command, made: Path, tmp_path: Path) -> None:

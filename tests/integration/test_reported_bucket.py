@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Command
+from reported_files import NOTED
 
 import extract.partial.reader as reader_module
 from embeddings_store.reader import open_reader
@@ -21,25 +22,6 @@ REFUSED = {
     "c34_us": ("NotStructuralOct", "of modality US"),
     "c75_truncated_jpeg_frame": ("UndecodablePixels", "frame 5 cannot be decoded"),
     "c77_truncated_jll_frame": ("UndecodablePixels", "frame 5 cannot be decoded"),
-}
-NOTED = {
-    "c01b_nul_delimiter": Note.NOT_CLOSED,
-    "c01c_no_delimiter_jll": Note.NOT_CLOSED,
-    "c16c_overlay_j2k": Note.SAMPLES_DISAGREE,
-    "c16d_overlay_jls": Note.SAMPLES_DISAGREE,
-    "c17_highbit15": Note.HIGH_BIT,
-    "c18_no_meta_group_length": Note.META_LENGTH_WRONG,
-    "c19d_meta_length_zero": Note.META_LENGTH_WRONG,
-    "c22a_says_implicit_is_explicit": Note.SYNTAX_DISAGREES,
-    "c22c_says_implicit_is_explicit_OW": Note.SYNTAX_DISAGREES,
-    "c22d_small": Note.SYNTAX_DISAGREES,
-    "c26a_no_number_of_frames": Note.FRAMES_COUNTED,
-    "c27b_excess_padding_frame": Note.PADDED,
-    "c27c_excess_padding_half": Note.PADDED,
-    "c28_odd_frame_padding": Note.FRAMES_PADDED,
-    "c29a_rescale_per_frame": Note.RESCALED_BY_FRAME,
-    "c30_slope_zero": Note.CONSTANT,
-    "c35_concatenation_1of2": Note.JOINED,
 }
 PART = "c35b_concatenation_2of2"
 UNREMARKABLE = Note.SYNTHETIC | Note.NO_SPACING | Note.SPACING_UNRELIABLE | Note.EYE_DISAGREES | Note.MD5_UNCHECKED
