@@ -34,7 +34,7 @@ from classify.heads.contract import softmax
 from classify.predictions import LEVELS, Predictions, join_predictions
 from classify.protocol_weights import ScanPredictions, learn_best_protocol, learn_weights
 from classify.run import MODEL, Run
-from classify.search.folds import Fold, TrainingPart, deal_folds
+from classify.search.folds import HELD_OUT_FOLDS, Fold, TrainingPart, deal_folds
 from classify.standardise import Standardiser
 from embeddings_store.errors import UsageError
 
@@ -172,7 +172,7 @@ def predict_held_out(model: FittedModel, train: FeatureTable, *, classes: int, s
     """
     whole = _mean_logits(model.predict(train, classes=classes, split="train"))
     parts = []
-    for fold in deal_folds(train, seed):
+    for fold in deal_folds(train, seed, folds=HELD_OUT_FOLDS):
         fitted = fit_on(model.spec, fold.fit, classes=classes, seed=seed)
         own = _mean_logits(fitted.predict_standardised(fold.fit.rows, classes=classes, split="train"))
         held = fitted.predict_standardised(fold.held, classes=classes, split="train")

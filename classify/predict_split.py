@@ -14,6 +14,7 @@ from classify.judging.prevalence import state_prevalence
 from classify.judging.split import JudgedSplit, judge_split
 from classify.model import FittedModel, predict_held_out
 from classify.predictions import Predictions
+from classify.search.folds import HELD_OUT_FOLDS, smallest_class
 from classify.stacking import predict_with_age_and_site
 
 DUMMY = "dummy"
@@ -86,5 +87,8 @@ def judge_val(
     )  # fmt: skip
     if fitted is None:
         return ValJudged(levels, others, said, None, None)
-    report = report_calibration(fitted, stated, levels, cohort.task.classes, replicates=replicates, seed=seed)
+    folds = min(HELD_OUT_FOLDS, smallest_class(train.participant, train.y))
+    report = report_calibration(
+        fitted, stated, levels, cohort.task.classes, folds=folds, replicates=replicates, seed=seed
+    )
     return ValJudged(levels, others, said, fitted.calibrator, report)

@@ -114,7 +114,7 @@ def table(long: bool, kept: Kept) -> Iterator[str]:
     studies = 300 if long else 20
     yield "| some model called worse, of equal ones | " + " | ".join(f"{models} models" for models in MODELS) + " |"
     yield "|---|" + "---|" * len(MODELS)
-    for setting in SETTINGS:
+    for setting in filter(lambda one: kept.wants(one.name), SETTINGS):
         found = [
             kept.of(
                 f"{setting.name}: {models} of {studies}",
@@ -126,7 +126,7 @@ def table(long: bool, kept: Kept) -> Iterator[str]:
     yield ""
     yield "| the one that is worse is named | " + " | ".join(f"{models} models" for models in MODELS) + " |"
     yield "|---|" + "---|" * len(MODELS)
-    for worse in (0.3, 0.6, 1.2):
+    for worse in filter(lambda one: kept.wants(f"worse by {one}"), (0.3, 0.6, 1.2)):
         named = [
             kept.of(
                 f"worse by {worse}: {models} of {studies // 3}",

@@ -26,11 +26,15 @@ def digest_of(module: str) -> str:
 
 @dataclass
 class Kept:
-    """Outcomes of one module's studies by name. path: None keeps nothing; until: moment of time.monotonic."""
+    """Outcomes of one module's studies by name. path: None keeps nothing; until: moment of time.monotonic.
+
+    only: words of the lines that are wanted; all where there are none.
+    """
 
     path: Path | None = None
     module: str = ""
     until: float = float("inf")
+    only: str = ""
     _known: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -42,6 +46,10 @@ class Kept:
                     self._known[raw["study"]] = raw["found"]
             except (ValueError, KeyError, TypeError):
                 continue  # a line that was cut is measured again
+
+    def wants(self, line: str) -> bool:
+        """Return True for a line of a table that was asked for."""
+        return self.only in line
 
     def of(self, study: str, measure: Callable[[], Any]) -> Any:
         """Give what was found of a study, in JSON types, measured now where it is not known. Raises: TimeIsUpError."""

@@ -30,7 +30,7 @@ def table(long: bool, kept: Kept) -> Iterator[str]:
     """Give the lines of the table."""
     yield "| shares of the map that are permuted | " + " | ".join(f"{regions} regions" for regions in REGIONS) + " |"
     yield "|---|" + "---|" * len(REGIONS)
-    for wrong in WRONG:
+    for wrong in filter(lambda one: kept.wants(f"{100 * one:.0f} %"), WRONG):
         cells = []
         for regions in REGIONS:
             seeds = range(300 if long else 20)

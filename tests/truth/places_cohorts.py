@@ -116,6 +116,8 @@ def table(long: bool, kept: Kept) -> Iterator[str]:
     yield "|---|---|" + "---|" * len((*WORDS, *LEANS))
     for kinds, studies in ((HONEST, 50 if long else 3), (CONFOUNDED, 20 if long else 3)):
         for name, kind in kinds.items():
+            if not kept.wants(name):
+                continue
             said = [
                 kept.of(f"{name} {seed}", lambda kind=kind, seed=seed: sorted(said_of(kind, 70_000 + seed)))
                 for seed in range(studies)

@@ -24,6 +24,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to run, of {', '.join(NAMES)}; else all")
     parser.add_argument("--long", action="store_true", help="as many studies as docs/evaluation.md promises")
+    parser.add_argument(
+        "--only", default="", metavar="WORDS", help="lines that hold these words, such as 'mil, curved'"
+    )
     parser.add_argument("--hours", type=float, default=float("inf"), help="begin no study after so many")
     parser.add_argument("--results", type=Path, metavar="FILE", help="keep each study in a file, and go on from it")
     options = parser.parse_args()
@@ -34,7 +37,7 @@ def main() -> None:
     try:
         for name in options.names or NAMES:
             print(f"\n### {name}\n", flush=True)
-            for line in import_module(name).table(options.long, Kept(options.results, name, until)):
+            for line in import_module(name).table(options.long, Kept(options.results, name, until, options.only)):
                 print(line, flush=True)
     except TimeIsUpError:
         more = "run it again with the same --results to go on" if options.results else "--results FILE would keep it"

@@ -1,7 +1,7 @@
 """What is shown to new people is true at the stated prevalence: on cohorts like AI-READI's train, whose truth is known.
 
-The long form, with more heads, tasks and seeds, is ``python tests/truth/calibration_cohorts.py``; its table is in
-docs/evaluation.md.
+The long form, with more heads, tasks and seeds, is ``python tests/truth/run.py --long calibration_cohorts``; its
+table is in docs/evaluation.md.
 """
 
 from dataclasses import replace
