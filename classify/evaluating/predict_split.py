@@ -15,6 +15,7 @@ from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.prevalence import state_prevalence
 from classify.judging.split import JudgedSplit, judge_split
 from classify.run.predictions import Predictions
+from classify.search.folds import HELD_OUT_FOLDS, smallest_class
 
 DUMMY = "dummy"
 
@@ -86,5 +87,8 @@ def judge_val(
     )  # fmt: skip
     if fitted is None:
         return ValJudged(levels, others, said, None, None)
-    report = report_calibration(fitted, stated, levels, cohort.task.classes, replicates=replicates, seed=seed)
+    folds = min(HELD_OUT_FOLDS, smallest_class(train.participant, train.y))
+    report = report_calibration(
+        fitted, stated, levels, cohort.task.classes, folds=folds, replicates=replicates, seed=seed
+    )
     return ValJudged(levels, others, said, fitted.calibrator, report)

@@ -34,9 +34,10 @@ from classify.fitting.protocol_weights import ScanPredictions, learn_best_protoc
 from classify.heads import HEADS, find_head, read_head
 from classify.heads.contract import Head, softmax
 from classify.model_files import read_object, readable
+from classify.run import MODEL
 from classify.run.folder import MODEL, Run
 from classify.run.predictions import LEVELS, Predictions, join_predictions
-from classify.search.folds import Fold, TrainingPart, deal_folds
+from classify.search.folds import HELD_OUT_FOLDS, Fold, TrainingPart, deal_folds
 from embeddings_store.errors import UsageError
 
 __all__ = ["FeatureChoice", "FittedModel", "ModelSpec", "fit_model", "load_model", "predict_out_of_fold"]
@@ -173,7 +174,7 @@ def predict_held_out(model: FittedModel, train: FeatureTable, *, classes: int, s
     """
     whole = _mean_logits(model.predict(train, classes=classes, split="train"))
     parts = []
-    for fold in deal_folds(train, seed):
+    for fold in deal_folds(train, seed, folds=HELD_OUT_FOLDS):
         fitted = fit_on(model.spec, fold.fit, classes=classes, seed=seed)
         own = _mean_logits(fitted.predict_standardised(fold.fit.rows, classes=classes, split="train"))
         held = fitted.predict_standardised(fold.held, classes=classes, split="train")

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 
 from classify.cohort.splits import grouped_folds
 from classify.errors import RunFolderError
 from classify.features.table import participant_weights
 from classify.heads.contract import softmax
+from classify.judging.matrix_scaling import apply_matrix, fit_matrix, says_nothing
 from classify.judging.prevalence import move
 from classify.model_files import read_object
 from classify.run.predictions import Predictions, rows_of
@@ -27,15 +28,7 @@ from embeddings_store.errors import UsageError
 CALIBRATION = "calibration.json"
 FOLDS = 5
 TEMPERATURES = (0.01, 100.0)
-RIDGE, DEVIATION = 1.0, 70.0
-"""Penalties on squared slopes of standardised logits, against a log-loss summed over participants: along the order of
-the classes, and away from it. Of 3 to a million for the second, on 30 cohorts of three kinds like AI-READI's train (743
-participants, seeds that tests/truth does not report), 50 to 100 had the smallest log-loss on new people."""
-
 SAME = 1e-9
-LEAST_SCALE = 1e-3
-"""Of the scale that cross-fitting leaves to the slopes: below, they say nothing of new people."""
-
 AUTO, CONSTANT, ISOTONIC = "auto", "constant", "isotonic"
 SMALLEST = np.finfo(float).tiny
 
@@ -179,7 +172,7 @@ def _why_not(name: str, fitted: Parameters, losses: Mapping[str, float]) -> str:
     temperature, (low, high) = fitted.get("temperature"), TEMPERATURES
     if temperature is not None and not 1.01 * low < temperature < 0.99 * high:
         return f"the fit of {name} ended at its limit"
-    if losses[name] >= losses[CONSTANT] or fitted.get("scale", 1.0) < LEAST_SCALE:
+    if losses[name] >= losses[CONSTANT] or says_nothing(fitted):
         return "on participants held out of train the scores say no more than the class shares do"
     return ""
 
@@ -214,84 +207,9 @@ def _apply_temperature(logits: np.ndarray, parameters: Parameters) -> np.ndarray
 
 
 def _fit_logistic(predictions: Predictions) -> Parameters:
-    """Fit a multinomial logistic regression on standardised logits; for two classes, Platt's scaling.
-
-    Every class's score may speak for every class (matrix scaling, Guo et al., ICML 2017, section 4.2), but equal steps
-    from class to class are nearly free and everything else is dear: without that, what a few hundred people tell of a
-    middle class is mostly noise. All slopes are then multiplied by the scale, at most 1, that is best on participants
-    held out of their own fit (van Houwelingen & le Cessie, Statistics in Medicine 1990;9:1303), where these people say
-    so by more than a free parameter is worth (Akaike 1974): of few people, the scale itself is noise.
-    """
     weights = participant_weights(predictions.label, predictions.participant, balanced=False)
-    spread = _spread(predictions.logits, weights)
-    scores, truth = _centred(predictions.logits) / spread, np.eye(predictions.logits.shape[1])[predictions.label]
     fold = grouped_folds(predictions.participant, predictions.label, folds=FOLDS, seed=0)
-    evidence = np.zeros(scores.shape)
-    for number in np.unique(fold):
-        fitted = fold != number
-        evidence[~fitted] = scores[~fitted] @ _fit_slopes(scores[fitted], truth[fitted], weights[fitted])
-    free, whole = (_fit_scale(evidence, truth, weights, bounds) for bounds in ((0.0, 1.0), (1.0, 1.0)))
-    scale = free[0] if whole[2] - free[2] > 1 else 1.0
-    slopes = scale * _fit_slopes(scores, truth, weights)
-    _, shift, _ = _fit_scale(scores @ slopes, truth, weights, (1.0, 1.0))
-    return {"slopes": slopes.tolist(), "shift": shift.tolist(), "spread": spread, "scale": scale}
-
-
-def _fit_slopes(scores: Logits, truth: Logits, weights: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "k k"]:
-    """Return slopes[score, class] of a multinomial logistic regression, penalised by RIDGE and DEVIATION."""
-    classes = truth.shape[1]
-    order = np.arange(classes) - (classes - 1) / 2
-    order /= np.linalg.norm(order)
-
-    def slopes_of(x: np.ndarray) -> np.ndarray:
-        return np.asarray(np.outer(x[classes : 2 * classes], order) + x[2 * classes :].reshape(classes, classes))
-
-    penalty = np.r_[np.zeros(classes), np.full(classes, RIDGE), np.full(classes**2, DEVIATION)]
-
-    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        probability = softmax(scores @ slopes_of(x) + x[:classes])
-        away = (probability - truth) * weights[:, None]
-        pull = scores.T @ away
-        value = -np.log(np.clip(probability[truth > 0], SMALLEST, None)) @ weights + penalty @ x**2 / 2
-        return float(value), np.r_[away.sum(axis=0), pull @ order, pull.ravel()] + penalty * x
-
-    found = minimize(
-        loss, np.zeros(len(penalty)), jac=True, method="L-BFGS-B", options={"maxiter": 1000, "ftol": 1e-12}
-    )
-    return slopes_of(found.x)
-
-
-def _fit_scale(
-    evidence: Logits, truth: Logits, weights: Float64[np.ndarray, " n"], bounds: tuple[float, float]
-) -> tuple[float, Float64[np.ndarray, " k"], float]:
-    """Return the scale within bounds, the shift of each class and the log-loss of softmax(scale * evidence + shift)."""
-
-    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        probability = softmax(x[0] * evidence + np.r_[0.0, x[1:]])
-        away = (probability - truth) * weights[:, None]
-        value = -np.log(np.clip(probability[truth > 0], SMALLEST, None)) @ weights
-        return float(value), np.r_[(away * evidence).sum(), away[:, 1:].sum(axis=0)]
-
-    start, free = np.r_[bounds[1], np.zeros(truth.shape[1] - 1)], [(None, None)] * (truth.shape[1] - 1)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[bounds, *free], options={"ftol": 1e-12})
-    return float(found.x[0]), np.r_[0.0, found.x[1:]], float(found.fun)
-
-
-def _apply_logistic(logits: np.ndarray, parameters: Parameters) -> np.ndarray:
-    scores = _centred(logits) / parameters["spread"]
-    return softmax(scores @ np.array(parameters["slopes"]) + np.array(parameters["shift"]))
-
-
-def _centred(logits: Logits) -> Logits:
-    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
-
-
-def _spread(logits: Logits, weights: Float64[np.ndarray, " n"]) -> float:
-    """Return the standard deviation of centred logits around each class's mean; 1 where they never vary."""
-    centred = _centred(logits)
-    around = centred - weights @ centred / weights.sum()
-    spread = float(np.sqrt((weights @ around**2).sum() / weights.sum() / logits.shape[1]))
-    return spread if spread > SMALLEST else 1.0
+    return fit_matrix(predictions.logits, predictions.label, weights, fold)
 
 
 def _fit_isotonic(predictions: Predictions) -> Parameters:
@@ -329,7 +247,7 @@ def _apply_constant(logits: np.ndarray, parameters: Parameters) -> np.ndarray:
 
 
 METHODS: Mapping[str, Method] = {
-    "logistic": Method(_fit_logistic, _apply_logistic),
+    "logistic": Method(_fit_logistic, apply_matrix),
     "temperature": Method(_fit_temperature, _apply_temperature),
     ISOTONIC: Method(_fit_isotonic, _apply_isotonic),
     CONSTANT: Method(_fit_constant, _apply_constant),

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from classify.judging.bootstrap import Replicates, draw_replicates, paired_difference, summarise
-from classify.judging.calibrate import FOLDS, Calibrator, Choice, describe_method
+from classify.judging.calibrate import Calibrator, Choice, describe_method
 from classify.judging.decision_curve import Shown
 from classify.judging.metrics import CALIBRATION_BINS
 from classify.judging.prevalence import Prevalence, weigh_units
@@ -41,16 +41,17 @@ def report_calibration(
     levels: Mapping[str, Predictions],
     classes: Sequence[str],
     *,
+    folds: int,
     replicates: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the ``calibration`` field of the run record. levels: calibrated predictions of val."""
+    """Return the ``calibration`` field of the run record. levels: calibrated predictions of val; folds: of train."""
     calibrator = fitted.calibrator
     return {
         "method": calibrator.method,
         "why_constant": calibrator.why_constant,
         "fitted_on": "out-of-fold predictions of train",
-        "folds": FOLDS,
+        "folds": folds,
         "seed": seed,
         "log_loss_of_candidates": dict(fitted.log_loss),
         "prevalence": dict(zip(classes, prevalence.shares, strict=True)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from kept_results import Kept
 
 from classify.comparing.leaderboard import RANKED_BY, add_simultaneous, at_once, find_best
 from classify.judging.bootstrap import Replicates, draw_replicates, summarise
@@ -108,26 +109,43 @@ def true_balanced_accuracy(worse: float) -> float:
     return NormalDist().cdf((SIGNAL - worse) / np.sqrt(2))
 
 
-def table(long: bool) -> Iterator[str]:
+def table(long: bool, kept: Kept) -> Iterator[str]:
     """Give the lines of the tables. Seeds are those that no choice of the method has seen."""
     studies = 300 if long else 20
     yield "| some model called worse, of equal ones | " + " | ".join(f"{models} models" for models in MODELS) + " |"
     yield "|---|" + "---|" * len(MODELS)
-    for setting in SETTINGS:
-        found = [false_claims(setting, models, range(studies)) for models in MODELS]
+    for setting in filter(lambda one: kept.wants(one.name), SETTINGS):
+        found = [
+            kept.of(
+                f"{setting.name}: {models} of {studies}",
+                lambda models=models, setting=setting: false_claims(setting, models, range(studies)),
+            )
+            for models in MODELS
+        ]
         yield f"| {setting.name} | " + " | ".join(f"{100 * one / studies:.1f} %" for one in found) + " |"
     yield ""
     yield "| the one that is worse is named | " + " | ".join(f"{models} models" for models in MODELS) + " |"
     yield "|---|" + "---|" * len(MODELS)
-    for worse in (0.3, 0.6, 1.2):
-        drawn = [[draw(POWER, m, 60_000 + seed, worse) for seed in range(studies // 3)] for m in MODELS]
-        named = [sum(f"m{len(one.scores) - 1}" in called_worse(one, replicates=500) for one in row) for row in drawn]
+    for worse in filter(lambda one: kept.wants(f"worse by {one}"), (0.3, 0.6, 1.2)):
+        named = [
+            kept.of(
+                f"worse by {worse}: {models} of {studies // 3}",
+                lambda models=models, worse=worse: times_named(models, worse, range(studies // 3)),
+            )
+            for models in MODELS
+        ]
         lost = true_balanced_accuracy(0.0) - true_balanced_accuracy(worse)
         yield (
             f"| true balanced accuracy lower by {lost:.2f} | "
             + " | ".join(f"{100 * one / (studies // 3):.0f} %" for one in named)
             + " |"
         )
+
+
+def times_named(models: int, worse: float, seeds: Sequence[int]) -> int:
+    """Count the studies in which the one model that is worse is called so."""
+    drawn = (draw(POWER, models, 60_000 + seed, worse) for seed in seeds)
+    return sum(f"m{models - 1}" in called_worse(one, replicates=500) for one in drawn)
 
 
 def false_claims(setting: Setting, models: int, seeds: Sequence[int]) -> int:

@@ -1,24 +1,26 @@
 """Cohorts whose class probabilities are known: a head is fitted as ``classify probe`` does, and meets new people.
 
-``python tests/truth/calibration_cohorts.py`` is the long form: for each head, cohort and task it prints how the shown
+``python tests/truth/run.py --long calibration_cohorts`` prints for each head, cohort and task how the shown
 probabilities of 4,000 new people compare with what they are (observed/expected and slope of each class, log-loss
 against saying the prevalence to everybody), and for how many the default of ``classify predict`` abstains. Means over
 ten cohorts; tests/truth/test_truth_calibration.py is the quick form.
 """
 
-import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "classify"))
 from classify_study import space
+from kept_results import Kept
 
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
@@ -39,6 +41,7 @@ AI_READI = {"train": (290, 162, 233, 58), "val": (40, 40, 40, 39)}
 FRESH = 4000
 SCANS, CHANNELS, TOKENS = 2, 32, 4
 HEADS = ("dummy", "linear", "ordinal", "knn", "lgbm", "mlp", "attentive", "mil")
+CALIBRATED = ("healthy-vs-rest", "insulin-vs-rest", "four-class")
 COHORTS = ("straight", "heavy", "curved")
 """straight: normal, the group moves the mean. heavy: the same with Student's t of 3 degrees. curved: the group also
 changes a correlation and a spread, the middle groups share a channel, and every other channel is bent (sinh)."""
@@ -60,7 +63,7 @@ class Shown:
     auroc: float
     answered: float
     right: tuple[float, float]
-    fresh: Predictions
+    fresh: Predictions | None = None
 
 
 def draw(
@@ -129,11 +132,11 @@ def meet_new_people(
     spec = choose_model(plan, train, runs=Path(), facts={}, tell=lambda _: None).spec
     rows = train.table(spec.features)
     model = fit_model(spec, rows, classes=classes, seed=seed)
-    held_out = hold_out(model, rows, train.cohort, seed=seed)
+    held_out = {"participant": hold_out(model, rows, train.cohort, seed=seed)["participant"]}
     prevalence = state_prevalence(None, train.cohort)
     found = choose_calibrator(asked, held_out, prevalence.shares, seed=seed).calibrator
     people = found.apply(model.predict(new.table(spec.features), classes=classes, split="train")["participant"])
-    ratio, slope, auroc = zip(*(_judge(people, number) for number in range(classes)), strict=True)
+    ratio, slope, auroc = zip(*(judge_class(people, number) for number in range(classes)), strict=True)
     constant = np.tile(prevalence.shares, (len(people.label), 1))
     sure = (people.probability.max(axis=1) >= ABSTAIN_BELOW) & (not found.why_constant)
     right = people.probability.argmax(axis=1) == people.label
@@ -144,7 +147,8 @@ def meet_new_people(
     )  # fmt: skip
 
 
-def _judge(people: Predictions, number: int) -> tuple[float, float, float]:
+def judge_class(people: Predictions, number: int) -> tuple[float, float, float]:
+    """Return observed/expected, slope and AUROC of one class against the rest."""
     from sklearn.metrics import roc_auc_score
 
     positive, said = people.label == number, people.probability[:, number]
@@ -152,23 +156,25 @@ def _judge(people: Predictions, number: int) -> tuple[float, float, float]:
     return float(positive.sum() / said.sum()), float(slope), float(roc_auc_score(positive, people.scores[:, number]))
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--heads", default=",".join(HEADS))
-    parser.add_argument("--cohorts", default=",".join(COHORTS))
-    parser.add_argument("--tasks", default="healthy-vs-rest,insulin-vs-rest,four-class")
-    parser.add_argument("--effects", default="0.6")
-    parser.add_argument("--asked", default="auto")
-    options = parser.parse_args()
-    print("| head | cohorts, effect | task | AUROC | observed/expected | slope | log-loss - constant: mean, worst "
-          "| answered, right of them (of all) | methods |\n" + "|---" * 9 + "|")  # fmt: skip
-    names = (options.heads, options.cohorts, options.effects, options.tasks)
-    for head, cohort, effect, task in product(*(one.split(",") for one in names)):
-        asked = {"cohort": cohort, "effect": float(effect), "asked": options.asked}
-        found = [meet_new_people(head, task, seed, **asked) for seed in range(options.seeds)]
-        print(f"| {head} | {len(found)} {cohort}, {effect} | {task} | {line_of(found)} |", flush=True)
+def table(long: bool, kept: Kept) -> Iterator[str]:
+    """Give the lines of the table. Seeds are those that no choice of the method has seen."""
+    yield (
+        "| head | cohorts | task | AUROC | observed/expected | slope ± standard error "
+        "| log-loss - constant: mean, worst | answered, right of them (of all) | methods |"
+    )
+    yield "|---" * 9 + "|"
+    for head, cohort, task in product(HEADS, COHORTS, CALIBRATED):
+        if kept.wants(f"{head}, {cohort}, {task}"):
+            found = [
+                Shown(**kept.of(f"{head}, {cohort}, {task}, {seed}", partial(_study, head, task, seed, cohort)))
+                for seed in range(10 if long else 2)
+            ]
+            yield f"| {head} | {len(found)} {cohort} | {task} | {line_of(found)} |"
+
+
+def _study(head: str, task: str, seed: int, cohort: str) -> dict[str, Any]:
+    found = vars(meet_new_people(head, task, seed, cohort=cohort))
+    return {name: value for name, value in found.items() if name != "fresh"}
 
 
 def line_of(found: Sequence[Shown]) -> str:
@@ -181,7 +187,7 @@ def line_of(found: Sequence[Shown]) -> str:
         [
             f"{np.mean([one.auroc for one in found]):.2f}",
             ", ".join(_mean(of_class) for of_class in zip(*(one.ratio for one in found), strict=True)),
-            ", ".join(_mean(of_class) for of_class in zip(*(one.slope for one in found), strict=True)),
+            ", ".join(_mean(of_class, error=True) for of_class in zip(*(one.slope for one in found), strict=True)),
             f"{np.mean(gap):+.3f}, {max(gap):+.4f}",
             f"{answered:.0%}, {of_them} ({of_all})",
             ", ".join(f"{name} {count}" for name, count in sorted(counts.items())),
@@ -189,11 +195,11 @@ def line_of(found: Sequence[Shown]) -> str:
     )
 
 
-def _mean(values: Sequence[float]) -> str:
+def _mean(values: Sequence[float], *, error: bool = False) -> str:
     """Return the mean of those that there are: a slope is none where everybody has the same probability."""
     known = [value for value in values if np.isfinite(value)]
-    return f"{np.mean(known):.2f}" if known else "none"
-
-
-if __name__ == "__main__":
-    main()
+    if not known:
+        return "none"
+    return f"{np.mean(known):.2f}" + (
+        f" ± {np.std(known, ddof=1) / len(known) ** 0.5:.2f}" if error and known[1:] else ""
+    )

@@ -6,6 +6,7 @@ The evidence is a sum over regions, so the right map is known; wrong ones have a
 from collections.abc import Iterator
 
 import numpy as np
+from kept_results import Kept
 
 from reports.attribution.faithfulness import faithfulness_curves
 
@@ -25,13 +26,19 @@ def beats(regions: int, wrong: float, seed: int) -> float:
     return faithfulness_curves(shown, lambda kept: kept.astype(np.float64) @ shares, rng=rng).deletion_beats
 
 
-def table(long: bool) -> Iterator[str]:
+def table(long: bool, kept: Kept) -> Iterator[str]:
     """Give the lines of the table."""
     yield "| shares of the map that are permuted | " + " | ".join(f"{regions} regions" for regions in REGIONS) + " |"
     yield "|---|" + "---|" * len(REGIONS)
-    for wrong in WRONG:
+    for wrong in filter(lambda one: kept.wants(f"{100 * one:.0f} %"), WRONG):
         cells = []
         for regions in REGIONS:
-            found = np.array([beats(regions, wrong, seed) for seed in range(300 if long else 20)])
+            seeds = range(300 if long else 20)
+            found = np.array(
+                kept.of(
+                    f"{regions} regions, {wrong}, {len(seeds)}",
+                    lambda regions=regions, wrong=wrong, seeds=seeds: [beats(regions, wrong, seed) for seed in seeds],
+                )
+            )
             cells.append(f"beats {100 * found.mean():.0f} %, passes {100 * (found >= PASSES).mean():.0f} %")
         yield f"| {100 * wrong:.0f} % | " + " | ".join(cells) + " |"

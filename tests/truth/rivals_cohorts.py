@@ -5,14 +5,16 @@ probe`` and ``reports study`` from the join to the verdict. ``python tests/truth
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from classify_study import Study
 from classify_study import space as small_space
+from kept_results import Kept
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
@@ -196,19 +198,31 @@ def oracle_finds(truth: Truth) -> bool:
     return bool(2 * (more - less) > chi2.ppf(0.95, 1))
 
 
-def table(long: bool) -> Iterator[str]:
+def table(long: bool, kept: Kept) -> Iterator[str]:
     """Give the lines of the table. Seeds are those that no choice of the method has seen."""
     yield "| the embedding knows | studies | called better | worse | mean difference to the hardest |"
     yield "|---|---|---|---|---|"
-    for kind in FALSE:
-        said = [ask(draw(kind, 30_000 + seed, handed=True), names=HOLDS[kind]) for seed in range(100 if long else 3)]
-        better, worse = (sum(one.verdict == verdict for one in said) for verdict in ("better", "worse"))
-        mean = np.mean([one.difference for one in said])
-        yield f"| {kind}: nothing to add | {len(said)} | {better} | {worse} | {mean:+.3f} |"
-    for strength in (0.7, 1.2, 1.8):
-        truths = [draw(TRUE, 40_000 + seed, strength) for seed in range(40 if long else 3)]
-        said = [ask(one, names=HOLDS[TRUE]) for one in truths]
-        better, worse = (sum(one.verdict == verdict for one in said) for verdict in ("better", "worse"))
-        found, mean = sum(map(oracle_finds, truths)), np.mean([one.difference for one in said])
-        name = f"{TRUE}, log odds {strength} a standard deviation (an oracle finds {found})"
-        yield f"| {name} | {len(said)} | {better} | {worse} | {mean:+.3f} |"
+    for kind in filter(kept.wants, FALSE):
+        seeds = range(30_000, 30_100 if long else 30_003)
+        yield line_of(f"{kind}: nothing to add", [_study(kept, kind, seed, handed=True) for seed in seeds])
+    for strength in filter(lambda one: kept.wants(f"{TRUE} {one}"), (0.7, 1.2, 1.8)):
+        seeds = range(40_000, 40_100 if long else 40_003)
+        studies = [_study(kept, TRUE, seed, strength) for seed in seeds]
+        found = sum(one["oracle"] for one in studies)
+        yield line_of(f"{TRUE}, log odds {strength} a standard deviation (an oracle finds {found})", studies)
+
+
+def line_of(name: str, studies: Sequence[Mapping[str, Any]]) -> str:
+    """Give one line of the table."""
+    better, worse = (sum(one["verdict"] == verdict for one in studies) for verdict in ("better", "worse"))
+    mean = np.mean([one["difference"] for one in studies])
+    return f"| {name} | {len(studies)} | {better} | {worse} | {mean:+.3f} |"
+
+
+def _study(kept: Kept, kind: str, seed: int, strength: float = 1.0, *, handed: bool = False) -> dict[str, Any]:
+    def measure() -> dict[str, Any]:
+        truth = draw(kind, seed, strength, handed=handed)
+        return asdict(ask(truth, names=HOLDS[kind])) | {"oracle": oracle_finds(truth)}
+
+    found: dict[str, Any] = kept.of(f"{kind}, {strength}, {seed}", measure)
+    return found
