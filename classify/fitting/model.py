@@ -34,7 +34,6 @@ from classify.fitting.protocol_weights import ScanPredictions, learn_best_protoc
 from classify.heads import HEADS, find_head, read_head
 from classify.heads.contract import Head, softmax
 from classify.model_files import read_object, readable
-from classify.run import MODEL
 from classify.run.folder import MODEL, Run
 from classify.run.predictions import LEVELS, Predictions, join_predictions
 from classify.search.folds import HELD_OUT_FOLDS, Fold, TrainingPart, deal_folds
