@@ -34,7 +34,8 @@ def readable(what: str) -> Iterator[None]:
     except RunFolderError:
         raise
     except DAMAGE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        told = error.strerror if isinstance(error, OSError) else str(error)  # an OSError names the whole path
+        reason = " ".join((told or "").split())[:200] or type(error).__name__
         raise RunFolderError(f"{what} cannot be read: {reason}; make the run again") from error
 
 

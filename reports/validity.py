@@ -3,7 +3,6 @@
 Everything is read from the run's record; what it does not hold has no table.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from classify.comparing.folder import COMPARISON
 from classify.comparing.leaderboard import OLD_BOARD, at_once, count_worse, standing
 from classify.judging.calibrate import describe_method
 from classify.judging.metrics import HEADLINE
+from classify.model_files import read_object, readable
 from classify.run.published_folder import COMPARISONS
 from reports.headline import number, spell
 from reports.page import in_words
@@ -66,9 +66,9 @@ def p_value_sentence(run: FinishedRun) -> str:
 def comparison_tables(runs_dir: Path, task: str) -> list[PlainTable]:
     """Show the newest leaderboard of ``classify compare`` below a runs folder that has this task."""
     for path in sorted((runs_dir / COMPARISONS).glob(f"*/{COMPARISON}"), reverse=True):
-        board = json.loads(path.read_text())["tasks"].get(task)
-        if board:
-            return [_leaderboard(board)]
+        with readable(f"{COMPARISONS}/{path.parent.name}/{COMPARISON}"):
+            if board := read_object(path)["tasks"].get(task):
+                return [_leaderboard(board)]
     return []
 
 

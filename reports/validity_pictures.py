@@ -1,6 +1,5 @@
 """Figures of the validity part: decision curves, learning curve, and a map of the embedding."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -17,6 +16,7 @@ from sklearn.decomposition import PCA
 
 from classify.features.table import FeatureTable
 from classify.learning_curve import CURVE
+from classify.model_files import read_object, readable
 from classify.run.published_folder import LEARNING_CURVES
 from reports.figures import COLOURS, PALE, STYLE, to_data_uri
 from reports.page import in_words
@@ -75,9 +75,10 @@ def _draw_decision(ax: Axes, name: str, curve: Mapping[str, Any]) -> None:
 def picture_learning_curve(runs_dir: Path, run: FinishedRun) -> Picture | None:
     """Show the newest learning curve of this run's task and cohort, where one was traced."""
     for path in sorted((runs_dir / LEARNING_CURVES).glob(f"*/{CURVE}"), reverse=True):
-        record = json.loads(path.read_text())
-        if record["task"] == run.record.asked.task and record["cohort_sha256"] == run.record.cohort.cohort_sha256:
-            return _learning_picture(record, run.is_phantom)
+        with readable(f"{LEARNING_CURVES}/{path.parent.name}/{CURVE}"):
+            curve = read_object(path)
+            if curve["task"] == run.record.asked.task and curve["cohort_sha256"] == run.record.cohort.cohort_sha256:
+                return _learning_picture(curve, run.is_phantom)
     return None
 
 

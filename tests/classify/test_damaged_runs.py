@@ -181,6 +181,7 @@ def test_a_damaged_run_is_refused_in_one_line(kind: str, old: Path, stored: Snap
         asked(run, stored, tmp_path)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
+    assert str(tmp_path) not in str(refused.value)
     assert not (tmp_path / "out.csv").exists()
 
 
