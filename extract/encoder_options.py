@@ -6,12 +6,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from embeddings_store.command_line import Options, Text
+from embeddings_store.command_line import Former, Options, Text
 from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import COMPUTING, ENCODER
-
-Which = Literal["context", "target"]
-"""A trainer's file holds two encoders; the context encoder is the one that was trained."""
 
 
 def parse_image_size(text: str) -> tuple[int, int, int]:
@@ -23,8 +20,13 @@ def parse_image_size(text: str) -> tuple[int, int, int]:
     return depth, height, width
 
 
-CHECKPOINT_HELP = "Encoder weights: a trainer's .pt, .safetensors, or a V-JEPA 2 folder."
-RANDOM_HELP = "random:tiny or random:base[,seed=N]: untrained, for demos and as a baseline."
+def stands_alone(encoder: str) -> bool:
+    """Tell an encoder without a checkpoint (random:tiny, onnx:FILE) from the family of one."""
+    return ":" in encoder and not encoder.endswith(".py")
+
+
+CHECKPOINT_HELP = "Encoder weights: the official file, a trainer's .pt, .safetensors, or a Hugging Face folder."
+ENCODER_HELP = "The family of --checkpoint (see the command encoders); or random:tiny, random:base[,seed=N]: untrained."
 
 ImageSize = Annotated[
     tuple[int, int, int] | None,
@@ -50,7 +52,11 @@ class EncoderReading(Options):
     """How an encoder is read: what its file does not say."""
 
     heads: Annotated[
-        int | None, typer.Option(help="Attention heads, where the checkpoint does not say.", rich_help_panel=ENCODER)
+        int | None,
+        Former("--heads"),
+        typer.Option(
+            "--num-heads", help="Attention heads, where the checkpoint does not say.", rich_help_panel=ENCODER
+        ),
     ] = None
     interpolate: Annotated[
         bool,
@@ -59,20 +65,27 @@ class EncoderReading(Options):
         ),
     ] = False
     image_size: ImageSize = None
-    which: Annotated[Which, typer.Option(help="Which encoder of a trainer's checkpoint.", rich_help_panel=ENCODER)] = (
-        "context"
-    )
+    which: Annotated[
+        str | None,
+        Former("--which"),
+        typer.Option(
+            "--checkpoint-key",
+            help="Which encoder of a checkpoint that holds several: context, target, or a top key of the file.",
+            show_default="the one that the family's own code reads",
+            rich_help_panel=ENCODER,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderChoice(EncoderReading):
-    """Which encoder: a checkpoint file or a random one.
+    """Which encoder: a checkpoint file, by its family, or a random one.
 
     Example: EncoderChoice(encoder="random:tiny", image_size=(32, 96, 96)).
     """
 
     checkpoint: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP, rich_help_panel=ENCODER)] = None
-    encoder: Annotated[str | None, typer.Option(help=RANDOM_HELP, rich_help_panel=ENCODER)] = None
+    encoder: Annotated[str | None, typer.Option(help=ENCODER_HELP, rich_help_panel=ENCODER)] = None
 
     @property
     def choice(self) -> "EncoderChoice":

@@ -1,6 +1,7 @@
 """The options of extract-embeddings: what each is called, takes and says of itself, and what it may be."""
 
 from dataclasses import dataclass, fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,12 +20,13 @@ from embeddings_store.shared_options import (
 )
 from extract.encoder_options import (
     CHECKPOINT_HELP,
-    RANDOM_HELP,
+    ENCODER_HELP,
     DeviceName,
     EncoderChoice,
     EncoderReading,
     Precision,
     PresetName,
+    stands_alone,
 )
 from extract.preset import DEFAULT
 
@@ -121,7 +123,7 @@ class ExtractOptions(EncoderReading):
     store: Annotated[
         str | tuple[str, ...],
         typer.Option(
-            help="Where embeddings go: a folder or s3://bucket/prefix; one for each --checkpoint, then each --encoder.",
+            help="Where embeddings go: a folder or s3://bucket/prefix; one for each --checkpoint, then each random encoder.",
             rich_help_panel=KEPT,
         ),
     ]
@@ -135,7 +137,7 @@ class ExtractOptions(EncoderReading):
         ),
     ] = ()
     encoder: Annotated[
-        str | tuple[str, ...], typer.Option(help=f"{RANDOM_HELP} May be repeated.", rich_help_panel=ENCODER)
+        str | tuple[str, ...], typer.Option(help=f"{ENCODER_HELP} May be repeated.", rich_help_panel=ENCODER)
     ] = ()
     preset: PresetName = None
     layers: Annotated[
@@ -277,12 +279,16 @@ class ExtractOptions(EncoderReading):
 
     @property
     def choices(self) -> list[EncoderChoice]:
-        """Return each checkpoint, then each random encoder; what only a checkpoint has goes to every checkpoint."""
+        """Return each checkpoint with its family, then each random encoder; what a checkpoint has goes to every one."""
         reading = {field.name: getattr(self, field.name) for field in fields(EncoderReading)}
-        trained = [EncoderChoice(checkpoint=one, **reading) for one in several(self.checkpoint)]
+        files, alone = several(self.checkpoint), [one for one in several(self.encoder) if stands_alone(one)]
+        typed = [one for one in several(self.encoder) if not stands_alone(one)] or [None] * len(files)
+        trained = [
+            EncoderChoice(checkpoint=file, encoder=family, **reading) for file, family in zip_longest(files, typed)
+        ]
         # Without any checkpoint its options are in the wrong place, which open_encoder says.
         of_random = {"image_size": self.image_size} if trained else reading
-        return trained + [EncoderChoice(encoder=one, **of_random) for one in several(self.encoder)]
+        return trained + [EncoderChoice(encoder=one, **of_random) for one in alone]
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -290,13 +296,23 @@ class ExtractOptions(EncoderReading):
         return tuple(Output(choice, store) for choice, store in zip(self.choices, several(self.store), strict=True))
 
     def _check_outputs(self) -> None:
-        names, stores = [*map(str, several(self.checkpoint)), *several(self.encoder)], several(self.store)
+        files, encoders, stores = several(self.checkpoint), several(self.encoder), several(self.store)
+        alone = [one for one in encoders if stands_alone(one)]
+        typed = len(encoders) - len(alone)
+        if typed not in (0, len(files)):
+            raise UsageError(
+                f"--encoder: expected a family for each of the {len(files)} --checkpoint, in this order, or none, "
+                f"got {typed}"
+            )
+        names = [*map(str, files), *alone]
         if not names:
-            raise UsageError("expected at least one encoder: --checkpoint FILE or --encoder random:tiny|random:base")
+            raise UsageError(
+                "expected at least one encoder: --encoder FAMILY --checkpoint FILE, or --encoder random:tiny|random:base"
+            )
         if len(names) != len(stores):
             raise UsageError(
                 f"--store: expected {len(names)}, one for each of {', '.join(names)} in this order (every "
-                f"--checkpoint, then every --encoder), got {len(stores)}: {', '.join(stores)}"
+                f"--checkpoint, then every --encoder that has no file), got {len(stores)}: {', '.join(stores)}"
             )
         if len({store.rstrip("/") for store in stores}) < len(stores):
             raise UsageError(f"--store: expected a store of its own for each encoder, got {', '.join(stores)}")

@@ -31,12 +31,6 @@ class DoctorOptions(EncoderChoice):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.checkpoint is not None and self.encoder is not None:
-            raise UsageError("expected one of --checkpoint and --encoder, got both")
-        if self.encoder is not None and (self.heads is not None or self.interpolate or self.which != "context"):
-            raise UsageError(
-                "--heads, --interpolate and --which belong to --checkpoint; a random encoder needs none of them"
-            )
         self._check_export()
 
     def _check_export(self) -> None:

@@ -1,22 +1,21 @@
 """The encoder's weights: what the file says of itself, and whether training changed them at all."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from embeddings_store.encoder_source import EncoderSource, Training
-from embeddings_store.space import Grid
 from extract.doctor.report import Check, Report, Status, measured
 from extract.encoder.architecture import shape_text
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.foreign import describe_foreign, foreign_names
+from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import note_on_preset
-from extract.encoder.random_init import random_encoder
-from extract.encoder_options import EncoderChoice, Which
+from extract.encoder_options import EncoderChoice
 from extract.errors import CheckpointError
 from extract.preset import DEFAULT
 
@@ -37,16 +36,13 @@ POSITIONS_START_STD = 0.02
 
 RANDOM: tuple[Training, str] = ("random", "random weights, as asked for: a baseline to beat, not a trained encoder")
 
-OTHER: dict[Which, Which] = {"context": "target", "target": "context"}
+OTHER = {"context": "target", "target": "context"}
 FACTS = ("epoch", "step", "loss", "scheduler_last_epoch", "optimizer_steps")
 
 
-def examine_checkpoint(
-    path: Path, *, heads: int | None, image_size: Grid | None, which: Which, interpolate: bool = False
-) -> tuple[Report, Encoder]:
+def examine_checkpoint(choice: EncoderChoice) -> tuple[Report, Encoder]:
     """Load one encoder of a file and report what it is, and whether it was trained. Raises CheckpointError."""
-    choice = EncoderChoice(checkpoint=path, heads=heads, image_size=image_size, interpolate=interpolate, which=which)
-    encoder = load_checkpoint(path, heads=heads, image_size=image_size, interpolate=interpolate, which=which)
+    encoder, which = open_encoder(**choice.arguments()), choice.which
     report = (
         _describe(encoder, which) + _preset(encoder) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
     )
@@ -60,9 +56,9 @@ def examine_checkpoint(
 NO_TENSOR = "this architecture has no such tensor"
 
 
-def examine_random(name: str, image_size: Grid | None) -> tuple[Report, Encoder]:
+def examine_random(choice: EncoderChoice) -> tuple[Report, Encoder]:
     """Report a random encoder: a baseline by intention. Raises UsageError on an unknown name."""
-    encoder = random_encoder(name, image_size)
+    encoder = open_encoder(**choice.arguments())
     spread = measure_spread(encoder.module)
     warning = Check("training", Status.WARN, RANDOM[1])
     report = _describe(encoder, None) + measured(spread, dict.fromkeys(spread, NO_TENSOR)) + Report((warning,))
@@ -83,15 +79,17 @@ def find_source(encoder: Encoder, choice: EncoderChoice) -> EncoderSource:
 
 def _moved(encoder: Encoder, choice: EncoderChoice) -> tuple[float | None, str]:
     """Give the distance of context and target encoder, or why it is not known."""
-    other = replace(choice, which=OTHER[choice.which])
+    if encoder.architecture.kind.teacher_follows:
+        return None, f"the target encoder of {encoder.architecture.family} follows the context encoder"
+    which = choice.which or "context"
     try:
         beside = load_checkpoint(
-            Path(other.checkpoint or ""), heads=other.heads, image_size=other.image_size,
-            interpolate=other.interpolate, which=other.which,
+            Path(choice.checkpoint or ""), family=encoder.architecture.family, heads=choice.heads,
+            image_size=choice.image_size, interpolate=choice.interpolate, which=OTHER.get(which, "target"),
         )  # fmt: skip
     except CheckpointError as error:
         return None, f"it needs both encoders: {error}"
-    context, target = (encoder, beside) if choice.which == "context" else (beside, encoder)
+    context, target = (encoder, beside) if which != "target" else (beside, encoder)
     distance = relative_distance(context, target)
     return distance, "" if distance is not None else "the two encoders have different shapes, or the target is all zero"
 
@@ -119,14 +117,14 @@ def measure_spread(module: nn.Module) -> dict[str, float | None]:
     }
 
 
-def judge_training(facts: Mapping[str, Any], which: Which, distance: float | None, bias: float | None) -> Check:
+def judge_training(facts: Mapping[str, Any], which: str | None, distance: float | None, bias: float | None) -> Check:
     """Say in plain words whether this encoder was trained at all (MODEL.md, section 2)."""
     training, words = weigh_training(facts, which, distance, bias)
     return Check("training", Status.OK if training == "trained" else Status.WARN, words)
 
 
 def weigh_training(
-    facts: Mapping[str, Any], which: Which, distance: float | None, bias: float | None
+    facts: Mapping[str, Any], which: str | None, distance: float | None, bias: float | None
 ) -> tuple[Training, str]:
     """Give the verdict on an encoder's training, and its reason."""
     said = [f"distance context-target {distance:.2%}" if distance is not None else "distance context-target not known"]
@@ -135,7 +133,7 @@ def weigh_training(
     figures = ", ".join(said)
     if bias is not None and bias < BARELY_BIASED:
         return "barely", f"{_barely(facts, which)} ({figures}); {EXPECTED}"
-    if which == "context" and distance is not None and distance < BARELY_MOVED:
+    if which in (None, "context") and distance is not None and distance < BARELY_MOVED:
         return "unclear", f"{NEAR_TARGET} ({figures}); {EXPECTED}"
     if distance is None and bias is None:
         return "unclear", f"nothing in the file tells whether it was trained ({figures})"
@@ -152,14 +150,14 @@ NEAR_TARGET = (
 )
 
 
-def _barely(facts: Mapping[str, Any], which: Which) -> str:
-    words = f"this {which} encoder is almost its random start: it was trained barely, or not at all"
+def _barely(facts: Mapping[str, Any], which: str | None) -> str:
+    words = f"this {which or 'context'} encoder is almost its random start: it was trained barely, or not at all"
     if facts.get("epoch") == 0 and facts.get("loss") == 0:
         words += "; a loss of exactly 0 at epoch 0 is an empty validation mask, which stays 'best' for ever"
     return words
 
 
-def _describe(encoder: Encoder, which: Which | None) -> Report:
+def _describe(encoder: Encoder, which: str | None) -> Report:
     architecture = encoder.architecture
     parameters = sum(parameter.numel() for parameter in encoder.module.parameters())
     words = (

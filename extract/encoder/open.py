@@ -7,9 +7,9 @@ from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
+from extract.encoder.families import FAMILIES
 from extract.encoder.foreign import describe_foreign
 from extract.encoder.random_init import random_encoder
-from extract.encoder_options import Which
 
 
 def open_encoder(
@@ -19,23 +19,32 @@ def open_encoder(
     heads: int | None = None,
     image_size: Grid | None = None,
     interpolate: bool = False,
-    which: Which = "context",
+    which: str | None = None,
 ) -> Encoder:
-    """Open exactly one of ``checkpoint`` and ``encoder`` ("random:tiny", "random:base", with ",seed=N").
+    """Open an encoder: a checkpoint of a family (``encoder``; None: found out), or "random:tiny", "random:base".
 
-    which: the context or the target encoder of a checkpoint.
+    which: the encoder of a checkpoint that holds several: "context", "target" or a top key; None: the usual one.
     A file that names foreign code is opened with a warning on stderr: none of it is run.
     Raises UsageError for none, both, or an option that only a checkpoint has; CheckpointError for a refused file.
     """
-    if checkpoint is not None and encoder is None:
-        opened = load_checkpoint(checkpoint, heads=heads, image_size=image_size, interpolate=interpolate, which=which)
+    if checkpoint is not None and (encoder is None or encoder in FAMILIES):
+        opened = load_checkpoint(
+            checkpoint, family=encoder, heads=heads, image_size=image_size, interpolate=interpolate, which=which
+        )
         if warning := describe_foreign(opened.facts):
             say(f"warning: {opened.source}: {warning}")
         return opened
-    if encoder is None or checkpoint is not None:
-        raise UsageError("expected exactly one of --checkpoint FILE and --encoder random:tiny|random:base")
-    if heads is not None or interpolate or which != "context":
+    if encoder in FAMILIES:
         raise UsageError(
-            "--heads, --interpolate and --which belong to --checkpoint; a random encoder needs none of them"
+            f"--encoder {encoder}: expected its file too, --checkpoint FILE: {FAMILIES[encoder].card.weights}"
+        )
+    if encoder is None or checkpoint is not None:
+        raise UsageError(
+            "expected --checkpoint FILE (with --encoder FAMILY, see extract-embeddings encoders) or "
+            "--encoder random:tiny|random:base"
+        )
+    if heads is not None or interpolate or which is not None:
+        raise UsageError(
+            "--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; a random encoder needs none of them"
         )
     return random_encoder(encoder, image_size)

@@ -2,7 +2,7 @@
 
 from embeddings_store.errors import UsageError
 from extract.encoder.encoder import Encoder
-from extract.encoder.layout import LAYOUTS
+from extract.preset import PRESETS
 
 TYPE_IT = (
     "type --preset pretrain (or a .yaml file) to take another one on purpose, and compare with an encoder trained "
@@ -15,7 +15,7 @@ def require_own_preset(encoder: Encoder, typed: str | None, instead: str = TYPE_
 
     typed: the preset that the user named; None: none. instead: what to do. Raises UsageError.
     """
-    own = LAYOUTS[encoder.architecture.family].preset
+    own = _own(encoder)
     if typed is None and own is None:
         raise UsageError(
             f"{encoder.source}: --preset: expected the preprocessing that the encoder was trained with, but none is "
@@ -25,11 +25,16 @@ def require_own_preset(encoder: Encoder, typed: str | None, instead: str = TYPE_
 
 def note_on_preset(encoder: Encoder, preset: str) -> str | None:
     """Say that another preset than the encoder's own is in use; None where it is its own."""
-    own = LAYOUTS[encoder.architecture.family].preset
+    own = _own(encoder)
     if own == preset:
         return None
     told = _DIFFERS.format(family=encoder.architecture.family) if own is None else f"it was trained with {own}"
     return f"{encoder.source}: preset {preset} is not the encoder's own: {told}"
+
+
+def _own(encoder: Encoder) -> str | None:
+    own = encoder.architecture.kind.preset
+    return own if own in PRESETS else None
 
 
 _DIFFERS = "{family} was trained on colour video normalised by channel, which no preset here does"

@@ -61,5 +61,5 @@ def export_safetensors(encoder: Encoder, path: Path) -> None:
         "weights_sha256": encoder.weights_sha256,
     }
     aside = path.with_name(f".{path.name}.partial")
-    save_file(encoder.module.state_dict(), aside, metadata=metadata)
+    save_file(dict(architecture.kind.file_form(encoder.module.state_dict())), aside, metadata=metadata)
     aside.replace(path)

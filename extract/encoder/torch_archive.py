@@ -74,8 +74,9 @@ class TorchArchive:
         return root, foreign
 
     def _tensors_of(self, state: Mapping[Any, Any]) -> dict[str, TensorRef]:
-        tensors = {str(name): value for name, value in state.items() if isinstance(value, TensorRef)}
-        for name, value in state.items():
+        named = _flat(state)
+        tensors = {name: value for name, value in named.items() if isinstance(value, TensorRef)}
+        for name, value in named.items():
             if isinstance(value, Inert) and _may_be_a_tensor(value):
                 raise CheckpointError(
                     f"{self.source}: tensor {name} is saved as {_what(value)}, which is not read; "
@@ -171,6 +172,19 @@ def _state_of(root: Mapping[Any, Any]) -> Mapping[Any, Any]:
     for _ in STATE_KEYS:
         state = next((state[key] for key in STATE_KEYS if isinstance(state.get(key), Mapping)), state)
     return state
+
+
+def _flat(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Name what lies in a state dict, or where a file has one under each of several keys, what lies in all of them."""
+    if any(isinstance(value, TensorRef | Inert) for value in state.values()):
+        return {str(name): value for name, value in state.items()}
+    return {
+        f"{key}.{name}": value
+        for key, below in state.items()
+        if isinstance(below, Mapping)
+        for name, value in below.items()
+        if isinstance(value, TensorRef | Inert)
+    }
 
 
 def _may_be_a_tensor(value: Inert) -> bool:
