@@ -15,6 +15,7 @@ from embeddings_store.space import EmbeddingSpace, Grid
 from extract.device.backend import Backend
 from extract.encoder.architecture import LAST
 from extract.encoder.encoder import Encoder
+from extract.encoder.module import prefix_of
 from extract.errors import DeviceError, EncodeError, NotFinite, TokenOverflow
 from extract.pooling import pool, reduce_tokens, require_division, require_pools
 from extract.views import Views
@@ -119,12 +120,20 @@ class BatchEncoder:
             raise
         return EncodedBatch(vectors, tokens, _failures(vectors, tokens))
 
-    def tokens(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> Float32[np.ndarray, "b N C"]:
-        """Give all tokens after the final norm."""
+    def tokens(self, batch: Float32[np.ndarray, "b channels D H W"]) -> Float32[np.ndarray, "b N C"]:
+        """Give all patch tokens of the last layer."""
+        return self.all_tokens(batch)[0]
+
+    def all_tokens(
+        self, batch: Float32[np.ndarray, "b channels D H W"]
+    ) -> tuple[Float32[np.ndarray, "b N C"], Float32[np.ndarray, "b P C"] | None]:
+        """Give the patch tokens of the last layer, and its prefix tokens where there are any."""
         with torch.no_grad():
-            found = self._module(self._place(batch), (LAST,))[LAST].to(torch.float32)
+            found = self._module(self._place(batch), (LAST,))
+        kept = [found[name].to(torch.float32) for name in (LAST, prefix_of(LAST)) if name in found]
         self._backend.launch()
-        return self._backend.to_host(found)[: len(batch)]
+        tokens, *prefix = [self._backend.to_host(one)[: len(batch)] for one in kept]
+        return tokens, next(iter(prefix), None)
 
     def _place(self, batch: np.ndarray) -> Tensor:
         if not 1 <= len(batch) <= self.batch_size:

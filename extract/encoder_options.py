@@ -54,9 +54,7 @@ class EncoderReading(Options):
     heads: Annotated[
         int | None,
         Former("--heads"),
-        typer.Option(
-            "--num-heads", help="Attention heads, where the checkpoint does not say.", rich_help_panel=ENCODER
-        ),
+        typer.Option("--num-heads", help="Attention heads, where the file does not say.", rich_help_panel=ENCODER),
     ] = None
     interpolate: Annotated[
         bool,

@@ -31,8 +31,12 @@ class PreprocessOptions(Options):
 class EncodeOptions(EncoderChoice):
     """One file, and the encoder that reads it."""
 
-    file: Annotated[Path, typer.Argument(help="A .dcm, or a preprocessed .npy: float32 [1,D,H,W] or [B,1,D,H,W].")]
+    file: Annotated[Path, typer.Argument(help="A .dcm, or a preprocessed .npy: float32 [1,D,H,W] or [B,C,D,H,W].")]
     out: Annotated[Path, typer.Option(help="Where the tokens go: float32 [B, N, C] (.npy).")]
+    prefix_out: Annotated[
+        Path | None,
+        typer.Option(help="Where class, register or global tokens go: float32 [B, P, C], of slices [B, S * P, C]."),
+    ] = None
     preset: PresetName = None
     device: DeviceName = "auto"
     precision: Precision = "fp32"

@@ -123,7 +123,8 @@ class ExtractOptions(EncoderReading):
     store: Annotated[
         str | tuple[str, ...],
         typer.Option(
-            help="Where embeddings go: a folder or s3://bucket/prefix; one for each --checkpoint, then each random encoder.",
+            help="Where embeddings go: a folder or s3://bucket/prefix; one for each --checkpoint, "
+            "then each --encoder without a file.",
             rich_help_panel=KEPT,
         ),
     ]
@@ -307,7 +308,7 @@ class ExtractOptions(EncoderReading):
         names = [*map(str, files), *alone]
         if not names:
             raise UsageError(
-                "expected at least one encoder: --encoder FAMILY --checkpoint FILE, or --encoder random:tiny|random:base"
+                "expected at least one encoder: --encoder FAMILY --checkpoint FILE, or --encoder random:tiny"
             )
         if len(names) != len(stores):
             raise UsageError(

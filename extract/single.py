@@ -40,8 +40,14 @@ def encode_file(options: EncodeOptions) -> str:
             say(f"note: {note}")
         images = _preprocessed(file, options.preset, encoder.architecture.image_size, allowed)[None]
     batch_encoder = BatchEncoder(encoder, open_device(options.device, options.precision))
-    tokens = np.concatenate([batch_encoder.tokens(image[None]) for image in images])
-    return _save(options.out, tokens)
+    if options.prefix_out is not None and not encoder.architecture.prefix:
+        raise UsageError(f"--prefix-out: {encoder.source} ({encoder.architecture.family}) has no prefix tokens")
+    seen = [batch_encoder.all_tokens(image[None]) for image in images]
+    written = _save(options.out, np.concatenate([tokens for tokens, _ in seen]))
+    if options.prefix_out is not None:
+        prefixes = [prefix for _, prefix in seen if prefix is not None]
+        written += f"\n{_save(options.prefix_out, np.concatenate(prefixes))}"
+    return written
 
 
 def _preprocessed(
@@ -52,23 +58,24 @@ def _preprocessed(
     return preprocess(volume, preset, image_size)
 
 
-def _load_array(file: Path) -> Float32[np.ndarray, "B 1 D H W"]:
+def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:
     """Read a preprocessed array; its shape may say the image size that a checkpoint leaves open."""
     try:
         array: np.ndarray = np.load(file, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: expected a .npy array, got a file that cannot be read as one ({error})") from error
     images = array[None] if array.ndim == 4 else array
-    if images.dtype != np.float32 or images.ndim != 5 or images.shape[1] != 1 or 0 in images.shape:
+    if images.dtype != np.float32 or images.ndim != 5 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise UsageError(
-            f"{file}: expected preprocessed float32 [1,D,H,W] or [B,1,D,H,W], got {array.dtype} {list(array.shape)}"
+            f"{file}: expected preprocessed float32 [1,D,H,W] or [B,C,D,H,W] (C: 1 or 3), got {array.dtype} "
+            f"{list(array.shape)}"
         )
     if not np.isfinite(images).all():
         raise PreprocessError(f"{file}: expected finite values, got NaN or infinity")
     return images
 
 
-def _check_size(file: Path, images: Float32[np.ndarray, "B 1 D H W"], image_size: Grid) -> None:
+def _check_size(file: Path, images: Float32[np.ndarray, "B C D H W"], image_size: Grid) -> None:
     if images.shape[2:] != image_size:
         raise UsageError(f"{file}: expected volumes of {list(image_size)} voxels, got {list(images.shape[2:])}")
 

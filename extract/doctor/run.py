@@ -48,10 +48,17 @@ def _encoder(visit: Examination, options: DoctorOptions) -> Encoder | None:
     if path is not None:
         return visit.attempt(
             "encoder",
-            lambda: examine_checkpoint(options.choice),
+            lambda: examine_checkpoint(
+                path,
+                heads=options.heads,
+                image_size=options.image_size,
+                which=options.which,
+                interpolate=options.interpolate,
+                family=name,
+            ),
         )
     if name is not None:
-        return visit.attempt("encoder", lambda: examine_random(options.choice))
+        return visit.attempt("encoder", lambda: examine_random(name, options.image_size))
     return None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from embeddings_store.encoder_source import EncoderSource, Training
+from embeddings_store.space import Grid
 from extract.doctor.report import Check, Report, Status, measured
 from extract.encoder.architecture import shape_text
 from extract.encoder.checkpoint import load_checkpoint
@@ -15,6 +16,7 @@ from extract.encoder.encoder import Encoder
 from extract.encoder.foreign import describe_foreign, foreign_names
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import note_on_preset
+from extract.encoder.random_init import random_encoder
 from extract.encoder_options import EncoderChoice
 from extract.errors import CheckpointError
 from extract.preset import DEFAULT
@@ -40,9 +42,20 @@ OTHER = {"context": "target", "target": "context"}
 FACTS = ("epoch", "step", "loss", "scheduler_last_epoch", "optimizer_steps")
 
 
-def examine_checkpoint(choice: EncoderChoice) -> tuple[Report, Encoder]:
+def examine_checkpoint(
+    path: Path,
+    *,
+    heads: int | None,
+    image_size: Grid | None,
+    which: str | None,
+    interpolate: bool = False,
+    family: str | None = None,
+) -> tuple[Report, Encoder]:
     """Load one encoder of a file and report what it is, and whether it was trained. Raises CheckpointError."""
-    encoder, which = open_encoder(**choice.arguments()), choice.which
+    choice = EncoderChoice(
+        checkpoint=path, encoder=family, heads=heads, image_size=image_size, interpolate=interpolate, which=which
+    )
+    encoder = open_encoder(**choice.arguments())
     report = (
         _describe(encoder, which) + _preset(encoder) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
     )
@@ -56,9 +69,9 @@ def examine_checkpoint(choice: EncoderChoice) -> tuple[Report, Encoder]:
 NO_TENSOR = "this architecture has no such tensor"
 
 
-def examine_random(choice: EncoderChoice) -> tuple[Report, Encoder]:
+def examine_random(name: str, image_size: Grid | None) -> tuple[Report, Encoder]:
     """Report a random encoder: a baseline by intention. Raises UsageError on an unknown name."""
-    encoder = open_encoder(**choice.arguments())
+    encoder = random_encoder(name, image_size)
     spread = measure_spread(encoder.module)
     warning = Check("training", Status.WARN, RANDOM[1])
     report = _describe(encoder, None) + measured(spread, dict.fromkeys(spread, NO_TENSOR)) + Report((warning,))

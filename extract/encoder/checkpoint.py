@@ -52,14 +52,15 @@ def load_checkpoint(
         kind = choose_family(names, family)
         if _is_export(file.claims, kind):
             return _load_export(file, kind, wish)
-        own = select_encoder(names, kind, which)
-        require_complete(names, own, kind)
+        chosen = select_encoder(names, kind, which)
+        require_complete(names, chosen, kind)
+        own = chosen.own
         _refuse_grey_video(file, own, kind)
         table_grid = _table_grid(names, file, kind, own)
         shapes = {name: file.shapes[one] for name, one in own.items()}
         trained = trained_architecture(shapes, kind, file.claims, wish, table_grid, file.source)
         wanted = wanted_architecture(trained, wish, file.source)
-        weights = pack({name: _read_float32(file, one, name) for name, one in own.items()}, kind)
+        weights = pack({name: _read_float32(file, one, chosen.called(name)) for name, one in own.items()}, kind)
         source, facts, claims = file.source, dict[str, Any](file.facts), file.claims
     if claims.weights_sha256 is not None:
         _require_digest(kind.file_form(weights), claims.weights_sha256, source)

@@ -41,7 +41,9 @@ def trained_architecture(
     _agree("depth", claims.depth, depth, source)
     _agree("MLP width", claims.mlp_width, mlp_width, source)
     own_size = claims.image_size if kind.asks and claims.image_size else None
-    size = own_size or wish.image_size or claims.image_size or _default_size(shapes, kind, patch, grid)
+    is_silent = kind.asks and claims.family is not None
+    default = None if is_silent else _default_size(shapes, kind, patch, grid)
+    size = own_size or wish.image_size or claims.image_size or default
     if size is None:
         raise CheckpointError(
             f"{source} does not say the image size, and many grids have as many tokens: "
@@ -100,9 +102,10 @@ def _resolve_heads(claimed: int | None, given: int | None, kind: Family, size: t
         )
     heads = claimed or given or published
     if heads is None:
+        folder = ", or point to the folder that holds config.json and this file" if kind.model_type else ""
         raise CheckpointError(
             f"{source} does not say how many attention heads there are, and tensor shapes (width {size[0]}) cannot "
-            "tell: say --num-heads N (a wrong number gives wrong tokens without any error)"
+            f"tell: say --num-heads N (a wrong number gives wrong tokens without any error){folder}"
         )
     return heads
 

@@ -45,6 +45,6 @@ def open_encoder(
         )
     if heads is not None or interpolate or which is not None:
         raise UsageError(
-            "--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; a random encoder needs none of them"
+            "--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; a random encoder needs none"
         )
     return random_encoder(encoder, image_size)

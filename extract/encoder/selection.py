@@ -1,5 +1,6 @@
 """Which family's encoder a file holds, and the strict comparison of its names and shapes with that family's."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,12 +25,13 @@ PATCH = "patch_embed.proj.weight"
 OWN_TUBELET = 2
 """Frames of a patch of all V-JEPA video encoders, and of none that the trainer writes without saying so."""
 
-KINDS_OF_FILE = (
-    (r".*lora_?[ab].*", "a LoRA adapter, which holds no encoder: merge it into its model first"),
+LORA = r"(?i).*lora_?[ab].*"
+
+HEADS = (
     (r"(.*\.)?(last_layer|mlp)\..*", "a DINO head without its backbone: use the file of the backbone"),
     (r"(.*\.)?(head|classifier|fc)\..*", "a head without an encoder: use the file that it was trained on"),
 )
-"""What a file without any encoder may be: a pattern that names match, and what to say."""
+"""What a file without any encoder may be: a pattern that all names match, and what to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,29 @@ class FileNames:
     def seen(self) -> str:
         """Tell what lies in the file."""
         return describe_contents(self.file.contents, self.file.shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """An encoder's tensors: by canonical name the file's own name, and the name that a person knows it by."""
+
+    own: Mapping[str, str]
+    plain: Mapping[str, str]
+
+    def called(self, name: str) -> str:
+        """Give the file's word for a canonical name, also of a tensor that is missing, by what its siblings say."""
+        if name in self.plain:
+            return self.plain[name]
+        for other, plain in self.plain.items():
+            if _without_number(other) == _without_number(name):
+                return re.sub(r"(?<=\.)\d+(?=\.)", name.split(".")[1], plain, count=1)
+        stem, _, end = name.rpartition(".")
+        other = f"{stem}.{'weight' if end == 'bias' else 'bias'}"
+        return self.plain[other].rpartition(".")[0] + f".{end}" if other in self.plain else name
+
+
+def _without_number(name: str) -> str:
+    return re.sub(r"\.\d+\.", ".#.", name, count=1)
 
 
 def read_names(file: WeightFile) -> FileNames:
@@ -60,14 +85,14 @@ def choose_family(names: FileNames, typed: str | None) -> Family:
         raise CheckpointError(f"encoder {typed!r}: expected one of {', '.join(FAMILIES)}")
     if stated is not None and stated not in FAMILIES:
         raise CheckpointError(
-            f"{source}: expected an encoder of family {' or '.join(FAMILIES)}, got {stated!r}; "
+            f"{source}: expected an encoder of family {', '.join(FAMILIES)}, got {stated!r}; "
             "was it written by a newer octprobe?"
         )
     if typed is not None and stated is not None and typed != stated:
         raise CheckpointError(f"{source} is a file of {stated}, not of {typed}; say --encoder {stated}")
     if typed is not None or stated is not None:
         return FAMILIES[typed or stated or ""]
-    fitting = fitting_families(names)
+    fitting = fitting_families(names) or [kind for kind in FAMILIES.values() if _fits(names, kind, believed=True)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -76,6 +101,8 @@ def choose_family(names: FileNames, typed: str | None) -> Family:
             f"{source} may be {listed}: their files have equal names and another arithmetic; say --encoder "
             f"{' or --encoder '.join(kind.name for kind in fitting)}; {names.seen}"
         )
+    if PATCH in names.unwrapped and "pos_embed" in names.unwrapped:
+        return FAMILIES["vjepa3d"]  # whose refusal names what is amiss
     raise CheckpointError(
         f"{source} holds no encoder of a family that is known here ({', '.join(FAMILIES)}): "
         f"got {some_names(names.unwrapped)}{_looks_like(names)}; {names.seen}; point to a file of one encoder, or of a "
@@ -88,17 +115,27 @@ def fitting_families(names: FileNames) -> list[Family]:
     return [kind for kind in FAMILIES.values() if _fits(names, kind)]
 
 
-def _fits(names: FileNames, kind: Family) -> bool:
-    return any(
-        _is_of(below, names.file.shapes, kind)
-        for key in dict.fromkeys((*kind.keys, *kind.context, *kind.target))
-        if _holds(below := select_names(names.unwrapped, key), kind)
-    )
+def _fits(names: FileNames, kind: Family, *, believed: bool = False) -> bool:
+    """Compare with a signature; believed: only with what a file of the family never has, and its tensors' names."""
+    for key in dict.fromkeys((*kind.keys, *kind.context, *kind.target)):
+        below = select_names(names.unwrapped, key)
+        if _holds(below, kind) and not any(matches(below, one) for one in kind.lacks):
+            if believed:
+                return _is_complete(names, Selected(canonical_names(below, kind), {}), kind)
+            if all(matches(below, one) for one in kind.has) and _has_own_patches(below, names.file.shapes, kind):
+                return True
+    return False
 
 
-def _is_of(below: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], kind: Family) -> bool:
-    if not all(matches(below, one) for one in kind.has) or any(matches(below, one) for one in kind.lacks):
+def _is_complete(names: FileNames, chosen: Selected, kind: Family) -> bool:
+    try:
+        _compare(names, chosen, kind, "")
+    except CheckpointError:
         return False
+    return True
+
+
+def _has_own_patches(below: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], kind: Family) -> bool:
     own = canonical_names(below, kind)
     patch = shapes[own[PATCH]] if PATCH in own else None
     rows = shapes[below["pos_embed"]][1:2] if "pos_embed" in below else ()
@@ -112,10 +149,10 @@ def _is_of(below: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], kind
 
 def _holds(below: Mapping[str, str], kind: Family) -> bool:
     own = {rename(name, kind) for name in below}
-    return PATCH in own or "pos_embed" in own
+    return "pos_embed" in own or any(name.startswith("patch_embed.") for name in own)
 
 
-def select_encoder(names: FileNames, kind: Family, which: str | None) -> dict[str, str]:
+def select_encoder(names: FileNames, kind: Family, which: str | None) -> Selected:
     """Map the encoder's canonical tensor names to the file's own names.
 
     which: None (the one that the family's own code reads), "context", "target" or a top key of the file.
@@ -130,12 +167,13 @@ def select_encoder(names: FileNames, kind: Family, which: str | None) -> dict[st
     for key in keys:
         if _holds(below := select_names(names.unwrapped, key), kind):
             _refuse_foreign(names, below, kind)
-            return canonical_names(below, kind)
+            return Selected(canonical_names(below, kind), {rename(name, kind): name for name in below})
+    word = f"{which or 'context'} encoder" if kind.target else "encoder"
     wanted = " or ".join(f"{key}.*" if key else "pos_embed, patch_embed.*, blocks.*" for key in keys)
     raise CheckpointError(
-        f"{source} holds no {which or ''} encoder of {kind.name}: expected tensors named {wanted}, "
-        f"got {some_names(names.unwrapped)}{_looks_like(names)}{candidates(names, kind)}; {names.seen}; point to a file "
-        "of the trainer, or of one encoder"
+        f"{source} holds no {word} of {kind.name}: expected tensors named {wanted}, "
+        f"got {some_names(names.unwrapped)}{_looks_like(names)}{candidates(names, kind)}; {names.seen}; point to a "
+        "file of the trainer, or of one encoder"
     )
 
 
@@ -143,7 +181,7 @@ def _refuse_foreign(names: FileNames, below: Mapping[str, str], kind: Family) ->
     foreign = next((name for name in below if any(matches([name], one) for one in kind.lacks)), None)
     if foreign is not None:
         raise CheckpointError(
-            f"{names.file.source} is no {kind.name} file: {short_name(foreign)} is no tensor of that family"
+            f"{names.file.source}: unexpected tensor {short_name(foreign)}: this is no {kind.name} file"
             f"{candidates(names, kind)}; {names.seen}"
         )
 
@@ -154,32 +192,36 @@ def candidates(names: FileNames, kind: Family) -> str:
     return f"; it looks like {' or '.join(others)}: say --encoder {' or '.join(others)}" if others else ""
 
 
-def require_complete(names: FileNames, own: Mapping[str, str], kind: Family) -> None:
+def require_complete(names: FileNames, chosen: Selected, kind: Family) -> None:
     """Compare names and shapes with the encoder that they imply.
 
     Raises CheckpointError that names the first tensor that is missing, unexpected or of another shape, and the family
     that the file is of.
     """
-    shapes = {name: names.file.shapes[one] for name, one in own.items()}
-    source, more = names.file.source, f"{candidates(names, kind)}; {names.seen}"
+    _compare(names, chosen, kind, f"{candidates(names, kind)}; {names.seen}")
+
+
+def _compare(names: FileNames, chosen: Selected, kind: Family, more: str) -> None:
+    shapes, source = {name: names.file.shapes[one] for name, one in chosen.own.items()}, names.file.source
     width = _read_patch(shapes, kind, source, more)
     expected = _expected(shapes, kind, width)
     if missing := [name for name in expected if not name.endswith("?") and name not in shapes]:
         raise CheckpointError(
-            f"{source}: tensor {missing[0]} is missing ({len(missing)} of {len(expected)} are); nothing is filled in "
-            f"with random numbers: use a complete checkpoint{more}"
+            f"{source}: tensor {chosen.called(missing[0])} is missing ({len(missing)} of {len(expected)} are); nothing "
+            f"is filled in with random numbers: use a complete checkpoint{more}"
         )
     known = {name.removesuffix("?"): shape for name, shape in expected.items()}
     if unexpected := [name for name in shapes if name not in known]:
         raise CheckpointError(
-            f"{source}: unexpected tensor {short_name(unexpected[0])} (one of {len(unexpected)}): this is another "
-            f"architecture than {kind.name}; it cannot be used{more}"
+            f"{source}: unexpected tensor {short_name(chosen.called(unexpected[0]))} (one of {len(unexpected)}): this "
+            f"is another architecture than {kind.name}; it cannot be used{more}"
         )
     for name, shape in shapes.items():
         wanted = known[name]
         if len(wanted) != len(shape) or any(one not in (None, size) for one, size in zip(wanted, shape, strict=True)):
             text = "x".join("any" if one is None else str(one) for one in wanted) or "scalar"
-            raise CheckpointError(f"{source}: tensor {name}: expected shape {text}, got {shape_text(shape)}{more}")
+            called = chosen.called(name)
+            raise CheckpointError(f"{source}: tensor {called}: expected shape {text}, got {shape_text(shape)}{more}")
 
 
 def depth_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -231,9 +273,7 @@ def _read_patch(shapes: Mapping[str, tuple[int, ...]], kind: Family, source: str
 
 def _looks_like(names: FileNames) -> str:
     listed = list(names.unwrapped)
-    for pattern, words in KINDS_OF_FILE:
-        if listed and (
-            matches(listed, pattern) if "lora" in pattern else all(matches([one], pattern) for one in listed)
-        ):
-            return f"; it looks like {words}"
-    return ""
+    if matches(listed, LORA):
+        return "; it looks like a LoRA adapter, which holds no encoder: merge it into its model first"
+    found = (words for pattern, words in HEADS if listed and all(matches([name], pattern) for name in listed))
+    return next((f"; it looks like {words}" for words in found), "")

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import weights_digest
-from extract.encoder.hugging_face import claims_of_vjepa2
+from extract.encoder.file_form import as_hugging_face
+from extract.encoder.hugging_face import claims_of_config_json
 from extract.encoder.safetensors_file import export_safetensors
 from extract.errors import CheckpointError
 
@@ -78,8 +79,8 @@ def test_half_precision_weights_are_widened(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "vit"}, "model_type: expected 'vjepa2', .* got 'vit'"),
-        ({"model_type": ...}, "model_type: expected 'vjepa2', .* got None"),
+        ({"model_type": "vit"}, "model_type: expected one of 'vjepa2', .* got 'vit'"),
+        ({"model_type": ...}, "model_type: expected one of 'vjepa2', .* got None"),
         ({"hidden_act": "gelu_new"}, "hidden_act: expected 'gelu', .* got 'gelu_new'"),
         ({"in_chans": 1}, "in_chans: expected 3, .* got 1"),
         ({"layer_norm_eps": 1e-5}, "layer_norm_eps: expected 1e-06, .* got 1e-05"),
@@ -108,7 +109,7 @@ def test_the_width_of_a_fractional_mlp_ratio_is_rounded_as_in_the_original(refer
     """The giant public encoder says 4.363636363636363 for 1408 -> 6144."""
     config = json.loads((reference / "vjepa2_hf" / "config.json").read_text())
     giant = config | {"hidden_size": 1408, "mlp_ratio": 4.363636363636363}
-    assert claims_of_vjepa2(giant, "giant").mlp_width == int(1408 * 4.363636363636363)
+    assert claims_of_config_json(giant, "giant").mlp_width == int(1408 * 4.363636363636363)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_the_width_of_a_fractional_mlp_ratio_is_rounded_as_in_the_original(refer
             lambda w: w.update({"encoder.layernorm.weight": torch.ones(48, dtype=torch.int8)}),
             "expected floating-point weights, got torch.int8",
         ),
-        (lambda w: [w.pop(name) for name in list(w) if name.startswith("encoder.")], r"no tensors named encoder\.\*"),
+        (lambda w: [w.pop(name) for name in list(w) if name.startswith("encoder.")], r"holds no context encoder of vjepa2: expected tensors named encoder\.\*"),
     ],
 )
 def test_changed_tensors_are_named(folder: Path, change: Callable[[Weights], None], message: str) -> None:
@@ -228,11 +229,11 @@ class TestExport:
     def test_an_unknown_family_is_refused(self, folder: Path, tmp_path: Path) -> None:
         state = load_checkpoint(folder).module.state_dict()
         save_file(state, tmp_path / "future.safetensors", metadata={"family": "vjepa3"})
-        with pytest.raises(CheckpointError, match="expected an encoder of family vjepa3d or vjepa2, got 'vjepa3'"):
+        with pytest.raises(CheckpointError, match="expected an encoder of family vjepa3d, vjepa1, .*, got 'vjepa3'"):
             load_checkpoint(tmp_path / "future.safetensors")
 
     def test_a_family_without_its_sizes_is_refused(self, folder: Path, tmp_path: Path) -> None:
-        state = load_checkpoint(folder).module.state_dict()
+        state = as_hugging_face(load_checkpoint(folder).module.state_dict())
         save_file(state, tmp_path / "silent.safetensors", metadata={"family": "vjepa2", "num_heads": "3"})
         with pytest.raises(CheckpointError, match="does not say the image size"):
             load_checkpoint(tmp_path / "silent.safetensors")

@@ -9,7 +9,7 @@ VISIONFM = Family(
         licence="CC BY-NC 4.0",
         commercial=False,
         gated=False,
-        citation="Qiu et al., A Multimodal Multitask Vision Foundation Model for Generalist Ophthalmic AI, NEJM AI 2024",
+        citation="Qiu et al., A Multimodal Multitask Vision Foundation Model, NEJM AI 2024",
         weights="github.com/ABILab-CUHK/VisionFM (the OCT file)",
     ),
     preset="visionfm",

@@ -1,27 +1,7 @@
 """V-JEPA 2 (Meta): rotary positions along time, rows and columns; as Hugging Face folders and as official .pt files."""
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from extract.encoder.family import Card, Family
-
-OWN_NAMES = (("patch_embed.proj.", "embeddings.patch_embeddings.proj."), ("blocks.", "layer."), ("norm.", "layernorm."))
-
-
-def as_hugging_face(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors of a Hugging Face file: queries, keys and values apart."""
-    found: dict[str, Tensor] = {}
-    for name, tensor in weights.items():
-        short, own = next(pair for pair in OWN_NAMES if name.startswith(pair[0]))
-        named = (own + name.removeprefix(short)).replace(".attn.", ".attention.")
-        if ".qkv." in named:
-            parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
-            found |= {named.replace("qkv", part): piece.contiguous() for part, piece in parts}
-        else:
-            found[named] = tensor
-    return found
-
+from extract.encoder.file_form import as_hugging_face
 
 VJEPA2 = Family(
     name="vjepa2",
