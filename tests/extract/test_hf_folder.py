@@ -129,7 +129,10 @@ def test_the_width_of_a_fractional_mlp_ratio_is_rounded_as_in_the_original(refer
             lambda w: w.update({"encoder.layernorm.weight": torch.ones(48, dtype=torch.int8)}),
             "expected floating-point weights, got torch.int8",
         ),
-        (lambda w: [w.pop(name) for name in list(w) if name.startswith("encoder.")], r"holds no context encoder of vjepa2: expected tensors named encoder\.\*"),
+        (
+            lambda w: [w.pop(name) for name in list(w) if name.startswith("encoder.")],
+            r"holds no context encoder of vjepa2: expected tensors named encoder\.\*",
+        ),
     ],
 )
 def test_changed_tensors_are_named(folder: Path, change: Callable[[Weights], None], message: str) -> None:

@@ -79,9 +79,7 @@ def test_slices_are_frames(encoder: Encoder, volumes: torch.Tensor) -> None:
     """A change in the last two slices is seen by the last tubelet's patches only."""
     changed = volumes.clone()
     changed[:, :, 4:] += 1
-    patches = [
-        encoder.module.patch_embed(each.expand(-1, 3, -1, -1, -1)) for each in (volumes, changed)
-    ]
+    patches = [encoder.module.patch_embed(each.expand(-1, 3, -1, -1, -1)) for each in (volumes, changed)]
     differs = (patches[0] != patches[1]).any(-1).any(0)
     assert differs.reshape(3, 16).any(1).tolist() == [False, False, True]
 
