@@ -13,8 +13,7 @@ class Layout:
 
     channels: of the patch embedding. patch, blocks, positions, final_norm: names; positions is None where nothing is
     learned. attention: linear layers of a block, and how many widths each gives out. prefixes: where a file keeps the
-    encoder that is used ("context"), and another one ("target"). preset: the preprocessing that it was trained with;
-    None where no preset here does the same.
+    encoder that is used ("context"), and another one ("target"). preset: the preprocessing that it was trained with.
     """
 
     family: str
@@ -25,7 +24,7 @@ class Layout:
     attention: Mapping[str, int]
     final_norm: str
     prefixes: Mapping[str, str]
-    preset: str | None
+    preset: str
 
 
 VJEPA3D = Layout(
@@ -50,7 +49,7 @@ VJEPA2 = Layout(
     attention=MappingProxyType({"attention.query": 1, "attention.key": 1, "attention.value": 1, "attention.proj": 1}),
     final_norm="layernorm",
     prefixes=MappingProxyType({"context": "encoder."}),
-    preset=None,
+    preset="vjepa2",
 )
 """The public V-JEPA 2 encoders as Hugging Face stores them (source: the fixture vjepa2_hf)."""
 
