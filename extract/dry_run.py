@@ -13,11 +13,10 @@ from extract.bucket.prices import price_reading
 from extract.bucket.report import report_bucket
 from extract.encode import build_space
 from extract.encoder.open import open_encoder
-from extract.encoder.own_preset import require_own_preset
+from extract.encoder.own_preset import preset_of
 from extract.load import raw_bytes
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
-from extract.preset import load_preset
 from extract.selection import Selection, select_volumes
 from extract.summary import describe_catalogue, describe_look
 
@@ -84,10 +83,9 @@ def _refusal(options: ExtractOptions, spaces: Sequence[EmbeddingSpace], selectio
 def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
     """Name the embedding space of one store of the run, which decides the size of a row."""
     encoder = open_encoder(**output.choice.arguments())
-    require_own_preset(encoder, options.preset)
     return build_space(
         encoder,
-        load_preset(options.preset).to_dict(),
+        preset_of(encoder, options, views=options.views).to_dict(),
         layers=options.layers,
         pools=options.pools,
         token_grid=parse_token_grid(options.tokens, encoder.architecture.grid),

@@ -48,6 +48,7 @@ class SubmittedBatch:
 class BatchEncoder:
     """An encoder on a device, with what is kept of its output.
 
+    channels: of a preprocessed volume.
     batch_size: volumes a forward at most; where the device compiles for each shape, short batches are padded to it.
     It shrinks where the device turns out too small for it (submit_fitting).
     Raises UsageError on unknown layers or pools, or a grid that does not divide the encoder's.
@@ -61,6 +62,7 @@ class BatchEncoder:
         layers: Sequence[str] = (LAST,),
         pools: Sequence[str] = ("mean",),
         token_grid: Grid | None = None,
+        channels: int = 1,
         batch_size: int = 1,
     ) -> None:
         self.layers = encoder.architecture.require_layers(layers)
@@ -71,6 +73,7 @@ class BatchEncoder:
         self._backend = backend
         self._module = backend.prepare(encoder.module)
         self._token_grid = token_grid
+        self._channels = channels
         self.batch_size = batch_size
 
     def encode(self, batch: Float32[np.ndarray, "b V D H W"]) -> EncodedBatch:
@@ -83,8 +86,9 @@ class BatchEncoder:
         Submit a batch before collecting the one before it, and the device computes while the host reads and writes.
         Of views the pooled vectors are kept, and no tokens.
         """
-        pooled, tokens = self._forward(batch[:, :1], self._token_grid)
-        of_views = [self._forward(batch[:, view : view + 1], None)[0] for view in range(1, batch.shape[1])]
+        step = self._channels
+        pooled, tokens = self._forward(batch[:, :step], self._token_grid)
+        of_views = [self._forward(batch[:, at : at + step], None)[0] for at in range(step, batch.shape[1], step)]
         return SubmittedBatch(len(batch), [pooled, *of_views], tokens)
 
     def submit_fitting(self, batch: Float32[np.ndarray, "b V D H W"]) -> Iterator[SubmittedBatch]:
@@ -172,7 +176,7 @@ class BatchEncoder:
         say(f"device {name}: a batch of {volumes} volumes does not fit its memory; going on with {half}")
 
     def _forward(
-        self, batch: Float32[np.ndarray, "b 1 D H W"], token_grid: Grid | None
+        self, batch: Float32[np.ndarray, "b channels D H W"], token_grid: Grid | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             reduced = self._reduced(self._place(batch), token_grid)

@@ -25,10 +25,10 @@ from extract.encoder_options import (
     EncoderChoice,
     EncoderReading,
     Precision,
-    PresetName,
+    Preprocessing,
     stands_alone,
 )
-from extract.preset import DEFAULT
+from extract.preset import require_plain
 
 if TYPE_CHECKING:
     from extract.bucket.where import Comparison
@@ -111,7 +111,7 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(EncoderReading):
+class ExtractOptions(EncoderReading, Preprocessing):
     """One run of extract-embeddings: its command line, and the argument of ``extract``.
 
     A single store, checkpoint or encoder may be given as it is.
@@ -140,7 +140,6 @@ class ExtractOptions(EncoderReading):
     encoder: Annotated[
         str | tuple[str, ...], typer.Option(help=f"{ENCODER_HELP} May be repeated.", rich_help_panel=ENCODER)
     ] = ()
-    preset: PresetName = None
     layers: Annotated[
         tuple[str, ...],
         Text(parse_layers, "last"),
@@ -251,11 +250,8 @@ class ExtractOptions(EncoderReading):
         super().__post_init__()
         self._check_outputs()
         self._check_engine()
-        if self.views and self.preset not in (None, DEFAULT):
-            raise UsageError(
-                f"--views {self.views}: views are made with the intensities of the preset {DEFAULT}, "
-                f"got {self.preset!r}"
-            )
+        if self.views and self.preset:
+            require_plain(self.views, self.preset)
         if self.partial_reads == "on" and self.cache_dir is not None:
             raise UsageError("--partial-reads on: --cache-dir keeps whole objects only; leave one of the two out")
         if self.tokens == "none" and self.token_dtype != DEFAULT_TOKEN_DTYPE:

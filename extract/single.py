@@ -7,23 +7,29 @@ from jaxtyping import Float32
 
 from embeddings_store.console import say
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
 from extract.device.select import open_device
 from extract.dicom.reader import read_dicom
 from extract.encode import BatchEncoder
+from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
-from extract.encoder.own_preset import note_on_preset, require_own_preset
+from extract.encoder.own_preset import note_on_preset, preset_of, require_channels
 from extract.errors import PreprocessError
 from extract.file_options import EncodeOptions, PreprocessOptions
 from extract.options import read_classes
 from extract.preprocess import frame_chooser, preprocess
-from extract.preset import load_preset
+from extract.preset import Recipe
+from extract.volume import Volume
 
 
 def preprocess_file(options: PreprocessOptions) -> str:
-    """Write the float32 [1, D, H, W] array of a DICOM file; say what was written. Raises a VolumeError."""
+    """Write the float32 [C, D, H, W] array of a DICOM file; say what was written. Raises a VolumeError."""
     allowed = read_classes(options.allow_sop_class)
-    return _save(options.out, _preprocessed(options.file, options.preset, options.image_size, allowed))
+    preset = options.prepared(None, options.image_size)
+    size = options.image_size or preset.image_size
+    volume = _read(options.file, Recipe(preset, size), allowed)
+    if preset.slices == "all" and options.image_size is None:
+        size = (volume.frame_count, *size[1:])
+    return _save(options.out, preprocess(volume, preset, size))
 
 
 def encode_file(options: EncodeOptions) -> str:
@@ -32,13 +38,14 @@ def encode_file(options: EncodeOptions) -> str:
     if file.suffix == ".npy":
         images = _load_array(file)
         encoder = open_encoder(**(options.arguments() | {"image_size": options.image_size or images.shape[2:]}))
-        _check_size(file, images, encoder.architecture.image_size)
+        _check_size(file, images, encoder)
     else:
         encoder = open_encoder(**options.arguments())
-        require_own_preset(encoder, options.preset)
-        if note := note_on_preset(encoder, load_preset(options.preset).name):
+        preset = preset_of(encoder, options)
+        if note := note_on_preset(encoder, preset.name):
             say(f"note: {note}")
-        images = _preprocessed(file, options.preset, encoder.architecture.image_size, allowed)[None]
+        size = encoder.architecture.image_size
+        images = preprocess(_read(file, Recipe(preset, size), allowed), preset, size)[None]
     batch_encoder = BatchEncoder(encoder, open_device(options.device, options.precision))
     if options.prefix_out is not None and not encoder.architecture.prefix:
         raise UsageError(f"--prefix-out: {encoder.source} ({encoder.architecture.family}) has no prefix tokens")
@@ -50,12 +57,9 @@ def encode_file(options: EncodeOptions) -> str:
     return written
 
 
-def _preprocessed(
-    file: Path, preset_name: str | None, image_size: Grid, allowed: frozenset[str]
-) -> Float32[np.ndarray, "1 D H W"]:
-    preset = load_preset(preset_name)
-    volume = read_dicom(_read_bytes(file), frames=frame_chooser(preset, image_size[0]), allowed=allowed)
-    return preprocess(volume, preset, image_size)
+def _read(file: Path, recipe: Recipe, allowed: frozenset[str]) -> Volume:
+    frames = frame_chooser(recipe.preset, recipe.image_size[0])
+    return read_dicom(_read_bytes(file), frames=frames, allowed=allowed)
 
 
 def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:
@@ -67,7 +71,7 @@ def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:
     images = array[None] if array.ndim == 4 else array
     if images.dtype != np.float32 or images.ndim != 5 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise UsageError(
-            f"{file}: expected preprocessed float32 [1,D,H,W] or [B,C,D,H,W] (C: 1 or 3), got {array.dtype} "
+            f"{file}: expected preprocessed float32 [C,D,H,W] or [B,C,D,H,W], C 1 or 3, got {array.dtype} "
             f"{list(array.shape)}"
         )
     if not np.isfinite(images).all():
@@ -75,7 +79,9 @@ def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:
     return images
 
 
-def _check_size(file: Path, images: Float32[np.ndarray, "B C D H W"], image_size: Grid) -> None:
+def _check_size(file: Path, images: Float32[np.ndarray, "B C D H W"], encoder: Encoder) -> None:
+    image_size = encoder.architecture.image_size
+    require_channels(encoder, images.shape[1], str(file))
     if images.shape[2:] != image_size:
         raise UsageError(f"{file}: expected volumes of {list(image_size)} voxels, got {list(images.shape[2:])}")
 

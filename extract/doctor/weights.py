@@ -15,11 +15,11 @@ from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.foreign import describe_foreign, foreign_names
 from extract.encoder.open import open_encoder
-from extract.encoder.own_preset import note_on_preset
+from extract.encoder.own_preset import note_on_preset, preset_of
 from extract.encoder.random_init import random_encoder
-from extract.encoder_options import EncoderChoice
+from extract.encoder_options import EncoderChoice, Preprocessing
 from extract.errors import CheckpointError
-from extract.preset import DEFAULT
+from extract.preset import Preset
 
 BARELY_MOVED = 0.05
 """Relative L2 distance between context and target below which training has hardly begun.
@@ -56,9 +56,7 @@ def examine_checkpoint(
         checkpoint=path, encoder=family, heads=heads, image_size=image_size, interpolate=interpolate, which=which
     )
     encoder = open_encoder(**choice.arguments())
-    report = (
-        _describe(encoder, which) + _preset(encoder) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
-    )
+    report = _describe(encoder, which) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
     distance, reason = _moved(encoder, choice)
     spread = measure_spread(encoder.module)
     moved = {"rel_l2_context_vs_target": distance}
@@ -76,6 +74,15 @@ def examine_random(name: str, image_size: Grid | None) -> tuple[Report, Encoder]
     warning = Check("training", Status.WARN, RANDOM[1])
     report = _describe(encoder, None) + measured(spread, dict.fromkeys(spread, NO_TENSOR)) + Report((warning,))
     return report, encoder
+
+
+def examine_preset(encoder: Encoder, typed: Preprocessing) -> tuple[Report, Preset]:
+    """Report how volumes would be prepared, and warn where that is not the encoder's own way. Raises UsageError."""
+    preset = preset_of(encoder, typed)
+    note = note_on_preset(encoder, preset.name)
+    words = note or f"preset {preset.name}, which is the encoder's own"
+    status = Status.WARN if note else Status.OK
+    return Report((Check("preset", status, words),), {"preset": preset.to_dict()}), preset
 
 
 def find_source(encoder: Encoder, choice: EncoderChoice) -> EncoderSource:
@@ -185,11 +192,6 @@ def _describe(encoder: Encoder, which: str | None) -> Report:
         "weights_sha256": encoder.weights_sha256,
     }
     return Report((Check("encoder", Status.OK, words),), figures)
-
-
-def _preset(encoder: Encoder) -> Report:
-    note = note_on_preset(encoder, DEFAULT)
-    return Report((Check("preset", Status.WARN, note),)) if note else Report()
 
 
 def _training_facts(facts: Mapping[str, Any]) -> Report:

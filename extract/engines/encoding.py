@@ -65,7 +65,7 @@ def make_batches(
     for ready in volumes:
         let_go(ready)
         for number, line in ready.job.lines.items():
-            waiting[number].append(ready.decoded.of_size(line, targets[number].image_size))
+            waiting[number].append(ready.decoded.made_by(line, targets[number].recipe))
             if len(waiting[number]) >= targets[number].batches.batch_size:
                 yield Batch(number, waiting[number])
                 waiting[number] = []

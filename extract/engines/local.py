@@ -12,7 +12,6 @@ from functools import partial
 import torch
 
 from embeddings_store.schema import VolumeFailure
-from embeddings_store.space import Grid
 from extract.bucket.source import Fetched, PartlyFetched
 from extract.engines.account import Account, account_here
 from extract.engines.budget import Budget
@@ -24,6 +23,7 @@ from extract.engines.work import Engine, Opened, Pass
 from extract.engines.workers import Workers, choose_workers, whole_machine
 from extract.failures import attempt
 from extract.load import raw_bytes
+from extract.preset import Recipe
 from extract.targets import Job
 from extract.thumbnail import make_thumbnail
 
@@ -94,7 +94,7 @@ def fetch_volumes(work: Pass, jobs: Iterable[Job], budget: Budget, fetched: Chan
     """Fetch volume after volume, each as soon as there is room for it."""
     for job in jobs:
         budget.take(raw_bytes(job.ref) + _images_bytes(work, job))
-        found = attempt("fetch", partial(work.loader.fetch, job.ref, _sizes(work, job)))
+        found = attempt("fetch", partial(work.loader.fetch, job.ref, _recipes(work, job)))
         if isinstance(found, VolumeFailure):
             budget.give_back(raw_bytes(job.ref) + _images_bytes(work, job), volumes=1)
             quarantine(work, job, found)
@@ -107,7 +107,7 @@ def decode_volumes(work: Pass, fetched: Iterable[FetchedVolume], budget: Budget,
     torch.set_num_threads(1)  # of this thread: the decoders share the cores among themselves
     for volume in fetched:
         job = volume.job
-        found = attempt("decode", partial(work.loader.decode, job.ref, volume.fetched, _sizes(work, job)))
+        found = attempt("decode", partial(work.loader.decode, job.ref, volume.fetched, _recipes(work, job)))
         del volume
         budget.give_back(raw_bytes(job.ref))
         if isinstance(found, VolumeFailure):
@@ -158,13 +158,13 @@ def _let_go(work: Pass, budget: Budget, volume: ReadyVolume) -> None:
 
 
 def _images_bytes(work: Pass, job: Job) -> int:
-    """Give what the inputs of a volume take: one for each image size, however many encoders share it."""
-    return sum(work.loader.input_bytes(size) for size in _sizes(work, job))
+    """Give what the inputs of a volume take: one for each recipe, however many encoders share it."""
+    return sum(work.loader.input_bytes(recipe) for recipe in _recipes(work, job))
 
 
-def _sizes(work: Pass, job: Job) -> list[Grid]:
-    """Give the image sizes of the encoders that lack a volume."""
-    return sorted({work.targets[number].image_size for number in job.lines})
+def _recipes(work: Pass, job: Job) -> list[Recipe]:
+    """Give what the encoders that lack a volume need made of it."""
+    return list(dict.fromkeys(work.targets[number].recipe for number in job.lines))
 
 
 def _nothing_more() -> None:
