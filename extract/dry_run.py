@@ -82,7 +82,7 @@ def _refusal(options: ExtractOptions, spaces: Sequence[EmbeddingSpace], selectio
 
 def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
     """Name the embedding space of one store of the run, which decides the size of a row."""
-    encoder = open_encoder(**output.choice.arguments())
+    encoder = open_encoder(**output.choice.arguments(), slices=options.slice_count)
     return build_space(
         encoder,
         preset_of(encoder, options, views=options.views).to_dict(),

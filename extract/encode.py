@@ -17,7 +17,7 @@ from extract.encoder.architecture import LAST
 from extract.encoder.encoder import Encoder
 from extract.encoder.module import prefix_of
 from extract.errors import DeviceError, EncodeError, NotFinite, TokenOverflow
-from extract.pooling import pool, reduce_tokens, require_division, require_pools
+from extract.pooling import CLS, pool, reduce_tokens, require_division, require_pools
 from extract.views import Views
 
 
@@ -67,6 +67,10 @@ class BatchEncoder:
     ) -> None:
         self.layers = encoder.architecture.require_layers(layers)
         self.pools = require_pools(pools)
+        if CLS in pools and not encoder.architecture.prefix:
+            raise UsageError(
+                f"--pool cls: {encoder.source} ({encoder.architecture.family}) has no class token; choose another pool"
+            )
         if token_grid is not None:
             require_division(encoder.architecture.grid, token_grid)
         self._architecture = encoder.architecture
@@ -186,8 +190,15 @@ class BatchEncoder:
     def _reduced(self, volumes: Tensor, token_grid: Grid | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Keep no reference to whole tokens: a lazy device would have to give them out too."""
         found = self._module(volumes, self.layers)
-        pooled = torch.stack([pool(found[layer], self.pools) for layer in self.layers], dim=1)
+        pooled = torch.stack(
+            [pool(found[layer], self.pools, self._leading(found, layer)) for layer in self.layers], dim=1
+        )
         return pooled, {} if token_grid is None else self._grids(found, token_grid)
+
+    def _leading(self, found: Mapping[str, Tensor], layer: str) -> Tensor | None:
+        """Give the class (or global) token of the volume, or of each of its slices."""
+        prefix = found.get(prefix_of(layer))
+        return None if prefix is None else prefix[:, :: self._architecture.prefix]
 
     def _grids(self, found: Mapping[str, Tensor], target: Grid) -> dict[str, Tensor]:
         own = self._architecture.grid

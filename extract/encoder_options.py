@@ -24,7 +24,7 @@ def parse_image_size(text: str) -> tuple[int, int, int]:
 
 def stands_alone(encoder: str) -> bool:
     """Tell an encoder without a checkpoint (random:tiny, onnx:FILE) from the family of one."""
-    return ":" in encoder and not encoder.endswith(".py")
+    return encoder.startswith(("random:", "onnx:"))
 
 
 CHECKPOINT_HELP = "Encoder weights: the official file, a trainer's .pt, .safetensors, or a Hugging Face folder."
@@ -104,6 +104,11 @@ class Preprocessing(Options):
             rich_help_panel=ENCODER,
         ),
     ] = ()
+
+    @property
+    def slice_count(self) -> int | None:
+        """Return how many frames an encoder of single B-scans is opened for; None where --slices is no number."""
+        return self.slices if isinstance(self.slices, int) else None
 
     def prepared(self, own: str | None, image_size: Grid | None = None) -> Preset:
         """Return the preset: the one that was typed, else the encoder's own, with what else was typed.

@@ -38,6 +38,8 @@ KEPT = "What is stored, and where"
 FETCHING = "Fetching, decoding, writing"
 
 POOLS = ("mean", "max", "std")
+OWN_POOLS = ("cls",)
+"""Only of encoders with prefix tokens, and not by default."""
 DEFAULT_TOKEN_DTYPE: Literal["float16"] = "float16"
 DEVICES_OF_RAY = ("auto", "cpu", "cuda")
 
@@ -61,7 +63,7 @@ def parse_layers(text: str) -> tuple[str, ...]:
 
 def parse_pools(text: str) -> tuple[str, ...]:
     """Read "mean,max,std"."""
-    return _parse_names("--pool", text, allowed=POOLS)
+    return _parse_names("--pool", text, allowed=POOLS + OWN_POOLS)
 
 
 def _parse_names(option: str, text: str, allowed: tuple[str, ...] | None = None) -> tuple[str, ...]:
@@ -148,7 +150,11 @@ class ExtractOptions(EncoderReading, Preprocessing):
     pools: Annotated[
         tuple[str, ...],
         Text(parse_pools, ",".join(POOLS)),
-        typer.Option("--pool", help="Pooled vectors to store: any of mean,max,std.", rich_help_panel=KEPT),
+        typer.Option(
+            "--pool",
+            help="Pooled vectors to store: any of mean,max,std, and cls where the encoder has a class token.",
+            rich_help_panel=KEPT,
+        ),
     ] = POOLS
     tokens: Annotated[
         str, typer.Option(help="Patch tokens to store: full, a reduced grid DxHxW, or none.", rich_help_panel=KEPT)

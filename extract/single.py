@@ -40,7 +40,7 @@ def encode_file(options: EncodeOptions) -> str:
         encoder = open_encoder(**(options.arguments() | {"image_size": options.image_size or images.shape[2:]}))
         _check_size(file, images, encoder)
     else:
-        encoder = open_encoder(**options.arguments())
+        encoder = open_encoder(**options.arguments(), slices=options.slice_count)
         preset = preset_of(encoder, options)
         if note := note_on_preset(encoder, preset.name):
             say(f"note: {note}")

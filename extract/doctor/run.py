@@ -56,6 +56,7 @@ def _encoder(visit: Examination, options: DoctorOptions) -> Encoder | None:
                 which=options.which,
                 interpolate=options.interpolate,
                 family=name,
+                slices=options.slice_count,
             ),
         )
     elif name is not None:

@@ -50,12 +50,13 @@ def examine_checkpoint(
     which: str | None,
     interpolate: bool = False,
     family: str | None = None,
+    slices: int | None = None,
 ) -> tuple[Report, Encoder]:
     """Load one encoder of a file and report what it is, and whether it was trained. Raises CheckpointError."""
     choice = EncoderChoice(
         checkpoint=path, encoder=family, heads=heads, image_size=image_size, interpolate=interpolate, which=which
     )
-    encoder = open_encoder(**choice.arguments())
+    encoder = open_encoder(**choice.arguments(), slices=slices)
     report = _describe(encoder, which) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
     distance, reason = _moved(encoder, choice)
     spread = measure_spread(encoder.module)
@@ -94,7 +95,10 @@ def find_source(encoder: Encoder, choice: EncoderChoice) -> EncoderSource:
         bias = measure_spread(encoder.module)["max_abs_linear_bias"]
         training, reason = weigh_training(encoder.facts, choice.which, _moved(encoder, choice)[0], bias)
     known = epoch if isinstance(epoch, int | float | str) else None
-    return EncoderSource(encoder.source, encoder.architecture.family, encoder.weights_sha256, known, training, reason)
+    family, card = encoder.architecture.family, encoder.architecture.kind.card
+    return EncoderSource(
+        encoder.source, family, encoder.weights_sha256, known, training, reason, card.licence, card.citation
+    )
 
 
 def _moved(encoder: Encoder, choice: EncoderChoice) -> tuple[float | None, str]:
@@ -191,7 +195,17 @@ def _describe(encoder: Encoder, which: str | None) -> Report:
         "parameters": parameters,
         "weights_sha256": encoder.weights_sha256,
     }
-    return Report((Check("encoder", Status.OK, words),), figures)
+    return Report((Check("encoder", Status.OK, words),), figures) + _terms(encoder)
+
+
+def _terms(encoder: Encoder) -> Report:
+    """Say what a published encoder may be used for, and what to cite."""
+    card = encoder.architecture.kind.card
+    if card.licence is None:
+        return Report()
+    status = Status.OK if card.commercial else Status.WARN
+    figures = {"licence": card.licence, "citation": card.citation}
+    return Report((Check("licence", status, f"{card.describe_terms()}; to cite: {card.citation}"),), figures)
 
 
 def _training_facts(facts: Mapping[str, Any]) -> Report:

@@ -37,16 +37,18 @@ def load_checkpoint(
     image_size: Grid | None = None,
     interpolate: bool = False,
     which: str | None = None,
+    slices: int | None = None,
 ) -> Encoder:
     """Load an encoder from a .pt of torch.save, a .safetensors file, or a Hugging Face folder.
 
     family: None takes what the file states, or the only family whose signature fits. heads, image_size (voxels D, H,
     W): what the file does not say itself; where it does, both must agree, except that ``interpolate`` carries the
     positions of vjepa3d and vjepa2 to another image size; the other families do so as their own code does.
+    slices: how many frames a family of single B-scans sees, where image_size does not say.
     which: None (the encoder that the family's own code reads), "context", "target", or a top key of the file.
     Every refusal is a CheckpointError; the outcomes are those of the fixture vjepa3d_nested.
     """
-    wish = Wish(heads, image_size, interpolate)
+    wish = Wish(heads, image_size, interpolate, slices)
     with open_weight_file(path) as file:
         names = read_names(file)
         kind = choose_family(names, family)

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
+
+from embeddings_store.errors import UsageError
 
 Positions = Literal[
     "table_3d", "sincos_3d", "rotary", "rotary_21", "bicubic", "bicubic_antialias", "bicubic_offset", "fixed",
     "channels_first", "factorised", "axial",
 ]  # fmt: skip
 """How a token knows its place: a table (positions.py says how it is carried to another grid), or rotary.py."""
+
+Activation = Literal["gelu", "gelu_tanh"]
 
 End = Literal["norm", "none", "branch", "every"]
 """norm: "last" is after the final norm. none: there is none. branch: the last block gives its MLP branch without the
@@ -19,14 +23,23 @@ residual, then the norm. every: each block's tokens go through the final norm.""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What a person should know before using an encoder. weights: where the official file is."""
+    """What a person should know before using an encoder. weights: where the official file is.
+
+    licence, citation: None of an own encoder, where whoever trained it knows.
+    """
 
     title: str
-    licence: str
+    licence: str | None
     commercial: bool
     gated: bool
-    citation: str
+    citation: str | None
     weights: str
+
+    def describe_terms(self) -> str:
+        """Say the licence, and whether commercial use is allowed and the file is gated."""
+        use = "commercial use allowed" if self.commercial else "no commercial use"
+        gated = ", the file is gated" if self.gated else ""
+        return f"{self.licence}, {use}{gated}" if self.licence else "as whoever trained it says"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +77,7 @@ class Family:
     extra: Mapping[str, str] = field(default_factory=dict)
     heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
     eps: float = 1e-6
-    activation: Literal["gelu", "gelu_tanh"] = "gelu"
+    activation: Activation = "gelu"
     end: End = "norm"
     layer_scale: bool = False
     key_bias: bool = True
@@ -74,6 +87,13 @@ class Family:
     asks: bool = False
     teacher_follows: bool = True
     file_form: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
+
+    def __post_init__(self) -> None:
+        for field_name, known in (("positions", Positions), ("end", End), ("activation", Activation)):
+            if (value := getattr(self, field_name)) not in get_args(known):
+                raise UsageError(
+                    f"family {self.name}: {field_name}: expected {', '.join(get_args(known))}, got {value!r}"
+                )
 
     @property
     def has_table(self) -> bool:

@@ -18,11 +18,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the caller says of an encoder: heads, image_size (voxels D, H, W); interpolate: another than its own."""
+    """What the caller says of an encoder.
+
+    image_size: voxels (D, H, W). interpolate: take another one than its own. slices: how many frames, else.
+    """
 
     heads: int | None = None
     image_size: Grid | None = None
     interpolate: bool = False
+    slices: int | None = None
 
 
 def trained_architecture(
@@ -42,7 +46,7 @@ def trained_architecture(
     _agree("MLP width", claims.mlp_width, mlp_width, source)
     own_size = claims.image_size if kind.asks and claims.image_size else None
     is_silent = kind.asks and claims.family is not None
-    default = None if is_silent else _default_size(shapes, kind, patch, grid)
+    default = None if is_silent else _default_size(shapes, kind, patch, grid, wish.slices)
     size = own_size or wish.image_size or claims.image_size or default
     if size is None:
         raise CheckpointError(
@@ -77,18 +81,19 @@ def wanted_architecture(trained: Architecture, wish: Wish, source: str) -> Archi
     return _checked(source, lambda: replace(trained, image_size=image_size))
 
 
-def _default_size(shapes: Shapes, kind: Family, patch: Grid, grid: Grid | None) -> Grid | None:
+def _default_size(shapes: Shapes, kind: Family, patch: Grid, grid: Grid | None, slices: int | None) -> Grid | None:
     """Give the size that the file's own table has, or the family's; None where neither says."""
     if grid is not None:
         return grid[0] * patch[0], grid[1] * patch[1], grid[2] * patch[2]
     if kind.frames is None:
         return None
+    frames = slices or kind.frames if kind.slices else kind.frames
     if kind.side is not None:
         side = kind.side - kind.side % patch[2]
-        return kind.frames, side, side
+        return frames, side, side
     rows = table_rows(shapes, kind)
     side = isqrt(rows) * patch[2] if rows else None
-    return (kind.frames, side, side) if side else None
+    return (frames, side, side) if side else None
 
 
 def _resolve_heads(claimed: int | None, given: int | None, kind: Family, size: tuple[int, int], source: str) -> int:

@@ -7,9 +7,10 @@ from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
-from extract.encoder.families import FAMILIES
 from extract.encoder.foreign import describe_foreign
+from extract.encoder.own_family import require_family
 from extract.encoder.random_init import random_encoder
+from extract.encoder_options import stands_alone
 
 
 def open_encoder(
@@ -20,24 +21,32 @@ def open_encoder(
     image_size: Grid | None = None,
     interpolate: bool = False,
     which: str | None = None,
+    slices: int | None = None,
 ) -> Encoder:
     """Open an encoder: a checkpoint of a family (``encoder``; None: found out), or "random:tiny", "random:base".
 
+    slices: how many frames a family of single B-scans sees, where image_size does not say.
     which: the encoder of a checkpoint that holds several: "context", "target" or a top key; None: the usual one.
     A file that names foreign code is opened with a warning on stderr: none of it is run.
     Raises UsageError for none, both, or an option that only a checkpoint has; CheckpointError for a refused file.
     """
-    if checkpoint is not None and (encoder is None or encoder in FAMILIES):
+    family = require_family(encoder) if encoder is not None and not stands_alone(encoder) else None
+    if checkpoint is not None and (encoder is None or family is not None):
         opened = load_checkpoint(
-            checkpoint, family=encoder, heads=heads, image_size=image_size, interpolate=interpolate, which=which
+            checkpoint,
+            family=family.name if family else None,
+            heads=heads,
+            image_size=image_size,
+            interpolate=interpolate,
+            which=which,
+            slices=slices,
         )
         if warning := describe_foreign(opened.facts):
             say(f"warning: {opened.source}: {warning}")
         return opened
-    if encoder in FAMILIES:
-        raise UsageError(
-            f"--encoder {encoder}: expected its file too, --checkpoint FILE: {FAMILIES[encoder].card.weights}"
-        )
+    if family is not None:
+        where = family.card.weights
+        raise UsageError(f"--encoder {encoder}: expected its file too, --checkpoint FILE; it comes from {where}")
     if encoder is None or checkpoint is not None:
         raise UsageError(
             "expected --checkpoint FILE (with --encoder FAMILY, see extract-embeddings encoders) or "

@@ -6,10 +6,10 @@ VJEPA3D = Family(
     name="vjepa3d",
     card=Card(
         title="V-JEPA on OCT volumes, 3D patches",
-        licence="that of whoever trained it",
+        licence=None,
         commercial=False,
-        gated=True,
-        citation="that of whoever trained it",
+        gated=False,
+        citation=None,
         weights="your own training run, or an export of doctor --export",
     ),
     preset="pretrain",
