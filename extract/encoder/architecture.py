@@ -6,7 +6,7 @@ from math import prod
 
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
-from extract.encoder.families import FAMILIES
+from extract.encoder.families import FAMILIES, OWN_FAMILIES, find_family
 from extract.encoder.family import Family
 
 LAST = "last"
@@ -31,7 +31,7 @@ class Architecture:
     prefix: int = 0
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
+        if find_family(self.family) is None:
             raise UsageError(f"encoder family {self.family!r}: expected one of {', '.join(FAMILIES)}")
         numbers = (*self.image_size, *self.patch, self.width, self.depth, self.heads, self.mlp_width)
         if min(numbers) < 1:
@@ -49,7 +49,7 @@ class Architecture:
     @property
     def kind(self) -> Family:
         """What the family fixes."""
-        return FAMILIES[self.family]
+        return (FAMILIES | OWN_FAMILIES)[self.family]
 
     @property
     def pass_grid(self) -> Grid:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings_store.errors import UsageError
-from extract.encoder.families import FAMILIES
+from extract.encoder.families import FAMILIES, OWN_FAMILIES
 from extract.encoder.family import Family
 
 FAULTS = (
@@ -49,4 +49,4 @@ def read_family(path: Path) -> Family:
     if own[0].name in FAMILIES:
         raise UsageError(f"--encoder {path}: the name {own[0].name} belongs to a family that is known; choose another")
     named = replace(own[0], name=f"{own[0].name}@{digest[:DIGITS]}")
-    return FAMILIES.setdefault(named.name, named)
+    return OWN_FAMILIES.setdefault(named.name, named)

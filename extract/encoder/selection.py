@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from extract.encoder.architecture import block_shapes, shape_text
-from extract.encoder.families import FAMILIES
+from extract.encoder.families import FAMILIES, find_family
 from extract.encoder.family import Family
 from extract.encoder.names import (
     canonical_names,
@@ -81,17 +81,15 @@ def choose_family(names: FileNames, typed: str | None) -> Family:
     Raises CheckpointError that says what lies in the file, and which families it may be.
     """
     source, stated = names.file.source, names.file.claims.family
-    if typed is not None and typed not in FAMILIES:
-        raise CheckpointError(f"encoder {typed!r}: expected one of {', '.join(FAMILIES)}")
-    if stated is not None and stated not in FAMILIES:
-        raise CheckpointError(
-            f"{source}: expected an encoder of family {', '.join(FAMILIES)}, got {stated!r}; "
-            "was it written by a newer octprobe?"
-        )
     if typed is not None and stated is not None and typed != stated:
         raise CheckpointError(f"{source} is a file of {stated}, not of {typed}; say --encoder {stated}")
-    if typed is not None or stated is not None:
-        return FAMILIES[typed or stated or ""]
+    if (name := typed or stated) is not None:
+        if (kind := find_family(name)) is None:
+            raise CheckpointError(
+                f"{source}: expected an encoder of family {', '.join(FAMILIES)}, got {name!r}; "
+                "was it written by a newer octprobe, or with a family of one's own?"
+            )
+        return kind
     fitting = fitting_families(names) or [kind for kind in FAMILIES.values() if _fits(names, kind, believed=True)]
     if len(fitting) == 1:
         return fitting[0]

@@ -28,3 +28,11 @@ FAMILIES: dict[str, Family] = {
     "dinov3": DINOV3,
     "siglip": SIGLIP,
 }
+
+OWN_FAMILIES: dict[str, Family] = {}
+"""Those that users' own files have described in this process; no file is recognised as one of them."""
+
+
+def find_family(name: str) -> Family | None:
+    """Give the family of this name, a user's own among them; None where there is none."""
+    return FAMILIES.get(name) or OWN_FAMILIES.get(name)
