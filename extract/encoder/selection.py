@@ -1,5 +1,6 @@
 """Which of a checkpoint's tensors are the encoder's: prefixes, and the strict comparison of names and shapes."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 from embeddings_store.space import Grid
@@ -25,6 +26,9 @@ MOST_KEYS = 12
 """How many top keys a refusal lists."""
 
 LONGEST_NAME = 80
+
+BLOCK = re.compile("[0-9]{1,4}")
+"""The number of a block; a longer one is none, as it would stand for more tensors than memory holds."""
 
 OUTSIDE = ("model.", "net.", "network.", "ddp.")
 """What a LightningModule calls the model that it trains: left out in front of a name only."""
@@ -156,7 +160,7 @@ def _is_without_config(unwrapped: Iterable[str]) -> bool:
 
 def _is_block(name: str, layout: Layout) -> bool:
     parts = name.split(".")
-    return len(parts) > 2 and parts[0] == layout.blocks and parts[1].isdecimal()
+    return len(parts) > 2 and parts[0] == layout.blocks and bool(BLOCK.fullmatch(parts[1]))
 
 
 def _short(name: str) -> str:
