@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
+from extract.regular_file import require_regular
 
 Slices: TypeAlias = int | Literal["centre", "all"]
 """Which frames a slice encoder sees: so many, evenly spaced; the centre one; or every one."""
@@ -263,6 +264,7 @@ def load_preset(name_or_file: str | None) -> Preset:
     import yaml
 
     try:
+        require_regular(path)
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, RecursionError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"preset file {name_or_file!r} cannot be read: {error}") from error

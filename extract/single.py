@@ -18,6 +18,7 @@ from extract.file_options import EncodeOptions, PreprocessOptions
 from extract.options import read_classes
 from extract.preprocess import frame_chooser, preprocess
 from extract.preset import Recipe
+from extract.regular_file import require_regular
 from extract.volume import Volume
 
 
@@ -65,8 +66,9 @@ def _read(file: Path, recipe: Recipe, allowed: frozenset[str]) -> Volume:
 def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:
     """Read a preprocessed array; its shape may say the image size that a checkpoint leaves open."""
     try:
+        require_regular(file)
         array: np.ndarray = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise UsageError(f"{file}: expected a .npy array, got a file that cannot be read as one ({error})") from error
     images = array[None] if array.ndim == 4 else array
     if images.dtype != np.float32 or images.ndim != 5 or images.shape[1] not in (1, 3) or 0 in images.shape:
@@ -88,9 +90,10 @@ def _check_size(file: Path, images: Float32[np.ndarray, "B C D H W"], encoder: E
 
 def _read_bytes(file: Path) -> bytes:
     try:
+        require_regular(file)
         return file.read_bytes()
     except OSError as error:
-        raise UsageError(f"{file}: expected a file, got {error.strerror}") from error
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _save(out: Path, array: np.ndarray) -> str:

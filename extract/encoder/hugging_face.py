@@ -1,6 +1,7 @@
 """A folder as Hugging Face stores a model: config.json beside model.safetensors."""
 
 import json
+import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,11 @@ from embeddings_store.space import Grid
 from extract.encoder.claims import Claims
 from extract.encoder.families import FAMILIES
 from extract.encoder.family import Family
+from extract.encoder.foreign import shorten
 from extract.encoder.safetensors_file import SafetensorsFile, open_safetensors
+from extract.encoder.unpickle import MOST
 from extract.errors import CheckpointError
+from extract.regular_file import require_regular
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -101,6 +105,7 @@ def _claims_of_picture(config: Mapping[str, Any], kind: Family, source: str) -> 
 
 def _read_config(path: Path, source: str) -> Mapping[str, Any]:
     try:
+        require_regular(path)
         config = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(
@@ -109,8 +114,8 @@ def _read_config(path: Path, source: str) -> Mapping[str, Any]:
         ) from None
     except OSError as error:
         raise CheckpointError(f"{source}: {CONFIG} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{source}: {CONFIG} is no JSON ({error}); copy the folder again") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{source}: {CONFIG} is no JSON ({shorten(error)}); copy the folder again") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{source}: {CONFIG}: expected a JSON object, got {type(config).__name__}")
     return config
@@ -133,7 +138,7 @@ def _require_weights(path: Path, source: str) -> None:
 
 def _count(config: Mapping[str, Any], field: str, source: str) -> int:
     value = config.get(field)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MOST:
         raise _refusal(source, field, "a whole number from 1", value)
     return value
 
@@ -146,6 +151,5 @@ def _ratio(config: Mapping[str, Any], source: str) -> float:
 
 
 def _refusal(source: str, field: str, expected: str, found: object) -> CheckpointError:
-    return CheckpointError(
-        f"{source}: {CONFIG}: {field}: expected {expected}, got {found!r}; this model cannot be used as an encoder"
-    )
+    words = f"expected {expected}, got {shorten(reprlib.repr(found))}"
+    return CheckpointError(f"{source}: {CONFIG}: {field}: {words}; this model cannot be used as an encoder")

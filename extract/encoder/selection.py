@@ -25,6 +25,9 @@ PATCH = "patch_embed.proj.weight"
 OWN_TUBELET = 2
 """Frames of a patch of all V-JEPA video encoders, and of none that the trainer writes without saying so."""
 
+BLOCK = re.compile("[0-9]{1,4}")
+"""The number of a block; a longer one is none, as it would stand for more tensors than memory holds."""
+
 LORA = r"(?i).*lora_?[ab].*"
 
 HEADS = (
@@ -225,7 +228,7 @@ def _compare(names: FileNames, chosen: Selected, kind: Family, more: str) -> Non
 def depth_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Count the blocks by their highest number."""
     numbers = [name.split(".")[1] for name in shapes if name.startswith("blocks.")]
-    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
+    return 1 + max((int(number) for number in numbers if BLOCK.fullmatch(number)), default=0)
 
 
 def _expected(shapes: Mapping[str, tuple[int, ...]], kind: Family, width: int) -> dict[str, tuple[int | None, ...]]:
