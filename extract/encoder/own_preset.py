@@ -12,7 +12,13 @@ def preset_of(encoder: Encoder, typed: Preprocessing, *, views: int = 0) -> Pres
     views: augmented views of each volume, which have the intensities of the preset "pretrain".
     Raises UsageError where the preset gives channels that the encoder does not take, or none of those views.
     """
-    preset = typed.prepared(encoder.architecture.kind.preset, encoder.architecture.image_size)
+    own = encoder.architecture.kind.preset
+    if own is None and typed.preset is None:
+        raise UsageError(
+            f"{encoder.source}: --preset: expected how its input is prepared, a name or a .yaml file, for an ONNX file "
+            "does not say"
+        )
+    preset = typed.prepared(own, encoder.architecture.image_size)
     require_channels(encoder, preset.channels, f"--preset {preset.name}")
     if views:
         require_plain(views, preset.name)
@@ -35,6 +41,6 @@ def require_own_preset(encoder: Encoder, only: str, instead: str) -> None:
 def note_on_preset(encoder: Encoder, preset: str) -> str | None:
     """Say that another preset than the encoder's own is in use; None where it is its own."""
     own = encoder.architecture.kind.preset
-    if own == preset:
+    if own in (preset, None):
         return None
     return f"{encoder.source}: preset {preset} is not the encoder's own: {encoder.architecture.family} goes with {own}"
