@@ -152,7 +152,7 @@ def _unfold(function: Callable[..., None], *, main: bool) -> Callable[..., None]
     parameters = [_parameter("context", typer.Context, inspect.Parameter.empty)]
     parameters += [_as_parameter(option, main=main) for option in options]
     parameters += [
-        _parameter(_former_name(one), Annotated[one.kind | None, typer.Option(one.former, hidden=True)], None)
+        _parameter(_former_name(one), Annotated[one.kind | None, typer.Option(one.former, hidden=True, help=f"Former name of {one.flag}.")], None)
         for one in options
         if one.former
     ]
