@@ -31,6 +31,8 @@ class DoctorOptions(EncoderChoice, Preprocessing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.slices == "all" and self.image_size is None:
+            raise UsageError("--slices all: the doctor needs their number; say --slices N")
         self._check_export()
 
     def _check_export(self) -> None:
