@@ -22,13 +22,19 @@ def parse_image_size(text: str) -> tuple[int, int, int]:
     return depth, height, width
 
 
+ONNX = "onnx:"
+
+
 def stands_alone(encoder: str) -> bool:
     """Tell an encoder without a checkpoint (random:tiny, onnx:FILE) from the family of one."""
-    return encoder.startswith(("random:", "onnx:"))
+    return encoder.startswith(("random:", ONNX))
 
 
 CHECKPOINT_HELP = "Encoder weights: the official file, a trainer's .pt, .safetensors, or a Hugging Face folder."
-ENCODER_HELP = "The family of --checkpoint (see the command encoders); or random:tiny, random:base[,seed=N]: untrained."
+ENCODER_HELP = (
+    "The family of --checkpoint (see the command encoders), or a .py file with one; onnx:FILE; or random:tiny, "
+    "random:base[,seed=N]: untrained."
+)
 
 ImageSize = Annotated[
     tuple[int, int, int] | None,

@@ -17,7 +17,7 @@ from extract.encoder.foreign import describe_foreign, foreign_names
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import note_on_preset, preset_of
 from extract.encoder.random_init import random_encoder
-from extract.encoder_options import EncoderChoice, Preprocessing
+from extract.encoder_options import ONNX, EncoderChoice, Preprocessing
 from extract.errors import CheckpointError
 from extract.preset import Preset
 
@@ -37,6 +37,8 @@ POSITIONS_START_STD = 0.02
 """Spread of the position table at its start (MODEL.md, fixture vjepa3d_dose)."""
 
 RANDOM: tuple[Training, str] = ("random", "random weights, as asked for: a baseline to beat, not a trained encoder")
+
+OF_ONNX: tuple[Training, str] = ("unclear", "an ONNX file does not tell whether it was trained")
 
 OTHER = {"context": "target", "target": "context"}
 FACTS = ("epoch", "step", "loss", "scheduler_last_epoch", "optimizer_steps")
@@ -69,7 +71,13 @@ NO_TENSOR = "this architecture has no such tensor"
 
 
 def examine_random(name: str, image_size: Grid | None) -> tuple[Report, Encoder]:
-    """Report a random encoder: a baseline by intention. Raises UsageError on an unknown name."""
+    """Report an encoder without a checkpoint: a random one, a baseline by intention, or an ONNX file.
+
+    Raises UsageError on an unknown name.
+    """
+    if name.startswith(ONNX):
+        encoder = open_encoder(encoder=name, image_size=image_size)
+        return _describe(encoder, None) + Report((Check("training", Status.WARN, OF_ONNX[1]),)), encoder
     encoder = random_encoder(name, image_size)
     spread = measure_spread(encoder.module)
     warning = Check("training", Status.WARN, RANDOM[1])
@@ -90,7 +98,7 @@ def find_source(encoder: Encoder, choice: EncoderChoice) -> EncoderSource:
     """Say where an opened encoder comes from and whether it was trained, as a store keeps it."""
     epoch = encoder.facts.get("epoch")
     if choice.checkpoint is None:
-        training, reason = RANDOM
+        training, reason = OF_ONNX if (choice.encoder or "").startswith(ONNX) else RANDOM
     else:
         bias = measure_spread(encoder.module)["max_abs_linear_bias"]
         training, reason = weigh_training(encoder.facts, choice.which, _moved(encoder, choice)[0], bias)

@@ -46,8 +46,8 @@ class Card:
 class Family:
     """One kind of encoder file; every family is a pre-norm vision transformer. Patterns match whole names.
 
-    preset: the preprocessing that it was trained with. slices: frames go through one by one. frames, side: of the
-    input where nobody says another (side None: the file's own). channels: of the patch embedding.
+    preset: the preprocessing that it was trained with; None: nobody knows. slices: frames go through one by one.
+    frames, side: of the input where nobody says another (side None: the file's own). channels: of the patch embedding.
     keys: top keys of the encoder in use, "" for a bare one; the first that is there. context, target: where a file of
     a training run keeps the two. has, lacks: names that tell the family from others. ignored: names that the encoder
     does not use. renames: patterns, and what they become. extra: further tensors and their shapes, such as "1 * C"
@@ -61,7 +61,7 @@ class Family:
 
     name: str
     card: Card
-    preset: str
+    preset: str | None
     positions: Positions
     frames: int | None
     side: int | None = None

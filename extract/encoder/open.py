@@ -8,9 +8,10 @@ from embeddings_store.space import Grid
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.foreign import describe_foreign
+from extract.encoder.onnx_file import open_onnx
 from extract.encoder.own_family import require_family
 from extract.encoder.random_init import random_encoder
-from extract.encoder_options import stands_alone
+from extract.encoder_options import ONNX, stands_alone
 
 
 def open_encoder(
@@ -23,7 +24,7 @@ def open_encoder(
     which: str | None = None,
     slices: int | None = None,
 ) -> Encoder:
-    """Open an encoder: a checkpoint of a family (``encoder``; None: found out), or "random:tiny", "random:base".
+    """Open an encoder: a checkpoint (``encoder``: its family, None: found out), "random:tiny", "random:base", "onnx:FILE".
 
     slices: how many frames a family of single B-scans sees, where image_size does not say.
     which: the encoder of a checkpoint that holds several: "context", "target" or a top key; None: the usual one.
@@ -54,6 +55,8 @@ def open_encoder(
         )
     if heads is not None or interpolate or which is not None:
         raise UsageError(
-            "--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; a random encoder needs none"
+            "--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; other encoders need none"
         )
+    if encoder.startswith(ONNX):
+        return open_onnx(Path(encoder.removeprefix(ONNX)), image_size)
     return random_encoder(encoder, image_size)

@@ -16,6 +16,11 @@ def preset_of(encoder: Encoder, typed: Preprocessing, *, views: int = 0, several
     Raises UsageError where the preset gives channels that the encoder does not take, or none of those views.
     """
     kind = encoder.architecture.kind
+    if kind.preset is None and typed.preset is None:
+        raise UsageError(
+            f"{encoder.source}: --preset: expected how its input is prepared, a name or a .yaml file, for an ONNX file "
+            "does not say"
+        )
     if several and not kind.slices:
         typed = replace(typed, slices=None)
     preset = typed.prepared(kind.preset, encoder.architecture.image_size)
@@ -41,6 +46,6 @@ def require_own_preset(encoder: Encoder, only: str, instead: str) -> None:
 def note_on_preset(encoder: Encoder, preset: str) -> str | None:
     """Say that another preset than the encoder's own is in use; None where it is its own."""
     own = encoder.architecture.kind.preset
-    if own == preset:
+    if own in (preset, None):
         return None
     return f"{encoder.source}: preset {preset} is not the encoder's own: {encoder.architecture.family} goes with {own}"

@@ -105,7 +105,7 @@ def choose_family(names: FileNames, typed: str | None) -> Family:
     if PATCH in names.unwrapped and "pos_embed" in names.unwrapped:
         return FAMILIES["vjepa3d"]  # whose refusal names what is amiss
     raise CheckpointError(
-        f"{source} holds no encoder of a family that is known here ({', '.join(FAMILIES)}): "
+        f"{source} holds no context encoder, nor one of a family that is known here ({', '.join(FAMILIES)}): "
         f"got {some_names(names.unwrapped)}{_looks_like(names)}; {names.seen}; point to a file of one encoder, or of a "
         "trainer that holds one"
     )

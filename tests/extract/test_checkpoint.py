@@ -28,14 +28,14 @@ SIZE = (16, 64, 64)
 REFUSALS = {
     "config_contradicts.pt": "9216 rows of pos_embed, but the table has 64",
     "missing_key.pt": "tensor blocks.1.attn.qkv.bias is missing",
-    "no_encoder.pt": "holds no encoder of a family that is known here",
+    "no_encoder.pt": "holds no context encoder",
     "target_only.pt": "holds no context encoder",
     "nan_weight.pt": "blocks.0.mlp.fc1.weight: expected finite numbers, got 1 NaN",
     "truncated.pt": "damaged or cut-off",
     "bitflip.pt": "Bad CRC-32",
     "garbage.pt": "is no checkpoint",
     "empty.pt": "0 bytes",
-    "malicious.pt": "holds no encoder of a family that is known here",
+    "malicious.pt": "holds no context encoder",
     "malicious_legacy.pkl": "bare pickle",
 }
 LOADS = (

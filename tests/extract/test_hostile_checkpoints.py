@@ -112,7 +112,7 @@ class TestArchives:
         torch.save({"model": weights, **state}, tmp_path / "long.pt")
         encoder = load_checkpoint(tmp_path / "long.pt", **CALLER)
         assert encoder.facts == {"step": 3}
-        assert "--heads" in refusal(tmp_path / "long.pt", image_size=SIZE)
+        assert "--num-heads" in refusal(tmp_path / "long.pt", image_size=SIZE)
 
     def test_names_of_blocks_with_five_thousand_digits(self, tmp_path: Path, weights: dict[str, Tensor]) -> None:
         for number in ("9" * 5000, "999999999", "٣"):
