@@ -83,7 +83,7 @@ class Preprocessing(Options):
         str | None,
         typer.Option(
             help=f"Preprocessing: {', '.join(PRESETS)}, or a YAML file.",
-            show_default="what the encoder was made with",
+            show_default="the encoder's own, else pretrain",
             rich_help_panel=ENCODER,
         ),
     ] = None
