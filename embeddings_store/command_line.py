@@ -151,11 +151,7 @@ def _unfold(function: Callable[..., None], *, main: bool) -> Callable[..., None]
 
     parameters = [_parameter("context", typer.Context, inspect.Parameter.empty)]
     parameters += [_as_parameter(option, main=main) for option in options]
-    parameters += [
-        _parameter(_former_name(one), Annotated[one.kind | None, typer.Option(one.former, hidden=True)], None)
-        for one in options
-        if one.former
-    ]
+    parameters += [_former_parameter(one) for one in options if one.former]
     parameters += [_parameter(one.name, hints[one.name], one.default) for one in further]
     parameters.append(_parameter("version", Version, False))
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # how inspect documents it
@@ -183,6 +179,11 @@ def _as_parameter(option: _Option, *, main: bool) -> inspect.Parameter:
 
 def _former_name(option: _Option) -> str:
     return f"former_{option.name}"
+
+
+def _former_parameter(option: _Option) -> inspect.Parameter:
+    info = typer.Option(option.former, hidden=True, help=f"Former name of {option.flag}.")
+    return _parameter(_former_name(option), Annotated[option.kind | None, info], None)
 
 
 def _options_of(made: Any) -> tuple[_Option, ...]:

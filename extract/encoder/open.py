@@ -24,8 +24,9 @@ def open_encoder(
     which: str | None = None,
     slices: int | None = None,
 ) -> Encoder:
-    """Open an encoder: a checkpoint (``encoder``: its family, None: found out), "random:tiny", "random:base", "onnx:FILE".
+    """Open an encoder: a checkpoint, "random:tiny", "random:base" or "onnx:FILE".
 
+    encoder: with a checkpoint its family, None: found out.
     slices: how many frames a family of single B-scans sees, where image_size does not say.
     which: the encoder of a checkpoint that holds several: "context", "target" or a top key; None: the usual one.
     A file that names foreign code is opened with a warning on stderr: none of it is run.
