@@ -9,6 +9,7 @@ from embeddings_store.arrays import arrays_of
 from embeddings_store.errors import StoreError
 from embeddings_store.room import require_room, row_files
 from embeddings_store.space import EmbeddingSpace
+from extract.all_slices import with_frames_of_bucket
 from extract.bucket.prices import price_reading
 from extract.bucket.report import report_bucket
 from extract.encode import build_space
@@ -30,7 +31,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     The encoder is opened, since its width decides the size of a row. Raises: as ``extract`` does before it begins.
     """
     selection = select_volumes(options, now_ns=time_ns())
-    source = selection.source
+    source, options = selection.source, with_frames_of_bucket(options, selection)
     sizes = [raw_bytes(ref) for ref in selection.refs]
     size_bytes, spaces = sum(sizes), [_space(options, output) for output in options.outputs]
     row_bytes = sum(array.row_bytes for space in spaces for array in arrays_of(space).all)
@@ -85,7 +86,7 @@ def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
     encoder = open_encoder(**output.choice.arguments(), slices=options.slice_count)
     return build_space(
         encoder,
-        preset_of(encoder, options, views=options.views).to_dict(),
+        preset_of(encoder, options, views=options.views, several=len(options.outputs) > 1).to_dict(),
         layers=options.layers,
         pools=options.pools,
         token_grid=parse_token_grid(options.tokens, encoder.architecture.grid),

@@ -10,7 +10,7 @@ from embeddings_store.command_line import Former, Options, Text
 from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import COMPUTING, ENCODER
 from embeddings_store.space import Grid
-from extract.preset import PRESETS, Edges, Preset, Slices, is_edge, load_preset
+from extract.preset import PRESETS, Edges, Preset, Slices, is_edge, is_slices, load_preset
 
 
 def parse_image_size(text: str) -> tuple[int, int, int]:
@@ -83,7 +83,7 @@ class Preprocessing(Options):
         str | None,
         typer.Option(
             help=f"Preprocessing: {', '.join(PRESETS)}, or a YAML file.",
-            show_default="what the encoder was made with",
+            show_default="the encoder's own, else pretrain",
             rich_help_panel=ENCODER,
         ),
     ] = None
@@ -110,11 +110,13 @@ class Preprocessing(Options):
             rich_help_panel=ENCODER,
         ),
     ] = ()
+    frames_of_all: int | None = None
+    """What --slices all stands for, once the volumes are known; it is no option."""
 
     @property
     def slice_count(self) -> int | None:
-        """Return how many frames an encoder of single B-scans is opened for; None where --slices is no number."""
-        return self.slices if isinstance(self.slices, int) else None
+        """Return how many frames an encoder of single B-scans is opened for; None: as many as it has by default."""
+        return self.frames_of_all if self.slices == "all" else 1 if self.slices == "centre" else self.slices
 
     def prepared(self, own: str | None, image_size: Grid | None = None) -> Preset:
         """Return the preset: the one that was typed, else the encoder's own, with what else was typed.
@@ -122,13 +124,15 @@ class Preprocessing(Options):
         own: the name of the encoder's own preset. image_size: of the encoder, whose depth is the number of slices.
         Raises UsageError.
         """
-        preset = load_preset(self.preset or own)
+        preset, count = load_preset(self.preset or own), self.slice_count
+        if self.slices is not None and not is_slices(self.slices):
+            raise UsageError(f"--slices: expected centre, all or a number of frames from 1, got {self.slices!r}")
         if self.slices is not None and preset.slices is None:
             raise UsageError(f"--slices: the preset {preset.name!r} is of whole volumes; leave --slices out")
-        slices = self.slices if self.slices is not None else preset.slices
+        slices = "all" if self.slices == "all" else count or preset.slices
         if slices not in (None, "all") and image_size is not None:
-            if self.slices is not None and self.slices != image_size[0]:
-                raise UsageError(f"--slices {self.slices}: expected {image_size[0]}, the frames of the image size")
+            if count is not None and count != image_size[0]:
+                raise UsageError(f"--slices {count}: expected {image_size[0]}, the frames of the image size")
             slices = image_size[0]
         names = "first row,end row,first column,end column"
         return replace(

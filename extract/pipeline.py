@@ -10,6 +10,7 @@ from typing import Any
 
 from embeddings_store.console import say
 from embeddings_store.room import require_room
+from extract.all_slices import with_frames_of_bucket
 from extract.busy import RecentWork
 from extract.device.select import open_device
 from extract.engines.select import DEVICE_HERE, ENGINES
@@ -36,6 +37,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     """
     clock = StageClock()
     selection = select_volumes(options, now_ns=time_ns())
+    options = with_frames_of_bucket(options, selection)
     backend = open_device(DEVICE_HERE.get(options.engine, options.device), options.precision)
     rank, told_by = find_rank(options.rank, options.ranks, SURROUNDINGS[options.engine], backend.rank())
     encoders = open_encoders(options, backend)

@@ -46,7 +46,7 @@ def preprocess_and_measure(volume: Volume, preset: Preset, image_size: Grid) -> 
 
     The brightness is of the resized volume in stored units: before rescale, and before any other step of the preset
     but its mask and margins, so that it is the same for every preset. Where a preset changes values before the resize,
-    or takes frames as pictures, the stored frames are resized a second time for it.
+    or takes frames as pictures, the stored frames (those that it takes) are resized a second time for it.
     """
     volume = cut_frames(volume, preset)
     if preset.scale is not None and volume.voxels.dtype != np.uint8:

@@ -10,7 +10,7 @@ from embeddings_store.space import Grid
 from extract.regular_file import require_regular
 
 Slices: TypeAlias = int | Literal["centre", "all"]
-"""Which frames a slice encoder sees: so many, evenly spaced; the centre one; or every one."""
+"""Which frames a slice encoder sees: so many, evenly spaced; the centre one, which is 1 of them; or every one."""
 
 Edges: TypeAlias = tuple[int | float, int | float, int | float, int | float]
 """Two of rows, then two of columns of a stored frame: an int is pixels, a float from 0 to 1 a share of the side."""
@@ -132,6 +132,8 @@ def _frozen(name: str, value: Any) -> Any:
         return float(value)
     if name in ("mean", "std") and value is not None:
         return tuple(map(float, value))
+    if name == "slices" and value == "centre":
+        return 1
     return tuple(map(tuple, value)) if name == "mask" else tuple(value) if isinstance(value, list) else value
 
 

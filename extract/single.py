@@ -7,6 +7,7 @@ from jaxtyping import Float32
 
 from embeddings_store.console import say
 from embeddings_store.errors import UsageError
+from extract.all_slices import with_frames_of
 from extract.device.select import open_device
 from extract.dicom.reader import read_dicom
 from extract.encode import BatchEncoder
@@ -19,18 +20,16 @@ from extract.options import read_classes
 from extract.preprocess import frame_chooser, preprocess
 from extract.preset import Recipe
 from extract.regular_file import require_regular
-from extract.volume import Volume
 
 
 def preprocess_file(options: PreprocessOptions) -> str:
     """Write the float32 [C, D, H, W] array of a DICOM file; say what was written. Raises a VolumeError."""
     allowed = read_classes(options.allow_sop_class)
+    data = _read_bytes(options.file)
+    options = with_frames_of(options, data, allowed)
     preset = options.prepared(None, options.image_size)
-    size = options.image_size or preset.image_size
-    volume = _read(options.file, Recipe(preset, size), allowed)
-    if preset.slices == "all" and options.image_size is None:
-        size = (volume.frame_count, *size[1:])
-    return _save(options.out, preprocess(volume, preset, size))
+    size = options.image_size or (options.slice_count or preset.image_size[0], *preset.image_size[1:])
+    return _save(options.out, _preprocessed(data, Recipe(preset, size), allowed))
 
 
 def encode_file(options: EncodeOptions) -> str:
@@ -41,12 +40,13 @@ def encode_file(options: EncodeOptions) -> str:
         encoder = open_encoder(**(options.arguments() | {"image_size": options.image_size or images.shape[2:]}))
         _check_size(file, images, encoder)
     else:
+        data = _read_bytes(file)
+        options = with_frames_of(options, data, allowed)
         encoder = open_encoder(**options.arguments(), slices=options.slice_count)
         preset = preset_of(encoder, options)
         if note := note_on_preset(encoder, preset.name):
             say(f"note: {note}")
-        size = encoder.architecture.image_size
-        images = preprocess(_read(file, Recipe(preset, size), allowed), preset, size)[None]
+        images = _preprocessed(data, Recipe(preset, encoder.architecture.image_size), allowed)[None]
     batch_encoder = BatchEncoder(encoder, open_device(options.device, options.precision))
     if options.prefix_out is not None and not encoder.architecture.prefix:
         raise UsageError(f"--prefix-out: {encoder.source} ({encoder.architecture.family}) has no prefix tokens")
@@ -58,9 +58,9 @@ def encode_file(options: EncodeOptions) -> str:
     return written
 
 
-def _read(file: Path, recipe: Recipe, allowed: frozenset[str]) -> Volume:
-    frames = frame_chooser(recipe.preset, recipe.image_size[0])
-    return read_dicom(_read_bytes(file), frames=frames, allowed=allowed)
+def _preprocessed(data: bytes, recipe: Recipe, allowed: frozenset[str]) -> Float32[np.ndarray, "C D H W"]:
+    preset, size = recipe.preset, recipe.image_size
+    return preprocess(read_dicom(data, frames=frame_chooser(preset, size[0]), allowed=allowed), preset, size)
 
 
 def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:

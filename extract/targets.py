@@ -103,7 +103,7 @@ def list_jobs(targets: Sequence[Target], refs: Sequence[VolumeRef], rank: Rank) 
 
 def _open_encoder(output: Output, options: ExtractOptions, backend: Backend) -> OpenedEncoder:
     encoder = open_encoder(**output.choice.arguments(), slices=options.slice_count)
-    preset = preset_of(encoder, options, views=options.views)
+    preset = preset_of(encoder, options, views=options.views, several=len(options.outputs) > 1)
     architecture = encoder.architecture
     grid = parse_token_grid(options.tokens, architecture.grid)
     batches = BatchEncoder(

@@ -42,8 +42,9 @@ def plain_number(value: object) -> int | float | None:
     """Give a Python number, or the only element of an array of NumPy; None for anything else."""
     if isinstance(value, Inert):
         value = _only_element(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and (isinstance(value, float) or abs(value) < MOST) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if isinstance(value, float) or abs(value) < MOST else None
 
 
 def _only_element(array: Inert) -> bool | int | float | None:

@@ -1,24 +1,29 @@
 """Whether an encoder sees volumes preprocessed as those that it was trained on."""
 
+from dataclasses import replace
+
 from embeddings_store.errors import UsageError
 from extract.encoder.encoder import Encoder
 from extract.encoder_options import Preprocessing
 from extract.preset import Preset, require_plain
 
 
-def preset_of(encoder: Encoder, typed: Preprocessing, *, views: int = 0) -> Preset:
+def preset_of(encoder: Encoder, typed: Preprocessing, *, views: int = 0, several: bool = False) -> Preset:
     """Give the preset for an encoder: its family's own, unless another one was typed.
 
-    views: augmented views of each volume, which have the intensities of the preset "pretrain".
+    views: augmented views of each volume, which have the intensities of the preset "pretrain". several: other encoders
+    are fed by the same run, for which --slices may be meant.
     Raises UsageError where the preset gives channels that the encoder does not take, or none of those views.
     """
-    own = encoder.architecture.kind.preset
-    if own is None and typed.preset is None:
+    kind = encoder.architecture.kind
+    if kind.preset is None and typed.preset is None:
         raise UsageError(
             f"{encoder.source}: --preset: expected how its input is prepared, a name or a .yaml file, for an ONNX file "
             "does not say"
         )
-    preset = typed.prepared(own, encoder.architecture.image_size)
+    if several and not kind.slices:
+        typed = replace(typed, slices=None)
+    preset = typed.prepared(kind.preset, encoder.architecture.image_size)
     require_channels(encoder, preset.channels, f"--preset {preset.name}")
     if views:
         require_plain(views, preset.name)
