@@ -18,6 +18,7 @@ OCTCUBE = Family(
     side=256,
     channels=1,
     has=("pos_embed_spatial", "pos_embed_temporal"),
+    lacks=(r"blocks\.\d+\.attn\.q\..*",),  # the variant without flash attention, whose blocks are ordinary ones
     ignored=("mask_token", r"decoder_.*", r"head\..*"),
     renames=((r"\.mixer\.Wqkv\.", ".attn.qkv."), (r"\.mixer\.out_proj\.", ".attn.proj.")),
     extra={
