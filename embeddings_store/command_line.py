@@ -37,6 +37,13 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Former:
+    """A name that an option had before: it still works, and no help shows it."""
+
+    flag: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Option:
     """What a field says of its option: the type without None, how its text is read, and typer's words."""
 
@@ -45,6 +52,7 @@ class _Option:
     info: ParameterInfo
     text: Text | None
     default: Any
+    former: str | None = None
 
     @property
     def flag(self) -> str:
@@ -137,6 +145,8 @@ def _unfold(function: Callable[..., None], *, main: bool) -> Callable[..., None]
         if main and context.invoked_subcommand is not None:
             return
         words = {one.name: given.pop(one.name) for one in options}
+        before = {one.name: given.pop(_former_name(one)) for one in options if one.former}
+        words |= {name: value for name, value in before.items() if words[name] is None}
         if missing := [one.flag for one in options if one.default is MISSING and words[one.name] is None]:
             raise UsageError(f"{missing[0]} is missing; {context.command_path} --help shows what each option means")
         if "command" in made.__dataclass_fields__:
@@ -145,6 +155,7 @@ def _unfold(function: Callable[..., None], *, main: bool) -> Callable[..., None]
 
     parameters = [_parameter("context", typer.Context, inspect.Parameter.empty)]
     parameters += [_as_parameter(option, main=main) for option in options]
+    parameters += [_former_parameter(one) for one in options if one.former]
     parameters += [_parameter(one.name, hints[one.name], one.default) for one in further]
     parameters.append(_parameter("version", Version, False))
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # how inspect documents it
@@ -170,6 +181,15 @@ def _as_parameter(option: _Option, *, main: bool) -> inspect.Parameter:
     return _parameter(option.name, Annotated[kind | None if main else kind, info], None if main else ...)
 
 
+def _former_name(option: _Option) -> str:
+    return f"former_{option.name}"
+
+
+def _former_parameter(option: _Option) -> inspect.Parameter:
+    info = typer.Option(option.former, hidden=True, help=f"Former name of {option.flag}.")
+    return _parameter(_former_name(option), Annotated[option.kind | None, info], None)
+
+
 def _options_of(made: Any) -> tuple[_Option, ...]:
     return _fields_of(made)
 
@@ -184,7 +204,8 @@ def _fields_of(made: Any) -> tuple[_Option, ...]:
         if info is None:
             continue
         text = next((note for note in notes if isinstance(note, Text)), None)
-        found.append(_Option(field.name, _kind(kind), info, text, field.default))
+        former = next((note.flag for note in notes if isinstance(note, Former)), None)
+        found.append(_Option(field.name, _kind(kind), info, text, field.default, former))
     return tuple(sorted(found, key=lambda option: option.default is not MISSING))  # what is needed stands first
 
 

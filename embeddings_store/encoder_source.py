@@ -12,6 +12,8 @@ from embeddings_store.storage import Storage
 
 PATH = "encoder.json"
 NOT_RECORDED = "not recorded"
+LATER = ("licence", "citation")
+"""Fields that came later."""
 
 Training = Literal["random", "barely", "unclear", "trained"]
 """random: weights that were drawn, by intention; barely: almost a random start; unclear: the file does not tell."""
@@ -22,6 +24,7 @@ class EncoderSource:
     """An encoder by the name of its file (without folder) or of its random start ("random:tiny,seed=0").
 
     epoch: as the file says it, None where it says none. training: the doctor's verdict, reason: its words.
+    licence, citation: of a published encoder; None for an own or random one, and in records of before.
     """
 
     name: str
@@ -30,6 +33,8 @@ class EncoderSource:
     epoch: int | float | str | None
     training: Training
     reason: str
+    licence: str | None = None
+    citation: str | None = None
 
     def check(self) -> None:
         """Refuse what no encoder is. Raises: ValueError."""
@@ -45,16 +50,21 @@ class EncoderSource:
     def describe(self) -> str:
         """Say it in a line."""
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
-        return f"{self.name} ({self.family}{epoch}): {self.reason}"
+        terms = "" if self.licence is None else f"; licence: {self.licence}; to cite: {self.citation}"
+        return f"{self.name} ({self.family}{epoch}): {self.reason}{terms}"
 
     def to_record(self) -> dict[str, Any]:
-        """Give plain JSON types."""
-        return asdict(self)
+        """Give plain JSON types; licence and citation only where there are any."""
+        return {name: value for name, value in asdict(self).items() if name not in LATER or value is not None}
 
 
 def source_of_record(record: Mapping[str, Any] | None) -> EncoderSource | None:
     """Read what to_record gave; None where nothing was recorded."""
-    return EncoderSource(**{name: record[name] for name in EncoderSource.__slots__}) if record else None
+    if not record:
+        return None
+    return EncoderSource(
+        **{name: record[name] for name in EncoderSource.__slots__ if name in record or name not in LATER}
+    )
 
 
 def read_encoder_source(storage: Storage, space: EmbeddingSpace) -> EncoderSource | None:

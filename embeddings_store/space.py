@@ -30,8 +30,8 @@ class EmbeddingSpace:
 
     family: "vjepa3d", "vjepa2". weights_sha256: digest of the encoder's tensors (not of the file).
     image_size, patch: voxels (D, H, W). width: channels C. preset: every field of the preprocessing preset.
-    layers: block numbers from "1", and "last" (after the final norm). pools: "mean", "max", "std"; with views also
-    "mean@view1" and so on, every pool of the first view, then of the next. views: how the augmented views are made
+    layers: block numbers from "1", and "last" (after the final norm). pools: "mean", "max", "std", "cls"; with views
+    also "mean@view1" and so on, every pool of the first view, then of the next. views: how the augmented views are made
     (count, seed, recipe); None without any.
     token_grid: stored grid (gd, gh, gw), None when tokens are not stored. precision: "fp32" or "bf16".
     token_dtype: "float16" or "int8". token_cosine_error: the most that 1 - cosine of a stored token and the encoder's

@@ -1,11 +1,12 @@
 """The command line `extract-embeddings`: it parses and calls; nobody imports it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from embeddings_store.command_line import verb
+from embeddings_store.command_line import Options, verb
 from embeddings_store.shared_options import RESULTS, Json
 from embeddings_store.terminal.console import emit_json, new_app, run_command, say
 from extract.doctor.options import DoctorOptions
@@ -130,6 +131,25 @@ def doctor(options: DoctorOptions, *, json: Json = False) -> None:
         emit_json(report.to_dict())
     if report.failed:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodersOptions(Options):
+    """The cards need none."""
+
+
+@verb(app)
+def encoders(_: EncodersOptions, *, json: Json = False) -> None:
+    """List the encoders that can be named: licence, where the file comes from, preset, input, what to cite.
+
+    Example: extract-embeddings encoders --json
+    """
+    from extract.encoder.cards import cards, describe_cards
+
+    if json:
+        emit_json({"encoders": cards()})
+    else:
+        say(describe_cards(cards()))
 
 
 app.add_typer(store_commands)

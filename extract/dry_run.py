@@ -9,15 +9,15 @@ from embeddings_store.arrays import arrays_of
 from embeddings_store.errors import StoreError
 from embeddings_store.room import require_room, row_files
 from embeddings_store.space import EmbeddingSpace
+from extract.all_slices import with_frames_of_bucket
 from extract.bucket.prices import price_reading
 from extract.bucket.report import report_bucket
 from extract.encode import build_space
 from extract.encoder.open import open_encoder
-from extract.encoder.own_preset import require_own_preset
+from extract.encoder.own_preset import preset_of
 from extract.load import raw_bytes
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
-from extract.preset import load_preset
 from extract.selection import Selection, select_volumes
 from extract.summary import describe_catalogue, describe_look
 
@@ -31,7 +31,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     The encoder is opened, since its width decides the size of a row. Raises: as ``extract`` does before it begins.
     """
     selection = select_volumes(options, now_ns=time_ns())
-    source = selection.source
+    source, options = selection.source, with_frames_of_bucket(options, selection)
     sizes = [raw_bytes(ref) for ref in selection.refs]
     size_bytes, spaces = sum(sizes), [_space(options, output) for output in options.outputs]
     row_bytes = sum(array.row_bytes for space in spaces for array in arrays_of(space).all)
@@ -83,11 +83,10 @@ def _refusal(options: ExtractOptions, spaces: Sequence[EmbeddingSpace], selectio
 
 def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
     """Name the embedding space of one store of the run, which decides the size of a row."""
-    encoder = open_encoder(**output.choice.arguments())
-    require_own_preset(encoder, options.preset)
+    encoder = open_encoder(**output.choice.arguments(), slices=options.slice_count)
     return build_space(
         encoder,
-        load_preset(options.preset).to_dict(),
+        preset_of(encoder, options, views=options.views, several=len(options.outputs) > 1).to_dict(),
         layers=options.layers,
         pools=options.pools,
         token_grid=parse_token_grid(options.tokens, encoder.architecture.grid),

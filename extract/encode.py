@@ -15,8 +15,9 @@ from embeddings_store.terminal.console import say
 from extract.device.backend import Backend
 from extract.encoder.architecture import LAST
 from extract.encoder.encoder import Encoder
+from extract.encoder.module import prefix_of
 from extract.errors import DeviceError, EncodeError, NotFinite, TokenOverflow
-from extract.pooling import pool, reduce_tokens, require_division, require_pools
+from extract.pooling import CLS, pool, reduce_tokens, require_division, require_pools
 from extract.views import Views
 
 
@@ -47,6 +48,7 @@ class SubmittedBatch:
 class BatchEncoder:
     """An encoder on a device, with what is kept of its output.
 
+    channels: of a preprocessed volume.
     batch_size: volumes a forward at most; where the device compiles for each shape, short batches are padded to it.
     It shrinks where the device turns out too small for it (submit_fitting).
     Raises UsageError on unknown layers or pools, or a grid that does not divide the encoder's.
@@ -60,16 +62,22 @@ class BatchEncoder:
         layers: Sequence[str] = (LAST,),
         pools: Sequence[str] = ("mean",),
         token_grid: Grid | None = None,
+        channels: int = 1,
         batch_size: int = 1,
     ) -> None:
         self.layers = encoder.architecture.require_layers(layers)
         self.pools = require_pools(pools)
+        if CLS in pools and not encoder.architecture.prefix:
+            raise UsageError(
+                f"--pool cls: {encoder.source} ({encoder.architecture.family}) has no class token; choose another pool"
+            )
         if token_grid is not None:
             require_division(encoder.architecture.grid, token_grid)
         self._architecture = encoder.architecture
         self._backend = backend
         self._module = backend.prepare(encoder.module)
         self._token_grid = token_grid
+        self._channels = channels
         self.batch_size = batch_size
 
     def encode(self, batch: Float32[np.ndarray, "b V D H W"]) -> EncodedBatch:
@@ -82,8 +90,9 @@ class BatchEncoder:
         Submit a batch before collecting the one before it, and the device computes while the host reads and writes.
         Of views the pooled vectors are kept, and no tokens.
         """
-        pooled, tokens = self._forward(batch[:, :1], self._token_grid)
-        of_views = [self._forward(batch[:, view : view + 1], None)[0] for view in range(1, batch.shape[1])]
+        step = self._channels
+        pooled, tokens = self._forward(batch[:, :step], self._token_grid)
+        of_views = [self._forward(batch[:, at : at + step], None)[0] for at in range(step, batch.shape[1], step)]
         return SubmittedBatch(len(batch), [pooled, *of_views], tokens)
 
     def submit_fitting(self, batch: Float32[np.ndarray, "b V D H W"]) -> Iterator[SubmittedBatch]:
@@ -119,12 +128,20 @@ class BatchEncoder:
             raise
         return EncodedBatch(vectors, tokens, _failures(vectors, tokens))
 
-    def tokens(self, batch: Float32[np.ndarray, "b 1 D H W"]) -> Float32[np.ndarray, "b N C"]:
-        """Give all tokens after the final norm."""
+    def tokens(self, batch: Float32[np.ndarray, "b channels D H W"]) -> Float32[np.ndarray, "b N C"]:
+        """Give all patch tokens of the last layer."""
+        return self.all_tokens(batch)[0]
+
+    def all_tokens(
+        self, batch: Float32[np.ndarray, "b channels D H W"]
+    ) -> tuple[Float32[np.ndarray, "b N C"], Float32[np.ndarray, "b P C"] | None]:
+        """Give the patch tokens of the last layer, and its prefix tokens where there are any."""
         with torch.no_grad():
-            found = self._module(self._place(batch), (LAST,))[LAST].to(torch.float32)
+            found = self._module(self._place(batch), (LAST,))
+        kept = [found[name].to(torch.float32) for name in (LAST, prefix_of(LAST)) if name in found]
         self._backend.launch()
-        return self._backend.to_host(found)[: len(batch)]
+        tokens, *prefix = [self._backend.to_host(one)[: len(batch)] for one in kept]
+        return tokens, next(iter(prefix), None)
 
     def _place(self, batch: np.ndarray) -> Tensor:
         if not 1 <= len(batch) <= self.batch_size:
@@ -163,7 +180,7 @@ class BatchEncoder:
         say(f"device {name}: a batch of {volumes} volumes does not fit its memory; going on with {half}")
 
     def _forward(
-        self, batch: Float32[np.ndarray, "b 1 D H W"], token_grid: Grid | None
+        self, batch: Float32[np.ndarray, "b channels D H W"], token_grid: Grid | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             reduced = self._reduced(self._place(batch), token_grid)
@@ -173,8 +190,15 @@ class BatchEncoder:
     def _reduced(self, volumes: Tensor, token_grid: Grid | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Keep no reference to whole tokens: a lazy device would have to give them out too."""
         found = self._module(volumes, self.layers)
-        pooled = torch.stack([pool(found[layer], self.pools) for layer in self.layers], dim=1)
+        pooled = torch.stack(
+            [pool(found[layer], self.pools, self._leading(found, layer)) for layer in self.layers], dim=1
+        )
         return pooled, {} if token_grid is None else self._grids(found, token_grid)
+
+    def _leading(self, found: Mapping[str, Tensor], layer: str) -> Tensor | None:
+        """Give the class (or global) token of the volume, or of each of its slices."""
+        prefix = found.get(prefix_of(layer))
+        return None if prefix is None else prefix[:, :: self._architecture.prefix]
 
     def _grids(self, found: Mapping[str, Tensor], target: Grid) -> dict[str, Tensor]:
         own = self._architecture.grid

@@ -11,7 +11,6 @@ from embeddings_store.errors import UsageError
 from embeddings_store.index import IndexRow
 from embeddings_store.machine import usable_cores
 from embeddings_store.schema import Note, RowFacts, VolumeFailure, VolumeRef
-from embeddings_store.space import Grid
 from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder
@@ -23,7 +22,7 @@ from extract.partial.downstream import Downstream
 from extract.partial.reader import VolumeReader
 from extract.parts import PartFinder
 from extract.preprocess import frame_chooser, preprocess_and_measure
-from extract.preset import Preset
+from extract.preset import Recipe
 from extract.stages import StageClock
 from extract.views import Views
 
@@ -52,16 +51,16 @@ class FailedVolume:
 
 @dataclass(frozen=True, slots=True)
 class DecodedVolume:
-    """What one decoding gave: an input, with its views, and facts for each image size that was asked for."""
+    """What one decoding gave: an input, with its views, and facts for each recipe that was asked for."""
 
-    images: Mapping[Grid, Float32[np.ndarray, "V D H W"]]
-    facts: Mapping[Grid, RowFacts]
+    images: Mapping[Recipe, Float32[np.ndarray, "V D H W"]]
+    facts: Mapping[Recipe, RowFacts]
     source_md5: bytes
     source_size: int
 
-    def of_size(self, line: IndexRow, image_size: Grid) -> LoadedVolume:
-        """Give the part that an encoder of this size needs, under the row that it has in its store."""
-        return LoadedVolume(line, self.images[image_size], self.facts[image_size], self.source_md5, self.source_size)
+    def made_by(self, line: IndexRow, recipe: Recipe) -> LoadedVolume:
+        """Give the part that an encoder of this recipe needs, under the row that it has in its store."""
+        return LoadedVolume(line, self.images[recipe], self.facts[recipe], self.source_md5, self.source_size)
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,7 @@ class VolumeLoader:
 
     reader: VolumeReader
     parts: PartFinder
-    preset: Preset
-    image_size: Grid
+    recipe: Recipe
     clock: StageClock
     decoding: Semaphore
     decode_frames: FrameDecoder
@@ -79,73 +77,72 @@ class VolumeLoader:
     allowed: frozenset[str] = frozenset()
 
     def __call__(self, line: IndexRow) -> LoadedVolume | FailedVolume:
-        """Load one volume for one image size. Raises only what must stop the run (RunError)."""
-        fetched = attempt("fetch", lambda: self.fetch(line.ref, (self.image_size,)))
+        """Load one volume for one recipe. Raises only what must stop the run (RunError)."""
+        fetched = attempt("fetch", lambda: self.fetch(line.ref, (self.recipe,)))
         if isinstance(fetched, VolumeFailure):
             return FailedVolume(line, fetched)
         with self.decoding:
-            decoded = attempt("decode", lambda: self.decode(line.ref, fetched, (self.image_size,)))
+            decoded = attempt("decode", lambda: self.decode(line.ref, fetched, (self.recipe,)))
         if isinstance(decoded, VolumeFailure):
             return FailedVolume(line, decoded)
-        return decoded.of_size(line, self.image_size)
+        return decoded.made_by(line, self.recipe)
 
     def cost_bytes(self, line: IndexRow) -> int:
         """Estimate what a volume in flight holds: its raw bytes, and the encoder's input."""
-        return raw_bytes(line.ref) + self.input_bytes(self.image_size)
+        return raw_bytes(line.ref) + self.input_bytes(self.recipe)
 
-    def input_bytes(self, image_size: Grid) -> int:
+    def input_bytes(self, recipe: Recipe) -> int:
         """Give the size of an encoder's input of one volume: float32, and as much again for each view."""
-        return 4 * int(np.prod(image_size)) * (1 + self.views.count)
+        return 4 * int(np.prod(recipe.image_size)) * recipe.preset.channels * (1 + self.views.count)
 
-    def fetch(self, ref: VolumeRef, image_sizes: Sequence[Grid]) -> Fetched | PartlyFetched:
+    def fetch(self, ref: VolumeRef, recipes: Sequence[Recipe]) -> Fetched | PartlyFetched:
         """Get what decoding will need of an object. Raises: FetchError; BucketError when the bucket is gone."""
         with self.clock.time("fetch"):
-            return self.reader.fetch(ref, _frames_for(self.preset, image_sizes))
+            return self.reader.fetch(ref, _frames_for(recipes))
 
-    def decode(self, ref: VolumeRef, fetched: Fetched | PartlyFetched, image_sizes: Sequence[Grid]) -> DecodedVolume:
-        """Decode a volume once, and resize it to every image size; the other parts of one in several objects come now.
+    def decode(self, ref: VolumeRef, fetched: Fetched | PartlyFetched, recipes: Sequence[Recipe]) -> DecodedVolume:
+        """Decode a volume once, and prepare it by every recipe; the other parts of one in several objects come now.
 
         Raises: DicomError, PreprocessError, FetchError; BucketError when the bucket is gone.
         """
         try:
-            return self._decode(ref, fetched, image_sizes)
+            return self._decode(ref, fetched, recipes)
         except IncompleteConcatenation:
             if isinstance(fetched, PartlyFetched):
                 raise
             with self.clock.time("fetch"):
                 others = self.parts.gather(ref, fetched)
-            return self._decode(ref, fetched, image_sizes, others)
+            return self._decode(ref, fetched, recipes, others)
         except DicomError:
             if isinstance(fetched, Fetched):
                 raise
         # No md5 said whether the ranges came as they are in the bucket.
-        return self._decode(ref, self.reader.fetch(ref, None), image_sizes)
+        return self._decode(ref, self.reader.fetch(ref, None), recipes)
 
     def _decode(
         self,
         ref: VolumeRef,
         fetched: Fetched | PartlyFetched,
-        image_sizes: Sequence[Grid],
+        recipes: Sequence[Recipe],
         others: Sequence[Fetched] = (),
     ) -> DecodedVolume:
         with self.clock.time("decode"):
-            frames = _frames_for(self.preset, image_sizes)
+            frames = _frames_for(recipes)
             if isinstance(fetched, PartlyFetched):
                 frames = _only(fetched.frames, frames)
             data = [fetched.data, *(other.data for other in others)]
             volume = read_dicom(data, ref=ref, frames=frames, decode=self.decode_frames, allowed=self.allowed)
         with self.clock.time("preprocess"):
-            seen = {size: preprocess_and_measure(volume, self.preset, size) for size in image_sizes}
-            images = {size: self.views.beside(one.image, volume.eye, ref.volume) for size, one in seen.items()}
+            seen = {one: preprocess_and_measure(volume, one.preset, one.image_size) for one in recipes}
+            images = {recipe: self.views.beside(one.image, volume.eye, ref.volume) for recipe, one in seen.items()}
         notes = volume.notes | _note_of_md5(fetched)
-        facts = {size: replace(volume.facts, intensity=one.intensity, notes=notes) for size, one in seen.items()}
+        facts = {recipe: replace(volume.facts, intensity=one.intensity, notes=notes) for recipe, one in seen.items()}
         return DecodedVolume(images, facts, fetched.md5, fetched.size)
 
 
 def new_loader(
     source: Source,
-    preset: Preset,
-    image_size: Grid,
+    recipe: Recipe,
     clock: StageClock,
     *,
     partial_reads: PartialReads = "off",
@@ -156,13 +153,12 @@ def new_loader(
 
     Raises: UsageError for parts of volumes of which the preset looks at all.
     """
+    preset = recipe.preset
     if partial_reads == "on" and preset.needs_all_frames:
         raise UsageError(f"--partial-reads on: the preset {preset.name!r} looks at every frame; take auto or off")
     reader = VolumeReader(source, partial_reads, has_room=Downstream(clock).has_room)
     decoding = Semaphore(usable_cores())
-    return VolumeLoader(
-        reader, PartFinder(source), preset, image_size, clock, decoding, DecoderPool(), Views(views), allowed
-    )
+    return VolumeLoader(reader, PartFinder(source), recipe, clock, decoding, DecoderPool(), Views(views), allowed)
 
 
 def raw_bytes(ref: VolumeRef) -> int:
@@ -170,9 +166,10 @@ def raw_bytes(ref: VolumeRef) -> int:
     return ref.size if ref.size >= 0 else UNKNOWN_SIZE_BYTES
 
 
-def _frames_for(preset: Preset, image_sizes: Sequence[Grid]) -> FrameChooser | None:
-    """Choose the frames that any of the sizes touches."""
-    choosers = [frame_chooser(preset, depth) for depth in sorted({depth for depth, _, _ in image_sizes})]
+def _frames_for(recipes: Sequence[Recipe]) -> FrameChooser | None:
+    """Choose the frames that any of the recipes touches."""
+    kinds = dict.fromkeys((recipe.preset, recipe.image_size[0]) for recipe in recipes)
+    choosers = [frame_chooser(preset, depth) for preset, depth in kinds]
     if len(choosers) == 1:
         return choosers[0]
     several = [choose for choose in choosers if choose is not None]

@@ -1,6 +1,7 @@
 """The options of extract-embeddings: what each is called, takes and says of itself, and what it may be."""
 
 from dataclasses import dataclass, fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,14 +20,15 @@ from embeddings_store.shared_options import (
 )
 from extract.encoder_options import (
     CHECKPOINT_HELP,
-    RANDOM_HELP,
+    ENCODER_HELP,
     DeviceName,
     EncoderChoice,
     EncoderReading,
     Precision,
-    PresetName,
+    Preprocessing,
+    stands_alone,
 )
-from extract.preset import DEFAULT
+from extract.preset import require_plain
 
 if TYPE_CHECKING:
     from extract.bucket.where import Comparison
@@ -36,6 +38,8 @@ KEPT = "What is stored, and where"
 FETCHING = "Fetching, decoding, writing"
 
 POOLS = ("mean", "max", "std")
+OWN_POOLS = ("cls",)
+"""Only of encoders with prefix tokens, and not by default."""
 DEFAULT_TOKEN_DTYPE: Literal["float16"] = "float16"
 DEVICES_OF_RAY = ("auto", "cpu", "cuda")
 
@@ -59,7 +63,7 @@ def parse_layers(text: str) -> tuple[str, ...]:
 
 def parse_pools(text: str) -> tuple[str, ...]:
     """Read "mean,max,std"."""
-    return _parse_names("--pool", text, allowed=POOLS)
+    return _parse_names("--pool", text, allowed=POOLS + OWN_POOLS)
 
 
 def _parse_names(option: str, text: str, allowed: tuple[str, ...] | None = None) -> tuple[str, ...]:
@@ -109,7 +113,7 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(EncoderReading):
+class ExtractOptions(EncoderReading, Preprocessing):
     """One run of extract-embeddings: its command line, and the argument of ``extract``.
 
     A single store, checkpoint or encoder may be given as it is.
@@ -121,7 +125,8 @@ class ExtractOptions(EncoderReading):
     store: Annotated[
         str | tuple[str, ...],
         typer.Option(
-            help="Where embeddings go: a folder or s3://bucket/prefix; one for each --checkpoint, then each --encoder.",
+            help="Where embeddings go: a folder or s3://bucket/prefix; one for each --checkpoint, "
+            "then each --encoder without a file.",
             rich_help_panel=KEPT,
         ),
     ]
@@ -135,9 +140,8 @@ class ExtractOptions(EncoderReading):
         ),
     ] = ()
     encoder: Annotated[
-        str | tuple[str, ...], typer.Option(help=f"{RANDOM_HELP} May be repeated.", rich_help_panel=ENCODER)
+        str | tuple[str, ...], typer.Option(help=f"{ENCODER_HELP} May be repeated.", rich_help_panel=ENCODER)
     ] = ()
-    preset: PresetName = None
     layers: Annotated[
         tuple[str, ...],
         Text(parse_layers, "last"),
@@ -146,7 +150,11 @@ class ExtractOptions(EncoderReading):
     pools: Annotated[
         tuple[str, ...],
         Text(parse_pools, ",".join(POOLS)),
-        typer.Option("--pool", help="Pooled vectors to store: any of mean,max,std.", rich_help_panel=KEPT),
+        typer.Option(
+            "--pool",
+            help="Pooled vectors to store: any of mean,max,std, and cls where the encoder has a class token.",
+            rich_help_panel=KEPT,
+        ),
     ] = POOLS
     tokens: Annotated[
         str, typer.Option(help="Patch tokens to store: full, a reduced grid DxHxW, or none.", rich_help_panel=KEPT)
@@ -248,11 +256,8 @@ class ExtractOptions(EncoderReading):
         super().__post_init__()
         self._check_outputs()
         self._check_engine()
-        if self.views and self.preset not in (None, DEFAULT):
-            raise UsageError(
-                f"--views {self.views}: views are made with the intensities of the preset {DEFAULT}, "
-                f"got {self.preset!r}"
-            )
+        if self.views and self.preset:
+            require_plain(self.views, self.preset)
         if self.partial_reads == "on" and self.cache_dir is not None:
             raise UsageError("--partial-reads on: --cache-dir keeps whole objects only; leave one of the two out")
         if self.tokens == "none" and self.token_dtype != DEFAULT_TOKEN_DTYPE:
@@ -277,12 +282,16 @@ class ExtractOptions(EncoderReading):
 
     @property
     def choices(self) -> list[EncoderChoice]:
-        """Return each checkpoint, then each random encoder; what only a checkpoint has goes to every checkpoint."""
+        """Return each checkpoint with its family, then each random encoder; what a checkpoint has goes to every one."""
         reading = {field.name: getattr(self, field.name) for field in fields(EncoderReading)}
-        trained = [EncoderChoice(checkpoint=one, **reading) for one in several(self.checkpoint)]
+        files, alone = several(self.checkpoint), [one for one in several(self.encoder) if stands_alone(one)]
+        typed = [one for one in several(self.encoder) if not stands_alone(one)] or [None] * len(files)
+        trained = [
+            EncoderChoice(checkpoint=file, encoder=family, **reading) for file, family in zip_longest(files, typed)
+        ]
         # Without any checkpoint its options are in the wrong place, which open_encoder says.
         of_random = {"image_size": self.image_size} if trained else reading
-        return trained + [EncoderChoice(encoder=one, **of_random) for one in several(self.encoder)]
+        return trained + [EncoderChoice(encoder=one, **of_random) for one in alone]
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -290,13 +299,23 @@ class ExtractOptions(EncoderReading):
         return tuple(Output(choice, store) for choice, store in zip(self.choices, several(self.store), strict=True))
 
     def _check_outputs(self) -> None:
-        names, stores = [*map(str, several(self.checkpoint)), *several(self.encoder)], several(self.store)
+        files, encoders, stores = several(self.checkpoint), several(self.encoder), several(self.store)
+        alone = [one for one in encoders if stands_alone(one)]
+        typed = len(encoders) - len(alone)
+        if typed not in (0, len(files)):
+            raise UsageError(
+                f"--encoder: expected a family for each of the {len(files)} --checkpoint, in this order, or none, "
+                f"got {typed}"
+            )
+        names = [*map(str, files), *alone]
         if not names:
-            raise UsageError("expected at least one encoder: --checkpoint FILE or --encoder random:tiny|random:base")
+            raise UsageError(
+                "expected at least one encoder: --encoder FAMILY --checkpoint FILE, or --encoder random:tiny"
+            )
         if len(names) != len(stores):
             raise UsageError(
                 f"--store: expected {len(names)}, one for each of {', '.join(names)} in this order (every "
-                f"--checkpoint, then every --encoder), got {len(stores)}: {', '.join(stores)}"
+                f"--checkpoint, then every --encoder that has no file), got {len(stores)}: {', '.join(stores)}"
             )
         if len({store.rstrip("/") for store in stores}) < len(stores):
             raise UsageError(f"--store: expected a store of its own for each encoder, got {', '.join(stores)}")

@@ -10,13 +10,13 @@ from typing import Any
 
 from embeddings_store.room import require_room
 from embeddings_store.terminal.console import say
+from extract.all_slices import with_frames_of_bucket
 from extract.busy import RecentWork
 from extract.device.select import open_device
 from extract.engines.select import DEVICE_HERE, ENGINES
 from extract.engines.work import OpenedEncoders, Pass
 from extract.load import new_loader
 from extract.options import ExtractOptions
-from extract.preset import load_preset
 from extract.progress import show_progress
 from extract.rank import find_rank
 from extract.selection import select_volumes
@@ -37,14 +37,14 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     """
     clock = StageClock()
     selection = select_volumes(options, now_ns=time_ns())
-    preset = load_preset(options.preset)
+    options = with_frames_of_bucket(options, selection)
     backend = open_device(DEVICE_HERE.get(options.engine, options.device), options.precision)
     rank, told_by = find_rank(options.rank, options.ranks, SURROUNDINGS[options.engine], backend.rank())
-    encoders = open_encoders(options, preset, backend)
+    encoders = open_encoders(options, backend)
     for opened in encoders:
         require_room(opened.store, opened.space, [ref.key for ref in selection.refs])
 
-    with ENGINES[options.engine](OpenedEncoders(options, preset, backend, encoders)) as engine:
+    with ENGINES[options.engine](OpenedEncoders(options, backend, encoders)) as engine:
         say(engine.describe())
         targets = [open_target(opened, selection.refs, options, backend, rank) for opened in encoders]
         jobs = list_jobs(targets, selection.refs, rank)
@@ -54,8 +54,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
         source, workers = selection.source, engine.workers
         loader = new_loader(
             source,
-            preset,
-            encoders[0].image_size,
+            encoders[0].recipe,
             clock,
             partial_reads=options.partial_reads,
             views=options.views,

@@ -16,20 +16,33 @@ POOLS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """Over all tokens of a volume, each channel alone; std is the population's."""
 
+CLS = "cls"
+"""The pool that is no statistic of patch tokens: the first prefix token, of slices the mean over slices."""
+
 
 def require_pools(pools: Sequence[str]) -> tuple[str, ...]:
-    """Check pool names: at least one, none twice, each in POOLS; else UsageError."""
-    if unknown := [name for name in pools if name not in POOLS]:
-        raise UsageError(f"pool {unknown[0]!r}: expected one of {', '.join(POOLS)}")
+    """Check pool names: at least one, none twice, each in POOLS or "cls"; else UsageError."""
+    if unknown := [name for name in pools if name not in (*POOLS, CLS)]:
+        raise UsageError(f"pool {unknown[0]!r}: expected one of {', '.join((*POOLS, CLS))}")
     if not pools or len(set(pools)) != len(pools):
         raise UsageError(f"pools {','.join(pools) or '(none)'}: expected at least one pool, and none twice")
     return tuple(pools)
 
 
-def pool(tokens: Float[Tensor, "B N C"], pools: Sequence[str]) -> Float32[Tensor, "B P C"]:
-    """Pool over tokens, always computed in float32; raises UsageError on an unknown pool."""
+def pool(
+    tokens: Float[Tensor, "B N C"], pools: Sequence[str], leading: Float[Tensor, "B S C"] | None = None
+) -> Float32[Tensor, "B P C"]:
+    """Pool over tokens, always computed in float32; raises UsageError on an unknown pool.
+
+    leading: the first prefix token of the volume, or of each of its slices, for "cls".
+    """
     exact = tokens.to(torch.float32)
-    return torch.stack([POOLS[name](exact) for name in require_pools(pools)], dim=1)
+    found = {name: POOLS[name](exact) for name in require_pools(pools) if name != CLS}
+    if CLS in pools:
+        if leading is None:
+            raise UsageError("pool 'cls': expected an encoder with a class token, got one without; choose another pool")
+        found[CLS] = leading.to(torch.float32).mean(1)
+    return torch.stack([found[name] for name in pools], dim=1)
 
 
 def reduce_tokens(tokens: Float[Tensor, "B N C"], grid: Grid, target: Grid) -> Float32[Tensor, "B gd gh gw C"]:

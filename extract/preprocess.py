@@ -8,9 +8,11 @@ from jaxtyping import Float32, Int, Shaped
 
 from embeddings_store.schema import Intensity
 from embeddings_store.space import Grid
+from extract.cut import cut_frames
 from extract.errors import PreprocessError
 from extract.intensity import BrightnessSample, measure_stored
 from extract.moments import Moments
+from extract.pictures import even_frames, resize_pictures
 from extract.preset import PRESETS, Preset, load_preset
 from extract.resize import Blend, origin_of, plan_blend, resize_slices
 from extract.volume import Volume
@@ -24,16 +26,17 @@ NO_RESCALE = (1.0, 0.0)
 class EncoderInput:
     """What the encoder sees of a volume, and how bright the volume was before that."""
 
-    image: Float32[np.ndarray, "1 D H W"]
+    image: Float32[np.ndarray, "C D H W"]
     intensity: Intensity
 
 
-def preprocess(volume: Volume, preset: Preset, image_size: Grid) -> Float32[np.ndarray, "1 D H W"]:
-    """Make the encoder's input of shape (1, *image_size) from a volume whose needed frames are decoded.
+def preprocess(volume: Volume, preset: Preset, image_size: Grid) -> Float32[np.ndarray, "C D H W"]:
+    """Make the encoder's input of shape (channels, *image_size) from a volume whose needed frames are decoded.
 
     With the preset "pretrain" the result equals torch's trilinear interpolate of the whole float32 volume, then a
     z-score, to 1e-5 (fixtures/preprocess). Memory: about the result and a few frames.
-    Raises: PreprocessError when the result is not finite or needed frames were not decoded.
+    Raises: PreprocessError when the result is not finite, needed frames were not decoded, there are fewer frames than
+    slices, or the preset takes 8-bit frames and these are none.
     """
     return preprocess_and_measure(volume, preset, image_size).image
 
@@ -41,23 +44,33 @@ def preprocess(volume: Volume, preset: Preset, image_size: Grid) -> Float32[np.n
 def preprocess_and_measure(volume: Volume, preset: Preset, image_size: Grid) -> EncoderInput:
     """Do the same, and measure the brightness on the way.
 
-    The brightness is of the resized volume in stored units: before rescale, and before any other step of the preset, so
-    that it is the same for every preset. Where a preset changes values before the resize, the stored frames are resized
-    a second time for it.
+    The brightness is of the resized volume in stored units: before rescale, and before any other step of the preset
+    but its mask and margins, so that it is the same for every preset. Where a preset changes values before the resize,
+    or takes frames as pictures, the stored frames (those that it takes) are resized a second time for it.
     """
+    volume = cut_frames(volume, preset)
+    if preset.scale is not None and volume.voxels.dtype != np.uint8:
+        raise PreprocessError(
+            f"{volume.source}: preset {preset.name!r} takes 8-bit frames, got {volume.voxels.dtype}; give a preset of "
+            "your own (.yaml) with the same steps, and min_max: true in place of scale"
+        )
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error of this volume, below
-        if preset.needs_all_frames:
+        if preset.frames == "even":
+            image, intensity = _pictures(volume, preset, image_size)
+        elif preset.needs_all_frames:
             values = _change_values(volume, preset)
             image, _ = _resize(values, plan_blend(len(values), image_size[0]), image_size, preset, NO_RESCALE)
-            intensity = measure_stored(volume.voxels, _decoded_slots(volume, image_size[0]), image_size)
+            intensity = measure_stored(
+                volume.voxels, _decoded_slots(volume, plan_blend(volume.frame_count, image_size[0])), image_size
+            )
         else:
             rescale = volume.rescale if preset.rescale else NO_RESCALE
-            blend = _decoded_slots(volume, image_size[0])
+            blend = _decoded_slots(volume, plan_blend(volume.frame_count, image_size[0]))
             image, sample = _resize(volume.voxels, blend, image_size, preset, rescale)
             intensity = sample.measure()
     if image is None:
         raise PreprocessError(f"{volume.source}: preset {preset.name!r} gives values that are not finite")
-    return EncoderInput(image[None], intensity)
+    return EncoderInput(_channels(image, preset), intensity)
 
 
 def frames_needed(frame_count: int, depth: int) -> Int[np.ndarray, "k"]:
@@ -69,16 +82,51 @@ def frame_chooser(preset: Preset, depth: int) -> Callable[[int], Int[np.ndarray,
     """Give what read_dicom takes as ``frames``: None, all of them, for presets that look at every voxel."""
     if preset.needs_all_frames:
         return None
+    if preset.slices == "all":
+        return np.arange
+    if preset.frames == "even":
+        return lambda frame_count: np.unique(even_frames(frame_count, depth))
     return lambda frame_count: frames_needed(frame_count, depth)
 
 
-def _decoded_slots(volume: Volume, depth: int) -> Blend:
+def _pictures(
+    volume: Volume, preset: Preset, image_size: Grid
+) -> tuple[Float32[np.ndarray, "D H W"] | None, Intensity]:
+    """Take stored frames as they are, each resized by itself; None in place of what is not finite."""
+    depth, count = image_size[0], volume.frame_count
+    if preset.slices is not None and (count < depth or (preset.slices == "all" and count != depth)):
+        raise PreprocessError(
+            f"{volume.source}: expected {'exactly' if preset.slices == 'all' else 'at least'} {depth} frames for "
+            f"{depth} slices, got {count}; frames are never repeated: take --slices {count}, or leave the volume out"
+        )
+    chosen = even_frames(count, depth)
+    blend = _decoded_slots(volume, Blend(chosen, chosen, np.zeros(depth, np.float32)))
+    frames = _change_values(volume, preset) if preset.needs_all_frames else volume.voxels
+    image = resize_pictures([frames[slot] for slot in blend.lower], preset, image_size[1:], volume.source)
+    intensity = measure_stored(volume.voxels, blend, image_size)
+    moments = Moments()
+    moments.add(image)
+    if preset.z_score:
+        _standardise(image, moments)
+    return image if moments.fit_float32() else None, intensity
+
+
+def _channels(image: Float32[np.ndarray, "D H W"], preset: Preset) -> Float32[np.ndarray, "C D H W"]:
+    """Copy a grey volume to every channel, and standardise each as the preset says."""
+    if preset.scale is not None and preset.frames == "blend":
+        image /= np.float32(preset.scale)
+    if preset.mean is None or preset.std is None:
+        return image[None] if preset.channels == 1 else np.stack([image] * preset.channels)
+    moments = zip(preset.mean, preset.std, strict=True)
+    return np.stack([(image - np.float32(mean)) / np.float32(std) for mean, std in moments])
+
+
+def _decoded_slots(volume: Volume, blend: Blend) -> Blend:
     """Turn frame numbers into places in volume.voxels."""
-    blend = plan_blend(volume.frame_count, depth)
     wanted = blend.frames
     if not np.isin(wanted, volume.frame_numbers).all():
         raise PreprocessError(
-            f"{volume.source}: a depth of {depth} needs {len(wanted)} frames that were not all decoded"
+            f"{volume.source}: a depth of {len(blend.lower)} needs {len(wanted)} frames that were not all decoded"
         )
     lower = np.searchsorted(volume.frame_numbers, blend.lower)
     upper = np.searchsorted(volume.frame_numbers, blend.upper)

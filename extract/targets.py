@@ -7,7 +7,7 @@ from embeddings_store.encoder_source import PATH, record_encoder_source
 from embeddings_store.index import IndexRow, index_rows, read_index
 from embeddings_store.ranks import Rank, announce_volumes
 from embeddings_store.schema import VolumeRef
-from embeddings_store.space import EmbeddingSpace, Grid
+from embeddings_store.space import EmbeddingSpace
 from embeddings_store.writer import StoreWriter, open_writer
 from extract.device.backend import Backend
 from extract.device.fitting import starting_batch_size
@@ -15,11 +15,11 @@ from extract.doctor.weights import find_source
 from extract.encode import BatchEncoder, build_space
 from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
-from extract.encoder.own_preset import require_own_preset
+from extract.encoder.own_preset import preset_of
 from extract.encoder_options import EncoderChoice
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
-from extract.preset import Preset
+from extract.preset import Recipe
 from extract.views import Views
 from extract.worker import worker_record
 
@@ -33,11 +33,7 @@ class OpenedEncoder:
     batches: BatchEncoder
     space: EmbeddingSpace
     choice: EncoderChoice
-
-    @property
-    def image_size(self) -> Grid:
-        """What the encoder takes: voxels (D, H, W)."""
-        return self.encoder.architecture.image_size
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -54,9 +50,9 @@ class Target:
         return self.opened.batches
 
     @property
-    def image_size(self) -> Grid:
-        """What the encoder takes: voxels (D, H, W)."""
-        return self.opened.image_size
+    def recipe(self) -> Recipe:
+        """What makes the encoder's input of a volume."""
+        return self.opened.recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +63,9 @@ class Job:
     lines: Mapping[int, IndexRow]
 
 
-def open_encoders(options: ExtractOptions, preset: Preset, backend: Backend) -> list[OpenedEncoder]:
+def open_encoders(options: ExtractOptions, backend: Backend) -> list[OpenedEncoder]:
     """Open every encoder, and touch no store. Raises: CheckpointError, DeviceError, UsageError."""
-    return [_open_encoder(output, options, preset, backend) for output in options.outputs]
+    return [_open_encoder(output, options, backend) for output in options.outputs]
 
 
 def open_target(
@@ -105,9 +101,9 @@ def list_jobs(targets: Sequence[Target], refs: Sequence[VolumeRef], rank: Rank) 
     return jobs
 
 
-def _open_encoder(output: Output, options: ExtractOptions, preset: Preset, backend: Backend) -> OpenedEncoder:
-    encoder = open_encoder(**output.choice.arguments())
-    require_own_preset(encoder, options.preset)
+def _open_encoder(output: Output, options: ExtractOptions, backend: Backend) -> OpenedEncoder:
+    encoder = open_encoder(**output.choice.arguments(), slices=options.slice_count)
+    preset = preset_of(encoder, options, views=options.views, several=len(options.outputs) > 1)
     architecture = encoder.architecture
     grid = parse_token_grid(options.tokens, architecture.grid)
     batches = BatchEncoder(
@@ -116,6 +112,7 @@ def _open_encoder(output: Output, options: ExtractOptions, preset: Preset, backe
         layers=options.layers,
         pools=options.pools,
         token_grid=grid,
+        channels=preset.channels,
         batch_size=options.batch_size or starting_batch_size(backend, architecture, len(options.layers)),
     )
     space = build_space(
@@ -128,4 +125,4 @@ def _open_encoder(output: Output, options: ExtractOptions, preset: Preset, backe
         token_dtype=options.token_dtype,
         views=Views(options.views) if options.views else None,
     )
-    return OpenedEncoder(output.store, encoder, batches, space, output.choice)
+    return OpenedEncoder(output.store, encoder, batches, space, output.choice, Recipe(preset, architecture.image_size))

@@ -30,7 +30,7 @@ class Views:
         """Name the pools of the volume, then those of each view, as a store keeps them."""
         return (*pools, *(f"{pool}{VIEW}{number}" for number in range(1, self.count + 1) for pool in pools))
 
-    def beside(self, image: Float32[np.ndarray, "1 D H W"], eye: Eye, volume: str) -> Float32[np.ndarray, "V D H W"]:
+    def beside(self, image: Float32[np.ndarray, "C D H W"], eye: Eye, volume: str) -> Float32[np.ndarray, "V D H W"]:
         """Give the preprocessed volume and its views, one after another. volume: its id, 16 hex digits."""
         if not self.count:
             return image

@@ -31,6 +31,7 @@ from embeddings_store.space import EmbeddingSpace
 from embeddings_store.terminal.console import say
 from extract.bucket.source import Source, open_source
 from extract.load import new_loader
+from extract.preset import Recipe
 from extract.stages import StageClock
 from finetune.data.dataset import VolumeDataset
 from finetune.data.images import ImageCache
@@ -111,7 +112,7 @@ def read_anew(
     """Read the volumes of test, and put the model on the device; they are predicted as val is while training."""
     config, size = load_config(run.folder / RECIPE), classifier.image_size
     images = ImageCache(folder, image_recipe(size), config.cache)
-    found = read_test(run, tables, source, new_loader(source, PRESET, size, StageClock()), images)
+    found = read_test(run, tables, source, new_loader(source, Recipe(PRESET, size), StageClock()), images)
     forward_size = config.micro_batch_size or config.batch_size
     backend = open_trainer(device, bf16=config.precision == "bf16", forward_size=forward_size)
     model, classes = place_model(classifier.model, backend), len(classifier.classes)

@@ -11,12 +11,11 @@ from jaxtyping import Float32
 
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import VolumeRef
-from embeddings_store.space import Grid
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import Fetched, ObjectInfo, Source, Wanted, open_source
 from extract.doctor.report import Check, Report, Status, measured
 from extract.load import FailedVolume, LoadedVolume, new_loader
-from extract.preset import load_preset
+from extract.preset import Recipe
 from extract.stages import StageClock
 
 LISTED_KEYS = 5_000
@@ -24,14 +23,14 @@ LISTED_KEYS = 5_000
 
 STAGES = ("fetch", "decode", "preprocess", "encode")
 
-Encode = Callable[[Float32[np.ndarray, "1 D H W"]], Float32[np.ndarray, "N C"]]
+Encode = Callable[[Float32[np.ndarray, "C D H W"]], Float32[np.ndarray, "N C"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
     """A few volumes of the bucket: the encoder's inputs, and its tokens where there is an encoder."""
 
-    images: list[Float32[np.ndarray, "1 D H W"]]
+    images: list[Float32[np.ndarray, "C D H W"]]
     tokens: list[Float32[np.ndarray, "N C"]]
 
 
@@ -77,7 +76,7 @@ def examine_bucket(bucket: str, prefix: str, endpoint_url: str | None) -> tuple[
 
 
 def examine_volumes(
-    source: Source, refs: Sequence[VolumeRef], count: int, image_size: Grid, encode: Encode | None
+    source: Source, refs: Sequence[VolumeRef], count: int, recipe: Recipe, encode: Encode | None
 ) -> tuple[Report, Samples]:
     """Take a few volumes, spread over the listing, through every stage, one after the other.
 
@@ -86,7 +85,7 @@ def examine_volumes(
     timed, samples = TimedSource(source), Samples([], [])
     failed: list[FailedVolume] = []
     stages = Report()
-    load = new_loader(timed, load_preset("pretrain"), image_size, StageClock())
+    load = new_loader(timed, recipe, StageClock())
     for number, ref in enumerate(spread(refs, count)):
         clock = StageClock()
         volume = replace(load, clock=clock)(IndexRow(number, ref))

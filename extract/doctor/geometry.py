@@ -50,6 +50,9 @@ def examine_geometry(
     ours = np.stack(tokens)
     if not np.isfinite(ours).all():
         raise DeviceError(f"{encoder.source}: expected finite tokens, got NaN or infinity; use --precision fp32")
+    if encoder.architecture.kind.preset is None:
+        reason = "an ONNX file has no random twin"
+        return _judge_rank(ours) + Report(absent={"twin_cka": reason}), None
     twins = [_tokens_of_twin(encoder, backend, images, seed) for seed in TWIN_SEEDS]
     return _judge_rank(ours) + _judge_twins(content_of(ours), content_of(twins[0]), content_of(twins[1])), None
 

@@ -8,11 +8,11 @@ import typer
 
 from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import BUCKET_HELP, IN_AND_OUT, SOURCE, EndpointUrl, Prefix
-from extract.encoder_options import DeviceName, EncoderChoice, Precision
+from extract.encoder_options import DeviceName, EncoderChoice, Precision, Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorOptions(EncoderChoice):
+class DoctorOptions(EncoderChoice, Preprocessing):
     """One examination; None means: not asked for."""
 
     bucket: Annotated[str | None, typer.Option(help=BUCKET_HELP, rich_help_panel=SOURCE)] = None
@@ -31,12 +31,10 @@ class DoctorOptions(EncoderChoice):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.checkpoint is not None and self.encoder is not None:
-            raise UsageError("expected one of --checkpoint and --encoder, got both")
-        if self.encoder is not None and (self.heads is not None or self.interpolate or self.which != "context"):
-            raise UsageError(
-                "--heads, --interpolate and --which belong to --checkpoint; a random encoder needs none of them"
-            )
+        if self.checkpoint is None and (self.heads is not None or self.interpolate or self.which is not None):
+            raise UsageError("--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; add it")
+        if self.slices == "all" and self.image_size is None:
+            raise UsageError("--slices all: the doctor needs their number; say --slices N")
         self._check_export()
 
     def _check_export(self) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-from embeddings_store.space import Grid
 from extract.device.backend import Backend
 from extract.doctor.bucket import Encode, Samples, examine_bucket, examine_volumes
 from extract.doctor.decoders import examine_decoders, examine_versions
@@ -14,10 +13,11 @@ from extract.doctor.parity import examine_device, examine_parity
 from extract.doctor.report import Examination, Report
 from extract.doctor.store import examine_space, examine_store
 from extract.doctor.token_codec import FIGURES, examine_token_codec
-from extract.doctor.weights import examine_checkpoint, examine_random
+from extract.doctor.weights import examine_checkpoint, examine_preset, examine_random
 from extract.encode import BatchEncoder
 from extract.encoder.encoder import Encoder
-from extract.encoder.random_init import ARCHITECTURES
+from extract.encoder.own_preset import preset_of
+from extract.preset import Recipe
 
 GEOMETRY = ("effective_rank", "effective_rank_tokens", "twin_cka")
 
@@ -45,8 +45,9 @@ def examine(options: DoctorOptions, tell: Callable[[str], None]) -> Report:
 
 def _encoder(visit: Examination, options: DoctorOptions) -> Encoder | None:
     path, name = options.checkpoint, options.encoder
+    encoder = None
     if path is not None:
-        return visit.attempt(
+        encoder = visit.attempt(
             "encoder",
             lambda: examine_checkpoint(
                 path,
@@ -54,11 +55,15 @@ def _encoder(visit: Examination, options: DoctorOptions) -> Encoder | None:
                 image_size=options.image_size,
                 which=options.which,
                 interpolate=options.interpolate,
+                family=name,
+                slices=options.slice_count,
             ),
         )
-    if name is not None:
-        return visit.attempt("encoder", lambda: examine_random(name, options.image_size))
-    return None
+    elif name is not None:
+        encoder = visit.attempt("encoder", lambda: examine_random(name, options.image_size))
+    if encoder is not None:
+        visit.attempt("preset", lambda: examine_preset(encoder, options))
+    return encoder
 
 
 def _usable(options: DoctorOptions, encoder: Encoder | None) -> bool:
@@ -74,8 +79,9 @@ def _bucket(visit: Examination, options: DoctorOptions, encoder: Encoder | None,
         return
     source, refs = found
     encode = _tokens_with(encoder, backend) if encoder is not None and backend is not None else None
-    size = _image_size(options, encoder)
-    samples = visit.attempt("volumes", lambda: examine_volumes(source, refs, options.volumes, size, encode))
+    samples = visit.attempt(
+        "volumes", lambda: examine_volumes(source, refs, options.volumes, _recipe(options, encoder), encode)
+    )
     if samples is None or encoder is None or backend is None:
         visit.add(
             Report(absent=dict.fromkeys((*GEOMETRY, *FIGURES), "it needs volumes, an encoder and a device, all usable"))
@@ -101,6 +107,9 @@ def _tokens_with(encoder: Encoder, backend: Backend) -> Encode:
     return lambda image: runner.tokens(image[None])[0]
 
 
-def _image_size(options: DoctorOptions, encoder: Encoder | None) -> Grid:
-    """Preprocess to the encoder's size; without an encoder to the one asked for, or the full one."""
-    return encoder.architecture.image_size if encoder else options.image_size or ARCHITECTURES["base"].image_size
+def _recipe(options: DoctorOptions, encoder: Encoder | None) -> Recipe:
+    """Preprocess as the encoder needs it; without an encoder as was asked for, or for the full one."""
+    if encoder is not None:
+        return Recipe(preset_of(encoder, options), encoder.architecture.image_size)
+    preset = options.prepared(None, options.image_size)
+    return Recipe(preset, options.image_size or preset.image_size)

@@ -1,7 +1,7 @@
 """The encoder's weights: what the file says of itself, and whether training changed them at all."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from extract.encoder.architecture import shape_text
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.foreign import describe_foreign, foreign_names
-from extract.encoder.own_preset import note_on_preset
+from extract.encoder.open import open_encoder
+from extract.encoder.own_preset import note_on_preset, preset_of
 from extract.encoder.random_init import random_encoder
-from extract.encoder_options import EncoderChoice, Which
+from extract.encoder_options import ONNX, EncoderChoice, Preprocessing
 from extract.errors import CheckpointError
-from extract.preset import DEFAULT
+from extract.preset import Preset
 
 BARELY_MOVED = 0.05
 """Relative L2 distance between context and target below which training has hardly begun.
@@ -37,19 +38,28 @@ POSITIONS_START_STD = 0.02
 
 RANDOM: tuple[Training, str] = ("random", "random weights, as asked for: a baseline to beat, not a trained encoder")
 
-OTHER: dict[Which, Which] = {"context": "target", "target": "context"}
+OF_ONNX: tuple[Training, str] = ("unclear", "an ONNX file does not tell whether it was trained")
+
+OTHER = {"context": "target", "target": "context"}
 FACTS = ("epoch", "step", "loss", "scheduler_last_epoch", "optimizer_steps")
 
 
 def examine_checkpoint(
-    path: Path, *, heads: int | None, image_size: Grid | None, which: Which, interpolate: bool = False
+    path: Path,
+    *,
+    heads: int | None,
+    image_size: Grid | None,
+    which: str | None,
+    interpolate: bool = False,
+    family: str | None = None,
+    slices: int | None = None,
 ) -> tuple[Report, Encoder]:
     """Load one encoder of a file and report what it is, and whether it was trained. Raises CheckpointError."""
-    choice = EncoderChoice(checkpoint=path, heads=heads, image_size=image_size, interpolate=interpolate, which=which)
-    encoder = load_checkpoint(path, heads=heads, image_size=image_size, interpolate=interpolate, which=which)
-    report = (
-        _describe(encoder, which) + _preset(encoder) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
+    choice = EncoderChoice(
+        checkpoint=path, encoder=family, heads=heads, image_size=image_size, interpolate=interpolate, which=which
     )
+    encoder = open_encoder(**choice.arguments(), slices=slices)
+    report = _describe(encoder, which) + _training_facts(encoder.facts) + _foreign_names(encoder.facts)
     distance, reason = _moved(encoder, choice)
     spread = measure_spread(encoder.module)
     moved = {"rel_l2_context_vs_target": distance}
@@ -61,7 +71,13 @@ NO_TENSOR = "this architecture has no such tensor"
 
 
 def examine_random(name: str, image_size: Grid | None) -> tuple[Report, Encoder]:
-    """Report a random encoder: a baseline by intention. Raises UsageError on an unknown name."""
+    """Report an encoder without a checkpoint: a random one, a baseline by intention, or an ONNX file.
+
+    Raises UsageError on an unknown name.
+    """
+    if name.startswith(ONNX):
+        encoder = open_encoder(encoder=name, image_size=image_size)
+        return _describe(encoder, None) + Report((Check("training", Status.WARN, OF_ONNX[1]),)), encoder
     encoder = random_encoder(name, image_size)
     spread = measure_spread(encoder.module)
     warning = Check("training", Status.WARN, RANDOM[1])
@@ -69,29 +85,43 @@ def examine_random(name: str, image_size: Grid | None) -> tuple[Report, Encoder]
     return report, encoder
 
 
+def examine_preset(encoder: Encoder, typed: Preprocessing) -> tuple[Report, Preset]:
+    """Report how volumes would be prepared, and warn where that is not the encoder's own way. Raises UsageError."""
+    preset = preset_of(encoder, typed)
+    note = note_on_preset(encoder, preset.name)
+    words = note or f"preset {preset.name}, which is the encoder's own"
+    status = Status.WARN if note else Status.OK
+    return Report((Check("preset", status, words),), {"preset": preset.to_dict()}), preset
+
+
 def find_source(encoder: Encoder, choice: EncoderChoice) -> EncoderSource:
     """Say where an opened encoder comes from and whether it was trained, as a store keeps it."""
     epoch = encoder.facts.get("epoch")
     if choice.checkpoint is None:
-        training, reason = RANDOM
+        training, reason = OF_ONNX if (choice.encoder or "").startswith(ONNX) else RANDOM
     else:
         bias = measure_spread(encoder.module)["max_abs_linear_bias"]
         training, reason = weigh_training(encoder.facts, choice.which, _moved(encoder, choice)[0], bias)
     known = epoch if isinstance(epoch, int | float | str) else None
-    return EncoderSource(encoder.source, encoder.architecture.family, encoder.weights_sha256, known, training, reason)
+    family, card = encoder.architecture.family, encoder.architecture.kind.card
+    return EncoderSource(
+        encoder.source, family, encoder.weights_sha256, known, training, reason, card.licence, card.citation
+    )
 
 
 def _moved(encoder: Encoder, choice: EncoderChoice) -> tuple[float | None, str]:
     """Give the distance of context and target encoder, or why it is not known."""
-    other = replace(choice, which=OTHER[choice.which])
+    if encoder.architecture.kind.teacher_follows:
+        return None, f"the target encoder of {encoder.architecture.family} follows the context encoder"
+    which = choice.which or "context"
     try:
         beside = load_checkpoint(
-            Path(other.checkpoint or ""), heads=other.heads, image_size=other.image_size,
-            interpolate=other.interpolate, which=other.which,
+            Path(choice.checkpoint or ""), family=encoder.architecture.family, heads=choice.heads,
+            image_size=choice.image_size, interpolate=choice.interpolate, which=OTHER.get(which, "target"),
         )  # fmt: skip
     except CheckpointError as error:
         return None, f"it needs both encoders: {error}"
-    context, target = (encoder, beside) if choice.which == "context" else (beside, encoder)
+    context, target = (encoder, beside) if which != "target" else (beside, encoder)
     distance = relative_distance(context, target)
     return distance, "" if distance is not None else "the two encoders have different shapes, or the target is all zero"
 
@@ -119,14 +149,14 @@ def measure_spread(module: nn.Module) -> dict[str, float | None]:
     }
 
 
-def judge_training(facts: Mapping[str, Any], which: Which, distance: float | None, bias: float | None) -> Check:
+def judge_training(facts: Mapping[str, Any], which: str | None, distance: float | None, bias: float | None) -> Check:
     """Say in plain words whether this encoder was trained at all (MODEL.md, section 2)."""
     training, words = weigh_training(facts, which, distance, bias)
     return Check("training", Status.OK if training == "trained" else Status.WARN, words)
 
 
 def weigh_training(
-    facts: Mapping[str, Any], which: Which, distance: float | None, bias: float | None
+    facts: Mapping[str, Any], which: str | None, distance: float | None, bias: float | None
 ) -> tuple[Training, str]:
     """Give the verdict on an encoder's training, and its reason."""
     said = [f"distance context-target {distance:.2%}" if distance is not None else "distance context-target not known"]
@@ -135,7 +165,7 @@ def weigh_training(
     figures = ", ".join(said)
     if bias is not None and bias < BARELY_BIASED:
         return "barely", f"{_barely(facts, which)} ({figures}); {EXPECTED}"
-    if which == "context" and distance is not None and distance < BARELY_MOVED:
+    if which in (None, "context") and distance is not None and distance < BARELY_MOVED:
         return "unclear", f"{NEAR_TARGET} ({figures}); {EXPECTED}"
     if distance is None and bias is None:
         return "unclear", f"nothing in the file tells whether it was trained ({figures})"
@@ -152,14 +182,14 @@ NEAR_TARGET = (
 )
 
 
-def _barely(facts: Mapping[str, Any], which: Which) -> str:
-    words = f"this {which} encoder is almost its random start: it was trained barely, or not at all"
+def _barely(facts: Mapping[str, Any], which: str | None) -> str:
+    words = f"this {which or 'context'} encoder is almost its random start: it was trained barely, or not at all"
     if facts.get("epoch") == 0 and facts.get("loss") == 0:
         words += "; a loss of exactly 0 at epoch 0 is an empty validation mask, which stays 'best' for ever"
     return words
 
 
-def _describe(encoder: Encoder, which: Which | None) -> Report:
+def _describe(encoder: Encoder, which: str | None) -> Report:
     architecture = encoder.architecture
     parameters = sum(parameter.numel() for parameter in encoder.module.parameters())
     words = (
@@ -173,12 +203,17 @@ def _describe(encoder: Encoder, which: Which | None) -> Report:
         "parameters": parameters,
         "weights_sha256": encoder.weights_sha256,
     }
-    return Report((Check("encoder", Status.OK, words),), figures)
+    return Report((Check("encoder", Status.OK, words),), figures) + _terms(encoder)
 
 
-def _preset(encoder: Encoder) -> Report:
-    note = note_on_preset(encoder, DEFAULT)
-    return Report((Check("preset", Status.WARN, note),)) if note else Report()
+def _terms(encoder: Encoder) -> Report:
+    """Say what a published encoder may be used for, and what to cite."""
+    card = encoder.architecture.kind.card
+    if card.licence is None:
+        return Report()
+    status = Status.OK if card.commercial else Status.WARN
+    figures = {"licence": card.licence, "citation": card.citation}
+    return Report((Check("licence", status, f"{card.describe_terms()}; to cite: {card.citation}"),), figures)
 
 
 def _training_facts(facts: Mapping[str, Any]) -> Report:

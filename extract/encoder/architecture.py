@@ -6,7 +6,8 @@ from math import prod
 
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
-from extract.encoder.layout import LAYOUTS, tensor_shapes
+from extract.encoder.families import FAMILIES, OWN_FAMILIES, find_family
+from extract.encoder.family import Family
 
 LAST = "last"
 """The layer after the final norm; the others are block numbers from "1", before the final norm."""
@@ -14,7 +15,7 @@ LAST = "last"
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One encoder of a family: image_size and patch in voxels (D, H, W), width in channels.
+    """One encoder of a family: image_size and patch in voxels (D, H, W), width in channels, prefix tokens a pass.
 
     Raises UsageError on an unknown family, a patch that does not divide the image, or heads that do not divide the
     width.
@@ -27,10 +28,11 @@ class Architecture:
     depth: int
     heads: int
     mlp_width: int
+    prefix: int = 0
 
     def __post_init__(self) -> None:
-        if self.family not in LAYOUTS:
-            raise UsageError(f"encoder family {self.family!r}: expected one of {', '.join(LAYOUTS)}")
+        if find_family(self.family) is None:
+            raise UsageError(f"encoder family {self.family!r}: expected one of {', '.join(FAMILIES)}")
         numbers = (*self.image_size, *self.patch, self.width, self.depth, self.heads, self.mlp_width)
         if min(numbers) < 1:
             raise UsageError(f"encoder: expected sizes and counts of at least 1, got {self}")
@@ -41,8 +43,19 @@ class Architecture:
             )
         if self.width % self.heads:
             raise UsageError(
-                f"{self.heads} heads: expected a number that divides the width {self.width}; correct --heads"
+                f"{self.heads} heads: expected a number that divides the width {self.width}; correct --num-heads"
             )
+
+    @property
+    def kind(self) -> Family:
+        """What the family fixes."""
+        return (FAMILIES | OWN_FAMILIES)[self.family]
+
+    @property
+    def pass_grid(self) -> Grid:
+        """Tokens of what goes through together: a volume, or one slice."""
+        depth, height, width = self.grid
+        return (1 if self.kind.slices else depth), height, width
 
     @property
     def grid(self) -> Grid:
@@ -62,9 +75,18 @@ class Architecture:
 
     @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor of the state dict and its shape."""
-        layout = LAYOUTS[self.family]
-        return tensor_shapes(layout, self.token_count, self.patch, self.width, self.depth, self.mlp_width)
+        """Every tensor of the state dict, by its canonical name, and its shape."""
+        kind, width = self.kind, self.width
+        shapes: dict[str, tuple[int, ...]] = {
+            "patch_embed.proj.weight": (width, kind.channels, *self.patch),
+            "patch_embed.proj.bias": (width,),
+        }
+        if self.prefix:
+            shapes["prefix"] = (1, self.prefix, width)
+        if kind.has_table:
+            shapes["pos_embed"] = (1, prod(self.pass_grid), width)
+        norms = () if kind.end == "none" else ("norm",)
+        return shapes | block_shapes(width, self.depth, self.mlp_width, norms)
 
     def require_layers(self, layers: Sequence[str]) -> tuple[str, ...]:
         """Check layer names: at least one, none twice, each "1".."depth" or "last"; else UsageError."""
@@ -74,6 +96,19 @@ class Architecture:
         if not layers or len(set(layers)) != len(layers):
             raise UsageError(f"layers {','.join(layers) or '(none)'}: expected at least one layer, and none twice")
         return tuple(layers)
+
+
+def block_shapes(width: int, depth: int, mlp_width: int, norms: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Give names and shapes of all blocks, and of the norms after them."""
+    linears = {"attn.qkv": (3 * width, width), "attn.proj": (width, width)}
+    linears |= {"mlp.fc1": (mlp_width, width), "mlp.fc2": (width, mlp_width)}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for norm in [*(f"blocks.{block}.{norm}" for block in range(depth) for norm in ("norm1", "norm2")), *norms]:
+        shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
+    for block in range(depth):
+        for name, (rows, columns) in linears.items():
+            shapes |= {f"blocks.{block}.{name}.weight": (rows, columns), f"blocks.{block}.{name}.bias": (rows,)}
+    return shapes
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from embeddings_store.space import Grid
-from extract.encoder.unpickle import Inert
+from extract.encoder.unpickle import MOST, Inert
+
+MOST_DIGITS = 9
+"""Of a size in a file's metadata: more is none, and Python reads no number of 5,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def _content(value: object) -> Any:
 
 def _count(value: object) -> int | None:
     plain = _content(value)
-    return plain if isinstance(plain, int) and not isinstance(plain, bool) else None
+    return plain if isinstance(plain, int) and not isinstance(plain, bool) and abs(plain) < MOST else None
 
 
 def _grid(value: object) -> Grid | None:
@@ -68,4 +71,4 @@ def _grid(value: object) -> Grid | None:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.strip().isdecimal() else None
+    return int(text) if len(text) <= MOST_DIGITS and text.strip().isdecimal() else None

@@ -1,6 +1,6 @@
 """A frozen encoder: its module, its identity, and what its file tells about it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -11,15 +11,8 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from extract.encoder.architecture import Architecture
-from extract.encoder.layout import VJEPA2, VJEPA3D
 from extract.encoder.module import EncoderModule
-from extract.encoder.vit3d import VisionTransformer3D
-from extract.encoder.vjepa2 import RotaryVisionTransformer
-
-MODULES: dict[str, Callable[[Architecture], EncoderModule]] = {
-    VJEPA3D.family: VisionTransformer3D,
-    VJEPA2.family: RotaryVisionTransformer,
-}
+from extract.encoder.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -42,14 +35,14 @@ def freeze(
 ) -> Encoder:
     """Put complete weights into a module without ever initialising one at random."""
     with torch.device("meta"):
-        module = MODULES[architecture.family](architecture)
+        module = Transformer(architecture)
     module.load_state_dict(dict(weights), strict=True, assign=True)
     module.eval().requires_grad_(requires_grad=False)
-    return Encoder(module, architecture, weights_digest(weights), source, facts)
+    return Encoder(module, architecture, weights_digest(architecture.kind.file_form(weights)), source, facts)
 
 
 def weights_digest(weights: Mapping[str, Float32[Tensor, "..."]]) -> str:
-    """Digest sorted names, dtype, shapes and little-endian bytes of float32 tensors: sha256 in hex."""
+    """Digest sorted names (of the family's files), dtype, shapes and little-endian float32 bytes: sha256 in hex."""
     digest = sha256()
     for name in sorted(weights):
         array = np.ascontiguousarray(weights[name].numpy(), dtype="<f4")

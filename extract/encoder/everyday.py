@@ -2,7 +2,7 @@
 
 import re
 
-from extract.encoder.unpickle import Inert, number_from_bytes
+from extract.encoder.unpickle import MOST, Inert, number_from_bytes
 
 _BUILTIN = "bool|bytearray|bytes|complex|dict|float|frozenset|int|list|long|object|range|set|slice|str|tuple|unicode"
 _NUMPY_TYPE = (
@@ -42,7 +42,9 @@ def plain_number(value: object) -> int | float | None:
     """Give a Python number, or the only element of an array of NumPy; None for anything else."""
     if isinstance(value, Inert):
         value = _only_element(value)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if isinstance(value, float) or abs(value) < MOST else None
 
 
 def _only_element(array: Inert) -> bool | int | float | None:

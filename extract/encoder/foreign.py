@@ -9,7 +9,12 @@ SHOWN = 3
 
 def foreign_names(facts: Mapping[str, Any]) -> list[str]:
     """Give the names that a trainer's file has no need of, printable and short."""
-    return [name.encode("unicode_escape").decode("ascii")[:MAX_NAME] for name in facts.get("foreign_globals", ())]
+    return [shorten(name) for name in facts.get("foreign_globals", ())]
+
+
+def shorten(name: object) -> str:
+    """Make what a file says printable, and no longer than a line bears."""
+    return str(name)[:MAX_NAME].encode("unicode_escape").decode("ascii")[:MAX_NAME]
 
 
 def describe_foreign(facts: Mapping[str, Any]) -> str | None:

@@ -22,8 +22,10 @@ class EncoderModule(nn.Module, ABC):
     def forward(
         self, volumes: Float[Tensor, "B channels D H W"], layers: Sequence[str] = (LAST,)
     ) -> dict[str, Float[Tensor, "B N C"]]:
-        """Give the tokens after the asked blocks ("1".."depth", before the final norm) and "last" (after it).
+        """Give the patch tokens after the asked blocks ("1".."depth", before the final norm) and "last" (after it).
 
+        Where the family has prefix tokens, those of each layer come too, [B, P, C] (of slices [B, S * P, C]), as
+        ``prefix_of(layer)``.
         One pass serves every layer, and blocks beyond the deepest one asked for are not run.
         Raises UsageError on an unknown layer or a volume of another size.
         """
@@ -45,16 +47,26 @@ class EncoderModule(nn.Module, ABC):
             )
 
 
+def prefix_of(layer: str) -> str:
+    """Name the prefix tokens (class, registers, global) of a layer in what forward gives."""
+    return f"{layer}.prefix"
+
+
 def run_blocks(
-    tokens: Float[Tensor, "B N C"], blocks: nn.ModuleList, final_norm: nn.Module, layers: Sequence[str]
+    tokens: Float[Tensor, "B N C"],
+    blocks: nn.ModuleList,
+    final_norm: nn.Module,
+    layers: Sequence[str],
+    *,
+    norm_all: bool = False,
 ) -> dict[str, Float[Tensor, "B N C"]]:
-    """Run the blocks up to the deepest layer asked for, and keep what was asked for."""
+    """Run the blocks up to the deepest layer asked for, and keep what was asked for; norm_all: each after the norm."""
     deepest = len(blocks) if LAST in layers else max(int(name) for name in layers)
     found: dict[str, Tensor] = {}
     for number in range(1, deepest + 1):
         tokens = blocks[number - 1](tokens)
         if str(number) in layers:
-            found[str(number)] = tokens
+            found[str(number)] = final_norm(tokens) if norm_all else tokens
     if LAST in layers:
         found[LAST] = final_norm(tokens)
     return {name: found[name] for name in layers}

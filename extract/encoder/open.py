@@ -8,8 +8,10 @@ from embeddings_store.terminal.console import say
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.foreign import describe_foreign
+from extract.encoder.onnx_file import open_onnx
+from extract.encoder.own_family import require_family
 from extract.encoder.random_init import random_encoder
-from extract.encoder_options import Which
+from extract.encoder_options import ONNX, stands_alone
 
 
 def open_encoder(
@@ -19,23 +21,43 @@ def open_encoder(
     heads: int | None = None,
     image_size: Grid | None = None,
     interpolate: bool = False,
-    which: Which = "context",
+    which: str | None = None,
+    slices: int | None = None,
 ) -> Encoder:
-    """Open exactly one of ``checkpoint`` and ``encoder`` ("random:tiny", "random:base", with ",seed=N").
+    """Open an encoder: a checkpoint, "random:tiny", "random:base" or "onnx:FILE".
 
-    which: the context or the target encoder of a checkpoint.
+    encoder: with a checkpoint its family, None: found out.
+    slices: how many frames a family of single B-scans sees, where image_size does not say.
+    which: the encoder of a checkpoint that holds several: "context", "target" or a top key; None: the usual one.
     A file that names foreign code is opened with a warning on stderr: none of it is run.
     Raises UsageError for none, both, or an option that only a checkpoint has; CheckpointError for a refused file.
     """
-    if checkpoint is not None and encoder is None:
-        opened = load_checkpoint(checkpoint, heads=heads, image_size=image_size, interpolate=interpolate, which=which)
+    family = require_family(encoder) if encoder is not None and not stands_alone(encoder) else None
+    if checkpoint is not None and (encoder is None or family is not None):
+        opened = load_checkpoint(
+            checkpoint,
+            family=family.name if family else None,
+            heads=heads,
+            image_size=image_size,
+            interpolate=interpolate,
+            which=which,
+            slices=slices,
+        )
         if warning := describe_foreign(opened.facts):
             say(f"warning: {opened.source}: {warning}")
         return opened
+    if family is not None:
+        where = family.card.weights
+        raise UsageError(f"--encoder {encoder}: expected its file too, --checkpoint FILE; it comes from {where}")
     if encoder is None or checkpoint is not None:
-        raise UsageError("expected exactly one of --checkpoint FILE and --encoder random:tiny|random:base")
-    if heads is not None or interpolate or which != "context":
         raise UsageError(
-            "--heads, --interpolate and --which belong to --checkpoint; a random encoder needs none of them"
+            "expected --checkpoint FILE (with --encoder FAMILY, see extract-embeddings encoders) or "
+            "--encoder random:tiny|random:base"
         )
+    if heads is not None or interpolate or which is not None:
+        raise UsageError(
+            "--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; other encoders need none"
+        )
+    if encoder.startswith(ONNX):
+        return open_onnx(Path(encoder.removeprefix(ONNX)), image_size)
     return random_encoder(encoder, image_size)

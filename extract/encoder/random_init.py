@@ -12,14 +12,13 @@ from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
 from extract.encoder.architecture import Architecture
 from extract.encoder.encoder import Encoder, freeze
-from extract.encoder.layout import VJEPA3D
 
 STD = 0.02
 """Of weights and position table, as in pretraining; the usual cut at +-2 is a hundred of these away."""
 
 ARCHITECTURES = {
-    "tiny": Architecture(VJEPA3D.family, (32, 96, 96), (4, 16, 16), width=192, depth=4, heads=3, mlp_width=768),
-    "base": Architecture(VJEPA3D.family, (64, 384, 384), (4, 16, 16), width=768, depth=12, heads=12, mlp_width=3072),
+    "tiny": Architecture("vjepa3d", (32, 96, 96), (4, 16, 16), width=192, depth=4, heads=3, mlp_width=768),
+    "base": Architecture("vjepa3d", (64, 384, 384), (4, 16, 16), width=768, depth=12, heads=12, mlp_width=3072),
 }
 
 

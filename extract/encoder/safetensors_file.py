@@ -62,4 +62,4 @@ def export_safetensors(encoder: Encoder, path: Path) -> None:
         "weights_sha256": encoder.weights_sha256,
     }
     with published(path) as aside:
-        save_file(encoder.module.state_dict(), aside, metadata=metadata)
+        save_file(dict(architecture.kind.file_form(encoder.module.state_dict())), aside, metadata=metadata)

@@ -1,169 +1,280 @@
-"""Which of a checkpoint's tensors are the encoder's: prefixes, and the strict comparison of names and shapes."""
+"""Which family's encoder a file holds, and the strict comparison of its names and shapes with that family's."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from embeddings_store.space import Grid
-from extract.encoder.architecture import shape_text
-from extract.encoder.layout import VJEPA2, Layout, tensor_shapes
+from extract.encoder.architecture import block_shapes, shape_text
+from extract.encoder.families import FAMILIES, find_family
+from extract.encoder.family import Family
+from extract.encoder.names import (
+    canonical_names,
+    describe_contents,
+    matches,
+    rename,
+    select_names,
+    short_name,
+    some_names,
+    unwrap,
+)
+from extract.encoder.torch_archive import STATE_KEYS
+from extract.encoder.weight_file import WeightFile
 from extract.errors import CheckpointError
 
-WRAPPERS = frozenset(
-    {
-        "module",  # DataParallel, DistributedDataParallel, DeepSpeed, AveragedModel
-        "_orig_mod",  # torch.compile
-        "_fsdp_wrapped_module",
-        "_fpw_module",  # FSDP of torch 1.11 and fairscale
-        "_checkpoint_wrapped_module",
-        "_forward_module",  # Lightning Fabric
-        "_original_module",
-        "_module",  # Opacus
-    }
+PATCH = "patch_embed.proj.weight"
+OWN_TUBELET = 2
+"""Frames of a patch of all V-JEPA video encoders, and of none that the trainer writes without saying so."""
+
+BLOCK = re.compile("[0-9]{1,4}")
+"""The number of a block; a longer one is none, as it would stand for more tensors than memory holds."""
+
+LORA = r"(?i).*lora_?[ab].*"
+
+HEADS = (
+    (r"(.*\.)?(last_layer|mlp)\..*", "a DINO head without its backbone: use the file of the backbone"),
+    (r"(.*\.)?(head|classifier|fc)\..*", "a head without an encoder: use the file that it was trained on"),
 )
-"""Name parts that wrappers put around a module, wherever they stand in a name."""
-
-MOST_KEYS = 12
-"""How many top keys a refusal lists."""
-
-LONGEST_NAME = 80
-
-OUTSIDE = ("model.", "net.", "network.", "ddp.")
-"""What a LightningModule calls the model that it trains: left out in front of a name only."""
-
-COUNTERS = frozenset({"n_averaged"})
-"""Buffers that wrappers add; no part of any encoder."""
+"""What a file without any encoder may be: a pattern that all names match, and what to say."""
 
 
-def select_encoder(names: Iterable[str], layout: Layout, which: str, source: str, seen: str) -> dict[str, str]:
-    """Map the encoder's plain tensor names to the file's own names; seen: what lies in the file, for the refusal.
+@dataclass(frozen=True, slots=True)
+class FileNames:
+    """The tensors of a file, by name without wrappers."""
 
-    which: "context" (the one to use) or "target". A file without any prefix is one bare encoder, taken as the context.
-    Raises CheckpointError where the encoder asked for is not in the file.
+    file: WeightFile
+    unwrapped: Mapping[str, str]
+
+    @property
+    def seen(self) -> str:
+        """Tell what lies in the file."""
+        return describe_contents(self.file.contents, self.file.shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """An encoder's tensors: by canonical name the file's own name, and the name that a person knows it by."""
+
+    own: Mapping[str, str]
+    plain: Mapping[str, str]
+
+    def called(self, name: str) -> str:
+        """Give the file's word for a canonical name, also of a tensor that is missing, by what its siblings say."""
+        if name in self.plain:
+            return self.plain[name]
+        for other, plain in self.plain.items():
+            if _without_number(other) == _without_number(name):
+                return re.sub(r"(?<=\.)\d+(?=\.)", name.split(".")[1], plain, count=1)
+        stem, _, end = name.rpartition(".")
+        other = f"{stem}.{'weight' if end == 'bias' else 'bias'}"
+        return self.plain[other].rpartition(".")[0] + f".{end}" if other in self.plain else name
+
+
+def _without_number(name: str) -> str:
+    return re.sub(r"\.\d+\.", ".#.", name, count=1)
+
+
+def read_names(file: WeightFile) -> FileNames:
+    """Look at a file's names. Raises CheckpointError where two tensors have one name."""
+    return FileNames(file, unwrap(file.shapes, file.source))
+
+
+def choose_family(names: FileNames, typed: str | None) -> Family:
+    """Give the family that was typed, or that the file states, or the only one whose signature fits.
+
+    Raises CheckpointError that says what lies in the file, and which families it may be.
     """
-    unwrapped = unwrap(names, source)
-    prefix = layout.prefixes.get(which)
-    if prefix is None:
-        raise CheckpointError(f"{source} holds no {which} encoder: a {layout.family} file has one encoder only")
-    chosen = {name.removeprefix(prefix): own for name, own in unwrapped.items() if name.startswith(prefix)}
-    if chosen:
-        return chosen
-    bare = [layout.positions or layout.final_norm, f"{layout.patch}.weight"]
-    if which == "context" and any(name in unwrapped for name in bare):
-        return unwrapped
-    if _is_without_config(unwrapped):
-        raise CheckpointError(
-            f"{source} is a Hugging Face V-JEPA 2 model without its config: point to the folder that holds config.json "
-            "and this file"
-        )
-    raise CheckpointError(
-        f"{source} holds no {which} encoder: expected tensors named {prefix}*"
-        f"{f' or {bare[0]}, {layout.blocks}.*' if which == 'context' else ''}, got {_some(unwrapped)}; "
-        f"{seen}; point to a file of the trainer, or of one encoder"
-    )
-
-
-def require_complete(shapes: Mapping[str, tuple[int, ...]], layout: Layout, source: str, seen: str) -> None:
-    """Compare names and shapes with the architecture that they imply; seen: what lies in the file.
-
-    Raises CheckpointError that names the first tensor that is missing, unexpected or of another shape.
-    """
-    patch, width = _read_patch(shapes, layout, source)
-    token_count = _read_table(shapes, layout.positions, source) if layout.positions else 0
-    depth = 1 + max((int(name.split(".")[1]) for name in shapes if _is_block(name, layout)), default=0)
-    mlp_width = shapes.get(f"{layout.blocks}.0.mlp.fc1.weight", (4 * width,))[0]
-    expected = tensor_shapes(layout, token_count, patch, width, depth, mlp_width)
-    if missing := [name for name in expected if name not in shapes]:
-        raise CheckpointError(
-            f"{source}: tensor {missing[0]} is missing ({len(missing)} of {len(expected)} are); nothing is filled in "
-            f"with random numbers: use a complete checkpoint; {seen}"
-        )
-    if unexpected := [name for name in shapes if name not in expected]:
-        raise CheckpointError(
-            f"{source}: unexpected tensor {_short(unexpected[0])} (one of {len(unexpected)}): this is another "
-            f"architecture than {layout.family}; it cannot be used; {seen}"
-        )
-    for name, shape in expected.items():
-        if shapes[name] != shape:
+    source, stated = names.file.source, names.file.claims.family
+    if typed is not None and stated is not None and typed != stated:
+        raise CheckpointError(f"{source} is a file of {stated}, not of {typed}; say --encoder {stated}")
+    if (name := typed or stated) is not None:
+        if (kind := find_family(name)) is None:
             raise CheckpointError(
-                f"{source}: tensor {name}: expected shape {shape_text(shape)}, got {shape_text(shapes[name])}"
+                f"{source}: expected an encoder of family {', '.join(FAMILIES)}, got {name!r}; "
+                "was it written by a newer octprobe, or with a family of one's own?"
             )
-
-
-def unwrap(names: Iterable[str], source: str) -> dict[str, str]:
-    """Map names without the parts that wrappers left to the file's own. Raises CheckpointError where two become one."""
-    unwrapped: dict[str, str] = {}
-    for own in names:
-        name = _without_wrappers(own)
-        if name in COUNTERS:
-            continue
-        if name in unwrapped:
-            raise CheckpointError(f"{source}: {own} and {unwrapped[name]} are both the tensor {name}; keep one of them")
-        unwrapped[name] = own
-    return unwrapped
-
-
-def _without_wrappers(own: str) -> str:
-    name = ".".join(part for part in own.split(".") if part not in WRAPPERS)
-    while outside := next((prefix for prefix in OUTSIDE if name.startswith(prefix)), None):
-        name = name.removeprefix(outside)
-    return name
-
-
-def describe_contents(contents: Mapping[str, int], names: Iterable[str]) -> str:
-    """Tell what lies in a file: its top keys with the tensors below each, and the parts that wrappers left."""
-    keys = [f"{_short(key)} ({count:,} tensor{'' if count == 1 else 's'})" for key, count in contents.items()]
-    more = f" and {len(keys) - MOST_KEYS:,} more" if len(keys) > MOST_KEYS else ""
-    listed = list(names)
-    parts = [f"{part}." for part in sorted(WRAPPERS) if any(part in name.split(".") for name in listed)]
-    parts += [prefix for prefix in OUTSIDE if any(name.startswith(prefix) for name in listed)]
-    return (
-        f"the file holds {', '.join(keys[:MOST_KEYS]) or 'nothing'}{more}; "
-        f"prefixes of wrappers: {', '.join(parts) or 'none'}"
+        return kind
+    fitting = fitting_families(names) or [kind for kind in FAMILIES.values() if _fits(names, kind, believed=True)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        listed = " or ".join(kind.name for kind in fitting)
+        raise CheckpointError(
+            f"{source} may be {listed}: their files have equal names and another arithmetic; say --encoder "
+            f"{' or --encoder '.join(kind.name for kind in fitting)}; {names.seen}"
+        )
+    if PATCH in names.unwrapped and "pos_embed" in names.unwrapped:
+        return FAMILIES["vjepa3d"]  # whose refusal names what is amiss
+    raise CheckpointError(
+        f"{source} holds no context encoder, nor one of a family that is known here ({', '.join(FAMILIES)}): "
+        f"got {some_names(names.unwrapped)}{_looks_like(names)}; {names.seen}; point to a file of one encoder, or of a "
+        "trainer that holds one"
     )
 
 
-def _read_patch(shapes: Mapping[str, tuple[int, ...]], layout: Layout, source: str) -> tuple[Grid, int]:
-    name = f"{layout.patch}.weight"
-    shape = shapes.get(name)
-    if shape is None:
-        raise CheckpointError(f"{source}: tensor {name} is missing; use a complete checkpoint")
-    if len(shape) != 5:
-        kind = "a 2D model, whose patches have no depth" if len(shape) == 4 else "another architecture"
+def fitting_families(names: FileNames) -> list[Family]:
+    """List the families whose signature fits: names that must be there, names that must not, the kind of patch."""
+    return [kind for kind in FAMILIES.values() if _fits(names, kind)]
+
+
+def _fits(names: FileNames, kind: Family, *, believed: bool = False) -> bool:
+    """Compare with a signature; believed: only with what a file of the family never has, and its tensors' names."""
+    for key in dict.fromkeys((*kind.keys, *kind.context, *kind.target)):
+        below = select_names(names.unwrapped, key)
+        if _holds(below, kind) and not any(matches(below, one) for one in kind.lacks):
+            if believed:
+                return _is_complete(names, Selected(canonical_names(below, kind), {}), kind)
+            if all(matches(below, one) for one in kind.has) and _has_own_patches(below, names.file.shapes, kind):
+                return True
+    return False
+
+
+def _is_complete(names: FileNames, chosen: Selected, kind: Family) -> bool:
+    try:
+        _compare(names, chosen, kind, "")
+    except CheckpointError:
+        return False
+    return True
+
+
+def _has_own_patches(below: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], kind: Family) -> bool:
+    own = canonical_names(below, kind)
+    patch = shapes[own[PATCH]] if PATCH in own else None
+    rows = shapes[below["pos_embed"]][1:2] if "pos_embed" in below else ()
+    elsewhere = [
+        other for other in FAMILIES.values() if kind.published_rows and rows and rows[0] in other.published_rows
+    ]
+    if elsewhere and kind not in elsewhere:
+        return False
+    return patch is None or (len(patch) == (4 if kind.slices else 5) and patch[1] == kind.channels)
+
+
+def _holds(below: Mapping[str, str], kind: Family) -> bool:
+    own = {rename(name, kind) for name in below}
+    return "pos_embed" in own or any(name.startswith("patch_embed.") for name in own)
+
+
+def select_encoder(names: FileNames, kind: Family, which: str | None) -> Selected:
+    """Map the encoder's canonical tensor names to the file's own names.
+
+    which: None (the one that the family's own code reads), "context", "target" or a top key of the file.
+    Raises CheckpointError where it is not in the file, or the file is another family's.
+    """
+    source = names.file.source
+    keys = {None: kind.keys, "context": kind.context or kind.keys, "target": kind.target}.get(which)
+    if keys is None:
+        keys = ("",) if which in STATE_KEYS and which in names.file.contents else (which or "",)
+    if not keys:
+        raise CheckpointError(f"{source} holds no {which} encoder: a {kind.name} file has one encoder only")
+    for key in keys:
+        if _holds(below := select_names(names.unwrapped, key), kind):
+            _refuse_foreign(names, below, kind)
+            return Selected(canonical_names(below, kind), {rename(name, kind): name for name in below})
+    word = f"{which or 'context'} encoder" if kind.target else "encoder"
+    wanted = " or ".join(f"{key}.*" if key else "pos_embed, patch_embed.*, blocks.*" for key in keys)
+    raise CheckpointError(
+        f"{source} holds no {word} of {kind.name}: expected tensors named {wanted}, "
+        f"got {some_names(names.unwrapped)}{_looks_like(names)}{candidates(names, kind)}; {names.seen}; point to a "
+        "file of the trainer, or of one encoder"
+    )
+
+
+def _refuse_foreign(names: FileNames, below: Mapping[str, str], kind: Family) -> None:
+    foreign = next((name for name in below if any(matches([name], one) for one in kind.lacks)), None)
+    if foreign is not None:
         raise CheckpointError(
-            f"{source}: tensor {name}: expected five axes (width, channels, and the patch's three), "
-            f"got {shape_text(shape)}: {kind}; use a 3D encoder"
+            f"{names.file.source}: unexpected tensor {short_name(foreign)}: this is no {kind.name} file"
+            f"{candidates(names, kind)}; {names.seen}"
         )
-    if shape[1] != layout.channels:
-        wanted = "one grey channel" if layout.channels == 1 else f"{layout.channels} channels"
+
+
+def candidates(names: FileNames, kind: Family) -> str:
+    """Name the other families that a refused file may be of; empty where there are none."""
+    others = [other.name for other in fitting_families(names) if other is not kind]
+    return f"; it looks like {' or '.join(others)}: say --encoder {' or '.join(others)}" if others else ""
+
+
+def require_complete(names: FileNames, chosen: Selected, kind: Family) -> None:
+    """Compare names and shapes with the encoder that they imply.
+
+    Raises CheckpointError that names the first tensor that is missing, unexpected or of another shape, and the family
+    that the file is of.
+    """
+    _compare(names, chosen, kind, f"{candidates(names, kind)}; {names.seen}")
+
+
+def _compare(names: FileNames, chosen: Selected, kind: Family, more: str) -> None:
+    shapes, source = {name: names.file.shapes[one] for name, one in chosen.own.items()}, names.file.source
+    width = _read_patch(shapes, kind, source, more)
+    expected = _expected(shapes, kind, width)
+    if missing := [name for name in expected if not name.endswith("?") and name not in shapes]:
         raise CheckpointError(
-            f"{source}: tensor {name}: expected {wanted}, got {shape[1]}; use a {layout.family} encoder"
+            f"{source}: tensor {chosen.called(missing[0])} is missing ({len(missing)} of {len(expected)} are); nothing "
+            f"is filled in with random numbers: use a complete checkpoint{more}"
         )
-    width, _, *patch = shape
-    return (patch[0], patch[1], patch[2]), width
+    known = {name.removesuffix("?"): shape for name, shape in expected.items()}
+    if unexpected := [name for name in shapes if name not in known]:
+        raise CheckpointError(
+            f"{source}: unexpected tensor {short_name(chosen.called(unexpected[0]))} (one of {len(unexpected)}): this "
+            f"is another architecture than {kind.name}; it cannot be used{more}"
+        )
+    for name, shape in shapes.items():
+        wanted = known[name]
+        if len(wanted) != len(shape) or any(one not in (None, size) for one, size in zip(wanted, shape, strict=True)):
+            text = "x".join("any" if one is None else str(one) for one in wanted) or "scalar"
+            called = chosen.called(name)
+            raise CheckpointError(f"{source}: tensor {called}: expected shape {text}, got {shape_text(shape)}{more}")
 
 
-def _read_table(shapes: Mapping[str, tuple[int, ...]], name: str, source: str) -> int:
-    shape = shapes.get(name)
+def depth_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Count the blocks by their highest number."""
+    numbers = [name.split(".")[1] for name in shapes if name.startswith("blocks.")]
+    return 1 + max((int(number) for number in numbers if BLOCK.fullmatch(number)), default=0)
+
+
+def _expected(shapes: Mapping[str, tuple[int, ...]], kind: Family, width: int) -> dict[str, tuple[int | None, ...]]:
+    depth, patch = depth_of(shapes), shapes[PATCH]
+    mlp_width = shapes.get("blocks.0.mlp.fc1.weight", (4 * width,))[0]
+    found: dict[str, tuple[int | None, ...]] = {PATCH: patch, "patch_embed.proj.bias": (width,)}
+    for name, text in kind.extra.items():
+        words = {"*": None, "C": width, "P": patch[-1]}
+        found[name] = tuple(words[word] if word in words else int(word) for word in text.split())
+    found |= block_shapes(width, depth, mlp_width, () if kind.end == "none" else ("norm",))
+    for block in range(depth):
+        at = f"blocks.{block}."
+        if kind.layer_scale:
+            found |= {f"{at}ls1": (width,), f"{at}ls2": (width,)}
+        if f"{at}attn.q.weight" in shapes:
+            del found[f"{at}attn.qkv.weight"], found[f"{at}attn.qkv.bias"]
+            for part in "qkv":
+                found[f"{at}attn.{part}.weight"] = (width, width)
+                if part != "k" or kind.key_bias:
+                    found[f"{at}attn.{part}.bias"] = (width,)
+    return found
+
+
+def _read_patch(shapes: Mapping[str, tuple[int, ...]], kind: Family, source: str, more: str) -> int:
+    shape = shapes.get(PATCH)
     if shape is None:
-        raise CheckpointError(f"{source}: tensor {name} is missing; use a complete checkpoint")
-    if len(shape) != 3 or shape[0] != 1:
-        raise CheckpointError(f"{source}: tensor {name}: expected [1, tokens, width], got {shape_text(shape)}")
-    return shape[1]
+        raise CheckpointError(f"{source}: tensor {PATCH} is missing; use a complete checkpoint{more}")
+    axes = 4 if kind.slices else 5
+    if len(shape) != axes:
+        is_flat = "a 2D model, whose patches have no depth; use a 3D encoder"
+        kind_of = "another architecture" if len(shape) not in (4, 5) else is_flat if axes == 5 else "a 3D model"
+        raise CheckpointError(
+            f"{source}: tensor {PATCH}: expected {'five' if axes == 5 else 'four'} axes (width, channels, and the "
+            f"patch's {axes - 2}), got {shape_text(shape)}: {kind_of}{more}"
+        )
+    if shape[1] != kind.channels:
+        wanted = "one grey channel" if kind.channels == 1 else f"{kind.channels} channels"
+        raise CheckpointError(
+            f"{source}: tensor {PATCH}: expected {wanted}, got {shape[1]}; use a {kind.name} encoder{more}"
+        )
+    return shape[0]
 
 
-def _is_without_config(unwrapped: Iterable[str]) -> bool:
-    return f"{VJEPA2.prefixes['context']}{VJEPA2.patch}.weight" in unwrapped
-
-
-def _is_block(name: str, layout: Layout) -> bool:
-    parts = name.split(".")
-    return len(parts) > 2 and parts[0] == layout.blocks and parts[1].isdecimal()
-
-
-def _short(name: str) -> str:
-    """Make a name of the file printable, and no longer than a line bears."""
-    return name.encode("unicode_escape").decode("ascii")[:LONGEST_NAME]
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    return ", ".join(map(_short, listed[:3])) + (" ..." if len(listed) > 3 else "") if listed else "no tensors"
+def _looks_like(names: FileNames) -> str:
+    listed = list(names.unwrapped)
+    if matches(listed, LORA):
+        return "; it looks like a LoRA adapter, which holds no encoder: merge it into its model first"
+    found = (words for pattern, words in HEADS if listed and all(matches([name], pattern) for name in listed))
+    return next((f"; it looks like {words}" for words in found), "")

@@ -15,10 +15,14 @@ from torch import Tensor
 
 from extract.encoder.claims import Claims, claims_of_config
 from extract.encoder.everyday import HARMLESS, is_harmless, plain_number
+from extract.encoder.foreign import shorten
 from extract.encoder.unpickle import Inert, TensorRef, read_pickle
 from extract.errors import CheckpointError
 
 PIECE_BYTES = 1 << 20
+
+MOST_PICKLE_BYTES = 1 << 24
+"""Of data.pkl, which holds names and numbers but no tensor: a trainer's is below 1 MB, and reading takes 1 s per MB."""
 
 STATE_KEYS = ("model_state_dict", "state_dict", "model", "module")
 """Where the trainer, and others (module: DeepSpeed), keep the weights; else the file itself is the state dict."""
@@ -61,11 +65,17 @@ class TorchArchive:
             )
 
     def _unpickle(self) -> tuple[dict[Any, Any], tuple[str, ...]]:
+        record = f"{self._folder}data.pkl"
+        if (size := self._zip.getinfo(record).file_size) > MOST_PICKLE_BYTES:
+            raise CheckpointError(
+                f"{self.source}: data.pkl: expected at most {MOST_PICKLE_BYTES:,} bytes beside the tensors, got "
+                f"{size:,}; save the model's state_dict() alone"
+            )
         try:
-            root, foreign = read_pickle(self._record(f"{self._folder}data.pkl"))
+            root, foreign = read_pickle(self._record(record))
         except pickle.UnpicklingError as error:
             raise CheckpointError(
-                f"{self.source}: data.pkl cannot be read safely ({error}); copy the file again"
+                f"{self.source}: data.pkl cannot be read safely ({shorten(error)}); copy the file again"
             ) from error
         if not isinstance(root, dict):
             raise CheckpointError(
@@ -74,11 +84,12 @@ class TorchArchive:
         return root, foreign
 
     def _tensors_of(self, state: Mapping[Any, Any]) -> dict[str, TensorRef]:
-        tensors = {str(name): value for name, value in state.items() if isinstance(value, TensorRef)}
-        for name, value in state.items():
+        named = _flat(state)
+        tensors = {name: value for name, value in named.items() if isinstance(value, TensorRef)}
+        for name, value in named.items():
             if isinstance(value, Inert) and _may_be_a_tensor(value):
                 raise CheckpointError(
-                    f"{self.source}: tensor {name} is saved as {_what(value)}, which is not read; "
+                    f"{self.source}: tensor {shorten(name)} is saved as {_what(value)}, which is not read; "
                     "save the weights as .safetensors, or from the CPU"
                 )
         return tensors
@@ -111,18 +122,18 @@ class TorchArchive:
         count = len(data) // ref.stored_dtype.itemsize
         if 0 in ref.shape or last >= count or prod(ref.shape) > count:
             raise CheckpointError(
-                f"{self.source}: tensor {name} {ref.shape} is empty, reaches beyond its record, or repeats its "
-                "numbers; save a contiguous copy"
+                f"{self.source}: tensor {shorten(name)} {shorten(ref.shape)} is empty, reaches beyond its record, or "
+                "repeats its numbers; save a contiguous copy"
             )
         return data.view(ref.stored_dtype).as_strided(ref.shape, ref.strides, ref.offset).to(ref.dtype).contiguous()
 
     def _storage(self, ref: TensorRef, name: str) -> UInt8[Tensor, " bytes"]:
         record = f"{self._folder}data/{ref.storage.key}"
         expected = ref.storage.element_count * ref.storage.dtype.itemsize
-        if record not in self._zip.namelist() or self._zip.getinfo(record).file_size != expected:
+        if record not in self._zip.NameToInfo or self._zip.getinfo(record).file_size != expected:
             raise CheckpointError(
-                f"{self.source}: tensor {name}: expected a record of {expected} bytes, got none or another size; "
-                "copy the file again"
+                f"{self.source}: tensor {shorten(name)}: expected a record of {expected} bytes, got none or another "
+                "size; copy the file again"
             )
         data = torch.empty(expected, dtype=torch.uint8)
         self._copy_record(record, data.numpy().data)
@@ -173,6 +184,19 @@ def _state_of(root: Mapping[Any, Any]) -> Mapping[Any, Any]:
     return state
 
 
+def _flat(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Name what lies in a state dict, or where a file has one under each of several keys, what lies in all of them."""
+    if any(isinstance(value, TensorRef | Inert) for value in state.values()):
+        return {str(name): value for name, value in state.items()}
+    return {
+        f"{key}.{name}": value
+        for key, below in state.items()
+        if isinstance(below, Mapping)
+        for name, value in below.items()
+        if isinstance(value, TensorRef | Inert)
+    }
+
+
 def _may_be_a_tensor(value: Inert) -> bool:
     name = value.qualified_name
     return name.startswith("torch") and (not is_harmless(value) or "._rebuild_" in name)
@@ -192,4 +216,4 @@ def _count_tensors(value: object) -> int:
 
 
 def _what(value: object) -> str:
-    return value.qualified_name if isinstance(value, Inert) else type(value).__name__
+    return shorten(value.qualified_name) if isinstance(value, Inert) else type(value).__name__

@@ -2,34 +2,30 @@
 
 A pickle is a program: it names globals and calls them. Here a name gives one of three things: a tensor rebuilder that
 only writes down where the numbers lie (TensorRef), a constant such as a dtype, or an inert class that keeps what it was
-given and does nothing. Nothing is ever imported on the file's word.
+given and does nothing. Nothing is ever imported on the file's word. docs/house.md says why torch's own loader
+(``weights_only``) is not used.
 """
 
 import io
 import pickle
 import re
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
 
+MOST = 1 << 62
+"""No size, offset or count of a file is larger: such numbers cannot even be printed without end."""
+
 DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-    "ComplexFloatStorage": torch.complex64,
-    "ComplexDoubleStorage": torch.complex128,
-    "UntypedStorage": torch.uint8,
-}
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128, "UntypedStorage": torch.uint8,
+}  # fmt: skip
 
 
 class Inert:
@@ -67,9 +63,15 @@ class Inert:
 
 
 class PlainDict(dict[Any, Any]):
-    """An OrderedDict of the file; attributes such as a state dict's _metadata are dropped."""
+    """An OrderedDict or its like; attributes such as a state dict's _metadata are dropped."""
 
     __slots__ = ()
+
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        """Take pairs, whose keys must be plain, or a dictionary."""
+        pairs = [(key, value) for key, value in (items.items() if isinstance(items, dict) else items)]
+        _require_plain_keys([key for key, _ in pairs])
+        super().__init__(pairs)
 
     def __setstate__(self, state: object) -> None:
         """Drop attributes."""
@@ -95,20 +97,26 @@ class DefaultDict(PlainDict):
         """Start empty: the items come later."""
 
 
+class _Fixed:
+    """Made once; the file cannot change it by BUILD."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise pickle.UnpicklingError(f"the file tries to change a {type(self).__name__.strip('_')}")
+
+
 @dataclass(frozen=True)
-class StorageRef:
+class StorageRef(_Fixed):
     """One storage record of the archive: its key, what it holds, and how many elements."""
 
     key: str
     dtype: torch.dtype
     element_count: int
 
-    def __setstate__(self, state: object) -> NoReturn:
-        raise pickle.UnpicklingError("the file tries to change a storage")
-
 
 @dataclass(frozen=True)
-class TensorRef:
+class TensorRef(_Fixed):
     """Where a tensor lies: offset and strides in elements of ``stored_dtype`` inside one storage."""
 
     storage: StorageRef
@@ -118,12 +126,9 @@ class TensorRef:
     stored_dtype: torch.dtype
     dtype: torch.dtype
 
-    def __setstate__(self, state: object) -> NoReturn:
-        raise pickle.UnpicklingError("the file tries to change a tensor")
 
-
-class _Rebuild:
-    """A callable for REDUCE that cannot be changed by BUILD."""
+class _Rebuild(_Fixed):
+    """A callable for REDUCE."""
 
     __slots__ = ("_rebuild",)
 
@@ -132,9 +137,6 @@ class _Rebuild:
 
     def __call__(self, *arguments: object) -> object:
         return self._rebuild(*arguments)
-
-    def __setstate__(self, state: object) -> NoReturn:
-        raise pickle.UnpicklingError("the file tries to change a function")
 
 
 def read_pickle(data: bytes) -> tuple[Any, tuple[str, ...]]:
@@ -145,12 +147,20 @@ def read_pickle(data: bytes) -> tuple[Any, tuple[str, ...]]:
     unpickler = _Unpickler(io.BytesIO(data))
     try:
         return unpickler.load(), tuple(sorted(unpickler.inert))
-    except (ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError, MemoryError) as error:
+    except (
+        ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError, MemoryError, RecursionError,
+        struct.error,
+    ) as error:  # fmt: skip
         raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
 
 
-class _Unpickler(pickle.Unpickler):
-    """Resolves names by allow-list; every other name becomes an inert class."""
+class _Unpickler(pickle._Unpickler):
+    """Resolves names by allow-list; every other name becomes an inert class.
+
+    The one in Python, as the one in C takes any memory, and hashes any key, that a file asks for.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream)
@@ -169,26 +179,52 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> "StorageRef | Inert":
         """Write down a storage; its numbers are read only when asked for, those of an unknown kind never."""
         match pid:
-            case ("storage", torch.dtype() as dtype, str(key), _, int(count)):
+            case ("storage", torch.dtype() as dtype, str(key), _, int(count)) if 0 <= count < MOST:
                 return StorageRef(key, dtype, count)
             case ("storage", type() as unknown, str(), _, int()) if issubclass(unknown, Inert):
                 return unknown()
         raise pickle.UnpicklingError("a storage is described in a way that torch.save does not write")
 
 
+def _with_plain_keys(code: bytes, keys: Callable[[list[Any]], list[Any]]) -> None:
+    """Look at the keys on the stack before pickle hashes them."""
+    load = pickle._Unpickler.dispatch[code[0]]
+
+    def checked(unpickler: Any) -> None:
+        _require_plain_keys(keys(unpickler.stack))
+        load(unpickler)
+
+    _Unpickler.dispatch[code[0]] = checked
+
+
+_with_plain_keys(pickle.SETITEM, lambda stack: stack[-2:-1])
+for _code in (pickle.SETITEMS, pickle.DICT):
+    _with_plain_keys(_code, lambda stack: stack[::2])
+for _code in (pickle.ADDITEMS, pickle.FROZENSET):
+    _with_plain_keys(_code, lambda stack: stack)
+
+
+def _require_plain_keys(keys: Iterable[object]) -> None:
+    """Refuse keys that hold others deeply: hashing or printing one may take for ever, or the whole stack."""
+    for key in keys:
+        parts = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(part, tuple | frozenset) or (isinstance(part, int) and abs(part) > MOST) for part in parts):
+            raise pickle.UnpicklingError("a key is no plain value")
+
+
 def _tensor(storage: object, offset: object, shape: object, strides: object, dtype: torch.dtype | None) -> TensorRef:
-    if not isinstance(storage, StorageRef) or not isinstance(offset, int):
+    if not isinstance(storage, StorageRef):
         raise pickle.UnpicklingError("a tensor is described in a way that torch.save does not write")
-    shape, strides = _sizes(shape), _sizes(strides)
-    if len(shape) != len(strides) or offset < 0:
-        raise pickle.UnpicklingError("a tensor has another number of strides than axes, or starts before its storage")
+    (offset,), shape, strides = _sizes((offset,)), _sizes(shape), _sizes(strides)
+    if len(shape) != len(strides):
+        raise pickle.UnpicklingError("a tensor has another number of strides than axes")
     dtype = dtype or storage.dtype
     return TensorRef(storage, offset, shape, strides, dtype, dtype)
 
 
 def _sizes(sizes: object) -> tuple[int, ...]:
-    if not isinstance(sizes, tuple) or not all(isinstance(size, int) and size >= 0 for size in sizes):
-        raise pickle.UnpicklingError("a tensor has a shape or strides that are no natural numbers")
+    if not isinstance(sizes, tuple) or not all(isinstance(size, int) and 0 <= size < MOST for size in sizes):
+        raise pickle.UnpicklingError("a tensor has an offset, shape or strides that are no natural numbers")
     return sizes
 
 
@@ -196,19 +232,12 @@ def _tensor_v2(storage: object, offset: object, shape: object, strides: object, 
     return _tensor(storage, offset, shape, strides, None)
 
 
-def _tensor_v3(
-    storage: object,
-    offset: object,
-    shape: object,
-    strides: object,
-    _grad: object,
-    _hooks: object,
-    dtype: object,
-    *_: object,
-) -> TensorRef:
+def _tensor_v3(*arguments: object) -> TensorRef:
+    """Take storage, offset, shape, strides, two that do not matter, and the dtype."""
+    dtype = arguments[6]
     if not isinstance(dtype, torch.dtype):
         raise pickle.UnpicklingError("a tensor has a dtype that torch does not know")
-    return _tensor(storage, offset, shape, strides, dtype)
+    return _tensor(arguments[0], arguments[1], arguments[2], arguments[3], dtype)
 
 
 def _device_tensor(tensor: object, dtype: object, *_: object) -> object:
@@ -242,10 +271,6 @@ def number_from_bytes(dtype: object, data: object) -> bool | int | float | None:
     return number
 
 
-def _first(tensor: object, *_: object) -> object:
-    return tensor
-
-
 def _from_type(rebuild: object, _type: object, arguments: object, _state: object) -> object:
     if not isinstance(rebuild, _Rebuild) or not isinstance(arguments, tuple):
         raise pickle.UnpicklingError("a tensor subclass is described in a way that torch.save does not write")
@@ -267,8 +292,8 @@ _KNOWN: dict[str, object] = {
     "torch._utils._rebuild_tensor_v2": _Rebuild(_tensor_v2),
     "torch._utils._rebuild_tensor_v3": _Rebuild(_tensor_v3),
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _Rebuild(_device_tensor),
-    "torch._utils._rebuild_parameter": _Rebuild(_first),
-    "torch._utils._rebuild_parameter_with_state": _Rebuild(_first),
+    "torch._utils._rebuild_parameter": _Rebuild(lambda tensor, *_: tensor),
+    "torch._utils._rebuild_parameter_with_state": _Rebuild(lambda tensor, *_: tensor),
     "torch._tensor._rebuild_from_type_v2": _Rebuild(_from_type),
     **{f"torch.{name}": dtype for name, dtype in DTYPES.items()},
     **{f"torch.storage.{name}": dtype for name, dtype in DTYPES.items()},

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from extract.encoder.claims import Claims
 from extract.errors import CheckpointError
+from extract.regular_file import require_regular
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
@@ -75,6 +76,7 @@ def open_weight_file(path: Path) -> Iterator[WeightFile]:
 
 def _first_bytes(path: Path) -> bytes:
     try:
+        require_regular(path)
         with path.open("rb") as stream:
             start = stream.read(16)
     except FileNotFoundError:

@@ -57,7 +57,7 @@ def make_batches(
     for job, decoded in volumes:
         let_go(job)
         for number, line in job.lines.items():
-            waiting[number].append(decoded.of_size(line, targets[number].image_size))
+            waiting[number].append(decoded.made_by(line, targets[number].recipe))
             if len(waiting[number]) >= targets[number].batches.batch_size:
                 yield Batch(number, waiting[number])
                 waiting[number] = []

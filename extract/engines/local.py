@@ -11,7 +11,6 @@ from functools import partial
 import torch
 
 from embeddings_store.schema import VolumeFailure
-from embeddings_store.space import Grid
 from extract.bucket.source import Fetched, PartlyFetched
 from extract.engines.account import Account, account_here
 from extract.engines.budget import Budget
@@ -23,6 +22,7 @@ from extract.engines.work import Engine, OpenedEncoders, Pass
 from extract.engines.workers import Workers, choose_workers, whole_machine
 from extract.failures import attempt
 from extract.load import DecodedVolume, raw_bytes
+from extract.preset import Recipe
 from extract.targets import Job
 from extract.thumbnail import make_thumbnail
 
@@ -87,7 +87,7 @@ def fetch_volumes(
     """Fetch volume after volume, each as soon as there is room for it."""
     for job in jobs:
         budget.take(raw_bytes(job.ref) + _images_bytes(work, job))
-        found = attempt("fetch", partial(work.loader.fetch, job.ref, _sizes(work, job)))
+        found = attempt("fetch", partial(work.loader.fetch, job.ref, _recipes(work, job)))
         if isinstance(found, VolumeFailure):
             budget.give_back(raw_bytes(job.ref) + _images_bytes(work, job), volumes=1)
             quarantine(work, job, found)
@@ -104,7 +104,7 @@ def decode_volumes(
     """Decode each volume once, and resize it for every encoder that lacks it."""
     torch.set_num_threads(1)  # of this thread: the decoders share the cores among themselves
     for job, raw in fetched:
-        found = attempt("decode", partial(work.loader.decode, job.ref, raw, _sizes(work, job)))
+        found = attempt("decode", partial(work.loader.decode, job.ref, raw, _recipes(work, job)))
         del raw
         budget.give_back(raw_bytes(job.ref))
         if isinstance(found, VolumeFailure):
@@ -155,13 +155,13 @@ def _let_go(work: Pass, budget: Budget, job: Job) -> None:
 
 
 def _images_bytes(work: Pass, job: Job) -> int:
-    """Give what the inputs of a volume take: one for each image size, however many encoders share it."""
-    return sum(work.loader.input_bytes(size) for size in _sizes(work, job))
+    """Give what the inputs of a volume take: one for each recipe, however many encoders share it."""
+    return sum(work.loader.input_bytes(recipe) for recipe in _recipes(work, job))
 
 
-def _sizes(work: Pass, job: Job) -> list[Grid]:
-    """Give the image sizes of the encoders that lack a volume."""
-    return sorted({work.targets[number].image_size for number in job.lines})
+def _recipes(work: Pass, job: Job) -> list[Recipe]:
+    """Give what the encoders that lack a volume need made of it."""
+    return list(dict.fromkeys(work.targets[number].recipe for number in job.lines))
 
 
 def _nothing_more() -> None:

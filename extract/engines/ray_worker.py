@@ -25,7 +25,6 @@ from extract.engines.work import Pass
 from extract.engines.workers import Share, Workers, choose_workers
 from extract.load import new_loader
 from extract.options import ExtractOptions
-from extract.preset import Preset
 from extract.progress import Progress
 from extract.selection import open_bucket, with_cache
 from extract.stages import StageClock
@@ -43,7 +42,6 @@ class Assignment:
     """What a worker opens. cores: its share of the node; neighbours: how many workers share the node's memory."""
 
     options: ExtractOptions
-    preset: Preset
     cores: int
     neighbours: int
 
@@ -145,15 +143,13 @@ class RayWorker:
         )
 
     def _open(self) -> Greeting:
-        options, preset = self.assignment.options, self.assignment.preset
+        options = self.assignment.options
         self._backend = open_device(options.device, options.precision)
-        self._encoders = open_encoders(options, preset, self._backend)
+        self._encoders = open_encoders(options, self._backend)
         self._source = with_cache(open_bucket(options), options)
-        size = self._encoders[0].image_size
         self._loader = new_loader(
             self._source,
-            preset,
-            size,
+            self._encoders[0].recipe,
             self._clock,
             partial_reads=options.partial_reads,
             views=options.views,

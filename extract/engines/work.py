@@ -9,7 +9,6 @@ from extract.device.backend import Backend
 from extract.engines.account import Account
 from extract.load import VolumeLoader
 from extract.options import ExtractOptions
-from extract.preset import Preset
 from extract.progress import Progress
 from extract.stages import StageClock
 from extract.stop import StopRequest
@@ -21,7 +20,6 @@ class OpenedEncoders:
     """What was opened on this machine before any store; options: what it takes to open it again elsewhere."""
 
     options: ExtractOptions
-    preset: Preset
     backend: Backend
     encoders: Sequence[OpenedEncoder]
 

@@ -20,6 +20,7 @@ from extract.device.backend import Backend
 from extract.encode import BatchEncoder
 from extract.encoder.encoder import Encoder
 from extract.load import new_loader
+from extract.preset import Recipe
 from extract.progress import show_progress
 from extract.stages import StageClock
 from finetune.data.images import ImageCache
@@ -97,7 +98,7 @@ class Reader:
         source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS)
         refs = list_volumes(source).refs[: options.limit]
         splits = open_splits(self.tables.people, self.task)
-        load = new_loader(source, PRESET, self.encoder.architecture.image_size, StageClock())
+        load = new_loader(source, Recipe(PRESET, self.encoder.architecture.image_size), StageClock())
         vectors = self.stored.by_volume() if self.stored else {}
         count = len(self.processes.share([ref for ref in refs if is_open(ref, splits)]))
         with show_progress(count) as progress:

@@ -77,7 +77,7 @@ def read_volumes(
     """
     lines = [IndexRow(row, ref) for row, ref in enumerate(refs)]
     opened = [line for line in lines if may_read(line.ref)]
-    images.require_room([line.ref for line in opened], load.image_size)
+    images.require_room([line.ref for line in opened], load.recipe.image_size)
     vectors: dict[int, np.ndarray] = {}
     facts: dict[int, RowFacts] = {}
     pictures: dict[int, np.ndarray] = {}

@@ -11,13 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from extract.encoder.attention import SelfAttention
-from extract.encoder.layout import LAYOUTS
 from extract.encoder.module import EncoderModule
 
 
 def blocks_of(encoder: EncoderModule) -> list[nn.Module]:
     """Give the blocks, from the first."""
-    return list(encoder.get_submodule(LAYOUTS[encoder.architecture.family].blocks).children())
+    return list(encoder.get_submodule("blocks").children())
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.encoder.layout import LAYOUTS
 from extract.encoder.module import EncoderModule
 from finetune.model.network import whole
 from finetune.recipe.config import LoraStage
@@ -34,11 +33,10 @@ class LoraLinear(nn.Module):
 
 def insert_lora(encoder: EncoderModule, stage: LoraStage, seed: int) -> None:
     """Wrap every linear layer of every attention; the same seed gives the same first weights."""
-    layout = LAYOUTS[encoder.architecture.family]
     rng = np.random.default_rng([seed, 7])
     for block in range(encoder.architecture.depth):
-        for name in layout.attention:
-            path, _, own = f"{layout.blocks}.{block}.{name}".rpartition(".")
+        for name in ("attn.qkv", "attn.proj"):
+            path, _, own = f"blocks.{block}.{name}".rpartition(".")
             parent = encoder.get_submodule(path)
             setattr(parent, own, LoraLinear(parent.get_submodule(own), stage, rng))  # type: ignore[arg-type]  # a Linear
 

@@ -56,7 +56,7 @@ def prepare(options: TrainingOptions, processes: Processes) -> Iterator[Prepared
     )  # fmt: skip
     encoder = open_encoder(**options.choice.arguments())
     require_own_preset(
-        encoder, None, f"finetune has {PRESET.name} only: probe stored embeddings of this encoder instead"
+        encoder, PRESET.name, f"finetune has {PRESET.name} only: probe stored embeddings of this encoder instead"
     )
     require_blocks(config, options.stages, encoder.architecture.depth)
     forward_size = config.micro_batch_size or config.batch_size

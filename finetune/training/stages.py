@@ -9,7 +9,6 @@ from torch import nn
 from torch.optim import AdamW
 
 from embeddings_store.errors import UsageError
-from extract.encoder.layout import LAYOUTS
 from extract.encoder.module import EncoderModule
 from finetune.model.lora import insert_lora
 from finetune.model.network import VolumeClassifier
@@ -36,10 +35,10 @@ def set_trainable(model: VolumeClassifier, stage: StageConfig, seed: int = 0) ->
 
 def _free_parts(encoder: EncoderModule, stage: StageConfig) -> list[nn.Module]:
     """Give nothing, the last blocks with the final norm, or the whole encoder; LoRA's own weights are free already."""
-    layout, depth = LAYOUTS[encoder.architecture.family], encoder.architecture.depth
+    depth = encoder.architecture.depth
     if isinstance(stage, LastStage):
-        last = [f"{layout.blocks}.{number}" for number in range(depth - stage.blocks, depth)]
-        return [encoder.get_submodule(name) for name in (*last, layout.final_norm)]
+        last = [f"blocks.{number}" for number in range(depth - stage.blocks, depth)]
+        return [encoder.get_submodule(name) for name in (*last, "norm")]
     return [encoder] if isinstance(stage, DecayedStage) else []
 
 
@@ -76,10 +75,10 @@ def _peak_rate(encoder: EncoderModule, name: str, stage: StageConfig) -> float:
 
 def _layers_above(encoder: EncoderModule, name: str) -> int:
     """Count the blocks above a weight: 0 in the last block and the final norm, the depth in the embedding."""
-    layout, depth = LAYOUTS[encoder.architecture.family], encoder.architecture.depth
-    if name.startswith(f"{layout.blocks}."):
+    depth = encoder.architecture.depth
+    if name.startswith("blocks."):
         return depth - 1 - int(name.split(".")[1])
-    return 0 if name.startswith(f"{layout.final_norm}.") else depth
+    return 0 if name.startswith("norm.") else depth
 
 
 def schedule_factor(step: int, steps: int, warmup_fraction: float) -> float:

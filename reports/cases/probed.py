@@ -1,6 +1,8 @@
 """A probe explains a participant: its head on stored vectors, and on stored tokens to say where."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,6 +60,20 @@ def open_probe(run: FinishedRun, reader: StoreReader, snapshot: Snapshot, source
     return ProbeExplainer(run, snapshot, ScanReader(reader, snapshot, model, controls, source, classes, seed))
 
 
+def shows_a_part(preset: Mapping[str, Any]) -> str:
+    """Say why tokens cannot be put on the scan, where the encoder saw a part of each frame; else "".
+
+    preset: of the embedding space.
+    """
+    steps = [name for name in ("crop", "margins") if preset.get(name) is not None]
+    if not steps:
+        return ""
+    return (
+        f"the preset {preset.get('name')} shows the encoder only a part of each frame ({', '.join(steps)}), so its "
+        "tokens do not cover the scan, and nothing is drawn on it"
+    )
+
+
 @dataclass(frozen=True)
 class ScanReader:
     """Where the scans of a run's participants are explained and seen: store, bucket (or None), model and controls."""
@@ -97,6 +113,8 @@ class ScanReader:
     ) -> tuple[VolumeEvidence | None, str]:
         if self.reader.space.token_grid is None:
             return None, "the store keeps no tokens; extract with --tokens full (or a coarser grid) to see where"
+        if cut := shows_a_part(self.reader.space.preset):
+            return None, cut
         layer = self.model.features.layer
         try:
             tokens = self.reader.tokens(int(line["row"]), layer)

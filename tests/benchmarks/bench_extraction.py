@@ -28,7 +28,6 @@ from extract.engines.encoding import EncodedVolume, encode_batches, make_batches
 from extract.load import DecodedVolume, VolumeLoader, new_loader
 from extract.options import ExtractOptions
 from extract.pipeline import extract
-from extract.preset import load_preset
 from extract.selection import Selection, select_volumes
 from extract.stages import StageClock
 from extract.targets import Job, list_jobs, open_encoders, open_target
@@ -188,10 +187,10 @@ def _cpu_seconds(options: ExtractOptions) -> float:
 
 def _plain_loop(options: ExtractOptions, selection: Selection) -> Iterator[Look]:
     """Fetch first, so that the loop is of what comes after; give the CPU seconds so far after each volume."""
-    preset, backend, one = load_preset(options.preset), open_device(options.device, options.precision), Rank(0, 1)
-    opened = open_encoders(options, preset, backend)
+    backend, one = open_device(options.device, options.precision), Rank(0, 1)
+    opened = open_encoders(options, backend)
     targets = [open_target(each, selection.refs, options, backend, one) for each in opened]
-    loader = new_loader(selection.source, preset, opened[0].image_size, StageClock())
+    loader = new_loader(selection.source, opened[0].recipe, StageClock())
     jobs = list_jobs(targets, selection.refs, one)
     jobs = jobs[: max(2, len(jobs) // SAMPLE)]
     fetched = {job.ref.key: selection.source.fetch(job.ref) for job in jobs}
@@ -207,7 +206,7 @@ def _plain_loop(options: ExtractOptions, selection: Selection) -> Iterator[Look]
 
 
 def _decode(loader: VolumeLoader, job: Job, fetched: Any) -> tuple[Job, DecodedVolume]:
-    return job, loader.decode(job.ref, fetched, (loader.image_size,))
+    return job, loader.decode(job.ref, fetched, (loader.recipe,))
 
 
 def _seconds_of(command: bytes) -> dict[str, float]:

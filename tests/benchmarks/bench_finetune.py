@@ -27,7 +27,7 @@ from extract.load import LoadedVolume, VolumeLoader, new_loader
 from extract.phantom.broken import KINDS
 from extract.phantom.bucket import generate
 from extract.phantom.plan import parse_plan
-from extract.preset import PRESETS
+from extract.preset import PRESETS, Recipe
 from extract.stages import StageClock
 from finetune.data.augment.augmenter import Augmenter
 from finetune.data.augment.montage import NOTHING
@@ -89,7 +89,7 @@ def _bucket(folder: Path, size: tuple[int, int, int], count: int, scale: float) 
     source = open_source(str(folder / "bucket"), "", None, streams=1)
     refs = list_volumes(source).refs[:count]
     return [IndexRow(row, ref) for row, ref in enumerate(refs)], new_loader(
-        source, PRESETS["pretrain"], size, StageClock()
+        source, Recipe(PRESETS["pretrain"], size), StageClock()
     )
 
 

@@ -8,7 +8,6 @@ from small_bucket import options
 
 from extract.engines.ray_cluster import LOOK, Cluster, LostWorkerError
 from extract.engines.ray_worker import Assignment, Greeting, WorkReport
-from extract.preset import load_preset
 
 
 class ClusterContract:
@@ -18,7 +17,7 @@ class ClusterContract:
     def worker(self, hiring: Cluster, bucket: Path, tmp_path: Path) -> Any:
         seat = hiring.seats[0]
         given = options(bucket, tmp_path / "store", engine="ray")
-        return hiring.hire(seat, Assignment(given, load_preset("pretrain"), seat.cores, seat.neighbours))
+        return hiring.hire(seat, Assignment(given, seat.cores, seat.neighbours))
 
     def test_a_worker_opens_and_reports(self, hiring: Cluster, worker: Any) -> None:
         greeting = hear(hiring, hiring.ask(worker, "open"))

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from extract.encoder.architecture import Architecture
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
-from extract.encoder.layout import VJEPA3D, tensor_shapes
 from extract.encoder.positions import interpolate_positions
 from extract.encoder.safetensors_file import export_safetensors
 from extract.errors import CheckpointError
@@ -144,7 +144,7 @@ def test_facts_of_training() -> None:
 @pytest.mark.parametrize(
     ("name", "says", "message"),
     [
-        ("bare_encoder.pt", {"image_size": SIZE}, "does not say how many attention heads .* --heads N"),
+        ("bare_encoder.pt", {"image_size": SIZE}, "does not say how many attention heads .* --num-heads N"),
         ("bare_encoder.pt", {"heads": 3}, "does not say the image size.* --image-size"),
         ("bare_encoder.pt", {"heads": 5, "image_size": SIZE}, "5 heads: expected a number that divides the width 12"),
         ("bare_encoder.pt", {"heads": 3, "image_size": (64, 384, 384)}, "the caller says .* needs 9216 rows .* has 64"),
@@ -223,7 +223,7 @@ class TestOtherFiles:
             ({"blocks.0.ls1.gamma": torch.ones(12)}, r"unexpected tensor blocks\.0\.ls1\.gamma"),
             ({"cls_token": torch.ones(1, 1, 12)}, "unexpected tensor cls_token"),
             ({"blocks.1.norm2.bias": torch.ones(13)}, r"blocks\.1\.norm2\.bias: expected shape 12, got 13"),
-            ({"pos_embed": torch.ones(64, 12)}, r"pos_embed: expected \[1, tokens, width\], got 64x12"),
+            ({"pos_embed": torch.ones(64, 12)}, "pos_embed: expected shape 1xanyx12, got 64x12"),
             ({"patch_embed.proj.weight": torch.ones(12, 3, 4, 16, 16)}, "one grey channel, got 3"),
             ({"norm.weight": torch.ones(12, dtype=torch.int8)}, r"norm\.weight: expected floating-point"),
             ({"module.norm.weight": torch.ones(12)}, "are both the tensor norm.weight"),
@@ -233,7 +233,7 @@ class TestOtherFiles:
     def test_a_changed_tensor_is_named(self, tmp_path: Path, change: dict[str, torch.Tensor], message: str) -> None:
         torch.save(load_file(NESTED / "weights.safetensors") | change, tmp_path / "changed.pt")
         with pytest.raises(CheckpointError, match=message):
-            load_checkpoint(tmp_path / "changed.pt", heads=3, image_size=SIZE)
+            load_checkpoint(tmp_path / "changed.pt", family="vjepa3d", heads=3, image_size=SIZE)
 
     def test_a_whole_pickled_module(self, tmp_path: Path) -> None:
         torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
@@ -373,4 +373,4 @@ def bytes_read() -> int:
 
 def test_tensor_shapes_are_those_of_the_fixture() -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in load_file(NESTED / "weights.safetensors").items()}
-    assert tensor_shapes(VJEPA3D, 64, (4, 16, 16), 12, 2, 48) == shapes
+    assert Architecture("vjepa3d", (16, 64, 64), (4, 16, 16), 12, 2, 3, 48).tensor_shapes == shapes

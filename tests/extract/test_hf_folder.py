@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import weights_digest
-from extract.encoder.hugging_face import claims_of_vjepa2
+from extract.encoder.file_form import as_hugging_face
+from extract.encoder.hugging_face import claims_of_config_json
 from extract.encoder.safetensors_file import export_safetensors
 from extract.errors import CheckpointError
 
@@ -78,8 +79,8 @@ def test_half_precision_weights_are_widened(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "vit"}, "model_type: expected 'vjepa2', .* got 'vit'"),
-        ({"model_type": ...}, "model_type: expected 'vjepa2', .* got None"),
+        ({"model_type": "vit"}, "model_type: expected one of 'vjepa2', .* got 'vit'"),
+        ({"model_type": ...}, "model_type: expected one of 'vjepa2', .* got None"),
         ({"hidden_act": "gelu_new"}, "hidden_act: expected 'gelu', .* got 'gelu_new'"),
         ({"in_chans": 1}, "in_chans: expected 3, .* got 1"),
         ({"layer_norm_eps": 1e-5}, "layer_norm_eps: expected 1e-06, .* got 1e-05"),
@@ -108,7 +109,7 @@ def test_the_width_of_a_fractional_mlp_ratio_is_rounded_as_in_the_original(refer
     """The giant public encoder says 4.363636363636363 for 1408 -> 6144."""
     config = json.loads((reference / "vjepa2_hf" / "config.json").read_text())
     giant = config | {"hidden_size": 1408, "mlp_ratio": 4.363636363636363}
-    assert claims_of_vjepa2(giant, "giant").mlp_width == int(1408 * 4.363636363636363)
+    assert claims_of_config_json(giant, "giant").mlp_width == int(1408 * 4.363636363636363)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,10 @@ def test_the_width_of_a_fractional_mlp_ratio_is_rounded_as_in_the_original(refer
             lambda w: w.update({"encoder.layernorm.weight": torch.ones(48, dtype=torch.int8)}),
             "expected floating-point weights, got torch.int8",
         ),
-        (lambda w: [w.pop(name) for name in list(w) if name.startswith("encoder.")], r"no tensors named encoder\.\*"),
+        (
+            lambda w: [w.pop(name) for name in list(w) if name.startswith("encoder.")],
+            r"holds no context encoder of vjepa2: expected tensors named encoder\.\*",
+        ),
     ],
 )
 def test_changed_tensors_are_named(folder: Path, change: Callable[[Weights], None], message: str) -> None:
@@ -228,11 +232,11 @@ class TestExport:
     def test_an_unknown_family_is_refused(self, folder: Path, tmp_path: Path) -> None:
         state = load_checkpoint(folder).module.state_dict()
         save_file(state, tmp_path / "future.safetensors", metadata={"family": "vjepa3"})
-        with pytest.raises(CheckpointError, match="expected an encoder of family vjepa3d or vjepa2, got 'vjepa3'"):
+        with pytest.raises(CheckpointError, match=r"expected an encoder of family vjepa3d, vjepa1, .*, got 'vjepa3'"):
             load_checkpoint(tmp_path / "future.safetensors")
 
     def test_a_family_without_its_sizes_is_refused(self, folder: Path, tmp_path: Path) -> None:
-        state = load_checkpoint(folder).module.state_dict()
+        state = as_hugging_face(load_checkpoint(folder).module.state_dict())
         save_file(state, tmp_path / "silent.safetensors", metadata={"family": "vjepa2", "num_heads": "3"})
         with pytest.raises(CheckpointError, match="does not say the image size"):
             load_checkpoint(tmp_path / "silent.safetensors")
@@ -253,30 +257,30 @@ class TestCommands:
     def test_encode_a_phantom(self, bucket: Path, folder: Path, tmp_path: Path, command: Command) -> None:
         scan = sorted(bucket.rglob("*.dcm"))[0]
         line = ["extract-embeddings", "encode", scan, "--checkpoint", folder, "--out", tmp_path / "tokens.npy"]
-        refused = command(*line)
-        assert refused.code == 2
-        assert "model: --preset: expected the preprocessing that the encoder was trained with" in refused.stderr
-        assert not (tmp_path / "tokens.npy").exists()
+        own = command(*line)
+        assert own.code == 0, own.stderr
+        assert "is not the encoder's own" not in own.stderr
         done = command(*line, "--preset", "pretrain")
         assert done.code == 0, done.stderr
-        assert "preset pretrain is not the encoder's own" in done.stderr
+        assert "preset pretrain is not the encoder's own: vjepa2 goes with vjepa2" in done.stderr
         tokens = np.load(tmp_path / "tokens.npy")
         assert (tokens.dtype, tokens.shape) == (np.float32, (1, 48, 48))
 
     def test_extract_embeddings(self, bucket: Path, folder: Path, tmp_path: Path, command: Command) -> None:
         line = ["extract-embeddings", "--bucket", bucket, "--store", tmp_path / "store", "--checkpoint", folder]
-        for refused in (command(*line), command(*line, "--dry-run")):
-            assert refused.code == 2
-            assert "type --preset pretrain" in refused.stderr
-        assert not (tmp_path / "store").exists()
         done = command(*line, "--layers", "1,last", "--json", "--preset", "pretrain")
         assert done.code == 0, done.stderr
         (note,) = done.json["notes"]
-        assert "preset pretrain is not the encoder's own: vjepa2 was trained on colour video" in note
+        assert "preset pretrain is not the encoder's own: vjepa2 goes with vjepa2" in note
         assert note in done.stderr
         assert done.json["committed"] == done.json["selected"] > 0
         attributes = json.loads((tmp_path / "store" / "zarr.json").read_text())["attributes"]
         assert '"vjepa2"' in json.dumps(attributes)
+        own = command(*line[:3], "--store", tmp_path / "own", "--checkpoint", folder, "--json")
+        assert own.code == 0, own.stderr
+        assert own.json["notes"] == []
+        attributes = json.loads((tmp_path / "own" / "zarr.json").read_text())["attributes"]
+        assert '"name": "vjepa2"' in json.dumps(attributes)
 
     def test_another_folder_ends_the_run(self, bucket: Path, tmp_path: Path, command: Command) -> None:
         done = command("extract-embeddings", "--bucket", bucket, "--store", tmp_path / "store", "--checkpoint", bucket)

@@ -15,12 +15,14 @@ from torch.nn.functional import interpolate
 from embeddings_store.schema import Eye, Intensity, Note
 from extract.dicom.reader import read_dicom
 from extract.moments import Moments
+from extract.pictures import even_frames
 from extract.preprocess import frame_chooser, preprocess, preprocess_and_measure
 from extract.preset import PRESETS, Preset
 from extract.volume import Volume
 
 SIZE = (8, 40, 44)
-PRESENT = [*PRESETS.values(), Preset("plain"), Preset("mine", rescale=True, z_score=True, clip_quantile=0.9)]
+BLENDED = [preset for preset in PRESETS.values() if preset.frames == "blend" and not preset.scale]
+PRESENT = [*BLENDED, Preset("plain"), Preset("mine", rescale=True, z_score=True, clip_quantile=0.9)]
 
 
 def whole(voxels: Any, rescale: tuple[float, float] = (1.0, 0.0)) -> Volume:
@@ -41,6 +43,14 @@ def test_it_is_what_the_schema_says_for_every_preset(preset: Preset, dtype: str)
     voxels = layered_volume(20, 50, 60, dtype)
     measured = preprocess_and_measure(whole(voxels, (2.0, -7.0)), preset, SIZE).intensity
     np.testing.assert_allclose(astuple(measured), astuple(as_defined(voxels)), rtol=2e-5)
+
+
+@pytest.mark.parametrize("preset", [one for one in PRESETS.values() if one.scale], ids=lambda preset: preset.name)
+def test_of_8_bit_presets_it_is_that_of_the_frames_in_use(preset: Preset) -> None:
+    voxels = layered_volume(20, 50, 60)
+    used = voxels if preset.frames == "blend" else voxels[even_frames(20, SIZE[0])]
+    measured = preprocess_and_measure(whole(voxels), preset, SIZE).intensity
+    np.testing.assert_allclose(astuple(measured), astuple(as_defined(used)), rtol=2e-5)
 
 
 def test_the_decoded_frames_are_enough() -> None:

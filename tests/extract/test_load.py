@@ -18,7 +18,7 @@ from extract.bucket.folder import FolderSource
 from extract.bucket.source import Fetched, Wanted
 from extract.errors import BucketError, FetchError
 from extract.load import FailedVolume, LoadedVolume, new_loader
-from extract.preset import PRESETS
+from extract.preset import PRESETS, Recipe
 from extract.stages import StageClock
 
 KEY = "retinal_oct/structural_oct/zeiss_cirrus/1001/1001_cirrus_mac_oct_l_1.2.3.dcm"
@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
 
 def load(root: Path, data: bytes) -> LoadedVolume | FailedVolume:
     (root / KEY).write_bytes(data)
-    loader = new_loader(FolderSource(root), PRESETS["pretrain"], SIZE, StageClock())
+    loader = new_loader(FolderSource(root), Recipe(PRESETS["pretrain"], SIZE), StageClock())
     return loader(only_line(root))
 
 
@@ -62,7 +62,7 @@ def test_an_etag_that_is_no_md5_is_noted(root: Path, etag: str, noted: bool) -> 
         def fetch(self, wanted: Wanted) -> Fetched:
             return replace(super().fetch(wanted), etag=etag)
 
-    loaded = new_loader(Encrypted(root), PRESETS["pretrain"], SIZE, StageClock())(only_line(root))
+    loaded = new_loader(Encrypted(root), Recipe(PRESETS["pretrain"], SIZE), StageClock())(only_line(root))
     assert isinstance(loaded, LoadedVolume)
     assert bool(loaded.facts.notes & Note.ETAG_IS_NO_MD5) is noted
 
@@ -100,5 +100,5 @@ def test_what_concerns_all_volumes_stops_the_run(root: Path, monkeypatch: pytest
 
 def test_a_volume_in_flight_costs_its_bytes_and_its_input(root: Path) -> None:
     (root / KEY).write_bytes(make_file(layered_volume()))
-    loader = new_loader(FolderSource(root), PRESETS["pretrain"], SIZE, StageClock())
+    loader = new_loader(FolderSource(root), Recipe(PRESETS["pretrain"], SIZE), StageClock())
     assert loader.cost_bytes(only_line(root)) == (root / KEY).stat().st_size + 4 * 4 * 16 * 16

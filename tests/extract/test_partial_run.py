@@ -27,7 +27,7 @@ from extract.bucket.source import Fetched, FetchedRange, PartlyFetched, Source, 
 from extract.failures import attempt
 from extract.load import FailedVolume, LoadedVolume, new_loader
 from extract.partial.reader import VolumeReader
-from extract.preset import PRESETS
+from extract.preset import PRESETS, Recipe
 from extract.stages import StageClock
 
 KEY = "retinal_oct/structural_oct/topcon_triton/1001/1001_triton_macula_6x6_oct_l_1.2.3.dcm"
@@ -54,7 +54,7 @@ def line_of(source: Source) -> IndexRow:
 
 
 def load(source: Source, mode: Any, size: Any = SIZE) -> LoadedVolume | FailedVolume:
-    return new_loader(source, PRESETS["pretrain"], size, StageClock(), partial_reads=mode)(line_of(source))
+    return new_loader(source, Recipe(PRESETS["pretrain"], size), StageClock(), partial_reads=mode)(line_of(source))
 
 
 class TestOneVolume:
@@ -92,19 +92,20 @@ class TestOneVolume:
     def test_a_preset_that_looks_at_every_frame_goes_with_auto_but_not_with_on(self, root: Path) -> None:
         source = FolderSource(root)
         with pytest.raises(UsageError, match="--partial-reads on: the preset 'finetune_v0' looks at every frame"):
-            new_loader(source, PRESETS["finetune_v0"], SIZE, StageClock(), partial_reads="on")
-        new_loader(source, PRESETS["finetune_v0"], SIZE, StageClock(), partial_reads="auto")
+            new_loader(source, Recipe(PRESETS["finetune_v0"], SIZE), StageClock(), partial_reads="on")
+        new_loader(source, Recipe(PRESETS["finetune_v0"], SIZE), StageClock(), partial_reads="auto")
 
     def test_frames_that_were_not_fetched_are_never_decoded(self, root: Path) -> None:
         (root / KEY).write_bytes(make_file(layered_volume(40)))
         source = FolderSource(root)
-        loader, line = new_loader(source, PRESETS["pretrain"], SIZE, StageClock(), partial_reads="on"), line_of(source)
-        fetched = loader.fetch(line.ref, [SIZE])
+        one, other = Recipe(PRESETS["pretrain"], SIZE), Recipe(PRESETS["pretrain"], (5, 16, 16))
+        loader, line = new_loader(source, one, StageClock(), partial_reads="on"), line_of(source)
+        fetched = loader.fetch(line.ref, [one])
         assert isinstance(fetched, PartlyFetched)
-        failed = attempt("decode", lambda: loader.decode(line.ref, fetched, [SIZE, (5, 16, 16)]))
+        failed = attempt("decode", lambda: loader.decode(line.ref, fetched, [one, other]))
         assert isinstance(failed, VolumeFailure)
-        both = loader.fetch(line.ref, [SIZE, (5, 16, 16)])
-        assert set(loader.decode(line.ref, both, [SIZE, (5, 16, 16)]).images) == {SIZE, (5, 16, 16)}
+        both = loader.fetch(line.ref, [one, other])
+        assert set(loader.decode(line.ref, both, [one, other]).images) == {one, other}
 
 
 class FakeTime:

@@ -200,7 +200,7 @@ class TestPresets:
             ("name: a\nclip_quantile: 2", "clip_quantile must be"),
             ("name: a\nclip_quantile: yes", "clip_quantile must be"),
             ("name: a\npower: 0.8", "power needs min_max"),
-            ("name: a\nresize: nearest", "resize must be trilinear; got 'nearest'"),
+            ("name: a\nresize: nearest", "resize must be trilinear, bilinear or bicubic; got 'nearest'"),
             ("name: pretrain\nz_score: true", "belongs to a built-in preset"),
             ("- 1", "expected fields and values, got list"),
             ("a: [", "cannot be read"),

@@ -7,14 +7,14 @@ import torch
 from embeddings_store.errors import UsageError
 from extract.encoder.open import open_encoder
 from extract.encoder.random_init import ARCHITECTURES, random_encoder, random_twin
-from extract.encoder.vit3d import VisionTransformer3D
+from extract.encoder.transformer import Transformer
 
 
 def test_base_has_the_stated_parameters() -> None:
     assert ARCHITECTURES["base"].parameter_count == 92_921_088
     assert ARCHITECTURES["base"].grid == (16, 24, 24)
     with torch.device("meta"):
-        module = VisionTransformer3D(ARCHITECTURES["base"])
+        module = Transformer(ARCHITECTURES["base"])
     assert sum(parameter.numel() for parameter in module.parameters()) == 92_921_088
 
 
@@ -82,11 +82,11 @@ def test_an_image_size_that_the_patch_does_not_divide_is_refused() -> None:
 
 def test_exactly_one_source_of_the_encoder(tmp_path_factory: pytest.TempPathFactory) -> None:
     somewhere = tmp_path_factory.getbasetemp() / "encoder.pt"
-    with pytest.raises(UsageError, match="exactly one"):
+    with pytest.raises(UsageError, match="expected --checkpoint FILE"):
         open_encoder()
-    with pytest.raises(UsageError, match="exactly one"):
+    with pytest.raises(UsageError, match="expected --checkpoint FILE"):
         open_encoder(checkpoint=somewhere, encoder="random:tiny")
-    with pytest.raises(UsageError, match="--heads"):
+    with pytest.raises(UsageError, match="--num-heads"):
         open_encoder(encoder="random:tiny", heads=3)
     with pytest.raises(UsageError, match="--interpolate"):
         open_encoder(encoder="random:tiny", interpolate=True)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import struct
 from typing import Any
 
 import pytest
@@ -75,3 +76,42 @@ def test_programs_that_change_or_confuse_it_are_refused(program: bytes) -> None:
 @given(PLAIN)
 def test_plain_objects_come_through(plain: object) -> None:
     assert read_pickle(pickle.dumps(plain, 2)) == (plain, ())
+
+
+ONE = b"\x80\x02K\x01"
+SHARED = ONE + b"q\x00h\x00\x86" * 200  # each holds the last one twice: hashing or printing it never ends
+DEEP = ONE + b"\x85" * 100_000
+LONG = b"\x8b" + struct.pack("<i", 2100) + (10**5000).to_bytes(2100, "little", signed=True)
+
+
+@pytest.mark.parametrize("value", [SHARED, DEEP], ids=["shared", "deep"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"}", b"K\x02s."), (b"}(", b"K\x02u."), (b"(", b"K\x02d."), (b"\x8f(", b"\x90."), (b"(", b"\x91."),
+     (b"ccollections\nOrderedDict\n]", b"K\x02\x86a\x85R.")],
+    ids=["item", "items", "dict", "set", "frozenset", "OrderedDict"],
+)  # fmt: skip
+def test_keys_that_cannot_be_hashed_in_time_are_refused(value: bytes, before: bytes, after: bytes) -> None:
+    with pytest.raises(pickle.UnpicklingError, match="a key is no plain value"):
+        read_pickle(value[:2] + before + value[2:] + after)
+
+
+def test_deep_values_are_read_and_let_go() -> None:
+    for program in (DEEP + b".", b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".", SHARED + b"."):
+        read_pickle(program)
+
+
+def test_a_memo_takes_no_more_memory_than_it_holds() -> None:
+    assert read_pickle(ONE + b"r\xff\xff\xff\xff.") == (1, ())
+
+
+@pytest.mark.parametrize(
+    "program",
+    [b"\x80\x02}" + LONG + b"K\x01s.",
+     b"\x80\x02L" + b"9" * 5000 + b"L\n.",
+     b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x00aX\x03\x00\x00\x00cpu" + LONG + b"tQ."],
+    ids=["key", "text", "storage"],
+)  # fmt: skip
+def test_numbers_without_end_are_refused(program: bytes) -> None:
+    with pytest.raises(pickle.UnpicklingError):
+        read_pickle(program)

@@ -109,5 +109,5 @@ def test_impossible_architectures_are_refused(image_size: tuple[int, int, int], 
 
 
 def test_an_unknown_family_is_refused() -> None:
-    with pytest.raises(UsageError, match="encoder family 'vjepa4': expected one of vjepa3d, vjepa2"):
+    with pytest.raises(UsageError, match="encoder family 'vjepa4': expected one of vjepa3d, vjepa1, vjepa2"):
         Architecture("vjepa4", (16, 64, 64), (4, 16, 16), 48, 3, 4, 192)

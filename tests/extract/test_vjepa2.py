@@ -14,7 +14,7 @@ from extract.encoder.architecture import Architecture
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.random_init import random_twin
-from extract.encoder.vjepa2 import RotaryPositions, rotary_angles
+from extract.encoder.rotary import RotaryPositions, video_angles
 
 LAYERS = ("1", "2", "last")
 
@@ -45,7 +45,7 @@ def deviation(folder: Path, found: torch.Tensor, name: str) -> float:
 
 
 def test_patch_embedding(encoder: Encoder, folder: Path, clips: torch.Tensor) -> None:
-    assert deviation(folder, encoder.module.embeddings.patch_embeddings(clips), "hidden_0") <= 2e-5
+    assert deviation(folder, encoder.module.patch_embed(clips), "hidden_0") <= 2e-5
 
 
 def test_every_layer_and_the_final_norm(encoder: Encoder, folder: Path, clips: torch.Tensor) -> None:
@@ -79,9 +79,7 @@ def test_slices_are_frames(encoder: Encoder, volumes: torch.Tensor) -> None:
     """A change in the last two slices is seen by the last tubelet's patches only."""
     changed = volumes.clone()
     changed[:, :, 4:] += 1
-    patches = [
-        encoder.module.embeddings.patch_embeddings(each.expand(-1, 3, -1, -1, -1)) for each in (volumes, changed)
-    ]
+    patches = [encoder.module.patch_embed(each.expand(-1, 3, -1, -1, -1)) for each in (volumes, changed)]
     differs = (patches[0] != patches[1]).any(-1).any(0)
     assert differs.reshape(3, 16).any(1).tolist() == [False, False, True]
 
@@ -112,7 +110,7 @@ class TestRotaryPositions:
 
     def test_the_first_token_is_not_turned_and_leftover_dimensions_never(self) -> None:
         vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 2, 24, 16)).astype(np.float32))
-        turned = RotaryPositions((2, 3, 4), 16)(vectors)
+        turned = RotaryPositions("rotary", (2, 3, 4), 16)(vectors)
         assert torch.equal(turned[:, :, 0], vectors[:, :, 0])
         assert torch.equal(turned[..., 12:], vectors[..., 12:])
         assert not torch.equal(turned[:, :, 1:, :12], vectors[:, :, 1:, :12])
@@ -120,7 +118,7 @@ class TestRotaryPositions:
     @pytest.mark.parametrize("head_dim", [6, 16, 17, 64, 80])
     def test_a_third_of_the_dimensions_belongs_to_each_axis(self, head_dim: int) -> None:
         part = 2 * (head_dim // 3 // 2)
-        angles = rotary_angles((2, 3, 4), head_dim).reshape(2, 3, 4, 3, part)
+        angles = video_angles("rotary", (2, 3, 4), head_dim).reshape(2, 3, 4, 3, part)
         assert angles.shape[-2:] == (3, part)
         for axis, size in enumerate((2, 3, 4)):
             along = np.moveaxis(angles[..., axis, :], axis, 0)
@@ -128,7 +126,7 @@ class TestRotaryPositions:
             np.testing.assert_allclose(along[:, 0, 0, 0], np.arange(size))
 
     def test_frequencies_are_written_twice_one_after_the_other(self) -> None:
-        time = rotary_angles((2, 1, 1), 64)[1, :20]
+        time = video_angles("rotary", (2, 1, 1), 64)[1, :20]
         np.testing.assert_allclose(time[:10], 10_000.0 ** -(np.arange(10) / 10))
         np.testing.assert_array_equal(time[:10], time[10:])
 
@@ -138,8 +136,8 @@ class TestRotaryPositions:
         module = random_twin(architecture, seed=1, source="test").module
         # Loud weights, so that attention is far from uniform.
         for name, weights in module.state_dict().items():
-            if "query.weight" in name or "key.weight" in name:
-                weights.mul_(30)
+            if "qkv.weight" in name:
+                weights[:96].mul_(30)
         volume = torch.from_numpy(np.random.default_rng(1).normal(size=(1, 1, 4, 32, 32)).astype(np.float32))
         rows = [8 * (at // 8) for at in range(32)]
         swapped = volume[:, :, :, [24 - row + at % 8 for at, row in enumerate(rows)]]

@@ -11,7 +11,6 @@ from extract.device.cpu import CpuBackend
 from extract.engines import workers
 from extract.engines.workers import Share, Workers, choose_workers
 from extract.options import ExtractOptions
-from extract.preset import PRESETS
 from extract.targets import OpenedEncoder, open_encoders
 
 GB = 10**9
@@ -43,9 +42,7 @@ def choose(share: Share, backend: CpuBackend | None = None, **said: Any) -> Work
 
 def encoders(backend: CpuBackend, **said: Any) -> list[OpenedEncoder]:
     size = {"image_size": said.get("image_size", "32,96,96"), "batch_size": said.get("batch_size", "auto")}
-    return open_encoders(
-        parse_words(ExtractOptions, bucket="b", store="s", encoder="random:tiny", **size), PRESETS["pretrain"], backend
-    )
+    return open_encoders(parse_words(ExtractOptions, bucket="b", store="s", encoder="random:tiny", **size), backend)
 
 
 def test_a_forward_a_core_on_the_cpu() -> None:

@@ -14,7 +14,7 @@ from embeddings_store.schema import Eye, Intensity, Note, ParticipantId, RowFact
 from extract.bucket.folder import FolderSource
 from extract.encoder.random_init import random_encoder
 from extract.load import LoadedVolume, new_loader
-from extract.preset import PRESETS
+from extract.preset import PRESETS, Recipe
 from extract.stages import StageClock
 from finetune.data.images import ImageCache, from_levels, to_levels
 
@@ -62,7 +62,7 @@ def test_a_constant_volume_survives_rounding(value: float) -> None:
 def test_rounding_hardly_changes_what_the_encoder_says(phantom: Path) -> None:
     """Ten times nearer than what bf16 arithmetic may do to a pooled vector (a cosine of 0.999)."""
     encoder = random_encoder("random:tiny", IMAGE_SIZE)
-    load = new_loader(FolderSource(phantom), PRESETS["pretrain"], IMAGE_SIZE, StageClock())
+    load = new_loader(FolderSource(phantom), Recipe(PRESETS["pretrain"], IMAGE_SIZE), StageClock())
     worst = 1.0
     for path in scans(phantom, "val")[:4]:
         key = path.relative_to(phantom).as_posix()

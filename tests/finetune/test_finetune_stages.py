@@ -68,7 +68,7 @@ def test_another_family_has_last_blocks_too(reference: Path) -> None:
     encoder = load_checkpoint(reference / "vjepa2_hf")
     changed = changed_by("last", encoder, blocks=1)
     parts = {".".join(name.split(".")[1:3]) for name in changed if name.startswith("encoder.")}
-    assert parts == {f"layer.{encoder.architecture.depth - 1}", "layernorm.weight", "layernorm.bias"}
+    assert parts == {f"blocks.{encoder.architecture.depth - 1}", "norm.weight", "norm.bias"}
 
 
 def rates(stage: str) -> dict[str, tuple[float, float]]:

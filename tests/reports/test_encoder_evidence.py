@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from extract.encoder.architecture import Architecture
-from extract.encoder.vit3d import VisionTransformer3D
+from extract.encoder.transformer import Transformer
 from reports.anatomy.regions import Regions, axial_bands
 from reports.attribution import encoder_maps
 from reports.attribution.encoder_evidence import EncoderEvidence
@@ -29,7 +29,7 @@ def columns(grid: tuple[int, int, int] = GRID) -> Regions:
 @pytest.fixture(scope="module")
 def module() -> nn.Module:
     torch.manual_seed(0)
-    return VisionTransformer3D(Architecture("vjepa3d", (4, 16, 16), GRID, 24, 3, 2, 48)).eval()
+    return Transformer(Architecture("vjepa3d", (4, 16, 16), GRID, 24, 3, 2, 48)).eval()
 
 
 def reader(module: nn.Module) -> WholeModel:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from extract.encoder.architecture import Architecture
-from extract.encoder.vit3d import VisionTransformer3D
+from extract.encoder.transformer import Transformer
 from reports.anatomy.regions import Regions
 from reports.attribution.encoder_maps import attention_rollout, grad_cam, map_volume, occlusion, region_means
 
@@ -22,7 +22,7 @@ def module() -> nn.Module:
 
 def _tiny() -> nn.Module:
     torch.manual_seed(0)
-    return VisionTransformer3D(Architecture("vjepa3d", (4, 16, 16), (2, 4, 4), 24, 3, 2, 48)).eval()
+    return Transformer(Architecture("vjepa3d", (4, 16, 16), (2, 4, 4), 24, 3, 2, 48)).eval()
 
 
 def halves() -> Regions:

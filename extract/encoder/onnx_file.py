@@ -1,0 +1,195 @@
+"""--encoder onnx:FILE: any encoder as an ONNX graph, run by onnxruntime on the CPU; its outputs are its layers."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from embeddings_store.errors import UsageError
+from embeddings_store.space import Grid
+from extract.encoder.architecture import LAST, Architecture
+from extract.encoder.encoder import Encoder
+from extract.encoder.families import OWN_FAMILIES
+from extract.encoder.family import Card, Family
+from extract.encoder.module import EncoderModule, prefix_of
+from extract.errors import CheckpointError
+
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+"""Of operators that onnxruntime brings; others are custom ones."""
+
+GRID, PREFIX = "grid", "prefix_tokens"
+"""Entries of the file's metadata: "gd,gh,gw", and how many tokens stand before the patches'."""
+
+DIGITS = 16
+
+
+class OnnxModule(EncoderModule):
+    """A graph that takes [B, C, D, H, W], or single B-scans [B, C, H, W], and gives tokens [B, N, C] or maps."""
+
+    def __init__(self, architecture: Architecture, session: Any, source: str) -> None:
+        super().__init__(architecture)
+        self._session, self._source = session, source
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OnnxModule":
+        """Refuse: back ends copy a module to move or to round it. Raises UsageError."""
+        raise UsageError(f"{self._source}: an ONNX file runs on the CPU as it is; say --device cpu --precision fp32")
+
+    def forward(
+        self, volumes: Float[Tensor, "B channels D H W"], layers: Sequence[str] = (LAST,)
+    ) -> dict[str, Float[Tensor, "B N C"]]:
+        """See EncoderModule.forward; outputs are the layers "1", "2", ..., and the last one is "last" too."""
+        self.require_input(volumes, layers)
+        kind, prefix = self.architecture.kind, self.architecture.prefix
+        if volumes.shape[1] == 1:
+            volumes = volumes.expand(-1, kind.channels, -1, -1, -1)
+        seen = volumes.transpose(1, 2).flatten(0, 1) if kind.slices else volumes
+        outputs = run_graph(self._session, seen.numpy(), self._source)
+        found: dict[str, Tensor] = {}
+        for name in layers:
+            tokens = torch.from_numpy(as_tokens(outputs[-1 if name == LAST else int(name) - 1]))
+            found[name] = tokens[:, prefix:].reshape(len(volumes), -1, tokens.shape[-1])
+            if prefix:
+                found[prefix_of(name)] = tokens[:, :prefix].reshape(len(volumes), -1, tokens.shape[-1])
+        return found
+
+
+def open_onnx(path: Path, image_size: Grid | None) -> Encoder:
+    """Open a graph; image_size (D, H, W) where its own sizes are dynamic.
+
+    Raises CheckpointError for a file that cannot be used, UsageError without the extra onnx or without a size.
+    """
+    onnx, runtime = _import("onnx"), _import("onnxruntime")
+    source = path.name
+    digest, metadata = _check_file(onnx, path)
+    try:
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except _faults() as error:
+        raise CheckpointError(f"{source}: onnxruntime cannot open it: {_line(error)}") from error
+    inputs = session.get_inputs()
+    shape = inputs[0].shape if inputs else []
+    if len(inputs) != 1 or len(shape) not in (4, 5) or inputs[0].type != "tensor(float)" or shape[1] not in (1, 3):
+        raise CheckpointError(
+            f"{source}: expected one float32 input [B,C,D,H,W] or [B,C,H,W] with C 1 or 3, "
+            f"got {[(one.type, one.shape) for one in inputs]}"
+        )
+    size = _size(shape, image_size, source)
+    seen = np.zeros((1, shape[1], *(size if len(shape) == 5 else size[1:])), np.float32)
+    outputs = run_graph(session, seen, source)
+    grid, prefix = _grid(outputs, metadata, size, slices=len(shape) == 4, source=source)
+    kind = _family(digest, channels=shape[1], slices=len(shape) == 4)
+    patch: Grid = (size[0] // grid[0], size[1] // grid[1], size[2] // grid[2])
+    width = as_tokens(outputs[-1]).shape[2]
+    architecture = Architecture(kind.name, size, patch, width, len(outputs), 1, 1, prefix)
+    return Encoder(OnnxModule(architecture, session, source).eval(), architecture, digest, source, {})
+
+
+def run_graph(session: Any, images: np.ndarray, source: str) -> list[np.ndarray]:
+    """Give all outputs. Raises CheckpointError where the graph does not take this size."""
+    try:
+        outputs: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: images})
+    except _faults() as error:
+        raise CheckpointError(f"{source}: the graph does not take {list(images.shape)}: {_line(error)}") from error
+    return outputs
+
+
+def as_tokens(output: np.ndarray) -> np.ndarray:
+    """Bring maps [B, C, ...] to tokens [B, N, C]; tokens stay."""
+    return output if output.ndim == 3 else output.reshape(*output.shape[:2], -1).transpose(0, 2, 1).copy()
+
+
+def _check_file(onnx: Any, path: Path) -> tuple[str, Mapping[str, str]]:
+    """Digest the file with its external data, and refuse custom operators. Raises CheckpointError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        model = onnx.load_from_string(data)
+    except (ValueError, import_module("google.protobuf.message").DecodeError) as error:
+        raise CheckpointError(f"{path.name} is no ONNX file, or is cut off; copy it again") from error
+    if custom := sorted({f"{node.domain}:{node.op_type}" for node in model.graph.node if node.domain not in DOMAINS}):
+        raise CheckpointError(f"{path.name}: expected operators of ONNX alone, got {custom[0]}; export without it")
+    helper, digest = import_module("onnx.external_data_helper"), sha256(data)
+    places = {helper.ExternalDataInfo(one).location for one in helper._get_all_tensors(model) if one.data_location == 1}
+    for place in sorted(places):
+        beside = path.parent / place
+        if Path(place).name != place or not beside.is_file():
+            raise CheckpointError(f"{path.name}: its external data {place} are not beside it; copy them too")
+        digest.update(beside.read_bytes())
+    return digest.hexdigest(), {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _size(shape: Sequence[Any], wish: Grid | None, source: str) -> Grid:
+    """Join the graph's own sizes, where they are numbers, with the caller's."""
+    own = [one if isinstance(one, int) else None for one in shape[2:]]
+    asked = list(wish[-len(own) :]) if wish else [None] * len(own)
+    if any(mine is not None and theirs not in (None, mine) for mine, theirs in zip(own, asked, strict=True)):
+        raise CheckpointError(f"{source}: the graph takes {own}, but --image-size asks for {asked}")
+    sides = [mine or theirs for mine, theirs in zip(own, asked, strict=True)]
+    if len(sides) == 2:
+        sides = [wish[0] if wish else 16, *sides]
+    if None in sides:
+        raise UsageError(f"{source}: the graph leaves its size open ({shape}): say --image-size D,H,W")
+    return sides[0] or 1, sides[1] or 1, sides[2] or 1
+
+
+def _grid(
+    outputs: Sequence[np.ndarray], metadata: Mapping[str, str], size: Grid, *, slices: bool, source: str
+) -> tuple[Grid, int]:
+    """Find the token grid and the prefix tokens; nothing is guessed. Raises CheckpointError."""
+    shapes = {output.shape[:1] + as_tokens(output).shape[1:] for output in outputs if output.ndim in (3, 4, 5)}
+    if len(shapes) != 1 or any(output.ndim not in (3, 4, 5) or output.dtype != np.float32 for output in outputs):
+        raise CheckpointError(
+            f"{source}: expected float32 outputs of one shape, [B,N,C] or maps [B,C,...], "
+            f"got {[list(output.shape) for output in outputs]}"
+        )
+    count, prefix = next(iter(shapes))[1], int(metadata.get(PREFIX, "0"))
+    last, frames = outputs[-1], size[0] if slices else 1
+    if GRID in metadata:
+        gd, gh, gw = (int(part) for part in metadata[GRID].split(","))
+    elif last.ndim > 3:
+        gd, gh, gw = (1, *last.shape[2:]) if last.ndim == 4 else last.shape[2:]
+    else:
+        sides = [k for k in range(1, size[1] + 1) if size[1] % k == 0 and size[2] % k == 0]
+        fitting = [k for k in sides if slices and (size[1] // k) * (size[2] // k) == count - prefix]
+        gd, gh, gw = (1, size[1] // fitting[0], size[2] // fitting[0]) if fitting else (0, 0, 0)
+    grid: Grid = (gd * frames, gh, gw)
+    if gd * gh * gw != count - prefix or 0 in grid or any(a % b for a, b in zip(size, grid, strict=True)):
+        raise CheckpointError(
+            f"{source}: {count} tokens of {list(size)} voxels do not tell their grid: write the metadata {GRID} "
+            f'"gd,gh,gw" (of slices gd is 1) and {PREFIX} into the file'
+        )
+    return grid, prefix
+
+
+def _family(digest: str, *, channels: int, slices: bool) -> Family:
+    name = f"onnx@{digest[:DIGITS]}"
+    card = Card(title="ONNX", licence=None, commercial=False, gated=False, citation=None, weights="an ONNX file")
+    kind = Family(
+        name=name, card=card, preset=None, positions="fixed", frames=None, channels=channels, slices=slices
+    )  # fmt: skip
+    return OWN_FAMILIES.setdefault(name, kind)
+
+
+def _import(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise UsageError(f"--encoder onnx: needs {name}: pip install 'octprobe[onnx]'") from None
+
+
+def _faults() -> tuple[type[BaseException], ...]:
+    """List what onnxruntime raises; each of its statuses is a class of its own."""
+    state = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    own = [one for one in vars(state).values() if isinstance(one, type) and issubclass(one, Exception)]
+    return (*own, RuntimeError, ValueError)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

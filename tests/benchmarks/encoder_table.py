@@ -1,0 +1,100 @@
+"""The table of docs/encoders.md: each family's parity with its official code, its cost at full size, its licence.
+
+    python tests/benchmarks/encoder_table.py [--measure retfound,octcube]
+
+Parity is measured on the reference fixtures. Seconds and memory are those of one volume through random weights of the
+published size, in a process of its own, on this machine's CPU with one thread; only the families named are run.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from embeddings_store.space import Grid
+from extract.encoder.architecture import Architecture
+from extract.encoder.families import FAMILIES
+from extract.encoder.random_init import random_twin
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "extract"))
+
+FULL: dict[str, tuple[Grid, Grid, int, int, int, int]] = {
+    "vjepa3d": ((64, 384, 384), (4, 16, 16), 768, 12, 12, 0),
+    "vjepa1": ((16, 224, 224), (2, 16, 16), 1024, 24, 16, 0),
+    "vjepa2": ((64, 256, 256), (2, 16, 16), 1024, 24, 16, 0),
+    "vjepa21": ((64, 384, 384), (2, 16, 16), 768, 12, 12, 0),
+    "retfound": ((16, 224, 224), (1, 16, 16), 1024, 24, 16, 1),
+    "octcube": ((60, 256, 256), (3, 16, 16), 1024, 24, 16, 1),
+    "dinov2": ((16, 224, 224), (1, 14, 14), 1024, 24, 16, 1),
+    "dinov2_registers": ((16, 224, 224), (1, 14, 14), 1024, 24, 16, 5),
+    "mirage": ((16, 512, 512), (1, 32, 32), 768, 12, 12, 1),
+    "visionfm": ((16, 224, 224), (1, 16, 16), 768, 12, 12, 1),
+    "dinov3": ((16, 224, 224), (1, 16, 16), 1024, 24, 16, 5),
+    "siglip": ((16, 224, 224), (1, 16, 16), 768, 12, 12, 0),
+}
+"""Published sizes: image, patch, width, depth, heads, prefix tokens."""
+
+
+def parity() -> dict[str, float]:
+    """Give the largest deviation of any layer from the official code's, by family."""
+    from test_families import CASES, deviations
+
+    found: dict[str, float] = {}
+    for case in CASES:
+        found[case.family] = max(found.get(case.family, 0.0), *deviations(case).values())
+    return found
+
+
+def measure(family: str) -> dict[str, float]:
+    """Give the CPU time of one volume at the published size: others may use the machine."""
+    image_size, patch, width, depth, heads, prefix = FULL[family]
+    torch.set_num_threads(1)
+    encoder = random_twin(Architecture(family, image_size, patch, width, depth, heads, 4 * width, prefix), 0, family)
+    volume = torch.from_numpy(np.zeros((1, 1, *image_size), np.float32))
+    begun = time.process_time()
+    with torch.inference_mode():
+        encoder.module(volume)
+    seconds = time.process_time() - begun
+    return {"seconds": seconds, "gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+
+
+def tflop(family: str) -> float:
+    """Give 2 P N + 4 N^2 C per block, in TFLOP a volume."""
+    image_size, patch, width, depth, heads, prefix = FULL[family]
+    one = Architecture(family, image_size, patch, width, depth, heads, 4 * width, prefix)
+    passes = image_size[0] if one.kind.slices else 1
+    tokens = one.token_count // passes + prefix
+    return passes * (2 * 12 * width**2 * depth * tokens + 4 * tokens**2 * width * depth) / 1e12
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--measure", default="")
+    parser.add_argument("--one", default="")
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(measure(asked.one)))
+        return
+    deviation = parity()
+    heads = ("family", "max deviation", "TFLOP a volume", "CPU seconds", "GB", "preset", "licence")
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    for name, kind in FAMILIES.items():
+        seconds = memory = "not measured"
+        if name in asked.measure.split(","):
+            line = subprocess.run([sys.executable, __file__, "--one", name], check=True, capture_output=True, text=True)
+            found = json.loads(line.stdout)
+            seconds, memory = f"{found['seconds']:.0f}", f"{found['gb']:.1f}"
+        shown = f"{deviation[name]:.1e}" if name in deviation else "see vjepa3d_tiny"
+        terms = kind.card.describe_terms()
+        print(f"| `{name}` | {shown} | {tflop(name):.1f} | {seconds} | {memory} | {kind.preset} | {terms} |")
+
+
+if __name__ == "__main__":
+    main()

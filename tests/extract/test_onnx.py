@@ -1,0 +1,139 @@
+"""--encoder onnx:FILE: a graph's outputs are layers, and what is wrong with it is one line."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dicom_files import make_file
+from small_bucket import key_of
+
+from embeddings_store.command_line import parse_words
+from embeddings_store.encoder_source import read_encoder_source
+from embeddings_store.errors import UsageError
+from embeddings_store.reader import open_reader
+from extract.device.cpu import CpuBackend
+from extract.doctor.weights import examine_random
+from extract.encode import BatchEncoder
+from extract.encoder.open import open_encoder
+from extract.errors import CheckpointError
+from extract.options import ExtractOptions
+from extract.pipeline import extract
+
+onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+PATCH, WIDTH = 16, 8
+
+
+def _graph(path: Path, *, sides: list[Any], tokens: bool = False, domain: str = "", **metadata: str) -> Path:
+    """Write a patch embedding of pictures or volumes, then its double as a second layer."""
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    rank = len(sides)
+    weight = np.random.default_rng(0).normal(size=(WIDTH, 3, *[PATCH] * rank)).astype(np.float32)
+    kernel = {"kernel_shape": [PATCH] * rank, "strides": [PATCH] * rank}
+    nodes = [helper.make_node("Conv", ["in", "weight"], ["map"], **kernel)]
+    shape: list[Any] = ["b", WIDTH, *[None] * rank]
+    if tokens:
+        ends = onnx.numpy_helper.from_array(np.array([0, WIDTH, -1], np.int64), "ends")
+        nodes += [
+            helper.make_node("Reshape", ["map", "ends"], ["flat"]),
+            helper.make_node("Transpose", ["flat"], ["first"], perm=[0, 2, 1]),
+        ]
+        shape = ["b", None, WIDTH]
+    else:
+        nodes.append(helper.make_node("Identity", ["map"], ["first"]))
+    nodes.append(helper.make_node("Add", ["first", "first"], ["second"], domain=domain))
+    graph = helper.make_graph(
+        nodes,
+        "encoder",
+        [helper.make_tensor_value_info("in", floats, ["b", 3, *sides])],
+        [helper.make_tensor_value_info(name, floats, shape) for name in ("first", "second")],
+        [onnx.numpy_helper.from_array(weight, "weight")] + ([ends] if tokens else []),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)])
+    model.ir_version = 9
+    helper.set_model_props(model, metadata)
+    onnx.save_model(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_outputs_are_layers_slice_by_slice(tokens: bool, tmp_path: Path) -> None:
+    path = _graph(tmp_path / "e.onnx", sides=["h", "w"], tokens=tokens)
+    encoder = open_encoder(encoder=f"onnx:{path}", image_size=(3, 32, 48))
+    assert (encoder.architecture.grid, encoder.architecture.width, encoder.architecture.depth) == ((3, 2, 3), WIDTH, 2)
+    volume = torch.randn(2, 1, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    found = encoder.module(volume, ("1", "last"))
+    weight = torch.from_numpy(np.random.default_rng(0).normal(size=(WIDTH, 3, PATCH, PATCH)).astype(np.float32))
+    wanted = torch.nn.functional.conv2d(volume[1, :, 2:3].expand(-1, 3, -1, -1), weight, stride=PATCH)
+    assert (found["1"][1, 12:] - wanted[0].flatten(1).T).abs().max() <= 1e-3
+    assert torch.equal(found["last"], 2 * found["1"])
+
+
+def test_a_volume_with_its_grid_in_the_metadata(tmp_path: Path) -> None:
+    path = _graph(tmp_path / "e.onnx", sides=[16, 32, 48], tokens=True, grid="1,2,3")
+    assert open_encoder(encoder=f"onnx:{path}").architecture.grid == (1, 2, 3)
+    silent = _graph(tmp_path / "s.onnx", sides=[16, 32, 48], tokens=True)
+    with pytest.raises(CheckpointError, match=r"6 tokens of \[16, 32, 48\] voxels do not tell their grid"):
+        open_encoder(encoder=f"onnx:{silent}")
+
+
+def _damaged(path: Path) -> Path:
+    path.write_bytes(b"\x08\x09garbage")
+    return path
+
+
+def _without_its_data(path: Path) -> Path:
+    _graph(path, sides=[32, 32])
+    onnx.save_model(
+        onnx.load(str(path)), str(path), save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    (path.parent / "weights.bin").unlink()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "message"),
+    [
+        (_damaged, None, "is no ONNX file, or is cut off|expected one float32 input|cannot open it"),
+        (lambda path: path, None, "cannot be read"),
+        (_without_its_data, None, r"its external data weights\.bin are not beside it"),
+        (lambda path: _graph(path, sides=[32, 32], domain="mine"), None, "operators of ONNX alone, got mine:Add"),
+        (lambda path: _graph(path, sides=[32, 32]), (4, 48, 48), r"the graph takes \[32, 32\], but --image-size asks"),
+        (lambda path: _graph(path, sides=["h", "w"]), (4, 8, 8), r"the graph does not take \[1, 3, 8, 8\]"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_in_one_line(make: Any, size: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_encoder(encoder=f"onnx:{make(tmp_path / 'e.onnx')}", image_size=size)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_it_leaves_open_has_to_be_said(tmp_path: Path) -> None:
+    path = _graph(tmp_path / "e.onnx", sides=["h", "w"])
+    with pytest.raises(UsageError, match="say --image-size"):
+        open_encoder(encoder=f"onnx:{path}")
+    with pytest.raises(UsageError, match="runs on the CPU as it is"):
+        BatchEncoder(open_encoder(encoder=f"onnx:{path}", image_size=(2, 32, 32)), CpuBackend("bf16"))
+    with pytest.raises(UsageError, match="other encoders need none"):
+        open_encoder(encoder=f"onnx:{path}", heads=3)
+
+
+def test_a_whole_pass_needs_a_preset(tmp_path: Path) -> None:
+    path = _graph(tmp_path / "e.onnx", sides=[64, 64])
+    scan = tmp_path / "bucket" / key_of(0)
+    scan.parent.mkdir(parents=True)
+    scan.write_bytes(make_file(np.random.default_rng(0).integers(0, 200, (17, 40, 48), dtype=np.uint8)))
+    words = {"bucket": str(tmp_path / "bucket"), "store": [str(tmp_path / "store")], "encoder": [f"onnx:{path}"]}
+    with pytest.raises(UsageError, match="--preset: expected how its input is prepared"):
+        extract(parse_words(ExtractOptions, **words, device="cpu"))
+    summary = extract(parse_words(ExtractOptions, **words, device="cpu", preset="retfound"))
+    assert summary["committed"] == 1
+    reader = open_reader(str(tmp_path / "store"))
+    assert reader.space.family.startswith("onnx@")
+    source = read_encoder_source(reader.storage, reader.space)
+    assert source is not None
+    assert source.training == "unclear"
+    report, _ = examine_random(f"onnx:{path}", None)
+    assert [check.name for check in report.checks] == ["encoder", "training"]
