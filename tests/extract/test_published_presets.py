@@ -267,3 +267,13 @@ class TestSlicesOption:
         with pytest.raises(PreprocessError, match="at least 16 frames"):
             preprocess_file(PreprocessOptions(file=tmp_path / "scan.dcm", out=tmp_path / "x.npy", preset="retfound"))
         assert not (tmp_path / "x.npy").exists()
+
+
+def test_the_preset_of_the_docs_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text(encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    own = load_preset(str(tmp_path / "own.yaml"))
+    wide = preprocess(whole(FRAMES.astype(np.uint16) * 257), replace(own, slices=4), (4, 32, 32))
+    assert wide.shape == (3, 4, 32, 32)
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert {*PRESETS} - {"finetune_v0"} <= {row.split("`")[1] for row in rows}
