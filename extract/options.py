@@ -26,6 +26,7 @@ from extract.encoder_options import (
     Precision,
     PresetName,
 )
+from extract.layouts.options import LayoutOptions
 from extract.preset import DEFAULT
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(EncoderReading):
+class ExtractOptions(EncoderReading, LayoutOptions):
     """One run of extract-embeddings: its command line, and the argument of ``extract``.
 
     A single store, checkpoint or encoder may be given as it is.

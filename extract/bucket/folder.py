@@ -7,9 +7,9 @@ from hashlib import md5
 from pathlib import Path
 
 from embeddings_store.schema import volume_id
-from extract.bucket.keys import Skip
 from extract.bucket.source import Fetched, FetchedRange, ObjectInfo, TransferCounts, Wanted
 from extract.errors import BucketError, FetchError
+from extract.layouts.contract import Skip
 
 
 class FolderSource:

@@ -9,17 +9,8 @@ from threading import Lock
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from embeddings_store.addresses import require_no_credentials
-from embeddings_store.schema import VolumeRef
+from embeddings_store.schema import ObjectInfo, VolumeRef
 from extract.errors import BucketError
-
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """One object of a listing. key: below the prefix; size in bytes, -1 unknown; etag without quotes, "" unknown."""
-
-    key: str
-    size: int
-    etag: str
 
 
 Wanted: TypeAlias = ObjectInfo | VolumeRef

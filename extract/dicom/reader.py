@@ -11,7 +11,6 @@ from jaxtyping import Float64, Int
 from pydicom import Dataset
 
 from embeddings_store.schema import Eye, Kind, Note, SpacingSource, VolumeRef
-from extract.bucket.keys import PROTOCOLS
 from extract.dicom.concatenation import Part, check_offsets, order_parts, read_part, require_alike
 from extract.dicom.encapsulated import EncapsulatedFrames
 from extract.dicom.frame_decoder import FrameDecoder, decode_here
@@ -23,6 +22,7 @@ from extract.dicom.native import NativeFrames
 from extract.dicom.palette import PALETTE, GreyPalette
 from extract.dicom.rescale import read_rescale
 from extract.errors import IncompleteConcatenation
+from extract.layouts.ai_readi import names_protocol
 from extract.volume import Volume, Voxels
 
 FrameChooser: TypeAlias = Callable[[int], Int[np.ndarray, "k"]]
@@ -220,4 +220,4 @@ def _notes_of_key(ref: VolumeRef | None, eye: Eye) -> Note:
         return Note.NONE
     both_known = Eye.UNKNOWN not in {ref.eye, eye}
     notes = Note.EYE_DISAGREES if both_known and ref.eye != eye else Note.NONE
-    return notes | (Note.NONE if ref.protocol in PROTOCOLS else Note.UNKNOWN_PROTOCOL)
+    return notes | (Note.NONE if names_protocol(ref) else Note.UNKNOWN_PROTOCOL)

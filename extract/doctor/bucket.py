@@ -12,9 +12,10 @@ from jaxtyping import Float32
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import VolumeRef
 from embeddings_store.space import Grid
-from extract.bucket.catalogue import list_volumes
+from extract.bucket.catalogue import AUTO, list_volumes
 from extract.bucket.source import Fetched, ObjectInfo, Source, Wanted, open_source
 from extract.doctor.report import Check, Report, Status, measured
+from extract.layouts.options import LayoutOptions
 from extract.load import FailedVolume, LoadedVolume, new_loader
 from extract.preset import load_preset
 from extract.stages import StageClock
@@ -60,13 +61,15 @@ class TimedSource:
         return self._source.read_optional(key)
 
 
-def examine_bucket(bucket: str, prefix: str, endpoint_url: str | None) -> tuple[Report, tuple[Source, list[VolumeRef]]]:
+def examine_bucket(
+    bucket: str, prefix: str, endpoint_url: str | None, layout: LayoutOptions = AUTO
+) -> tuple[Report, tuple[Source, list[VolumeRef]]]:
     """Open and list a bucket; give its source and volumes. Raises BucketError."""
     source = open_source(bucket, prefix, endpoint_url, streams=1)
     start = perf_counter()
     keys = sum(1 for _ in islice(source.list_objects(), LISTED_KEYS))
     rate = keys / (perf_counter() - start)
-    listing = list_volumes(source)
+    listing = list_volumes(source, layout)
     words = (
         f"{source.name}: {len(listing.refs):,} volumes among {listing.listed:,} objects; "
         f"the first {keys:,} keys listed at {rate:,.0f} keys/s"
