@@ -57,6 +57,6 @@ def _along_a_line(files: Sequence[Dataset]) -> Float64[np.ndarray, "files"] | No
     if length == 0.0:
         return None
     direction = line / length * np.sign(line[np.argmax(np.abs(line))])
-    along: Float64[np.ndarray, "files"] = offsets @ direction
+    along: Float64[np.ndarray, files] = offsets @ direction
     aside = np.linalg.norm(offsets - along[:, None] * direction, axis=1)
     return None if float(aside.max()) > RASTER_TOLERANCE * length else along

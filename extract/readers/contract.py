@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Eye, VolumeRef
@@ -12,6 +12,7 @@ from extract.dicom.reader import FrameChooser
 from extract.volume import Volume
 
 Axes: TypeAlias = tuple[str, str, str]
+Colours: TypeAlias = Literal["refuse", "luma"]
 FRAMES_FIRST: Final[Axes] = ("frames", "rows", "columns")
 
 HEAD_BYTES: Final = 4096
@@ -38,13 +39,15 @@ class ScanFile:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What a user says of arrays. array: its name in the file. axes: what the stored axes are, in their order.
+    """What a user says of a file. array: its name in the file. axes: what the stored axes are, in their order.
 
-    axes None: frames, rows, columns. Raises: UsageError.
+    axes None: frames, rows, columns. colours: pictures whose channels differ are refused, or become their luma.
+    Raises: UsageError.
     """
 
     array: str | None = None
     axes: Axes | None = None
+    colours: Colours = "refuse"
 
     def __post_init__(self) -> None:
         if self.axes is not None and sorted(self.axes) != sorted(FRAMES_FIRST):

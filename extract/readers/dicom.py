@@ -34,6 +34,4 @@ class Dicom:
         """Read the frames that are asked for."""
         require_number(number, 1, request)
         data = [file.data for file in files]
-        return read_dicom(
-            data, ref=request.ref, frames=request.frames, decode=request.decode, allowed=request.allowed
-        )
+        return read_dicom(data, ref=request.ref, frames=request.frames, decode=request.decode, allowed=request.allowed)

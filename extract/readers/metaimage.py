@@ -72,7 +72,9 @@ def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
         data = memoryview(pixel_file(fields[LAST], files, headers[0], source).data)
     skip = real_numbers(fields.get("headersize", "0"))
     if skip is None or len(skip) != 1 or not -1 <= skip[0] <= len(data) or skip[0] % 1:
-        raise DamagedScan(f"{source}: expected HeaderSize to be -1 or bytes in the file, got {fields['headersize'][:40]!r}")
+        raise DamagedScan(
+            f"{source}: expected HeaderSize to be -1 or bytes in the file, got {fields['headersize'][:40]!r}"
+        )
     if skip[0] == -1:
         size = int(np.prod(block.lengths, dtype=object)) * block.dtype.itemsize
         data = data[max(len(data) - size, 0) :]

@@ -64,7 +64,9 @@ def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3:
-        raise RefusedScan(f"{source}: expected three dimensions, got {len(shape)} ({list(shape)}): save one scan a file")
+        raise RefusedScan(
+            f"{source}: expected three dimensions, got {len(shape)} ({list(shape)}): save one scan a file"
+        )
     if dtype.kind not in "buif":
         raise RefusedScan(f"{source}: expected whole or real numbers, got {dtype}: save the scan in grey")
     require_size(shape, source)

@@ -14,7 +14,7 @@ from PIL.Image import DecompressionBombError, DecompressionBombWarning
 from embeddings_store.schema import Note
 from extract.dicom.header import FileBytes
 from extract.errors import RefusedScan, TooLarge, UnsupportedColour
-from extract.readers.contract import Inside, Request, ScanFile
+from extract.readers.contract import Colours, Inside, Request, ScanFile
 from extract.readers.foreign import damage, quiet
 from extract.readers.natural import missing_numbers, natural_key
 from extract.readers.one_file import require_number
@@ -60,12 +60,12 @@ class Pictures:
 
 
 def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
-    source, ordered = request.source, sorted(files, key=lambda file: (natural_key(file.name), file.name))
+    source, colours = request.source, request.options.colours
+    ordered = sorted(files, key=lambda file: (natural_key(file.name), file.name))
     if len(ordered) == 1 and ordered[0].head.startswith(TIFF_MAGIC):
-        return open_pages(ordered[0].data, source)
+        return open_pages(ordered[0].data, source, colours)
     wheres = [f"{source}, picture {number} of {len(ordered)}" for number in range(1, len(ordered) + 1)]
-    looks = [look_at(file.data, where) for file, where in zip(ordered, wheres, strict=True)]
-    sizes = [size for size, _ in looks]
+    sizes = [picture_size(file.data, where) for file, where in zip(ordered, wheres, strict=True)]
     other = next((number for number, size in enumerate(sizes) if size != sizes[0]), None)
     if other is not None:
         raise RefusedScan(
@@ -74,39 +74,43 @@ def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
         )
     require_size(sizes[0], source, items=len(ordered))
 
-    def read(numbers: Int[np.ndarray, "n"]) -> Shaped[np.ndarray, "n rows columns"]:
-        frames = [read_picture(ordered[number].data, wheres[number]) for number in numbers.tolist()]
-        kinds = sorted({str(frame.dtype) for frame in frames})
+    def read(numbers: Int[np.ndarray, "n"]) -> tuple[Shaped[np.ndarray, "n rows columns"], Note]:
+        seen = [read_picture(ordered[number].data, wheres[number], colours) for number in numbers.tolist()]
+        kinds = sorted({str(frame.dtype) for frame, _ in seen})
         if len(kinds) > 1:
             raise RefusedScan(f"{source}: expected pictures of one depth, got {' and '.join(kinds)}")
-        return np.stack(frames)
+        return np.stack([frame for frame, _ in seen]), reduce(or_, (note for _, note in seen))
 
-    notes = Note.SLICES_MISSING if missing_numbers([file.base for file in ordered]) else Note.NONE
-    return Stack(len(ordered), read, notes=reduce(or_, (note for _, note in looks), notes))
+    missing = missing_numbers([file.base for file in ordered])
+    return Stack(len(ordered), read, notes=Note.SLICES_MISSING if missing else Note.NONE)
 
 
-def look_at(data: FileBytes, where: str) -> tuple[tuple[int, int], Note]:
-    """Give rows and columns, and what is odd, without decoding. Raises: as read_picture does."""
+def picture_size(data: FileBytes, where: str) -> tuple[int, int]:
+    """Give rows and columns, without decoding. Raises: as read_picture does."""
     if data[:4] in TIFF_MAGIC:
         pages = open_pages(data, where)
         if pages.count != 1:
-            raise RefusedScan(f"{where}: expected one page, got a TIFF of {pages.count}: one scan is one file or one folder")
-        return pages.size, pages.notes
+            raise RefusedScan(
+                f"{where}: expected one page, got a TIFF of {pages.count}: a scan is one file or one folder"
+            )
+        return pages.size
     with _open(data, where) as picture:
-        note = Note.GREY_AS_RGB if picture.mode in {"RGB", "RGBA", "RGBX", "LA"} else Note.NONE
-        return (picture.height, picture.width), note
+        return picture.height, picture.width
 
 
-def read_picture(data: FileBytes, where: str) -> Shaped[np.ndarray, "rows columns"]:
+def read_picture(
+    data: FileBytes, where: str, colours: Colours = "refuse"
+) -> tuple[Shaped[np.ndarray, "rows columns"], Note]:
     """Read one grey picture, 8 or 16 bits deep as it is. Raises: ScanError."""
     if data[:4] in TIFF_MAGIC:
-        return open_pages(data, where).read(np.arange(1))[0]
-    with _open(data, where) as picture:
-        with damage(where, f"{picture.format} picture"):
-            picture.load()
-            pixels = np.array(picture if picture.mode in WIDE else picture.convert(PLAIN.get(picture.mode, picture.mode)))
-    grey: np.ndarray = pixels if pixels.ndim == 2 else one_channel(pixels, where)[0]
-    return grey
+        frames, note = open_pages(data, where, colours).read(np.arange(1))
+        return frames[0], note
+    with _open(data, where) as picture, damage(where, f"{picture.format} picture"):
+        picture.load()
+        pixels = np.array(
+            picture if picture.mode in WIDE else picture.convert(PLAIN.get(picture.mode, picture.mode))
+        )
+    return (pixels, Note.NONE) if pixels.ndim == 2 else one_channel(pixels, where, colours)
 
 
 def _open(data: FileBytes, where: str) -> Image.Image:

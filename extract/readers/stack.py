@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Shaped, UInt8
 
 from embeddings_store.schema import Eye, Note, SpacingSource
 from extract.dicom.layout import MAX_VOXELS
 from extract.errors import RefusedScan, TooLarge, UnsupportedColour
-from extract.readers.contract import ReadOptions, Request
+from extract.readers.contract import Colours, ReadOptions, Request
 from extract.volume import Volume, Voxels
 
 Spacing = tuple[float, float, float]
@@ -18,31 +18,45 @@ NO_RESCALE: Final = (1.0, 0.0)
 EXACT_FLOAT32: Final = 1 << 24
 TURNED: Final = 2  # times as many frames as columns: the axes may well be in another order
 COLOURS: Final = (3, 4)
-ADVICE: Final = "export grey pictures without annotations, or leave this scan out"
+ADVICE: Final = "export grey pictures without annotations, or have their luma taken with --colours luma"
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A scan whose frames can be read. read: the frames of these numbers, ascending. spacing, eye: as the file says."""
+    """A scan whose frames can be read. spacing, eye: as the file says.
+
+    read: gives the frames of these numbers, ascending, and what was noticed on the way.
+    """
 
     count: int
-    read: Callable[[Int[np.ndarray, "n"]], Shaped[np.ndarray, "n rows columns"]]
+    read: Callable[[Int[np.ndarray, "n"]], tuple[Shaped[np.ndarray, "n rows columns"], Note]]
     spacing_mm: Spacing | None = None
     eye: Eye = Eye.UNKNOWN
     notes: Note = Note.NONE
     rescale: tuple[float, float] = NO_RESCALE
 
 
-def stack_of(array: Shaped[np.ndarray, "frames rows columns"], **facts: object) -> Stack:
+def stack_of(
+    array: Shaped[np.ndarray, "frames rows columns"],
+    *,
+    spacing_mm: Spacing | None = None,
+    eye: Eye = Eye.UNKNOWN,
+    notes: Note = Note.NONE,
+    rescale: tuple[float, float] = NO_RESCALE,
+) -> Stack:
     """Make a Stack of an array that is there."""
-    return Stack(len(array), lambda numbers: array if len(numbers) == len(array) else array[numbers], **facts)  # type: ignore[arg-type]
+
+    def read(numbers: Int[np.ndarray, "n"]) -> tuple[Shaped[np.ndarray, "n rows columns"], Note]:
+        return (array if len(numbers) == len(array) else array[numbers]), Note.NONE
+
+    return Stack(len(array), read, spacing_mm, eye, notes, rescale)
 
 
 def to_volume(stack: Stack, request: Request) -> Volume:
     """Read the frames that were asked for. Raises: ScanError."""
     numbers = np.arange(stack.count) if request.frames is None else np.asarray(request.frames(stack.count))
-    frames, converted = to_voxels(stack.read(numbers), request.source)
-    notes = stack.notes | converted
+    stored, noticed = stack.read(numbers)
+    frames, notes = to_voxels(stored, request.source), stack.notes | noticed
     if (frames == frames[0, 0, 0]).all():
         notes |= Note.CONSTANT
     if stack.spacing_mm is None:
@@ -86,7 +100,7 @@ def arrange(
     require_size(array.shape, source)
     note = Note.NONE
     if array.ndim == 4 and array.shape[-1] in {1, *COLOURS}:
-        array, note = one_channel(array, source)
+        array, note = one_channel(array, source, options.colours)
     if array.ndim != 3:
         raise RefusedScan(
             f"{source}: expected an array of three axes (frames, rows, columns), got {array.ndim} of shape "
@@ -111,30 +125,46 @@ def arrange_spacing(spacing: Spacing | None, options: ReadOptions) -> Spacing | 
     return frames, rows, columns
 
 
-def one_channel(array: Shaped[np.ndarray, "..."], source: str) -> tuple[Shaped[np.ndarray, "..."], Note]:
-    """Drop a last axis of equal colours; a fourth of them is opacity, and must be constant. Raises: UnsupportedColour."""
-    first, note = array[..., 0], Note.GREY_AS_RGB if array.shape[-1] > 1 else Note.NONE
-    if any(not np.array_equal(first, array[..., channel]) for channel in range(1, min(array.shape[-1], 3))):
-        raise UnsupportedColour(f"{source}: expected grey, got pictures in colour: {ADVICE}")
-    if array.shape[-1] in {2, 4} and not (array[..., -1] == array[..., -1].max()).all():
+def one_channel(
+    array: Shaped[np.ndarray, "..."], source: str, colours: Colours = "refuse"
+) -> tuple[Shaped[np.ndarray, "..."], Note]:
+    """Drop a last axis of equal colours, and of opacity where all is opaque; else the luma (ITU-R BT.601), if wanted.
+
+    Raises: UnsupportedColour.
+    """
+    first, count = array[..., 0], array.shape[-1]
+    if count in {2, 4} and not (array[..., -1] == array[..., -1].max()).all():
         raise UnsupportedColour(f"{source}: expected grey, got pictures with transparent parts: {ADVICE}")
-    return first, note
+    if count < 3:
+        return first, Note.GREY_AS_RGB if count > 1 else Note.NONE
+    if all(np.array_equal(first, array[..., channel]) for channel in (1, 2)):
+        return first, Note.GREY_AS_RGB
+    if colours == "refuse" or array.dtype != np.uint8:
+        raise UnsupportedColour(f"{source}: expected grey, got pictures in colour: {ADVICE}")
+    return _luma(array), Note.COLOUR_AS_GREY
 
 
-def to_voxels(frames: Shaped[np.ndarray, "n rows columns"], source: str) -> tuple[Voxels, Note]:
-    """Give the same numbers in a type of Volume, in this machine's byte order. Raises: RefusedScan where none holds them."""
+def _luma(array: UInt8[np.ndarray, "... channels"]) -> UInt8[np.ndarray, "..."]:
+    """Weigh red, green and blue in 16 bits, as Pillow does, plane by plane."""
+    weights = zip((19595, 38470, 7471), np.moveaxis(array, -1, 0)[:3], strict=True)
+    total = sum((channel.astype(np.uint32) * np.uint32(weight) for weight, channel in weights), np.uint32(1 << 15))
+    return np.asarray(total >> np.uint32(16), dtype=np.uint8)
+
+
+def to_voxels(frames: Shaped[np.ndarray, "n rows columns"], source: str) -> Voxels:
+    """Give the same numbers in a type of Volume, in this machine's byte order. Raises: RefusedScan where none does."""
     kind = frames.dtype.kind
     if kind == "b":
-        return frames.view(np.uint8), Note.NONE
+        return frames.view(np.uint8)
     if kind in "ui":
-        return _whole_numbers(frames, source), Note.NONE
+        return _whole_numbers(frames, source)
     if kind != "f":
         raise RefusedScan(f"{source}: expected whole or real numbers, got {frames.dtype}")
     with np.errstate(over="ignore"):
         single = np.ascontiguousarray(frames, dtype=np.float32)
     if not np.isfinite(single).all():
         raise RefusedScan(f"{source}: expected finite numbers, got NaN, infinity or numbers beyond float32")
-    return single, Note.NONE
+    return single
 
 
 def _whole_numbers(frames: Shaped[np.ndarray, "n rows columns"], source: str) -> Voxels:
