@@ -124,6 +124,9 @@ class Note(IntFlag):
     JOINED = 1 << 23  # from the parts of a concatenation; size and md5 are those of the first part
     NOT_CLOSED = 1 << 24  # the items of compressed frames end without a delimiter; every frame is whole all the same
     SAMPLES_DISAGREE = 1 << 25  # samples use bits above BitsStored, or lack the header's sign; the header is believed
+    SLICES_MISSING = 1 << 26  # numbers are missing among the names or numbers of a scan's frames; the others are used
+    COLOUR_AS_GREY = 1 << 28  # pictures in colour became their luma, as was asked for
+    AXES_DOUBTFUL = 1 << 27  # twice as many frames as columns, and nobody named the axes: look at the preview
 
 
 class SpacingSource(IntEnum):

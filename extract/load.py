@@ -10,12 +10,13 @@ from jaxtyping import Float32, Int
 
 from embeddings_store.errors import UsageError
 from embeddings_store.index import IndexRow
-from embeddings_store.schema import Note, RowFacts, VolumeFailure, VolumeRef
+from embeddings_store.schema import ABSENT_SIZE, Note, RowFacts, VolumeFailure, VolumeRef
 from embeddings_store.space import Grid
+from extract.bucket.members import FetchedMembers
 from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder
-from extract.dicom.reader import FrameChooser, read_dicom
+from extract.dicom.reader import FrameChooser
 from extract.errors import DicomError, IncompleteConcatenation
 from extract.failures import attempt
 from extract.options import PartialReads
@@ -24,6 +25,8 @@ from extract.partial.reader import VolumeReader
 from extract.parts import PartFinder
 from extract.preprocess import frame_chooser, preprocess_and_measure
 from extract.preset import Preset
+from extract.readers.contract import ReadOptions
+from extract.scan import AnyFetched, read_fetched
 from extract.stages import StageClock
 from extract.views import Views
 
@@ -77,6 +80,7 @@ class VolumeLoader:
     decode_frames: FrameDecoder
     views: Views
     allowed: frozenset[str] = frozenset()
+    reading: ReadOptions | None = None
 
     def __call__(self, line: IndexRow) -> LoadedVolume | FailedVolume:
         """Load one volume for one image size. Raises only what must stop the run (RunError)."""
@@ -97,12 +101,12 @@ class VolumeLoader:
         """Give the size of an encoder's input of one volume: float32, and as much again for each view."""
         return 4 * int(np.prod(image_size)) * (1 + self.views.count)
 
-    def fetch(self, ref: VolumeRef, image_sizes: Sequence[Grid]) -> Fetched | PartlyFetched:
+    def fetch(self, ref: VolumeRef, image_sizes: Sequence[Grid]) -> AnyFetched:
         """Get what decoding will need of an object. Raises: FetchError; BucketError when the bucket is gone."""
         with self.clock.time("fetch"):
             return self.reader.fetch(ref, _frames_for(self.preset, image_sizes))
 
-    def decode(self, ref: VolumeRef, fetched: Fetched | PartlyFetched, image_sizes: Sequence[Grid]) -> DecodedVolume:
+    def decode(self, ref: VolumeRef, fetched: AnyFetched, image_sizes: Sequence[Grid]) -> DecodedVolume:
         """Decode a volume once, and resize it to every image size; the other parts of one in several objects come now.
 
         Raises: DicomError, PreprocessError, FetchError; BucketError when the bucket is gone.
@@ -110,13 +114,13 @@ class VolumeLoader:
         try:
             return self._decode(ref, fetched, image_sizes)
         except IncompleteConcatenation:
-            if isinstance(fetched, PartlyFetched):
+            if not isinstance(fetched, Fetched):
                 raise
             with self.clock.time("fetch"):
                 others = self.parts.gather(ref, fetched)
             return self._decode(ref, fetched, image_sizes, others)
         except DicomError:
-            if isinstance(fetched, Fetched):
+            if not isinstance(fetched, PartlyFetched):
                 raise
         # No md5 said whether the ranges came as they are in the bucket.
         return self._decode(ref, self.reader.fetch(ref, None), image_sizes)
@@ -124,7 +128,7 @@ class VolumeLoader:
     def _decode(
         self,
         ref: VolumeRef,
-        fetched: Fetched | PartlyFetched,
+        fetched: AnyFetched,
         image_sizes: Sequence[Grid],
         others: Sequence[Fetched] = (),
     ) -> DecodedVolume:
@@ -132,8 +136,10 @@ class VolumeLoader:
             frames = _frames_for(self.preset, image_sizes)
             if isinstance(fetched, PartlyFetched):
                 frames = _only(fetched.frames, frames)
-            data = [fetched.data, *(other.data for other in others)]
-            volume = read_dicom(data, ref=ref, frames=frames, decode=self.decode_frames, allowed=self.allowed)
+            volume = read_fetched(
+                fetched, ref, frames,
+                others=others, options=self.reading, decode=self.decode_frames, allowed=self.allowed,
+            )  # fmt: skip
         with self.clock.time("preprocess"):
             seen = {size: preprocess_and_measure(volume, self.preset, size) for size in image_sizes}
             images = {size: self.views.beside(one.image, volume.eye, ref.volume) for size, one in seen.items()}
@@ -151,6 +157,7 @@ def new_loader(
     partial_reads: PartialReads = "off",
     views: int = 0,
     allowed: frozenset[str] = frozenset(),
+    reading: ReadOptions | None = None,
 ) -> VolumeLoader:
     """Make a loader that decodes as many volumes at once as there are cores.
 
@@ -161,13 +168,14 @@ def new_loader(
     reader = VolumeReader(source, partial_reads, has_room=Downstream(clock).has_room)
     decoding = Semaphore(os.cpu_count() or 1)
     return VolumeLoader(
-        reader, PartFinder(source), preset, image_size, clock, decoding, DecoderPool(), Views(views), allowed
+        reader, PartFinder(source), preset, image_size, clock, decoding, DecoderPool(), Views(views), allowed,
+        reading,
     )
 
 
 def raw_bytes(ref: VolumeRef) -> int:
-    """Give the size of the object, or what is assumed of one that only a manifest named."""
-    return ref.size if ref.size >= 0 else UNKNOWN_SIZE_BYTES
+    """Give the size of the object, or what is assumed of one that only a manifest named; 0 where there is none."""
+    return 0 if ref.size == ABSENT_SIZE else ref.size if ref.size >= 0 else UNKNOWN_SIZE_BYTES
 
 
 def _frames_for(preset: Preset, image_sizes: Sequence[Grid]) -> FrameChooser | None:
@@ -193,12 +201,12 @@ def _only(came: Sequence[int], frames: FrameChooser | None) -> FrameChooser:
     return choose
 
 
-def _note_of_md5(fetched: Fetched | PartlyFetched) -> Note:
+def _note_of_md5(fetched: AnyFetched) -> Note:
     """Say why the md5 was not checked: only a part came, or the ETag looks like one and is none.
 
     Such an ETag is the server's encryption or another digest, for the source fetched the object all the same.
     """
-    if isinstance(fetched, PartlyFetched):
+    if isinstance(fetched, PartlyFetched) or (isinstance(fetched, FetchedMembers) and len(fetched.objects) < fetched.count):
         return Note.MD5_UNCHECKED
     is_other = len(fetched.etag) == MD5_DIGITS and "-" not in fetched.etag and fetched.etag.lower() != fetched.md5.hex()
     return Note.ETAG_IS_NO_MD5 if is_other else Note.NONE

@@ -19,6 +19,7 @@ from extract.options import ExtractOptions
 from extract.preset import load_preset
 from extract.progress import show_progress
 from extract.rank import find_rank
+from extract.scan import read_options
 from extract.selection import select_volumes
 from extract.stages import StageClock
 from extract.stop import stop_on_signals
@@ -60,6 +61,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
             partial_reads=options.partial_reads,
             views=options.views,
             allowed=options.allowed_classes,
+            reading=read_options(selection.catalogue.listing.reading),
         )
         before, recent = clock.seconds(), RecentWork(clock, source.counts, workers)
         rows, unit = sum(len(job.lines) for job in jobs), "volumes" if len(targets) == 1 else "rows"

@@ -1,7 +1,7 @@
 """Where a pass over the bucket ends: each encoder with a store of its own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embeddings_store.encoder_source import PATH, record_encoder_source
 from embeddings_store.index import IndexRow, index_rows, read_index
@@ -101,7 +101,8 @@ def list_jobs(targets: Sequence[Target], refs: Sequence[VolumeRef], rank: Rank) 
     for ref in refs:
         lines = {number: target.missing[ref.key] for number, target in enumerate(targets) if ref.key in target.missing}
         if lines and ref.key in mine:
-            jobs.append(Job(next(iter(lines.values())).ref, lines))
+            known = next(iter(lines.values())).ref
+            jobs.append(Job(replace(known, members=ref.members), lines))
     return jobs
 
 

@@ -13,7 +13,6 @@ import torch
 
 from embeddings_store.schema import VolumeFailure
 from embeddings_store.space import Grid
-from extract.bucket.source import Fetched, PartlyFetched
 from extract.engines.account import Account, account_here
 from extract.engines.budget import Budget
 from extract.engines.channel import Channel
@@ -24,6 +23,7 @@ from extract.engines.work import Engine, Opened, Pass
 from extract.engines.workers import Workers, choose_workers, whole_machine
 from extract.failures import attempt
 from extract.load import raw_bytes
+from extract.scan import AnyFetched
 from extract.targets import Job
 from extract.thumbnail import make_thumbnail
 
@@ -35,7 +35,7 @@ class FetchedVolume:
     """A volume's bytes, on their way to a decoder."""
 
     job: Job
-    fetched: Fetched | PartlyFetched
+    fetched: AnyFetched
 
 
 @contextmanager

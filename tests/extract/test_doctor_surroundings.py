@@ -13,7 +13,7 @@ from embeddings_store.errors import StoreError, UsageError
 from embeddings_store.layout import create_layout
 from embeddings_store.schema import VolumeRef, volume_id
 from embeddings_store.storage import Storage, open_storage
-from extract.bucket.keys import parse_object
+from extract.layouts.ai_readi import parse_object
 from extract.bucket.source import ObjectInfo
 from extract.doctor.bucket import spread
 from extract.doctor.decoders import SYNTAXES, examine_decoders

@@ -18,7 +18,7 @@ from embeddings_store.errors import RunError, StoreError, UsageError
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import VolumeRef
 from extract.bucket.folder import FolderSource
-from extract.bucket.keys import parse_object
+from extract.layouts.ai_readi import parse_object
 from extract.bucket.source import Fetched, ObjectInfo, Wanted
 from extract.encode import BatchEncoder
 from extract.engines.ray import engine_on

@@ -1,0 +1,49 @@
+"""MATLAB .mat files of versions 5 to 7, through SciPy: only the one array is loaded, and only if it is numeric."""
+
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+
+from extract.errors import DamagedScan, RefusedScan
+from extract.readers.choice import choose_array
+from extract.readers.contract import Request, ScanFile
+from extract.readers.foreign import damage, quiet
+from extract.readers.one_file import OneFile
+from extract.readers.stack import Stack, arrange, require_size, stack_of
+
+MAGIC: Final = b"MATLAB 5.0"
+NUMERIC: Final = {
+    *("double", "single", "logical"),
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+}
+
+
+class Matlab(OneFile):
+    """Reads .mat. --axes names the axes as MATLAB's size() lists them."""
+
+    name = "MATLAB file"
+
+    def recognises(self, name: str, head: bytes) -> bool:
+        """Tell by the text that begins the file."""
+        return head.startswith(MAGIC) and head[126:128] in {b"IM", b"MI"}
+
+    def stack(self, file: ScanFile, request: Request) -> Stack:
+        """Load the array."""
+        from scipy.io import loadmat, whosmat
+        from scipy.io.matlab import MatReadError, MatReadWarning
+
+        source = request.source
+        with damage(source, "MATLAB file", MatReadError, MatReadWarning), quiet():
+            found = whosmat(BytesIO(file.data))
+        arrays = {name: tuple(map(int, shape)) for name, shape, kind in found if kind in NUMERIC}
+        name = choose_array(arrays, request, "MATLAB file")
+        require_size(arrays[name], source)
+        with damage(source, "MATLAB file", MatReadError, MatReadWarning), quiet():
+            array = loadmat(BytesIO(file.data), variable_names=[name])[name]
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
+            raise RefusedScan(f"{source}: expected whole or real numbers in the array {name!r}")
+        if array.shape != arrays[name]:
+            raise DamagedScan(f"{source}: the MATLAB file contradicts itself over the shape of {name!r}")
+        arranged, note = arrange(array, request.options, source, ask=True)
+        return stack_of(arranged, notes=note)
