@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from embeddings_store.command_line import verb
+from embeddings_store.command_line import Options, verb
 from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.shared_options import RESULTS, Json
 from extract.doctor.options import DoctorOptions
 from extract.file_options import EncodeOptions, PreprocessOptions
 from extract.options import ExtractOptions
 from extract.store_commands import store_commands
+from extract.survey.options import SurveyOptions
 
 app = new_app(
     """Encode every OCT volume of a bucket once, into a store that probes and reports read.
@@ -130,6 +131,39 @@ def doctor(options: DoctorOptions, *, json: Json = False) -> None:
         emit_json(report.to_dict())
     if report.failed:
         raise typer.Exit(1)
+
+
+@verb(app)
+def survey(options: SurveyOptions, *, json: Json = False) -> None:
+    """List the scans of a bucket as the table that --scans takes, and say what in it would spoil a study.
+
+    Example: extract-embeddings survey --bucket ./data --layout octdl --checksums --out scans.csv
+
+    Only first bytes of files are read, without --checksums. A survey that was cut off goes on where it stopped.
+    """
+    from extract.survey.run import describe_survey
+    from extract.survey.run import survey as run
+
+    found = run(options)
+    say(describe_survey(found))
+    if json:
+        emit_json(found)
+
+
+@verb(app)
+def datasets(options: Options, *, json: Json = False) -> None:
+    """Show the public datasets that have a name here: what each is, how to get it, licence, citation, known traps.
+
+    Example: extract-embeddings datasets --json
+
+    Nothing is downloaded.
+    """
+    from extract.layouts.cards import cards, describe_cards
+
+    found = cards()
+    say(describe_cards(found))
+    if json:
+        emit_json({"datasets": found})
 
 
 app.add_typer(store_commands)

@@ -15,9 +15,11 @@ from embeddings_store.space import Grid
 from extract.bucket.catalogue import AUTO, list_volumes
 from extract.bucket.source import Fetched, ObjectInfo, Source, Wanted, open_source
 from extract.doctor.report import Check, Report, Status, measured
+from extract.layouts.contract import Listing
 from extract.layouts.options import LayoutOptions
 from extract.load import FailedVolume, LoadedVolume, new_loader
 from extract.preset import load_preset
+from extract.scan import read_options
 from extract.stages import StageClock
 
 LISTED_KEYS = 5_000
@@ -63,7 +65,7 @@ class TimedSource:
 
 def examine_bucket(
     bucket: str, prefix: str, endpoint_url: str | None, layout: LayoutOptions = AUTO
-) -> tuple[Report, tuple[Source, list[VolumeRef]]]:
+) -> tuple[Report, tuple[Source, Listing]]:
     """Open and list a bucket; give its source and volumes. Raises BucketError."""
     source = open_source(bucket, prefix, endpoint_url, streams=1)
     start = perf_counter()
@@ -76,11 +78,11 @@ def examine_bucket(
     )
     figures = {"volumes": len(listing.refs), "listed": listing.listed, "skipped": dict(listing.skipped)}
     report = Report((Check("bucket", Status.OK, words),), figures) + measured({"list_keys_per_second": round(rate, 1)})
-    return report, (source, listing.refs)
+    return report, (source, listing)
 
 
 def examine_volumes(
-    source: Source, refs: Sequence[VolumeRef], count: int, image_size: Grid, encode: Encode | None
+    source: Source, listing: Listing, count: int, image_size: Grid, encode: Encode | None
 ) -> tuple[Report, Samples]:
     """Take a few volumes, spread over the listing, through every stage, one after the other.
 
@@ -89,8 +91,8 @@ def examine_volumes(
     timed, samples = TimedSource(source), Samples([], [])
     failed: list[FailedVolume] = []
     stages = Report()
-    load = new_loader(timed, load_preset("pretrain"), image_size, StageClock())
-    for number, ref in enumerate(spread(refs, count)):
+    load = new_loader(timed, load_preset("pretrain"), image_size, StageClock(), reading=read_options(listing.reading))
+    for number, ref in enumerate(spread(listing.refs, count)):
         clock = StageClock()
         volume = replace(load, clock=clock)(IndexRow(number, ref))
         if isinstance(volume, FailedVolume):

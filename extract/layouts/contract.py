@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from embeddings_store.schema import ABSENT_SIZE, Eye, ObjectInfo, ParticipantId, VolumeRef, told_site, volume_id
 from extract.bucket.source import Source
@@ -99,6 +99,7 @@ class Listing:
     reading: Reading = Reading()
 
 
+@runtime_checkable
 class Layout(Protocol):
     """How one kind of bucket is laid out."""
 

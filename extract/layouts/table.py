@@ -31,6 +31,8 @@ from extract.layouts.options import SCAN_COLUMNS
 
 GLOB = re.compile(r"[*?\[]")
 SEVERAL = "|"
+OF_SURVEY = ("scan", "visit", "frames", "rows", "columns", "bits", "sha256", "notes")
+"""Further columns of a survey, which are no labels."""
 
 
 class Objects:
@@ -154,8 +156,9 @@ class TableLayout:
             raise table.refuse(repr(said["eye"]), "L, R, OD, OS or nothing", number, self._names["eye"])
         key, found = here.find(said["file"])
         told = {name: said[name] for name in ("eye", "device", "protocol", "site")}
-        labels = {name: cell for name, cell in cells.items() if name not in self._names.values()}
-        return Scan(make_ref(key, found, said["participant"], **told), key, said["split"], said["date"], labels)
+        labels = {name: cell for name, cell in cells.items() if name not in (*self._names.values(), *OF_SURVEY)}
+        visit = said["date"] or cells.get("visit", "")
+        return Scan(make_ref(key, found, said["participant"], **told), cells.get("scan") or key, said["split"], visit, labels)
 
 
 def _listing(
