@@ -16,7 +16,16 @@ import pandas as pd
 
 from embeddings_store.checksums import CHANGED, checksum
 from embeddings_store.errors import StoreError
-from embeddings_store.schema import INDEX_COLUMNS, SITE_COLUMN, Eye, ParticipantId, VolumeId, VolumeRef, site_of, told_site
+from embeddings_store.schema import (
+    INDEX_COLUMNS,
+    SITE_COLUMN,
+    Eye,
+    ParticipantId,
+    VolumeId,
+    VolumeRef,
+    site_of,
+    told_site,
+)
 from embeddings_store.storage import Storage, concurrently
 
 FOLDER = "index"

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from embeddings_store.command_line import Options, verb
+from embeddings_store.command_line import verb
 from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.shared_options import RESULTS, Json
 from extract.doctor.options import DoctorOptions
 from extract.file_options import EncodeOptions, PreprocessOptions
 from extract.options import ExtractOptions
 from extract.store_commands import store_commands
-from extract.survey.options import SurveyOptions
+from extract.survey.options import DatasetsOptions, SurveyOptions
 
 app = new_app(
     """Encode every OCT volume of a bucket once, into a store that probes and reports read.
@@ -151,7 +151,7 @@ def survey(options: SurveyOptions, *, json: Json = False) -> None:
 
 
 @verb(app)
-def datasets(options: Options, *, json: Json = False) -> None:
+def datasets(options: DatasetsOptions, *, json: Json = False) -> None:
     """Show the public datasets that have a name here: what each is, how to get it, licence, citation, known traps.
 
     Example: extract-embeddings datasets --json
@@ -160,7 +160,7 @@ def datasets(options: Options, *, json: Json = False) -> None:
     """
     from extract.layouts.cards import cards, describe_cards
 
-    found = cards()
+    found = cards(options.name)
     say(describe_cards(found))
     if json:
         emit_json({"datasets": found})

@@ -168,7 +168,15 @@ def new_loader(
     reader = VolumeReader(source, partial_reads, has_room=Downstream(clock).has_room)
     decoding = Semaphore(os.cpu_count() or 1)
     return VolumeLoader(
-        reader, PartFinder(source), preset, image_size, clock, decoding, DecoderPool(), Views(views), allowed,
+        reader,
+        PartFinder(source),
+        preset,
+        image_size,
+        clock,
+        decoding,
+        DecoderPool(),
+        Views(views),
+        allowed,
         reading,
     )
 
@@ -206,7 +214,9 @@ def _note_of_md5(fetched: AnyFetched) -> Note:
 
     Such an ETag is the server's encryption or another digest, for the source fetched the object all the same.
     """
-    if isinstance(fetched, PartlyFetched) or (isinstance(fetched, FetchedMembers) and len(fetched.objects) < fetched.count):
+    if isinstance(fetched, PartlyFetched) or (
+        isinstance(fetched, FetchedMembers) and len(fetched.objects) < fetched.count
+    ):
         return Note.MD5_UNCHECKED
     is_other = len(fetched.etag) == MD5_DIGITS and "-" not in fetched.etag and fetched.etag.lower() != fetched.md5.hex()
     return Note.ETAG_IS_NO_MD5 if is_other else Note.NONE

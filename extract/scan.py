@@ -53,9 +53,7 @@ def _read_members(
     if fetched.frames is None:
         files = [ScanFile(info.key, got.data) for _, info, got in fetched.objects]
         return read_scan(files, ref=ref, frames=frames, options=options, decode=decode, allowed=allowed)
-    files = [
-        ScanFile(f"{place:08d}/{info.key.rpartition('/')[2]}", got.data) for place, info, got in fetched.objects
-    ]
+    files = [ScanFile(f"{place:08d}/{info.key.rpartition('/')[2]}", got.data) for place, info, got in fetched.objects]
     volume = read_scan(files, ref=ref, options=options)
     if volume.frame_count != len(files):
         raise RefusedScan(f"{ref.volume}: expected one frame a picture, got {volume.frame_count} in {len(files)} files")

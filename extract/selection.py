@@ -33,7 +33,9 @@ class Selection:
 def select_volumes(options: ExtractOptions, *, now_ns: int) -> Selection:
     """Open the bucket and choose: --where, then --participants, then --limit. Raises: BucketError, UsageError."""
     source = open_bucket(options)
-    catalogue = open_catalogue(source, now_ns=now_ns, endpoint_url=_endpoint(source, options), refresh=options.refresh, layout=options)
+    catalogue = open_catalogue(
+        source, now_ns=now_ns, endpoint_url=_endpoint(source, options), refresh=options.refresh, layout=options
+    )
     for said in catalogue.notes:
         say(said)
     everything = catalogue.listing.refs

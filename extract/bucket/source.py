@@ -12,7 +12,6 @@ from embeddings_store.addresses import require_no_credentials
 from embeddings_store.schema import ObjectInfo, VolumeRef
 from extract.errors import BucketError
 
-
 Wanted: TypeAlias = ObjectInfo | VolumeRef
 """What fetch needs to know: key, and size and etag where they are known."""
 

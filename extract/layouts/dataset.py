@@ -195,7 +195,9 @@ class DatasetLayout:
                 skipped[Skip.LAYOUT] += 1
                 examples.setdefault(Skip.LAYOUT, info.key)
         for draft in look.drafts.values():
-            order = sorted(zip(draft.numbers, draft.members, strict=True), key=lambda one: (one[0], natural(one[1].key)))
+            order = sorted(
+                zip(draft.numbers, draft.members, strict=True), key=lambda one: (one[0], natural(one[1].key))
+            )
             draft.numbers, draft.members = [number for number, _ in order], [info for _, info in order]
 
     def _add(self, look: Look, info: ObjectInfo, groups: dict[str, str]) -> None:

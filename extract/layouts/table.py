@@ -158,7 +158,9 @@ class TableLayout:
         told = {name: said[name] for name in ("eye", "device", "protocol", "site")}
         labels = {name: cell for name, cell in cells.items() if name not in (*self._names.values(), *OF_SURVEY)}
         visit = said["date"] or cells.get("visit", "")
-        return Scan(make_ref(key, found, said["participant"], **told), cells.get("scan") or key, said["split"], visit, labels)
+        return Scan(
+            make_ref(key, found, said["participant"], **told), cells.get("scan") or key, said["split"], visit, labels
+        )
 
 
 def _listing(

@@ -19,10 +19,16 @@ def read_workbook(data: bytes, where: str) -> list[Mapping[str, str]]:
     """Give each row below the header by folded column names. Raises: BucketError where this is no workbook."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as book:
-            sheets = sorted((name for name in book.namelist() if SHEET.fullmatch(name)), key=lambda name: (len(name), name))
+            sheets = sorted(
+                (name for name in book.namelist() if SHEET.fullmatch(name)), key=lambda name: (len(name), name)
+            )
             if not sheets:
                 raise BucketError(f"{where}: expected a workbook with a sheet, got none; save the table as CSV")
-            shared = _texts(_part(book, "xl/sharedStrings.xml", where), "si") if "xl/sharedStrings.xml" in book.namelist() else []
+            shared = (
+                _texts(_part(book, "xl/sharedStrings.xml", where), "si")
+                if "xl/sharedStrings.xml" in book.namelist()
+                else []
+            )
             rows = _rows(_part(book, sheets[0], where), [text for text, *_ in shared])
     except (zipfile.BadZipFile, KeyError, expat.ExpatError, ValueError, IndexError, NotImplementedError) as error:
         raise BucketError(f"{where}: expected an .xlsx workbook, got one that is damaged; save it as CSV") from error

@@ -15,6 +15,9 @@ Axes: TypeAlias = tuple[str, str, str]
 Colours: TypeAlias = Literal["refuse", "luma"]
 FRAMES_FIRST: Final[Axes] = ("frames", "rows", "columns")
 
+MOST_LABELS: Final = 100
+"""Of one file."""
+
 HEAD_BYTES: Final = 4096
 """As much of a file as a reader needs to recognise it."""
 

@@ -1,5 +1,7 @@
 """MATLAB .mat files of versions 5 to 7, through SciPy: only the one array is loaded, and only if it is numeric."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from typing import Final
 
@@ -7,7 +9,7 @@ import numpy as np
 
 from extract.errors import DamagedScan, RefusedScan
 from extract.readers.choice import choose_array
-from extract.readers.contract import Request, ScanFile
+from extract.readers.contract import MOST_LABELS, Inside, Request, ScanFile
 from extract.readers.foreign import damage, quiet
 from extract.readers.one_file import OneFile
 from extract.readers.stack import Stack, arrange, require_size, stack_of
@@ -47,3 +49,15 @@ class Matlab(OneFile):
             raise DamagedScan(f"{source}: the MATLAB file contradicts itself over the shape of {name!r}")
         arranged, note = arrange(array, request.options, source, ask=True)
         return stack_of(arranged, notes=note)
+
+    def volumes(self, files: Sequence[ScanFile], request: Request) -> list[Inside]:
+        """Name the one volume, with the single numbers that lie with it."""
+        from scipy.io import loadmat, whosmat
+        from scipy.io.matlab import MatReadError, MatReadWarning
+
+        (inside,), data = super().volumes(files, request), files[0].data
+        with damage(request.source, "MATLAB file", MatReadError, MatReadWarning), quiet():
+            found = whosmat(BytesIO(data))
+            single = [name for name, shape, kind in found if kind in NUMERIC and set(shape) <= {1}][:MOST_LABELS]
+            loaded = loadmat(BytesIO(data), variable_names=single) if single else {}
+            return [replace(inside, labels={name: float(loaded[name].item()) for name in single})]

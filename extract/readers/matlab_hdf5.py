@@ -1,11 +1,13 @@
 """MATLAB .mat files of version 7.3, which are HDF5, through h5py (extra `hdf5`)."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, Final
 
 from extract.errors import DamagedScan, RefusedScan
 from extract.readers.choice import choose_array
-from extract.readers.contract import Request, ScanFile
+from extract.readers.contract import MOST_LABELS, Inside, Request, ScanFile
 from extract.readers.foreign import damage
 from extract.readers.one_file import OneFile
 from extract.readers.stack import Stack, arrange, require_size, stack_of
@@ -44,6 +46,16 @@ class MatlabHdf5(OneFile):
             raise RefusedScan(f"{source}: expected whole or real numbers in the array {name[:40]!r}, got {array.dtype}")
         arranged, note = arrange(array.transpose() if matlab else array, request.options, source, ask=matlab)
         return stack_of(arranged, notes=note)
+
+    def volumes(self, files: Sequence[ScanFile], request: Request) -> list[Inside]:
+        """Name the one volume, with the single numbers that lie with it."""
+        (inside,) = super().volumes(files, request)  # raises where h5py is lacking
+        import h5py
+
+        with damage(request.source, "HDF5 file"), h5py.File(BytesIO(files[0].data), "r") as opened:
+            single = [name for name in _datasets(opened, h5py) if opened[name].size == 1][:MOST_LABELS]
+            plain = [name for name in single if opened[name].dtype.kind in "buif" and not opened[name].external]
+            return [replace(inside, labels={name: float(opened[name][()].item()) for name in plain})]
 
 
 def _datasets(opened: Any, h5py: Any) -> list[str]:

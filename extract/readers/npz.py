@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 
 from extract.errors import DamagedScan, RefusedScan
 from extract.readers.choice import choose_array
-from extract.readers.contract import Inside, Request, ScanFile
+from extract.readers.contract import MOST_LABELS, Inside, Request, ScanFile
 from extract.readers.foreign import damage
 from extract.readers.npy import LONGEST_HEADER, as_array, read_header, require_bytes, require_plain
 from extract.readers.one_file import OneFile, only
@@ -19,7 +19,6 @@ from extract.readers.stack import Stack, arrange, stack_of
 
 MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06")
 SUFFIX: Final = ".npy"
-MOST_LABELS: Final = 100
 LONGEST_LABEL: Final = 400  # bytes
 
 

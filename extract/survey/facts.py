@@ -136,7 +136,11 @@ def _with_labels(
         read = replace(read, labels={**labels, **read.labels, **(labels if dataset else {})})
     if dataset is not None and dataset.masks:
         found = _mask_values(source, read.scan)
-        told = {name: str(int(number in found)) for number, name in enumerate(dataset.masks, 1)} if found is not None else {}
+        told = (
+            {name: str(int(number in found)) for number, name in enumerate(dataset.masks, 1)}
+            if found is not None
+            else {}
+        )
         read = replace(read, labels={**read.labels, **told}, has_mask=found is not None)
     return read
 
@@ -144,7 +148,10 @@ def _with_labels(
 def _mask_values(source: Source, scan: Scan) -> frozenset[int] | None:
     """Give the values of the mask named reference beside a volume; None where there is none."""
     folder = scan.ref.key.rpartition("/")[0]
-    files, objects = [], [info for info in source.list_objects(folder + "/") if "/reference." in f"/{info.key[len(folder) + 1:]}"]
+    files, objects = (
+        [],
+        [info for info in source.list_objects(folder + "/") if "/reference." in f"/{info.key[len(folder) + 1 :]}"],
+    )
     if not objects:
         return None
     for info in objects:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from embeddings_store.command_line import Options
 from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import BUCKET_HELP, IN_AND_OUT, SOURCE, EndpointUrl, Prefix
 from extract.layouts.options import LayoutOptions
@@ -34,3 +35,10 @@ class SurveyOptions(LayoutOptions):
         for option, path in (("--out", self.out), ("--contact-sheet", self.contact_sheet)):
             if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
                 raise UsageError(f"{option} {path}: expected a file in a folder that exists")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetsOptions(Options):
+    """Which cards are shown."""
+
+    name: Annotated[str | None, typer.Argument(help="Only this dataset.", show_default="all of them")] = None

@@ -12,7 +12,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Eye
 from extract.bucket.catalogue import list_volumes
@@ -141,7 +140,16 @@ def _known(one: Surveyed, mixed: Collection[str]) -> list[str]:
     ref = one.scan.ref
     eye = "" if ref.eye == Eye.UNKNOWN else str(ref.eye)
     numbers = [str(number or "") for number in (one.frames, one.rows, one.columns, one.bits)]
-    return [one.scan.name, file_of(one, mixed), ref.participant, eye, one.scan.split, one.scan.visit, *numbers, one.sha256]
+    return [
+        one.scan.name,
+        file_of(one, mixed),
+        ref.participant,
+        eye,
+        one.scan.split,
+        one.scan.visit,
+        *numbers,
+        one.sha256,
+    ]
 
 
 def file_of(one: Surveyed, mixed: Collection[str]) -> str:

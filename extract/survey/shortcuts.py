@@ -30,7 +30,8 @@ def facts_that_tell(volumes: Sequence[Surveyed], columns: Sequence[str]) -> list
         told = [
             (name, accuracy)
             for name, fact in FACTS.items()
-            if (accuracy := balanced_accuracy(labelled, column, fact)) > (1 / len(counts)) + TELLS * (1 - 1 / len(counts))
+            if (accuracy := balanced_accuracy(labelled, column, fact))
+            > (1 / len(counts)) + TELLS * (1 - 1 / len(counts))
         ]
         if told:
             words = [f"{name} alone reaches balanced accuracy {accuracy:.2f} for {column}" for name, accuracy in told]

@@ -16,9 +16,15 @@ def warn_of(listing: Listing, volumes: Sequence[Surveyed], dataset: Dataset | No
     found = list(listing.warned) + _of_dataset(whole, dataset)
     found += [
         Warned("patient_in_several_splits", "participants in two or more splits", _in_several(whole, _split)),
-        Warned("eye_unknown", "the laterality is not told", tuple(_names(whole, lambda one: one.scan.ref.eye == Eye.UNKNOWN))),
+        Warned(
+            "eye_unknown",
+            "the laterality is not told",
+            tuple(_names(whole, lambda one: one.scan.ref.eye == Eye.UNKNOWN)),
+        ),
         Warned("repeat_visits", "several visits of one eye; group by participant", _repeated(whole)),
-        Warned("missing_slices", "numbers missing among the slices", tuple(_names(whole, lambda one: bool(one.missing)))),
+        Warned(
+            "missing_slices", "numbers missing among the slices", tuple(_names(whole, lambda one: bool(one.missing)))
+        ),
         Warned(
             "container_mismatch",
             "the content is another kind of picture than the name says",

@@ -26,7 +26,9 @@ def _judge(volumes: Sequence["Surveyed"]) -> list[Warned]:
     newer = [one.scan.name for one in volumes if one.container == "MATLAB 7.3"]
     return [
         Warned("frame_count_differs", f"fewer frames than the usual {usual[0][0] if usual else 0}", tuple(short)),
-        Warned("mixed_containers", "some .mat files are v7.3 (HDF5)", tuple(newer if len(newer) < len(volumes) else ())),
+        Warned(
+            "mixed_containers", "some .mat files are v7.3 (HDF5)", tuple(newer if len(newer) < len(volumes) else ())
+        ),
     ]
 
 

@@ -20,6 +20,7 @@ WORDS = {
     "normal": 0, "early amd": 1, "intermediate amd": 2, "late amd": 3, "non-vision threatening dr": 0,
     "vision threatening dr": 1, "no": 0, "yes": 1,
 }  # fmt: skip
+RACES = {"asian": "0", "black": "1", "white": "2"}
 _SPLITS = {"training": "Training", "train": "Training", "validation": "Validation", "val": "Validation", "test": "Test"}
 
 
@@ -51,6 +52,8 @@ def _inside(scan: Scan, held: Mapping[str, str]) -> Mapping[str, str]:
     grades = {"amd": AMD, "dr": DR, "glaucoma": {"0": 0, "1": 1}}[disease]
     condition = next((held[key] for key in ("amd_condition", "dr_subtype", "glaucoma") if key in held), "")
     told = {key: held[key] for key in ("race", "male", "hispanic", "md") if key in held}
+    if "race" in told:  # a number, or its words
+        told["race"] = next((code for word, code in RACES.items() if word in told["race"].lower()), told["race"])
     told |= {} if disease == "glaucoma" else {"condition": condition}
     if condition in grades:
         told |= {disease: str(grades[condition]), "task_label": f"{disease}={grades[condition]}"}

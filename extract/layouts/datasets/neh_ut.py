@@ -34,7 +34,9 @@ def _join(look: Look) -> None:
     found_twice = reused(look.drafts, "number", "cls")
     look.warn("number_reused_across_classes", "patient numbers restart per class", found_twice)
     drafts = list(look.drafts.values())
-    differing = [draft for draft in drafts if _labels_of_slices(draft.members, labels[draft.name]) - {draft.groups["cls"]}]
+    differing = [
+        draft for draft in drafts if _labels_of_slices(draft.members, labels[draft.name]) - {draft.groups["cls"]}
+    ]
     for draft in drafts:
         draft.name = "-".join(part for part in (draft.groups["cls"], draft.groups["number"], draft.eye) if part)
     look.drafts = {draft.name: draft for draft in drafts}

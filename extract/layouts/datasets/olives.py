@@ -81,7 +81,5 @@ DATASET = Dataset(
     visit="{visit}",
     columns=("study_label", *CLINICAL),
     join=_join,
-    facts=(
-        ("label_confounded_with_source", "the class equals the study (folder, names and file type differ too)"),
-    ),
+    facts=(("label_confounded_with_source", "the class equals the study (folder, names and file type differ too)"),),
 )

@@ -18,7 +18,9 @@ def _judge(volumes: Sequence["Surveyed"]) -> list[Warned]:
     deep = [one.scan.name for one in volumes if one.bits == 16]
     return [
         Warned("labels_missing", "volumes without a reference: unknown, not healthy", tuple(without)),
-        Warned("mixed_bit_depth", "volumes of 16 bits beside others of 8", tuple(deep if len(deep) < len(volumes) else ())),
+        Warned(
+            "mixed_bit_depth", "volumes of 16 bits beside others of 8", tuple(deep if len(deep) < len(volumes) else ())
+        ),
     ]
 
 
