@@ -171,12 +171,23 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How a layout says that files are read: which array, its axes, colours to grey, 16 bits scaled down by 257."""
+
+    array: str | None = None
+    axes: tuple[str, str, str] | None = None
+    to_grey: bool = False
+    to_bytes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeRef:
     """One scan of the bucket that should become a row: everything its key and listing tell.
 
     ``key`` is relative to the prefix; ``size`` in bytes, -1 where only a manifest named the object, ABSENT_SIZE where
     there is none; ``etag`` without quotes, "" where the source has none. ``site``: where a table told it. ``members``:
     the objects of a scan of several, in the order of its frames; size is then their sum and etag a digest of theirs.
+    Neither members nor ``reading`` are kept in an index.
     """
 
     key: str
@@ -189,6 +200,7 @@ class VolumeRef:
     protocol: str
     site: str = ""
     members: tuple[ObjectInfo, ...] = field(default=(), compare=False, repr=False)
+    reading: Reading = field(default=Reading(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder
 from extract.dicom.reader import FrameChooser
-from extract.errors import DicomError, IncompleteConcatenation
+from extract.errors import DicomError, IncompleteConcatenation, NotAVolume
 from extract.failures import attempt
 from extract.options import PartialReads
 from extract.partial.downstream import Downstream
@@ -25,12 +25,12 @@ from extract.partial.reader import VolumeReader
 from extract.parts import PartFinder
 from extract.preprocess import frame_chooser, preprocess_and_measure
 from extract.preset import Preset
-from extract.readers.contract import ReadOptions
 from extract.scan import AnyFetched, read_fetched
 from extract.stages import StageClock
 from extract.views import Views
 
 MD5_DIGITS = 32
+SINGLE_PICTURE = "one B-scan is no volume for a 3D encoder, which would see it as many; take one of slices"
 UNKNOWN_SIZE_BYTES = 130_000_000  # a Triton cube: what is assumed of an object that only a manifest named
 
 
@@ -80,7 +80,6 @@ class VolumeLoader:
     decode_frames: FrameDecoder
     views: Views
     allowed: frozenset[str] = frozenset()
-    reading: ReadOptions | None = None
 
     def __call__(self, line: IndexRow) -> LoadedVolume | FailedVolume:
         """Load one volume for one image size. Raises only what must stop the run (RunError)."""
@@ -138,8 +137,10 @@ class VolumeLoader:
                 frames = _only(fetched.frames, frames)
             volume = read_fetched(
                 fetched, ref, frames,
-                others=others, options=self.reading, decode=self.decode_frames, allowed=self.allowed,
+                others=others, decode=self.decode_frames, allowed=self.allowed,
             )  # fmt: skip
+        if volume.frame_count == 1 and min(depth for depth, _, _ in image_sizes) > 1:
+            raise NotAVolume(f"{ref.volume}: {SINGLE_PICTURE}")
         with self.clock.time("preprocess"):
             seen = {size: preprocess_and_measure(volume, self.preset, size) for size in image_sizes}
             images = {size: self.views.beside(one.image, volume.eye, ref.volume) for size, one in seen.items()}
@@ -157,7 +158,6 @@ def new_loader(
     partial_reads: PartialReads = "off",
     views: int = 0,
     allowed: frozenset[str] = frozenset(),
-    reading: ReadOptions | None = None,
 ) -> VolumeLoader:
     """Make a loader that decodes as many volumes at once as there are cores.
 
@@ -177,7 +177,6 @@ def new_loader(
         DecoderPool(),
         Views(views),
         allowed,
-        reading,
     )
 
 

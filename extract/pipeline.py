@@ -19,7 +19,6 @@ from extract.options import ExtractOptions
 from extract.preset import load_preset
 from extract.progress import show_progress
 from extract.rank import find_rank
-from extract.scan import read_options
 from extract.selection import select_volumes
 from extract.stages import StageClock
 from extract.stop import stop_on_signals
@@ -38,7 +37,6 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     """
     clock = StageClock()
     selection = select_volumes(options, now_ns=time_ns())
-    reading = read_options(selection.catalogue.listing.reading)
     preset = load_preset(options.preset)
     backend = open_device(DEVICE_HERE.get(options.engine, options.device), options.precision)
     rank, told_by = find_rank(options.rank, options.ranks, SURROUNDINGS[options.engine], backend.rank())
@@ -46,7 +44,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     for opened in encoders:
         require_room(opened.store, opened.space, [ref.key for ref in selection.refs])
 
-    with ENGINES[options.engine](Opened(options, preset, backend, encoders, reading)) as engine:
+    with ENGINES[options.engine](Opened(options, preset, backend, encoders)) as engine:
         say(engine.describe())
         targets = [open_target(opened, selection.refs, options, backend, rank) for opened in encoders]
         jobs = list_jobs(targets, selection.refs, rank)
@@ -62,7 +60,6 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
             partial_reads=options.partial_reads,
             views=options.views,
             allowed=options.allowed_classes,
-            reading=reading,
         )
         before, recent = clock.seconds(), RecentWork(clock, source.counts, workers)
         rows, unit = sum(len(job.lines) for job in jobs), "volumes" if len(targets) == 1 else "rows"

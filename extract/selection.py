@@ -68,7 +68,7 @@ def _invited(refs: list[VolumeRef], everything: list[VolumeRef], options: Extrac
 
 def open_bucket(options: ExtractOptions) -> Source:
     """Open the bucket. Raises: BucketError."""
-    return open_source(options.bucket, options.prefix, options.endpoint_url, streams=options.streams)
+    return open_source(options.bucket, options.prefix, options.endpoint_url, streams=options.streams, layout=options)
 
 
 def _endpoint(source: Source, options: ExtractOptions) -> str | None:

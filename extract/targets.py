@@ -102,7 +102,7 @@ def list_jobs(targets: Sequence[Target], refs: Sequence[VolumeRef], rank: Rank) 
         lines = {number: target.missing[ref.key] for number, target in enumerate(targets) if ref.key in target.missing}
         if lines and ref.key in mine:
             known = next(iter(lines.values())).ref
-            jobs.append(Job(replace(known, members=ref.members), lines))
+            jobs.append(Job(replace(known, members=ref.members, reading=ref.reading), lines))
     return jobs
 
 

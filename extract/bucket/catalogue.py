@@ -104,12 +104,13 @@ def open_catalogue(
     return replace(catalogue, kept=True)
 
 
-def list_volumes(source: Source, layout: LayoutOptions = AUTO, *, now_ns: int | None = None) -> Listing:
-    """Name every volume of a source, with its size and ETag, from the catalogue that all commands share.
+def list_volumes(source: Source, *, now_ns: int | None = None) -> Listing:
+    """Name every volume of a source, in the layout that it was opened with, from the catalogue that all commands share.
 
     Raises: BucketError when nothing is recognised; it says what was seen and which layout was expected.
     """
     endpoint: str | None = getattr(source, "endpoint", None)
+    layout = source.layout if isinstance(source.layout, LayoutOptions) else AUTO
     now_ns = time_ns() if now_ns is None else now_ns
     return open_catalogue(source, now_ns=now_ns, endpoint_url=endpoint, layout=layout).listing
 

@@ -20,6 +20,7 @@ class FolderSource:
     """
 
     far = False
+    layout: object = None
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():

@@ -63,6 +63,7 @@ class S3Source:
     """
 
     far = True
+    layout: object = None
 
     def __init__(self, bucket: str, prefix: str = "", endpoint_url: str | None = None, *, streams: int = 32) -> None:
         self._bucket = bucket

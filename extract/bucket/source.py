@@ -113,11 +113,14 @@ class TransferCounts:
 class Source(Protocol):
     """Where objects come from. name is safe to print; all methods may be called from several threads.
 
+    layout: the LayoutOptions of its listing, None for the usual ones.
+
     Every method raises BucketError when the bucket as a whole cannot be used.
     """
 
     name: str
     counts: TransferCounts
+    layout: object
 
     def list_objects(self, folder: str = "") -> Iterator[ObjectInfo]:
         """List every object below the prefix, junk too; or below a folder there, whose name ends with "/"."""
@@ -145,11 +148,24 @@ class RangeSource(Source, Protocol):
         """
 
 
-def open_source(bucket: str, prefix: str = "", endpoint_url: str | None = None, *, streams: int = 32) -> Source:
+def open_source(
+    bucket: str,
+    prefix: str = "",
+    endpoint_url: str | None = None,
+    *,
+    streams: int = 32,
+    layout: object = None,
+) -> Source:
     """Open a local folder, "s3://bucket/prefix" or the name of an S3 bucket; keys are relative to the prefix.
 
-    streams: connections that are kept open. Raises: BucketError.
+    streams: connections that are kept open. layout: the LayoutOptions by which list_volumes lists. Raises: BucketError.
     """
+    source = _open(bucket, prefix, endpoint_url, streams)
+    source.layout = layout
+    return source
+
+
+def _open(bucket: str, prefix: str, endpoint_url: str | None, streams: int) -> Source:
     folder = Path(bucket)
     if not bucket.startswith("s3://") and folder.is_dir():
         from extract.bucket.folder import FolderSource

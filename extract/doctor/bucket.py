@@ -12,14 +12,12 @@ from jaxtyping import Float32
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import VolumeRef
 from embeddings_store.space import Grid
-from extract.bucket.catalogue import AUTO, list_volumes
+from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import Fetched, ObjectInfo, Source, Wanted, open_source
 from extract.doctor.report import Check, Report, Status, measured
-from extract.layouts.contract import Listing
 from extract.layouts.options import LayoutOptions
 from extract.load import FailedVolume, LoadedVolume, new_loader
 from extract.preset import load_preset
-from extract.scan import read_options
 from extract.stages import StageClock
 
 LISTED_KEYS = 5_000
@@ -64,25 +62,25 @@ class TimedSource:
 
 
 def examine_bucket(
-    bucket: str, prefix: str, endpoint_url: str | None, layout: LayoutOptions = AUTO
-) -> tuple[Report, tuple[Source, Listing]]:
+    bucket: str, prefix: str, endpoint_url: str | None, layout: LayoutOptions | None = None
+) -> tuple[Report, tuple[Source, list[VolumeRef]]]:
     """Open and list a bucket; give its source and volumes. Raises BucketError."""
-    source = open_source(bucket, prefix, endpoint_url, streams=1)
+    source = open_source(bucket, prefix, endpoint_url, streams=1, layout=layout)
     start = perf_counter()
     keys = sum(1 for _ in islice(source.list_objects(), LISTED_KEYS))
     rate = keys / (perf_counter() - start)
-    listing = list_volumes(source, layout)
+    listing = list_volumes(source)
     words = (
         f"{source.name}: {len(listing.refs):,} volumes among {listing.listed:,} objects; "
         f"the first {keys:,} keys listed at {rate:,.0f} keys/s"
     )
     figures = {"volumes": len(listing.refs), "listed": listing.listed, "skipped": dict(listing.skipped)}
     report = Report((Check("bucket", Status.OK, words),), figures) + measured({"list_keys_per_second": round(rate, 1)})
-    return report, (source, listing)
+    return report, (source, listing.refs)
 
 
 def examine_volumes(
-    source: Source, listing: Listing, count: int, image_size: Grid, encode: Encode | None
+    source: Source, refs: Sequence[VolumeRef], count: int, image_size: Grid, encode: Encode | None
 ) -> tuple[Report, Samples]:
     """Take a few volumes, spread over the listing, through every stage, one after the other.
 
@@ -91,8 +89,8 @@ def examine_volumes(
     timed, samples = TimedSource(source), Samples([], [])
     failed: list[FailedVolume] = []
     stages = Report()
-    load = new_loader(timed, load_preset("pretrain"), image_size, StageClock(), reading=read_options(listing.reading))
-    for number, ref in enumerate(spread(listing.refs, count)):
+    load = new_loader(timed, load_preset("pretrain"), image_size, StageClock())
+    for number, ref in enumerate(spread(refs, count)):
         clock = StageClock()
         volume = replace(load, clock=clock)(IndexRow(number, ref))
         if isinstance(volume, FailedVolume):

@@ -74,10 +74,10 @@ def _bucket(visit: Examination, options: DoctorOptions, encoder: Encoder | None,
     )
     if found is None:
         return
-    source, listing = found
+    source, refs = found
     encode = _tokens_with(encoder, backend) if encoder is not None and backend is not None else None
     size = _image_size(options, encoder)
-    samples = visit.attempt("volumes", lambda: examine_volumes(source, listing, options.volumes, size, encode))
+    samples = visit.attempt("volumes", lambda: examine_volumes(source, refs, options.volumes, size, encode))
     if samples is None or encoder is None or backend is None:
         visit.add(
             Report(absent=dict.fromkeys((*GEOMETRY, *FIGURES), "it needs volumes, an encoder and a device, all usable"))

@@ -118,9 +118,7 @@ class RayEngine:
 
     def _hire(self, seat: Seat, *, counted: bool = False) -> Hand:
         options = replace(self._options, device=seat.device)
-        worker = self._cluster.hire(
-            seat, Assignment(options, self._opened.preset, seat.cores, seat.neighbours, self._opened.reading)
-        )
+        worker = self._cluster.hire(seat, Assignment(options, self._opened.preset, seat.cores, seat.neighbours))
         return Hand(seat, worker, self._cluster.ask(worker, "open"), counted)
 
     def _ask(self, hand: Hand, method: str, *given: Any) -> None:

@@ -26,7 +26,6 @@ from extract.load import new_loader
 from extract.options import ExtractOptions
 from extract.preset import Preset
 from extract.progress import Progress
-from extract.readers.contract import ReadOptions
 from extract.selection import open_bucket, with_cache
 from extract.stages import StageClock
 from extract.stop import StopRequest
@@ -46,7 +45,6 @@ class Assignment:
     preset: Preset
     cores: int
     neighbours: int
-    reading: ReadOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +157,6 @@ class RayWorker:
             partial_reads=options.partial_reads,
             views=options.views,
             allowed=options.allowed_classes,
-            reading=self.assignment.reading,
         )
         share = Share(self.assignment.cores, usable_memory_bytes() // self.assignment.neighbours)
         self._threads = choose_workers(options, self._backend, self._encoders, share)

@@ -11,7 +11,6 @@ from extract.load import VolumeLoader
 from extract.options import ExtractOptions
 from extract.preset import Preset
 from extract.progress import Progress
-from extract.readers.contract import ReadOptions
 from extract.stages import StageClock
 from extract.stop import StopRequest
 from extract.targets import Job, OpenedEncoder, Target
@@ -19,16 +18,12 @@ from extract.targets import Job, OpenedEncoder, Target
 
 @dataclass(frozen=True)
 class Opened:
-    """What was opened on this machine before any store; options: what it takes to open it again elsewhere.
-
-    reading: how the files of the bucket's layout are read.
-    """
+    """What was opened on this machine before any store; options: what it takes to open it again elsewhere."""
 
     options: ExtractOptions
     preset: Preset
     backend: Backend
     encoders: Sequence[OpenedEncoder]
-    reading: ReadOptions | None = None
 
 
 @dataclass(frozen=True)

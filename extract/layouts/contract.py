@@ -7,7 +7,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
-from embeddings_store.schema import ABSENT_SIZE, Eye, ObjectInfo, ParticipantId, VolumeRef, told_site, volume_id
+from embeddings_store.schema import ABSENT_SIZE, Eye, ObjectInfo, ParticipantId, Reading, VolumeRef, told_site, volume_id
 from extract.bucket.source import Source
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -56,16 +56,6 @@ class Scan:
     groups: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the files of a layout are read: the array of several, its axes, colours to grey, 16 bits scaled down by 257."""
-
-    array: str | None = None
-    axes: tuple[str, str, str] | None = None
-    to_grey: bool = False
-    to_bytes: bool = False
-
-
 @dataclass(frozen=True)
 class Warned:
     """One thing that spoils papers: its code, what it means, and what it concerns (nothing: the dataset as a whole)."""
@@ -96,7 +86,6 @@ class Listing:
     examples: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     warned: tuple[Warned, ...] = ()
-    reading: Reading = Reading()
 
 
 @runtime_checkable
@@ -111,7 +100,7 @@ class Layout(Protocol):
 
 def make_ref(
     key: str, objects: Sequence[ObjectInfo], participant: str, *, eye: str = "", device: str = "", protocol: str = "",
-    site: str = "",
+    site: str = "", reading: Reading = Reading(),
 ) -> VolumeRef:  # fmt: skip
     """Make the reference of a volume of one or several objects; of none: it becomes an error row."""
     alone = len(objects) == 1 and objects[0].key == key
@@ -126,6 +115,7 @@ def make_ref(
         protocol=protocol,
         site=told_site(key, participant, site),
         members=() if alone else tuple(objects),
+        reading=reading,
     )
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from PIL import Image
 
-from embeddings_store.schema import ObjectInfo
+from embeddings_store.schema import ObjectInfo, Reading
 from embeddings_store.text_table import open_table
 from extract.bucket.source import Source
 from extract.errors import BucketError, FetchError
-from extract.layouts.contract import Listing, Reading, Scan, Skip, Warned, junk_of, make_ref, natural
+from extract.layouts.contract import Listing, Scan, Skip, Warned, junk_of, make_ref, natural
 from extract.layouts.workbook import read_workbook
 
 if TYPE_CHECKING:
@@ -169,12 +169,12 @@ class DatasetLayout:
         for key, why in look.ignored.items():
             skipped[why] += 1
             examples.setdefault(why, key)
-        scans = {scan.ref.key: scan for scan in map(_scan, look.drafts.values())}
+        scans = {scan.ref.key: scan for scan in (_scan(draft, dataset.reading) for draft in look.drafts.values())}
         skipped.update({str(reason): count for reason, count in source.counts.passed_over.items()})
         listed = len(objects) + source.counts.passed_over.total()
         return Listing(
             [scans[key].ref for key in sorted(scans)], listed, dict(skipped), self.name, scans, examples,
-            look.ignored, tuple(look.warned), dataset.reading,
+            look.ignored, tuple(look.warned),
         )  # fmt: skip
 
     def _sort_out(self, look: Look, skipped: Counter[str], examples: dict[str, str]) -> None:
@@ -225,12 +225,12 @@ def _labels(dataset: Dataset, groups: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _scan(draft: Draft) -> Scan:
+def _scan(draft: Draft, reading: Reading) -> Scan:
     folder = draft.members[0].key.rpartition("/")[0]
     headed = next((info for info in draft.members if info.key.lower().endswith(".mhd")), None)
     alone = len(draft.members) == 1 and not draft.groups.get("frame")
     key = headed.key if headed else draft.members[0].key if alone else folder
-    ref = make_ref(key, draft.members, draft.participant, eye=draft.eye, device=draft.device)
+    ref = make_ref(key, draft.members, draft.participant, eye=draft.eye, device=draft.device, reading=reading)
     numbers = tuple(draft.numbers) if draft.groups.get("frame") else ()
     groups = draft.groups | draft.facts
     return Scan(ref, draft.name, draft.split, draft.visit, draft.labels, numbers, groups)

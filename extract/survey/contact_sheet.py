@@ -12,14 +12,14 @@ from extract.bucket.members import fetch_members
 from extract.bucket.source import Source
 from extract.dicom.kind import ANY_CLASS
 from extract.errors import FetchError, ScanError
-from extract.layouts.contract import Listing, shortened
-from extract.scan import read_fetched, read_options
+from extract.layouts.contract import shortened
+from extract.scan import read_fetched
 from extract.survey.facts import Surveyed
 
 MOST, ACROSS, WIDTH, HEIGHT, LINE = 100, 5, 200, 160, 14
 
 
-def draw_contact_sheet(source: Source, volumes: Sequence[Surveyed], listing: Listing, out: Path) -> None:
+def draw_contact_sheet(source: Source, volumes: Sequence[Surveyed], out: Path) -> None:
     """Write a PNG of at most 100 scans, spread over the table, each with its name. Raises: UsageError, BucketError."""
     whole = [one for one in volumes if not one.fault]
     places = np.unique(np.linspace(0, len(whole) - 1, min(MOST, len(whole))).round().astype(int)) if whole else []
@@ -28,7 +28,7 @@ def draw_contact_sheet(source: Source, volumes: Sequence[Surveyed], listing: Lis
     pen = ImageDraw.Draw(sheet)
     for number, place in enumerate(places):
         corner = (number % ACROSS * WIDTH, number // ACROSS * (HEIGHT + LINE))
-        picture = _middle(source, whole[place], listing)
+        picture = _middle(source, whole[place])
         if picture is not None:
             sheet.paste(picture, corner)
         name = shortened(whole[place].scan.name)[-32:].encode("ascii", "replace").decode()
@@ -39,11 +39,11 @@ def draw_contact_sheet(source: Source, volumes: Sequence[Surveyed], listing: Lis
         raise UsageError(f"--contact-sheet {out}: cannot be written: {error.strerror}") from error
 
 
-def _middle(source: Source, one: Surveyed, listing: Listing) -> Image.Image | None:
+def _middle(source: Source, one: Surveyed) -> Image.Image | None:
     ref = one.scan.ref
     try:
         fetched = fetch_members(source, ref, _half) if ref.members else source.fetch(ref)
-        volume = read_fetched(fetched, ref, _half, options=read_options(listing.reading), allowed=frozenset(ANY_CLASS))
+        volume = read_fetched(fetched, ref, _half, allowed=frozenset(ANY_CLASS))
     except (FetchError, ScanError):
         return None
     return Image.fromarray(_grey(volume.voxels[len(volume.voxels) // 2])).resize((WIDTH - 2, HEIGHT - 2))

@@ -12,7 +12,7 @@ from extract.bucket.members import FetchedMembers, fetch_members, require_presen
 from extract.bucket.source import Fetched, Source
 from extract.dicom.kind import ANY_CLASS
 from extract.errors import FetchError, ScanError
-from extract.layouts.contract import PICTURES, Reading, Scan
+from extract.layouts.contract import PICTURES, Scan
 from extract.layouts.dataset import Dataset
 from extract.readers.contract import ScanFile
 from extract.readers.natural import missing_numbers
@@ -58,7 +58,7 @@ def objects_of(scan: Scan) -> tuple[ObjectInfo, ...]:
     return scan.ref.members or (ObjectInfo(scan.ref.key, scan.ref.size, scan.ref.etag),)
 
 
-def look_at(source: Source, scan: Scan, dataset: Dataset | None, reading: Reading, *, checksums: bool) -> Surveyed:
+def look_at(source: Source, scan: Scan, dataset: Dataset | None, *, checksums: bool) -> Surveyed:
     """Look at one scan; what is wrong with it is a fault, no error. Raises: BucketError."""
     objects = objects_of(scan)
     begun = Surveyed(scan, tuple(info.key for info in objects), labels=scan.labels, missing=_gaps(scan, objects))
@@ -67,8 +67,8 @@ def look_at(source: Source, scan: Scan, dataset: Dataset | None, reading: Readin
         head = head_of(source, objects[0])
         begun = replace(begun, container=container_of(head))
         if checksums:
-            return _read(source, begun, dataset, reading)
-        frames, rows, columns, bits = size_of_head(source, objects[0], head, reading)
+            return _read(source, begun, dataset)
+        frames, rows, columns, bits = size_of_head(source, objects[0], head, scan.ref.reading)
         if len(objects) > 1 and objects[0].key.lower().endswith(PICTURES):
             frames = len(objects)
         return replace(begun, frames=frames, rows=rows, columns=columns, bits=bits)
@@ -76,27 +76,27 @@ def look_at(source: Source, scan: Scan, dataset: Dataset | None, reading: Readin
         return replace(begun, fault=_plain(error))
 
 
-def _read(source: Source, begun: Surveyed, dataset: Dataset | None, reading: Reading) -> Surveyed:
-    ref, options = begun.scan.ref, read_options(reading)
+def _read(source: Source, begun: Surveyed, dataset: Dataset | None) -> Surveyed:
+    ref = begun.scan.ref
     fetched: Fetched | FetchedMembers = fetch_members(source, ref, None) if ref.members else source.fetch(ref)
     unreadable: tuple[tuple[str, str], ...] = ()
     try:
-        voxels = read_fetched(fetched, ref, None, options=options, allowed=frozenset(ANY_CLASS)).voxels
+        voxels = read_fetched(fetched, ref, None, allowed=frozenset(ANY_CLASS)).voxels
     except ScanError:
         if not isinstance(fetched, FetchedMembers) or fetched.frames is None:
             raise
-        fetched, unreadable = _without_unreadable(fetched, begun.scan, reading)
-        voxels = read_fetched(fetched, ref, None, options=options, allowed=frozenset(ANY_CLASS)).voxels
+        fetched, unreadable = _without_unreadable(fetched, begun.scan)
+        voxels = read_fetched(fetched, ref, None, allowed=frozenset(ANY_CLASS)).voxels
     frames, rows, columns = voxels.shape
     bits = 8 * voxels.dtype.itemsize
-    if reading.to_bytes and voxels.dtype == np.uint16:
+    if ref.reading.to_bytes and voxels.dtype == np.uint16:
         voxels = np.round(voxels / 257).astype(np.uint8)
     out = {key for key, _ in unreadable}
     read = replace(
         begun, files=tuple(key for key in begun.files if key not in out), frames=frames, rows=rows, columns=columns,
         bits=bits, sha256=checksum_of(voxels), unreadable=unreadable,
     )  # fmt: skip
-    return _with_labels(source, read, fetched, dataset, reading)
+    return _with_labels(source, read, fetched, dataset)
 
 
 def checksum_of(voxels: Shaped[np.ndarray, "frames rows columns"]) -> str:
@@ -106,31 +106,31 @@ def checksum_of(voxels: Shaped[np.ndarray, "frames rows columns"]) -> str:
 
 
 def _without_unreadable(
-    fetched: FetchedMembers, scan: Scan, reading: Reading
+    fetched: FetchedMembers, scan: Scan
 ) -> tuple[FetchedMembers, tuple[tuple[str, str], ...]]:
     """Try each picture alone, and leave out those that do not open. Raises: ScanError where it is none of them alone."""
     kept, unreadable = [], []
     for place, info, got in fetched.objects:
         one = FetchedMembers(((place, info, got),), info.size, info.etag, got.md5, (0,), 1)
         try:
-            read_fetched(one, scan.ref, None, options=read_options(reading))
+            read_fetched(one, scan.ref, None)
             kept.append((place, info, got))
         except ScanError as error:
             unreadable.append((info.key, _plain(error)))
     numbers = tuple(range(len(kept)))
     again = FetchedMembers(tuple(kept), fetched.size, fetched.etag, bytes(16), numbers, len(kept))
     if not kept or not unreadable:
-        read_fetched(fetched, scan.ref, None, options=read_options(reading))
+        read_fetched(fetched, scan.ref, None)
     return again, tuple(unreadable)
 
 
 def _with_labels(
-    source: Source, read: Surveyed, fetched: Fetched | FetchedMembers, dataset: Dataset | None, reading: Reading
+    source: Source, read: Surveyed, fetched: Fetched | FetchedMembers, dataset: Dataset | None
 ) -> Surveyed:
     """Add the labels that lie in the file with the voxels, or in a mask beside it."""
     if isinstance(fetched, Fetched) and read.container not in SUFFIXES and read.container != "DICOM":
         files = [ScanFile(read.scan.ref.key, fetched.data)]
-        (inside, *_) = volumes_in(files, ref=read.scan.ref, options=read_options(reading))
+        (inside, *_) = volumes_in(files, ref=read.scan.ref, options=read_options(read.scan.ref.reading))
         held = {name: _as_text(value) for name, value in inside.labels.items()}
         labels = held if dataset is None else {} if dataset.inside is None else dataset.inside(read.scan, held)
         read = replace(read, labels={**labels, **read.labels, **(labels if dataset else {})})

@@ -9,10 +9,9 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from embeddings_store.schema import ObjectInfo
+from embeddings_store.schema import ObjectInfo, Reading
 from extract.bucket.source import RangeRefused, RangeSource, Source
 from extract.dicom.header import FOREIGN_ERRORS, quiet_pydicom
-from extract.layouts.contract import Reading
 
 HEAD_BYTES = 1 << 16
 UNKNOWN = (0, 0, 0, 0)

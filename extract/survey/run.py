@@ -30,19 +30,20 @@ OF_REF = ("device", "protocol", "site")
 
 def survey(options: SurveyOptions) -> dict[str, Any]:
     """Write the table; give its summary. A survey that was cut off goes on. Raises: BucketError, UsageError."""
-    source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=AT_ONCE)
+    source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=AT_ONCE, layout=options)
     if options.layout == "auto" and options.scans is None and options.pattern is None:
         options = _guessed(options, source)
-    listing = list_volumes(source, options.layout_choice)
+        source.layout = options
+    listing = list_volumes(source)
     dataset = load_datasets().get(listing.layout)
     scans = dict(listing.scans) or {ref.key: Scan(ref, ref.key) for ref in listing.refs}
-    volumes = _look_at_all(source, sorted(scans.values(), key=lambda scan: scan.name), dataset, listing, options)
+    volumes = _look_at_all(source, sorted(scans.values(), key=lambda scan: scan.name), dataset, options)
     warned = warn_of(listing, volumes, dataset)
     _write(options.out, _table(volumes, dataset, listing))
     if options.contact_sheet is not None:
         from extract.survey.contact_sheet import draw_contact_sheet
 
-        draw_contact_sheet(source, volumes, listing, options.contact_sheet)
+        draw_contact_sheet(source, volumes, options.contact_sheet)
     whole = [one for one in volumes if not one.fault]
     unreadable = [(key, why) for one in volumes for key, why in one.unreadable]
     unreadable += [(one.scan.ref.key, one.fault) for one in volumes if one.fault]
@@ -76,7 +77,7 @@ def _guessed(options: SurveyOptions, source: Source) -> SurveyOptions:
 
 
 def _look_at_all(
-    source: Source, scans: Sequence[Scan], dataset: Dataset | None, listing: Listing, options: SurveyOptions
+    source: Source, scans: Sequence[Scan], dataset: Dataset | None, options: SurveyOptions
 ) -> list[Surveyed]:
     """Look at each scan, but not at those that a survey before this one, which was cut off, has seen."""
     path = options.out.with_name(f".{options.out.name}.unfinished")
@@ -86,7 +87,7 @@ def _look_at_all(
         known = seen.get(_name_of(scan, options))
         if known is not None:
             return Surveyed(scan, **known)
-        return look_at(source, scan, dataset, listing.reading, checksums=options.checksums)
+        return look_at(source, scan, dataset, checksums=options.checksums)
 
     found = []
     with path.open("a") as file, ThreadPoolExecutor(AT_ONCE) as pool:

@@ -35,7 +35,7 @@ def export_maps(out: Path, participant: str, scans: Sequence[ScanCase], explanat
             stem = f"case-{participant}-{number}-{scan.geometry.protocol}-{scan.geometry.eye}-{one.name}"
             written.append(out / f"{stem}.nii.gz")
             write_nifti(written[-1], one.values, scan.geometry)
-            if scan.fetched is not None:
+            if scan.fetched is not None and scan.fetched.data:
                 written.append(out / f"{stem}.dcm")
                 told = f"{one.title}, {explanation}"
                 write_parametric_map(written[-1], one.values, scan.geometry, scan.fetched.data, told)

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from extract.layouts.contract import Reading, Scan, Warned
+from embeddings_store.schema import Reading
+from extract.layouts.contract import Scan, Warned
 from extract.layouts.dataset import Card, Dataset, Look, reused
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
-from extract.layouts.contract import Reading, Scan
+from embeddings_store.schema import Reading
+from extract.layouts.contract import Scan
 from extract.layouts.dataset import Card, Dataset, Look
 
 AMD = {

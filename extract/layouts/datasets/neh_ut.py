@@ -3,8 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from embeddings_store.schema import ObjectInfo
-from extract.layouts.contract import Reading
+from embeddings_store.schema import ObjectInfo, Reading
 from extract.layouts.dataset import Card, Dataset, Look, reused
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from extract.layouts.contract import Reading, Warned
+from embeddings_store.schema import Reading
+from extract.layouts.contract import Warned
 from extract.layouts.dataset import Card, Dataset
 
 if TYPE_CHECKING:
