@@ -49,7 +49,9 @@ def _read_members(
     """Read files; pictures keep the order of the layout, whatever the order of their names would be."""
     if fetched.frames is None:
         files = [ScanFile(info.key, got.data) for _, info, got in fetched.objects]
-        return read_scan(files, ref=ref, frames=frames, options=read_options(ref.reading), decode=decode, allowed=allowed)
+        return read_scan(
+            files, ref=ref, frames=frames, options=read_options(ref.reading), decode=decode, allowed=allowed
+        )
     files = [ScanFile(f"{place:08d}/{info.key.rpartition('/')[2]}", got.data) for place, info, got in fetched.objects]
     volume = read_scan(files, ref=ref, options=read_options(ref.reading))
     if volume.frame_count != len(files):

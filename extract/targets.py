@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from embeddings_store.encoder_source import PATH, record_encoder_source
+from embeddings_store.errors import UsageError
 from embeddings_store.index import IndexRow, index_rows, read_index
 from embeddings_store.ranks import Rank, announce_volumes
 from embeddings_store.schema import VolumeRef
@@ -17,6 +18,7 @@ from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import require_own_preset
 from extract.encoder_options import EncoderChoice
+from extract.layouts.contract import Listing
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.preset import Preset
@@ -70,6 +72,18 @@ class Job:
 def open_encoders(options: ExtractOptions, preset: Preset, backend: Backend) -> list[OpenedEncoder]:
     """Open every encoder, and touch no store. Raises: CheckpointError, DeviceError, UsageError."""
     return [_open_encoder(output, options, preset, backend) for output in options.outputs]
+
+
+def require_volumes(encoders: Sequence[OpenedEncoder], listing: Listing) -> None:
+    """Refuse single B-scans for an encoder of volumes, before anything is fetched. Raises: UsageError."""
+    if not listing.single_pictures:
+        return
+    for one in encoders:
+        if one.image_size[0] > 1:
+            raise UsageError(
+                f"--layout {listing.layout}: its scans are single B-scans, and {one.encoder.source} takes volumes of "
+                f"{one.image_size[0]} slices; take an encoder of slices"
+            )
 
 
 def open_target(

@@ -76,7 +76,9 @@ class AiReadi:
         listed = len(objects) + passed_over.total()
         if not refs:
             raise BucketError(_describe_nothing(source, listed, skipped))
-        return Listing([refs[key] for key in sorted(refs)], listed, dict(skipped), NAME, examples=examples)
+        return Listing(
+            [refs[key] for key in sorted(refs)], listed, dict(skipped), NAME, examples=examples, expected=EXPECTED
+        )
 
 
 def parse_object(info: ObjectInfo) -> VolumeRef | Skip:

@@ -7,11 +7,27 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
-from embeddings_store.schema import ABSENT_SIZE, Eye, ObjectInfo, ParticipantId, Reading, VolumeRef, told_site, volume_id
+from embeddings_store.schema import (
+    ABSENT_SIZE,
+    Eye,
+    ObjectInfo,
+    ParticipantId,
+    Reading,
+    VolumeRef,
+    told_site,
+    volume_id,
+)
 from extract.bucket.source import Source
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 DICOM = (".dcm", ".dicom")
+COMPANIONS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".hdr": (".img", ".img.gz")}
+"""Headers, and the files in which their voxels lie."""
+KNOWN = (
+    *PICTURES, *DICOM, *COMPANIONS, ".npy", ".npz", ".mat", ".nii", ".nii.gz", ".mha", ".nrrd", ".vol", ".e2e", ".fda",
+    ".fds", ".img", ".oct",
+)  # fmt: skip
+"""How names of scans end; what is inside decides."""
 TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".ods")
 SYSTEM = frozenset({"thumbs.db", "desktop.ini", ".ds_store"})
 _EYES = {
@@ -75,7 +91,8 @@ class Listing:
     """refs: volumes in the order of their keys. listed: objects seen. skipped: how many, by reason.
 
     scans: what the layout knows beside, by key; without a participant they have no ref. examples: a key for each
-    reason of skipped. ignored: why a file is no volume, by key.
+    reason of skipped. expected: what would have been taken, by reason. ignored: why a file is no volume, by key. single_pictures: each scan is
+    one B-scan.
     """
 
     refs: list[VolumeRef]
@@ -84,8 +101,10 @@ class Listing:
     layout: str = "ai-readi"
     scans: Mapping[str, Scan] = field(default_factory=dict)
     examples: Mapping[str, str] = field(default_factory=dict)
+    expected: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     warned: tuple[Warned, ...] = ()
+    single_pictures: bool = False
 
 
 @runtime_checkable
@@ -157,12 +176,16 @@ def junk_of(info: ObjectInfo) -> Skip | None:
     return Skip.EMPTY if info.size == 0 else None
 
 
+def with_companions(info: ObjectInfo, folder: Sequence[ObjectInfo]) -> list[ObjectInfo]:
+    """Add to a header the files of its voxels, which lie in the same folder: of its own name, else the only ones."""
+    kinds = next((pixels for header, pixels in COMPANIONS.items() if info.key.lower().endswith(header)), ())
+    found = [other for other in folder if other.key.lower().endswith(kinds)] if kinds else []
+    stem = info.key.rpartition(".")[0]
+    own = [other for other in found if other.key.startswith(f"{stem}.")]
+    return [info, *(own or found)]
+
+
 def natural(text: str) -> list[tuple[int, int, str]]:
     """Give the order of names in which 2 comes before 10."""
     parts = re.split(r"(\d+)", text.lower())
     return [(1, int(part), "") if part.isascii() and part.isdecimal() else (0, 0, part) for part in parts]
-
-
-def shortened(key: str) -> str:
-    """Give a key that may be shown: UIDs, which point to people, are cut."""
-    return re.sub(r"\d+(?:\.\d+){4,}", "<UID>", key)

@@ -173,9 +173,17 @@ class DatasetLayout:
         skipped.update({str(reason): count for reason, count in source.counts.passed_over.items()})
         listed = len(objects) + source.counts.passed_over.total()
         return Listing(
-            [scans[key].ref for key in sorted(scans)], listed, dict(skipped), self.name, scans, examples,
-            look.ignored, tuple(look.warned),
-        )  # fmt: skip
+            [scans[key].ref for key in sorted(scans)],
+            listed,
+            dict(skipped),
+            self.name,
+            scans,
+            examples,
+            {Skip.LAYOUT: f"a key of {dataset.card.title}"},
+            look.ignored,
+            tuple(look.warned),
+            single_pictures=dataset.unit == "picture",
+        )
 
     def _sort_out(self, look: Look, skipped: Counter[str], examples: dict[str, str]) -> None:
         match = self._dataset.compiled().fullmatch

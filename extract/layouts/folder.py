@@ -20,7 +20,9 @@ from extract.bucket.source import RangeRefused, RangeSource, Source
 from extract.dicom.header import FOREIGN_ERRORS, quiet_pydicom
 from extract.errors import BucketError, FetchError
 from extract.layouts.contract import (
+    COMPANIONS,
     DICOM,
+    KNOWN,
     PICTURES,
     Listing,
     Scan,
@@ -30,8 +32,13 @@ from extract.layouts.contract import (
     make_ref,
     natural,
     participant_fault,
+    with_companions,
 )
 
+EXPECTED = {
+    Skip.LAYOUT: "a file of scans, with a key that matches --pattern if that is given",
+    Skip.NO_PARTICIPANT: "a participant from the DICOM header, from --pattern, or from a table that survey makes",
+}
 HEAD_BYTES = 1 << 16
 HEADERS_AT_ONCE = 16
 GROUPS = ("participant", "eye", "device", "protocol", "visit", "split")
@@ -68,12 +75,13 @@ class FolderLayout:
         Raises: BucketError where nothing is found; UsageError without a place for the secret.
         """
         skipped, examples = Counter[str](), dict[str, str]()
-        usable = [info for info in objects if junk_of(info) is None]
+        usable, voxels = _set_voxels_aside([info for info in objects if junk_of(info) is None])
         told = self._from_keys(usable) if self._pattern else self._from_headers(source, usable)
         scans: dict[str, Scan] = {}
         for key, members in _volumes(usable, told).items():
             first = told[members[0].key]
-            scans[key] = Scan(_ref(key, members, first), key, first.split, first.visit)
+            parts = [part for info in members for part in (info, *voxels.get(info.key, ()))]
+            scans[key] = Scan(_ref(key, parts, first), key, first.split, first.visit)
         refs = [scan.ref for key, scan in sorted(scans.items()) if scan.ref.participant]
         grouped = {info.key for scan in scans.values() for info in (scan.ref.members or (scan.ref,))}
         for info in objects:
@@ -89,7 +97,7 @@ class FolderLayout:
             raise BucketError(f"bucket {source.name}: {len(objects):,} objects, none of them a scan of --layout folder")
         skipped.update({str(reason): count for reason, count in source.counts.passed_over.items()})
         listed = len(objects) + source.counts.passed_over.total()
-        return Listing(refs, listed, dict(skipped), self.name, scans, examples)
+        return Listing(refs, listed, dict(skipped), self.name, scans, examples, EXPECTED)
 
     def _from_keys(self, objects: Sequence[ObjectInfo]) -> dict[str, Told]:
         found = {}
@@ -101,14 +109,15 @@ class FolderLayout:
         return found
 
     def _from_headers(self, source: Source, objects: Sequence[ObjectInfo]) -> dict[str, Told]:
-        pictures = {info.key: Told() for info in objects if info.key.lower().endswith(PICTURES)}
-        others = [info for info in objects if info.key not in pictures]
+        named = {info.key: Told() for info in objects if info.key.lower().endswith(KNOWN)}
+        others = [info for info in objects if info.key not in named or info.key.lower().endswith(DICOM)]
         with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
             headers = list(pool.map(lambda info: _header(source, info), others))
         secret = read_secret(self._secret) if any(head and head.get("PatientID") for head in headers) else b""
-        found = dict(pictures)
+        found = dict(named)
         for info, head in zip(others, headers, strict=True):
-            found[info.key] = Told() if head is None else _of_header(head, secret)
+            if head is not None:
+                found[info.key] = _of_header(head, secret)
         return found
 
 
@@ -183,6 +192,17 @@ def _of_header(head: Mapping[str, str], secret: bytes) -> Told:
         protocol=head["SeriesDescription"].strip(),
         series=head["SeriesInstanceUID"] if single else "",
     )
+
+
+def _set_voxels_aside(objects: Sequence[ObjectInfo]) -> tuple[list[ObjectInfo], dict[str, list[ObjectInfo]]]:
+    """Give the objects without those that hold the voxels of a header, and these by the key of their header."""
+    folders: dict[str, list[ObjectInfo]] = defaultdict(list)
+    for info in objects:
+        folders[info.key.rpartition("/")[0]].append(info)
+    headers = [info for info in objects if info.key.lower().endswith(tuple(COMPANIONS))]
+    voxels = {info.key: with_companions(info, folders[info.key.rpartition("/")[0]])[1:] for info in headers}
+    aside = {info.key for found in voxels.values() for info in found}
+    return [info for info in objects if info.key not in aside], voxels
 
 
 def _volumes(objects: Sequence[ObjectInfo], told: Mapping[str, Told]) -> dict[str, list[ObjectInfo]]:

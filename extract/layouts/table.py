@@ -26,11 +26,13 @@ from extract.layouts.contract import (
     make_ref,
     natural,
     participant_fault,
+    with_companions,
 )
 from extract.layouts.options import SCAN_COLUMNS
 
 GLOB = re.compile(r"[*?\[]")
 SEVERAL = "|"
+EXPECTED = {Skip.NO_LINE: "a line of the table for each file or its folder"}
 OF_SURVEY = ("scan", "visit", "frames", "rows", "columns", "bits", "sha256", "notes")
 """Further columns of a survey, which are no labels."""
 
@@ -49,7 +51,8 @@ class Objects:
         """Give the key of the volume that is meant and its objects, in the order of their numbers; none: no object."""
         text = _plain(written)
         if text in self._by_key:
-            return self._by_key[text].key, [self._by_key[text]]
+            info = self._by_key[text]
+            return info.key, with_companions(info, self._folders[text.rpartition("/")[0]])
         if text.rstrip("/") in self._folders:
             found = frames_of(self._folders[text.rstrip("/")])
             return (found[0].key.rpartition("/")[0] if found else text.rstrip("/")), found
@@ -180,7 +183,7 @@ def _listing(
     skipped.update({str(reason): count for reason, count in source.counts.passed_over.items()})
     refs = [scans[key].ref for key in sorted(scans)]
     listed = len(objects) + source.counts.passed_over.total()
-    return Listing(refs, listed, dict(skipped), TableLayout.name, scans, examples)
+    return Listing(refs, listed, dict(skipped), TableLayout.name, scans, examples, EXPECTED)
 
 
 def _unsafe(written: str) -> str:

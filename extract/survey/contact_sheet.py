@@ -8,11 +8,11 @@ from jaxtyping import Shaped
 from PIL import Image, ImageDraw
 
 from embeddings_store.errors import UsageError
+from embeddings_store.safe_keys import shortened
 from extract.bucket.members import fetch_members
 from extract.bucket.source import Source
 from extract.dicom.kind import ANY_CLASS
 from extract.errors import FetchError, ScanError
-from extract.layouts.contract import shortened
 from extract.scan import read_fetched
 from extract.survey.facts import Surveyed
 

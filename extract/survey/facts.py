@@ -105,9 +105,7 @@ def checksum_of(voxels: Shaped[np.ndarray, "frames rows columns"]) -> str:
     return sha256(ordered.tobytes()).hexdigest()
 
 
-def _without_unreadable(
-    fetched: FetchedMembers, scan: Scan
-) -> tuple[FetchedMembers, tuple[tuple[str, str], ...]]:
+def _without_unreadable(fetched: FetchedMembers, scan: Scan) -> tuple[FetchedMembers, tuple[tuple[str, str], ...]]:
     """Try each picture alone, and leave out those that do not open. Raises: ScanError where it is none of them alone."""
     kept, unreadable = [], []
     for place, info, got in fetched.objects:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from embeddings_store.errors import UsageError
+from embeddings_store.safe_keys import shortened
 from embeddings_store.schema import Eye
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import Source, open_source
-from extract.layouts.contract import PICTURES, Listing, Scan, Skip, shortened
+from extract.layouts.contract import PICTURES, Listing, Scan, Skip
 from extract.layouts.dataset import Dataset
 from extract.layouts.datasets import load_datasets
 from extract.survey.facts import Surveyed, look_at, objects_of
