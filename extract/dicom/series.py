@@ -26,7 +26,7 @@ class Series:
 
 
 def order_series(files: Sequence[Dataset], source: str) -> Series:
-    """Sort files of one frame each. Raises: RefusedScan where they are of several series, or nothing tells the order."""
+    """Sort files of one frame each. Raises: RefusedScan where they are of several series, or of no known order."""
     if len({read_uid(elements, "SeriesInstanceUID") for elements in files}) > 1:
         raise RefusedScan(f"{source}: expected the files of one series, got several: one series is one folder")
     along = _along_a_line(files)
