@@ -9,7 +9,7 @@ from embeddings_store.command_line import verb
 from embeddings_store.console import emit_json, new_app, run_command, say
 from embeddings_store.shared_options import RESULTS, Json
 from extract.doctor.options import DoctorOptions
-from extract.file_options import EncodeOptions, PreprocessOptions
+from extract.file_options import EncodeOptions, PreprocessOptions, PreviewOptions
 from extract.options import ExtractOptions
 from extract.store_commands import store_commands
 from extract.survey.options import DatasetsOptions, SurveyOptions
@@ -90,6 +90,17 @@ def _coverage(store: Mapping[str, Any], selected: int) -> float:
     """Return the fraction of the selected volumes that have a row; the further parts of one are no volumes."""
     volumes = selected - store["parts"]
     return float(store["committed"] / volumes) if volumes else 0.0
+
+
+@verb(app)
+def preview(options: PreviewOptions) -> None:
+    """Draw a scan as it is read: three B-scans and the view from the front, with axes named. Look before a long run.
+
+    Example: extract-embeddings preview scan.npz --array oct_bscans --out scan.png
+    """
+    from extract.preview import preview_file
+
+    say(preview_file(options))
 
 
 @verb(app)

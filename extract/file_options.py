@@ -7,16 +7,61 @@ from typing import Annotated
 import typer
 
 from embeddings_store.command_line import Options, Text
-from embeddings_store.shared_options import ENCODER
+from embeddings_store.errors import UsageError
+from embeddings_store.shared_options import ENCODER, SOURCE
 from extract.encoder_options import DeviceName, EncoderChoice, Precision, PresetName, parse_image_size
 from extract.options import AllowedClasses
+from extract.readers.contract import FRAMES_FIRST, Axes, Colours, ReadOptions
+
+SCAN_HELP = "A scan: a file of any kind that docs/scans.md lists, or a folder of pictures or DICOM files."
+
+
+def parse_axes(text: str) -> Axes:
+    """Read the stored axes in their order. Raises: UsageError."""
+    words = tuple(word.strip() for word in text.split(","))
+    if len(words) != 3:
+        raise UsageError(f"--axes: expected frames, rows and columns in the order of the file, got {text!r}")
+    return ReadOptions(axes=words).axes or FRAMES_FIRST
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessOptions(Options):
+class ScanChoice(Options):
+    """Which volume of a file is read, and how its axes lie."""
+
+    array: Annotated[str | None, typer.Option(help="Name of the array (.npz, .mat, HDF5).", rich_help_panel=SOURCE)] = (
+        None
+    )
+    axes: Annotated[
+        Axes | None,
+        Text(parse_axes),
+        typer.Option(help="Order of the stored axes, such as rows,columns,frames.", rich_help_panel=SOURCE),
+    ] = None
+    colours: Annotated[
+        Colours, typer.Option(help="Pictures in colour: refuse them, or take their luma.", rich_help_panel=SOURCE)
+    ] = "refuse"
+    volume: Annotated[
+        int | None, typer.Option(help="Which volume, of a file that holds several.", min=1, rich_help_panel=SOURCE)
+    ] = None
+    allow_sop_class: AllowedClasses = ()
+
+    def read_options(self) -> ReadOptions:
+        """Return what the readers are to know."""
+        return ReadOptions(self.array, self.axes, self.colours)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewOptions(ScanChoice):
+    """One scan, and where its picture goes."""
+
+    file: Annotated[Path, typer.Argument(help=SCAN_HELP)]
+    out: Annotated[Path, typer.Option(help="Where the picture goes (.png).")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessOptions(ScanChoice):
     """One file, and how it is prepared."""
 
-    file: Annotated[Path, typer.Argument(help="A multi-frame OCT DICOM file.")]
+    file: Annotated[Path, typer.Argument(help=SCAN_HELP)]
     out: Annotated[Path, typer.Option(help="Where the float32 [1, D, H, W] array goes (.npy).")]
     preset: PresetName = None
     image_size: Annotated[
@@ -24,16 +69,14 @@ class PreprocessOptions(Options):
         Text(parse_image_size, "64,384,384"),
         typer.Option(help="D,H,W in voxels.", rich_help_panel=ENCODER),
     ] = (64, 384, 384)
-    allow_sop_class: AllowedClasses = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeOptions(EncoderChoice):
+class EncodeOptions(ScanChoice, EncoderChoice):
     """One file, and the encoder that reads it."""
 
-    file: Annotated[Path, typer.Argument(help="A .dcm, or a preprocessed .npy: float32 [1,D,H,W] or [B,1,D,H,W].")]
+    file: Annotated[Path, typer.Argument(help="A scan, or a preprocessed .npy: float32 [1,D,H,W] or [B,1,D,H,W].")]
     out: Annotated[Path, typer.Option(help="Where the tokens go: float32 [B, N, C] (.npy).")]
     preset: PresetName = None
     device: DeviceName = "auto"
     precision: Precision = "fp32"
-    allow_sop_class: AllowedClasses = ()

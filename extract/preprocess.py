@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int, Shaped
 
 from embeddings_store.schema import Intensity
 from embeddings_store.space import Grid
-from extract.errors import PreprocessError
+from extract.errors import NotAVolume, PreprocessError
 from extract.intensity import BrightnessSample, measure_stored
 from extract.moments import Moments
 from extract.preset import PRESETS, Preset, load_preset
@@ -45,6 +45,11 @@ def preprocess_and_measure(volume: Volume, preset: Preset, image_size: Grid) -> 
     that it is the same for every preset. Where a preset changes values before the resize, the stored frames are resized
     a second time for it.
     """
+    if volume.frame_count == 1 and image_size[0] > 1:
+        raise NotAVolume(
+            f"{volume.source}: expected a volume, got one picture, and the encoder reads {image_size[0]} slices: take "
+            "an encoder of single slices, or leave pictures out"
+        )
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error of this volume, below
         if preset.needs_all_frames:
             values = _change_values(volume, preset)

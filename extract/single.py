@@ -9,27 +9,26 @@ from embeddings_store.console import say
 from embeddings_store.errors import UsageError
 from embeddings_store.space import Grid
 from extract.device.select import open_device
-from extract.dicom.reader import read_dicom
 from extract.encode import BatchEncoder
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import note_on_preset, require_own_preset
 from extract.errors import PreprocessError
-from extract.file_options import EncodeOptions, PreprocessOptions
+from extract.file_options import EncodeOptions, PreprocessOptions, ScanChoice
 from extract.options import read_classes
 from extract.preprocess import frame_chooser, preprocess
 from extract.preset import load_preset
+from extract.readers.local import read_local
 
 
 def preprocess_file(options: PreprocessOptions) -> str:
-    """Write the float32 [1, D, H, W] array of a DICOM file; say what was written. Raises a VolumeError."""
-    allowed = read_classes(options.allow_sop_class)
-    return _save(options.out, _preprocessed(options.file, options.preset, options.image_size, allowed))
+    """Write the float32 [1, D, H, W] array of a scan; say what was written. Raises a VolumeError."""
+    return _save(options.out, _preprocessed(options.file, options, options.preset, options.image_size))
 
 
 def encode_file(options: EncodeOptions) -> str:
-    """Write the float32 [B, N, C] tokens of a DICOM file or of a preprocessed array; say what was written."""
-    file, allowed = options.file, read_classes(options.allow_sop_class)
-    if file.suffix == ".npy":
+    """Write the float32 [B, N, C] tokens of a scan or of a preprocessed array; say what was written."""
+    file = options.file
+    if _is_preprocessed(file):
         images = _load_array(file)
         encoder = open_encoder(**(options.arguments() | {"image_size": options.image_size or images.shape[2:]}))
         _check_size(file, images, encoder.architecture.image_size)
@@ -38,18 +37,35 @@ def encode_file(options: EncodeOptions) -> str:
         require_own_preset(encoder, options.preset)
         if note := note_on_preset(encoder, load_preset(options.preset).name):
             say(f"note: {note}")
-        images = _preprocessed(file, options.preset, encoder.architecture.image_size, allowed)[None]
+        images = _preprocessed(file, options, options.preset, encoder.architecture.image_size)[None]
     batch_encoder = BatchEncoder(encoder, open_device(options.device, options.precision))
     tokens = np.concatenate([batch_encoder.tokens(image[None]) for image in images])
     return _save(options.out, tokens)
 
 
 def _preprocessed(
-    file: Path, preset_name: str | None, image_size: Grid, allowed: frozenset[str]
+    file: Path, choice: ScanChoice, preset_name: str | None, image_size: Grid
 ) -> Float32[np.ndarray, "1 D H W"]:
     preset = load_preset(preset_name)
-    volume = read_dicom(_read_bytes(file), frames=frame_chooser(preset, image_size[0]), allowed=allowed)
+    volume = read_local(
+        file,
+        choice.read_options(),
+        volume=choice.volume,
+        frames=frame_chooser(preset, image_size[0]),
+        allowed=read_classes(choice.allow_sop_class),
+    )
     return preprocess(volume, preset, image_size)
+
+
+def _is_preprocessed(file: Path) -> bool:
+    """Tell an array for the encoder from a scan in .npy: it has more than three axes, and is float32."""
+    if file.suffix != ".npy":
+        return False
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return True  # what cannot be read is refused as one
+    return bool(array.ndim > 3 and array.dtype == np.float32)
 
 
 def _load_array(file: Path) -> Float32[np.ndarray, "B 1 D H W"]:
@@ -71,13 +87,6 @@ def _load_array(file: Path) -> Float32[np.ndarray, "B 1 D H W"]:
 def _check_size(file: Path, images: Float32[np.ndarray, "B 1 D H W"], image_size: Grid) -> None:
     if images.shape[2:] != image_size:
         raise UsageError(f"{file}: expected volumes of {list(image_size)} voxels, got {list(images.shape[2:])}")
-
-
-def _read_bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file}: expected a file, got {error.strerror}") from error
 
 
 def _save(out: Path, array: np.ndarray) -> str:

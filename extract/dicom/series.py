@@ -26,7 +26,7 @@ class Series:
 
 
 def order_series(files: Sequence[Dataset], source: str) -> Series:
-    """Sort files of one frame each. Raises: RefusedScan where they are of several series, or nothing tells the order."""
+    """Sort files of one frame each. Raises: RefusedScan where they are of several series, or of no known order."""
     if len({read_uid(elements, "SeriesInstanceUID") for elements in files}) > 1:
         raise RefusedScan(f"{source}: expected the files of one series, got several: one series is one folder")
     along = _along_a_line(files)
@@ -38,8 +38,8 @@ def order_series(files: Sequence[Dataset], source: str) -> Series:
     found = [int(number[0]) for number in numbers if number is not None and np.isfinite(number[0])]
     if len(set(found)) < len(files):
         raise RefusedScan(
-            f"{source}: {len(files)} files of one frame each, and neither ImagePositionPatient nor InstanceNumber tells "
-            "their order: export the scan as one multi-frame file"
+            f"{source}: {len(files)} files of one frame each, and neither ImagePositionPatient nor InstanceNumber "
+            "tells their order: export the scan as one multi-frame file"
         )
     gap = max(found) - min(found) >= len(files)
     return Series(np.argsort(found).tolist(), None, Note.SLICES_MISSING if gap else Note.NONE)

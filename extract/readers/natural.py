@@ -17,7 +17,7 @@ def natural_key(name: str) -> Key:
 def missing_numbers(names: Sequence[str]) -> list[int]:
     """List the slice numbers, between the least and the greatest, that no name has.
 
-    The slice number is the one run of digits by which the names differ; where several do, nothing is known to be missing.
+    The slice number is the one run of digits by which the names differ; where several do, nothing is known.
     """
     runs = [NUMBER.split(name.casefold())[1::2] for name in names]
     if len(names) < 2 or len({len(run) for run in runs}) != 1:

@@ -23,7 +23,7 @@ class OneFile(ABC):
     def stack(self, file: ScanFile, request: Request) -> Stack:
         """Check the file, and say how its frames are read. Raises: ScanError."""
 
-    def companions(self, name: str, data: FileBytes) -> tuple[str, ...]:  # noqa: ARG002 - others have some
+    def companions(self, name: str, data: FileBytes) -> tuple[str, ...]:
         """Name no further file."""
         return ()
 

@@ -8,8 +8,13 @@ from extract.dicom.frame_decoder import FrameDecoder, decode_here
 from extract.dicom.reader import FrameChooser
 from extract.dicom.recognise import recognise
 from extract.errors import RefusedScan, ScanError, UnknownScan
+from extract.readers.bioptigen import Bioptigen
+from extract.readers.cirrus_img import CirrusImg
 from extract.readers.contract import Inside, Reader, ReadOptions, Request, ScanFile
 from extract.readers.dicom import Dicom
+from extract.readers.heyex_e2e import HeyexE2e
+from extract.readers.heyex_vol import HeyexVol
+from extract.readers.heyex_xml import HeyexXml
 from extract.readers.matlab import Matlab
 from extract.readers.matlab_hdf5 import MatlabHdf5
 from extract.readers.metaimage import MetaImage
@@ -18,6 +23,7 @@ from extract.readers.npy import Npy
 from extract.readers.npz import Npz
 from extract.readers.nrrd import Nrrd
 from extract.readers.pictures import Pictures
+from extract.readers.topcon import Topcon
 from extract.volume import Volume
 
 READERS: Final[tuple[Reader, ...]] = (
@@ -29,7 +35,13 @@ READERS: Final[tuple[Reader, ...]] = (
     MatlabHdf5(),
     Nrrd(),
     MetaImage(),
+    HeyexVol(),
+    HeyexE2e(),
+    HeyexXml(),
+    Topcon(),
+    Bioptigen(),
     Pictures(),
+    CirrusImg(),
 )
 """In the order in which they are asked."""
 

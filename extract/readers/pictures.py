@@ -1,6 +1,7 @@
 """Folders of pictures, one B-scan each: PNG, JPEG, BMP and TIFF, in the natural order of their names."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from io import BytesIO
 from operator import or_
@@ -60,8 +61,15 @@ class Pictures:
 
 
 def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
-    source, colours = request.source, request.options.colours
     ordered = sorted(files, key=lambda file: (natural_key(file.name), file.name))
+    missing = missing_numbers([file.base for file in ordered])
+    stack = picture_stack(ordered, request)
+    return replace(stack, notes=stack.notes | Note.SLICES_MISSING) if missing else stack
+
+
+def picture_stack(ordered: Sequence[ScanFile], request: Request) -> Stack:
+    """Say how the pictures, one B-scan each in this order, are read. Raises: ScanError."""
+    source, colours = request.source, request.options.colours
     if len(ordered) == 1 and ordered[0].head.startswith(TIFF_MAGIC):
         return open_pages(ordered[0].data, source, colours)
     wheres = [f"{source}, picture {number} of {len(ordered)}" for number in range(1, len(ordered) + 1)]
@@ -69,7 +77,7 @@ def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
     other = next((number for number, size in enumerate(sizes) if size != sizes[0]), None)
     if other is not None:
         raise RefusedScan(
-            f"{wheres[other]} in the order of their names: expected {sizes[0][0]} x {sizes[0][1]} pixels as in the first, "
+            f"{wheres[other]} by name: expected {sizes[0][0]} x {sizes[0][1]} pixels as in the first, "
             f"got {sizes[other][0]} x {sizes[other][1]}: is it another kind of picture?"
         )
     require_size(sizes[0], source, items=len(ordered))
@@ -81,8 +89,7 @@ def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
             raise RefusedScan(f"{source}: expected pictures of one depth, got {' and '.join(kinds)}")
         return np.stack([frame for frame, _ in seen]), reduce(or_, (note for _, note in seen))
 
-    missing = missing_numbers([file.base for file in ordered])
-    return Stack(len(ordered), read, notes=Note.SLICES_MISSING if missing else Note.NONE)
+    return Stack(len(ordered), read)
 
 
 def picture_size(data: FileBytes, where: str) -> tuple[int, int]:
@@ -107,9 +114,7 @@ def read_picture(
         return frames[0], note
     with _open(data, where) as picture, damage(where, f"{picture.format} picture"):
         picture.load()
-        pixels = np.array(
-            picture if picture.mode in WIDE else picture.convert(PLAIN.get(picture.mode, picture.mode))
-        )
+        pixels = np.array(picture if picture.mode in WIDE else picture.convert(PLAIN.get(picture.mode, picture.mode)))
     return (pixels, Note.NONE) if pixels.ndim == 2 else one_channel(pixels, where, colours)
 
 

@@ -110,8 +110,8 @@ def arrange(
     if options.axes is None and frames >= TURNED * columns:
         if ask:
             raise RefusedScan(
-                f"{source}: shape {list(array.shape)} would be {frames} frames of {rows} x {columns}, and the file does "
-                "not say which axis is which; name them, as in --axes rows,columns,frames, and look at the preview"
+                f"{source}: shape {list(array.shape)} would be {frames} frames of {rows} x {columns}, and the file "
+                "does not say which axis is which: name them (--axes rows,columns,frames), and look at the preview"
             )
         note |= Note.AXES_DOUBTFUL
     return array.transpose(options.order), note
