@@ -192,7 +192,7 @@ class TestExtraction:
         path = table(bucket, "P17_OD,17,OD", "cubes/same.npy,17b,OD", "cubes/boxed.npz,17c,OD", "gone.npy,19,")
         store = bucket.parent / "store"
         summary = extract(options(bucket, store, scans=path))
-        assert (summary["committed"], summary["errors"]) == (3, {"FetchError": 1})
+        assert (summary["committed"], summary["errors"]) == (3, {"FetchError": 1}), [one["reason"][-400:] for one in summary["first_errors"]]
         assert summary["first_errors"][0]["key"] == "gone.npy"
         assert "table names" in summary["first_errors"][0]["reason"]
         found = rows(store)
