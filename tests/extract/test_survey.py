@@ -196,8 +196,8 @@ def test_single_pictures_are_refused_for_an_encoder_of_volumes_by_name(
     words = ("--bucket", bucket, "--store", tmp_path / "s", "--encoder", "random:tiny", "--image-size", "8,32,32")
     left = command("extract-embeddings", *words, "--device", "cpu")
     assert left.code == 2
-    assert "octdl" in left.err
-    assert "random:tiny" in left.err
+    assert "octdl" in left.stderr
+    assert "random:tiny" in left.stderr
     assert not (tmp_path / "s").exists()
 
 
