@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Eye, VolumeRef
@@ -85,6 +85,7 @@ class Inside:
     labels: Mapping[str, float | str] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Reads one kind of file. Files of a scan come in any order; what is refused is refused with a ScanError."""
 
