@@ -1,6 +1,7 @@
 """NIfTI (.nii, .nii.gz, .hdr with .img): nibabel reads the header, and the pixels are as long as it says."""
 
 import math
+import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Final
@@ -8,11 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from extract.dicom.header import FileBytes
-from extract.dicom.layout import MAX_VOXELS
 from extract.errors import DamagedScan, RefusedScan
 from extract.readers.contract import Inside, Request, ScanFile
 from extract.readers.foreign import damage, quiet
-from extract.readers.inflate import inflate
+from extract.readers.inflate import EITHER, inflate
 from extract.readers.npy import as_array
 from extract.readers.one_file import require_number
 from extract.readers.stack import Spacing, Stack, arrange, arrange_spacing, require_size, stack_of, to_volume
@@ -21,7 +21,10 @@ from extract.volume import Volume
 MARKS: Final = ((344, b"n+1\x00"), (344, b"ni1\x00"), (4, b"n+2\x00"), (4, b"ni2\x00"))
 GZIP: Final = b"\x1f\x8b"
 UNITS: Final = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-LONGEST: Final = 4 * MAX_VOXELS + (1 << 20)
+HEADER_BYTES: Final = 540
+SLACK: Final = 1 << 20
+"""Bytes that may stand behind the pixels of a packed file."""
+
 PACKED: Final = (".nii.gz", ".hdr.gz")
 
 
@@ -55,7 +58,8 @@ class Nifti:
 def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
     source = request.source
     data, pixels = _split(files, source)
-    header = _header(data, source)
+    packed = data[:2] == GZIP
+    header = _header(_beginning(data, source) if packed else data, source)
     with damage(source, "NIfTI header"):
         shape = tuple(map(int, header.get_data_shape()))
         dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
@@ -70,9 +74,11 @@ def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
     if dtype.kind not in "buif":
         raise RefusedScan(f"{source}: expected whole or real numbers, got {dtype}: save the scan in grey")
     require_size(shape, source)
-    size, body = math.prod(shape) * dtype.itemsize, data if pixels is None else pixels
-    start = offset if pixels is None or offset else 0
-    if start < 0 or len(body) - start < size:
+    size, start = math.prod(shape) * dtype.itemsize, max(offset, 0)
+    body = data if pixels is None else pixels
+    if packed and pixels is None:
+        body = inflate(bytes(data), start + size + SLACK, source)
+    if len(body) - start < size:
         raise DamagedScan(f"{source}: {list(shape)} of {dtype} take {size:,} bytes, the file has {len(body) - start:,}")
     array = as_array(memoryview(body)[start : start + size], shape, dtype, fortran=True)
     arranged, note = arrange(array, request.options, source, ask=True)
@@ -82,18 +88,24 @@ def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
     return stack_of(arranged, notes=note, rescale=rescale, spacing_mm=arrange_spacing(spacing, request.options))
 
 
-def _split(files: Sequence[ScanFile], source: str) -> tuple[bytes | FileBytes, bytes | FileBytes | None]:
-    """Give the unpacked header, and the pixels where they are another file."""
+def _split(files: Sequence[ScanFile], source: str) -> tuple[FileBytes, FileBytes | None]:
+    """Give the file with the header, and the pixels where they are another file."""
     headers = [file for file in files if Nifti().recognises(file.name, file.head)]
     others = [file for file in files if file not in headers]
     if len(headers) != 1 or len(others) > 1:
         raise RefusedScan(f"{source}: expected one NIfTI file, or a .hdr with its .img, got {len(files)} files")
     data = headers[0].data
-    unpacked = inflate(bytes(data), LONGEST, source) if data[:2] == GZIP else data
-    alone = unpacked[344:348] == b"n+1\x00" or unpacked[4:8] == b"n+2\x00"
+    head = _beginning(data, source) if data[:2] == GZIP else data
+    alone = head[344:348] == b"n+1\x00" or head[4:8] == b"n+2\x00"
     if alone == bool(others):
         raise RefusedScan(f"{source}: expected {'no further file' if alone else 'the .img of this .hdr'}")
-    return unpacked, others[0].data if others else None
+    return data, others[0].data if others else None
+
+
+def _beginning(data: FileBytes, source: str) -> bytes:
+    """Unpack the header alone."""
+    with damage(source, "compressed data"):
+        return zlib.decompressobj(EITHER).decompress(data[: 1 << 16], HEADER_BYTES)
 
 
 def _header(data: Any, source: str) -> Any:
@@ -102,7 +114,7 @@ def _header(data: Any, source: str) -> Any:
 
     kind = nib.Nifti2Header if data[4:6] in {b"n+", b"ni"} else nib.Nifti1Header
     with damage(source, "NIfTI header", HeaderDataError), quiet():
-        return kind.from_fileobj(BytesIO(data[: kind.sizeof_hdr if hasattr(kind, "sizeof_hdr") else 540]), check=True)
+        return kind.from_fileobj(BytesIO(data[:HEADER_BYTES]), check=True)
 
 
 def _spacing(header: Any) -> Spacing | None:

@@ -1,7 +1,7 @@
 """A NumPy array (.npy): its header is checked before anything is allocated, and pickled objects are never loaded."""
 
 from io import BytesIO
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Shaped
@@ -41,7 +41,7 @@ def read_array(data: Any, source: str) -> Shaped[np.ndarray, "..."]:
     return as_array(memoryview(data)[stream.tell() : stream.tell() + size], shape, dtype, fortran=fortran)
 
 
-def read_header(stream: IO[bytes], source: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(stream: Any, source: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Give shape, whether the first axis runs fastest, and type. Raises: DamagedScan."""
     with damage(source, "array's header"), quiet():
         version = npy_format.read_magic(stream)

@@ -1,8 +1,11 @@
 """TIFF: the pages of one file are the B-scans of one volume; tifffile knows what its library for pictures does not."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -28,10 +31,10 @@ class Pages(Stack):
 
 def open_pages(data: FileBytes, source: str, colours: Colours = "refuse") -> Pages:
     """Look at every page of a TIFF and say how its pixels are read. Raises: ScanError."""
-    import tifffile
-
-    with damage(source, "TIFF", tifffile.TiffFileError), quiet(), tifffile.TiffFile(BytesIO(data)) as file:
+    with _opened(data, source) as file:
         pages: list[Any] = [page for page in file.pages if not int(page.subfiletype) & REDUCED]
+        if len(file.pages) != count_directories(data):
+            raise ValueError("its directories of pages contradict one another")
         shapes = [tuple(map(int, page.shape)) for page in pages]
         kinds = sorted(
             {f"{page.dtype} {page.photometric.name if page.photometric is not None else ''}" for page in pages}
@@ -64,11 +67,34 @@ def open_pages(data: FileBytes, source: str, colours: Colours = "refuse") -> Pag
     return Pages(len(pages), _reader(data, source, colours), size=(shape[0], shape[1]))
 
 
-def _reader(data: FileBytes, source: str, colours: Colours) -> Any:
+@contextmanager
+def _opened(data: FileBytes, source: str) -> Iterator[Any]:
+    """Open a TIFF; what the library only logs is checked here."""
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    with damage(source, "TIFF", tifffile.TiffFileError), quiet(), tifffile.TiffFile(BytesIO(data)) as file:
+        yield file
+
+
+def count_directories(data: FileBytes) -> int:
+    """Count the pages of a TIFF; the library leaves out what a broken chain no longer reaches. Raises: ValueError."""
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    big = data[2:4] in {b"+\0", b"\0+"}
+    entry, count_size, size = (20, 8, 8) if big else (12, 2, 4)
+    at, seen = int.from_bytes(data[8:16] if big else data[4:8], order), set[int]()
+    while at:
+        end = at + count_size + entry * int.from_bytes(data[at : at + count_size], order)
+        if at in seen or end + size > len(data):
+            raise ValueError(f"page {len(seen) + 1} lies behind the end of the file")
+        seen.add(at)
+        at = int.from_bytes(data[end : end + size], order)
+    return len(seen)
+
+
+def _reader(data: FileBytes, source: str, colours: Colours) -> Any:
     def read(numbers: Int[np.ndarray, "n"]) -> tuple[Shaped[np.ndarray, "n rows columns"], Note]:
-        with damage(source, "TIFF", tifffile.TiffFileError), quiet(), tifffile.TiffFile(BytesIO(data)) as file:
+        with _opened(data, source) as file:
             pages: list[Any] = [page for page in file.pages if not int(page.subfiletype) & REDUCED]
             frames = np.stack([_read_page(pages[number], len(data)) for number in numbers.tolist()])
             inverted = int(pages[0].photometric or 0) == 0 and frames.dtype.kind in "bu"
@@ -80,7 +106,7 @@ def _reader(data: FileBytes, source: str, colours: Colours) -> Any:
     return read
 
 
-def _read_page(page: Any, size: int) -> Shaped[np.ndarray, "rows columns"]:
+def _read_page(page: Any, size: int) -> Shaped[np.ndarray, "rows columns *channels"]:
     """Read a page of which every strip is there: the library would fill what is missing with zeros."""
     ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > size or min(page.databytecounts) < 1:

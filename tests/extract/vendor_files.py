@@ -119,7 +119,9 @@ def make_heyex_xml(names: Sequence[str], *, eye: str = "R") -> bytes:
         f"<ImageData><ExamURL>C:\\Export\\{name}</ExamURL></ImageData></Image>"
         for index, name in enumerate(names)
     )
-    local = "<Image><ImageType><Type>LOCALIZER</Type></ImageType><ImageData><ExamURL>slo.png</ExamURL></ImageData></Image>"
+    local = (
+        "<Image><ImageType><Type>LOCALIZER</Type></ImageType><ImageData><ExamURL>slo.png</ExamURL></ImageData></Image>"
+    )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<HEDX><BODY><Patient><LastName>Nobody</LastName><Study><Series>'
         f"<Laterality>{eye}</Laterality>{local}{images}</Series></Study></Patient></BODY></HEDX>"
