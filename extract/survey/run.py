@@ -54,7 +54,7 @@ def survey(options: SurveyOptions) -> dict[str, Any]:
         "listed": listing.listed,
         "volumes": len(whole),
         "participants": len({one.scan.ref.participant for one in whole} - {""}),
-        "eyes_known": sum(one.scan.ref.eye != Eye.UNKNOWN for one in whole),
+        "eyes_known": len({(one.scan.ref.participant, one.scan.ref.eye) for one in whole if one.scan.ref.eye != Eye.UNKNOWN}),
         "frames": sum(one.frames for one in whole),
         "splits": dict(Counter(one.scan.split for one in whole)),
         "warnings": {one.code: one.count for one in warned},
