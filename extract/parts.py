@@ -2,8 +2,8 @@
 
 from threading import Lock
 
-from embeddings_store.schema import AI_READI_FOLDER, VolumeRef, volume_id
-from extract.bucket.source import Fetched, ObjectInfo, RangeRefused, RangeSource, Source
+from embeddings_store.schema import AI_READI_FOLDER, ObjectInfo, VolumeRef, volume_id
+from extract.bucket.source import Fetched, RangeRefused, RangeSource, Source
 from extract.dicom.concatenation import Part, order_parts, part_of_file
 from extract.errors import DicomError, FetchError, IncompleteConcatenation, PartOfVolume
 from extract.layouts.ai_readi import parse_object

@@ -57,7 +57,7 @@ class Catalogue:
         return {person.participant: person.split for person in self.record.participants}
 
     def split(self, ref: VolumeRef) -> str:
-        """Give the split of a volume: as its layout tells it, or what is recommended for its participant; "" unknown."""
+        """Give the split of a volume: as its layout has it, or the one recommended for its participant; "" unknown."""
         scan = self.listing.scans.get(ref.key)
         return (scan.split if scan else "") or self._splits.get(ref.participant, "")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from hashlib import md5
 from pathlib import Path
 
-from embeddings_store.schema import volume_id
-from extract.bucket.source import Fetched, FetchedRange, ObjectInfo, TransferCounts, Wanted
+from embeddings_store.schema import ObjectInfo, volume_id
+from extract.bucket.source import Fetched, FetchedRange, TransferCounts, Wanted
 from extract.errors import BucketError, FetchError
 from extract.layouts.contract import Skip
 

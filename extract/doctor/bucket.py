@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from embeddings_store.index import IndexRow
-from embeddings_store.schema import VolumeRef
+from embeddings_store.schema import ObjectInfo, VolumeRef
 from embeddings_store.space import Grid
 from extract.bucket.catalogue import list_volumes
-from extract.bucket.source import Fetched, ObjectInfo, Source, Wanted, open_source
+from extract.bucket.source import Fetched, Source, Wanted, open_source
 from extract.doctor.report import Check, Report, Status, measured
 from extract.layouts.options import LayoutOptions
 from extract.load import FailedVolume, LoadedVolume, new_loader

@@ -4,8 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from embeddings_store.schema import AI_READI_FOLDER, Eye, ParticipantId, VolumeRef, volume_id
-from extract.bucket.source import ObjectInfo, Source
+from embeddings_store.schema import AI_READI_FOLDER, Eye, ObjectInfo, ParticipantId, VolumeRef, volume_id
+from extract.bucket.source import Source
 from extract.errors import BucketError
 from extract.layouts.contract import Listing, Skip
 

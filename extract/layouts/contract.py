@@ -28,6 +28,8 @@ KNOWN = (
     ".fds", ".img", ".oct",
 )  # fmt: skip
 """How names of scans end; what is inside decides."""
+PLAIN = Reading()
+"""One array, frames first, grey."""
 TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".ods")
 SYSTEM = frozenset({"thumbs.db", "desktop.ini", ".ds_store"})
 _EYES = {
@@ -90,9 +92,9 @@ class Warned:
 class Listing:
     """refs: volumes in the order of their keys. listed: objects seen. skipped: how many, by reason.
 
-    scans: what the layout knows beside, by key; without a participant they have no ref. examples: a key for each
-    reason of skipped. expected: what would have been taken, by reason. ignored: why a file is no volume, by key. single_pictures: each scan is
-    one B-scan.
+    scans: what else the layout knows, by key; those without a participant have no ref. examples: a key for each
+    reason of skipped. expected: what would have been taken, by reason. ignored: why a file is no volume, by key.
+    single_pictures: each scan is one B-scan.
     """
 
     refs: list[VolumeRef]
@@ -119,7 +121,7 @@ class Layout(Protocol):
 
 def make_ref(
     key: str, objects: Sequence[ObjectInfo], participant: str, *, eye: str = "", device: str = "", protocol: str = "",
-    site: str = "", reading: Reading = Reading(),
+    site: str = "", reading: Reading = PLAIN,
 ) -> VolumeRef:  # fmt: skip
     """Make the reference of a volume of one or several objects; of none: it becomes an error row."""
     alone = len(objects) == 1 and objects[0].key == key

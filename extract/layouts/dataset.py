@@ -1,4 +1,4 @@
-"""Public datasets, mostly data: a pattern of keys, what its groups mean, tables, a card; see extract/layouts/datasets."""
+"""Public datasets, mostly data: a pattern of keys, what its groups mean, tables, a card."""
 
 import io
 import re
@@ -56,7 +56,7 @@ class Draft:
 
 @dataclass
 class Look:
-    """One look at a dataset: its objects, its tables, and what was noticed. ignored: why a file is no volume, by key."""
+    """One look at a dataset: objects, tables, and what was noticed. ignored: why a file is no volume, by key."""
 
     source: Source
     objects: Sequence[ObjectInfo]
@@ -105,13 +105,15 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A public dataset. pattern: of keys below any folder, without case; group ``frame`` numbers the slices of a volume,
+    """A public dataset. pattern: of keys below any folder, without case; group ``frame`` numbers slices of a volume,
     groups that begin with x_ do not tell volumes apart. The texts from name to device are formats of its groups.
 
     canon: how values of a group are written, by what they are in small letters. labels: formats, or a format and what
-    its values mean. masks: labels that the values 1, 2 ... of a mask named reference beside a volume stand for. join: reads tables, and may drop or rename drafts. inside: labels from what a file holds beside its
-    voxels. judge: warnings that need the volumes. facts: warnings that are facts of the dataset. needs: of another
-    object without which this is another dataset. conflict: code for a participant with two values of the first label.
+    its values mean. columns: the label columns of a survey, the class first. masks: labels that the values 1, 2 ... of
+    a mask named reference stand for. join: reads tables, and may drop or rename drafts. inside: labels from what a
+    file holds with its voxels. judge: warnings that need the volumes. facts: warnings that are facts of the dataset.
+    needs: of another object without which this is another dataset. conflict: code and words for a participant with two
+    values of the first label.
     """
 
     card: Card

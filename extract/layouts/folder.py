@@ -1,4 +1,4 @@
-"""The layout of a folder without a table: a pattern on the keys, or what the DICOM headers say, tells whose a scan is."""
+"""The layout of a folder without a table: a pattern on the keys, or the DICOM headers, tell whose a scan is."""
 
 import hmac
 import re
@@ -35,7 +35,7 @@ from extract.layouts.contract import (
     with_companions,
 )
 
-EXPECTED = {
+EXPECTED: Mapping[str, str] = {
     Skip.LAYOUT: "a file of scans, with a key that matches --pattern if that is given",
     Skip.NO_PARTICIPANT: "a participant from the DICOM header, from --pattern, or from a table that survey makes",
 }
@@ -62,7 +62,7 @@ class Told:
 
 
 class FolderLayout:
-    """Folders of scans; pattern: a regular expression with named groups. secret: of the pseudonyms, made when needed."""
+    """Folders of scans; pattern: a regular expression with named groups; secret: of the pseudonyms."""
 
     name = "folder"
 
@@ -215,7 +215,7 @@ def _volumes(objects: Sequence[ObjectInfo], told: Mapping[str, Told]) -> dict[st
             groups[folder, info.key if alone and not single_frame else told[info.key]].append(info)
     volumes: dict[str, list[ObjectInfo]] = {}
     folders = Counter(folder for folder, of in groups if not isinstance(of, str))
-    for (folder, of), members in groups.items():
+    for (folder, _), members in groups.items():
         members.sort(key=lambda info: natural(info.key))
         if len(members) == 1:
             key = members[0].key

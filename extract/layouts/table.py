@@ -32,7 +32,7 @@ from extract.layouts.options import SCAN_COLUMNS
 
 GLOB = re.compile(r"[*?\[]")
 SEVERAL = "|"
-EXPECTED = {Skip.NO_LINE: "a line of the table for each file or its folder"}
+EXPECTED: Mapping[str, str] = {Skip.NO_LINE: "a line of the table for each file or its folder"}
 OF_SURVEY = ("scan", "visit", "frames", "rows", "columns", "bits", "sha256", "notes")
 """Further columns of a survey, which are no labels."""
 

@@ -61,7 +61,7 @@ def _texts(xml: bytes, tag: str) -> list[tuple[str, str, str]]:
         if open_now and open_now[-1] in {"t", "v"} and "rPh" not in open_now:
             texts.append(words)
 
-    def end(name: str) -> None:
+    def end(_: str) -> None:
         if open_now.pop() == tag:
             found.append(("".join(texts), told["t"], told["r"]))
 

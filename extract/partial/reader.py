@@ -8,9 +8,9 @@ from time import perf_counter
 from typing import TypeAlias
 
 from embeddings_store.console import say
-from embeddings_store.schema import VolumeRef
+from embeddings_store.schema import ObjectInfo, VolumeRef
 from extract.bucket.members import FetchedMembers, fetch_members, require_present
-from extract.bucket.source import Fetched, ObjectInfo, PartlyFetched, RangeRefused, RangeSource, Source, Wanted
+from extract.bucket.source import Fetched, PartlyFetched, RangeRefused, RangeSource, Source, Wanted
 from extract.dicom.frame_ranges import FrameRanges, Span, find_ranges, merge_spans
 from extract.dicom.reader import FrameChooser
 from extract.options import PartialReads

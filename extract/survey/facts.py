@@ -106,7 +106,7 @@ def checksum_of(voxels: Shaped[np.ndarray, "frames rows columns"]) -> str:
 
 
 def _without_unreadable(fetched: FetchedMembers, scan: Scan) -> tuple[FetchedMembers, tuple[tuple[str, str], ...]]:
-    """Try each picture alone, and leave out those that do not open. Raises: ScanError where it is none of them alone."""
+    """Try each picture alone, and leave out those that do not open. Raises: ScanError where it is none of them."""
     kept, unreadable = [], []
     for place, info, got in fetched.objects:
         one = FetchedMembers(((place, info, got),), info.size, info.etag, got.md5, (0,), 1)

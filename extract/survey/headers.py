@@ -16,10 +16,19 @@ from extract.dicom.header import FOREIGN_ERRORS, quiet_pydicom
 HEAD_BYTES = 1 << 16
 UNKNOWN = (0, 0, 0, 0)
 MARKS = (
-    (0, b"\x89PNG", "PNG"), (0, b"\xff\xd8\xff", "JPEG"), (0, b"II*\x00", "TIFF"), (0, b"MM\x00*", "TIFF"), (0, b"BM", "BMP"),
-    (128, b"DICM", "DICOM"), (0, b"\x93NUMPY", "NumPy"), (0, b"PK\x03\x04", "NumPy archive"),
-    (0, b"MATLAB 5.0", "MATLAB 5"), (0, b"MATLAB 7.3", "MATLAB 7.3"), (0, b"\x89HDF", "MATLAB 7.3"), (0, b"NRRD", "NRRD"),
-)  # fmt: skip
+    (0, b"\x89PNG", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"II*\x00", "TIFF"),
+    (0, b"MM\x00*", "TIFF"),
+    (0, b"BM", "BMP"),
+    (128, b"DICM", "DICOM"),
+    (0, b"\x93NUMPY", "NumPy"),
+    (0, b"PK\x03\x04", "NumPy archive"),
+    (0, b"MATLAB 5.0", "MATLAB 5"),
+    (0, b"MATLAB 7.3", "MATLAB 7.3"),
+    (0, b"\x89HDF", "MATLAB 7.3"),
+    (0, b"NRRD", "NRRD"),
+)
 
 
 def head_of(source: Source, info: ObjectInfo) -> bytes:
@@ -38,22 +47,20 @@ def container_of(head: bytes) -> str:
 
 
 def size_of_head(source: Source, info: ObjectInfo, head: bytes, reading: Reading) -> tuple[int, int, int, int]:
-    """Give frames, rows, columns and bits as far as a header tells them; zeros where it does not. Raises: FetchError."""
+    """Give frames, rows, columns and bits as far as a header has them, else zeros. Raises: FetchError."""
     kind = container_of(head)
+    if kind == "TIFF" and info.size > len(head):  # its directory may stand at the end
+        head = source.fetch(info).data
     try:
-        if kind in {"PNG", "JPEG", "BMP"}:
+        if kind in {"PNG", "JPEG", "BMP", "TIFF"}:
             return _of_picture(head)
-        if kind == "TIFF":
-            return _of_picture(head if info.size <= len(head) else source.fetch(info).data)
         if kind == "DICOM":
             return _of_dicom(head)
         if kind == "NumPy":
             return _of_array(head, reading)
-        if re.match(rb"(?i)\s*ObjectType", head):
-            return _of_metaimage(head)
+        return _of_metaimage(head) if re.match(rb"(?i)\s*ObjectType", head) else UNKNOWN
     except (InvalidDicomError, Image.DecompressionBombError, *FOREIGN_ERRORS):
         return UNKNOWN
-    return UNKNOWN
 
 
 def _of_picture(data: bytes) -> tuple[int, int, int, int]:

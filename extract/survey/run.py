@@ -54,7 +54,9 @@ def survey(options: SurveyOptions) -> dict[str, Any]:
         "listed": listing.listed,
         "volumes": len(whole),
         "participants": len({one.scan.ref.participant for one in whole} - {""}),
-        "eyes_known": len({(one.scan.ref.participant, one.scan.ref.eye) for one in whole if one.scan.ref.eye != Eye.UNKNOWN}),
+        "eyes_known": len(
+            {(one.scan.ref.participant, one.scan.ref.eye) for one in whole if one.scan.ref.eye != Eye.UNKNOWN}
+        ),
         "frames": sum(one.frames for one in whole),
         "splits": dict(Counter(one.scan.split for one in whole)),
         "warnings": {one.code: one.count for one in warned},
@@ -182,10 +184,8 @@ def _write(path: Path, text: str) -> None:
 
 def describe_survey(found: dict[str, Any]) -> str:
     """Put a survey into lines for a person."""
-    lines = [
-        f"{found['layout']}: {found['volumes']:,} scans of {found['participants']:,} participants, "
-        f"{found['frames']:,} frames, in {found['out']}"
-    ]
+    who = f"{found['layout']}: {found['volumes']:,} scans of {found['participants']:,} participants"
+    lines = [f"{who}, {found['frames']:,} frames, in {found['out']}"]
     lines += [f"ignored: {count:,} {why}" for why, count in found["ignored"].items()]
     lines += [f"error: {shortened(one['file'])}: {one['why']}" for one in found["unreadable"]]
     for one in found["warning_details"]:

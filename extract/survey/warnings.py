@@ -1,4 +1,4 @@
-"""What spoils papers: people in two splits, pixels under two names, slices that are missing, facts that tell the label."""
+"""What spoils papers: people in two splits, pixels under two names, missing slices, facts that give the label."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence

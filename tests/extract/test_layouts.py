@@ -99,14 +99,16 @@ class TestTable:
     def test_two_scans_under_one_key_are_refused_and_a_line_twice_is_counted(self, bucket: Path) -> None:
         found = listed(bucket, scans=table(bucket, "P17_OD,017,OD", "P17_OD,017,OD", "P17_OD/,017,OD"))
         assert (len(found.refs), found.skipped[Skip.DOUBLE]) == (1, 2)
-        with pytest.raises(UsageError, match="line 3.*again, of line 2"):
+        with pytest.raises(UsageError, match=r"line 3.*again, of line 2"):
             listed(bucket, scans=table(bucket, "P17_OD,017,OD", "P17_OD,018,OD"))
         with pytest.raises(UsageError, match="which 'P17_OD' holds too"):
             listed(bucket, scans=table(bucket, "P17_OD,017,OD", "P17_OD/1*.png,017,OD"))
 
     def test_tables_as_spreadsheets_save_them(self, bucket: Path) -> None:
         path = bucket.parent / "scans.csv"
-        path.write_bytes(b'\xef\xbb\xbfpath;patient_id;Eye;remark\r\n"P17_OD";007;OD;"two\nlines"\r\ncubes\\a.npy;08;;2\r\n')
+        path.write_bytes(
+            b'\xef\xbb\xbfpath;patient_id;Eye;remark\r\n"P17_OD";007;OD;"two\nlines"\r\ncubes\\a.npy;08;;2\r\n'
+        )
         found = listed(bucket, scans=path, columns={"file": "path", "participant": "patient_id"})
         assert [ref.participant for ref in found.refs] == ["007", "08"]
         assert found.scans["cubes/a.npy"].ref.size > 0
@@ -192,7 +194,9 @@ class TestExtraction:
         path = table(bucket, "P17_OD,17,OD", "cubes/same.npy,17b,OD", "cubes/boxed.npz,17c,OD", "gone.npy,19,")
         store = bucket.parent / "store"
         summary = extract(options(bucket, store, scans=path))
-        assert (summary["committed"], summary["errors"]) == (3, {"FetchError": 1}), [one["reason"][-400:] for one in summary["first_errors"]]
+        assert (summary["committed"], summary["errors"]) == (3, {"FetchError": 1}), [
+            one["reason"][-400:] for one in summary["first_errors"]
+        ]
         assert summary["first_errors"][0]["key"] == "gone.npy"
         assert "table names" in summary["first_errors"][0]["reason"]
         found = rows(store)

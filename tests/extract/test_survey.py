@@ -108,7 +108,13 @@ def test_people_in_two_splits_and_equal_pixels_under_two_labels_are_named(tmp_pa
     for number, seed in enumerate((1, 2, 1, 3, 4, 4)):
         cube(root / f"{number}.npy", seed)
     labels = cohort(
-        root, "0.npy,a,train,1", "1.npy,a,test,1", "2.npy,b,train,0", "3.npy,c,train,0", "4.npy,d,val,1", "5.npy,e,val,1"
+        root,
+        "0.npy,a,train,1",
+        "1.npy,a,test,1",
+        "2.npy,b,train,0",
+        "3.npy,c,train,0",
+        "4.npy,d,val,1",
+        "5.npy,e,val,1",
     )
     found, _ = surveyed(root, tmp_path / "out.csv", scans=labels, checksums=True)
     assert found["warnings"] == {
@@ -134,9 +140,7 @@ def test_a_frame_count_that_gives_the_label_is_named_with_its_accuracy_and_one_t
     assert "facts_tell_label" not in surveyed(root, tmp_path / "b.csv", scans=untold)[0]["warnings"]
 
 
-def test_a_survey_that_was_cut_off_goes_on(
-    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_survey_that_was_cut_off_goes_on(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket, looked = reference / "datasets" / "cirrus_onh" / "data", list[str]()
     look = survey_run.look_at
 
@@ -155,9 +159,8 @@ def test_a_survey_that_was_cut_off_goes_on(
     found, lines = surveyed(bucket, tmp_path / "scans.csv", checksums=True)
     assert len(looked) - first < 8
     monkeypatch.setattr(survey_run, "look_at", look)
-    assert (lines, found["warnings"]) == (lambda pair: (pair[1], pair[0]["warnings"]))(
-        surveyed(bucket, tmp_path / "again.csv", checksums=True)
-    )
+    whole, again = surveyed(bucket, tmp_path / "again.csv", checksums=True)
+    assert (lines, found["warnings"]) == (again, whole["warnings"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.csv", "scans.csv"]
 
 

@@ -12,7 +12,7 @@ DATASET = Dataset(
         licence="CC BY 4.0 (EyeDataHub; one repository says CC BY-NC-SA 4.0)",
         citation="Kermany D. et al., Cell 2018;172:1122-1131",
         traps=(
-            "patients lie in train and test and val: split by patient instead (Tampu I. et al., Scientific Data 2022;9:580)",
+            "patients lie in train, test and val: split by patient (Tampu I. et al., Scientific Data 2022;9:580)",
             "the number in a name counts pictures of a patient and is no slice position: never stack them",
             "equal pictures under two names, also across splits; one name in two splits with other pixels",
             "val has 8 pictures a class only",
