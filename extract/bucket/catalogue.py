@@ -110,7 +110,8 @@ def list_volumes(source: Source, *, now_ns: int | None = None) -> Listing:
     Raises: BucketError when nothing is recognised; it says what was seen and which layout was expected.
     """
     endpoint: str | None = getattr(source, "endpoint", None)
-    layout = source.layout if isinstance(source.layout, LayoutOptions) else AUTO
+    found: object = getattr(source, "layout", None)
+    layout = found if isinstance(found, LayoutOptions) else AUTO
     now_ns = time_ns() if now_ns is None else now_ns
     return open_catalogue(source, now_ns=now_ns, endpoint_url=endpoint, layout=layout).listing
 

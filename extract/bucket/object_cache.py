@@ -28,7 +28,7 @@ class CachedSource:
     def __init__(self, source: Source, folder: Path, *, limit_bytes: int, place: str) -> None:
         self._source, self._folder, self._limit, self._place = source, folder, limit_bytes, place
         self._lock = Lock()
-        self.name, self.counts, self.layout = source.name, source.counts, source.layout
+        self.name, self.counts = source.name, source.counts
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._held = sum(size for _, size, _ in _files(folder))

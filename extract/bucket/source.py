@@ -113,14 +113,11 @@ class TransferCounts:
 class Source(Protocol):
     """Where objects come from. name is safe to print; all methods may be called from several threads.
 
-    layout: the LayoutOptions of its listing, None for the usual ones.
-
     Every method raises BucketError when the bucket as a whole cannot be used.
     """
 
     name: str
     counts: TransferCounts
-    layout: object
 
     def list_objects(self, folder: str = "") -> Iterator[ObjectInfo]:
         """List every object below the prefix, junk too; or below a folder there, whose name ends with "/"."""
@@ -160,17 +157,13 @@ def open_source(
 
     streams: connections that are kept open. layout: the LayoutOptions by which list_volumes lists. Raises: BucketError.
     """
-    source = _open(bucket, prefix, endpoint_url, streams)
-    source.layout = layout
-    return source
-
-
-def _open(bucket: str, prefix: str, endpoint_url: str | None, streams: int) -> Source:
     folder = Path(bucket)
     if not bucket.startswith("s3://") and folder.is_dir():
         from extract.bucket.folder import FolderSource
 
-        return FolderSource(folder / prefix.strip("/"))
+        here = FolderSource(folder / prefix.strip("/"))
+        here.layout = layout
+        return here
     require_no_credentials(bucket, "--bucket", BucketError)
     name, _, inner = bucket.removeprefix("s3://").partition("/")
     if not name or ("/" in bucket and not bucket.startswith("s3://")):
@@ -178,4 +171,6 @@ def _open(bucket: str, prefix: str, endpoint_url: str | None, streams: int) -> S
     from extract.bucket.s3 import S3Source
 
     parts = [part.strip("/") for part in (inner, prefix)]
-    return S3Source(name, "/".join(part for part in parts if part), endpoint_url, streams=streams)
+    far = S3Source(name, "/".join(part for part in parts if part), endpoint_url, streams=streams)
+    far.layout = layout
+    return far

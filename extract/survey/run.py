@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 from embeddings_store.errors import UsageError
 from embeddings_store.safe_keys import shortened
 from embeddings_store.schema import Eye
-from extract.bucket.catalogue import list_volumes
+from extract.bucket.catalogue import open_catalogue
 from extract.bucket.source import Source, open_source
 from extract.layouts.contract import PICTURES, Listing, Scan, Skip
 from extract.layouts.dataset import Dataset
@@ -34,8 +35,8 @@ def survey(options: SurveyOptions) -> dict[str, Any]:
     source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=AT_ONCE, layout=options)
     if options.layout == "auto" and options.scans is None and options.pattern is None:
         options = _guessed(options, source)
-        source.layout = options
-    listing = list_volumes(source)
+    endpoint: str | None = getattr(source, "endpoint", options.endpoint_url)
+    listing = open_catalogue(source, now_ns=time_ns(), endpoint_url=endpoint, layout=options).listing
     dataset = load_datasets().get(listing.layout)
     scans = dict(listing.scans) or {ref.key: Scan(ref, ref.key) for ref in listing.refs}
     volumes = _look_at_all(source, sorted(scans.values(), key=lambda scan: scan.name), dataset, options)
