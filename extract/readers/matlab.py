@@ -1,7 +1,7 @@
 """MATLAB .mat files of versions 5 to 7, through SciPy: only the one array is loaded, and only if it is numeric."""
 
 from io import BytesIO
-from typing import Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -33,14 +33,14 @@ class Matlab(OneFile):
         from scipy.io import loadmat, whosmat
         from scipy.io.matlab import MatReadError, MatReadWarning
 
-        source = request.source
+        source, stream = request.source, cast("Any", BytesIO(file.data))
         with damage(source, "MATLAB file", MatReadError, MatReadWarning), quiet():
-            found = whosmat(BytesIO(file.data))
+            found = whosmat(stream)
         arrays = {name: tuple(map(int, shape)) for name, shape, kind in found if kind in NUMERIC}
         name = choose_array(arrays, request, "MATLAB file")
         require_size(arrays[name], source)
         with damage(source, "MATLAB file", MatReadError, MatReadWarning), quiet():
-            array = loadmat(BytesIO(file.data), variable_names=[name])[name]
+            array = loadmat(stream, variable_names=[name])[name]
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
             raise RefusedScan(f"{source}: expected whole or real numbers in the array {name!r}")
         if array.shape != arrays[name]:

@@ -120,7 +120,7 @@ def _header(data: Any, source: str) -> Any:
     from nibabel.imageglobals import logger
 
     logger.setLevel(logging.CRITICAL)  # what it mends of a header is no matter for the user
-    kind = nib.Nifti2Header if data[4:6] in {b"n+", b"ni"} else nib.Nifti1Header
+    kind: Any = nib.Nifti2Header if data[4:6] in {b"n+", b"ni"} else nib.Nifti1Header
     with damage(source, "NIfTI header", *_errors()), quiet():
         return kind.from_fileobj(BytesIO(data[:HEADER_BYTES]), check=True)
 

@@ -100,7 +100,7 @@ def _reader(data: FileBytes, source: str, colours: Colours) -> Any:
         with _opened(data, source) as file:
             pages: list[Any] = [page for page in file.pages if not int(page.subfiletype) & REDUCED]
             frames = np.stack([_read_page(pages[number], len(data)) for number in numbers.tolist()])
-            inverted = int(pages[0].photometric or 0) == 0 and frames.dtype.kind in "bu"
+            inverted = int(pages[0].photometric or 0) == 0 and frames.dtype.kind in {"b", "u"}
         grey, note = (frames, Note.NONE) if frames.ndim == 3 else one_channel(frames, source, colours)
         if grey.dtype == bool:
             grey = grey.astype(np.uint8) * 255

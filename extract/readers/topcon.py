@@ -117,10 +117,14 @@ def _decode(stream: bytes, size: tuple[int, int], source: str) -> Shaped[np.ndar
             raise DamagedStreamError(f"expected a JPEG or JPEG 2000 of {size[0]} x {size[1]}")
         if stream[code:].startswith(JPEG_2000):
             check_jpeg_2000(stream[code:])
-    with damage(source, "B-scan", DecompressionBombError), quiet():
-        with Image.open(BytesIO(stream), formats=["JPEG", "JPEG2000"]) as picture:
-            picture.load()
-            pixels: np.ndarray = np.array(picture)
+    formats = ["JPEG", "JPEG2000"]
+    with (
+        damage(source, "B-scan", DecompressionBombError),
+        quiet(),
+        Image.open(BytesIO(stream), formats=formats) as picture,
+    ):
+        picture.load()
+        pixels: np.ndarray = np.array(picture)
     if pixels.shape != size:
         raise RefusedScan(f"{source}: expected a grey B-scan of {size[0]} x {size[1]}, got {list(pixels.shape)}")
     return pixels
