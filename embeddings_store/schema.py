@@ -125,8 +125,8 @@ class Note(IntFlag):
     NOT_CLOSED = 1 << 24  # the items of compressed frames end without a delimiter; every frame is whole all the same
     SAMPLES_DISAGREE = 1 << 25  # samples use bits above BitsStored, or lack the header's sign; the header is believed
     SLICES_MISSING = 1 << 26  # numbers are missing among the names or numbers of a scan's frames; the others are used
-    COLOUR_AS_GREY = 1 << 28  # pictures in colour became their luma, as was asked for
     AXES_DOUBTFUL = 1 << 27  # twice as many frames as columns, and nobody named the axes: look at the preview
+    COLOUR_AS_GREY = 1 << 28  # pictures in colour became their luma, as was asked for
 
 
 class SpacingSource(IntEnum):

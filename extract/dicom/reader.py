@@ -136,9 +136,10 @@ def _read_headers(files: Sequence[FileBytes], source: str) -> tuple[list[Header]
 def _is_one_frame(header: Header) -> bool:
     """Tell whether a file is one frame of a series; a single-frame class does not say how many it has."""
     told = read_numbers(header.elements, "NumberOfFrames")
-    if told is None and not read_text(header.elements, "NumberOfFrames"):
+    if "NumberOfFrames" not in header.elements:
         header.elements.NumberOfFrames = 1
-    return told is None or told == [1.0]
+        return True
+    return told == [1.0]
 
 
 def _as_series(files: Sequence[_File], series: Series, source: str) -> list[_File]:

@@ -47,12 +47,12 @@ _EYES = {"l": Eye.LEFT, "r": Eye.RIGHT}
 
 
 class AiReadi:
-    """The layout of AI-READI; said: the participant that a manifest gives each key, which must agree with the path."""
+    """The layout of AI-READI; owners: the participant of each key by the manifest, which must agree with the path."""
 
     name = NAME
 
-    def __init__(self, said: Mapping[str, str]) -> None:
-        self._said = said
+    def __init__(self, owners: Mapping[str, str]) -> None:
+        self._owners = owners
 
     def find(self, source: Source, objects: Sequence[ObjectInfo]) -> Listing:
         """Name every volume by its key. Raises: BucketError when nothing is recognised."""
@@ -62,7 +62,7 @@ class AiReadi:
         for info in objects:
             parsed = parse_object(info)
             if not isinstance(parsed, Skip):
-                if self._said.get(info.key, "") not in {"", parsed.participant}:
+                if self._owners.get(info.key, "") not in {"", parsed.participant}:
                     parsed = Skip.CONTRADICTED
                 elif info.key in refs:
                     parsed = Skip.DOUBLE

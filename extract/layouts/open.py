@@ -13,8 +13,8 @@ from extract.layouts.options import LayoutOptions
 from extract.layouts.table import TableLayout
 
 
-def find_layout(options: LayoutOptions, said: Mapping[str, str], objects: Sequence[ObjectInfo]) -> Layout:
-    """Give the layout of a bucket; said: the participant that AI-READI's manifest gives each key.
+def find_layout(options: LayoutOptions, owners: Mapping[str, str], objects: Sequence[ObjectInfo]) -> Layout:
+    """Give the layout of a bucket; owners: the participant of each key by the manifest of AI-READI.
 
     Raises: UsageError where --layout names one dataset and the files are another's, or two datasets fit.
     """
@@ -25,7 +25,7 @@ def find_layout(options: LayoutOptions, said: Mapping[str, str], objects: Sequen
     if options.layout == NAME or any(not isinstance(parse_object(info), Skip) for info in objects):
         if options.layout not in ("auto", NAME):
             raise UsageError(f"--layout {options.layout}: the keys of this bucket are those of {NAME}; leave it out")
-        return AiReadi(said)
+        return AiReadi(owners)
     datasets = load_datasets()
     fitting = [name for name, dataset in datasets.items() if dataset.fits(objects)]
     if options.layout != "auto":
@@ -34,4 +34,4 @@ def find_layout(options: LayoutOptions, said: Mapping[str, str], objects: Sequen
         return DatasetLayout(options.layout, datasets[options.layout])
     if len(fitting) > 1:
         raise UsageError(f"--layout auto: the files fit {' and '.join(fitting)}; name one, or give a --prefix below")
-    return DatasetLayout(fitting[0], datasets[fitting[0]]) if fitting else AiReadi(said)
+    return DatasetLayout(fitting[0], datasets[fitting[0]]) if fitting else AiReadi(owners)

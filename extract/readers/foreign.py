@@ -36,9 +36,10 @@ _WARNINGS = Lock()
 @contextmanager
 def damage(source: str, what: str, *others: type[BaseException]) -> Iterator[None]:
     """Turn a library's error into DamagedScan, with its reason. others: classes of the library's own."""
+    kinds: tuple[type[BaseException], ...] = (*FOREIGN, *others)
     try:
         yield
-    except (*FOREIGN, *others) as error:
+    except kinds as error:
         raise DamagedScan(f"{source}: the {what} is damaged or breaks off ({reason_of(error)})") from error
 
 

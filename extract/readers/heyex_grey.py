@@ -23,14 +23,14 @@ def to_grey(values: Float32[np.ndarray, "..."], empty_from: float, source: str) 
     if not np.isfinite(values).all() or values.min() < 0:
         raise DamagedScan(f"{source}: expected reflectivities of 0 and more, got other numbers")
     shown = np.where(values <= 1, (np.log(values + np.float32(2.44e-4)) + np.float32(8.3)) / np.float32(8.285), values)
-    grey = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
+    grey = np.asarray(np.rint(np.clip(shown, 0, 1) * 255), dtype=np.uint8)
     grey[empty] = 0
     return grey
 
 
 def unpack_float16(words: UInt16[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
     """Unpack an .e2e's own floats: no sign, 6 bits of exponent, then a mantissa whose lowest bit weighs most."""
-    return _FLOATS[words]
+    return np.asarray(_FLOATS[words])
 
 
 def _floats() -> Float32[np.ndarray, "65536"]:

@@ -21,6 +21,7 @@ from extract.readers.one_file import OneFile
 from extract.readers.stack import Stack, require_size
 
 MAGIC: Final = b"HSF-OCT-"
+BSCAN_MAGIC: Final = b"HSF-BS-"
 HEADER: Final = struct.Struct("<12sIIIdddIIddId4sQII")
 HEADER_BYTES: Final = 2048
 BSCAN_HEADER_AT: Final = 12
@@ -79,6 +80,8 @@ def _read_header(data: FileBytes, source: str) -> _Header:
                 f"{source}: the .vol breaks off in B-scan {len(places)} of {frames} x {rows} x {columns} voxels, after "
                 f"{len(data):,} bytes"
             )
+    if data[at : at + len(BSCAN_MAGIC)] == BSCAN_MAGIC:
+        raise DamagedScan(f"{source}: the .vol holds more B-scans than the {frames} of its header")
     told = all(math.isfinite(step_mm) and step_mm > 0 for step_mm in (axial, lateral))
     usable = pattern != RADIAL and math.isfinite(between) and between > 0
     spacing = (between if usable else math.nan, axial, lateral) if told else None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
-from typing import Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -35,14 +35,14 @@ class Matlab(OneFile):
         from scipy.io import loadmat, whosmat
         from scipy.io.matlab import MatReadError, MatReadWarning
 
-        source = request.source
+        source, stream = request.source, cast("Any", BytesIO(file.data))
         with damage(source, "MATLAB file", MatReadError, MatReadWarning), quiet():
-            found = whosmat(BytesIO(file.data))
+            found = whosmat(stream)
         arrays = {name: tuple(map(int, shape)) for name, shape, kind in found if kind in NUMERIC}
         name = choose_array(arrays, request, "MATLAB file")
         require_size(arrays[name], source)
         with damage(source, "MATLAB file", MatReadError, MatReadWarning), quiet():
-            array = loadmat(BytesIO(file.data), variable_names=[name])[name]
+            array = loadmat(stream, variable_names=[name])[name]
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
             raise RefusedScan(f"{source}: expected whole or real numbers in the array {name!r}")
         if array.shape != arrays[name]:

@@ -1,5 +1,6 @@
 """NIfTI (.nii, .nii.gz, .hdr with .img): nibabel reads the header, and the pixels are as long as it says."""
 
+import logging
 import math
 import zlib
 from collections.abc import Sequence
@@ -22,8 +23,8 @@ MARKS: Final = ((344, b"n+1\x00"), (344, b"ni1\x00"), (4, b"n+2\x00"), (4, b"ni2
 GZIP: Final = b"\x1f\x8b"
 UNITS: Final = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 HEADER_BYTES: Final = 540
-SLACK: Final = 1 << 20
-"""Bytes that may stand behind the pixels of a packed file."""
+SLACK: Final = 4096
+"""Bytes that may stand behind the pixels: more would be frames that the header does not count."""
 
 PACKED: Final = (".nii.gz", ".hdr.gz")
 
@@ -60,7 +61,7 @@ def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
     data, pixels = _split(files, source)
     packed = data[:2] == GZIP
     header = _header(_beginning(data, source) if packed else data, source)
-    with damage(source, "NIfTI header"):
+    with damage(source, "NIfTI header", *_errors()):
         shape = tuple(map(int, header.get_data_shape()))
         dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
         slope, intercept = header.get_slope_inter()
@@ -78,7 +79,7 @@ def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
     body = data if pixels is None else pixels
     if packed and pixels is None:
         body = inflate(bytes(data), start + size + SLACK, source)
-    if len(body) - start < size:
+    if not 0 <= len(body) - start - size <= SLACK:
         raise DamagedScan(f"{source}: {list(shape)} of {dtype} take {size:,} bytes, the file has {len(body) - start:,}")
     array = as_array(memoryview(body)[start : start + size], shape, dtype, fortran=True)
     arranged, note = arrange(array, request.options, source, ask=True)
@@ -108,12 +109,19 @@ def _beginning(data: FileBytes, source: str) -> bytes:
         return zlib.decompressobj(EITHER).decompress(data[: 1 << 16], HEADER_BYTES)
 
 
-def _header(data: Any, source: str) -> Any:
-    import nibabel as nib
+def _errors() -> tuple[type[Exception], ...]:
     from nibabel.spatialimages import HeaderDataError
 
-    kind = nib.Nifti2Header if data[4:6] in {b"n+", b"ni"} else nib.Nifti1Header
-    with damage(source, "NIfTI header", HeaderDataError), quiet():
+    return (HeaderDataError,)
+
+
+def _header(data: Any, source: str) -> Any:
+    import nibabel as nib
+    from nibabel.imageglobals import logger
+
+    logger.setLevel(logging.CRITICAL)  # what it mends of a header is no matter for the user
+    kind: Any = nib.Nifti2Header if data[4:6] in {b"n+", b"ni"} else nib.Nifti1Header
+    with damage(source, "NIfTI header", *_errors()), quiet():
         return kind.from_fileobj(BytesIO(data[:HEADER_BYTES]), check=True)
 
 

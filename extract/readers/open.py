@@ -5,12 +5,13 @@ from typing import Final
 
 from embeddings_store.schema import VolumeRef
 from extract.dicom.frame_decoder import FrameDecoder, decode_here
+from extract.dicom.header import FileBytes
 from extract.dicom.reader import FrameChooser
 from extract.dicom.recognise import recognise
 from extract.errors import RefusedScan, ScanError, UnknownScan
 from extract.readers.bioptigen import Bioptigen
 from extract.readers.cirrus_img import CirrusImg
-from extract.readers.contract import Inside, Reader, ReadOptions, Request, ScanFile
+from extract.readers.contract import HEAD_BYTES, Inside, Reader, ReadOptions, Request, ScanFile
 from extract.readers.dicom import Dicom
 from extract.readers.heyex_e2e import HeyexE2e
 from extract.readers.heyex_vol import HeyexVol
@@ -55,9 +56,9 @@ def reader_for(name: str, head: bytes, source: str = "file") -> Reader:
     raise UnknownScan(f"{source}: expected a scan, got {recognise(head)}; readers: {kinds}")
 
 
-def companions(name: str, head: bytes) -> tuple[str, ...]:
+def companions(name: str, head: FileBytes) -> tuple[str, ...]:
     """Name the further files, in the folder of this one, that a scan needs; of pictures and DICOM files, none."""
-    return reader_for(name, head).companions(name, head)
+    return reader_for(name, bytes(head[:HEAD_BYTES])).companions(name, head)
 
 
 def volumes_in(

@@ -19,12 +19,13 @@ from extract.readers.contract import Colours, Inside, Request, ScanFile
 from extract.readers.foreign import damage, quiet
 from extract.readers.natural import missing_numbers, natural_key
 from extract.readers.one_file import require_number
+from extract.readers.png_chunks import SIGNATURE, check_png
 from extract.readers.stack import ADVICE, Stack, one_channel, require_size, to_volume
 from extract.readers.tiff import MAGIC as TIFF_MAGIC
 from extract.readers.tiff import open_pages
 from extract.volume import Volume
 
-MAGIC: Final = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"GIF8": "GIF"}
+MAGIC: Final = {SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"GIF8": "GIF"}
 BIGGEST_PICTURE: Final = 1 << 26
 """Pixels: a B-scan has about one in a hundred of that."""
 
@@ -124,6 +125,8 @@ def _open(data: FileBytes, where: str) -> Image.Image:
         raise RefusedScan(f"{where}: expected a PNG, JPEG, BMP or TIFF picture, got another kind of file")
     try:
         with damage(where, f"{kind} picture"), quiet():
+            if kind == "PNG":
+                check_png(data)
             picture = Image.open(BytesIO(data), formats=[kind])
     except (DecompressionBombError, DecompressionBombWarning) as error:
         raise TooLarge(f"{where}: the picture claims far more pixels than any B-scan") from error

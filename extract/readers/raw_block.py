@@ -30,7 +30,7 @@ class Block:
         """See the pixels as an array, the slowest axis first. Raises: ScanError."""
         require_size(self.lengths, source)
         size = math.prod(self.lengths) * self.dtype.itemsize
-        body = memoryview(data) if self.expand is None else memoryview(self.expand(data, size, source))
+        body = memoryview(data) if self.expand is None else memoryview(self.expand(memoryview(data), size, source))
         if len(body) < size or (exact and len(body) != size):
             raise DamagedScan(
                 f"{source}: {' x '.join(map(str, self.lengths))} of {self.dtype} take {size:,} bytes, the file has "

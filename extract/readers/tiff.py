@@ -20,6 +20,9 @@ from extract.readers.stack import Stack, one_channel, require_size
 MAGIC: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 REDUCED: Final = 1  # of NewSubfileType: a thumbnail of another page
 PALETTE: Final = 3
+UNCOMPRESSED: Final = 1
+PADDING: Final = 16
+"""Bytes that may fill up the last strip."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def _reader(data: FileBytes, source: str, colours: Colours) -> Any:
         with _opened(data, source) as file:
             pages: list[Any] = [page for page in file.pages if not int(page.subfiletype) & REDUCED]
             frames = np.stack([_read_page(pages[number], len(data)) for number in numbers.tolist()])
-            inverted = int(pages[0].photometric or 0) == 0 and frames.dtype.kind in "bu"
+            inverted = int(pages[0].photometric or 0) == 0 and frames.dtype.kind in {"b", "u"}
         grey, note = (frames, Note.NONE) if frames.ndim == 3 else one_channel(frames, source, colours)
         if grey.dtype == bool:
             grey = grey.astype(np.uint8) * 255
@@ -111,5 +114,7 @@ def _read_page(page: Any, size: int) -> Shaped[np.ndarray, "rows columns *channe
     ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > size or min(page.databytecounts) < 1:
         raise ValueError("a strip of pixels lies behind the end of the file, or is empty")
+    if page.compression == UNCOMPRESSED and not page.is_tiled and sum(page.databytecounts) > page.nbytes + PADDING:
+        raise ValueError("its strips hold more rows than it says")
     pixels: np.ndarray = page.asarray()
     return pixels

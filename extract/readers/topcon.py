@@ -13,9 +13,10 @@ from typing import Final
 import numpy as np
 from jaxtyping import Int, Shaped
 from PIL import Image
+from PIL.Image import DecompressionBombError
 
 from embeddings_store.schema import Eye, Note
-from extract.dicom.codestream import JPEG_2000, DamagedStreamError, check_jpeg_2000
+from extract.dicom.codestream import JPEG_2000, DamagedStreamError, check_jpeg_2000, read_head
 from extract.dicom.header import FileBytes
 from extract.errors import DamagedScan, RefusedScan
 from extract.readers.contract import Request, ScanFile
@@ -76,7 +77,7 @@ def _raw(part: memoryview, source: str) -> tuple[Stack, int]:
         _, columns, rows, bits, frames, _, _ = RAW_HEAD.unpack(part[: RAW_HEAD.size])
     require_size((frames, rows, columns), source)
     size = 2 * frames * rows * columns
-    if bits != 16 or len(part) - RAW_HEAD.size < size:
+    if bits != 16 or not 0 <= len(part) - RAW_HEAD.size - size < 2 * rows * columns:
         raise DamagedScan(
             f"{source}: {frames} x {rows} x {columns} voxels of {bits} bits: expected 16 bits and {size:,} bytes, the "
             f"part has {len(part) - RAW_HEAD.size:,}"
@@ -98,25 +99,34 @@ def _compressed(part: memoryview, source: str) -> tuple[Stack, int]:
         at += 4 + length
 
     def read(numbers: Int[np.ndarray, "n"]) -> tuple[Shaped[np.ndarray, "n rows columns"], Note]:
-        frames = [_decode(bytes(streams[number]), f"{source}, B-scan {number + 1}") for number in numbers.tolist()]
-        if any(frame.shape != (rows, columns) for frame in frames):
-            raise DamagedScan(f"{source}: expected B-scans of {rows} x {columns}, got {list(frames[0].shape)}")
+        size = (rows, columns)
+        frames = [
+            _decode(bytes(streams[number]), size, f"{source}, B-scan {number + 1}") for number in numbers.tolist()
+        ]
         return np.stack(frames), Note.NONE
 
     return Stack(frames, read), columns
 
 
-def _decode(stream: bytes, source: str) -> Shaped[np.ndarray, "rows columns"]:
-    code = stream.find(JPEG_2000)
-    if code >= 0:
-        with damage(source, "B-scan", DamagedStreamError):
+def _decode(stream: bytes, size: tuple[int, int], source: str) -> Shaped[np.ndarray, "rows columns"]:
+    """Decode a JPEG or a JPEG 2000, whose own head must tell the size that the file tells."""
+    code = max(stream.find(JPEG_2000), 0)
+    with damage(source, "B-scan", DamagedStreamError):
+        head = read_head(stream[code:])
+        if head is None or (head.rows, head.columns) != size:
+            raise DamagedStreamError(f"expected a JPEG or JPEG 2000 of {size[0]} x {size[1]}")
+        if stream[code:].startswith(JPEG_2000):
             check_jpeg_2000(stream[code:])
-    with damage(source, "B-scan"), quiet(), Image.open(BytesIO(stream), formats=["JPEG", "JPEG2000"]) as picture:
-        require_size((picture.height, picture.width), source)
+    formats = ["JPEG", "JPEG2000"]
+    with (
+        damage(source, "B-scan", DecompressionBombError),
+        quiet(),
+        Image.open(BytesIO(stream), formats=formats) as picture,
+    ):
         picture.load()
         pixels: np.ndarray = np.array(picture)
-    if pixels.ndim != 2:
-        raise RefusedScan(f"{source}: expected a grey B-scan, got {list(pixels.shape)}")
+    if pixels.shape != size:
+        raise RefusedScan(f"{source}: expected a grey B-scan of {size[0]} x {size[1]}, got {list(pixels.shape)}")
     return pixels
 
 

@@ -125,7 +125,7 @@ def _without_unreadable(fetched: FetchedMembers, scan: Scan) -> tuple[FetchedMem
 def _with_labels(
     source: Source, read: Surveyed, fetched: Fetched | FetchedMembers, dataset: Dataset | None
 ) -> Surveyed:
-    """Add the labels that lie in the file with the voxels, or in a mask beside it."""
+    """Add the labels that lie in the file with the voxels, or in a mask next to it."""
     if isinstance(fetched, Fetched) and read.container not in SUFFIXES and read.container != "DICOM":
         files = [ScanFile(read.scan.ref.key, fetched.data)]
         (inside, *_) = volumes_in(files, ref=read.scan.ref, options=read_options(read.scan.ref.reading))
@@ -144,7 +144,7 @@ def _with_labels(
 
 
 def _mask_values(source: Source, scan: Scan) -> frozenset[int] | None:
-    """Give the values of the mask named reference beside a volume; None where there is none."""
+    """Give the values of the mask named reference next to a volume; None where there is none."""
     folder = scan.ref.key.rpartition("/")[0]
     files, objects = (
         [],

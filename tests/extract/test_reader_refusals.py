@@ -166,9 +166,13 @@ REFUSED = {
     "meta that leaves the folder": (one("a.mhd", as_mha(GREY, ElementDataFile="../../etc/passwd")), "another place"),
     "meta of a list": (one("a.mhd", as_mha(GREY, ElementDataFile="LIST")), "not in its folder"),
     "meta without pixels": (one("a.mhd", as_mha(GREY, ElementDataFile="a.raw")), "not in its folder"),
-    "meta too short": ([*one("a.mhd", as_mha(GREY, ElementDataFile="a.raw")), *one("a.raw", bytes(9))], "the file has 9"),
+    "meta too short": (
+        [*one("a.mhd", as_mha(GREY, ElementDataFile="a.raw")), *one("a.raw", bytes(9))], "the file has 9"
+    ),
     "meta too long": ([*one("a.mhd", as_mha(GREY, ElementDataFile="a.raw")), *one("a.raw", bytes(999))], "has 999"),
-    "meta packed bomb": (one("a.mha", as_mha(np.zeros((4, 8, 6), np.uint8), packed=True, DimSize="1 1 1")), "grow beyond"),
+    "meta packed bomb": (
+        one("a.mha", as_mha(np.zeros((4, 8, 6), np.uint8), packed=True, DimSize="1 1 1")), "grow beyond"
+    ),
     "meta as text": (one("a.mha", as_mha(GREY, BinaryData=False)), "written as text"),
     "meta of a strange type": (one("a.mha", as_mha(GREY, ElementType="MET_STRING")), "ElementType".lower()),
     "nrrd of four axes": (one("a.nrrd", as_nrrd(GREY, dimension=4, sizes="6 2 4 4")), "three axes, got 4"),
@@ -176,7 +180,9 @@ REFUSED = {
     "nrrd as text": (one("a.nrrd", as_nrrd(GREY, encoding="ascii")), "expected encoding"),
     "nrrd that leaves the folder": (one("a.nhdr", as_nrrd(GREY, **{"data file": "/etc/passwd"})), "another place"),
     # pictures
-    "two sizes": ([*as_folder(GREY), *one("P17_OD/9_image.png", as_picture(GREY[0, :4], "PNG"))], "expected 8 x 6 pixels"),
+    "two sizes": (
+        [*as_folder(GREY), *one("P17_OD/9_image.png", as_picture(GREY[0, :4], "PNG"))], "expected 8 x 6 pixels"
+    ),
     "two depths": ([*as_folder(GREY), *one("P17_OD/9_image.png", as_picture(SIXTEEN[0], "PNG"))], "one depth"),
     "colours with annotations": (one("a.png", as_picture(COLOUR, "PNG")), "in colour"),
     "transparent": (one("a.png", as_picture(np.dstack([COLOUR[..., :1]] * 3 + [GREY[1]]), "PNG")), "transparent"),
@@ -189,7 +195,9 @@ REFUSED = {
     "tiff of two sizes": (one("a.tif", two_sizes()), "pages of one size"),
     "tiff with a palette": (one("a.tif", palette_tiff()), "palette"),
     "tiff in blocks of depth": (one("a.tif", volumetric_tiff()), "expected pages"),
-    "tiff of a folder with pages": ([*one("a/1.tif", as_tiff(GREY)), *one("a/2.tif", as_tiff(GREY))], "expected one page"),
+    "tiff of a folder with pages": (
+        [*one("a/1.tif", as_tiff(GREY)), *one("a/2.tif", as_tiff(GREY))], "expected one page"
+    ),
     # vendors
     "vol bomb": (one("a.vol", vol_claims(2**32 - 1)), "voxels, more than"),
     "vol cut": (one("a.vol", make_vol(GREY)[:-1]), "breaks off in B-scan 4 of 4"),
@@ -205,8 +213,12 @@ REFUSED = {
         one("a.xml", b'<!DOCTYPE x [<!ENTITY a "b">]>' + make_heyex_xml(["1.png"])), "plain XML export"
     ),
     # DICOM, one frame a file
-    "several series": ([*as_series(GREY)[:2], *one("z.dcm", make_file(GREY[:1], SeriesInstanceUID="1.2.3"))], "one series"),
-    "no order": ([*one("a.dcm", make_file(GREY[:1])), *one("b.dcm", make_file(GREY[1:2]))], "neither ImagePositionPatient"),
+    "several series": (
+        [*as_series(GREY)[:2], *one("z.dcm", make_file(GREY[:1], SeriesInstanceUID="1.2.3"))], "one series"
+    ),
+    "no order": (
+        [*one("a.dcm", make_file(GREY[:1])), *one("b.dcm", make_file(GREY[1:2]))], "neither ImagePositionPatient"
+    ),
     "frames of two sizes": (
         [*as_series(GREY)[:1], ScanFile("z.dcm", as_series(GREY[:, :4])[1].data)], "contradicts the first"
     ),
@@ -240,7 +252,8 @@ def test_16_bit_pictures_stay_16_bit_and_colours_of_16_bits_are_refused() -> Non
     assert read_scan(one("a.png", as_picture(SIXTEEN[0], "PNG"))).voxels.dtype == np.uint16
     data = bytearray(as_picture(COLOUR, "PNG"))
     data[24] = 16
-    with pytest.raises(ScanError, match="16 bits in colours|damaged"):
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    with pytest.raises(ScanError, match="16 bits in colours"):
         read_scan(one("a.png", bytes(data)))
 
 

@@ -1,4 +1,4 @@
-"""Harvard-FairVision (Luo 2023): one .npz a person and disease, with the label inside, and a table beside it."""
+"""Harvard-FairVision (Luo 2023): one .npz a person and disease, with the label inside, and a table with it."""
 
 import re
 from collections import defaultdict

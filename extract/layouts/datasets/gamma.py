@@ -1,4 +1,4 @@
-"""GAMMA (Wu 2023): slices in a folder of their own beside a fundus picture, grades one-hot in workbooks."""
+"""GAMMA (Wu 2023): slices in a folder of their own next to a fundus picture, grades one-hot in workbooks."""
 
 from extract.layouts.dataset import Card, Dataset, Look
 

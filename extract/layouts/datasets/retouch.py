@@ -1,4 +1,4 @@
-"""RETOUCH (Bogunovic 2019): MetaImage volumes of three vendors, labels as masks beside the training ones."""
+"""RETOUCH (Bogunovic 2019): MetaImage volumes of three vendors, labels as masks next to the training ones."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ def _judge(volumes: Sequence["Surveyed"]) -> list[Warned]:
     return [
         Warned("labels_missing", "volumes without a reference: unknown, not healthy", tuple(without)),
         Warned(
-            "mixed_bit_depth", "volumes of 16 bits beside others of 8", tuple(deep if len(deep) < len(volumes) else ())
+            "mixed_bit_depth", "volumes of 16 bits among others of 8", tuple(deep if len(deep) < len(volumes) else ())
         ),
     ]
 
