@@ -7,38 +7,22 @@ from typing import Annotated
 import typer
 
 from embeddings_store.command_line import Options, Text
-from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import ENCODER, SOURCE
 from extract.encoder_options import DeviceName, EncoderChoice, Precision, PresetName, parse_image_size
+from extract.layouts.options import ArrayName, InColour, StoredAxes
 from extract.options import AllowedClasses
-from extract.readers.contract import FRAMES_FIRST, Axes, Colours, ReadOptions
+from extract.readers.contract import ReadOptions
 
 SCAN_HELP = "A scan: a file of any kind that docs/scans.md lists, or a folder of pictures or DICOM files."
-
-
-def parse_axes(text: str) -> Axes:
-    """Read the stored axes in their order. Raises: UsageError."""
-    words = tuple(word.strip() for word in text.split(","))
-    if len(words) != 3:
-        raise UsageError(f"--axes: expected frames, rows and columns in the order of the file, got {text!r}")
-    return ReadOptions(axes=words).axes or FRAMES_FIRST
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanChoice(Options):
     """Which volume of a file is read, and how its axes lie."""
 
-    array: Annotated[str | None, typer.Option(help="Name of the array (.npz, .mat, HDF5).", rich_help_panel=SOURCE)] = (
-        None
-    )
-    axes: Annotated[
-        Axes | None,
-        Text(parse_axes),
-        typer.Option(help="Order of the stored axes, such as rows,columns,frames.", rich_help_panel=SOURCE),
-    ] = None
-    colours: Annotated[
-        Colours, typer.Option(help="Pictures in colour: refuse them, or take their luma.", rich_help_panel=SOURCE)
-    ] = "refuse"
+    array: ArrayName = None
+    axes: StoredAxes = None
+    colours: InColour = "refuse"
     volume: Annotated[
         int | None, typer.Option(help="Which volume, of a file that holds several.", min=1, rich_help_panel=SOURCE)
     ] = None

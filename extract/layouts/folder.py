@@ -15,7 +15,7 @@ from pydicom.errors import InvalidDicomError
 
 from embeddings_store.console import say
 from embeddings_store.errors import UsageError
-from embeddings_store.schema import ObjectInfo, VolumeRef
+from embeddings_store.schema import ObjectInfo, Reading, VolumeRef
 from extract.bucket.source import RangeRefused, RangeSource, Source
 from extract.dicom.header import FOREIGN_ERRORS, quiet_pydicom
 from extract.errors import BucketError, FetchError
@@ -66,8 +66,9 @@ class FolderLayout:
 
     name = "folder"
 
-    def __init__(self, pattern: str | None, secret: Path | None) -> None:
+    def __init__(self, pattern: str | None, secret: Path | None, reading: Reading) -> None:
         self._pattern, self._secret = compile_pattern(pattern) if pattern else None, secret
+        self._reading = reading
 
     def find(self, source: Source, objects: Sequence[ObjectInfo]) -> Listing:
         """Name the scans: pictures and single frames of one folder are one volume, every other file is one of its own.
@@ -81,7 +82,7 @@ class FolderLayout:
         for key, members in _volumes(usable, told).items():
             first = told[members[0].key]
             parts = [part for info in members for part in (info, *voxels.get(info.key, ()))]
-            scans[key] = Scan(_ref(key, parts, first), key, first.split, first.visit)
+            scans[key] = Scan(_ref(key, parts, first, self._reading), key, first.split, first.visit)
         refs = [scan.ref for key, scan in sorted(scans.items()) if scan.ref.participant]
         grouped = {info.key for scan in scans.values() for info in (scan.ref.members or (scan.ref,))}
         for info in objects:
@@ -227,5 +228,6 @@ def _volumes(objects: Sequence[ObjectInfo], told: Mapping[str, Told]) -> dict[st
     return volumes
 
 
-def _ref(key: str, members: Sequence[ObjectInfo], told: Told) -> VolumeRef:
-    return make_ref(key, members, told.participant, eye=told.eye, device=told.device, protocol=told.protocol)
+def _ref(key: str, members: Sequence[ObjectInfo], told: Told, reading: Reading) -> VolumeRef:
+    words = {"eye": told.eye, "device": told.device, "protocol": told.protocol}
+    return make_ref(key, members, told.participant, reading=reading, **words)

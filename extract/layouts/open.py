@@ -19,9 +19,9 @@ def find_layout(options: LayoutOptions, owners: Mapping[str, str], objects: Sequ
     Raises: UsageError where --layout names one dataset and the files are another's, or two datasets fit.
     """
     if options.scans is not None:
-        return TableLayout(options.scans, options.columns or {})
+        return TableLayout(options.scans, options.columns or {}, options.reading)
     if options.pattern is not None or options.layout == "folder":
-        return FolderLayout(options.pattern, options.pseudonyms)
+        return FolderLayout(options.pattern, options.pseudonyms, options.reading)
     if options.layout == NAME or any(not isinstance(parse_object(info), Skip) for info in objects):
         if options.layout not in ("auto", NAME):
             raise UsageError(f"--layout {options.layout}: the keys of this bucket are those of {NAME}; leave it out")

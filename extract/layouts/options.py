@@ -10,8 +10,10 @@ import typer
 
 from embeddings_store.command_line import Options, Text
 from embeddings_store.errors import UsageError
+from embeddings_store.schema import Reading
 from embeddings_store.shared_options import SOURCE
 from extract.layouts.datasets import dataset_names
+from extract.readers.contract import FRAMES_FIRST, Axes, Colours, ReadOptions
 
 SCAN_COLUMNS = ("file", "participant", "eye", "device", "protocol", "site", "date", "split", "series")
 """The columns of a table of scans that mean something; every other one is a label or a covariate."""
@@ -37,6 +39,25 @@ def parse_columns(text: str) -> dict[str, str]:
             f"{', '.join(SCAN_COLUMNS)}; got {text!r}"
         )
     return {name.strip(): column.strip() for name, _, column in pairs}
+
+
+def parse_axes(text: str) -> Axes:
+    """Read the stored axes in their order. Raises: UsageError."""
+    words = tuple(word.strip() for word in text.split(","))
+    if len(words) != 3:
+        raise UsageError(f"--axes: expected frames, rows and columns in the order of the file, got {text!r}")
+    return ReadOptions(axes=words).axes or FRAMES_FIRST
+
+
+ArrayName = Annotated[str | None, typer.Option(help="Name of the array (.npz, .mat, HDF5).", rich_help_panel=SOURCE)]
+StoredAxes = Annotated[
+    Axes | None,
+    Text(parse_axes),
+    typer.Option(help="Order of the stored axes, such as rows,columns,frames.", rich_help_panel=SOURCE),
+]
+InColour = Annotated[
+    Colours, typer.Option(help="Pictures in colour: refuse them, or take their luma.", rich_help_panel=SOURCE)
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +100,14 @@ class LayoutOptions(Options):
             rich_help_panel=SOURCE,
         ),
     ] = None
+    array: ArrayName = None
+    axes: StoredAxes = None
+    colours: InColour = "refuse"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_layout(self.layout)
+        _ = ReadOptions(self.array, self.axes, self.colours)  # wrong axes are refused here
         wanted = "table" if self.scans is not None else "folder" if self.pattern is not None else self.layout
         if self.layout not in ("auto", wanted) or (self.scans is not None and self.pattern is not None):
             raise UsageError(
@@ -93,6 +118,11 @@ class LayoutOptions(Options):
             raise UsageError("--layout table: expected the table of scans, --scans FILE; survey makes one")
         if self.columns is not None and self.scans is None:
             raise UsageError("--columns names columns of --scans: add it, or leave --columns out")
+
+    @property
+    def reading(self) -> Reading:
+        """Return how files are read, where no dataset knows better."""
+        return Reading(self.array, self.axes, self.colours == "luma")
 
     @property
     def layout_choice(self) -> "LayoutOptions":

@@ -12,7 +12,7 @@ import pandas as pd
 
 from embeddings_store.console import say
 from embeddings_store.errors import UsageError
-from embeddings_store.schema import ObjectInfo
+from embeddings_store.schema import ObjectInfo, Reading
 from embeddings_store.text_table import TextTable, fold_name, open_table, read_file
 from extract.bucket.source import Source
 from extract.layouts.contract import (
@@ -94,8 +94,8 @@ class TableLayout:
 
     name = "table"
 
-    def __init__(self, path: Path, columns: Mapping[str, str]) -> None:
-        self._path, self._where = path, f"--scans {path}"
+    def __init__(self, path: Path, columns: Mapping[str, str], reading: Reading) -> None:
+        self._path, self._where, self._reading = path, f"--scans {path}", reading
         self._names = {name: fold_name(columns.get(name, name)) for name in SCAN_COLUMNS}
 
     def find(self, source: Source, objects: Sequence[ObjectInfo]) -> Listing:
@@ -162,7 +162,11 @@ class TableLayout:
         labels = {name: cell for name, cell in cells.items() if name not in (*self._names.values(), *OF_SURVEY)}
         visit = said["date"] or cells.get("visit", "")
         return Scan(
-            make_ref(key, found, said["participant"], **told), cells.get("scan") or key, said["split"], visit, labels
+            make_ref(key, found, said["participant"], reading=self._reading, **told),
+            cells.get("scan") or key,
+            said["split"],
+            visit,
+            labels,
         )
 
 

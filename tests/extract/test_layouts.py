@@ -257,3 +257,16 @@ def test_a_bucket_that_no_layout_fits_is_refused_with_a_way_out(tmp_path: Path) 
     picture(tmp_path / "x/1.png", 0)
     with pytest.raises(OctProbeError, match="survey"):
         listed(tmp_path)
+
+
+def test_arrays_are_read_as_the_options_say(tmp_path: Path) -> None:
+    bucket, store = tmp_path / "bucket", tmp_path / "store"
+    bucket.mkdir()
+    voxels = np.random.default_rng(0).integers(0, 255, (12, 40, 48), dtype=np.uint8)
+    np.savez(bucket / "a.npz", first=np.zeros((3, 4, 5)), oct=voxels.transpose(1, 2, 0))
+    np.save(bucket / "b.npy", voxels)
+    one = table(bucket, "a.npz,1,", name="a.csv")
+    extract(options(bucket, store, scans=one, array="oct", axes="rows,columns,frames"))
+    extract(options(bucket, store, scans=table(bucket, "b.npy,1,", name="b.csv")))
+    found = rows(store)
+    assert np.array_equal(found["a.npz"], found["b.npy"], equal_nan=True)
