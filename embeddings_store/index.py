@@ -17,7 +17,16 @@ import pandas as pd
 
 from embeddings_store.checksums import CHANGED, checksum
 from embeddings_store.errors import StoreError
-from embeddings_store.schema import INDEX_COLUMNS, Eye, ParticipantId, VolumeId, VolumeRef, site_of
+from embeddings_store.schema import (
+    INDEX_COLUMNS,
+    SITE_COLUMN,
+    Eye,
+    ParticipantId,
+    VolumeId,
+    VolumeRef,
+    site_of,
+    told_site,
+)
 from embeddings_store.storage import Storage, concurrently
 
 FOLDER = "index"
@@ -69,11 +78,12 @@ def _read_segments(storage: Storage, names: Sequence[str]) -> pd.DataFrame | Non
     tables = [table for table in found if table is not None]
     if len(tables) < len(found):
         return None
-    lines = pd.concat(tables) if tables else _table([])
+    lines = pd.concat(tables) if tables else _table([]).assign(**{SITE_COLUMN: ""})
     newest = lines.drop_duplicates("row", keep="last").sort_values("row", ignore_index=True)
     if newest["key"].duplicated().any() or (newest["row"] != newest.index).any():
         raise StoreError(f"the index of {storage.url} is damaged: a segment below {FOLDER}/ is missing or foreign")
-    return newest.assign(site=[site_of(participant) for participant in newest["participant"]])
+    told = zip(newest["key"], newest["participant"], newest[SITE_COLUMN], strict=True)
+    return newest.assign(**{SITE_COLUMN: [site_of(*one) for one in told]})
 
 
 def settled_segments(storage: Storage) -> list[str]:
@@ -93,11 +103,17 @@ def settled_segments(storage: Storage) -> list[str]:
 
 def index_rows(index: pd.DataFrame) -> list[IndexRow]:
     """Give the lines of an index as typed rows."""
-    columns = [index[name].tolist() for name in INDEX_COLUMNS]
+    columns = [index[name].tolist() for name in (*INDEX_COLUMNS, SITE_COLUMN)]
     return [
-        IndexRow(row, VolumeRef(key, size, etag, VolumeId(volume), ParticipantId(person), Eye(eye), device, protocol))
-        for row, key, size, etag, volume, person, eye, device, protocol in zip(*columns, strict=True)
-    ]
+        IndexRow(
+            row,
+            VolumeRef(
+                key, size, etag, VolumeId(volume), ParticipantId(person), Eye(eye), device, protocol,
+                told_site(key, person, site),
+            ),
+        )
+        for row, key, size, etag, volume, person, eye, device, protocol, site in zip(*columns, strict=True)
+    ]  # fmt: skip
 
 
 def plan_append(known: Sequence[IndexRow], refs: Iterable[VolumeRef]) -> tuple[list[IndexRow], AddedVolumes]:
@@ -159,7 +175,10 @@ def _parse_segment(path: str, body: Any) -> pd.DataFrame | str:
     if crc and int(crc[0], 16) != checksum(body):
         return CHANGED
     try:
-        lines = pd.read_parquet(io.BytesIO(body))[list(INDEX_COLUMNS)]
+        table = pd.read_parquet(io.BytesIO(body))
+        if SITE_COLUMN not in table:
+            table = table.assign(**{SITE_COLUMN: ""})
+        lines = table[[*INDEX_COLUMNS, SITE_COLUMN]]
     except (OSError, ValueError, KeyError) as error:
         return f"it is no table of lines ({error})"
     for name in INDEX_COLUMNS:
@@ -200,4 +219,6 @@ def _table(lines: Sequence[IndexRow]) -> pd.DataFrame:
         for ref in (line.ref,)
     ]
     table = pd.DataFrame(rows, columns=list(INDEX_COLUMNS))
-    return table.astype({name: DTYPES.get(name, "str") for name in INDEX_COLUMNS})
+    table = table.astype({name: DTYPES.get(name, "str") for name in INDEX_COLUMNS})
+    sites = [line.ref.site for line in lines]
+    return table.assign(**{SITE_COLUMN: sites}) if any(sites) else table

@@ -17,7 +17,7 @@ Layout of a store (see docs/store.md)::
       snapshots/<n>/, LATEST    immutable copies that training reads
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
 from hashlib import sha256
 from typing import NewType
@@ -33,7 +33,14 @@ VolumeId = NewType("VolumeId", str)
 """16 hex digits: a digest of the key below the prefix. Safe to print: it holds no UID and no name."""
 
 ParticipantId = NewType("ParticipantId", str)
-"""Four digits. Names a person inside the study, encodes the site, and is never a feature."""
+"""Any text of 1 to 64 characters without control characters or slashes. Names a person inside the study, and is never a
+feature. The four digits of AI-READI encode the site, too."""
+
+AI_READI_FOLDER = "retinal_oct/structural_oct/"
+"""Where the keys of AI-READI begin; only their participants encode a site."""
+
+ABSENT_SIZE = -2
+"""The size of a volume that a table names and the bucket lacks; -1 is an unknown one."""
 
 SITES = {"1": "UW", "4": "UCSD", "7": "UAB"}
 
@@ -73,6 +80,9 @@ THUMBNAIL_SHAPE = (8, 32, 32)
 
 READABLE = (WITHOUT_THUMBNAIL, SCHEMA_VERSION)
 """The schema versions of rows and stores that can be read."""
+
+SITE_COLUMN = "site"
+"""Of an index segment, only where a table told a site."""
 
 INDEX_COLUMNS = ("row", "key", "size", "etag", "volume", "participant", "eye", "device", "protocol")
 
@@ -114,6 +124,9 @@ class Note(IntFlag):
     JOINED = 1 << 23  # from the parts of a concatenation; size and md5 are those of the first part
     NOT_CLOSED = 1 << 24  # the items of compressed frames end without a delimiter; every frame is whole all the same
     SAMPLES_DISAGREE = 1 << 25  # samples use bits above BitsStored, or lack the header's sign; the header is believed
+    SLICES_MISSING = 1 << 26  # numbers are missing among the names or numbers of a scan's frames; the others are used
+    AXES_DOUBTFUL = 1 << 27  # twice as many frames as columns, and nobody named the axes: look at the preview
+    COLOUR_AS_GREY = 1 << 28  # pictures in colour became their luma, as was asked for
 
 
 class SpacingSource(IntEnum):
@@ -149,11 +162,32 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class VolumeRef:
-    """One object of the bucket that should become a row: everything its key and listing tell.
+class ObjectInfo:
+    """One object of a listing. key: below the prefix; size in bytes, -1 unknown; etag without quotes, "" unknown."""
 
-    ``key`` is relative to the prefix; ``size`` in bytes, -1 where only a manifest named the object;
-    ``etag`` without quotes, "" where the source has none.
+    key: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a layout says that files are read: which array, its axes, colours to grey, 16 bits scaled down by 257."""
+
+    array: str | None = None
+    axes: tuple[str, str, str] | None = None
+    to_grey: bool = False
+    to_bytes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRef:
+    """One scan of the bucket that should become a row: everything its key and listing tell.
+
+    ``key`` is relative to the prefix; ``size`` in bytes, -1 where only a manifest named the object, ABSENT_SIZE where
+    there is none; ``etag`` without quotes, "" where the source has none. ``site``: where a table told it. ``members``:
+    the objects of a scan of several, in the order of its frames; size is then their sum and etag a digest of theirs.
+    Neither members nor ``reading`` are kept in an index.
     """
 
     key: str
@@ -164,6 +198,9 @@ class VolumeRef:
     eye: Eye
     device: str
     protocol: str
+    site: str = ""
+    members: tuple[ObjectInfo, ...] = field(default=(), compare=False, repr=False)
+    reading: Reading = field(default=Reading(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +241,12 @@ def volume_id(key: str) -> VolumeId:
     return VolumeId(sha256(key.encode()).hexdigest()[:16])
 
 
-def site_of(participant: str) -> str:
-    """Give the clinical site that a participant id encodes: UW, UCSD, UAB or "unknown"."""
-    return SITES.get(participant[:1], "unknown")
+def site_of(key: str, participant: str, told: str = "") -> str:
+    """Give the site: as a table told it; of AI-READI what the participant id encodes, UW, UCSD or UAB; or "unknown"."""
+    digits = participant[:1] if key.startswith(AI_READI_FOLDER) else ""
+    return told or SITES.get(digits, "unknown")
+
+
+def told_site(key: str, participant: str, site: str) -> str:
+    """Give a site as a ref keeps it: "" where it says no more than site_of knows anyway."""
+    return "" if site == site_of(key, participant) else site

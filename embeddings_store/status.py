@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from embeddings_store.encoder_source import read_encoder_source
+from embeddings_store.failed_rows import commonest, failed_rows_of
 from embeddings_store.reader import StoreReader
 from embeddings_store.room import account
 from embeddings_store.schema import VolumeFailure
@@ -44,6 +45,7 @@ def store_status(reader: StoreReader) -> dict[str, Any]:
         "parts": int((states == PARTS).sum()),
         "errors_by_class": dict(Counter(record.failure.error for record in errors).most_common()),
         "error_groups": _groups([record.failure for record in errors]),
+        "commonest_errors": commonest(failed_rows_of(reader))[:3],
         "participants": int(index["participant"].nunique()),
         "coverage": {column: _coverage(states, index[column]) for column in COVERED_BY},
         "snapshot": latest_number(reader.storage),

@@ -20,13 +20,6 @@ TRIES = 8  # volumes of unknown frames that are opened until one can be read
 P = TypeVar("P", bound=Preprocessing)
 
 
-def with_frames_of(options: P, data: FileBytes, allowed: Collection[str]) -> P:
-    """Give the options, with the number of frames of this file where all are asked for. Raises a DicomError."""
-    if options.slices != "all" or options.frames_of_all is not None:
-        return options
-    return replace(options, frames_of_all=_count(data, allowed))
-
-
 def with_frames_of_bucket(options: ExtractOptions, selection: Selection) -> ExtractOptions:
     """Give the options, with the number of frames of the volumes of a run where all are asked for.
 

@@ -10,9 +10,10 @@ from embeddings_store.command_line import Options, verb
 from embeddings_store.shared_options import RESULTS, Json
 from embeddings_store.terminal.console import emit_json, new_app, run_command, say
 from extract.doctor.options import DoctorOptions
-from extract.file_options import EncodeOptions, PreprocessOptions
+from extract.file_options import EncodeOptions, PreprocessOptions, PreviewOptions
 from extract.options import ExtractOptions
 from extract.store_commands import store_commands
+from extract.survey.options import DatasetsOptions, SurveyOptions
 
 app = new_app(
     """Encode every OCT volume of a bucket once, into a store that probes and reports read.
@@ -93,6 +94,17 @@ def _coverage(store: Mapping[str, Any], selected: int) -> float:
 
 
 @verb(app)
+def preview(options: PreviewOptions) -> None:
+    """Draw a scan as it is read: three B-scans and the view from the front, with axes named. Look before a long run.
+
+    Example: extract-embeddings preview scan.npz --array oct_bscans --out scan.png
+    """
+    from extract.preview import preview_file
+
+    say(preview_file(options))
+
+
+@verb(app)
 def preprocess(options: PreprocessOptions) -> None:
     """Write exactly what the encoder would see of one file.
 
@@ -150,6 +162,39 @@ def encoders(_: EncodersOptions, *, json: Json = False) -> None:
         emit_json({"encoders": cards()})
     else:
         say(describe_cards(cards()))
+
+
+@verb(app)
+def survey(options: SurveyOptions, *, json: Json = False) -> None:
+    """List the scans of a bucket as the table that --scans takes, and say what in it would spoil a study.
+
+    Example: extract-embeddings survey --bucket ./data --layout octdl --checksums --out scans.csv
+
+    Only first bytes of files are read, without --checksums. A survey that was cut off goes on where it stopped.
+    """
+    from extract.survey.run import describe_survey
+    from extract.survey.run import survey as run
+
+    found = run(options)
+    say(describe_survey(found))
+    if json:
+        emit_json(found)
+
+
+@verb(app)
+def datasets(options: DatasetsOptions, *, json: Json = False) -> None:
+    """Show the public datasets that have a name here: what each is, how to get it, licence, citation, known traps.
+
+    Example: extract-embeddings datasets --json
+
+    Nothing is downloaded.
+    """
+    from extract.layouts.cards import cards, describe_cards
+
+    found = cards(options.name)
+    say(describe_cards(found))
+    if json:
+        emit_json({"datasets": found})
 
 
 app.add_typer(store_commands)

@@ -19,7 +19,7 @@ from extract.load import raw_bytes
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.selection import Selection, select_volumes
-from extract.summary import describe_catalogue, describe_look
+from extract.summary import describe_catalogue, describe_look, describe_skipped
 
 STATED_BYTES_PER_S = 125e6
 """A link of 1 Gbit/s, stated and not measured: what a single host can usually take from a bucket."""
@@ -42,6 +42,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
         "selected": len(selection.refs),
         "skipped": sum(selection.skipped.values()),
         "skipped_reasons": selection.skipped,
+        "skipped_examples": describe_skipped(selection.catalogue),
         "volumes": [
             {"device": device, "protocol": protocol, "volumes": n} for (device, protocol), n in sorted(kinds.items())
         ],
@@ -110,7 +111,8 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
         f"{describe_look(plan)}\n"
         f"would encode {plan['selected']:,} volumes of {plan['listed']:,} objects "
         f"({plan['skipped']:,} skipped{': ' if reasons else ''}{reasons}):\n{kinds}\n"
-        f"{_size(plan['bytes'])} in {plan['get_requests']:,} requests; "
+        + "".join(f"skipped, {reason}: {said}\n" for reason, said in plan["skipped_examples"].items())
+        + f"{_size(plan['bytes'])} in {plan['get_requests']:,} requests; "
         f"transfer takes {transfer['at_least']:,.0f} s or more ({transfer['rate']}); encoding {transfer['encoding']}\n"
         f"{price}\nthe store would grow by {_size(plan['store_bytes'])} in {plan['store_files']:,} files "
         f"({_size(plan['row_bytes'])} a volume; rows that it already has are not subtracted)\n"

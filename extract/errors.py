@@ -8,7 +8,11 @@
     └── DeviceError          the accelerator is missing or cannot do what was asked
     VolumeError
     ├── FetchError           fetch: the object is gone, changed, or breaks off again and again
-    ├── DicomError           decode: the bytes are no usable volume
+    ├── ScanError            decode: the bytes are no usable volume, whatever their kind
+    │   ├── UnknownScan          no reader knows the kind of file
+    │   ├── DamagedScan          the file breaks off or contradicts itself, or its library says so
+    │   └── RefusedScan          a sound file that is not taken: four axes, two sizes, an animation, pickled objects ...
+    ├── DicomError           a ScanError of DICOM files, and of what every kind has in common
     │   ├── NotDicom             no DICOM file, or a header that cannot be read
     │   ├── NoPixelData          a DICOM file without PixelData
     │   ├── ShortPixelData       PixelData breaks off
@@ -55,10 +59,26 @@ class FetchError(VolumeError):
     stage = "fetch"
 
 
-class DicomError(VolumeError):
-    """The bytes of one object are no usable volume."""
+class ScanError(VolumeError):
+    """The bytes of one scan are no usable volume."""
 
     stage = "decode"
+
+
+class UnknownScan(ScanError):  # noqa: N818 - as below
+    """No reader knows the kind of file."""
+
+
+class DamagedScan(ScanError):  # noqa: N818
+    """The file breaks off or contradicts itself."""
+
+
+class RefusedScan(ScanError):  # noqa: N818
+    """A sound file that is not taken, with the reason."""
+
+
+class DicomError(ScanError):
+    """The bytes of one object are no usable volume."""
 
 
 class NotDicom(DicomError):  # noqa: N818 - an error class of the rows, see the tree above

@@ -6,30 +6,61 @@ from typing import Annotated
 
 import typer
 
-from extract.encoder_options import DeviceName, EncoderChoice, ImageSize, Precision, Preprocessing
+from embeddings_store.command_line import Options
+from embeddings_store.shared_options import SOURCE
+from extract.encoder_options import (
+    DeviceName,
+    EncoderChoice,
+    ImageSize,
+    Precision,
+    Preprocessing,
+)
+from extract.layouts.options import ArrayName, InColour, StoredAxes
 from extract.options import AllowedClasses
+from extract.readers.contract import ReadOptions
+
+SCAN_HELP = "A scan: a file of any kind that docs/scans.md lists, or a folder of pictures or DICOM files."
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessOptions(Preprocessing):
-    """One file, and how it is prepared."""
+class ScanChoice(Options):
+    """Which volume of a file is read, and how its axes lie."""
 
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="A multi-frame OCT DICOM file; of a volume in several, one of them, with the others in its folder."
-        ),
-    ]
-    out: Annotated[Path, typer.Option(help="Where the float32 [C, D, H, W] array goes (.npy).")]
-    image_size: ImageSize = None
+    array: ArrayName = None
+    axes: StoredAxes = None
+    colours: InColour = "refuse"
+    volume: Annotated[
+        int | None, typer.Option(help="Which volume, of a file that holds several.", min=1, rich_help_panel=SOURCE)
+    ] = None
     allow_sop_class: AllowedClasses = ()
 
+    def read_options(self) -> ReadOptions:
+        """Return what the readers are to know."""
+        return ReadOptions(self.array, self.axes, self.colours)
+
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeOptions(EncoderChoice, Preprocessing):
+class PreviewOptions(ScanChoice):
+    """One scan, and where its picture goes."""
+
+    file: Annotated[Path, typer.Argument(help=SCAN_HELP)]
+    out: Annotated[Path, typer.Option(help="Where the picture goes (.png).")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessOptions(ScanChoice, Preprocessing):
+    """One file, and how it is prepared."""
+
+    file: Annotated[Path, typer.Argument(help=SCAN_HELP)]
+    out: Annotated[Path, typer.Option(help="Where the float32 [C, D, H, W] array goes (.npy).")]
+    image_size: ImageSize = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions(ScanChoice, EncoderChoice, Preprocessing):
     """One file, and the encoder that reads it."""
 
-    file: Annotated[Path, typer.Argument(help="A .dcm, or a preprocessed .npy: float32 [C,D,H,W] or [B,C,D,H,W].")]
+    file: Annotated[Path, typer.Argument(help="A scan, or a preprocessed .npy: float32 [C,D,H,W] or [B,C,D,H,W].")]
     out: Annotated[Path, typer.Option(help="Where the tokens go: float32 [B, N, C] (.npy).")]
     prefix_out: Annotated[
         Path | None,
@@ -37,4 +68,3 @@ class EncodeOptions(EncoderChoice, Preprocessing):
     ] = None
     device: DeviceName = "auto"
     precision: Precision = "fp32"
-    allow_sop_class: AllowedClasses = ()

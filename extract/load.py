@@ -10,12 +10,13 @@ from jaxtyping import Float32, Int
 from embeddings_store.errors import UsageError
 from embeddings_store.index import IndexRow
 from embeddings_store.machine import usable_cores
-from embeddings_store.schema import Note, RowFacts, VolumeFailure, VolumeRef
+from embeddings_store.schema import ABSENT_SIZE, Note, RowFacts, VolumeFailure, VolumeRef
+from extract.bucket.members import FetchedMembers
 from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder
-from extract.dicom.reader import FrameChooser, read_dicom
-from extract.errors import DicomError, IncompleteConcatenation
+from extract.dicom.reader import FrameChooser
+from extract.errors import DicomError, IncompleteConcatenation, NotAVolume
 from extract.failures import attempt
 from extract.options import PartialReads
 from extract.partial.downstream import Downstream
@@ -23,10 +24,12 @@ from extract.partial.reader import VolumeReader
 from extract.parts import PartFinder
 from extract.preprocess import frame_chooser, preprocess_and_measure
 from extract.preset import Recipe
+from extract.scan import AnyFetched, read_fetched
 from extract.stages import StageClock
 from extract.views import Views
 
 MD5_DIGITS = 32
+SINGLE_PICTURE = "one B-scan is no volume for a 3D encoder, which would see it as many; take one of slices"
 UNKNOWN_SIZE_BYTES = 130_000_000  # a Triton cube: what is assumed of an object that only a manifest named
 
 
@@ -95,12 +98,12 @@ class VolumeLoader:
         """Give the size of an encoder's input of one volume: float32, and as much again for each view."""
         return 4 * int(np.prod(recipe.image_size)) * recipe.preset.channels * (1 + self.views.count)
 
-    def fetch(self, ref: VolumeRef, recipes: Sequence[Recipe]) -> Fetched | PartlyFetched:
+    def fetch(self, ref: VolumeRef, recipes: Sequence[Recipe]) -> AnyFetched:
         """Get what decoding will need of an object. Raises: FetchError; BucketError when the bucket is gone."""
         with self.clock.time("fetch"):
             return self.reader.fetch(ref, _frames_for(recipes))
 
-    def decode(self, ref: VolumeRef, fetched: Fetched | PartlyFetched, recipes: Sequence[Recipe]) -> DecodedVolume:
+    def decode(self, ref: VolumeRef, fetched: AnyFetched, recipes: Sequence[Recipe]) -> DecodedVolume:
         """Decode a volume once, and prepare it by every recipe; the other parts of one in several objects come now.
 
         Raises: DicomError, PreprocessError, FetchError; BucketError when the bucket is gone.
@@ -108,13 +111,13 @@ class VolumeLoader:
         try:
             return self._decode(ref, fetched, recipes)
         except IncompleteConcatenation:
-            if isinstance(fetched, PartlyFetched):
+            if not isinstance(fetched, Fetched):
                 raise
             with self.clock.time("fetch"):
                 others = self.parts.gather(ref, fetched)
             return self._decode(ref, fetched, recipes, others)
         except DicomError:
-            if isinstance(fetched, Fetched):
+            if not isinstance(fetched, PartlyFetched):
                 raise
         # No md5 said whether the ranges came as they are in the bucket.
         return self._decode(ref, self.reader.fetch(ref, None), recipes)
@@ -122,7 +125,7 @@ class VolumeLoader:
     def _decode(
         self,
         ref: VolumeRef,
-        fetched: Fetched | PartlyFetched,
+        fetched: AnyFetched,
         recipes: Sequence[Recipe],
         others: Sequence[Fetched] = (),
     ) -> DecodedVolume:
@@ -130,8 +133,12 @@ class VolumeLoader:
             frames = _frames_for(recipes)
             if isinstance(fetched, PartlyFetched):
                 frames = _only(fetched.frames, frames)
-            data = [fetched.data, *(other.data for other in others)]
-            volume = read_dicom(data, ref=ref, frames=frames, decode=self.decode_frames, allowed=self.allowed)
+            volume = read_fetched(
+                fetched, ref, frames,
+                others=others, decode=self.decode_frames, allowed=self.allowed,
+            )  # fmt: skip
+        if volume.frame_count == 1 and min(one.image_size[0] for one in recipes) > 1:
+            raise NotAVolume(f"{ref.volume}: {SINGLE_PICTURE}")
         with self.clock.time("preprocess"):
             seen = {one: preprocess_and_measure(volume, one.preset, one.image_size) for one in recipes}
             images = {recipe: self.views.beside(one.image, volume.eye, ref.volume) for recipe, one in seen.items()}
@@ -162,8 +169,8 @@ def new_loader(
 
 
 def raw_bytes(ref: VolumeRef) -> int:
-    """Give the size of the object, or what is assumed of one that only a manifest named."""
-    return ref.size if ref.size >= 0 else UNKNOWN_SIZE_BYTES
+    """Give the size of the object, or what is assumed of one that only a manifest named; 0 where there is none."""
+    return 0 if ref.size == ABSENT_SIZE else ref.size if ref.size >= 0 else UNKNOWN_SIZE_BYTES
 
 
 def _frames_for(recipes: Sequence[Recipe]) -> FrameChooser | None:
@@ -190,12 +197,14 @@ def _only(came: Sequence[int], frames: FrameChooser | None) -> FrameChooser:
     return choose
 
 
-def _note_of_md5(fetched: Fetched | PartlyFetched) -> Note:
+def _note_of_md5(fetched: AnyFetched) -> Note:
     """Say why the md5 was not checked: only a part came, or the ETag looks like one and is none.
 
     Such an ETag is the server's encryption or another digest, for the source fetched the object all the same.
     """
-    if isinstance(fetched, PartlyFetched):
+    if isinstance(fetched, PartlyFetched) or (
+        isinstance(fetched, FetchedMembers) and len(fetched.objects) < fetched.count
+    ):
         return Note.MD5_UNCHECKED
     is_other = len(fetched.etag) == MD5_DIGITS and "-" not in fetched.etag and fetched.etag.lower() != fetched.md5.hex()
     return Note.ETAG_IS_NO_MD5 if is_other else Note.NONE

@@ -28,6 +28,7 @@ from extract.encoder_options import (
     Preprocessing,
     stands_alone,
 )
+from extract.layouts.options import LayoutOptions
 from extract.preset import require_plain
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(EncoderReading, Preprocessing):
+class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
     """One run of extract-embeddings: its command line, and the argument of ``extract``.
 
     A single store, checkpoint or encoder may be given as it is.

@@ -4,11 +4,13 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from threading import Lock
 
-from embeddings_store.schema import VolumeRef
-from extract.bucket.keys import Skip, parse_object
+from embeddings_store.schema import AI_READI_FOLDER, ObjectInfo, VolumeRef, volume_id
 from extract.bucket.source import Fetched, RangeRefused, RangeSource, Source
 from extract.dicom.concatenation import Part, order_parts, part_of_file
+from extract.dicom.header import FileBytes
 from extract.errors import DicomError, FetchError, IncompleteConcatenation, PartOfVolume
+from extract.layouts.ai_readi import parse_object
+from extract.layouts.contract import DICOM, Skip, junk_of
 from extract.partial.reader import HEAD_BYTES
 
 
@@ -21,7 +23,7 @@ class PartFinder:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._folders: dict[str, dict[VolumeRef, Part]] = {}
+        self._folders: dict[str, dict[ObjectInfo, Part]] = {}
         self._unread: dict[str, FetchError] = {}
         self._lock = Lock()
 
@@ -42,7 +44,7 @@ class PartFinder:
         }
         firsts = sorted(other.key for other, part in others.items() if part.number == 1)
         if own.number not in {None, 1} and firsts:
-            whole = next(other for other in others if other.key == firsts[0]).volume
+            whole = volume_id(firsts[0])
             raise PartOfVolume(f"{ref.volume}: {own.describe()} of the volume {whole}, whose row holds it", whole)
         try:
             order_parts([own, *others.values()], ref.volume)
@@ -52,49 +54,48 @@ class PartFinder:
             raise
         return [self._source.fetch(other) for other in others]
 
-    def _look_into(self, folder: str) -> dict[VolumeRef, Part]:
+    def _look_into(self, folder: str) -> dict[ObjectInfo, Part]:
         with self._lock:
             if folder in self._folders and folder not in self._unread:
                 return self._folders[folder]
             self._unread.pop(folder, None)
-            found = dict[VolumeRef, Part]()
+            found = dict[ObjectInfo, Part]()
             for info in self._source.list_objects(folder):
-                other = parse_object(info)
-                part = None if isinstance(other, Skip) else self._look_at(other, folder)
-                if isinstance(other, VolumeRef) and part is not None:
-                    found[other] = part
+                part = self._look_at(info, folder) if _may_be_part(info) else None
+                if part is not None:
+                    found[info] = part
             self._folders[folder] = found
             return found
 
-    def _look_at(self, ref: VolumeRef, folder: str) -> Part | None:
+    def _look_at(self, info: ObjectInfo, folder: str) -> Part | None:
         """Read what an object says of its place; one that cannot be read says nothing."""
         try:
-            return self._read(ref)
+            return self._read(info)
         except FetchError as error:
             self._unread[folder] = error
         except DicomError:
             pass
         return None
 
-    def _read(self, ref: VolumeRef) -> Part | None:
+    def _read(self, info: ObjectInfo) -> Part | None:
         if isinstance(self._source, RangeSource):
             try:
-                start = self._source.fetch_range(ref, 0, HEAD_BYTES)
+                start = self._source.fetch_range(info, 0, HEAD_BYTES)
                 return part_of_file(start.data, start.size)
             except (RangeRefused, DicomError):  # no ranges, a header that is longer, or a file that is deflated
                 pass
-        whole = self._source.fetch(ref)
+        whole = self._source.fetch(info)
         return part_of_file(whole.data, whole.size)
 
 
-def parts_beside(file: Path, data: bytes) -> list[bytes]:
-    """Read the other parts of a volume from the folder of one of them, in any order; data: what this file holds."""
+def parts_beside(file: Path, data: FileBytes) -> list[Path]:
+    """Find the other parts of a volume from the folder of one of them, in any order; data: what this file holds."""
     own = part_of_file(data, len(data))
     if own is None or not own.whole:
         return []
     others = (other for other in sorted(file.parent.iterdir()) if other.is_file() and not other.samefile(file))
     found = ((other, _part_in(other)) for other in others)
-    return [other.read_bytes() for other, part in found if part is not None and part.whole == own.whole]
+    return [other for other, part in found if part is not None and part.whole == own.whole]
 
 
 def _part_in(file: Path) -> Part | None:
@@ -105,3 +106,10 @@ def _part_in(file: Path) -> Part | None:
         return part_of_file(view, len(view))
     except (OSError, ValueError, DicomError):  # ValueError: an empty file
         return None
+
+
+def _may_be_part(info: ObjectInfo) -> bool:
+    """Say whether an object can be a part of a volume; in AI-READI only one that its layout takes for a volume."""
+    if info.key.startswith(AI_READI_FOLDER):
+        return not isinstance(parse_object(info), Skip)
+    return junk_of(info) is None and info.key.lower().endswith(DICOM)

@@ -23,7 +23,7 @@ from extract.selection import select_volumes
 from extract.stages import StageClock
 from extract.stop import stop_on_signals
 from extract.summary import Outcome, summarise
-from extract.targets import list_jobs, open_encoders, open_target
+from extract.targets import list_jobs, open_encoders, open_target, require_volumes
 
 SURROUNDINGS: dict[str, Mapping[str, str]] = {"local": os.environ, "ray": {}}
 """Where a rank may be read; the volumes of a cluster are shared out from one place, whatever scheduler started it."""
@@ -41,6 +41,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     backend = open_device(DEVICE_HERE.get(options.engine, options.device), options.precision)
     rank, told_by = find_rank(options.rank, options.ranks, SURROUNDINGS[options.engine], backend.rank())
     encoders = open_encoders(options, backend)
+    require_volumes(encoders, selection.catalogue.listing)
     for opened in encoders:
         require_room(opened.store, opened.space, [ref.key for ref in selection.refs])
 

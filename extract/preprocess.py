@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int, Shaped
 from embeddings_store.schema import Intensity
 from embeddings_store.space import Grid
 from extract.cut import cut_frames
-from extract.errors import PreprocessError
+from extract.errors import NotAVolume, PreprocessError
 from extract.intensity import BrightnessSample, measure_stored
 from extract.moments import Moments
 from extract.pictures import even_frames, resize_pictures
@@ -49,6 +49,11 @@ def preprocess_and_measure(volume: Volume, preset: Preset, image_size: Grid) -> 
     or takes frames as pictures, the stored frames (those that it takes) are resized a second time for it.
     """
     volume = cut_frames(volume, preset)
+    if volume.frame_count == 1 and image_size[0] > 1:
+        raise NotAVolume(
+            f"{volume.source}: expected a volume, got one picture, and the encoder reads {image_size[0]} slices: take "
+            "an encoder of single slices (--slices 1), or leave pictures out"
+        )
     if preset.scale is not None and volume.voxels.dtype != np.uint8:
         raise PreprocessError(
             f"{volume.source}: preset {preset.name!r} takes 8-bit frames, got {volume.voxels.dtype}; give a preset of "

@@ -33,7 +33,9 @@ class Selection:
 def select_volumes(options: ExtractOptions, *, now_ns: int) -> Selection:
     """Open the bucket and choose: --where, then --participants, then --limit. Raises: BucketError, UsageError."""
     source = open_bucket(options)
-    catalogue = open_catalogue(source, now_ns=now_ns, endpoint_url=_endpoint(source, options), refresh=options.refresh)
+    catalogue = open_catalogue(
+        source, now_ns=now_ns, endpoint_url=_endpoint(source, options), refresh=options.refresh, layout=options
+    )
     for said in catalogue.notes:
         say(said)
     everything = catalogue.listing.refs
@@ -66,7 +68,7 @@ def _invited(refs: list[VolumeRef], everything: list[VolumeRef], options: Extrac
 
 def open_bucket(options: ExtractOptions) -> Source:
     """Open the bucket. Raises: BucketError."""
-    return open_source(options.bucket, options.prefix, options.endpoint_url, streams=options.streams)
+    return open_source(options.bucket, options.prefix, options.endpoint_url, streams=options.streams, layout=options)
 
 
 def _endpoint(source: Source, options: ExtractOptions) -> str | None:

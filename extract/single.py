@@ -1,54 +1,54 @@
 """One file: what the encoder would see of it, and what it says."""
 
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32
 
 from embeddings_store.errors import UsageError
 from embeddings_store.terminal.console import say
-from extract.all_slices import with_frames_of
 from extract.device.select import open_device
-from extract.dicom.reader import read_dicom
+from extract.dicom.reader import FrameChooser
 from extract.encode import BatchEncoder
 from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import note_on_preset, preset_of, require_channels
-from extract.errors import IncompleteConcatenation, PreprocessError
-from extract.file_options import EncodeOptions, PreprocessOptions
+from extract.errors import PreprocessError
+from extract.file_options import EncodeOptions, PreprocessOptions, ScanChoice
 from extract.options import read_classes
-from extract.parts import parts_beside
 from extract.preprocess import frame_chooser, preprocess
 from extract.preset import Recipe
+from extract.readers.local import read_local
 from extract.regular_file import require_regular
+from extract.volume import Volume
+
+C = TypeVar("C", PreprocessOptions, EncodeOptions)
 
 
 def preprocess_file(options: PreprocessOptions) -> str:
-    """Write the float32 [C, D, H, W] array of a DICOM file; say what was written. Raises a VolumeError."""
-    allowed = read_classes(options.allow_sop_class)
-    data = _read_bytes(options.file)
-    options = with_frames_of(options, data, allowed)
+    """Write the float32 [C, D, H, W] array of a scan; say what was written. Raises a VolumeError."""
+    options = _with_frames(options, options.file)
     preset = options.prepared(None, options.image_size)
     size = options.image_size or (options.slice_count or preset.image_size[0], *preset.image_size[1:])
-    return _save(options.out, _preprocessed(options.file, data, Recipe(preset, size), allowed))
+    return _save(options.out, _preprocessed(options.file, options, Recipe(preset, size)))
 
 
 def encode_file(options: EncodeOptions) -> str:
-    """Write the float32 [B, N, C] tokens of a DICOM file or of a preprocessed array; say what was written."""
-    file, allowed = options.file, read_classes(options.allow_sop_class)
-    if file.suffix == ".npy":
+    """Write the float32 [B, N, C] tokens of a scan or of a preprocessed array; say what was written."""
+    file = options.file
+    if _is_preprocessed(file):
         images = _load_array(file)
         encoder = open_encoder(**(options.arguments() | {"image_size": options.image_size or images.shape[2:]}))
         _check_size(file, images, encoder)
     else:
-        data = _read_bytes(file)
-        options = with_frames_of(options, data, allowed)
+        options = _with_frames(options, file)
         encoder = open_encoder(**options.arguments(), slices=options.slice_count)
         preset = preset_of(encoder, options)
         if note := note_on_preset(encoder, preset.name):
             say(f"note: {note}")
-        images = _preprocessed(file, data, Recipe(preset, encoder.architecture.image_size), allowed)[None]
+        images = _preprocessed(file, options, Recipe(preset, encoder.architecture.image_size))[None]
     batch_encoder = BatchEncoder(encoder, open_device(options.device, options.precision))
     if options.prefix_out is not None and not encoder.architecture.prefix:
         raise UsageError(f"--prefix-out: {encoder.source} ({encoder.architecture.family}) has no prefix tokens")
@@ -60,16 +60,33 @@ def encode_file(options: EncodeOptions) -> str:
     return written
 
 
-def _preprocessed(file: Path, data: bytes, recipe: Recipe, allowed: frozenset[str]) -> Float32[np.ndarray, "C D H W"]:
-    preset, size = recipe.preset, recipe.image_size
-    read = partial(read_dicom, frames=frame_chooser(preset, size[0]), allowed=allowed)
+def _preprocessed(file: Path, choice: ScanChoice, recipe: Recipe) -> Float32[np.ndarray, "C D H W"]:
+    chooser = frame_chooser(recipe.preset, recipe.image_size[0])
+    return preprocess(_read(file, choice, chooser), recipe.preset, recipe.image_size)
+
+
+def _read(file: Path, choice: ScanChoice, frames: FrameChooser | None) -> Volume:
+    allowed = read_classes(choice.allow_sop_class)
+    return read_local(file, choice.read_options(), volume=choice.volume, frames=frames, allowed=allowed)
+
+
+def _with_frames(options: C, file: Path) -> C:
+    """Give the options, with the number of frames of this scan where all are asked for."""
+    if options.slices != "all" or options.frames_of_all is not None:
+        return options
+    return replace(options, frames_of_all=_read(file, options, lambda _: np.arange(1)).frame_count)
+
+
+def _is_preprocessed(file: Path) -> bool:
+    """Tell an array for the encoder from a scan in .npy: it has more than three axes, and is float32."""
+    if file.suffix != ".npy":
+        return False
     try:
-        volume = read(data)
-    except IncompleteConcatenation:
-        others = parts_beside(file, data)
-        volume = read([data, *others])
-        say(f"note: the volume was joined from {1 + len(others)} parts in the folder of {file.name}")
-    return preprocess(volume, preset, size)
+        require_regular(file)
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError):
+        return True  # what cannot be read is refused as one
+    return bool(array.ndim > 3 and array.dtype == np.float32)
 
 
 def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:
@@ -95,14 +112,6 @@ def _check_size(file: Path, images: Float32[np.ndarray, "B C D H W"], encoder: E
     require_channels(encoder, images.shape[1], str(file))
     if images.shape[2:] != image_size:
         raise UsageError(f"{file}: expected volumes of {list(image_size)} voxels, got {list(images.shape[2:])}")
-
-
-def _read_bytes(file: Path) -> bytes:
-    try:
-        require_regular(file)
-        return file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _save(out: Path, array: np.ndarray) -> str:

@@ -9,7 +9,7 @@ import typer
 from embeddings_store.command_line import Options, verb
 from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import EndpointUrl, Json, StoreOptions
-from embeddings_store.terminal.console import emit_json, say
+from embeddings_store.terminal.console import emit_json, emit_text, say
 
 if TYPE_CHECKING:
     from embeddings_store.reader import StoreReader
@@ -207,6 +207,34 @@ def pool_stored(options: PoolOptions, *, json: Json = False) -> None:
         )
     if json:
         emit_json(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorsOptions(StoreOptions):
+    """Which form the list takes."""
+
+    csv: Annotated[bool, typer.Option("--csv", help="The whole list as CSV on stdout, with full keys.")] = False
+
+
+@verb(store_commands)
+def errors(options: ErrorsOptions, *, json: Json = False) -> None:
+    """List what failed and why: key, participant, stage, class, reason and tries of every error row.
+
+    Example: extract-embeddings errors --store ./store --csv
+    """
+    from embeddings_store.failed_rows import failed_rows_of, to_csv
+    from embeddings_store.reader import open_reader
+    from extract.summary import describe_failures
+
+    if options.csv and json:
+        raise UsageError("errors: expected one of --csv and --json, got both: each takes stdout")
+    found = failed_rows_of(open_reader(options.store, endpoint_url=options.endpoint_url))
+    if options.csv:
+        emit_text(to_csv(found))
+        return
+    say(describe_failures(found) or "no volume failed")
+    if json:
+        emit_json({"errors": found})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
+from embeddings_store.failed_rows import failed_rows_of
 from embeddings_store.notes import count_notes
 from embeddings_store.ranks import Rank
 from embeddings_store.reader import reader_on
+from embeddings_store.safe_keys import shortened
 from extract.bucket.catalogue import Catalogue
 from extract.bucket.report import describe_report, report_bucket
 from extract.busy import advise, busy_shares, describe_limit, limiting_stage
@@ -22,6 +24,9 @@ from extract.selection import Selection
 from extract.stages import StageClock
 from extract.stop import StopRequest
 from extract.targets import Job, Target
+
+FIRST = 5
+"""Failures that the end of a run names."""
 
 COVERAGE_BY = ("site", "device", "protocol", "eye")
 
@@ -62,6 +67,7 @@ def summarise(run: Outcome) -> dict[str, Any]:
         "selected": len(run.selection.refs),
         "skipped": sum(skipped.values()),
         "skipped_reasons": skipped,
+        "skipped_examples": describe_skipped(catalogue),
         "bucket_report": report_bucket(catalogue),
         "catalogue": describe_catalogue(catalogue),
         "list_requests": counts.list_requests,
@@ -104,7 +110,8 @@ def _account_store(run: Outcome, number: int) -> dict[str, Any]:
     note = note_on_preset(target.opened.encoder, target.opened.space.preset["name"])
     store = reader_on(target.writer.storage)
     index = store.index()
-    chosen = index["key"].isin({ref.key for ref in selection.refs}).to_numpy()
+    keys = {ref.key for ref in selection.refs}
+    chosen = index["key"].isin(keys).to_numpy()
     rows, committed = set(index["row"][chosen]), store.committed_among(len(index))
     made = [row for job in run.jobs if number in job.lines and committed[row := job.lines[number].row]]
     records = [record for record in store.quarantined() if record.row in rows]
@@ -114,6 +121,7 @@ def _account_store(run: Outcome, number: int) -> dict[str, Any]:
         "committed": int(committed[chosen].sum()),
         "already_done": len(selection.refs) - len(target.missing),
         "errors": dict(Counter(record.failure.error for record in records if not record.failure.whole)),
+        "first_errors": [one for one in failed_rows_of(store) if one["key"] in keys][:FIRST],
         "parts": sum(bool(record.failure.whole) for record in records),
         "notes": [note] if note else [],
         "volume_notes": [asdict(one) for one in count_notes(store, index, made)],
@@ -128,6 +136,16 @@ def describe_catalogue(catalogue: Catalogue) -> dict[str, Any]:
         "age_s": round(catalogue.age_s, 1),
         "kept": catalogue.kept,
         "replaced_age_s": None if replaced is None else round(replaced, 1),
+    }
+
+
+def describe_skipped(catalogue: Catalogue) -> dict[str, str]:
+    """Say, for what is skipped for its name, what was expected, with an example."""
+    listing = catalogue.listing
+    return {
+        str(reason): f"expected {listing.expected[reason]}; such as {shortened(listing.examples[reason])}"
+        for reason in listing.skipped
+        if reason in listing.expected and reason in listing.examples
     }
 
 
@@ -148,6 +166,7 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
         f"{describe_look(summary)}\n"
         f"{summary['listed']:,} objects listed, {summary['selected']:,} volumes selected, "
         f"{summary['skipped']:,} skipped{_in_brackets(summary['skipped_reasons'])}\n"
+        + "".join(f"skipped, {reason}: {said}\n" for reason, said in summary["skipped_examples"].items())
         + "".join(_describe_store(store) for store in store_accounts(summary))
         + f"{summary['volumes_per_second']:.2f} volumes/s, {summary['bytes'] / 1e6:,.1f} MB in {requests:,} requests"
         f"{_describe_parts(summary['partial_reads'])}; "
@@ -168,6 +187,7 @@ def _describe_store(store: Mapping[str, Any]) -> str:
         f"{_in_brackets(store['errors'])}{_describe_joined(store['parts'])}; "
         f"{store['already_done']:,} of {'these' if store['parts'] else 'both'} were there before; "
         f"store {store['store']}, embedding space {store['space']}\n"
+        + "".join(f"error: {line}\n" for line in describe_failures(store["first_errors"]).splitlines())
         + "".join(f"note: {note}\n" for note in store["notes"])
         + "".join(
             f"note {one['note']}: {one['rows']:,} of the volumes encoded now, such as {one['example']}\n"
@@ -225,3 +245,15 @@ def print_status(status: Mapping[str, Any]) -> None:
         asked = "by default" if group["error"] in TRANSIENT else f"--classes {group['error']}"
         table.add_row(group["stage"], group["error"], f"{group['rows']:,}", str(group["most_attempts"]), asked)
     console.print(table)
+    for one in status["commonest_errors"]:
+        said = f"{one['class']} {one['rows']:,}, such as {one['example']}: {one['reason']}"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+
+
+def describe_failures(found: Sequence[Mapping[str, Any]]) -> str:
+    """Put what failed, and why, into a line each; keys without their UIDs."""
+    return "\n".join(
+        f"{shortened(one['key'])} (participant {one['participant']}): {one['stage']}, {one['class']}, "
+        f"{one['tries']} {'try' if one['tries'] == 1 else 'tries'}: {one['reason']}"
+        for one in found
+    )

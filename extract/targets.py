@@ -1,9 +1,10 @@
 """Where a pass over the bucket ends: each encoder with a store of its own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embeddings_store.encoder_source import PATH, record_encoder_source
+from embeddings_store.errors import UsageError
 from embeddings_store.index import IndexRow, index_rows, read_index
 from embeddings_store.ranks import Rank, announce_volumes
 from embeddings_store.schema import VolumeRef
@@ -17,6 +18,7 @@ from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import preset_of
 from extract.encoder_options import EncoderChoice
+from extract.layouts.contract import Listing
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.preset import Recipe
@@ -68,6 +70,18 @@ def open_encoders(options: ExtractOptions, backend: Backend) -> list[OpenedEncod
     return [_open_encoder(output, options, backend) for output in options.outputs]
 
 
+def require_volumes(encoders: Sequence[OpenedEncoder], listing: Listing) -> None:
+    """Refuse single B-scans for an encoder of volumes, before anything is fetched. Raises: UsageError."""
+    if not listing.single_pictures:
+        return
+    for one in encoders:
+        if (depth := one.recipe.image_size[0]) > 1:
+            raise UsageError(
+                f"--layout {listing.layout}: its scans are single B-scans, and {one.encoder.source} takes {depth} "
+                "slices of a volume; take an encoder of slices, with --slices 1"
+            )
+
+
 def open_target(
     opened: OpenedEncoder, refs: Sequence[VolumeRef], options: ExtractOptions, backend: Backend, rank: Rank
 ) -> Target:
@@ -97,7 +111,8 @@ def list_jobs(targets: Sequence[Target], refs: Sequence[VolumeRef], rank: Rank) 
     for ref in refs:
         lines = {number: target.missing[ref.key] for number, target in enumerate(targets) if ref.key in target.missing}
         if lines and ref.key in mine:
-            jobs.append(Job(next(iter(lines.values())).ref, lines))
+            known = next(iter(lines.values())).ref
+            jobs.append(Job(replace(known, members=ref.members, reading=ref.reading), lines))
     return jobs
 
 

@@ -77,7 +77,7 @@ def evaluate(options: LookOptions, *, now: datetime | None = None, tell: Callabl
         if options.bucket is None:
             test = take_published(run, whole)
         else:
-            source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS)
+            source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS, layout=options)
             test = read_anew(run, tables, classifier, source, folder, options.device)
         look = begin_look(run, whole, now=now or datetime.now(UTC))
         raw = test.predict()

@@ -25,6 +25,7 @@ from embeddings_store.shared_options import (
 )
 from embeddings_store.terminal.provenance import package_versions
 from extract.encoder_options import DeviceName, EncoderChoice
+from extract.layouts.options import LayoutOptions
 from extract.options import Limit
 from extract.preset import PRESETS
 from finetune.recipe.stage_names import STAGES, parse_stages
@@ -59,7 +60,7 @@ CacheDir = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(EncoderChoice):
+class TrainingOptions(EncoderChoice, LayoutOptions):
     """What training and its search share: volumes, labels, encoder and recipe.
 
     bucket: None where a store has everything that the stage of the head needs. store: embeddings of the starting
@@ -127,6 +128,7 @@ class TrainingOptions(EncoderChoice):
             self.limit, encoder.weights_sha256, encoder.architecture.image_size,
             sha256(self.participants.read_bytes()).hexdigest(),
             *([self.allow_near_copies.read_text()] if self.allow_near_copies else []),
+            *([repr(self.layout_choice)] if self.layout_choice != LayoutOptions() else []),
         )  # fmt: skip
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -204,7 +206,7 @@ class TuneOptions(TrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookOptions(TestOptions):
+class LookOptions(TestOptions, LayoutOptions):
     """The command line of ``finetune evaluate``. bucket None: judge again what an earlier evaluation has predicted."""
 
     bucket: Annotated[

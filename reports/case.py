@@ -82,7 +82,9 @@ def open_inputs(options: CaseOptions) -> Opened:
         snapshot = read_features_source(store, endpoint_url=endpoint_url)
         reader = open_reader(store, endpoint_url=endpoint_url)
         opened = OpenedStore(reader, with_tokens(snapshot, store, endpoint_url=endpoint_url))
-    return Opened(opened, open_source(options.bucket, options.prefix, endpoint_url) if options.bucket else None)
+    if not options.bucket:
+        return Opened(opened, None)
+    return Opened(opened, open_source(options.bucket, options.prefix, endpoint_url, layout=options))
 
 
 def write_cases(options: CaseOptions, opened: Opened | None = None, *, now: datetime | None = None) -> list[Case]:

@@ -16,6 +16,7 @@ from embeddings_store.shared_options import (
     Prefix,
     StoreAddress,
 )
+from extract.layouts.options import LayoutOptions
 
 MLFLOW_URI = "sqlite:///mlflow.db"
 DEFAULT_PLACES = {"mlflow": MLFLOW_URI, "wandb": "."}
@@ -47,7 +48,7 @@ class StudyOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaseOptions(Options):
+class CaseOptions(LayoutOptions):
     """Whose pages, by which run, and where they go."""
 
     runs: FinishedRuns

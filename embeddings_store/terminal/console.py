@@ -58,6 +58,11 @@ def say(text: str) -> None:
     print(visible(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
 
 
+def emit_text(text: str) -> None:
+    """Print a whole table on stdout."""
+    print(text, file=sys.stdout, end="", flush=True)  # noqa: T201 - the machine-readable output
+
+
 def emit_json(record: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
     print(json.dumps(record, indent=2), file=sys.stdout, flush=True)  # noqa: T201 - the machine-readable output

@@ -12,14 +12,20 @@ from functools import cached_property
 from hashlib import sha256
 from time import time_ns
 
+from embeddings_store.schema import VolumeRef
 from extract.bucket.catalogue_file import BucketRecord, catalogue_path, read_record, write_record
 from extract.bucket.folder import FolderSource
-from extract.bucket.keys import MANIFEST, PARTICIPANTS
-from extract.bucket.listing import Listing, list_objects_as
 from extract.bucket.manifest import UNKNOWN_FRAMES, ManifestLine, read_manifest_lines
 from extract.bucket.participants import Enrolled, read_participants
 from extract.bucket.source import Source
 from extract.errors import BucketError
+from extract.layouts.ai_readi import MANIFEST, PARTICIPANTS
+from extract.layouts.contract import Listing
+from extract.layouts.open import find_layout
+from extract.layouts.options import LayoutOptions
+
+AUTO = LayoutOptions()
+"""AI-READI where keys match it, or the public dataset that alone fits."""
 
 MAX_AGE_S = 86_400.0
 """A kept listing older than a day is made anew."""
@@ -47,9 +53,13 @@ class Catalogue:
         return {line.key: line for line in self.record.manifest or ()}
 
     @cached_property
-    def splits(self) -> Mapping[str, str]:
-        """The recommended split of each participant."""
+    def _splits(self) -> Mapping[str, str]:
         return {person.participant: person.split for person in self.record.participants}
+
+    def split(self, ref: VolumeRef) -> str:
+        """Give the split of a volume: as its layout has it, or the one recommended for its participant; "" unknown."""
+        scan = self.listing.scans.get(ref.key)
+        return (scan.split if scan else "") or self._splits.get(ref.participant, "")
 
     def frames(self, key: str) -> int:
         """Give the number of frames of an object, -1 where no manifest says."""
@@ -57,7 +67,14 @@ class Catalogue:
         return UNKNOWN_FRAMES if line is None else line.frames
 
 
-def open_catalogue(source: Source, *, now_ns: int, endpoint_url: str | None = None, refresh: bool = False) -> Catalogue:
+def open_catalogue(
+    source: Source,
+    *,
+    now_ns: int,
+    endpoint_url: str | None = None,
+    refresh: bool = False,
+    layout: LayoutOptions = AUTO,
+) -> Catalogue:
     """Read the kept catalogue of a source, or list the source and keep what came.
 
     One request for participants.tsv is made at every start: it proves that the bucket may be read, and another table
@@ -74,8 +91,9 @@ def open_catalogue(source: Source, *, now_ns: int, endpoint_url: str | None = No
     record = read_record(path) if keep and not refresh else None
     age_s = None if record is None or record.token != token else (now_ns - record.listed_at_ns) / 1e9
     if record is not None and age_s is not None and 0 <= age_s <= MAX_AGE_S:
-        return replace(_catalogue(source, record, now_ns, from_cache=True, kept=True), notes=notes)
-    fresh = _catalogue(source, _look(source, enrolled, token, now_ns), now_ns, from_cache=False, kept=False)
+        return replace(_catalogue(source, record, now_ns, layout, from_cache=True, kept=True), notes=notes)
+    look = _look(source, enrolled, token, now_ns)
+    fresh = _catalogue(source, look, now_ns, layout, from_cache=False, kept=False)
     catalogue = replace(fresh, replaced_age_s=age_s, notes=notes)
     if not keep:
         return catalogue
@@ -87,12 +105,15 @@ def open_catalogue(source: Source, *, now_ns: int, endpoint_url: str | None = No
 
 
 def list_volumes(source: Source, *, now_ns: int | None = None) -> Listing:
-    """Name every volume of a source, with its size and ETag, from the catalogue that all commands share.
+    """Name every volume of a source, in the layout that it was opened with, from the catalogue that all commands share.
 
     Raises: BucketError when nothing is recognised; it says what was seen and which layout was expected.
     """
     endpoint: str | None = getattr(source, "endpoint", None)
-    return open_catalogue(source, now_ns=time_ns() if now_ns is None else now_ns, endpoint_url=endpoint).listing
+    found: object = getattr(source, "layout", None)
+    layout = found if isinstance(found, LayoutOptions) else AUTO
+    now_ns = time_ns() if now_ns is None else now_ns
+    return open_catalogue(source, now_ns=now_ns, endpoint_url=endpoint, layout=layout).listing
 
 
 def _look(source: Source, enrolled: tuple[Enrolled, ...], token: str, now_ns: int) -> BucketRecord:
@@ -117,9 +138,10 @@ def _enrolled(table: bytes | None) -> tuple[tuple[Enrolled, ...], tuple[str, ...
     return tuple(enrolled), tuple(notes)
 
 
-def _catalogue(source: Source, record: BucketRecord, now_ns: int, *, from_cache: bool, kept: bool) -> Catalogue:
+def _catalogue(
+    source: Source, record: BucketRecord, now_ns: int, layout: LayoutOptions, *, from_cache: bool, kept: bool
+) -> Catalogue:
     said = {line.key: line.participant for line in record.manifest or ()}
-    seen = ((info, said.get(info.key, "")) for info in record.objects)
-    listing = list_objects_as(source, seen)
+    listing = find_layout(layout, said, record.objects).find(source, record.objects)
     age_s = max(0.0, (now_ns - record.listed_at_ns) / 1e9)
     return Catalogue(record, listing, age_s, from_cache, kept)

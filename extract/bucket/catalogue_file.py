@@ -16,9 +16,9 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from embeddings_store.schema import ObjectInfo
 from extract.bucket.manifest import ManifestLine
 from extract.bucket.participants import Enrolled
-from extract.bucket.source import ObjectInfo
 
 FORMAT = "octprobe catalogue 1"
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from hashlib import md5
 from pathlib import Path
 
-from embeddings_store.schema import volume_id
-from extract.bucket.keys import Skip
-from extract.bucket.source import Fetched, FetchedRange, ObjectInfo, TransferCounts, Wanted
+from embeddings_store.schema import ObjectInfo, volume_id
+from extract.bucket.source import Fetched, FetchedRange, TransferCounts, Wanted
 from extract.errors import BucketError, FetchError
+from extract.layouts.contract import Skip
 
 
 class FolderSource:
@@ -20,6 +20,7 @@ class FolderSource:
     """
 
     far = False
+    layout: object = None
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():

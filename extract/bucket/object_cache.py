@@ -9,7 +9,8 @@ from pathlib import Path
 from threading import Lock
 
 from embeddings_store.errors import UsageError
-from extract.bucket.source import Fetched, ObjectInfo, Source, Wanted
+from embeddings_store.schema import ObjectInfo
+from extract.bucket.source import Fetched, Source, Wanted
 
 MD5_BYTES = 16
 SUFFIX = ".object"

@@ -6,7 +6,8 @@ from typing import Any
 
 from embeddings_store.schema import Eye
 from extract.bucket.catalogue import MAX_AGE_S, Catalogue
-from extract.bucket.keys import PROTOCOLS, Skip
+from extract.layouts.ai_readi import names_protocol
+from extract.layouts.contract import Skip
 
 JUNK = (Skip.HIDDEN, Skip.EMPTY, Skip.NOT_DICOM, Skip.LAYOUT)
 _EYES = {str(Eye.LEFT), str(Eye.RIGHT)}
@@ -31,7 +32,7 @@ def report_bucket(catalogue: Catalogue) -> dict[str, Any]:
         "laterality_disagreements": sum(eye in _EYES and eye != ref.eye for ref, eye in said) if said else None,
         "in_manifest_only": len(catalogue.lines.keys() - objects) if record.manifest is not None else None,
         "not_in_manifest": len(listing.refs) - len(said) if record.manifest is not None else None,
-        "unknown_protocols": dict(Counter(ref.protocol for ref in listing.refs if ref.protocol not in PROTOCOLS)),
+        "unknown_protocols": dict(Counter(ref.protocol for ref in listing.refs if not names_protocol(ref))),
         "junk": sum(listing.skipped.get(reason.value, 0) for reason in JUNK),
     }
 

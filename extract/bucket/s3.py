@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from embeddings_store.errors import StoreError
 from embeddings_store.s3_access import S3Access, find_s3
-from embeddings_store.schema import volume_id
+from embeddings_store.schema import ObjectInfo, volume_id
 from embeddings_store.terminal.console import say
 from extract.bucket.answers import check_answer, tidy_listing
 from extract.bucket.body import (
@@ -39,7 +39,7 @@ from extract.bucket.refusals import (
     is_slow_down,
     may_concern_all,
 )
-from extract.bucket.source import Fetched, FetchedRange, ObjectInfo, RangeRefused, TransferCounts, Wanted
+from extract.bucket.source import Fetched, FetchedRange, RangeRefused, TransferCounts, Wanted
 from extract.bucket.tries import ATTEMPTS, Tries
 from extract.bucket.witnesses import Witnesses
 from extract.errors import BucketError, FetchError
@@ -63,6 +63,7 @@ class S3Source:
     """
 
     far = True
+    layout: object = None
 
     def __init__(self, bucket: str, prefix: str = "", endpoint_url: str | None = None, *, streams: int = 32) -> None:
         self._bucket = bucket

@@ -9,18 +9,8 @@ from threading import Lock
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from embeddings_store.addresses import require_no_credentials
-from embeddings_store.schema import VolumeRef
+from embeddings_store.schema import ObjectInfo, VolumeRef
 from extract.errors import BucketError
-
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """One object of a listing. key: below the prefix; size in bytes, -1 unknown; etag without quotes, "" unknown."""
-
-    key: str
-    size: int
-    etag: str
-
 
 Wanted: TypeAlias = ObjectInfo | VolumeRef
 """What fetch needs to know: key, and size and etag where they are known."""
@@ -155,16 +145,25 @@ class RangeSource(Source, Protocol):
         """
 
 
-def open_source(bucket: str, prefix: str = "", endpoint_url: str | None = None, *, streams: int = 32) -> Source:
+def open_source(
+    bucket: str,
+    prefix: str = "",
+    endpoint_url: str | None = None,
+    *,
+    streams: int = 32,
+    layout: object = None,
+) -> Source:
     """Open a local folder, "s3://bucket/prefix" or the name of an S3 bucket; keys are relative to the prefix.
 
-    streams: connections that are kept open. Raises: BucketError.
+    streams: connections that are kept open. layout: the LayoutOptions by which list_volumes lists. Raises: BucketError.
     """
     folder = Path(bucket)
     if not bucket.startswith("s3://") and folder.is_dir():
         from extract.bucket.folder import FolderSource
 
-        return FolderSource(folder / prefix.strip("/"))
+        here = FolderSource(folder / prefix.strip("/"))
+        here.layout = layout
+        return here
     require_no_credentials(bucket, "--bucket", BucketError)
     name, _, inner = bucket.removeprefix("s3://").partition("/")
     if not name or ("/" in bucket and not bucket.startswith("s3://")):
@@ -172,4 +171,6 @@ def open_source(bucket: str, prefix: str = "", endpoint_url: str | None = None, 
     from extract.bucket.s3 import S3Source
 
     parts = [part.strip("/") for part in (inner, prefix)]
-    return S3Source(name, "/".join(part for part in parts if part), endpoint_url, streams=streams)
+    far = S3Source(name, "/".join(part for part in parts if part), endpoint_url, streams=streams)
+    far.layout = layout
+    return far

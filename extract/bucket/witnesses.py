@@ -10,11 +10,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from embeddings_store.schema import ObjectInfo
 from extract.bucket.body import Body, BrokenBodyError, OtherDigestError, SpoiledBodyError, SteppedAsideError
 from extract.bucket.etags import EtagTrust
 from extract.bucket.gate import Place
 from extract.bucket.refusals import concerns_all, may_concern_all
-from extract.bucket.source import ObjectInfo
 from extract.errors import FetchError
 
 WITNESSES = 6

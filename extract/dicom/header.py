@@ -37,6 +37,7 @@ ALLOWED: Final = (
     "SliceThickness",
     "SpacingBetweenSlices",
     "ImagePositionPatient",
+    "InstanceNumber",  # of a frame in its series, where each is a file
     "Laterality",
     "ImageLaterality",
     "SamplesPerPixel",

@@ -11,18 +11,19 @@ from jaxtyping import Float64, Int
 from pydicom import Dataset
 
 from embeddings_store.schema import Eye, Kind, Note, SpacingSource, VolumeRef
-from extract.bucket.keys import PROTOCOLS
 from extract.dicom.concatenation import Part, check_offsets, order_parts, read_part, require_alike
 from extract.dicom.encapsulated import EncapsulatedFrames
 from extract.dicom.frame_decoder import FrameDecoder, decode_here
-from extract.dicom.geometry import frames_in_order, read_eye, read_spacing, read_text
+from extract.dicom.geometry import frames_in_order, read_eye, read_numbers, read_spacing, read_text
 from extract.dicom.header import FileBytes, Header, quiet_pydicom, read_header
 from extract.dicom.kind import check_kind
 from extract.dicom.layout import Layout, read_layout, require_volume
 from extract.dicom.native import NativeFrames
 from extract.dicom.palette import PALETTE, GreyPalette
 from extract.dicom.rescale import read_rescale
-from extract.errors import IncompleteConcatenation
+from extract.dicom.series import Series, order_series
+from extract.errors import IncompleteConcatenation, RefusedScan
+from extract.layouts.ai_readi import names_protocol
 from extract.volume import Volume, Voxels
 
 FrameChooser: TypeAlias = Callable[[int], Int[np.ndarray, "k"]]
@@ -64,7 +65,9 @@ def read_dicom(
     decode: FrameDecoder = decode_here,
     allowed: Collection[str] = (),
 ) -> Volume:
-    """Read the bytes of one multi-frame file, or of all parts of a concatenation; only chosen frames are decoded.
+    """Read one multi-frame file, all parts of a concatenation, or a series of one frame a file.
+
+    Only chosen frames are decoded.
 
     Uncompressed frames are views or slices of the bytes; nothing but an allow-list of elements is parsed.
     frames: chooses among those of the whole volume (None: all). ref: of the first part.
@@ -74,9 +77,11 @@ def read_dicom(
     Source: DICOM PS3.3 A.52 (Ophthalmic Tomography), PS3.5 section 8 and annex A.
     """
     source = ref.volume if ref else "file"
-    headers, parts = _read_headers([data] if isinstance(data, bytes | mmap) else data, source)
-    files = [_read_file(header, allowed, source, is_part=bool(parts)) for header in headers]
-    if len(files) > 1:
+    headers, parts, series = _read_headers([data] if isinstance(data, bytes | mmap) else data, source)
+    files = [_read_file(header, allowed, source, is_part=bool(parts or series)) for header in headers]
+    if series is not None:
+        files = _as_series(files, series, source)
+    elif len(files) > 1:
         require_alike([file.facts for file in files], parts, source)
     palettes = [_palette(file, source) for file in files]
     stored = [_open_frames(file.header, file.layout, source, decode) for file in files]
@@ -92,7 +97,7 @@ def read_dicom(
     voxels, rescale, notes = _apply_rescale(voxels, np.concatenate(told)[numbers])
     for file, one in zip(files, stored, strict=True):
         notes |= file.notes | _notes_of_frames(one, file.layout)
-    notes |= Note.JOINED if parts else Note.NONE
+    notes |= (Note.JOINED if parts else Note.NONE) | (series.notes if series else Note.NONE)
     notes |= Note.NONE if in_order else Note.FRAME_ORDER_DISAGREES
     notes |= _notes_of_voxels(voxels)
     notes |= _notes_of_spacing(first.spacing, count, first.layout, _is_cirrus(first.header.elements, ref))
@@ -113,16 +118,43 @@ def read_dicom(
     )
 
 
-def _read_headers(files: Sequence[FileBytes], source: str) -> tuple[list[Header], list[Part]]:
-    """Read the header of one whole file, or of all parts of a volume, which then come in their order."""
+def _read_headers(files: Sequence[FileBytes], source: str) -> tuple[list[Header], list[Part], Series | None]:
+    """Read the header of one whole file, or of all files of a volume, which then come in their order."""
     headers = [read_header(data, source) for data in files]
     with quiet_pydicom():
         found = [read_part(header.elements) for header in headers]
-    parts = [part for part in found if part is not None]
+        parts = [part for part in found if part is not None]
+        if len(files) > 1 and not parts and all(_is_one_frame(header) for header in headers):
+            series = order_series([header.elements for header in headers], source)
+            return [headers[index] for index in series.order], [], series
     if len(files) > 1 and len(parts) < len(files):
         raise IncompleteConcatenation(f"{source}: expected the parts of one volume, got a whole one among them")
     order = order_parts(parts, source) if parts else [0]
-    return [headers[index] for index in order], [parts[index] for index in order] if parts else []
+    return [headers[index] for index in order], [parts[index] for index in order] if parts else [], None
+
+
+def _is_one_frame(header: Header) -> bool:
+    """Tell whether a file is one frame of a series; a single-frame class does not say how many it has."""
+    told = read_numbers(header.elements, "NumberOfFrames")
+    if "NumberOfFrames" not in header.elements:
+        header.elements.NumberOfFrames = 1
+        return True
+    return told == [1.0]
+
+
+def _as_series(files: Sequence[_File], series: Series, source: str) -> list[_File]:
+    """Refuse frames that differ in what a volume has once; the step between frames is that of their positions."""
+    for number, file in enumerate(files, 1):
+        for name, value in file.facts.items():
+            if value != files[0].facts[name]:
+                raise RefusedScan(
+                    f"{source}: frame {number} of the series contradicts the first: {name} {value}, not "
+                    f"{files[0].facts[name]}"
+                )
+    first = files[0]
+    if series.step_mm is None or first.spacing is None:
+        return list(files)
+    return [replace(first, spacing=(series.step_mm, *first.spacing[1:])), *files[1:]]
 
 
 def _read_file(header: Header, allowed: Collection[str], source: str, *, is_part: bool) -> _File:
@@ -221,4 +253,4 @@ def _notes_of_key(ref: VolumeRef | None, eye: Eye) -> Note:
         return Note.NONE
     both_known = Eye.UNKNOWN not in {ref.eye, eye}
     notes = Note.EYE_DISAGREES if both_known and ref.eye != eye else Note.NONE
-    return notes | (Note.NONE if ref.protocol in PROTOCOLS else Note.UNKNOWN_PROTOCOL)
+    return notes | (Note.NONE if names_protocol(ref) else Note.UNKNOWN_PROTOCOL)

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from embeddings_store.index import IndexRow
-from embeddings_store.schema import VolumeRef
+from embeddings_store.schema import ObjectInfo, VolumeRef
 from extract.bucket.catalogue import list_volumes
-from extract.bucket.source import Fetched, ObjectInfo, Source, Wanted, open_source
+from extract.bucket.source import Fetched, Source, Wanted, open_source
 from extract.doctor.report import Check, Report, Status, measured
+from extract.layouts.options import LayoutOptions
 from extract.load import FailedVolume, LoadedVolume, new_loader
 from extract.preset import Recipe
 from extract.stages import StageClock
@@ -59,9 +60,11 @@ class TimedSource:
         return self._source.read_optional(key)
 
 
-def examine_bucket(bucket: str, prefix: str, endpoint_url: str | None) -> tuple[Report, tuple[Source, list[VolumeRef]]]:
+def examine_bucket(
+    bucket: str, prefix: str, endpoint_url: str | None, layout: LayoutOptions | None = None
+) -> tuple[Report, tuple[Source, list[VolumeRef]]]:
     """Open and list a bucket; give its source and volumes. Raises BucketError."""
-    source = open_source(bucket, prefix, endpoint_url, streams=1)
+    source = open_source(bucket, prefix, endpoint_url, streams=1, layout=layout)
     start = perf_counter()
     keys = sum(1 for _ in islice(source.list_objects(), LISTED_KEYS))
     rate = keys / (perf_counter() - start)

@@ -9,10 +9,11 @@ import typer
 from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import BUCKET_HELP, IN_AND_OUT, SOURCE, EndpointUrl, Prefix
 from extract.encoder_options import DeviceName, EncoderChoice, Precision, Preprocessing
+from extract.layouts.options import LayoutOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorOptions(EncoderChoice, Preprocessing):
+class DoctorOptions(EncoderChoice, Preprocessing, LayoutOptions):
     """One examination; None means: not asked for."""
 
     bucket: Annotated[str | None, typer.Option(help=BUCKET_HELP, rich_help_panel=SOURCE)] = None

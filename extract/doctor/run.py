@@ -74,7 +74,9 @@ def _usable(options: DoctorOptions, encoder: Encoder | None) -> bool:
 def _bucket(visit: Examination, options: DoctorOptions, encoder: Encoder | None, backend: Backend | None) -> None:
     """Read a few volumes; judge their embeddings where encoder and device are both there."""
     bucket = options.bucket or ""
-    found = visit.attempt("bucket", lambda: examine_bucket(bucket, options.prefix, options.endpoint_url))
+    found = visit.attempt(
+        "bucket", lambda: examine_bucket(bucket, options.prefix, options.endpoint_url, options.layout_choice)
+    )
     if found is None:
         return
     source, refs = found

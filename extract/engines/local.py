@@ -11,7 +11,6 @@ from functools import partial
 import torch
 
 from embeddings_store.schema import VolumeFailure
-from extract.bucket.source import Fetched, PartlyFetched
 from extract.engines.account import Account, account_here
 from extract.engines.budget import Budget
 from extract.engines.channel import Channel
@@ -23,6 +22,7 @@ from extract.engines.workers import Workers, choose_workers, whole_machine
 from extract.failures import attempt
 from extract.load import DecodedVolume, raw_bytes
 from extract.preset import Recipe
+from extract.scan import AnyFetched
 from extract.targets import Job
 from extract.thumbnail import make_thumbnail
 
@@ -60,7 +60,7 @@ def run_local(work: Pass, workers: Workers) -> None:
     """Do the pass with threads of this process."""
     threads_before = torch.get_num_threads()
     budget = Budget(workers.budget_bytes, workers.volumes_in_flight)
-    fetched = Channel[tuple[Job, Fetched | PartlyFetched]](makers=workers.fetch)
+    fetched = Channel[tuple[Job, AnyFetched]](makers=workers.fetch)
     ready = Channel[tuple[Job, DecodedVolume]](makers=workers.decode)
     encoded = Channel[Encoded](makers=workers.encode, capacity=2 * workers.write)
     crew = Crew([budget, fetched, ready, encoded])
@@ -81,9 +81,7 @@ def run_local(work: Pass, workers: Workers) -> None:
         torch.set_num_threads(threads_before)  # the threads above set what later ones begin with, too
 
 
-def fetch_volumes(
-    work: Pass, jobs: Iterable[Job], budget: Budget, fetched: Channel[tuple[Job, Fetched | PartlyFetched]]
-) -> None:
+def fetch_volumes(work: Pass, jobs: Iterable[Job], budget: Budget, fetched: Channel[tuple[Job, AnyFetched]]) -> None:
     """Fetch volume after volume, each as soon as there is room for it."""
     for job in jobs:
         budget.take(raw_bytes(job.ref) + _images_bytes(work, job))
@@ -97,7 +95,7 @@ def fetch_volumes(
 
 def decode_volumes(
     work: Pass,
-    fetched: Iterable[tuple[Job, Fetched | PartlyFetched]],
+    fetched: Iterable[tuple[Job, AnyFetched]],
     budget: Budget,
     ready: Channel[tuple[Job, DecodedVolume]],
 ) -> None:

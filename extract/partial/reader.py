@@ -7,9 +7,10 @@ from threading import Lock, Thread
 from time import perf_counter
 from typing import TypeAlias
 
-from embeddings_store.schema import VolumeRef
+from embeddings_store.schema import ObjectInfo, VolumeRef
 from embeddings_store.terminal.console import say
-from extract.bucket.source import Fetched, ObjectInfo, PartlyFetched, RangeRefused, RangeSource, Source, Wanted
+from extract.bucket.members import FetchedMembers, fetch_members, require_present
+from extract.bucket.source import Fetched, PartlyFetched, RangeRefused, RangeSource, Source, Wanted
 from extract.dicom.frame_ranges import FrameRanges, Span, find_ranges, merge_spans
 from extract.dicom.reader import FrameChooser
 from extract.options import PartialReads
@@ -50,8 +51,11 @@ class VolumeReader:
         self._fruitless = Counter[tuple[str, str]]()
         self._lock = Lock()
 
-    def fetch(self, ref: VolumeRef, frames: FrameChooser | None) -> Fetched | PartlyFetched:
+    def fetch(self, ref: VolumeRef, frames: FrameChooser | None) -> Fetched | PartlyFetched | FetchedMembers:
         """Get one object, or as much of it as these frames (None: all) need. Raises: as Source.fetch does."""
+        require_present(ref)
+        if ref.members:
+            return fetch_members(self._source, ref, frames)
         if self._choice is None or frames is None:
             return self._read(ref, frames, "whole" if self._ranges is None else "partial")
         with self._lock:

@@ -95,7 +95,7 @@ class Reader:
     def _read_bucket(self, tokens: ReadTokens | None) -> Inputs:
         options = self.options
         assert options.bucket is not None  # noqa: S101 - require_source has seen to it
-        source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS)
+        source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS, layout=options)
         refs = list_volumes(source).refs[: options.limit]
         splits = open_splits(self.tables.people, self.task)
         load = new_loader(source, Recipe(PRESET, self.encoder.architecture.image_size), StageClock())

@@ -16,7 +16,6 @@ from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
 from classify.evaluating.look import TEST
 from classify.run.folder import MODEL, Run
-from embeddings_store.schema import site_of
 from embeddings_store.terminal.console import say
 from embeddings_store.thumbnails import Thumbnails, thumbnails_of
 from extract.bucket.catalogue import list_volumes
@@ -126,8 +125,7 @@ def _join(run: Run, tables: CohortTables, index: pd.DataFrame, thumbnails: Thumb
 
 def _index_of_run(run: Run) -> pd.DataFrame:
     """Say of each volume of a run what an index of a store says; of an older run without any brightness."""
-    index = run.cohort[["volume", "participant", "eye", "device", "protocol"]]
-    index = index.assign(site=[site_of(person) for person in index["participant"]], notes=0)
+    index = run.cohort[["volume", "participant", "eye", "device", "protocol", "site"]].assign(notes=0)
     path = run.folder / MODEL / BRIGHTNESS_FILE
     if not path.exists():
         return index.assign(**dict.fromkeys(BRIGHTNESS, np.nan))

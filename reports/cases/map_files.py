@@ -36,7 +36,7 @@ def export_maps(out: Path, participant: str, scans: Sequence[ScanCase], explanat
         for one in scan.maps:
             named = (participant, number, scan.geometry.protocol, scan.geometry.eye, one.name)
             stem = f"case-{'-'.join(file_name(str(part)) for part in named)}"
-            source = None if scan.fetched is None else scan.fetched.data
+            source = (scan.fetched.data or None) if scan.fetched is not None else None
             written.append(out / f"{stem}.nii.gz")
             write_nifti(written[-1], one.values, scan.geometry, source)
             if source is not None:

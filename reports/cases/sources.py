@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int64, Shaped
 
-from embeddings_store.schema import Eye, ParticipantId, VolumeId, VolumeRef
+from embeddings_store.schema import AI_READI_FOLDER, Eye, ParticipantId, VolumeId, VolumeRef
+from extract.bucket.catalogue import list_volumes
+from extract.bucket.members import fetch_members, require_present
 from extract.bucket.source import Source
 from extract.dicom.kind import ANY_CLASS
-from extract.dicom.reader import read_dicom
 from extract.errors import IncompleteConcatenation
 from extract.parts import PartFinder
+from extract.scan import read_fetched
 from extract.volume import Volume
 
 FRAMES_SHOWN = 24
@@ -23,7 +26,10 @@ Frames: TypeAlias = Int64[np.ndarray, " k"]
 
 @dataclass(frozen=True)
 class FetchedScan:
-    """A volume with some frames decoded, and its file, or first part, for those who must name it as their source."""
+    """A volume with some frames decoded, and its DICOM file, or first part, for those who must name it as their source.
+
+    data: b"" where it is no DICOM file.
+    """
 
     volume: Volume
     data: bytes
@@ -60,13 +66,30 @@ def fetch_scan(source: Source, ref: VolumeRef, *, also: Callable[[int], Frames] 
         shown = spread_evenly(count)
         return shown if also is None else np.union1d(shown, also(count)).astype(np.int64)
 
+    ref = _as_listed(source, ref)
+    require_present(ref)
+    if ref.members:
+        return FetchedScan(read_fetched(fetch_members(source, ref, choose), ref, choose, allowed=ANY_CLASS), b"")
     fetched = source.fetch(ref)
+    data = fetched.data if fetched.data[128:132] == b"DICM" else b""
     try:
-        volume = read_dicom(fetched.data, ref=ref, frames=choose, allowed=ANY_CLASS)
+        return FetchedScan(read_fetched(fetched, ref, choose, allowed=ANY_CLASS), data)
     except IncompleteConcatenation:
-        data = [fetched.data, *(other.data for other in PartFinder(source).gather(ref, fetched))]
-        volume = read_dicom(data, ref=ref, frames=choose, allowed=ANY_CLASS)
-    return FetchedScan(volume, fetched.data)
+        others = PartFinder(source).gather(ref, fetched)
+        return FetchedScan(read_fetched(fetched, ref, choose, others=others, allowed=ANY_CLASS), data)
+
+
+def _as_listed(source: Source, ref: VolumeRef) -> VolumeRef:
+    """Add what an index does not keep: the objects of a scan of several, and how they are read. Raises: BucketError."""
+    if ref.members or ref.key.startswith(AI_READI_FOLDER):
+        return ref
+    if source not in _LISTED:
+        _LISTED[source] = {one.key: one for one in list_volumes(source).refs}
+    return _LISTED[source].get(ref.key, ref)
+
+
+_LISTED: WeakKeyDictionary[Source, dict[str, VolumeRef]] = WeakKeyDictionary()
+"""The scans of each source that lies outside AI-READI, listed once."""
 
 
 def spread_evenly(count: int, wanted: int = FRAMES_SHOWN) -> Frames:

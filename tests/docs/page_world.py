@@ -98,7 +98,7 @@ def hide_layout(folder: Path) -> None:
         people = list(csv.DictReader(file, delimiter="\t"))
     columns = ("clinical_site", "study_group", "age", "recommended_split")
     own_sites = {"UW": "north", "UCSD": "east", "UAB": "south"}
-    rows = [["participant", *columns]]
+    rows = [["participant_id", *columns]]
     for one in people:
         rows.append(
             [f"P-{one['participant_id']}", own_sites[one["clinical_site"]], *(one[name] for name in columns[1:])]

@@ -17,6 +17,7 @@ NEEDS = {
     "slurm": "a SLURM cluster",
     "cluster": "a running Ray cluster",
     "index": "a package index",
+    "dataset": "a public dataset, downloaded",
     "terminal": "somebody who presses Ctrl-C",
 }
 RUN = {"sh", "python", "diff"}

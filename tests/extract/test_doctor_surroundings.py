@@ -13,7 +13,6 @@ from embeddings_store.errors import StoreError, UsageError
 from embeddings_store.layout import create_layout
 from embeddings_store.schema import VolumeRef, volume_id
 from embeddings_store.storage import Storage, open_storage
-from extract.bucket.keys import parse_object
 from extract.bucket.source import ObjectInfo
 from extract.doctor.bucket import spread
 from extract.doctor.decoders import SYNTAXES, examine_decoders
@@ -26,6 +25,7 @@ from extract.encode import build_space
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.random_init import random_encoder
 from extract.errors import BucketError
+from extract.layouts.ai_readi import parse_object
 from extract.preset import load_preset
 
 UID = "1.2.840.99999.7"

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embeddings_store.schema import Eye, VolumeRef, site_of, volume_id
-from extract.bucket.keys import PROTOCOLS, Skip, parse_object
 from extract.bucket.source import ObjectInfo
+from extract.layouts.ai_readi import PROTOCOLS, parse_object
+from extract.layouts.contract import Skip
 
 DEVICES = ["heidelberg_spectralis", "topcon_triton", "topcon_maestro2", "zeiss_cirrus", "some_new_device"]
 ROOT = "retinal_oct/structural_oct/topcon_triton"
@@ -31,7 +32,7 @@ class TestVolumes:
         key = f"retinal_oct/structural_oct/{device}/{participant}/{participant}_{protocol}_{token}_{eye}_{uid}.dcm"
         ref = parse(key)
         assert ref == VolumeRef(key, 10, "e", volume_id(key), participant, Eye(eye.upper()), device, protocol)  # type: ignore[arg-type]
-        assert site_of(ref.participant) in {"UW", "UCSD", "UAB"}
+        assert site_of(ref.key, ref.participant) in {"UW", "UCSD", "UAB"}
 
     def test_four_digits_in_a_uid_are_no_participant(self) -> None:
         ref = parse(f"{ROOT}/7123/7123_triton_macula_6x6_oct_r_1.2.1001.4002.7003.dcm")

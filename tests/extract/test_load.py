@@ -80,7 +80,7 @@ def test_whatever_happens_to_a_volume_is_its_row(root: Path, monkeypatch: pytest
     def fail(*_: object, **__: object) -> Iterator[np.ndarray]:
         raise error
 
-    monkeypatch.setattr("extract.load.read_dicom", fail)
+    monkeypatch.setattr("extract.scan.read_dicom", fail)
     failed = load(root, make_file(layered_volume()))
     assert isinstance(failed, FailedVolume)
     assert failed.failure.error == type(error).__name__
@@ -93,7 +93,7 @@ def test_what_concerns_all_volumes_stops_the_run(root: Path, monkeypatch: pytest
     def fail(*_: object, **__: object) -> Iterator[np.ndarray]:
         raise error
 
-    monkeypatch.setattr("extract.load.read_dicom", fail)
+    monkeypatch.setattr("extract.scan.read_dicom", fail)
     with pytest.raises(type(error)):
         load(root, make_file(layered_volume()))
 

@@ -18,7 +18,6 @@ from embeddings_store.errors import RunError, StoreError, UsageError
 from embeddings_store.index import IndexRow
 from embeddings_store.schema import VolumeRef
 from extract.bucket.folder import FolderSource
-from extract.bucket.keys import parse_object
 from extract.bucket.source import Fetched, ObjectInfo, Wanted
 from extract.encode import BatchEncoder
 from extract.engines.ray import engine_on
@@ -28,6 +27,7 @@ from extract.engines.ray_queue import JobQueue
 from extract.engines.ray_worker import Assignment, Build, Greeting, WorkReport
 from extract.engines.select import ENGINES
 from extract.errors import BucketError, CheckpointError, DeviceError
+from extract.layouts.ai_readi import parse_object
 from extract.options import ExtractOptions
 from extract.pipeline import extract
 from extract.targets import Job

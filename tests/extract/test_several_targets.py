@@ -37,7 +37,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts = Counter[str]()
     from extract import load
 
-    fetch, read, resize = FolderSource.fetch, load.read_dicom, load.preprocess_and_measure
+    fetch, read, resize = FolderSource.fetch, scan.read_dicom, load.preprocess_and_measure
 
     def count_fetch(self: FolderSource, wanted: Wanted) -> Fetched:
         counts["fetch"] += wanted.key.endswith(".dcm")

@@ -1,4 +1,4 @@
-"""From DICOM files to the montage of what augmentation does to them."""
+"""From scans to the montage of what augmentation does to them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,9 @@ from jaxtyping import Float32
 
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Eye
-from extract.dicom.reader import read_dicom
 from extract.preprocess import frame_chooser, preprocess
+from extract.readers.contract import ReadOptions
+from extract.readers.local import read_local
 from finetune.data.augment.montage import draw_montage
 from finetune.options import PRESET
 from finetune.recipe.config import AugmentConfig
@@ -20,7 +21,7 @@ def draw_files(
 ) -> None:
     """Draw the first file, mixed with the second where there is one, else with its own mirror image.
 
-    Raises: UsageError where a file cannot be read or the picture cannot be written, DicomError.
+    Raises: UsageError where a file cannot be read or the picture cannot be written, ScanError.
     """
     if len(files) > 2:
         raise UsageError(f"montage: expected one file or two, got {len(files)}")
@@ -34,9 +35,5 @@ def draw_files(
 
 
 def _read(path: Path, image_size: tuple[int, int, int]) -> tuple[Float32[np.ndarray, "1 D H W"], Eye]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: expected a DICOM file, which cannot be read: {error.strerror}") from error
-    volume = read_dicom(data, frames=frame_chooser(PRESET, image_size[0]))
+    volume = read_local(path, ReadOptions(), frames=frame_chooser(PRESET, image_size[0]))
     return preprocess(volume, PRESET, image_size), volume.eye

@@ -1,0 +1,233 @@
+"""The layout of a folder without a table: a pattern on the keys, or the DICOM headers, tell whose a scan is."""
+
+import hmac
+import re
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from embeddings_store.errors import UsageError
+from embeddings_store.schema import ObjectInfo, Reading, VolumeRef
+from embeddings_store.terminal.console import say
+from extract.bucket.source import RangeRefused, RangeSource, Source
+from extract.dicom.header import FOREIGN_ERRORS, quiet_pydicom
+from extract.errors import BucketError, FetchError
+from extract.layouts.contract import (
+    COMPANIONS,
+    DICOM,
+    KNOWN,
+    PICTURES,
+    Listing,
+    Scan,
+    Skip,
+    is_eye,
+    junk_of,
+    make_ref,
+    natural,
+    participant_fault,
+    with_companions,
+)
+
+EXPECTED: Mapping[str, str] = {
+    Skip.LAYOUT: "a file of scans, with a key that matches --pattern if that is given",
+    Skip.NO_PARTICIPANT: "a participant from the DICOM header, from --pattern, or from a table that survey makes",
+}
+HEAD_BYTES = 1 << 16
+HEADERS_AT_ONCE = 16
+GROUPS = ("participant", "eye", "device", "protocol", "visit", "split")
+TAGS = [
+    "PatientID", "SeriesInstanceUID", "ImageLaterality", "Laterality", "NumberOfFrames", "ManufacturerModelName",
+    "SeriesDescription",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a key or a header says of one object; series: objects that share it are one volume."""
+
+    participant: str = ""
+    eye: str = ""
+    device: str = ""
+    protocol: str = ""
+    visit: str = ""
+    split: str = ""
+    series: str = ""
+
+
+class FolderLayout:
+    """Folders of scans; pattern: a regular expression with named groups; secret: of the pseudonyms."""
+
+    name = "folder"
+
+    def __init__(self, pattern: str | None, secret: Path | None, reading: Reading) -> None:
+        self._pattern, self._secret = compile_pattern(pattern) if pattern else None, secret
+        self._reading = reading
+
+    def find(self, source: Source, objects: Sequence[ObjectInfo]) -> Listing:
+        """Name the scans: pictures and single frames of one folder are one volume, every other file is one of its own.
+
+        Raises: BucketError where nothing is found; UsageError without a place for the secret.
+        """
+        skipped, examples = Counter[str](), dict[str, str]()
+        usable, voxels = _set_voxels_aside([info for info in objects if junk_of(info) is None])
+        told = self._from_keys(usable) if self._pattern else self._from_headers(source, usable)
+        scans: dict[str, Scan] = {}
+        for key, members in _volumes(usable, told).items():
+            first = told[members[0].key]
+            parts = [part for info in members for part in (info, *voxels.get(info.key, ()))]
+            scans[key] = Scan(_ref(key, parts, first, self._reading), key, first.split, first.visit)
+        refs = [scan.ref for key, scan in sorted(scans.items()) if scan.ref.participant]
+        grouped = {info.key for scan in scans.values() for info in (scan.ref.members or (scan.ref,))}
+        for info in objects:
+            reason = str(junk_of(info) or (Skip.LAYOUT if info.key not in grouped else ""))
+            if reason:
+                skipped[reason] += 1
+                examples.setdefault(reason, info.key)
+        for scan in scans.values():
+            if not scan.ref.participant:
+                skipped[Skip.NO_PARTICIPANT] += max(1, len(scan.ref.members))
+                examples.setdefault(Skip.NO_PARTICIPANT, scan.ref.key)
+        if not scans:
+            raise BucketError(f"bucket {source.name}: {len(objects):,} objects, none of them a scan of --layout folder")
+        skipped.update({str(reason): count for reason, count in source.counts.passed_over.items()})
+        listed = len(objects) + source.counts.passed_over.total()
+        return Listing(refs, listed, dict(skipped), self.name, scans, examples, EXPECTED)
+
+    def _from_keys(self, objects: Sequence[ObjectInfo]) -> dict[str, Told]:
+        found = {}
+        for info in objects:
+            match = self._pattern.search(info.key) if self._pattern else None
+            groups = {name: text or "" for name, text in match.groupdict().items()} if match else {}
+            if match and not participant_fault(groups["participant"]) and is_eye(groups.get("eye", "")):
+                found[info.key] = Told(**groups, series="/".join(groups.values()))
+        return found
+
+    def _from_headers(self, source: Source, objects: Sequence[ObjectInfo]) -> dict[str, Told]:
+        named = {info.key: Told() for info in objects if info.key.lower().endswith(KNOWN)}
+        others = [info for info in objects if info.key not in named or info.key.lower().endswith(DICOM)]
+        with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
+            headers = list(pool.map(lambda info: _header(source, info), others))
+        secret = read_secret(self._secret) if any(head and head.get("PatientID") for head in headers) else b""
+        found = dict(named)
+        for info, head in zip(others, headers, strict=True):
+            if head is not None:
+                found[info.key] = _of_header(head, secret)
+        return found
+
+
+def compile_pattern(pattern: str) -> "re.Pattern[str]":
+    """Read --pattern. Raises: UsageError where it is none, or names no participant."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--pattern: expected a regular expression, got one that cannot be read ({error})") from error
+    names = set(compiled.groupindex)
+    if "participant" not in names or names - set(GROUPS):
+        raise UsageError(
+            f"--pattern: expected named groups of {', '.join(GROUPS)}, (?P<participant>...) among them; got "
+            f"{', '.join(sorted(names)) or 'none'}"
+        )
+    return compiled
+
+
+def read_secret(path: Path | None) -> bytes:
+    """Read the secret of the pseudonyms, or make it, readable by its owner alone. Raises: UsageError."""
+    if path is None:
+        raise UsageError(
+            "--layout folder: the headers name patients, of whom only pseudonyms may be kept; expected --pseudonyms "
+            "FILE for their secret (made where there is none), or --pattern"
+        )
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600, exist_ok=False)
+            path.write_text(secrets.token_hex(32))
+            say(f"{path}: the secret of the pseudonyms was made; keep it, and keep it from those who must not know")
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--pseudonyms {path}: expected a file that can be read and written") from error
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise UsageError(f"--pseudonyms {path}: expected 64 hex digits, as this program writes them; got other text")
+    return bytes.fromhex(text)
+
+
+def pseudonym(patient: str, secret: bytes) -> str:
+    """Give the pseudonym of a PatientID: without the secret nobody can tell whose it is."""
+    return f"P{hmac.new(secret, patient.strip().encode(), 'sha256').hexdigest()[:16]}" if patient.strip() else ""
+
+
+def _header(source: Source, info: ObjectInfo) -> Mapping[str, str] | None:
+    """Read what a DICOM header says; None where this is no DICOM file, or cannot be had."""
+    try:
+        if isinstance(source, RangeSource):
+            try:
+                data = source.fetch_range(info, 0, HEAD_BYTES).data
+            except RangeRefused:
+                data = source.fetch(info).data
+        else:
+            data = source.fetch(info).data
+        if data[128:132] != b"DICM":
+            return None
+        with quiet_pydicom():
+            elements = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=TAGS)
+            return {name: str(elements.get(name, "") or "") for name in TAGS}
+    except (FetchError, InvalidDicomError, *FOREIGN_ERRORS):
+        return None
+
+
+def _of_header(head: Mapping[str, str], secret: bytes) -> Told:
+    eye = head["ImageLaterality"] or head["Laterality"]
+    frames = head["NumberOfFrames"]
+    single = not frames.isdecimal() or int(frames) <= 1
+    return Told(
+        participant=pseudonym(head["PatientID"], secret),
+        eye=eye if is_eye(eye) else "",
+        device=head["ManufacturerModelName"].strip(),
+        protocol=head["SeriesDescription"].strip(),
+        series=head["SeriesInstanceUID"] if single else "",
+    )
+
+
+def _set_voxels_aside(objects: Sequence[ObjectInfo]) -> tuple[list[ObjectInfo], dict[str, list[ObjectInfo]]]:
+    """Give the objects without those that hold the voxels of a header, and these by the key of their header."""
+    folders: dict[str, list[ObjectInfo]] = defaultdict(list)
+    for info in objects:
+        folders[info.key.rpartition("/")[0]].append(info)
+    headers = [info for info in objects if info.key.lower().endswith(tuple(COMPANIONS))]
+    voxels = {info.key: with_companions(info, folders[info.key.rpartition("/")[0]])[1:] for info in headers}
+    aside = {info.key for found in voxels.values() for info in found}
+    return [info for info in objects if info.key not in aside], voxels
+
+
+def _volumes(objects: Sequence[ObjectInfo], told: Mapping[str, Told]) -> dict[str, list[ObjectInfo]]:
+    """Group objects: the pictures, and the single frames of a series, of one folder; every other file stands alone."""
+    groups: dict[tuple[str, Told | str], list[ObjectInfo]] = defaultdict(list)
+    for info in objects:
+        if info.key in told:
+            folder, alone = info.key.rpartition("/")[0], not info.key.lower().endswith(PICTURES)
+            single_frame = alone and told[info.key].series and info.key.lower().endswith(DICOM)
+            groups[folder, info.key if alone and not single_frame else told[info.key]].append(info)
+    volumes: dict[str, list[ObjectInfo]] = {}
+    folders = Counter(folder for folder, of in groups if not isinstance(of, str))
+    for (folder, _), members in groups.items():
+        members.sort(key=lambda info: natural(info.key))
+        if len(members) == 1:
+            key = members[0].key
+        elif folders[folder] == 1:
+            key = folder or "."
+        else:  # several volumes lie in one folder: the first of each gives its name
+            key = members[0].key
+        volumes[key] = members
+    return volumes
+
+
+def _ref(key: str, members: Sequence[ObjectInfo], told: Told, reading: Reading) -> VolumeRef:
+    words = {"eye": told.eye, "device": told.device, "protocol": told.protocol}
+    return make_ref(key, members, told.participant, reading=reading, **words)

@@ -1,0 +1,66 @@
+"""From what was fetched of a scan to its volume, whatever kind of files it is made of."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+
+from embeddings_store.schema import AI_READI_FOLDER, Note, Reading, VolumeRef
+from extract.bucket.members import FetchedMembers
+from extract.bucket.source import Fetched, PartlyFetched
+from extract.dicom.frame_decoder import FrameDecoder, decode_here
+from extract.dicom.reader import FrameChooser, read_dicom
+from extract.errors import RefusedScan
+from extract.readers.contract import ReadOptions, ScanFile
+from extract.readers.natural import missing_numbers
+from extract.readers.open import read_scan
+from extract.volume import Volume
+
+AnyFetched: TypeAlias = Fetched | PartlyFetched | FetchedMembers
+
+
+def read_fetched(
+    fetched: AnyFetched,
+    ref: VolumeRef,
+    frames: FrameChooser | None,
+    *,
+    others: Sequence[Fetched] = (),
+    decode: FrameDecoder = decode_here,
+    allowed: frozenset[str] = frozenset(),
+) -> Volume:
+    """Read a volume; others: further parts of a concatenation. Raises: a ScanError."""
+    if isinstance(fetched, FetchedMembers):
+        return _read_members(fetched, ref, frames, decode, allowed)
+    data = [fetched.data, *(other.data for other in others)]
+    if others or isinstance(fetched, PartlyFetched) or ref.key.startswith(AI_READI_FOLDER):
+        return read_dicom(data, ref=ref, frames=frames, decode=decode, allowed=allowed)
+    files = [ScanFile(ref.key, fetched.data)]
+    return read_scan(files, ref=ref, frames=frames, options=read_options(ref.reading), decode=decode, allowed=allowed)
+
+
+def _read_members(
+    fetched: FetchedMembers,
+    ref: VolumeRef,
+    frames: FrameChooser | None,
+    decode: FrameDecoder,
+    allowed: frozenset[str],
+) -> Volume:
+    """Read files; pictures keep the order of the layout, whatever the order of their names would be."""
+    if fetched.frames is None:
+        files = [ScanFile(info.key, got.data) for _, info, got in fetched.objects]
+        return read_scan(
+            files, ref=ref, frames=frames, options=read_options(ref.reading), decode=decode, allowed=allowed
+        )
+    files = [ScanFile(f"{place:08d}/{info.key.rpartition('/')[2]}", got.data) for place, info, got in fetched.objects]
+    volume = read_scan(files, ref=ref, options=read_options(ref.reading))
+    if volume.frame_count != len(files):
+        raise RefusedScan(f"{ref.volume}: expected one frame a picture, got {volume.frame_count} in {len(files)} files")
+    gaps = missing_numbers([info.key.rpartition("/")[2] for info in ref.members])
+    notes = volume.notes & ~Note.SLICES_MISSING | (Note.SLICES_MISSING if gaps else Note.NONE)
+    return replace(volume, frame_numbers=np.array(fetched.frames), frame_count=fetched.count, notes=notes)
+
+
+def read_options(reading: Reading) -> ReadOptions:
+    """Give what a layout says of its files in the words of the readers."""
+    return ReadOptions(reading.array, reading.axes, "luma" if reading.to_grey else "refuse")

@@ -1,0 +1,195 @@
+"""The verb survey: list, look at every scan, write the table, and say what spoils papers."""
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from time import time_ns
+from typing import Any
+
+from embeddings_store.errors import UsageError
+from embeddings_store.safe_keys import shortened
+from embeddings_store.schema import Eye
+from extract.bucket.catalogue import open_catalogue
+from extract.bucket.source import Source, open_source
+from extract.layouts.contract import PICTURES, Listing, Scan, Skip
+from extract.layouts.dataset import Dataset
+from extract.layouts.datasets import load_datasets
+from extract.survey.facts import Surveyed, look_at, objects_of
+from extract.survey.options import SurveyOptions
+from extract.survey.warnings import warn_of
+
+AT_ONCE = 8
+KNOWN = ("scan", "file", "participant", "eye", "split", "visit", "frames", "rows", "columns", "bits", "sha256")
+OF_REF = ("device", "protocol", "site")
+
+
+def survey(options: SurveyOptions) -> dict[str, Any]:
+    """Write the table; give its summary. A survey that was cut off goes on. Raises: BucketError, UsageError."""
+    source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=AT_ONCE, layout=options)
+    if options.layout == "auto" and options.scans is None and options.pattern is None:
+        options = _guessed(options, source)
+    endpoint: str | None = getattr(source, "endpoint", options.endpoint_url)
+    listing = open_catalogue(source, now_ns=time_ns(), endpoint_url=endpoint, layout=options).listing
+    dataset = load_datasets().get(listing.layout)
+    scans = dict(listing.scans) or {ref.key: Scan(ref, ref.key) for ref in listing.refs}
+    volumes = _look_at_all(source, sorted(scans.values(), key=lambda scan: scan.name), dataset, options)
+    warned = warn_of(listing, volumes, dataset)
+    _write(options.out, _table(volumes, dataset, listing))
+    if options.contact_sheet is not None:
+        from extract.survey.contact_sheet import draw_contact_sheet
+
+        draw_contact_sheet(source, volumes, options.contact_sheet)
+    whole = [one for one in volumes if not one.fault]
+    unreadable = [(key, why) for one in volumes for key, why in one.unreadable]
+    unreadable += [(one.scan.ref.key, one.fault) for one in volumes if one.fault]
+    return {
+        "layout": listing.layout,
+        "out": str(options.out),
+        "listed": listing.listed,
+        "volumes": len(whole),
+        "participants": len({one.scan.ref.participant for one in whole} - {""}),
+        "eyes_known": len(
+            {(one.scan.ref.participant, one.scan.ref.eye) for one in whole if one.scan.ref.eye != Eye.UNKNOWN}
+        ),
+        "frames": sum(one.frames for one in whole),
+        "splits": dict(Counter(one.scan.split for one in whole)),
+        "warnings": {one.code: one.count for one in warned},
+        "warning_details": [{**asdict(one), "count": one.count} for one in warned],
+        "ignored": dict(Counter(listing.ignored.values())),
+        "ignored_files": [{"file": key, "why": why} for key, why in sorted(listing.ignored.items())],
+        "unreadable": [{"file": key, "why": why} for key, why in unreadable],
+        "skipped_reasons": dict(listing.skipped),
+        "skipped_examples": {reason: shortened(key) for reason, key in listing.examples.items()},
+    }
+
+
+def _guessed(options: SurveyOptions, source: Source) -> SurveyOptions:
+    """Take the layout folder for a bucket that no known layout fits: a survey is what such a bucket needs."""
+    from extract.layouts.ai_readi import parse_object
+
+    objects = list(source.list_objects())
+    known = any(not isinstance(parse_object(info), Skip) for info in objects)
+    known = known or any(dataset.fits(objects) for dataset in load_datasets().values())
+    return options if known or not objects else replace(options, layout="folder")
+
+
+def _look_at_all(
+    source: Source, scans: Sequence[Scan], dataset: Dataset | None, options: SurveyOptions
+) -> list[Surveyed]:
+    """Look at each scan, but not at those that a survey before this one, which was cut off, has seen."""
+    path = options.out.with_name(f".{options.out.name}.unfinished")
+    seen = _seen_before(path)
+
+    def look(scan: Scan) -> Surveyed:
+        known = seen.get(_name_of(scan, options))
+        if known is not None:
+            return Surveyed(scan, **known)
+        return look_at(source, scan, dataset, checksums=options.checksums)
+
+    found = []
+    with path.open("a") as file, ThreadPoolExecutor(AT_ONCE) as pool:
+        for one in pool.map(look, scans):
+            found.append(one)
+            name = _name_of(one.scan, options)
+            if name not in seen:
+                told = {key: value for key, value in vars(one).items() if key != "scan"}
+                file.write(json.dumps([name, told]) + "\n")
+    path.unlink(missing_ok=True)
+    return found
+
+
+def _seen_before(path: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            name, told = json.loads(line)
+        except ValueError:  # the line at which it was cut off
+            continue
+        listed = {key: tuple(map(_tuple, value)) if isinstance(value, list) else value for key, value in told.items()}
+        found[name] = listed
+    return found
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _name_of(scan: Scan, options: SurveyOptions) -> str:
+    """Name a scan as it is now: another object, or another question, is looked at anew."""
+    told = "\n".join(f"{info.key}\0{info.size}\0{info.etag}" for info in objects_of(scan))
+    return sha256(f"{options.checksums}\n{options.layout}\n{scan.labels}\n{told}".encode()).hexdigest()
+
+
+def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, listing: Listing) -> str:
+    labels = list(dataset.columns) if dataset else sorted({name for one in volumes for name in one.labels})
+    labels += [name for name in OF_REF if not dataset and any(getattr(one.scan.ref, name) for one in volumes)]
+    mixed = {key.rpartition("/")[0] for key in listing.ignored if key.lower().endswith(PICTURES)}
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*KNOWN, *labels, "notes"])
+    for one in volumes:
+        if not one.fault:
+            told = {name: getattr(one.scan.ref, name) for name in OF_REF} | dict(one.labels)
+            table.writerow([*_known(one, mixed), *(told.get(name, "") for name in labels), _notes(one)])
+    return text.getvalue()
+
+
+def _known(one: Surveyed, mixed: Collection[str]) -> list[str]:
+    ref = one.scan.ref
+    eye = "" if ref.eye == Eye.UNKNOWN else str(ref.eye)
+    numbers = [str(number or "") for number in (one.frames, one.rows, one.columns, one.bits)]
+    return [
+        one.scan.name,
+        file_of(one, mixed),
+        ref.participant,
+        eye,
+        one.scan.split,
+        one.scan.visit,
+        *numbers,
+        one.sha256,
+    ]
+
+
+def file_of(one: Surveyed, mixed: Collection[str]) -> str:
+    """Write the files of a scan as --scans reads them: a key, a folder where all of it is used, or keys and bars.
+
+    mixed: folders with pictures that are no part of a scan.
+    """
+    ref = one.scan.ref
+    in_parts = ref.members and (one.unreadable or ref.key in mixed)
+    return "|".join(one.files) if in_parts else ref.key
+
+
+def _notes(one: Surveyed) -> str:
+    notes = [f"missing slices {', '.join(map(str, one.missing))}"] if one.missing else []
+    notes += [f"{len(one.unreadable)} unreadable files left out"] if one.unreadable else []
+    return "; ".join(notes)
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UsageError(f"--out {path}: the table cannot be written: {error.strerror}") from error
+
+
+def describe_survey(found: dict[str, Any]) -> str:
+    """Put a survey into lines for a person."""
+    who = f"{found['layout']}: {found['volumes']:,} scans of {found['participants']:,} participants"
+    lines = [f"{who}, {found['frames']:,} frames, in {found['out']}"]
+    lines += [f"ignored: {count:,} {why}" for why, count in found["ignored"].items()]
+    lines += [f"error: {shortened(one['file'])}: {one['why']}" for one in found["unreadable"]]
+    for one in found["warning_details"]:
+        such = f", such as {shortened(one['concerns'][0])}" if one["concerns"] else ""
+        lines.append(f"warning {one['code']}: {one['text']} ({one['count']:,}{such})")
+    return "\n".join(lines)
