@@ -305,3 +305,10 @@ def test_single_file_commands_name_the_file(
     done = command("extract-embeddings", "preprocess", tmp_path / name, "--out", tmp_path / "o.npy")
     assert (done.code, words in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
     assert not (tmp_path / "o.npy").exists()
+
+
+def test_a_changed_pixel_of_a_png_is_noticed_by_its_checksum() -> None:
+    data = bytearray(as_picture(GREY[0], "PNG", compress_level=0))
+    data[data.index(b"IDAT") + 4 + 20] ^= 1  # a pixel: nothing is compressed
+    with pytest.raises(ScanError, match="checksum of its part b'IDAT'"):
+        read_scan(one("a.png", bytes(data)))
