@@ -10,7 +10,7 @@ import numpy as np
 
 from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_people
 from classify.baselines.random_twin import Twin, read_checked_twin, stand_beside
-from classify.cohort.identity import mark_volumes, people_of, test_people
+from classify.cohort.identity import mark_volumes
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import Task, find_task
@@ -35,7 +35,7 @@ from classify.run.earlier import check_earlier
 from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
 from classify.run.inputs import digest_inputs, digest_rows
 from classify.run.predictions import Predictions, stack_predictions
-from classify.run.record import Asked, FeaturesSeen, ModelFacts, Provenance, Rivals, RunRecord
+from classify.run.record import Asked, FeaturesSeen, Missing, ModelFacts, Provenance, Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
 from classify.search.folds import FOLDS, count_folds
 from classify.search.nested import score_nested
@@ -98,26 +98,14 @@ def probe(
         twin = compare_to_twin(options, plan, tables, twin_stored, source, levels["participant"])
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
         save_parts(aside, model, remembered, val_judged.calibrator, twin)
-        facts = tables.describe(cohort, said.without, standing.strangers)
         record = RunRecord(
             id=run_id,
             made=describe_making(options, stored, now, clock, digest_models(aside)),
             asked=describe_question(cohort, stored),
-            cohort=replace(
-                facts,
-                class_weights=cohort.class_weights(balanced=HEADS[options.model].balanced),
-                test_people=test_people(tables.people, people_of(marked)),
-                resplit=standing.resplit,
-            ),
-            fitted=replace(
-                describe_model(options, model, features, cohort),
-                search=chosen.record,
-                calibration=val_judged.calibration,
-            ),
+            cohort=tables.describe_run(cohort, marked, said.without, standing, balanced=HEADS[options.model].balanced),
+            fitted=describe_model(options, model, features, cohort, chosen, val_judged.calibration),
             judged=said.judged,
-            rivals=Rivals(
-                [TWIN_MISSING, *choose_baselines(*(describe_people(cohort, split) for split in ("train", "val")))[1]]
-            ),
+            rivals=Rivals(describe_missing(cohort)),
         )
         others = {name: part for name, part in others.items() if name != options.model}
         if twin:
@@ -233,19 +221,29 @@ def check_seeds(
     return vary_seeds(model.spec, features.only("train"), features.only("val"), cohort.task.classes, seeds=seeds)
 
 
-def describe_model(options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort) -> ModelFacts:
+def describe_model(
+    options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort, chosen: Chosen,
+    calibration: dict[str, Any] | None,
+) -> ModelFacts:  # fmt: skip
     """Say what was fitted, and what its features know, beyond the predictions of val."""
     asked = {"replicates": options.replicates, "seed": options.seed}
     return ModelFacts(
         options.model,
         describe_features(model, features),
         model.head.get_params(),
+        search=chosen.record,
+        calibration=calibration,
         probes_of_nuisance=probe_nuisance(features, cohort.measured(), **asked),
         robustness=leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
         if options.robustness
         else None,
         seed_sensitivity=check_seeds(options, model, features, cohort),
     )
+
+
+def describe_missing(cohort: Cohort) -> list[Missing]:
+    """List the baselines that are not made, with their reasons."""
+    return [TWIN_MISSING, *choose_baselines(*(describe_people(cohort, split) for split in ("train", "val")))[1]]
 
 
 def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSeen:

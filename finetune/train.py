@@ -1,12 +1,11 @@
 """The verb ``finetune``: train encoder and head on the volumes of a bucket, in stages. Reads from top to bottom."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_people, predict_baselines
-from classify.cohort.identity import people_of, test_people
 from classify.cohort.table import Cohort
 from classify.features.standardise import Standardiser
 from classify.fitting.aggregate import aggregate_levels
@@ -100,21 +99,15 @@ def finetune(
             tuned = save_model(model, ready.encoder, standardiser, task.classes, options.recipe.head, aside / MODEL)
             save_seen(inputs.cohort, aside / MODEL)
             save_config(options.recipe, aside / RECIPE)
+            training = describe_training(options, ready.encoder, tuned, backend, together.size, history, best)
             record = RunRecord(
                 id=run_id,
                 made=describe_making(options, now, clock, digest_models(aside)),
                 asked=describe_question(options, inputs, ready.space, ready.encoder),
-                cohort=replace(
-                    ready.tables.describe(inputs.cohort, said.without, standing.strangers),
-                    class_weights=inputs.cohort.class_weights(balanced=options.recipe.class_weights),
-                    test_people=test_people(ready.tables.people, people_of(marked)),
-                    resplit=standing.resplit,
+                cohort=ready.tables.describe_run(
+                    inputs.cohort, marked, said.without, standing, balanced=options.recipe.class_weights
                 ),
-                fitted=ModelFacts(
-                    MODEL_NAME,
-                    describe_features(inputs),
-                    describe_training(options, ready.encoder, tuned, backend, together.size, history, best),
-                ),
+                fitted=ModelFacts(MODEL_NAME, describe_features(inputs), training),
                 judged=said.judged,
                 rivals=Rivals([TWIN_MISSING, *missing]),
             )

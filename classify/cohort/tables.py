@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from classify.cohort.clinical import add_measurements
+from classify.cohort.identity import people_of, test_people
 from classify.cohort.join import join_cohort
 from classify.cohort.measurement_cache import cached_measurements
 from classify.cohort.measurements import Measurements
@@ -19,6 +20,7 @@ from classify.cohort.table import Cohort
 from classify.cohort.tasks import Task
 from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError
+from classify.run.earlier import Standing
 from classify.run.record import CohortFacts
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.text_table import require_match
@@ -80,6 +82,17 @@ class CohortTables:
             pretraining=overlap if self.pretrained is None else overlap | {"without": dict(without or {})},
             table_notes=list(self.notes),
             near_copies_allowed=self.vouched.to_record(),
+        )
+
+    def describe_run(
+        self, cohort: Cohort, marked: pd.DataFrame, without: Mapping[str, Any], standing: Standing, *, balanced: bool
+    ) -> CohortFacts:
+        """Return the same of a new run. marked: everybody in the store, as mark_volumes does."""
+        return replace(
+            self.describe(cohort, without, standing.strangers),
+            class_weights=cohort.class_weights(balanced=balanced),
+            test_people=test_people(self.people, people_of(marked)),
+            resplit=standing.resplit,
         )
 
 
