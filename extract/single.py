@@ -7,6 +7,7 @@ from jaxtyping import Float32
 
 from embeddings_store.console import say
 from embeddings_store.errors import UsageError
+from embeddings_store.publish import published
 from embeddings_store.space import Grid
 from extract.device.select import open_device
 from extract.dicom.reader import read_dicom
@@ -81,13 +82,10 @@ def _read_bytes(file: Path) -> bytes:
 
 
 def _save(out: Path, array: np.ndarray) -> str:
-    """Write aside, publish by rename, so that a half-written array never has the name."""
-    aside = out.with_name(f".{out.name}.part")
+    """Publish the array whole."""
     try:
-        with aside.open("wb") as file:
+        with published(out) as aside, aside.open("wb") as file:
             np.save(file, array)
-        aside.replace(out)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise UsageError(f"--out {out}: expected a place that can be written, got {error.strerror}") from error
     return f"{out}: {array.dtype} {list(array.shape)}, mean {array.mean():.4f}, std {array.std():.4f}"

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from classify.predictions import LEVELS, Predictions, pick_predictions, rows_of
 from classify.run import Run
 from embeddings_store.console import say
 from embeddings_store.errors import UsageError
+from embeddings_store.publish import place_aside
 from embeddings_store.space import EmbeddingSpace
 from extract.bucket.source import Source, open_source
 from extract.load import new_loader
@@ -99,10 +99,10 @@ def place_for_images(run: Run, cache_dir: Path | None) -> Iterator[Path]:
     runs = run.folder.resolve().parent
     with ExitStack() as held:
         try:
-            folder = held.enter_context(TemporaryDirectory(prefix=".finetune-evaluate-", dir=runs))
+            folder = held.enter_context(place_aside(runs / "finetune-evaluate"))
         except OSError as error:
             raise RunFolderError(f"{runs}: expected a folder that can be written, got: {error.strerror}") from error
-        yield Path(folder)
+        yield folder
 
 
 def read_anew(
