@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from embeddings_store.errors import UsageError
+from embeddings_store.publish import published
 from embeddings_store.terminal.console import say
 from extract.device.select import open_device
 from extract.dicom.reader import FrameChooser
@@ -115,13 +116,10 @@ def _check_size(file: Path, images: Float32[np.ndarray, "B C D H W"], encoder: E
 
 
 def _save(out: Path, array: np.ndarray) -> str:
-    """Write aside, publish by rename, so that a half-written array never has the name."""
-    aside = out.with_name(f".{out.name}.part")
+    """Publish the array whole."""
     try:
-        with aside.open("wb") as file:
+        with published(out) as aside, aside.open("wb") as file:
             np.save(file, array)
-        aside.replace(out)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise UsageError(f"--out {out}: expected a place that can be written, got {error.strerror}") from error
     return f"{out}: {array.dtype} {list(array.shape)}, mean {array.mean():.4f}, std {array.std():.4f}"

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from classify.fitting.aggregate import aggregate_levels
 from classify.run.folder import Run
 from classify.run.predictions import LEVELS, Predictions, pick_predictions, rows_of
 from embeddings_store.errors import UsageError
+from embeddings_store.publish import place_aside
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.terminal.console import say
 from extract.bucket.source import Source, open_source
@@ -100,10 +100,10 @@ def place_for_images(run: Run, cache_dir: Path | None) -> Iterator[Path]:
     runs = run.folder.resolve().parent
     with ExitStack() as held:
         try:
-            folder = held.enter_context(TemporaryDirectory(prefix=".finetune-evaluate-", dir=runs))
+            folder = held.enter_context(place_aside(runs / "finetune-evaluate"))
         except OSError as error:
             raise RunFolderError(f"{runs}: expected a folder that can be written, got: {error.strerror}") from error
-        yield Path(folder)
+        yield folder
 
 
 def read_anew(
