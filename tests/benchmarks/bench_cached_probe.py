@@ -22,7 +22,7 @@ PLAIN_SEARCH = ("--layer", "last", "--pool", "mean", "--aggregate", "mean-logits
 
 
 def measure(settings: Settings) -> list[Row]:
-    participants, rounds = (20, 1) if settings.quick else (100, 2)
+    participants, rounds = (32, 1) if settings.quick else (100, 2)
     bucket = settings.folder / "bucket"
     _call("oct-phantom", "--out", bucket, "--participants", participants, "--scale", 0.06, "--effect", 8,
           "--devices", "zeiss_cirrus,heidelberg_spectralis", "--workers", 1, "--json")  # fmt: skip
