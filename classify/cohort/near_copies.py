@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Shaped, UInt8
 
-from classify.cohort.clouds import BothClouds, Cloud
 from classify.cohort.mirrored_thumbnails import place_thumbnails
 from classify.cohort.vouched import OPTION, Vouched
 from classify.errors import LeakError
@@ -40,12 +39,6 @@ PICTURE_BELOW = 0.22
 LONE_RATIO, LONE_BELOW = 0.12, 0.5
 """The smallest ratio of 2,000 honest scans of one device is 0.20."""
 
-BOTH_ALARMS = 1e-2
-"""The same, where vectors and thumbnails are asked together: two people are seldom unusually near in both."""
-
-BOTH_BELOW = 0.3
-"""Of the usual geometric mean: copies at 30 dB lie at up to 0.23, the nearest of 80 honest scans at 0.44."""
-
 ALIKE = 0.05
 """Distance of thumbnails (a correlation of 0.999) that needs no strangers to compare with."""
 
@@ -53,6 +46,7 @@ NEAREST = 8
 FEWEST_PEOPLE = 12
 FEWEST_NUMBERS = 16
 PROJECTED = 256
+BLOCK_NUMBERS = 1 << 25
 TINY = np.finfo("f4").tiny
 
 
@@ -71,6 +65,53 @@ def _near_copy(one: int, other: int, distance: float, usual: float, by: str = "s
     return NearCopy(min(one, other), max(one, other), distance, usual, by)
 
 
+@dataclass(frozen=True)
+class _Cloud:
+    """Points of scans, sorted by owner. seen: the points, and those of their mirror images, where there are any."""
+
+    points: Float32[np.ndarray, "n p"]
+    seen: Sequence[Float32[np.ndarray, "n p"]]
+    owner: Shaped[np.ndarray, " n"]
+
+    def nearest_people(self, kept: int) -> Float32[np.ndarray, "n kept"]:
+        """Give each row's distances to the nearest other participants, ascending."""
+        starts = np.flatnonzero(np.r_[True, self.owner[1:] != self.owner[:-1]])
+        step = max(1, BLOCK_NUMBERS // len(self.points))
+        return np.concatenate(
+            [self._nearest(slice(n, n + step), starts, kept) for n in range(0, len(self.owner), step)]
+        )
+
+    def _nearest(self, rows: slice, starts: Shaped[np.ndarray, " people"], kept: int) -> Float32[np.ndarray, "b kept"]:
+        square = self._squares(rows)
+        if len(starts) < len(self.points):
+            square = np.minimum.reduceat(square, starts, axis=1)
+        square[np.arange(len(square)), self.owner[rows]] = np.inf
+        square.partition(kept - 1, axis=1)
+        return np.asarray(np.sqrt(np.maximum(np.sort(square[:, :kept], axis=1), 0)))
+
+    def _squares(self, rows: slice) -> Float32[np.ndarray, "b n"]:
+        length = np.square(self.points).sum(axis=1)
+        least: Float32[np.ndarray, "b n"] | None = None
+        for seen in self.seen:
+            square = seen[rows] @ self.points.T
+            square *= -2
+            square += length
+            square += np.square(seen[rows]).sum(axis=1)[:, None]
+            least = square if least is None else np.minimum(least, square, out=least)
+        assert least is not None  # noqa: S101 - the points are seen once at least
+        return least
+
+    def copies_of(self, row: int, limit: float) -> list[tuple[int, int]]:
+        """List a row's copies under other participants."""
+        apart = np.min([np.square(self.points - seen[row]).sum(axis=1) for seen in self.seen], axis=0)
+        others = np.flatnonzero((apart <= limit**2) & (self.owner != self.owner[row])).tolist()
+        return [(min(row, one), max(row, one)) for one in others]
+
+    def apart(self, first: int, second: int) -> float:
+        """Give the distance of two rows."""
+        return min(float(np.linalg.norm(seen[first] - self.points[second])) for seen in self.seen)
+
+
 def find_near_copies(
     vectors: Float32[np.ndarray, "n d"], participant: Shaped[np.ndarray, " n"], *, seed: int = 0
 ) -> list[NearCopy]:
@@ -84,7 +125,7 @@ def find_near_copies(
     order = np.argsort(owner, kind="stable")
     points = standardise(vectors)[order]
     flat = _project(points, seed)
-    cloud = Cloud(flat, [flat], owner[order])
+    cloud = _Cloud(flat, [flat], owner[order])
     near = cloud.nearest_people(min(NEAREST + 1, len(people) - 2))
     usual = float(np.median(near[:, -1]))
     if usual == 0:
@@ -109,7 +150,7 @@ def find_alike_thumbnails(
         return []
     order = np.argsort(owner, kind="stable")
     seen = place_thumbnails(images[varied[order]], seed=seed)
-    cloud = Cloud(seen[0], seen, owner[order])
+    cloud = _Cloud(seen[0], seen, owner[order])
     if len(people) < FEWEST_PEOPLE:
         usual, limit = 1.0, np.full(len(order), ALIKE, np.float32)
     else:
@@ -123,37 +164,6 @@ def find_alike_thumbnails(
         )
     return [
         _near_copy(int(varied[order[a]]), int(varied[order[b]]), cloud.apart(a, b), usual, "thumbnails")
-        for a, b in _pairs(cloud, limit)
-    ]
-
-
-def find_alike_in_both(
-    vectors: Float32[np.ndarray, "n d"],
-    images: UInt8[np.ndarray, "n 8 32 32"],
-    participant: Shaped[np.ndarray, " n"],
-    *,
-    seed: int = 0,
-) -> list[NearCopy]:
-    """List pairs of rows of two participants that are unusually near in vectors and thumbnails together; as above.
-
-    A lossy copy of a small scan may stand out in neither alone.
-    """
-    varied = np.flatnonzero(images.reshape(len(images), -1).any(axis=1))
-    people, owner = np.unique(participant[varied], return_inverse=True)
-    if len(people) < FEWEST_PEOPLE or standardise(vectors).shape[1] < FEWEST_NUMBERS:
-        return []
-    order = np.argsort(owner, kind="stable")
-    rows = varied[order]
-    flat, seen = _project(standardise(vectors)[rows], seed), place_thumbnails(images[rows], seed=seed)
-    cloud = BothClouds(flat, [flat], owner[order], Cloud(seen[0], seen, owner[order]))
-    near = cloud.nearest_people(min(NEAREST + 1, len(people) - 2))
-    usual = float(np.median(near[:, -1]))
-    if usual == 0:
-        return []
-    ratio = min(_seldom(near, BOTH_ALARMS), LARGEST_RATIO)
-    limit = _reach(near, usual, ratio=ratio, far_below=BOTH_BELOW, rounding=0.02 * usual)
-    return [
-        _near_copy(int(rows[a]), int(rows[b]), cloud.apart(a, b), usual, "standardised vectors and thumbnails")
         for a, b in _pairs(cloud, limit)
     ]
 
@@ -214,7 +224,7 @@ def _dimension(near: Float32[np.ndarray, "n k"]) -> float:
     return float(max(np.log(2) / (place * one) for place, one in enumerate(logs, start=1)))
 
 
-def _pairs(cloud: Cloud, limit: Float32[np.ndarray, " n"]) -> list[tuple[int, int]]:
+def _pairs(cloud: _Cloud, limit: Float32[np.ndarray, " n"]) -> list[tuple[int, int]]:
     found = (cloud.copies_of(int(row), float(limit[row])) for row in np.flatnonzero(limit > 0))
     return sorted({pair for pairs in found for pair in pairs})
 
@@ -234,8 +244,7 @@ def look_for_copies(
     found = find_near_copies(vectors, participant)
     known = np.flatnonzero(thumbnails.known) if thumbnails is not None else np.array([], np.int64)
     if thumbnails is not None and len(known):
-        images, people = thumbnails.images[known], participant[known]
-        for one in find_alike_thumbnails(images, people) + find_alike_in_both(vectors[known], images, people):
+        for one in find_alike_thumbnails(thumbnails.images[known], participant[known]):
             found.append(replace(one, first=int(known[one.first]), second=int(known[one.second])))
     once: dict[tuple[int, int], NearCopy] = {}
     for one in sorted(found, key=lambda one: one.distance / one.usual):
