@@ -36,7 +36,8 @@ ParticipantId = NewType("ParticipantId", str)
 """Any text of 1 to 64 characters without control characters or slashes. Names a person inside the study, and is never a
 feature. The four digits of AI-READI encode the site, too."""
 
-AI_READI_FOLDER = "retinal_oct/structural_oct/"
+AI_READI_ROOT = "retinal_oct/"
+AI_READI_FOLDER = f"{AI_READI_ROOT}structural_oct/"
 """Where the keys of AI-READI begin; only their participants encode a site."""
 
 ABSENT_SIZE = -2
@@ -243,7 +244,8 @@ def volume_id(key: str) -> VolumeId:
 
 def site_of(key: str, participant: str, told: str = "") -> str:
     """Give the site: as a table told it; of AI-READI what the participant id encodes, UW, UCSD or UAB; or "unknown"."""
-    digits = participant[:1] if key.startswith(AI_READI_FOLDER) else ""
+    is_coded = key.startswith(AI_READI_ROOT) and len(participant) == 4 and participant.isdecimal()
+    digits = participant[:1] if is_coded else ""
     return told or SITES.get(digits, "unknown")
 
 

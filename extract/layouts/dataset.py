@@ -218,10 +218,17 @@ class DatasetLayout:
         name = dataset.name.format(**kept)
         if name not in look.drafts:
             look.drafts[name] = Draft(
-                name, groups, [], [],
-                *(text.format(**kept) for text in (dataset.participant, dataset.eye, dataset.split, dataset.visit)),
-                dataset.device.format(**kept), _labels(dataset, kept),
-            )  # fmt: skip
+                name,
+                groups,
+                [],
+                [],
+                participant=dataset.participant.format(**kept),
+                eye=dataset.eye.format(**kept),
+                split=dataset.split.format(**kept),
+                visit=dataset.visit.format(**kept),
+                device=dataset.device.format(**kept),
+                labels=_labels(dataset, kept),
+            )
         look.drafts[name].members.append(info)
         look.drafts[name].numbers.append(int(groups.get("frame") or 0))
 

@@ -22,7 +22,8 @@ MOST, ACROSS, WIDTH, HEIGHT, LINE = 100, 5, 200, 160, 14
 def draw_contact_sheet(source: Source, volumes: Sequence[Surveyed], out: Path) -> None:
     """Write a PNG of at most 100 scans, spread over the table, each with its name. Raises: UsageError, BucketError."""
     whole = [one for one in volumes if not one.fault]
-    places = np.unique(np.linspace(0, len(whole) - 1, min(MOST, len(whole))).round().astype(int)) if whole else []
+    spread = np.linspace(0, len(whole) - 1, min(MOST, len(whole))) if whole else np.zeros(0)
+    places: list[int] = np.unique(spread.round().astype(int)).tolist()
     down = max(1, -(-len(places) // ACROSS))
     sheet = Image.new("L", (ACROSS * WIDTH, down * (HEIGHT + LINE)), 0)
     pen = ImageDraw.Draw(sheet)
