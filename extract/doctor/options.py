@@ -31,6 +31,8 @@ class DoctorOptions(EncoderChoice, Preprocessing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.checkpoint is None and (self.heads is not None or self.interpolate or self.which is not None):
+            raise UsageError("--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; add it")
         if self.slices == "all" and self.image_size is None:
             raise UsageError("--slices all: the doctor needs their number; say --slices N")
         self._check_export()

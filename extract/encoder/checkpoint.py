@@ -116,7 +116,10 @@ def _table_grid(names: FileNames, file: WeightFile, kind: Family, own: Mapping[s
     if kind.name == "vjepa2" and unused and "predictor" not in unused[0]:
         rows = file.shapes[unused[0]]
         known = len(rows) == 3 and rows[1] in kind.published_rows
-        if len(rows) == 3 and not known and sincos_grid(_read_float32(file, unused[0], "pos_embed")) is not None:
+        is_other = len(rows) == 3 and rows[1] in FAMILIES["vjepa1"].published_rows
+        if is_other or (
+            len(rows) == 3 and not known and sincos_grid(_read_float32(file, unused[0], "pos_embed")) is not None
+        ):
             raise CheckpointError(
                 f"{source} is no vjepa2 file: its pos_embed is the fixed table that V-JEPA 1 adds to the patches "
                 f"({rows[1]} places); say --encoder vjepa1"

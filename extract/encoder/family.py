@@ -25,21 +25,21 @@ residual, then the norm. every: each block's tokens go through the final norm.""
 class Card:
     """What a person should know before using an encoder. weights: where the official file is.
 
-    licence, citation: None of an own encoder, where whoever trained it knows.
+    licence, citation: None of an own encoder, where whoever trained it knows. commercial: None where files differ.
     """
 
     title: str
     licence: str | None
-    commercial: bool
+    commercial: bool | None
     gated: bool
     citation: str | None
     weights: str
 
     def describe_terms(self) -> str:
         """Say the licence, and whether commercial use is allowed and the file is gated."""
-        use = "commercial use allowed" if self.commercial else "no commercial use"
+        use = {True: "commercial use allowed", False: "no commercial use", None: "commercial use depends on the file"}
         gated = ", the file is gated" if self.gated else ""
-        return f"{self.licence}, {use}{gated}" if self.licence else "as whoever trained it says"
+        return f"{self.licence}, {use[self.commercial]}{gated}" if self.licence else "as whoever trained it says"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,8 +92,10 @@ def _default_size(shapes: Shapes, kind: Family, patch: Grid, grid: Grid | None, 
         side = kind.side - kind.side % patch[2]
         return frames, side, side
     rows = table_rows(shapes, kind)
-    side = isqrt(rows) * patch[2] if rows else None
-    return (frames, side, side) if side else None
+    if not rows:
+        return None
+    side = isqrt(rows) * patch[2]
+    return frames, side, side
 
 
 def _resolve_heads(claimed: int | None, given: int | None, kind: Family, size: tuple[int, int], source: str) -> int:

@@ -1,6 +1,6 @@
 """The one arithmetic of all families: a pre-norm vision transformer over patches of volumes or of slices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -15,7 +15,10 @@ from extract.encoder.attention import SelfAttention
 from extract.encoder.module import EncoderModule, prefix_of, run_blocks
 from extract.encoder.rotary import RotaryPositions
 
-ACTIVATIONS = {"gelu": functional.gelu, "gelu_tanh": partial(functional.gelu, approximate="tanh")}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+}
 
 SLICES_AT_ONCE = 8
 """Slices of a 2D encoder that go through together: enough to keep a core busy, and what bounds its memory."""
@@ -132,7 +135,8 @@ class Transformer(EncoderModule):
         if not self.architecture.kind.slices:
             return self._split(self._run(volumes, layers), len(volumes))
         slices = volumes.transpose(1, 2).flatten(0, 1)[:, :, None]
-        chunks = [self._run(chunk, layers) for chunk in slices.split(SLICES_AT_ONCE)]
+        starts = range(0, len(slices), SLICES_AT_ONCE)
+        chunks = [self._run(slices[at : at + SLICES_AT_ONCE], layers) for at in starts]
         return self._split({name: torch.cat([chunk[name] for chunk in chunks]) for name in layers}, len(volumes))
 
     def _run(self, volumes: Float[Tensor, "B channels D H W"], layers: Sequence[str]) -> dict[str, Tensor]:

@@ -83,9 +83,8 @@ def main() -> None:
         print(json.dumps(measure(asked.one)))
         return
     deviation = parity()
-    print(
-        "| family | max deviation | TFLOP a volume | CPU seconds | GB | preset | licence |\n|---|---|---|---|---|---|---|"
-    )
+    heads = ("family", "max deviation", "TFLOP a volume", "CPU seconds", "GB", "preset", "licence")
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for name, kind in FAMILIES.items():
         seconds = memory = "not measured"
         if name in asked.measure.split(","):

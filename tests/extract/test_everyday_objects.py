@@ -155,7 +155,7 @@ def test_two_names_that_become_one_are_refused(tmp_path: Path, weights: dict[str
 
 
 def test_a_refusal_tells_what_lies_in_the_file(tmp_path: Path, weights: dict[str, Tensor]) -> None:
-    student = {f"module.backbone.{name}": tensor for name, tensor in weights.items()}
+    student = {f"module.trunk.{name}": tensor for name, tensor in weights.items()}
     content = {"student": student, "teacher": {"head.weight": torch.ones(1)}, "epoch": 3}
     with pytest.raises(CheckpointError) as refusal:
         load_checkpoint(saved(tmp_path, content), **CALLER)

@@ -189,6 +189,28 @@ def test_vjepa1_is_told_from_vjepa2_by_its_fixed_table() -> None:
         load_checkpoint(FILES["vjepa2"], family="vjepa1", heads=3, image_size=(8, 96, 64))
 
 
+@pytest.mark.parametrize(("family", "rows"), [("vjepa1", 8192), ("vjepa2", 1568), ("vjepa2", 4608)])
+def test_published_counts_of_positions_overrule_the_family(family: str, rows: int, tmp_path: Path) -> None:
+    state = _state(family, "encoder")
+    state["pos_embed"] = torch.randn(1, rows, 48)
+    torch.save({"encoder": state}, tmp_path / "published.pt")
+    other = {"vjepa1": "vjepa2", "vjepa2": "vjepa1"}[family]
+    with pytest.raises(CheckpointError, match=f"is no {family} file: .* say --encoder {other}"):
+        load_checkpoint(tmp_path / "published.pt", family=family, heads=3, image_size=(8, 64, 64))
+    fitting = load_checkpoint(tmp_path / "published.pt", heads=3, image_size=(8, 64, 64)) if rows == 8192 else None
+    assert fitting is None or fitting.architecture.family == "vjepa2"
+
+
+def test_octcube_without_flash_attention_is_another_arithmetic(tmp_path: Path) -> None:
+    whole = torch.load(FILES["octcube"], weights_only=False)["model"]
+    for name in [name for name in whole if ".mixer.Wqkv." in name]:
+        for part, piece in zip("qkv", whole.pop(name).chunk(3), strict=True):
+            whole[name.replace("mixer.Wqkv", f"attn.{part}")] = piece.clone()
+    torch.save({"model": whole}, tmp_path / "ordinary.pth")
+    with pytest.raises(CheckpointError, match=r"unexpected tensor blocks\.0\.attn\.q\.weight: this is no octcube"):
+        load_checkpoint(tmp_path / "ordinary.pth", family="octcube", heads=3, image_size=(12, 64, 64))
+
+
 def _state(family: str, prefix: str) -> dict[str, Tensor]:
     """The tensors below a prefix of a fixture, by the file's own names, without running anything."""
     whole = torch.load(FILES[family], weights_only=False)
