@@ -82,7 +82,7 @@ def _read_segments(storage: Storage, names: Sequence[str]) -> pd.DataFrame | Non
     newest = lines.drop_duplicates("row", keep="last").sort_values("row", ignore_index=True)
     if newest["key"].duplicated().any() or (newest["row"] != newest.index).any():
         raise StoreError(f"the index of {storage.url} is damaged: a segment below {FOLDER}/ is missing or foreign")
-    told = zip(newest["key"], newest["participant"], newest[SITE_COLUMN], strict=True)
+    told = zip(newest["participant"], newest[SITE_COLUMN], strict=True)
     return newest.assign(**{SITE_COLUMN: [site_of(*one) for one in told]})
 
 
@@ -109,7 +109,7 @@ def index_rows(index: pd.DataFrame) -> list[IndexRow]:
             row,
             VolumeRef(
                 key, size, etag, VolumeId(volume), ParticipantId(person), Eye(eye), device, protocol,
-                told_site(key, person, site),
+                told_site(person, site),
             ),
         )
         for row, key, size, etag, volume, person, eye, device, protocol, site in zip(*columns, strict=True)

@@ -36,9 +36,8 @@ ParticipantId = NewType("ParticipantId", str)
 """Any text of 1 to 64 characters without control characters or slashes. Names a person inside the study, and is never a
 feature. The four digits of AI-READI encode the site, too."""
 
-AI_READI_ROOT = "retinal_oct/"
-AI_READI_FOLDER = f"{AI_READI_ROOT}structural_oct/"
-"""Where the keys of AI-READI begin; only their participants encode a site."""
+AI_READI_FOLDER = "retinal_oct/structural_oct/"
+"""Where the keys of AI-READI begin."""
 
 ABSENT_SIZE = -2
 """The size of a volume that a table names and the bucket lacks; -1 is an unknown one."""
@@ -242,13 +241,11 @@ def volume_id(key: str) -> VolumeId:
     return VolumeId(sha256(key.encode()).hexdigest()[:16])
 
 
-def site_of(key: str, participant: str, told: str = "") -> str:
-    """Give the site: as a table told it; of AI-READI what the participant id encodes, UW, UCSD or UAB; or "unknown"."""
-    is_coded = key.startswith(AI_READI_ROOT) and len(participant) == 4 and participant.isdecimal()
-    digits = participant[:1] if is_coded else ""
-    return told or SITES.get(digits, "unknown")
+def site_of(participant: str, told: str = "") -> str:
+    """Give the site: as a layout has it, else what an id of AI-READI encodes, UW, UCSD or UAB, or "unknown"."""
+    return told or SITES.get(participant[:1], "unknown")
 
 
-def told_site(key: str, participant: str, site: str) -> str:
-    """Give a site as a ref keeps it: "" where it says no more than site_of knows anyway."""
-    return "" if site == site_of(key, participant) else site
+def told_site(participant: str, site: str) -> str:
+    """Give a site as a ref keeps it: "" where it says no more than the participant does."""
+    return "" if site == site_of(participant) else site

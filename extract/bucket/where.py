@@ -19,7 +19,7 @@ WORDS: Mapping[str, Callable[[VolumeRef, Catalogue], str]] = {
     "device": lambda ref, _: ref.device,
     "protocol": lambda ref, _: ref.protocol,
     "eye": lambda ref, _: str(ref.eye),
-    "site": lambda ref, _: site_of(ref.key, ref.participant, ref.site),
+    "site": lambda ref, _: site_of(ref.participant, ref.site),
     "participant": lambda ref, _: ref.participant,
     "split": lambda ref, catalogue: catalogue.split(ref) or "unknown",
 }

@@ -134,7 +134,7 @@ def make_ref(
         eye=_EYES[eye.lower()],
         device=device,
         protocol=protocol,
-        site=told_site(key, participant, site),
+        site=told_site(participant, site or "unknown"),
         members=() if alone else tuple(objects),
         reading=reading,
     )

@@ -150,7 +150,7 @@ def index_of(read: ReadVolumes) -> pd.DataFrame:
             "eye": [str(line.ref.eye) for line in read.lines],
             "device": [line.ref.device for line in read.lines],
             "protocol": [line.ref.protocol for line in read.lines],
-            "site": [site_of(line.ref.key, line.ref.participant, line.ref.site) for line in read.lines],
+            "site": [site_of(line.ref.participant, line.ref.site) for line in read.lines],
             "notes": [int(facts.notes) if facts else 0 for facts in read.facts],
             "unread": ~read.thumbnails.known,
         }

@@ -32,7 +32,7 @@ class TestVolumes:
         key = f"retinal_oct/structural_oct/{device}/{participant}/{participant}_{protocol}_{token}_{eye}_{uid}.dcm"
         ref = parse(key)
         assert ref == VolumeRef(key, 10, "e", volume_id(key), participant, Eye(eye.upper()), device, protocol)  # type: ignore[arg-type]
-        assert site_of(ref.key, ref.participant) in {"UW", "UCSD", "UAB"}
+        assert site_of(ref.participant) in {"UW", "UCSD", "UAB"}
 
     def test_four_digits_in_a_uid_are_no_participant(self) -> None:
         ref = parse(f"{ROOT}/7123/7123_triton_macula_6x6_oct_r_1.2.1001.4002.7003.dcm")

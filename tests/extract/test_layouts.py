@@ -59,7 +59,7 @@ class TestTable:
         ]
         assert [info.key for info in refs["P17_OD"].members] == [f"P17_OD/{number}.png" for number in range(1, 12)]
         assert refs["P17_OD"].size == sum((bucket / f"P17_OD/{n}.png").stat().st_size for n in range(1, 12))
-        assert {site_of(ref.key, ref.participant, ref.site) for ref in refs.values()} == {"unknown"}
+        assert {site_of(ref.participant, ref.site) for ref in refs.values()} == {"unknown"}
         assert found.skipped == {Skip.SYSTEM: 1}
 
     def test_the_etag_changes_with_any_member(self, bucket: Path) -> None:
