@@ -56,8 +56,9 @@ class Matlab(OneFile):
         from scipy.io.matlab import MatReadError, MatReadWarning
 
         (inside,), data = super().volumes(files, request), files[0].data
+        stream: Any = BytesIO(data)  # the stubs know paths only
         with damage(request.source, "MATLAB file", MatReadError, MatReadWarning), quiet():
-            found = whosmat(BytesIO(data))
+            found = whosmat(stream)
             single = [name for name, shape, kind in found if kind in NUMERIC and set(shape) <= {1}][:MOST_LABELS]
-            loaded = loadmat(BytesIO(data), variable_names=single) if single else {}
+            loaded = loadmat(stream, variable_names=single) if single else {}
             return [replace(inside, labels={name: float(loaded[name].item()) for name in single})]
