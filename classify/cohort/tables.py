@@ -1,7 +1,7 @@
 """Every table beside the store: who takes part, what was measured on them, and whom the encoder has seen before."""
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
