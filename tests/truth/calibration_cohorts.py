@@ -136,7 +136,7 @@ def meet_new_people(
     prevalence = state_prevalence(None, train.cohort)
     found = choose_calibrator(asked, held_out, prevalence.shares, seed=seed).calibrator
     people = found.apply(model.predict(new.table(spec.features), classes=classes, split="train")["participant"])
-    ratio, slope, auroc = zip(*(_judge(people, number) for number in range(classes)), strict=True)
+    ratio, slope, auroc = zip(*(judge_class(people, number) for number in range(classes)), strict=True)
     constant = np.tile(prevalence.shares, (len(people.label), 1))
     sure = (people.probability.max(axis=1) >= ABSTAIN_BELOW) & (not found.why_constant)
     right = people.probability.argmax(axis=1) == people.label
@@ -147,7 +147,8 @@ def meet_new_people(
     )  # fmt: skip
 
 
-def _judge(people: Predictions, number: int) -> tuple[float, float, float]:
+def judge_class(people: Predictions, number: int) -> tuple[float, float, float]:
+    """Return observed/expected, slope and AUROC of one class against the rest."""
     from sklearn.metrics import roc_auc_score
 
     positive, said = people.label == number, people.probability[:, number]

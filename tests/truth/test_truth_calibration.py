@@ -8,15 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from calibration_cohorts import COHORTS, Shown, line_of, meet_new_people
+from calibration_cohorts import COHORTS, Shown, judge_class, line_of, meet_new_people
 
+from classify.heads.contract import softmax
 from classify.judging.decision_curve import THRESHOLDS, net_benefit, treat_all
+from classify.predictions import Predictions
 
-SEEDS = range(3)
+SEEDS = 5
 
 
-def shown(head: str, task: str, cohort: str = "straight", **asked: float) -> list[Shown]:
-    return [meet_new_people(head, task, seed, cohort=cohort, **asked) for seed in SEEDS]
+def shown(head: str, task: str, cohort: str = "straight", *, seeds: int = SEEDS, **asked: float) -> list[Shown]:
+    return [meet_new_people(head, task, seed, cohort=cohort, **asked) for seed in range(seeds)]
 
 
 @pytest.fixture(scope="module")
@@ -24,43 +26,65 @@ def four() -> dict[str, list[Shown]]:
     return {cohort: shown("linear", "four-class", cohort) for cohort in COHORTS}
 
 
-def mean(found: list[Shown], name: str) -> np.ndarray:
-    return np.mean([getattr(one, name) for one in found], axis=0)
+def assert_near_one(found: list[Shown], name: str) -> None:
+    """0.9 to 1.1 on average, but for two standard errors of the mean: what so few cohorts cannot tell."""
+    values = np.array([getattr(one, name) for one in found])
+    error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    assert (np.abs(values.mean(axis=0) - 1) <= 0.1 + 2 * error).all(), (values.mean(axis=0), error)
 
 
 @pytest.mark.parametrize("cohort", COHORTS)
 @pytest.mark.parametrize("task", ["healthy-vs-rest", "insulin-vs-rest"])
 def test_probabilities_of_two_classes_are_true(task: str, cohort: str) -> None:
     found = shown("linear", task, cohort)
-    np.testing.assert_allclose(mean(found, "ratio"), 1, atol=0.12)
-    # Of a rare class along a curve, which a linear head cannot follow, probabilities are too timid: the docs say so.
-    atol = 0.2 if task == "healthy-vs-rest" else 0.7 if cohort == "curved" else 0.35
-    np.testing.assert_allclose(mean(found, "slope"), 1, atol=atol)
+    assert_near_one(found, "ratio")
+    assert_near_one(found, "slope")
     assert all(one.loss < one.constant for one in found)
     if task == "insulin-vs-rest":
-        assert all(one.fresh.probability[:, 1].mean() < 0.1 for one in found)
+        assert all(one.fresh is not None and one.fresh.probability[:, 1].mean() < 0.1 for one in found)
 
 
 @pytest.mark.parametrize("cohort", COHORTS)
 def test_probabilities_of_four_ordered_classes_are_true(four: dict[str, list[Shown]], cohort: str) -> None:
     """The middle classes too, though of three cohorts; free slopes for each class gave them 0.4 to 0.8."""
-    np.testing.assert_allclose(mean(four[cohort], "ratio"), 1, atol=0.12)
-    slope = mean(four[cohort], "slope")
-    np.testing.assert_allclose(slope[[0, 2, 3]], 1, atol=0.25)
-    assert 0.6 < slope[1] < 1.5
+    assert_near_one(four[cohort], "ratio")
+    assert_near_one(four[cohort], "slope")
     assert all(one.loss < one.constant - 0.04 for one in four[cohort])
 
 
-def test_boosted_trees_promise_a_rare_class_to_no_more_than_there_are() -> None:
-    """Their fits on folds speak of it more quietly than the model does: unmoved, the ratio is 0.85."""
-    assert mean(shown("lgbm", "insulin-vs-rest"), "ratio")[1] == pytest.approx(1, abs=0.1)
+@pytest.mark.parametrize("task", ["insulin-vs-rest", "four-class"])
+@pytest.mark.parametrize("head", ["knn", "lgbm"])
+def test_probabilities_of_other_heads_are_true(head: str, task: str) -> None:
+    """Boosted trees' folds speak of a rare class more quietly than the model: unmoved, the ratio was 0.85.
+
+    Of 60 neighbours at most, the second of four classes had a slope of 0.8; up to 240 are tried.
+    """
+    found = shown(head, task)
+    assert_near_one(found, "ratio")
+    if task == "four-class":
+        assert_near_one(found, "slope")
+    else:  # of a rare class they are too timid, as the docs say, and never too sure
+        assert 0.9 < np.mean([one.slope for one in found]) < 1.7
+
+
+def test_probabilities_that_are_known_have_slopes_of_one() -> None:
+    """The measure itself: where four classes are drawn from what is shown, each class has a slope and a ratio of 1."""
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=(40_000, 1)) * np.arange(4) + rng.normal(0, 0.7, (40_000, 4))
+    chance = softmax(score + np.array([0.8, 0.5, -0.6, -2.5]))
+    label = (rng.random((40_000, 1)) > chance.cumsum(axis=1)).sum(axis=1)
+    number = np.arange(40_000).astype(str)
+    found = [
+        judge_class(Predictions("m", "participant", "val", number, number, label, score, chance), n) for n in range(4)
+    ]
+    np.testing.assert_allclose([one[:2] for one in found], 1, atol=0.04)
 
 
 @pytest.mark.parametrize("head", ["linear", "knn", "lgbm"])
 @pytest.mark.parametrize("effect", [0.0, 0.2])
 def test_they_are_never_worse_than_the_prevalence_by_more_than_noise(head: str, effect: float) -> None:
     for task in ("four-class", "insulin-vs-rest"):
-        assert max(one.loss - one.constant for one in shown(head, task, effect=effect)) < 0.012
+        assert max(one.loss - one.constant for one in shown(head, task, seeds=3, effect=effect)) < 0.012
 
 
 def test_a_head_that_knows_counts_alone_is_the_prevalence() -> None:
@@ -78,6 +102,7 @@ def test_a_head_of_moderate_accuracy_answers_whom_it_is_rather_right_about(four:
 
 def test_a_decision_by_them_is_better_than_treating_everybody_or_nobody() -> None:
     found = meet_new_people("linear", "healthy-vs-rest", 0, effect=0.9)
+    assert found.fresh is not None
     assert 0.84 < found.auroc < 0.89
     truth, thresholds = found.fresh.label == 1, np.array(THRESHOLDS)
 
