@@ -153,7 +153,8 @@ def _settle_near_copies(
 
 def _refuse_wrong_join(rows: pd.DataFrame) -> None:
     """Raise CohortError where table and store meet by id, but most ids encode another site than the table says."""
-    people = rows[rows["site"].isin(SITES.values())].drop_duplicates("participant")
+    coded = rows["site"].isin(SITES.values()) & (rows["site_of_id"] != "unknown")
+    people = rows[coded].drop_duplicates("participant")
     wrong = int((people["site"] != people["site_of_id"]).sum())
     if wrong > WRONG_SITES * len(people):
         raise CohortError(
