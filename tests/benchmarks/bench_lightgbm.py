@@ -33,7 +33,7 @@ from classify.heads.lgbm import LgbmHead
 from classify.search.scoring import FoldScorer
 from classify.search.spaces import SPACES, SearchSpace
 from classify.search.study import Study
-from classify.search.trials import best_of, run_trials
+from classify.search.trials import TrialBudget, best_of, drawing_of, run_trials
 from classify.search.workers import open_folds
 from embeddings_store.space import EmbeddingSpace
 

@@ -35,7 +35,7 @@ def stores(tmp_path: Path) -> list[Path]:
 def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count what is fetched, decoded and resized."""
     counts = Counter[str]()
-    from extract import load
+    from extract import load, scan
 
     fetch, read, resize = FolderSource.fetch, scan.read_dicom, load.preprocess_and_measure
 
