@@ -52,7 +52,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return resize(*given)
 
     monkeypatch.setattr(FolderSource, "fetch", count_fetch)
-    monkeypatch.setattr(load, "read_dicom", count_decode)
+    monkeypatch.setattr(scan, "read_dicom", count_decode)
     monkeypatch.setattr(load, "preprocess_and_measure", count_resize)
     return counts
 
