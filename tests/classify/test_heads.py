@@ -202,7 +202,7 @@ def test_the_mlp_stops_on_participants_it_did_not_fit(monkeypatch: pytest.Monkey
 def test_an_unknown_head_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="dummy, linear, lgbm, mlp, ordinal, knn"):
         find_head("forest")
-    with pytest.raises(RunFolderError, match="found none"):
+    with pytest.raises(RunFolderError, match="cannot be read"):
         load_head(tmp_path)
 
 
