@@ -10,7 +10,7 @@ from classify_study import Study, make_study
 
 from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
-from classify.cohort.tasks import TASKS
+from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.errors import RunFolderError
 from classify.features.table import FeatureChoice, FeatureTable
 from classify.fitting.aggregate import AGGREGATIONS, LEARNED, mean_eyes, mean_people
@@ -19,6 +19,7 @@ from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
 from classify.heads.knn import KnnHead
 from classify.run.folder import MODEL, Run
+from classify.run.record import Asked, CohortFacts, Judgement, ModelFacts, Provenance, RunRecord
 from classify.search.folds import TrainingPart, make_folds
 from embeddings_store.errors import UsageError
 
@@ -34,7 +35,14 @@ def run_of(folder: Path, model: FittedModel, table: FeatureTable) -> Run:
 
     (folder / MODEL).mkdir(parents=True)
     model.save(folder / MODEL)
-    record = {"id": "x", "model": model.head.name, "features": {"layer": "last", "pools": ["mean"]}}
+    record = RunRecord(
+        id="x",
+        made=Provenance(),
+        asked=Asked(task="four-class", classes=list(STUDY_GROUPS), space="s", phantom=True),
+        cohort=CohortFacts(cohort_sha256="", splits={}),
+        fitted=ModelFacts(model=model.head.name, features={"layer": "last", "pools": ["mean"]}),
+        judged=Judgement(metrics={}),
+    )
     return Run(record, pd.DataFrame(), pd.DataFrame(), folder)
 
 
@@ -68,7 +76,7 @@ def test_a_run_from_before_keeps_the_mean_of_logits(study: Study, tmp_path: Path
     with pytest.raises(RunFolderError, match=STATE):
         load_model(run)
     with pytest.raises(RunFolderError, match="expected a run of classify probe"):
-        load_model(replace(run, record=run.record | {"model": "finetune"}))
+        load_model(replace(run, record=replace(run.record, fitted=ModelFacts(model="finetune"))))
 
 
 def test_mean_features_are_fitted_on_participants_and_eyes_count_alike(study: Study, tmp_path: Path) -> None:

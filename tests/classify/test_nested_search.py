@@ -48,7 +48,7 @@ def test_test_participants_play_no_part_in_the_nested_search(tmp_path: Path) -> 
     rows = (owner[study.stored.index["participant"]] == "test").to_numpy()
     study.stored.pooled[rows] += 9
     after = run(study, tmp_path / "after", "knn", trials=2, nested=True, folds=2)
-    assert before.record.search == after.record.search
+    assert before.record.fitted.search == after.record.fitted.search
 
 
 def test_seeds_give_a_range_around_their_mean(study: Study, tmp_path: Path) -> None:
@@ -71,10 +71,10 @@ def test_a_searched_run_keeps_its_journal_and_says_that_it_goes_on(tmp_path: Pat
     second = run(study, tmp_path, "knn", trials=3, said=said)
     assert any("resumed at trial 2 of 3" in line for line in said)
     assert (first.folder / "search.journal").stat().st_size > 0
-    assert first.record.search is not None
-    assert second.record.search is not None
-    assert second.record.search["history"][:2] == first.record.search["history"]
-    assert second.record.features["layer"] == second.record.search["best"]["features"]["layer"]
+    assert first.record.fitted.search is not None
+    assert second.record.fitted.search is not None
+    assert second.record.fitted.search["history"][:2] == first.record.fitted.search["history"]
+    assert second.record.fitted.features["layer"] == second.record.fitted.search["best"]["features"]["layer"]
 
 
 def test_one_site_only_is_said_and_everything_else_is_there(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv.pop(1))
 from test_search_workers import SPEC, scorer_at
 from classify.search.workers import open_folds
-from embeddings_store.console import new_app, run_command
+from embeddings_store.terminal.console import new_app, run_command
 
 app = new_app("search")
 

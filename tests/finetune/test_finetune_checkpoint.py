@@ -75,7 +75,11 @@ def copied(published: Run, out: Path) -> Run:
 
 def test_another_kind_of_run_and_damaged_files_are_refused(phantom: Path, published: Run, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="expected a run of finetune, got one of linear"):
-        load_classifier(replace(published, record=published.record | {"model": "linear"}))
+        load_classifier(
+            replace(
+                published, record=replace(published.record, fitted=replace(published.record.fitted, model="linear"))
+            )
+        )
     damaged = copied(published, tmp_path / "damaged")
     (damaged.folder / "model" / HEAD).write_bytes(b"{")
     with pytest.raises(RunFolderError, match="cannot be read"):

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from calibration_cohorts import COHORTS, Shown, judge_class, line_of, meet_new_people
-from classify.predictions import Predictions
 
 from classify.heads.contract import softmax
 from classify.judging.decision_curve import THRESHOLDS, net_benefit, treat_all
+from classify.run.predictions import Predictions
 
 SEEDS = 5
 
