@@ -91,8 +91,8 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
         f"{board['participants']} validation participants, all lines on the same bootstrap draws, best first. "
         f"{chosen['compared']} models were compared: the number of the first is too optimistic, since it was chosen as "
         "the best. Chosen anew in every draw and judged on the people not drawn, the first has a balanced accuracy of "
-        f"{spell(corrected)}. The intervals of “Minus best” hold for all lines at once, whichever model came first by luck: a model is worse "
-        f"than the best only where its interval lies below 0: {count_worse(board)}."
+        f"{spell(corrected)}. The intervals of “Minus best” hold for all lines at once, whichever model came first by "
+        f"luck: a model is worse than the best only where its interval lies below 0: {count_worse(board)}."
     )
     missing = [f"Not made for {name}: {said}." for name, said in board.get("baselines_missing", {}).items()]
     caption = " ".join(
