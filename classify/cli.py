@@ -33,7 +33,7 @@ def probe(options: ProbeOptions, *, json: Json = False) -> None:
 
 @verb(app)
 def evaluate(options: EvaluateOptions, *, json: Json = False) -> None:
-    """Look at the locked test split with a finished run; every look is counted.
+    """Evaluate a finished run on the locked test split; every evaluation is counted.
 
     Example: classify evaluate --run 20261122-150301-linear-four-class-0a1b2c --store store
     --participants participants.tsv --split test

@@ -61,7 +61,7 @@ def predict(options: PredictOptions, *, json: Json = False) -> None:
     Labels are not needed. Every line has calibrated probabilities, how far the scan lies from the training embeddings,
     quality flags, the nearest training cases, and whether the run abstains, with the reason; no line is dropped. Scans
     of a device or protocol that training did not hold are not answered, and of a size or brightness unlike its own the
-    run abstains (--answer-unknown). The run's own test participants stay locked until classify evaluate has looked at
+    run abstains (--answer-unknown). The run's own test participants stay locked until classify evaluate has judged
     them. Research use only.
     """
     from classify.comparing.study_tables import print_prediction

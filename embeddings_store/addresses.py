@@ -6,7 +6,7 @@ from embeddings_store.errors import OctProbeError
 
 
 def require_no_credentials(address: str, what: str, refusal: type[OctProbeError]) -> str:
-    """Give the address back; refuse one with a user's name or password, which would end up in logs and records.
+    """Return the address; refuse one with a user's name or password, which would end up in logs and records.
 
     what: how the user named it, such as --bucket; the address itself is not quoted. refusal: the error to raise.
     """

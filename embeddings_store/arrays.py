@@ -36,7 +36,7 @@ class RowArray:
         return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize + CRC_BYTES
 
     def chunk_path(self, row: int) -> str:
-        """Give the path of a row's chunk: "pooled/c.17.0.0.0"."""
+        """Return the path of a row's chunk: "pooled/c.17.0.0.0"."""
         return f"{self.name}/c.{row}" + ".0" * len(self.row_shape)
 
     def row_of(self, path: str) -> int | None:
@@ -101,7 +101,7 @@ class StoreArrays:
         return (self.pooled, *self.tokens, self.facts, self.thumbnail, self.commit)
 
     def token_arrays(self, layer: str) -> tuple[RowArray, ...]:
-        """Give the arrays of one layer's tokens. Raises StoreError when they are not stored."""
+        """Return the arrays of one layer's tokens. Raises StoreError when they are not stored."""
         found = tuple(array for array in self.tokens if array.name.partition("/")[2] == layer)
         if not found:
             layers = sorted({array.name.partition("/")[2] for array in self.tokens})
@@ -110,7 +110,7 @@ class StoreArrays:
 
 
 def arrays_of(space: EmbeddingSpace) -> StoreArrays:
-    """Say which arrays a store of a space has."""
+    """Return the arrays that a store of a space has."""
     pooled_shape = (len(space.layers), len(space.pools), space.width)
     return StoreArrays(
         pooled=RowArray("pooled", pooled_shape, "<f4"),
@@ -130,5 +130,5 @@ def _token_arrays(space: EmbeddingSpace, layer: str) -> list[RowArray]:
 
 
 def flat_bytes(values: np.ndarray) -> UInt8[np.ndarray, " bytes"]:
-    """Give an array's bytes in C order, without a copy where it is contiguous already."""
+    """Return an array's bytes in C order, without a copy where it is contiguous already."""
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8)

@@ -59,7 +59,7 @@ def clean(cell: str) -> str:
 
 
 def normalise_id(cell: str) -> str:
-    """Give a participant's id in the one form that ids are compared in: 1001.0, 1001,00, '1001 and ="1001" are 1001.
+    """Return a participant's id in the one form that ids are compared in: 1001.0, 1001,00, '1001 and ="1001" are 1001.
 
     Leading zeros and capitals are part of an id and stay.
     """
@@ -69,12 +69,12 @@ def normalise_id(cell: str) -> str:
 
 
 def broken_id(text: str) -> str:
-    """Say what a spreadsheet made of an id ("a date"); "" where it can be an id."""
+    """Return what a spreadsheet made of an id ("a date"); "" where it can be an id."""
     return next((said for pattern, said in _BROKEN_IDS if pattern.fullmatch(text)), "")
 
 
 def is_missing(text: str) -> bool:
-    """Say whether a cleaned cell means that there is no value."""
+    """Return whether a cleaned cell means that there is no value."""
     return text.lower() in MISSING_WORDS or bool(_FORMULA_ERROR.fullmatch(text))
 
 

@@ -64,7 +64,7 @@ def sealed_json(record: Mapping[str, Any]) -> bytes:
 
 
 def seal_fault(body: Any) -> str | None:
-    """Say what is wrong with a sealed record; None where all is well, or where it is of schema 1 and has no seal."""
+    """Return what is wrong with a sealed record; None where all is well, or where it is of schema 1 and has no seal."""
     try:
         record = parse_object(body)
         seal = record.pop(SEAL, None)

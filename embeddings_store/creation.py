@@ -41,7 +41,7 @@ def claims(storage: Storage) -> list[str]:
 
 
 def is_claim(path: str) -> bool:
-    """Tell a claim from the files of a store."""
+    """Return whether a path is a claim, and not a file of a store."""
     return path.startswith(PREFIX) and "/" not in path
 
 

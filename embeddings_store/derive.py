@@ -109,7 +109,7 @@ def derived_space(parent: EmbeddingSpace, pools: Sequence[str], token_grid: Grid
 
 
 def _rows_to_derive(parent: StoreReader, writer: StoreWriter) -> list[int]:
-    """Give the derived store the parent's index, and list what it lacks."""
+    """Copy the parent's index into the derived store, and return the rows to derive."""
     lines = index_rows(parent.index())
     writer.add_volumes([line.ref for line in lines])
     committed = parent.arrays.commit.written_rows(parent.storage) & {line.row for line in lines}

@@ -13,7 +13,7 @@ BLOCK_ROWS = 1024
 def diff_stores(url_a: str, url_b: str, *, endpoint_url: str | None = None) -> dict[str, Any]:
     """Compare the committed rows of two stores.
 
-    Gives only_a, only_b, common, different (counts), max_abs (largest difference of a pooled number; None when no
+    Returns only_a, only_b, common, different (counts), max_abs (largest difference of a pooled number; None when no
     number can be compared), compared {layers, pools} and spaces (the fields that differ, one line each).
     A common row is different when a pooled number differs, when nothing can be compared, or, where both store the
     same token grids, when the tokens' checksums differ.

@@ -44,17 +44,17 @@ class EncoderSource:
 
     @property
     def is_untrained(self) -> bool:
-        """Tell whether nothing, or nearly nothing, was learned: what is read from such vectors is no pretraining."""
+        """Return whether nothing, or nearly nothing, was learned: what is read from such vectors is no pretraining."""
         return self.training in ("random", "barely")
 
     def describe(self) -> str:
-        """Say it in a line."""
+        """Return the source as one line of text."""
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
         terms = "" if self.licence is None else f"; licence: {self.licence}; to cite: {self.citation}"
         return f"{self.name} ({self.family}{epoch}): {self.reason}{terms}"
 
     def to_record(self) -> dict[str, Any]:
-        """Give plain JSON types; licence and citation only where there are any."""
+        """Return plain JSON types; licence and citation only where there are any."""
         return {name: value for name, value in asdict(self).items() if name not in LATER or value is not None}
 
 

@@ -12,7 +12,7 @@ COLUMNS = ("key", "volume", "participant", "stage", "class", "reason", "tries")
 
 
 def failed_rows_of(reader: StoreReader) -> list[dict[str, Any]]:
-    """Give one record for each error row, in the order of rows; further parts of volumes are no failures."""
+    """Return one record for each error row, in the order of rows; further parts of volumes are no failures."""
     index = reader.index()
     records = [one for one in reader.quarantined() if one.row < len(index) and not one.failure.whole]
     return [

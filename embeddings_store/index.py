@@ -58,7 +58,7 @@ def read_index(storage: Storage) -> pd.DataFrame:
 
 
 def read_settled(storage: Storage) -> tuple[list[str], pd.DataFrame]:
-    """Give the segments in order, and the index that they make; one that its writer withdraws meanwhile is no error.
+    """Return the segments in order, and the index that they make; one that its writer withdraws meanwhile is no error.
 
     Raises StoreError when they do not settle, or do not fit together.
     """
@@ -102,7 +102,7 @@ def settled_segments(storage: Storage) -> list[str]:
 
 
 def index_rows(index: pd.DataFrame) -> list[IndexRow]:
-    """Give the lines of an index as typed rows."""
+    """Return the lines of an index as typed rows."""
     columns = [index[name].tolist() for name in (*INDEX_COLUMNS, SITE_COLUMN)]
     return [
         IndexRow(
@@ -134,13 +134,13 @@ def plan_append(known: Sequence[IndexRow], refs: Iterable[VolumeRef]) -> tuple[l
 
 
 def is_other_object(old: VolumeRef, new: VolumeRef) -> bool:
-    """Tell whether the bucket holds another object under the key; an unknown size or etag proves nothing."""
+    """Return whether the bucket holds another object under the key; an unknown size or etag proves nothing."""
     other_size = -1 not in (old.size, new.size) and old.size != new.size
     return other_size or ("" not in (old.etag, new.etag) and old.etag != new.etag)
 
 
 def folder_of(ref: VolumeRef) -> str:
-    """Give the folder in which an object lies, with the other parts of its volume if there are any."""
+    """Return the folder in which an object lies, with the other parts of its volume if there are any."""
     return ref.key.rpartition("/")[0]
 
 

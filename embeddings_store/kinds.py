@@ -16,7 +16,7 @@ COLUMNS = tuple(field.name for field in fields(Kind))
 
 
 def kind_path(row: int) -> str:
-    """Say where a row's record lies."""
+    """Return where a row's record lies."""
     return f"{FOLDER}/{row}.json"
 
 
@@ -27,7 +27,7 @@ def put_kind(storage: Storage, row: int, kind: Kind | None) -> None:
 
 
 def kind_fault(storage: Storage, row: int) -> str | None:
-    """Say what is wrong with a row's record; None where all is well, or where there is none."""
+    """Return what is wrong with a row's record; None where all is well, or where there is none."""
     body = storage.get(kind_path(row))
     fault = None if body is None else seal_fault(body)
     return f"the record of its kind is damaged: {fault}" if fault else None

@@ -27,7 +27,7 @@ LONGEST = 50
 
 @contextmanager
 def published(path: Path, *, durable: bool = True, alone: bool = False) -> Iterator[Path]:
-    """Give a place aside for a file or folder, which takes the place of ``path`` unless something is raised.
+    """Yield a place aside for a file or folder, which takes the place of ``path`` unless something is raised.
 
     durable: it is on the disk before it is seen; alone: see place_aside. Raises: OSError, UsageError.
     """
@@ -37,7 +37,7 @@ def published(path: Path, *, durable: bool = True, alone: bool = False) -> Itera
 
 
 def publish(aside: Path, path: Path, *, durable: bool = True) -> Path:
-    """Put what was written aside in place, and give its path. Raises: OSError."""
+    """Put what was written aside in place, and return its path. Raises: OSError."""
     if durable:
         for one in (*aside.rglob("*"), aside):
             _flush(one)
@@ -49,9 +49,9 @@ def publish(aside: Path, path: Path, *, durable: bool = True) -> Path:
 
 @contextmanager
 def place_aside(path: Path, *, alone: bool = False) -> Iterator[Path]:
-    """Give a free path, named as ``path`` and on its disk; what still lies there at the end is removed.
+    """Yield a free path, named as ``path`` and on its disk; what still lies there at the end is removed.
 
-    What killed processes left beside it is removed, too. alone: nobody else may be writing to the same path.
+    What killed processes left next to it is removed, too. alone: nobody else may be writing to the same path.
     Raises: OSError where the folder cannot be written, UsageError where another process is writing to it.
     """
     folder, name = path.absolute().parent, path.name[:LONGEST]
@@ -97,7 +97,7 @@ def _asides(folder: Path) -> list[Path]:
 
 
 def _is_held(aside: Path) -> bool:
-    """Say whether the process that writes into a folder aside is alive."""
+    """Return whether the process that writes into a folder aside is alive."""
     try:
         with (aside / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

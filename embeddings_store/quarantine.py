@@ -93,12 +93,12 @@ def forget_error(storage: Storage, row: int) -> None:
 
 
 def error_path(row: int) -> str:
-    """Say where a row's error record lies."""
+    """Return where a row's error record lies."""
     return f"{FOLDER}/{row}.json"
 
 
 def lifted_path(row: int) -> str:
-    """Say where the record lies once it is lifted; no reader of the quarantine takes it for one."""
+    """Return where the record lies once it is lifted; no reader of the quarantine takes it for one."""
     return f"{FOLDER}/{row}.lifted.json"
 
 

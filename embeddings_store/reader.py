@@ -51,17 +51,17 @@ class StoreReader:
         return self.space.id
 
     def index(self) -> pd.DataFrame:
-        """Give INDEX_COLUMNS and ``site``, one line a volume, line i for row i."""
+        """Return INDEX_COLUMNS and ``site``, one line a volume, line i for row i."""
         return read_index(self.storage)
 
     def committed(self) -> Bool[np.ndarray, " N"]:
-        """Tell for each line of the index whether its row exists; from one listing, without reading a row."""
+        """Return, for each line of the index, whether its row exists; from one listing, without reading a row."""
         # The index first: a row that is committed after it was read belongs to the next look.
         rows = len(self.index())
         return self.committed_among(rows)
 
     def committed_among(self, rows: int) -> Bool[np.ndarray, " N"]:
-        """Tell which of the first ``rows`` rows exist."""
+        """Return which of the first ``rows`` rows exist."""
         mask = np.zeros(rows, dtype=np.bool_)
         mask[[row for row in self.arrays.commit.written_rows(self.storage) if row < rows]] = True
         return mask

@@ -22,7 +22,7 @@ PROJECTED_ROWS = (25_000, 250_000)
 
 
 def row_bytes(space: EmbeddingSpace) -> dict[str, int]:
-    """Give the bytes of one row in each array, checksums included, and in a snapshot with its index."""
+    """Return the bytes of one row in each array, checksums included, and in a snapshot with its index."""
     arrays = arrays_of(space)
     found = {array.name: array.row_bytes for array in arrays.all}
     return found | {"snapshot": arrays.pooled.row_bytes + arrays.thumbnail.row_bytes + LINE_BYTES}
@@ -44,7 +44,7 @@ def disk_bytes(space: EmbeddingSpace, rows: int, block_bytes: int = BLOCK_BYTES)
 
 
 def account(space: EmbeddingSpace) -> dict[str, Any]:
-    """Give row_bytes by array, their sum, and the bytes of 25,000 and 250,000 volumes."""
+    """Return row_bytes by array, their sum, and the bytes of 25,000 and 250,000 volumes."""
     sizes = row_bytes(space)
     return {
         "row_bytes": sizes,

@@ -30,7 +30,7 @@ class Commit:
     crc_thumbnail: int | None = None
 
     def to_numbers(self) -> Int64[np.ndarray, "8"]:
-        """Give the commit as stored; the md5 as two signed halves."""
+        """Return the commit as stored; the md5 as two signed halves."""
         high, low = (int.from_bytes(half, "big", signed=True) for half in (self.source_md5[:8], self.source_md5[8:]))
         vectors, status = self.crc_vectors, WITHOUT_THUMBNAIL
         if self.crc_thumbnail is not None:
@@ -50,12 +50,12 @@ class Commit:
         return cls(crc_vectors, crc_tokens, size, md5, time_ns, worker, known)
 
     def fits_vectors(self, pooled: np.ndarray, facts: Float64[np.ndarray, " facts"]) -> bool:
-        """Tell whether these are the vectors and facts that were committed."""
+        """Return whether these are the vectors and facts that were committed."""
         return crc_over([pooled, facts]) == self.crc_vectors
 
 
 def _signed(bits: int) -> int:
-    """Give 64 bits as the signed number that they are in an array."""
+    """Return 64 bits as the signed number that they are in an array."""
     return int.from_bytes(bits.to_bytes(8, "little"), "little", signed=True)
 
 
@@ -68,7 +68,7 @@ def crc_over(arrays: Sequence[np.ndarray], start: int = 0) -> int:
 
 
 def fact_numbers(facts: RowFacts) -> Float64[np.ndarray, " facts"]:
-    """Give the facts in the order of FACT_COLUMNS; unknown spacing and brightness are NaN."""
+    """Return the facts in the order of FACT_COLUMNS; unknown spacing and brightness are NaN."""
     spacing = facts.spacing_mm or (np.nan, np.nan, np.nan)
     size = (facts.frames, facts.rows, facts.columns)
     told = (EYE_CODES[facts.eye], int(facts.notes), int(facts.spacing_source))

@@ -98,7 +98,7 @@ def _find_ca(core: Any) -> str | None:
 
 
 def open_credentials(access: S3Access) -> Any:
-    """Give what tells obstore the keys, again and again. Raises StoreError where none come."""
+    """Return the provider that obstore asks for the keys, again and again. Raises StoreError where none come."""
     provided = _provided()
     errors = provided.botocore.exceptions
     try:

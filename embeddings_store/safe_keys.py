@@ -6,5 +6,5 @@ _UID = re.compile(r"\d+(?:\.\d+){2,}")
 
 
 def shortened(key: str) -> str:
-    """Give a key with each UID cut."""
+    """Return a key with each UID cut."""
     return _UID.sub("<UID>", key)

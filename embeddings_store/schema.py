@@ -242,10 +242,10 @@ def volume_id(key: str) -> VolumeId:
 
 
 def site_of(participant: str, told: str = "") -> str:
-    """Give the site: as a layout has it, else what an id of AI-READI encodes, UW, UCSD or UAB, or "unknown"."""
+    """Return the site: as a layout has it, else what an id of AI-READI encodes, UW, UCSD or UAB, or "unknown"."""
     return told or SITES.get(participant[:1], "unknown")
 
 
 def told_site(participant: str, site: str) -> str:
-    """Give a site as a ref keeps it: "" where it says no more than the participant does."""
+    """Return a site as a ref keeps it: "" where it says no more than the participant does."""
     return "" if site == site_of(participant) else site

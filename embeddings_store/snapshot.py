@@ -63,7 +63,7 @@ class Snapshot:
         return replace(self, pooled=self.pooled[here], index=index, thumbnails=thumbnails)
 
     def frame(self, layer: str, pool: str) -> pd.DataFrame:
-        """Give one layer and pool as a table: a row a volume, a column a channel, ``index`` as its index.
+        """Return one layer and pool as a table: a row a volume, a column a channel, ``index`` as its index.
 
         Its attrs say that the numbers are raw, which layer, pool and space they are of: a head of classify, which was
         fitted on standardised ones, refuses them, and Run.predict takes them.
@@ -97,7 +97,7 @@ def read_snapshot(url: str, number: int | None = None, *, endpoint_url: str | No
 
 
 def read_features_source(url: str, *, endpoint_url: str | None = None) -> Snapshot:
-    """Give all committed rows the cheapest way, and say which (``origin``, ``note``).
+    """Return all committed rows in the cheapest way, and say which (``origin``, ``note``).
 
     The newest snapshot when it holds exactly the committed rows; else a new one; live rows where none can be written.
     """

@@ -43,7 +43,7 @@ class SnapshotFiles:
 
 
 def latest_number(storage: Storage) -> int | None:
-    """Give the number in LATEST; None when no snapshot was published."""
+    """Return the number in LATEST; None when no snapshot was published."""
     body = storage.get(LATEST)
     text = "" if body is None else bytes(body).decode(errors="replace").strip()
     if body is not None and not text.isdigit():

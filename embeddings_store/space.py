@@ -84,7 +84,7 @@ class EmbeddingSpace:
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain JSON types, ready for group attributes."""
+        """Return plain JSON types, ready for group attributes."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return {name: value for name, value in plain.items() if name not in ADDED or value is not None}
 

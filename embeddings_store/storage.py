@@ -147,7 +147,7 @@ class Storage:
                 return
 
     def zarr_store(self) -> "ObjectStore[Any]":
-        """Give the same place to zarr.
+        """Return the same place as a Zarr store.
 
         Only open arrays with it: creating one writes parents with a conditional PUT (zarr 3.1, set_if_not_exists).
         """
@@ -157,7 +157,7 @@ class Storage:
 
     @contextmanager
     def as_store_error(self, verb: str) -> Iterator[None]:
-        """Say what failed, and where, in one line."""
+        """Raise what fails as a StoreError that says what and where, in one line."""
         try:
             yield
         except (BaseError, OSError) as error:

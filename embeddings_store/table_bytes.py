@@ -29,7 +29,7 @@ _WIDE = (
 
 
 def decode_lines(data: bytes, notes: Counter[str], refuse: Refuse) -> list[str]:
-    """Give the lines of a table, without their ends; what was mended is counted in notes. Raises what refuse makes."""
+    """Return the lines of a table without their ends; what was mended is counted in notes. Raises what refuse makes."""
     if data.startswith(_GZIP):
         try:
             data = gzip.decompress(data)

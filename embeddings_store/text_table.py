@@ -55,7 +55,7 @@ class TextTable:
         return self.fault(f"{self.where}{place}: expected {expected}, got {found}")
 
     def has(self, name: str) -> bool:
-        """Say whether there is such a column."""
+        """Return whether there is such a column."""
         return name in self.names
 
     def said(self) -> list[str]:
@@ -91,7 +91,7 @@ class TextTable:
         return found[0]
 
     def _records(self) -> Iterator[Record]:
-        """Give the lines with their cells; row names are taken off, and so are separators at the end."""
+        """Yield the lines with their cells; row names are taken off, and so are separators at the end."""
         width = len(self.names)
         try:
             ahead = islice(cut_records(self.lines, self.first, self.separator, width, Counter()), LOOKED_AT)
@@ -113,7 +113,7 @@ class TextTable:
             raise self.refuse(found, "quotes in pairs", error.line) from error
 
     def _no_line(self, cells: Sequence[str]) -> str:
-        """Say why a line says nothing of anybody: the header once more, as pasted parts have it, or a comment."""
+        """Return why a line says nothing of anybody: the header once more, as pasted parts have it, or a comment."""
         if cells[0].lstrip().startswith("#") and not any(cell.strip() for cell in cells[1:]):
             return "comments among the lines were left out"
         same = cells[0].strip().lower()[:1] == self.names[0][:1] and tuple(map(fold_name, cells)) == self.names
@@ -205,7 +205,7 @@ def require_match(
 
 
 def fold_name(cell: str) -> str:
-    """Give the name of a column in the form that names are compared in: small letters, _ for spaces, dots, dashes."""
+    """Return the name of a column in the form that names are compared in: small letters, _ for spaces, dots, dashes."""
     return re.sub(r"[\s.\-]+", "_", clean(cell).lower())
 
 
@@ -242,7 +242,7 @@ def _score(line: str, known: Sequence[str]) -> int:
 
 
 def _has_row_names(ahead: Sequence[Record], width: int) -> bool:
-    """Say whether every line has one cell more than the header, and the first ones number or name the lines."""
+    """Return whether every line has one cell more than the header, and the first ones number or name the lines."""
     if not ahead or any(len(record.cells) != width + 1 for record in ahead):
         return False
     if not any(record.cells[-1].strip() for record in ahead):

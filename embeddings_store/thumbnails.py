@@ -22,7 +22,7 @@ class Thumbnails:
 
     @property
     def all_known(self) -> bool:
-        """Tell whether every row has one."""
+        """Return whether every row has one."""
         return bool(self.known.all())
 
     def take(self, rows: Shaped[np.ndarray, " rows"]) -> "Thumbnails":

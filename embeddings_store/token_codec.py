@@ -38,7 +38,7 @@ class TokenCodec:
 
 
 def encode_int8(tokens: Float16[np.ndarray, "gd gh gw C"]) -> tuple[np.ndarray, ...]:
-    """Give whole multiples (int8 [gd, gh, gw, C]) and their scales (float32 [gd, gh, gw]); zeros get the scale 0."""
+    """Return whole multiples (int8 [gd, gh, gw, C]) and their scales (float32 [gd, gh, gw]); zeros get the scale 0."""
     exact = tokens.astype(np.float32)
     largest = np.maximum(exact.max(-1), -exact.min(-1))
     scales = (largest / LEVELS).astype("<f4")

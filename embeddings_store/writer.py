@@ -105,7 +105,7 @@ def clear_errors(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Lift the quarantine of some error classes (None: of all), so that these rows are missing again.
 
-    Gives the rows by class: what was lifted, and what stays. How often a row was tried is not forgotten.
+    Returns the rows by class: what was lifted, and what stays. How often a row was tried is not forgotten.
     """
     reader = open_reader(url, endpoint_url=endpoint_url)
     errors = reader.errors()
@@ -251,7 +251,7 @@ class StoreWriter:
             pass
 
     def _stored_tokens(self, row: int, tokens: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Give what the space's codec makes of the tokens, in the order of their arrays."""
+        """Return what the space's codec makes of the tokens, in the order of their arrays."""
         layers = self.space.layers if self.arrays.tokens else ()
         if set(tokens) != set(layers):
             raise RowError(f"row {row}: expected tokens of the layers {sorted(layers)}, got {sorted(tokens)}")

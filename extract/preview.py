@@ -32,7 +32,7 @@ def describe(volume: Volume) -> str:
     """Say what was read: size, type, spacing, eye and notes."""
     frames, rows, columns = volume.voxels.shape
     notes = [note.name or "" for note in Note if note & volume.notes]
-    spacing = "not told"
+    spacing = "not given"
     if volume.spacing_mm is not None:
         spacing = " x ".join("?" if np.isnan(step) else f"{step:.4g}" for step in volume.spacing_mm) + " mm"
     return (

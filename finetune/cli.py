@@ -64,7 +64,7 @@ def _tell_failures(failures: Mapping[str, int]) -> None:
 
 @verb(app)
 def evaluate(options: LookOptions, *, json: Json = False) -> None:
-    """Look at the locked test split with a finished run; every look is counted. Runs in one process.
+    """Evaluate a finished run on the locked test split; every evaluation is counted. Runs in one process.
 
     Example: finetune evaluate --run 20261122-150301-finetune-four-class-0a1b2c --bucket eye-dataset
     --participants participants.tsv --split test
@@ -89,7 +89,7 @@ def evaluate(options: LookOptions, *, json: Json = False) -> None:
 
 @verb(app)
 def tune(options: TuneOptions, *, json: Json = False) -> None:
-    """Search rates, batch size, head and depth on held-back participants of train; val and test are not looked at.
+    """Search rates, batch size, head and depth on held-back participants of train; val and test are not read.
 
     Example: finetune tune --study study --trials 30 --checkpoint best.pt --bucket eye-dataset
     --participants participants.tsv

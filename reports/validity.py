@@ -52,13 +52,13 @@ def validity_tables(run: FinishedRun) -> list[PlainTable]:
 
 
 def p_value_sentence(run: FinishedRun) -> str:
-    """Say what dealing the labels anew gave."""
+    """Say what permuting the labels gave."""
     found = run.record.judged.permutation.get("val")
     if not found:
         return "absent: the run recorded no permutation test"
     said = [f"{TITLES[name]} {_p(p)}" for name, p in found["p_values"].items()]
     return (
-        f"Labels dealt anew to participants {found['permutations']} times: p = {'; '.join(said)}. "
+        f"Labels permuted between participants {found['permutations']} times: p = {'; '.join(said)}. "
         "This asks whether the predictions carry any information at all, also what age or site would explain."
     )
 
@@ -89,12 +89,12 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
     corrected = to_estimate((chosen["corrected"] or {}).get(HEADLINE[0]))
     caption = (
         f"{board['participants']} validation participants, all lines on the same bootstrap draws, best first. "
-        f"{chosen['compared']} models were compared: the first is flattered by having been chosen. Chosen anew in "
-        f"every draw and judged on the people not drawn, the first has a balanced accuracy of {spell(corrected)}. The "
-        "intervals of “Minus best” hold for all lines at once, whichever model came first by luck: a model is worse "
-        f"than the best only where its interval lies below 0: {count_worse(board)}."
+        f"{chosen['compared']} models were compared: the number of the first is too optimistic, since it was chosen as "
+        "the best. Chosen anew in every draw and judged on the people not drawn, the first has a balanced accuracy of "
+        f"{spell(corrected)}. The intervals of “Minus best” hold for all lines at once, whichever model came first by "
+        f"luck: a model is worse than the best only where its interval lies below 0: {count_worse(board)}."
     )
-    missing = [f"Not made beside {name}: {said}." for name, said in board.get("baselines_missing", {}).items()]
+    missing = [f"Not made for {name}: {said}." for name, said in board.get("baselines_missing", {}).items()]
     caption = " ".join(
         [caption, *missing, *(f"{said}." for said in board.get("unlike_train", []) + board.get("paired_by_number", []))]
     )
@@ -222,7 +222,7 @@ def _nuisance(run: FinishedRun) -> PlainTable | None:
     ]  # fmt: skip
     caption = (
         "Linear probes on the same features, fitted on train and judged on validation. What the embedding knows, a "
-        "head may use: a site or device that is told well can stand in for the label where it goes with it."
+        "head may use: a site or device that can be predicted well can stand in for the label where it goes with it."
     )
     columns = ("Guessed", "Features", "Measure", "Chance", "Found")
     return PlainTable("nuisance", "What else the embedding knows", caption, columns, rows)

@@ -49,7 +49,7 @@ def picture_decision(run: FinishedRun) -> Picture | None:
         uri = to_data_uri(figure, run.is_phantom)
     caption = (
         "Validation participants. Net benefit (Vickers & Elkin 2006) of acting on the model at each threshold "
-        "probability, with its 95 % band, beside acting on everybody (dashed) and on nobody (0)."
+        "probability, with its 95 % band, compared with acting on everybody (dashed) and on nobody (0)."
     )
     return Picture(
         "decision", "Decision curves.", caption, "Decision curves: " + ", ".join(found).replace("_", " "), uri

@@ -19,7 +19,7 @@ def refuse_label_defining(covariates: Iterable[str]) -> None:
         if LABEL_DEFINING.search(name):
             raise LeakError(
                 f"covariate {name}: refused: it defines the study group, so a model that is given it is asked nothing "
-                f"about the retina; HbA1c stands beside every result as a ceiling instead (--measurements)"
+                f"about the retina; HbA1c stands next to every result as a ceiling instead (--measurements)"
             )
 
 
@@ -35,6 +35,6 @@ def add_measurements(cohort: Cohort, measurements: Measurements) -> Cohort:
 
 def _note_missing(cohort: Cohort, missing: Iterable[str], name: str) -> FlowStep:
     rows = cohort.table[cohort.table["participant"].isin(list(missing))]
-    reason = f"no usable {name} in the measurements; kept, and marked where {name} stands beside the result"
+    reason = f"no usable {name} in the measurements; kept, and marked where {name} stands next to the result"
     people = int(rows["participant"].nunique())
     return {"step": f"{name} missing", "kind": "note", "volumes": len(rows), "participants": people, "reason": reason}

@@ -9,7 +9,7 @@ from classify.comparing.leaderboard import Entry
 from classify.run.predictions import pick_predictions
 
 VAL = "val"
-CHOSEN_ON_VAL = "fine-tuned: val chose when its training stopped, so val flatters it"
+CHOSEN_ON_VAL = "fine-tuned: val chose when its training stopped, so val is too optimistic"
 
 
 def entries_of(cell: Cell, cells: Sequence[Cell], random_twin: str | None) -> Iterator[Entry]:

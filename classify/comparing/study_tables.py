@@ -67,7 +67,7 @@ def leaderboard_lines(board: Mapping[str, Any]) -> list[str]:
         )
         lines.append(count_worse(board))
     lines += [f"{line['name']}: {line['note']}" for line in board["lines"] if line["note"]]
-    lines += [f"not made beside {name}: {said}" for name, said in board.get("baselines_missing", {}).items()]
+    lines += [f"not made for {name}: {said}" for name, said in board.get("baselines_missing", {}).items()]
     lines += [*board.get("unlike_train", []), *board.get("paired_by_number", [])]
     if len(board["cohorts"]) > 1:
         sizes = "; ".join(f"{', '.join(one['names'])}: {one['val']['participants']}" for one in board["cohorts"])

@@ -11,7 +11,7 @@ from classify.judging.metrics import HEADLINE, all_metrics, why_absent
 from classify.run.predictions import Predictions
 
 NULL = (
-    "the predictions of these participants carry no information about their labels: every way to deal the labels "
+    "the predictions of these participants carry no information about their labels: every way to give the labels "
     "to the participants is equally likely. The head is not fitted again. Age and site are not held fixed, so a head "
     "that only knows them may have a small p-value; the difference to age+site answers that"
 )

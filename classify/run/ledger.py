@@ -123,5 +123,5 @@ def _damaged(number: int) -> RunFolderError:
 
 def _unwritable(error: OSError) -> RunFolderError:
     return RunFolderError(
-        f"{LEDGER}: expected a file beside the runs that can be written and locked, got: {error.strerror}; {CLOSED}"
+        f"{LEDGER}: expected a file next to the runs that can be written and locked, got: {error.strerror}; {CLOSED}"
     )

@@ -236,12 +236,12 @@ def seed_lines(sensitivity: Mapping[str, Any]) -> list[str]:
 
 
 def p_value_line(permutation: Mapping[str, Any]) -> str:
-    """Give the p-values of the dealt labels, which know nothing of age and site."""
+    """Return the p-values of the permuted labels, which know nothing of age and site."""
     said = [
         f"{metric} {p['value']:.4f}" if "value" in p else f"{metric} absent: {p['absent']}"
         for metric, p in permutation["p_values"].items()
     ]
-    return f"p, labels dealt anew to participants {permutation['permutations']} times: {'; '.join(said)}"
+    return f"p, labels permuted between participants {permutation['permutations']} times: {'; '.join(said)}"
 
 
 def format_measured(measured: Measured | dict[str, Any]) -> str:

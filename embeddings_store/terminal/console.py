@@ -39,7 +39,7 @@ def run_command(app: typer.Typer) -> NoReturn:
 
 
 def explained_at(error: OctProbeError) -> str:
-    """Say where an error is explained; a wheel puts the page into share/doc/octprobe."""
+    """Return where an error is explained; a wheel puts the page into share/doc/octprobe."""
     return f"docs/troubleshooting.md#{type(error).__name__.lower()}"
 
 
@@ -54,7 +54,7 @@ def new_app(help_text: str) -> typer.Typer:
 
 
 def say(text: str) -> None:
-    """Tell the user something: on stderr, so that stdout stays machine-readable."""
+    """Write a message for the user to stderr, so that stdout stays machine-readable."""
     print(visible(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
 
 

@@ -9,7 +9,7 @@ Progress = Callable[[int, int], None]
 
 
 def no_progress(_done: int, _total: int) -> None:
-    """Tell nobody."""
+    """Report to nobody."""
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Give the installed version of each package, and Python's; a package that is not installed is left out."""
+    """Return the installed version of each package, and Python's; a package that is not installed is left out."""
     found = {"python": platform.python_version()}
     for name in names:
         try:
@@ -18,7 +18,7 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def code_commit() -> str:
-    """Give the git commit of a source checkout, or "" for an installed package (its version says enough)."""
+    """Return the git commit of a source checkout, or "" for an installed package (its version says enough)."""
     git = Path(__file__).parent.parent / ".git"
     try:
         head = (git / "HEAD").read_text().strip()

@@ -90,7 +90,7 @@ def _require_values(comparison: Comparison, catalogue: Catalogue) -> None:
     refs = catalogue.listing.refs
     if comparison.field == FRAMES:
         if all(catalogue.frames(ref.key) == UNKNOWN_FRAMES for ref in refs):
-            raise UsageError("--where: frames are told by retinal_oct/manifest.tsv only, and this bucket has none")
+            raise UsageError("--where: frames are known from retinal_oct/manifest.tsv only, and this bucket has none")
         return
     existing = sorted({WORDS[comparison.field](ref, catalogue) for ref in refs})
     if unknown := [value for value in comparison.values if value not in existing]:

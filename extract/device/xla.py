@@ -138,7 +138,7 @@ def _import_torch_xla() -> tuple[Any, ...]:
         raise DeviceError(f"device xla: expected torch_xla, got no module {error.name}; {INSTALL}") from error
     except ImportError as error:
         raise DeviceError(
-            f"device xla: expected torch_xla 2.9 beside torch 2.9, got one that torch {torch.__version__} cannot load "
+            f"device xla: expected torch_xla 2.9 with torch 2.9, got one that torch {torch.__version__} cannot load "
             f"({error}); {INSTALL}"
         ) from error
 

@@ -60,8 +60,8 @@ def order_parts(parts: Sequence[Part], source: str) -> list[int]:
     if doubled:
         raise _refusal(source, f"{numbers[doubled[0]]} objects are part {doubled[0]}")
     if len(totals) != 1:
-        told = " and ".join(map(str, totals)) or "nowhere"
-        raise _refusal(source, f"how many parts there are (InConcatenationTotalNumber) is told {told}")
+        given = " and ".join(map(str, totals)) or "no number"
+        raise _refusal(source, f"for how many parts there are, InConcatenationTotalNumber gives {given}")
     missing = sorted(set(range(1, totals[0] + 1)) - set(numbers))
     if missing:
         here, gone = (", ".join(map(str, some)) for some in (sorted(filter(None, numbers)), missing))

@@ -120,7 +120,7 @@ def _check_file(onnx: Any, path: Path) -> tuple[str, Mapping[str, str]]:
     for place in sorted(places):
         beside = path.parent / place
         if Path(place).name != place or not beside.is_file():
-            raise CheckpointError(f"{path.name}: its external data {place} are not beside it; copy them too")
+            raise CheckpointError(f"{path.name}: its external data {place} are not next to it; copy them too")
         digest.update(beside.read_bytes())
     return digest.hexdigest(), {entry.key: entry.value for entry in model.metadata_props}
 

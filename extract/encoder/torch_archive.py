@@ -68,7 +68,7 @@ class TorchArchive:
         record = f"{self._folder}data.pkl"
         if (size := self._zip.getinfo(record).file_size) > MOST_PICKLE_BYTES:
             raise CheckpointError(
-                f"{self.source}: data.pkl: expected at most {MOST_PICKLE_BYTES:,} bytes beside the tensors, got "
+                f"{self.source}: data.pkl: expected at most {MOST_PICKLE_BYTES:,} bytes besides the tensors, got "
                 f"{size:,}; save the model's state_dict() alone"
             )
         try:

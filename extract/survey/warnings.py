@@ -18,7 +18,7 @@ def warn_of(listing: Listing, volumes: Sequence[Surveyed], dataset: Dataset | No
         Warned("patient_in_several_splits", "participants in two or more splits", _in_several(whole, _split)),
         Warned(
             "eye_unknown",
-            "the laterality is not told",
+            "the laterality is not given",
             tuple(_names(whole, lambda one: one.scan.ref.eye == Eye.UNKNOWN)),
         ),
         Warned("repeat_visits", "several visits of one eye; group by participant", _repeated(whole)),

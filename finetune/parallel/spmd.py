@@ -72,7 +72,7 @@ def open_trainer(name: str, *, bf16: bool, forward_size: int) -> Backend:
     backend = SpmdBackend(bf16=bf16)
     if forward_size % backend.chips:
         raise UsageError(
-            f"{forward_size} volumes a forward cannot be dealt evenly to {backend.chips} chips; choose a multiple for "
+            f"{forward_size} volumes a forward do not divide evenly over {backend.chips} chips; choose a multiple for "
             "batch_size and micro_batch_size"
         )
     return backend

@@ -44,7 +44,7 @@ def _tell_probe(evidence: VolumeEvidence) -> Told:
     whole = base + sum(bar.value for bar in bars)
     said = f"Base (nothing remarkable) {number(base, True)} + shares = {number(whole, True)}."
     checks = (
-        f"{_beats(found.curves, 'random orders')} Rank agreement with a model fitted on dealt labels: "
+        f"{_beats(found.curves, 'random orders')} Rank agreement with a model fitted on permuted labels: "
         f"{_flat(found.agreement['dealt labels'])}; with shuffled channels: "
         f"{_flat(found.agreement['shuffled channels'])} (near 1 would mean that the map does not depend on what was "
         f"learned). Stored tokens are rounded: the evidence moves by at most {number(evidence.rounding)}."
@@ -78,7 +78,7 @@ def _tell_encoder(evidence: EncoderEvidence) -> Told:
     checks = (
         f"{_beats(evidence.curves, f'{RANDOM_ORDERS} random orders')} Rank agreement of the Grad-CAM with that of the "
         f"same model whose last blocks were shuffled: {_flat(evidence.shuffled)} (near 1 would mean that the map does "
-        "not depend on what was learned). A control with dealt labels is absent: the model would have to be trained "
+        "not depend on what was learned). A control with permuted labels is absent: the model would have to be trained "
         "again."
     )
     painted = (

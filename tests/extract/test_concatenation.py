@@ -138,8 +138,8 @@ class TestFiles:
         [
             ({"InConcatenationNumber": (1, 1)}, "2 objects are part 1"),
             ({"InConcatenationTotalNumber": (3, 3)}, "part 1, 2 of 3 is here, part 3 is missing"),
-            ({"InConcatenationTotalNumber": (2, 3)}, "told 2 and 3"),
-            ({"InConcatenationTotalNumber": (None, None)}, "told nowhere"),
+            ({"InConcatenationTotalNumber": (2, 3)}, "gives 2 and 3"),
+            ({"InConcatenationTotalNumber": (None, None)}, "gives no number"),
             ({"InConcatenationNumber": (1, None)}, "does not say its number"),
             ({"InConcatenationNumber": (2, 3)}, "part 2, 3 of 2 is here, part 1 is missing"),
             ({"ConcatenationFrameOffsetNumber": (0, 5)}, "part 2 of 2 begins with frame 5 .* hold 6 frames"),

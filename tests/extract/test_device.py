@@ -74,7 +74,7 @@ def test_xla_where_torch_xla_is_not_installed() -> None:
 @without_torch_xla
 def test_a_torch_xla_of_another_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(install_broken_torch_xla(tmp_path))
-    with pytest.raises(DeviceError, match=r"beside torch 2\.9, got one .*\(undefined symbol: _ZN5torch\); "):
+    with pytest.raises(DeviceError, match=r"with torch 2\.9, got one .*\(undefined symbol: _ZN5torch\); "):
         open_device("xla")
 
 

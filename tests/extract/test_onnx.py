@@ -98,7 +98,7 @@ def _without_its_data(path: Path) -> Path:
     [
         (_damaged, None, "is no ONNX file, or is cut off|expected one float32 input|cannot open it"),
         (lambda path: path, None, "cannot be read"),
-        (_without_its_data, None, r"its external data weights\.bin are not beside it"),
+        (_without_its_data, None, r"its external data weights\.bin are not next to it"),
         (lambda path: _graph(path, sides=[32, 32], domain="mine"), None, "operators of ONNX alone, got mine:Add"),
         (lambda path: _graph(path, sides=[32, 32]), (4, 48, 48), r"the graph takes \[32, 32\], but --image-size asks"),
         (lambda path: _graph(path, sides=["h", "w"]), (4, 8, 8), r"the graph does not take \[1, 3, 8, 8\]"),

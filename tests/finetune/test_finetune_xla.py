@@ -110,4 +110,4 @@ open_trainer("xla", bf16=False, forward_size=3)
 """
     surroundings = {**os.environ, "PJRT_DEVICE": "CPU", "CPU_NUM_DEVICES": "2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=surroundings)
-    assert "3 volumes a forward cannot be dealt evenly to 2 chips" in done.stderr
+    assert "3 volumes a forward do not divide evenly over 2 chips" in done.stderr

@@ -43,7 +43,7 @@ DATASET = Dataset(
         citation="Rasti R. et al., IEEE TMI 2018;37:1024-1034",
         traps=(
             "the first picture is a localizer of another size in many volumes",
-            "annotated PNG twins beside the TIFF frames",
+            "annotated PNG twins next to the TIFF frames",
             "Image 10 stands before Image 2 as text",
             "two sessions in one folder are two volumes of one subject",
             "frame counts differ by class",
