@@ -28,7 +28,7 @@ def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Pr
 def test_the_outer_score_has_an_interval_and_stays_at_chance_without_an_effect(tmp_path: Path) -> None:
     """Labels without any effect: whatever looked best inside, outside it is at chance."""
     study = make_study(64, seed=3)
-    record = run(study, tmp_path, "knn", trials=3, nested=True, folds=2, layer="last").record.search
+    record = run(study, tmp_path, "knn", trials=3, nested=True, folds=2, layer="last").record.fitted.search
     assert record is not None
     nested = record["nested"]
     assert nested["participants"] == 48
@@ -53,15 +53,15 @@ def test_test_participants_play_no_part_in_the_nested_search(tmp_path: Path) -> 
 
 def test_seeds_give_a_range_around_their_mean(study: Study, tmp_path: Path) -> None:
     record = run(study, tmp_path, "lgbm", seeds=3, seed=5).record
-    found = record.seed_sensitivity
+    found = record.fitted.seed_sensitivity
     assert found is not None
     assert found["seeds"] == [5, 6, 7]
     for metric, line in found["metrics"].items():
-        assert line["by_seed"][0] == record.metrics["participant"]["val"][metric]["value"]
+        assert line["by_seed"][0] == record.judged.metrics["participant"]["val"][metric]["value"]
         assert line["lowest"] <= line["mean"] <= line["highest"]
         assert "low" not in line
     assert len(seed_lines(found)) == 2
-    assert run(study, tmp_path, "lgbm").record.seed_sensitivity is None
+    assert run(study, tmp_path, "lgbm").record.fitted.seed_sensitivity is None
 
 
 def test_a_searched_run_keeps_its_journal_and_says_that_it_goes_on(tmp_path: Path) -> None:
@@ -85,21 +85,21 @@ def test_one_site_only_is_said_and_everything_else_is_there(tmp_path: Path) -> N
     index["participant"] = "1" + index["participant"].str[1:]
     index["site"] = "UW"
     record = run(study, tmp_path).record
-    missing = {line["name"]: line["reason"] for line in record.baselines_missing}
+    missing = {line["name"]: line["reason"] for line in record.rivals.baselines_missing}
     assert "one site (UW)" in missing["site"]
-    assert record.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.7
+    assert record.judged.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.7
 
 
 def test_a_constant_feature_is_counted_and_changes_nothing(tmp_path: Path) -> None:
     study = make_study(64, effect=2.0)
     study.stored.pooled[..., 3] = 7.0
     record = run(study, tmp_path).record
-    assert record.features["constant"] == 1
-    assert record.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.7
+    assert record.fitted.features["constant"] == 1
+    assert record.judged.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.7
 
 
 def test_rows_that_are_no_numbers_are_left_out_and_said(tmp_path: Path) -> None:
     study = make_study(64, effect=2.0)
     study.stored.pooled[5] = np.nan
     record = run(study, tmp_path).record
-    assert any(step["kind"] == "excluded" and step["volumes"] == 1 for step in record.flow)
+    assert any(step["kind"] == "excluded" and step["volumes"] == 1 for step in record.cohort.flow)

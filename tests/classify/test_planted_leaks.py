@@ -104,9 +104,9 @@ class TestAShuffledLabel:
         rng = np.random.default_rng(5)
         study.people["study_group"] = rng.permutation(study.people["study_group"])
         null = probed(study, tmp_path / "null").record
-        assert real.permutation["val"]["p_values"]["macro_auroc"]["value"] < 0.01
-        assert null.permutation["val"]["p_values"]["macro_auroc"]["value"] > 0.05
-        measured = null.metrics["participant"]["val"]["macro_auroc"]
+        assert real.judged.permutation["val"]["p_values"]["macro_auroc"]["value"] < 0.01
+        assert null.judged.permutation["val"]["p_values"]["macro_auroc"]["value"] > 0.05
+        measured = null.judged.metrics["participant"]["val"]["macro_auroc"]
         assert measured["low"] < 0.5 < measured["high"]
 
     def test_of_train_alone_teaches_nothing(self) -> None:

@@ -180,7 +180,11 @@ def test_the_test_participants_of_the_run_stay_locked(run: Run, study: Study, tm
     assert held["abstain"].all()
     assert held["reason"].str.startswith("locked").all()
     assert held[["probability_healthy", "predicted", "ood_percentile", "nearest_1_volume"]].isna().all().all()
-    opened = replace(run, record=run.record | {"evaluations": [{"split": "test"}]}, folder=tmp_path / run.folder.name)
+    opened = replace(
+        run,
+        record=replace(run.record, evaluations=[{"date": "2026-11-22", "split": "test"}]),
+        folder=tmp_path / run.folder.name,
+    )
     (tmp_path / run.folder.name).symlink_to(run.folder)
     shown = predict_volumes_of(opened, study.stored, PredictOptions(store="store", run=run.folder))
     assert shown.loc[shown["participant"].isin(locked), "probability_healthy"].notna().all()
@@ -306,7 +310,7 @@ def test_a_store_that_keeps_other_things_of_the_same_vectors_is_read(run: Run, s
 
 def test_a_store_of_another_space_is_one_message(run: Run, study: Study, tmp_path: Path) -> None:
     other = replace(study.stored, space=replace(study.stored.space, weights_sha256="1" * 64))
-    with pytest.raises(RunFolderError, match=f"made in the embedding space {run.record['space']}, the store holds"):
+    with pytest.raises(RunFolderError, match=f"made in the embedding space {run.record.asked.space}, the store holds"):
         ask(run, other, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -20,6 +20,7 @@ from classify.cohort.tasks import (
     parse_task,
     task_of_record,
 )
+from classify.run.record import Asked, CohortFacts, Judgement, ModelFacts, Provenance, RunRecord
 from embeddings_store.errors import UsageError
 
 GOOD = f"""
@@ -100,6 +101,17 @@ def test_a_number_is_no_task_and_the_message_says_where_it_is_asked(number: str)
         find_task(number)
 
 
+def record_of(task: str, definition: dict[str, object] | None = None) -> RunRecord:
+    return RunRecord(
+        id="x",
+        made=Provenance(),
+        asked=Asked(task=task, classes=["a"], space="s", phantom=True, task_definition=definition or {}),
+        cohort=CohortFacts(cohort_sha256="", splits={}),
+        fitted=ModelFacts(model="linear"),
+        judged=Judgement(metrics={}),
+    )
+
+
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=4, max_size=4))
 def test_a_record_gives_its_task_back(chosen: list[str | None]) -> None:
     groups = {group: one for group, one in zip(STUDY_GROUPS, chosen, strict=True) if one}
@@ -110,10 +122,10 @@ def test_a_record_gives_its_task_back(chosen: list[str | None]) -> None:
             parse_task(raw, "here")
         return
     task = parse_task(raw, "here")
-    assert task_of_record({"id": "x", "task": "mine", "task_definition": task.to_dict()}) == task
+    assert task_of_record(record_of("mine", task.to_dict())) == task
 
 
 def test_an_older_record_only_names_its_task() -> None:
     for name, task in TASKS.items():
-        assert task_of_record({"id": "x", "task": name}) == task
+        assert task_of_record(record_of(name)) == task
         assert parse_task(task.to_dict(), "here") == task
