@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 from b2_rules import refuse_what_b2_refuses
 from command_line import Command, Finished
-from hypothesis import settings
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
@@ -30,8 +30,11 @@ def rooms(package: str) -> list[str]:
 # Types, shapes and dtypes in signatures are checked in tests; in production they cost nothing.
 install_import_hook([room for package in PACKAGES for room in rooms(package)], "beartype.beartype")
 
-settings.register_profile("house", deadline=None)  # a busy machine is no fault of the code
-settings.load_profile("house")
+with suppress(ModuleNotFoundError):  # the environment of the TPU lane has no hypothesis
+    from hypothesis import settings
+
+    settings.register_profile("house", deadline=None)  # a busy machine is no fault of the code
+    settings.load_profile("house")
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
