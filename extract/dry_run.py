@@ -14,12 +14,12 @@ from extract.bucket.prices import price_reading
 from extract.bucket.report import report_bucket
 from extract.encode import build_space
 from extract.encoder.open import open_encoder
-from extract.encoder.own_preset import preset_of
 from extract.load import raw_bytes
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.selection import Selection, select_volumes
 from extract.summary import describe_catalogue, describe_look, describe_skipped
+from extract.targets import preset_in_run
 
 STATED_BYTES_PER_S = 125e6
 """A link of 1 Gbit/s, stated and not measured: what a single host can usually take from a bucket."""
@@ -87,7 +87,7 @@ def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
     encoder = open_encoder(**output.choice.arguments(), slices=options.slice_count)
     return build_space(
         encoder,
-        preset_of(encoder, options, views=options.views, several=len(options.outputs) > 1).to_dict(),
+        preset_in_run(encoder, options).to_dict(),
         layers=options.layers,
         pools=options.pools,
         token_grid=parse_token_grid(options.tokens, encoder.architecture.grid),
