@@ -4,27 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_encoders import small_encoder_of
 from test_families import CASES, Case
 
 from extract.doctor.chance import BEYOND_CHANCE, beyond_chance
 from extract.doctor.report import Status
 from extract.doctor.weights import examine_checkpoint, find_source
-from extract.encoder.architecture import Architecture
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder, freeze
 from extract.encoder.families import FAMILIES
-from extract.encoder.random_init import random_twin
 from extract.encoder.safetensors_file import export_safetensors
 from extract.encoder_options import EncoderChoice
 
 FILES = list({(case.family, case.file): case for case in CASES}.values())
-
-
-def small(family: str) -> Encoder:
-    kind = FAMILIES[family]
-    patch = (1 if kind.slices else 2, 16, 16)
-    shape = Architecture(family, (4, 32, 32), patch, 48, 2, 3, 192, 1 if kind.extra.keys() & {"cls_token"} else 0)
-    return random_twin(shape, 0, family)
 
 
 def altered(encoder: Encoder, *, learned: float = 0.0, uniform: bool = False) -> Encoder:
@@ -69,7 +61,7 @@ def test_two_encoders_that_were_drawn_apart_are_no_start_and_its_training(refere
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_from_its_start_to_a_direction_that_was_learned(family: str, tmp_path: Path) -> None:
-    start = small(family)
+    start = small_encoder_of(family)
     cases = {
         "barely": start,
         "unclear": altered(start),
@@ -84,7 +76,7 @@ def test_each_family_from_its_start_to_a_direction_that_was_learned(family: str,
 
 
 def test_norms_at_their_start_are_a_start_whatever_the_biases(tmp_path: Path) -> None:
-    start = small("retfound")
+    start = small_encoder_of("retfound")
     state = altered(start, learned=1.0).module.state_dict()
     state |= {name: tensor for name, tensor in start.module.state_dict().items() if "norm" in name}
     export_safetensors(freeze(start.architecture, state, "norms", {}), tmp_path / "norms.safetensors")
