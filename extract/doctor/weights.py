@@ -94,7 +94,11 @@ def examine_preset(encoder: Encoder, typed: Preprocessing) -> tuple[Report, Pres
     """Report how volumes would be prepared, and warn where that is not the encoder's own way. Raises UsageError."""
     preset = preset_of(encoder, typed)
     note = note_on_preset(encoder, preset.name)
-    words = note or f"preset {preset.name}, which is the encoder's own"
+    known = encoder.architecture.kind.preset is not None
+    words = (
+        note
+        or f"preset {preset.name}, {'which is' if known else 'as typed: nobody says whether it is'} the encoder's own"
+    )
     status = Status.WARN if note else Status.OK
     return Report((Check("preset", status, words),), {"preset": preset.to_dict()}), preset
 
