@@ -1,5 +1,7 @@
 """Whether the weights of an encoder are more than independent draws, whatever they were drawn from."""
 
+from math import sqrt
+
 import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
@@ -34,4 +36,4 @@ def _ratio(weight: Float32[Tensor, "rows columns"]) -> float:
     for _ in range(STEPS):
         image = weight @ (vector / vector.norm().clamp_min(1e-30)) * scale
         length, vector = float(image.norm()), (image * scale) @ weight
-    return length / (rows**0.5 + columns**0.5)
+    return length / (sqrt(rows) + sqrt(columns))
