@@ -13,16 +13,22 @@ from extract.all_slices import with_frames_of_bucket
 from extract.bucket.prices import price_reading
 from extract.bucket.report import report_bucket
 from extract.encode import build_space
+from extract.encoder.encoder import Encoder
+from extract.encoder.onnx_file import OnnxModule
 from extract.encoder.open import open_encoder
-from extract.encoder.own_preset import preset_of
 from extract.load import raw_bytes
-from extract.options import ExtractOptions, Output
+from extract.options import ExtractOptions
 from extract.pooling import parse_token_grid
 from extract.selection import Selection, select_volumes
 from extract.summary import describe_catalogue, describe_look, describe_skipped
+from extract.targets import preset_in_run
 
 STATED_BYTES_PER_S = 125e6
 """A link of 1 Gbit/s, stated and not measured: what a single host can usually take from a bucket."""
+
+
+STATED_FLOP_PER_S = 100e12
+"""What a data-centre accelerator does in bfloat16 in practice, stated and not measured."""
 
 
 def plan_run(options: ExtractOptions) -> dict[str, Any]:
@@ -32,8 +38,9 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     """
     selection = select_volumes(options, now_ns=time_ns())
     source, options = selection.source, with_frames_of_bucket(options, selection)
-    sizes = [raw_bytes(ref) for ref in selection.refs]
-    size_bytes, spaces = sum(sizes), [_space(options, output) for output in options.outputs]
+    size_bytes = sum(raw_bytes(ref) for ref in selection.refs)
+    encoders = [open_encoder(**output.choice.arguments(), slices=options.slice_count) for output in options.outputs]
+    spaces = [_space(options, encoder) for encoder in encoders]
     row_bytes = sum(array.row_bytes for space in spaces for array in arrays_of(space).all)
     kinds = Counter((ref.device, ref.protocol) for ref in selection.refs)
     return {
@@ -53,6 +60,10 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
             "rate": f"stated, not measured: {STATED_BYTES_PER_S / 1e6:.0f} MB/s (1 Gbit/s)",
             "encoding": "absent: how fast the encoder is here is not known before a run (try one with --limit 20)",
         },
+        "encoders": [
+            _work(encoder, output.store, len(selection.refs) * (1 + options.views))
+            for encoder, output in zip(encoders, options.outputs, strict=True)
+        ],
         "dollars": _price(selection, options, size_bytes),
         "row_bytes": row_bytes,
         "store_bytes": row_bytes * len(selection.refs),
@@ -82,12 +93,28 @@ def _refusal(options: ExtractOptions, spaces: Sequence[EmbeddingSpace], selectio
     return None
 
 
-def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
+def _work(encoder: Encoder, store: str, passes: int) -> dict[str, Any]:
+    """Say what one encoder would compute, and how long that takes at a stated speed; an ONNX graph does not tell.
+
+    passes: volumes, and as many again for each augmented view.
+    """
+    family, flop = encoder.architecture.family, encoder.architecture.flop_per_volume
+    if isinstance(encoder.module, OnnxModule):
+        return {"store": store, "family": family, "absent": "an ONNX graph does not tell its operations"}
+    return {
+        "store": store,
+        "family": family,
+        "tflop_per_volume": float(f"{flop / 1e12:.3g}"),
+        "seconds": round(passes * flop / STATED_FLOP_PER_S, 1),
+        "rate": f"stated, not measured: {STATED_FLOP_PER_S / 1e12:.0f} TFLOP/s",
+    }
+
+
+def _space(options: ExtractOptions, encoder: Encoder) -> EmbeddingSpace:
     """Name the embedding space of one store of the run, which decides the size of a row."""
-    encoder = open_encoder(**output.choice.arguments(), slices=options.slice_count)
     return build_space(
         encoder,
-        preset_of(encoder, options, views=options.views, several=len(options.outputs) > 1).to_dict(),
+        preset_in_run(encoder, options).to_dict(),
         layers=options.layers,
         pools=options.pools,
         token_grid=parse_token_grid(options.tokens, encoder.architecture.grid),
@@ -114,9 +141,19 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
         + "".join(f"skipped, {reason}: {said}\n" for reason, said in plan["skipped_examples"].items())
         + f"{_size(plan['bytes'])} in {plan['get_requests']:,} requests; "
         f"transfer takes {transfer['at_least']:,.0f} s or more ({transfer['rate']}); encoding {transfer['encoding']}\n"
-        f"{price}\nthe store would grow by {_size(plan['store_bytes'])} in {plan['store_files']:,} files "
+        + "".join(_describe_work(one) for one in plan["encoders"])
+        + f"{price}\nthe store would grow by {_size(plan['store_bytes'])} in {plan['store_files']:,} files "
         f"({_size(plan['row_bytes'])} a volume; rows that it already has are not subtracted)\n"
         f"{refusal}dry run: nothing was written to the store"
+    )
+
+
+def _describe_work(work: Mapping[str, Any]) -> str:
+    if "absent" in work:
+        return f"{work['family']}: cost absent: {work['absent']}\n"
+    return (
+        f"{work['family']}: {work['tflop_per_volume']:,.3g} TFLOP a volume, {work['seconds']:,.0f} s in all "
+        f"({work['rate']})\n"
     )
 
 

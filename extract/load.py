@@ -23,7 +23,7 @@ from extract.partial.downstream import Downstream
 from extract.partial.reader import VolumeReader
 from extract.parts import PartFinder
 from extract.preprocess import frame_chooser, preprocess_and_measure
-from extract.preset import Recipe
+from extract.preset import Preset, Recipe
 from extract.scan import AnyFetched, read_fetched
 from extract.stages import StageClock
 from extract.views import Views
@@ -160,12 +160,16 @@ def new_loader(
 
     Raises: UsageError for parts of volumes of which the preset looks at all.
     """
-    preset = recipe.preset
-    if partial_reads == "on" and preset.needs_all_frames:
-        raise UsageError(f"--partial-reads on: the preset {preset.name!r} looks at every frame; take auto or off")
+    require_parts(recipe.preset, partial_reads)
     reader = VolumeReader(source, partial_reads, has_room=Downstream(clock).has_room)
     decoding = Semaphore(usable_cores())
     return VolumeLoader(reader, PartFinder(source), recipe, clock, decoding, DecoderPool(), Views(views), allowed)
+
+
+def require_parts(preset: Preset, partial_reads: PartialReads) -> None:
+    """Refuse parts of volumes of which a preset looks at all. Raises UsageError."""
+    if partial_reads == "on" and preset.needs_all_frames:
+        raise UsageError(f"--partial-reads on: the preset {preset.name!r} looks at every frame; take auto or off")
 
 
 def raw_bytes(ref: VolumeRef) -> int:

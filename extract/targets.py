@@ -19,9 +19,10 @@ from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import preset_of
 from extract.encoder_options import EncoderChoice
 from extract.layouts.contract import Listing
+from extract.load import require_parts
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
-from extract.preset import Recipe
+from extract.preset import Preset, Recipe
 from extract.views import Views
 from extract.worker import worker_record
 
@@ -116,9 +117,16 @@ def list_jobs(targets: Sequence[Target], refs: Sequence[VolumeRef], rank: Rank) 
     return jobs
 
 
+def preset_in_run(encoder: Encoder, options: ExtractOptions) -> Preset:
+    """Give the preset of one encoder of a run. Raises UsageError; so too for parts of volumes it looks at all of."""
+    preset = preset_of(encoder, options, views=options.views, several=len(options.outputs) > 1)
+    require_parts(preset, options.partial_reads)
+    return preset
+
+
 def _open_encoder(output: Output, options: ExtractOptions, backend: Backend) -> OpenedEncoder:
     encoder = open_encoder(**output.choice.arguments(), slices=options.slice_count)
-    preset = preset_of(encoder, options, views=options.views, several=len(options.outputs) > 1)
+    preset = preset_in_run(encoder, options)
     architecture = encoder.architecture
     grid = parse_token_grid(options.tokens, architecture.grid)
     batches = BatchEncoder(

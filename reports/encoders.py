@@ -1,10 +1,23 @@
 """Which encoders the numbers of a page come from, and a banner where they were never trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from embeddings_store.encoder_source import NOT_RECORDED
+from embeddings_store.encoder_source import NOT_RECORDED, Training, source_of_record
 from reports.runs import FinishedRun
+
+NO_TERMS = "as whoever trained it says"
+TRAINED: dict[Training, str] = {
+    "trained": "yes",
+    "unclear": "the file does not tell",
+    "barely": "barely, or not at all",
+    "random": "no, random weights",
+}
+ENCODER_COLUMNS = ("Store or run", "Encoder", "Family", "Was it trained?", "Licence", "To cite")
+WHICH_ENCODER = (
+    "What the lines of the leaderboard were read with, and on which terms. How they differ, on the same people, is in "
+    "its columns. What 1,000 volumes cost is not recorded with a run, so it is not here."
+)
 
 
 def encoder_part(runs: Sequence[FinishedRun]) -> dict[str, Any]:
@@ -23,3 +36,15 @@ def describe_encoder(run: FinishedRun) -> str:
     if run.encoder is None:
         return f"its source is {NOT_RECORDED}"
     return f"{'fine-tuned from ' if run.stages else ''}{run.encoder.describe()}"
+
+
+def encoder_rows(encoders: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Give a row of ENCODER_COLUMNS for each store or run of a comparison, from what it recorded of its encoder."""
+    return [(name, *_encoder_cells(record)) for name, record in sorted(encoders.items())]
+
+
+def _encoder_cells(record: Mapping[str, Any] | None) -> tuple[str, ...]:
+    one = source_of_record(record)
+    if one is None:
+        return (NOT_RECORDED,) * (len(ENCODER_COLUMNS) - 1)
+    return one.name, one.family, TRAINED[one.training], one.licence or NO_TERMS, one.citation or NO_TERMS

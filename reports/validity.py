@@ -14,6 +14,7 @@ from classify.judging.calibrate import describe_method
 from classify.judging.metrics import HEADLINE
 from classify.model_files import read_object, readable
 from classify.run.published_folder import COMPARISONS
+from reports.encoders import ENCODER_COLUMNS, WHICH_ENCODER, encoder_rows
 from reports.headline import number, spell
 from reports.page import in_words
 from reports.runs import PRIMARY_LEVEL, Estimate, FinishedRun, to_estimate
@@ -64,12 +65,18 @@ def p_value_sentence(run: FinishedRun) -> str:
 
 
 def comparison_tables(runs_dir: Path, task: str) -> list[PlainTable]:
-    """Show the newest leaderboard of ``classify compare`` below a runs folder that has this task."""
+    """Show the newest leaderboard of ``classify compare`` below a runs folder that has this task, and its encoders."""
     for path in sorted((runs_dir / COMPARISONS).glob(f"*/{COMPARISON}"), reverse=True):
         with readable(f"{COMPARISONS}/{path.parent.name}/{COMPARISON}"):
-            if board := read_object(path)["tasks"].get(task):
-                return [_leaderboard(board)]
+            record = read_object(path)
+            if board := record["tasks"].get(task):
+                return [_leaderboard(board), _encoders(record.get("encoders", {}))]
     return []
+
+
+def _encoders(encoders: Mapping[str, Any]) -> PlainTable:
+    """Say which encoder each store of a comparison, or each run that was given to it, comes from, and its terms."""
+    return PlainTable("which-encoder", "Which encoder", WHICH_ENCODER, ENCODER_COLUMNS, encoder_rows(encoders))
 
 
 def _leaderboard(board: Mapping[str, Any]) -> PlainTable:

@@ -9,6 +9,7 @@ from torch import nn
 
 from embeddings_store.encoder_source import EncoderSource, Training
 from embeddings_store.space import Grid
+from extract.doctor.chance import BEYOND_CHANCE, beyond_chance
 from extract.doctor.report import Check, Report, Status, measured
 from extract.encoder.architecture import shape_text
 from extract.encoder.checkpoint import load_checkpoint
@@ -31,7 +32,11 @@ The fixture vjepa3d_dose has 0.2 % and 33 %.
 
 BARELY_BIASED = 1e-3
 """Largest linear bias below which training has hardly begun: biases start at exactly 0, and an AdamW step moves a
-parameter by at most about the learning rate (1e-4). The fixture vjepa3d_dose has 2e-4 and 3e-2."""
+parameter by at most about the learning rate (1e-4). The fixture vjepa3d_dose has 2e-4 and 3e-2. Every family starts so
+(SigLIP at 1e-6), and with norms at exactly 1 and 0, to which the same bound applies."""
+
+UNRELATED = 1.0
+"""Distance of context and target from which the target is no start that training moved away from."""
 
 POSITIONS_START_STD = 0.02
 """Spread of the position table at its start (MODEL.md, fixture vjepa3d_dose)."""
@@ -64,7 +69,7 @@ def examine_checkpoint(
     spread = measure_spread(encoder.module)
     moved = {"rel_l2_context_vs_target": distance}
     report += measured({**moved, **spread}, {"rel_l2_context_vs_target": reason, **dict.fromkeys(spread, NO_TENSOR)})
-    return report + Report((judge_training(encoder.facts, which, distance, spread["max_abs_linear_bias"]),)), encoder
+    return report + Report((judge_training(encoder.facts, which, distance, **_evidence(spread)),)), encoder
 
 
 NO_TENSOR = "this architecture has no such tensor"
@@ -89,7 +94,11 @@ def examine_preset(encoder: Encoder, typed: Preprocessing) -> tuple[Report, Pres
     """Report how volumes would be prepared, and warn where that is not the encoder's own way. Raises UsageError."""
     preset = preset_of(encoder, typed)
     note = note_on_preset(encoder, preset.name)
-    words = note or f"preset {preset.name}, which is the encoder's own"
+    known = encoder.architecture.kind.preset is not None
+    words = (
+        note
+        or f"preset {preset.name}, {'which is' if known else 'as typed: nobody says whether it is'} the encoder's own"
+    )
     status = Status.WARN if note else Status.OK
     return Report((Check("preset", status, words),), {"preset": preset.to_dict()}), preset
 
@@ -100,8 +109,8 @@ def find_source(encoder: Encoder, choice: EncoderChoice) -> EncoderSource:
     if choice.checkpoint is None:
         training, reason = OF_ONNX if (choice.encoder or "").startswith(ONNX) else RANDOM
     else:
-        bias = measure_spread(encoder.module)["max_abs_linear_bias"]
-        training, reason = weigh_training(encoder.facts, choice.which, _moved(encoder, choice)[0], bias)
+        evidence = _evidence(measure_spread(encoder.module))
+        training, reason = weigh_training(encoder.facts, choice.which, _moved(encoder, choice)[0], **evidence)
     known = epoch if isinstance(epoch, int | float | str) else None
     family, card = encoder.architecture.family, encoder.architecture.kind.card
     return EncoderSource(
@@ -140,41 +149,83 @@ def relative_distance(context: Encoder, target: Encoder) -> float | None:
 
 
 def measure_spread(module: nn.Module) -> dict[str, float | None]:
-    """Give the largest absolute bias of all linear layers, and the sample standard deviation of the position table."""
+    """Give what training leaves in weights: the largest absolute bias of all linear layers, how far norms are from 1
+    and 0 at most, the largest singular value in units of chance; and the sample standard deviation of the position
+    table.
+    """
     biases = [float(part.bias.abs().max()) for part in module.modules() if isinstance(part, nn.Linear) and _has(part)]
+    norms = [part for part in module.modules() if isinstance(part, nn.LayerNorm)]
+    moved = [max(float((part.weight - 1).abs().max()), float(part.bias.abs().max())) for part in norms]
     positions = module.state_dict().get("pos_embed")
     return {
         "max_abs_linear_bias": max(biases, default=None),
+        "max_norm_moved": max(moved, default=None),
+        "singular_value_over_chance": beyond_chance(module),
         "pos_embed_std": None if positions is None else float(positions.double().std()),
     }
 
 
-def judge_training(facts: Mapping[str, Any], which: str | None, distance: float | None, bias: float | None) -> Check:
+def _evidence(spread: Mapping[str, float | None]) -> dict[str, float | None]:
+    names = {"bias": "max_abs_linear_bias", "norm": "max_norm_moved", "chance": "singular_value_over_chance"}
+    return {name: spread[figure] for name, figure in names.items()}
+
+
+def judge_training(
+    facts: Mapping[str, Any],
+    which: str | None,
+    distance: float | None,
+    bias: float | None,
+    norm: float | None = None,
+    chance: float | None = None,
+) -> Check:
     """Say in plain words whether this encoder was trained at all (MODEL.md, section 2)."""
-    training, words = weigh_training(facts, which, distance, bias)
+    training, words = weigh_training(facts, which, distance, bias, norm, chance)
     return Check("training", Status.OK if training == "trained" else Status.WARN, words)
 
 
 def weigh_training(
-    facts: Mapping[str, Any], which: str | None, distance: float | None, bias: float | None
+    facts: Mapping[str, Any],
+    which: str | None,
+    distance: float | None,
+    bias: float | None,
+    norm: float | None = None,
+    chance: float | None = None,
 ) -> tuple[Training, str]:
-    """Give the verdict on an encoder's training, and its reason."""
-    said = [f"distance context-target {distance:.2%}" if distance is not None else "distance context-target not known"]
-    said += [f"largest linear bias {bias:.1e}" if bias is not None else "no linear biases"]
-    said += [f"{name.replace('_', ' ')} {facts[name]}" for name in FACTS if name in facts]
-    figures = ", ".join(said)
-    if bias is not None and bias < BARELY_BIASED:
+    """Give the verdict on an encoder's training, and its reason.
+
+    distance: of context and target; where it tells nothing, weights that look like independent draws are not believed.
+    bias, norm, chance: of measure_spread.
+    """
+    figures = _figures(facts, distance, bias, norm, chance)
+    if any(start is not None and start < BARELY_BIASED for start in (bias, norm)):
         return "barely", f"{_barely(facts, which)} ({figures}); {EXPECTED}"
     if which in (None, "context") and distance is not None and distance < BARELY_MOVED:
         return "unclear", f"{NEAR_TARGET} ({figures}); {EXPECTED}"
-    if distance is None and bias is None:
+    if (distance is None or distance > UNRELATED) and chance is not None and chance < BEYOND_CHANCE:
+        return "unclear", f"{LIKE_DRAWS} ({figures}); {EXPECTED}"
+    if distance is None and bias is None and chance is None:
         return "unclear", f"nothing in the file tells whether it was trained ({figures})"
     return "trained", f"the weights have moved away from a random start ({figures})"
+
+
+def _figures(
+    facts: Mapping[str, Any], distance: float | None, bias: float | None, norm: float | None, chance: float | None
+) -> str:
+    said = [f"distance context-target {distance:.2%}" if distance is not None else "distance context-target not known"]
+    said += [f"largest linear bias {bias:.1e}" if bias is not None else "no linear biases"]
+    said += [f"norms moved {norm:.1e}"] if norm is not None else []
+    said += [f"largest singular value {chance:.2f} of chance"] if chance is not None else []
+    said += [f"{name.replace('_', ' ')} {facts[name]}" for name in FACTS if name in facts]
+    return ", ".join(said)
 
 
 EXPECTED = (
     f"a trained encoder has biases above {BARELY_BIASED:g} (they start at 0) and is more than {BARELY_MOVED:.0%} away "
     "from its start: use a later checkpoint, and compare with the random twin before you trust any result"
+)
+LIKE_DRAWS = (
+    "the weights look like independent draws, as before training: no direction in them is stronger than chance gives "
+    f"(below {BEYOND_CHANCE:g})"
 )
 NEAR_TARGET = (
     "context and target encoder are nearly equal: either training has hardly begun, or the target follows the context, "

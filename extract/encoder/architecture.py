@@ -74,6 +74,17 @@ class Architecture:
         return sum(prod(shape) for shape in self.tensor_shapes.values())
 
     @property
+    def flop_per_volume(self) -> int:
+        """Floating-point operations of a forward pass of the blocks: 2 P N + 4 N^2 C for each of them, and each slice.
+
+        P: weights of the block's linear layers, N: tokens of a pass with the prefix, C: the width.
+        """
+        passes = self.image_size[0] if self.kind.slices else 1
+        tokens = prod(self.pass_grid) + self.prefix
+        weights = 4 * self.width**2 + 2 * self.width * self.mlp_width
+        return passes * self.depth * (2 * weights * tokens + 4 * tokens**2 * self.width)
+
+    @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor of the state dict, by its canonical name, and its shape."""
         kind, width = self.kind, self.width

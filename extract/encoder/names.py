@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from extract.encoder.family import Family
+from extract.encoder.foreign import shorten
 from extract.errors import CheckpointError
 
 WRAPPERS = frozenset(
@@ -23,7 +24,6 @@ WRAPPERS = frozenset(
 MOST_KEYS = 12
 """How many top keys a refusal lists."""
 
-LONGEST_NAME = 80
 
 OUTSIDE = ("model.", "net.", "network.", "ddp.")
 """What a LightningModule calls the model that it trains: left out in front of a name only."""
@@ -82,7 +82,7 @@ def _without_wrappers(own: str) -> str:
 
 def describe_contents(contents: Mapping[str, int], names: Iterable[str]) -> str:
     """Tell what lies in a file: its top keys with the tensors below each, and the parts that wrappers left."""
-    keys = [f"{short_name(key)} ({count:,} tensor{'' if count == 1 else 's'})" for key, count in contents.items()]
+    keys = [f"{shorten(key)} ({count:,} tensor{'' if count == 1 else 's'})" for key, count in contents.items()]
     more = f" and {len(keys) - MOST_KEYS:,} more" if len(keys) > MOST_KEYS else ""
     listed = list(names)
     parts = [f"{part}." for part in sorted(WRAPPERS) if any(part in name.split(".") for name in listed)]
@@ -93,12 +93,7 @@ def describe_contents(contents: Mapping[str, int], names: Iterable[str]) -> str:
     )
 
 
-def short_name(name: str) -> str:
-    """Make a name of the file printable, and no longer than a line bears."""
-    return name.encode("unicode_escape").decode("ascii")[:LONGEST_NAME]
-
-
 def some_names(names: Iterable[str]) -> str:
     """Give a few names for a message."""
     listed = sorted(names)
-    return ", ".join(map(short_name, listed[:3])) + (" ..." if len(listed) > 3 else "") if listed else "no tensors"
+    return ", ".join(map(shorten, listed[:3])) + (" ..." if len(listed) > 3 else "") if listed else "no tensors"

@@ -39,7 +39,10 @@ def require_channels(encoder: Encoder, channels: int, source: str) -> None:
 
 def require_own_preset(encoder: Encoder, only: str, instead: str) -> None:
     """Refuse an encoder that was not trained with the one preset at hand. instead: what to do. Raises UsageError."""
-    if note := note_on_preset(encoder, only):
+    note = note_on_preset(encoder, only)
+    if encoder.architecture.kind.preset is None:
+        note = f"{encoder.source}: an ONNX file does not say how its input is prepared, and its weights cannot learn"
+    if note:
         raise UsageError(f"{note}; {instead}")
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from extract.encoder.architecture import block_shapes, shape_text
 from extract.encoder.families import FAMILIES, find_family
 from extract.encoder.family import Family
+from extract.encoder.foreign import shorten
 from extract.encoder.names import (
     canonical_names,
     describe_contents,
     matches,
     rename,
     select_names,
-    short_name,
     some_names,
     unwrap,
 )
@@ -182,7 +182,7 @@ def _refuse_foreign(names: FileNames, below: Mapping[str, str], kind: Family) ->
     foreign = next((name for name in below if any(matches([name], one) for one in kind.lacks)), None)
     if foreign is not None:
         raise CheckpointError(
-            f"{names.file.source}: unexpected tensor {short_name(foreign)}: this is no {kind.name} file"
+            f"{names.file.source}: unexpected tensor {shorten(foreign)}: this is no {kind.name} file"
             f"{candidates(names, kind)}; {names.seen}"
         )
 
@@ -214,7 +214,7 @@ def _compare(names: FileNames, chosen: Selected, kind: Family, more: str) -> Non
     known = {name.removesuffix("?"): shape for name, shape in expected.items()}
     if unexpected := [name for name in shapes if name not in known]:
         raise CheckpointError(
-            f"{source}: unexpected tensor {short_name(chosen.called(unexpected[0]))} (one of {len(unexpected)}): this "
+            f"{source}: unexpected tensor {shorten(chosen.called(unexpected[0]))} (one of {len(unexpected)}): this "
             f"is another architecture than {kind.name}; it cannot be used{more}"
         )
     for name, shape in shapes.items():

@@ -58,8 +58,9 @@ class TrainingTensors:
 
 @dataclass(frozen=True)
 class Saved:
-    """A state that was read back."""
+    """A state that was read back from a folder."""
 
+    folder: Path
     position: Position
     tensors: TrainingTensors
     best: BestWeights
@@ -117,7 +118,7 @@ class StateFolder:
             tensors = {name: load_file(folder / f"{name}.safetensors") for name in ("model", "optimiser", "best")}
             best = BestWeights(Epoch(**words["best"]) if words["best"] else None, tensors["best"])
             found = TrainingTensors(tensors["model"], tensors["optimiser"])
-            return Saved(_read_position(words["position"]), found, best)
+            return Saved(folder, _read_position(words["position"]), found, best)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RunError(
                 f"the training state in {folder} is damaged ({type(error).__name__}); delete it to begin again"
@@ -140,6 +141,20 @@ def optimiser_tensors(model: VolumeClassifier, optimiser: torch.optim.Optimizer)
         for name, weight in trainable_weights(model)
         for part, tensor in optimiser.state.get(weight, {}).items()
     }
+
+
+def require_same_weights(model: nn.Module, tensors: Mapping[str, Shaped[Tensor, "..."]], folder: Path) -> None:
+    """Refuse a state whose weights have other names or shapes than the model's. Raises RunError.
+
+    So has one that an earlier version wrote, where queries, keys and values were weights of their own.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if other := sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name)):
+        raise RunError(
+            f"the training state in {folder} has other weights than this version trains (such as {other[0]}), and is "
+            "not gone on from; delete it to begin again"
+        )
 
 
 def restore_optimiser(

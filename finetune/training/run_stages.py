@@ -19,6 +19,7 @@ from finetune.recipe.config import FinetuneConfig
 from finetune.recipe.stage_names import STAGES
 from finetune.training.epochs import Epoch
 from finetune.training.loop import Trainer, train_stage
+from finetune.training.resume import require_same_weights
 from finetune.training.stages import set_trainable
 
 
@@ -86,6 +87,8 @@ def train_stages(trainer: Trainer, stages: Sequence[str], feeds: Feeds) -> tuple
     saved = trainer.state.load() if trainer.state else None
     history: list[Epoch] = []
     if saved is not None:
+        if saved.best.weights:
+            require_same_weights(trainer.model, saved.best.weights, saved.folder)
         trainer.tell(f"going on with stage {saved.position.stage}, epoch {saved.position.epoch}")
         trainer.best.epoch, trainer.best.weights = saved.best.epoch, saved.best.weights
         history = [epoch for epoch in saved.position.history if epoch.stage != saved.position.stage]
@@ -94,6 +97,8 @@ def train_stages(trainer: Trainer, stages: Sequence[str], feeds: Feeds) -> tuple
         trainer.best.restore(trainer.model)
         set_trainable(trainer.model, trainer.config.stages.find(name), trainer.seed)
         here = saved if number == begun else None
+        if here is not None:
+            require_same_weights(trainer.model, here.tensors.model, here.folder)
         with ExitStack() as after:
             after.callback(remove_lora, trainer.model.encoder)
             history = train_stage(trainer, name, feeds.train(name), feeds.val(name), history, here)

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/encoder_table.py [--measure retfound,octcube]
 
-Parity is measured on the reference fixtures. Seconds and memory are those of one volume through random weights of the
-published size, in a process of its own, on this machine's CPU with one thread; only the families named are run.
+Parity is measured on the reference fixtures. With --measure the table has the named families only, and two columns
+more: seconds and memory of one volume through random weights of the published size, in a process of its own, on this
+machine's CPU with one thread.
 """
 
 import argparse
@@ -41,6 +42,9 @@ FULL: dict[str, tuple[Grid, Grid, int, int, int, int]] = {
 """Published sizes: image, patch, width, depth, heads, prefix tokens."""
 
 
+MEASURED = ("CPU seconds", "GB")
+
+
 def parity() -> dict[str, float]:
     """Give the largest deviation of any layer from the official code's, by family."""
     from test_families import CASES, deviations
@@ -53,10 +57,9 @@ def parity() -> dict[str, float]:
 
 def measure(family: str) -> dict[str, float]:
     """Give the CPU time of one volume at the published size: others may use the machine."""
-    image_size, patch, width, depth, heads, prefix = FULL[family]
     torch.set_num_threads(1)
-    encoder = random_twin(Architecture(family, image_size, patch, width, depth, heads, 4 * width, prefix), 0, family)
-    volume = torch.from_numpy(np.zeros((1, 1, *image_size), np.float32))
+    encoder = random_twin(full_size(family), 0, family)
+    volume = torch.from_numpy(np.zeros((1, 1, *encoder.architecture.image_size), np.float32))
     begun = time.process_time()
     with torch.inference_mode():
         encoder.module(volume)
@@ -64,13 +67,10 @@ def measure(family: str) -> dict[str, float]:
     return {"seconds": seconds, "gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
 
 
-def tflop(family: str) -> float:
-    """Give 2 P N + 4 N^2 C per block, in TFLOP a volume."""
+def full_size(family: str) -> Architecture:
+    """Give the published architecture."""
     image_size, patch, width, depth, heads, prefix = FULL[family]
-    one = Architecture(family, image_size, patch, width, depth, heads, 4 * width, prefix)
-    passes = image_size[0] if one.kind.slices else 1
-    tokens = one.token_count // passes + prefix
-    return passes * (2 * 12 * width**2 * depth * tokens + 4 * tokens**2 * width * depth) / 1e12
+    return Architecture(family, image_size, patch, width, depth, heads, 4 * width, prefix)
 
 
 def main() -> None:
@@ -83,17 +83,19 @@ def main() -> None:
         print(json.dumps(measure(asked.one)))
         return
     deviation = parity()
-    heads = ("family", "max deviation", "TFLOP a volume", "CPU seconds", "GB", "preset", "licence")
+    measured = asked.measure.split(",") if asked.measure else []
+    heads = ("family", "max deviation", "TFLOP a volume", *(MEASURED if measured else ()), "preset", "licence")
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
-    for name, kind in FAMILIES.items():
-        seconds = memory = "not measured"
-        if name in asked.measure.split(","):
+    for name in measured or FAMILIES:
+        figures = []
+        if measured:
             line = subprocess.run([sys.executable, __file__, "--one", name], check=True, capture_output=True, text=True)
             found = json.loads(line.stdout)
-            seconds, memory = f"{found['seconds']:.0f}", f"{found['gb']:.1f}"
+            figures = [f"{found['seconds']:.0f}", f"{found['gb']:.1f}"]
         shown = f"{deviation[name]:.1e}" if name in deviation else "see vjepa3d_tiny"
-        terms = kind.card.describe_terms()
-        print(f"| `{name}` | {shown} | {tflop(name):.1f} | {seconds} | {memory} | {kind.preset} | {terms} |")
+        flop, kind = full_size(name).flop_per_volume, FAMILIES[name]
+        cells = (f"`{name}`", shown, f"{flop / 1e12:.1f}", *figures, kind.preset, kind.card.describe_terms())
+        print(f"| {' | '.join(map(str, cells))} |")
 
 
 if __name__ == "__main__":

@@ -270,6 +270,12 @@ def test_page_csv_and_terminal_say_the_same_of_each_line(done: Compared) -> None
     assert count_worse(board) in leaderboard_lines(board)
 
 
+def test_the_page_names_the_encoder_of_each_store(done: Compared) -> None:
+    table = comparison_tables(done.folder.parent.parent, TASK)[1]
+    assert [row[0] for row in table.rows] == sorted(done.record["encoders"])
+    assert table.heading == "Which encoder"
+
+
 def test_people_known_by_number_alone_are_said(begun: Path, study: Study) -> None:
     other = make_study(96, effect=0.0, seed=5)
     index = other.stored.index.assign(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_encoders import small_encoder_of
 
 from extract.doctor.options import DoctorOptions
 from extract.doctor.report import Report, Status
@@ -15,11 +16,14 @@ from extract.doctor.weights import (
     BARELY_BIASED,
     BARELY_MOVED,
     examine_checkpoint,
+    examine_preset,
     examine_random,
     judge_training,
     relative_distance,
 )
+from extract.encoder.families import FAMILIES
 from extract.encoder.random_init import random_encoder
+from extract.encoder_options import Preprocessing
 
 FIGURES = ("epoch", "loss", "scheduler_last_epoch", "rel_l2_context_vs_target", "max_abs_linear_bias", "pos_embed_std")
 SIZE = (16, 64, 64)
@@ -173,3 +177,16 @@ def test_positions_are_measured_as_the_fixture_does(reference: Path) -> None:
     report, encoder = examine_checkpoint(path, heads=3, image_size=None, which="context")
     table = encoder.module.state_dict()["pos_embed"].numpy().astype(np.float64)
     assert report.figures["pos_embed_std"] == pytest.approx(table.std(ddof=1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_says_which_preset_is_taken_and_whether_it_is_the_familys_own(family: str) -> None:
+    encoder, own = small_encoder_of(family), FAMILIES[family].preset
+    report, preset = examine_preset(encoder, Preprocessing())
+    assert (preset.name, status_of(report, "preset")) == (own, Status.OK)
+    assert message_of(report, "preset") == f"preset {own}, which is the encoder's own"
+    other = "pretrain" if own != "pretrain" else "octcube"
+    report, preset = examine_preset(encoder, Preprocessing(preset=other))
+    assert (preset.name, status_of(report, "preset")) == (other, Status.WARN)
+    assert f"{family} goes with {own}" in message_of(report, "preset")
+    assert report.figures["preset"]["name"] == other

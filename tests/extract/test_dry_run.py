@@ -11,6 +11,8 @@ from embeddings_store.errors import UsageError
 from extract.bucket.prices import price_reading
 from extract.bucket.source import Source
 from extract.dry_run import describe_plan, plan_run
+from extract.encoder.architecture import Architecture
+from extract.encoder.random_init import ARCHITECTURES
 from extract.options import ExtractOptions
 
 CIRRUS, TRITON = "zeiss_cirrus", "topcon_triton"
@@ -114,3 +116,45 @@ def test_int8_tokens_take_half_the_room(bucket: Path) -> None:
     assert 0.5 < int8["row_bytes"] / float16["row_bytes"] < 0.6
     with pytest.raises(UsageError, match="--token-dtype int8: expected tokens to store"):
         options(bucket, token_dtype="int8")
+
+
+SIDE = (224, 224)
+PUBLISHED = {  # image, patch, width, depth, prefix tokens; slices of which ENCODERS.md gives the cost of one, TFLOP
+    "vjepa3d": ((64, 384, 384), (4, 16, 16), 768, 12, 0, 1, 4.7),
+    "retfound": ((16, *SIDE), (1, 16, 16), 1024, 24, 1, 16, 0.123),
+    "dinov2": ((16, *SIDE), (1, 14, 14), 1024, 24, 1, 16, 0.162),
+    "octcube": ((60, 256, 256), (3, 16, 16), 1024, 24, 1, 1, 5.7),
+    "mirage": ((16, 512, 512), (1, 32, 32), 768, 12, 1, 16, 0.046),
+    "vjepa2": ((64, 256, 256), (2, 16, 16), 1024, 24, 0, 1, 11.5),
+    "vjepa21": ((64, 384, 384), (2, 16, 16), 768, 12, 0, 1, 15.7),
+}
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_what_a_volume_costs_at_the_published_size(family: str) -> None:
+    image, patch, width, depth, prefix, slices, wanted = PUBLISHED[family]
+    one = Architecture(family, image, patch, width, depth, width // 64, 4 * width, prefix)
+    assert one.flop_per_volume / slices / 1e12 == pytest.approx(wanted, abs=0.05 if wanted > 1 else 5e-4)
+
+
+def test_each_encoder_of_a_run_says_what_it_costs(bucket: Path, reference: Path) -> None:
+    stores, file = [str(bucket.parent / "a"), str(bucket.parent / "b")], reference / "encoders" / "retfound_mae"
+    asked = {"encoder": ["retfound", "random:tiny"], "checkpoint": [file / "checkpoint.pth"], "heads": 3}
+    plan = plan_run(options(bucket, store=stores, **asked))
+    slices, volumes = plan["encoders"]
+    assert [(one["store"], one["family"]) for one in (slices, volumes)] == list(
+        zip(stores, ("retfound", "vjepa3d"), strict=True)
+    )
+    tiny = ARCHITECTURES["tiny"].flop_per_volume
+    assert volumes["tflop_per_volume"] == pytest.approx(tiny / 1e12, rel=5e-3)
+    assert volumes["seconds"] == round(3 * tiny / 100e12, 1)
+    said = describe_plan(plan)
+    assert f"vjepa3d: {volumes['tflop_per_volume']:.3g} TFLOP a volume" in said
+    assert "stated, not measured: 100 TFLOP/s" in said
+
+
+def test_views_are_passes_too(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extract.dry_run.STATED_FLOP_PER_S", 1e9)
+    flop = ARCHITECTURES["tiny"].flop_per_volume
+    found = [plan_run(options(bucket, views=views))["encoders"][0]["seconds"] for views in (0, 2)]
+    assert found == pytest.approx([3 * flop / 1e9, 9 * flop / 1e9], abs=0.06)

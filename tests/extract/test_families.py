@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Float32
+from small_encoders import small_encoder_of
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
@@ -316,3 +317,16 @@ class TestSizes:
         assert found[prefix_of("last")].shape == (2, 19, 48)
         alone = one.module(volume[1:, :, 17:18])["last"]
         assert (found["last"][1, 17 * 16 : 18 * 16] - alone[0]).abs().max() <= 5e-6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_steps_of_a_family_follow_from_shapes_alone(family: str) -> None:
+    """On the meta device there are no numbers: a step that looked at one, or came from the host, would fail here.
+
+    So every family is one program where a device compiles (tests/extract/test_xla.py does, where torch_xla is).
+    """
+    module = small_encoder_of(family).module.to("meta")
+    shape = module.architecture.image_size
+    images = torch.empty(2, module.architecture.kind.channels, *shape, device="meta")
+    tokens = module(images)["last"]
+    assert (tokens.device.type, tokens.shape) == ("meta", (2, module.architecture.token_count, 48))

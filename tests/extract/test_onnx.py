@@ -14,9 +14,11 @@ from embeddings_store.encoder_source import read_encoder_source
 from embeddings_store.errors import UsageError
 from embeddings_store.reader import open_reader
 from extract.device.cpu import CpuBackend
-from extract.doctor.weights import examine_random
+from extract.doctor.weights import examine_preset, examine_random
 from extract.encode import BatchEncoder
 from extract.encoder.open import open_encoder
+from extract.encoder.own_preset import require_own_preset
+from extract.encoder_options import Preprocessing
 from extract.errors import CheckpointError
 from extract.options import ExtractOptions
 from extract.pipeline import extract
@@ -77,6 +79,14 @@ def test_a_volume_with_its_grid_in_the_metadata(tmp_path: Path) -> None:
     silent = _graph(tmp_path / "s.onnx", sides=[16, 32, 48], tokens=True)
     with pytest.raises(CheckpointError, match=r"6 tokens of \[16, 32, 48\] voxels do not tell their grid"):
         open_encoder(encoder=f"onnx:{silent}")
+
+
+def test_fine_tuning_refuses_it_and_the_doctor_knows_no_preset_of_its_own(tmp_path: Path) -> None:
+    encoder = open_encoder(encoder=f"onnx:{_graph(tmp_path / 'e.onnx', sides=[32, 32])}", image_size=(3, 32, 32))
+    with pytest.raises(UsageError, match="and its weights cannot learn; probe instead"):
+        require_own_preset(encoder, "pretrain", "probe instead")
+    report, _ = examine_preset(encoder, Preprocessing(preset="imagenet"))
+    assert report.checks[0].message == "preset imagenet, as typed: nobody says whether it is the encoder's own"
 
 
 def _damaged(path: Path) -> Path:

@@ -12,6 +12,7 @@ from embeddings_store.errors import UsageError
 from embeddings_store.reader import open_reader
 from extract.bucket.folder import FolderSource
 from extract.bucket.source import Fetched, Wanted
+from extract.dry_run import plan_run
 from extract.encode import BatchEncoder
 from extract.errors import NotFinite
 from extract.options import ExtractOptions
@@ -149,6 +150,25 @@ def test_what_one_encoder_makes_of_a_volume_is_its_own_affair(
 def test_stores_and_encoders_belong_together(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_words(ExtractOptions, bucket="b", **changed)
+
+
+@pytest.mark.parametrize("begin", [extract, plan_run])
+def test_parts_of_volumes_are_refused_whichever_encoder_looks_at_all_frames(
+    begin: Any, bucket: Path, reference: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\n"
+        "from extract.encoder.families.retfound import RETFOUND\n"
+        "MINE = replace(RETFOUND, name='mine_of_all_frames', preset='finetune_v0')\n"
+    )
+    file, stores = reference / "encoders" / "retfound_mae" / "checkpoint.pth", (tmp_path / "a", tmp_path / "b")
+    asked = {
+        "encoder": ["retfound", str(tmp_path / "mine.py")], "checkpoint": [file, file], "heads": 3,
+        "image_size": None, "partial_reads": "on", "tokens": "none",
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="--partial-reads on: the preset 'finetune_v0' looks at every frame"):
+        begin(options(bucket, *stores, **asked))
+    assert not any(store.exists() for store in stores)
 
 
 def test_checkpoints_come_before_encoders_and_keep_their_options() -> None:

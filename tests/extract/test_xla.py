@@ -11,6 +11,7 @@ import pytest
 import torch
 from backend_contract import BackendContract
 from command_line import Command
+from small_encoders import small_encoder_of
 
 from extract.device.backend import Backend
 from extract.device.cpu import CpuBackend
@@ -21,6 +22,7 @@ from extract.encode import BatchEncoder
 from extract.encoder.attention import fused_attention
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
+from extract.encoder.families import FAMILIES
 from extract.encoder.random_init import random_encoder
 
 pytestmark = [
@@ -81,6 +83,17 @@ def test_numbers_of_the_eager_cpu_in_fp32(encoder: Encoder) -> None:
     np.testing.assert_allclose(found.pooled, expected.pooled, atol=2e-5, rtol=0)
     for layer in KEPT["layers"]:
         np.testing.assert_allclose(found.tokens[layer], expected.tokens[layer], atol=2e-3, rtol=0)  # stored as float16
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_is_one_program_with_the_numbers_of_the_eager_cpu(family: str) -> None:
+    encoder, backend = small_encoder_of(family), open_device("xla")
+    batches = BatchEncoder(encoder, backend, batch_size=2)
+    images = np.random.default_rng(5).normal(size=(4, 1, *encoder.architecture.image_size)).astype(np.float32)
+    found = np.concatenate([batches.tokens(images[:2]), batches.tokens(images[2:])])
+    assert (backend.compilations(), backend.fallbacks()) == (1, {})
+    expected = BatchEncoder(encoder, CpuBackend("fp32"), batch_size=4).tokens(images)
+    np.testing.assert_allclose(found, expected, atol=2e-5, rtol=0)
 
 
 def test_tokens_of_the_fixture_in_fp32(reference: Path) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from finetune_study import TINY, options, plain_standardiser, run, small_encoder
+from finetune_study import TINY, options, plain_standardiser, run, small_encoder, trainer_of
 from safetensors.torch import load_file
 
 from classify.errors import RunFolderError
 from embeddings_store.errors import RunError
 from extract.encoder.open import open_encoder
+from finetune.model.lora import remove_lora
 from finetune.model.network import VolumeClassifier, host_weights
 from finetune.parallel.processes import OneProcess
 from finetune.recipe.load import load_config
@@ -21,6 +22,7 @@ from finetune.run.workplace import work_folder
 from finetune.training import loop
 from finetune.training.epochs import BestWeights, Epoch
 from finetune.training.resume import Position, StateFolder, collect_tensors
+from finetune.training.run_stages import Feeds, train_stages
 from finetune.training.stages import new_optimiser, set_trainable
 
 OWN = ("rotation_degrees", "scaling", "shift", "contrast", "noise")
@@ -160,6 +162,36 @@ def test_a_damaged_state_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "state" / "000001" / name).write_bytes(b"{")
     with pytest.raises(RunError, match=r"damaged .*delete it to begin again"):
         state.load()
+
+
+def apart(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Name weights as before queries, keys and values were packed."""
+    found = {}
+    for name, tensor in weights.items():
+        pieces = tensor.chunk(3) if ".attn.qkv." in name and not name.endswith("down") else [tensor] * 3
+        for letter, piece in zip("qkv", pieces, strict=True):
+            found[name.replace(".attn.qkv.", f".attn.{letter}.")] = piece.clone()
+    return found
+
+
+@pytest.mark.parametrize("stage", ["lora", "all"])
+@pytest.mark.parametrize("with_best", [True, False])
+def test_a_state_of_before_the_weights_were_packed_is_refused_in_a_line(
+    tmp_path: Path, stage: str, with_best: bool
+) -> None:
+    encoder = small_encoder()
+    model = VolumeClassifier(encoder, plain_standardiser(encoder), 2, seed=0)
+    best = BestWeights(Epoch("head", 1, 0.1, None, 0.3), apart(host_weights(model))) if with_best else BestWeights()
+    set_trainable(model, CONFIG.stages.find(stage))
+    optimiser = new_optimiser(model, CONFIG.stages.find(stage))
+    state = StateFolder(tmp_path / "state")
+    state.save(Position(stage), replace(collect_tensors(model, optimiser), model=apart(host_weights(model))), best)
+    remove_lora(model.encoder)
+    trainer = trainer_of(model, CONFIG, 2, state=state)
+    feeds = object.__new__(Feeds)  # nothing is fed
+    with pytest.raises(RunError, match=r"000001 has other weights .*such as encoder.blocks.0.attn.*delete it to begin"):
+        train_stages(trainer, (stage,), feeds)
+    assert state.exists
 
 
 def test_two_runs_of_the_same_kind_do_not_share_a_state(tmp_path: Path) -> None:
