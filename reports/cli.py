@@ -41,12 +41,17 @@ def case(options: CaseOptions, *, json: Json = False) -> None:
     A fine-tuned model reads the volumes again: reports case --runs ./runs --out ./report --bucket ./bucket --run ID
     """
     from reports.case import write_cases
+    from reports.runs import LeftOut, say_left_out
 
-    written = write_cases(options)
+    left_out: list[LeftOut] = []
+    written = write_cases(options, tell=left_out.append)
+    for line in say_left_out(left_out):
+        say(line)
     for one in written:
         say(f"case {one.participant}: {one.scans} scans, {one.size_bytes / 1e6:.1f} MB, {one.page}")
     if json:
-        emit_json({"cases": [one.to_record() for one in written]})
+        cases = [one.to_record() for one in written]
+        emit_json({"cases": cases, "runs_left_out": [one.to_record() for one in left_out]})
 
 
 @verb(app)
