@@ -1,7 +1,6 @@
 """Finished runs as the report reads them: one task, one cohort, never mixed silently."""
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,9 +149,7 @@ def say_left_out(left_out: Sequence[LeftOut]) -> list[str]:
     if not left_out:
         return []
     count = "1 run" if len(left_out) == 1 else f"{len(left_out)} runs"
-    counted = (
-        f"{count} of this folder cannot be read and stands nowhere here: what is called best is the best of the others."
-    )
+    counted = f"{count} of this folder cannot be read and is left out: what is called best is the best of the others."
     return [counted, *(f"Left out: {one.folder}: {one.reason}." for one in left_out)]
 
 
@@ -176,9 +173,8 @@ def read_runs(runs_dir: Path, *, tell: Callable[[LeftOut], None] = name_left_out
             reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
             left_out.append(LeftOut(folder.name, reason.removeprefix(f"run folder {folder.name}: ")))
     if left_out and not runs:
-        raise RunError(
-            f"--runs {runs_dir}: {len(left_out)} runs, none can be read: {left_out[0].folder}: {left_out[0].reason}"
-        )
+        first = f"{left_out[0].folder}: {left_out[0].reason}"
+        raise RunError(f"--runs {runs_dir}: {len(left_out)} runs, none can be read: {first}")
     if not runs:
         raise UsageError(
             f"--runs {runs_dir}: expected finished runs (folders with {RECORD}), found none; run `classify probe` first"
@@ -201,7 +197,7 @@ def _run_folders(runs_dir: Path) -> list[Path]:
 def _is_run(folder: Path) -> bool:
     """Say whether a record or its predictions lie in a folder. Raises: OSError where nobody may look."""
     try:
-        names = set(os.listdir(folder))
+        names = {one.name for one in folder.iterdir()}
     except NotADirectoryError:
         return False
     return bool(names & {RECORD, PREDICTIONS})
