@@ -81,7 +81,7 @@ class MlflowTracker:
                 parameters = [entities.Param(mlflow_name(name), value) for name, value in part]
                 self._client.log_batch(copy_id, params=parameters)
             for numbers in _batches(run.metrics.items()):
-                metrics = [entities.Metric(mlflow_name(name), value, run.started_ms, 0) for name, value in numbers]
+                metrics = [entities.Metric(mlflow_name(name), value, run.ended_ms or 0, 0) for name, value in numbers]
                 self._client.log_batch(copy_id, metrics=metrics)
             for path in run.artifacts:
                 self._client.log_artifact(copy_id, str(path))
@@ -99,7 +99,7 @@ class MlflowTracker:
         tags = {PARENT_TAG: parent_id, "octprobe.trial": str(trial.number), "octprobe.state": trial.state}
         name = f"trial {trial.number}"
         nested = self._client.create_run(self._experiment, start_time=run.started_ms, run_name=name, tags=tags)
-        metrics = [] if trial.value is None else [entities.Metric("value", trial.value, run.started_ms, 0)]
+        metrics = [] if trial.value is None else [entities.Metric("value", trial.value, run.ended_ms or 0, 0)]
         params = [entities.Param(mlflow_name(key), value) for key, value in trial.parameters.items()]
         self._client.log_batch(nested.info.run_id, metrics=metrics, params=params[:BATCH])
         self._client.set_terminated(nested.info.run_id, end_time=run.ended_ms)

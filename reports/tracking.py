@@ -63,14 +63,15 @@ class MirroredModel:
 class MirroredRun:
     """What a tracker is told about one run. key: names this state of the run, so that it is mirrored once.
 
-    started_ms, ended_ms: since the epoch. model: None where there is none to register (a head that reads tokens, a
-    fine-tuned encoder) or where it is held back: the head holds rows of training participants.
+    started_ms, ended_ms: since the epoch; None where the record does not say. model: None where there is none to
+    register (a head that reads tokens, a fine-tuned encoder) or it is held_back: the head holds rows of training
+    participants.
     """
 
     key: str
     name: str
-    started_ms: int
-    ended_ms: int
+    started_ms: int | None
+    ended_ms: int | None
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
@@ -179,7 +180,8 @@ def describe(
         raise RunError(f"expected a run that can be copied below TMPDIR, got: {error.strerror}") from error
     started_ms = _milliseconds(record.made.created)
     seconds = record.made.seconds
-    ended_ms = started_ms + round(1000 * seconds.get("wall", sum(seconds.values())))
+    lasted_ms = round(1000 * seconds.get("wall", sum(seconds.values())))
+    ended_ms = None if started_ms is None else started_ms + lasted_ms
     settings = pick_groups(record, PARAMETER_GROUPS)
     tags = {
         "octprobe.run": run.id,
@@ -252,13 +254,15 @@ def _measured(name: str, measured: Mapping[str, Any]) -> Iterator[tuple[str, flo
             yield name + suffix, float(number)
 
 
-def _iso(milliseconds: int) -> str:
+def _iso(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "not recorded"
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
-def _milliseconds(created: str) -> int:
-    """Turn an ISO time into milliseconds since the epoch; 0 where the record has none."""
+def _milliseconds(created: str) -> int | None:
+    """Turn an ISO time into milliseconds since the epoch; None where the record has none."""
     try:
         return int(datetime.fromisoformat(created).timestamp() * 1000)
     except ValueError:
-        return 0
+        return None

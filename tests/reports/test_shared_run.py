@@ -1,4 +1,4 @@
-"""What of a run leaves the machine: nothing about a participant unless asked for, and a model that predicts the same."""
+"""What of a run leaves the machine: nothing about a participant unless asked for, and an equal model."""
 
 import json
 import shutil

@@ -45,7 +45,7 @@ class RememberedRuns:
 def copy_named(key: str, tmp_path: Path) -> MirroredRun:
     artifact = tmp_path / "run.json"
     artifact.write_text("{}")
-    return MirroredRun(key, key, 0, 1000, {"a<b>": "1"}, {"val/age+site": 0.5}, {"tag": "x"}, (artifact,))
+    return MirroredRun(key, key, 1000, 3000, {"a<b>": "1"}, {"val/age+site": 0.5}, {"tag": "x"}, (artifact,))
 
 
 class TrackerContract:
