@@ -120,6 +120,16 @@ def test_neither_the_key_nor_the_machine_is_told(tmp_path: Path, tracker: Tracke
     assert not (tmp_path / "copies" / "requirements.txt").exists()
 
 
+def test_no_participant_is_sent(tmp_path: Path, tracker: Tracker) -> None:
+    people = {"test_people": {"PLANTED-1": ["d1"]}, "near_copies_allowed": {"people": ["PLANTED-2"], "pairs": []}}
+    build_run(tmp_path / "runs", "a", model="linear", change=people)
+    for more in (False, True):
+        mirror_runs(tmp_path / "runs", tracker, with_participants=more)
+        places = (tmp_path / "copies", tmp_path / "wandb-own")
+        sent = b"".join(path.read_bytes() for place in places for path in place.rglob("*") if path.is_file())
+        assert (b"PLANTED-1" in sent, b"PLANTED-2" in sent) == (more, more)
+
+
 def test_a_copy_is_on_the_disk_when_it_counts_as_whole(tmp_path: Path) -> None:
     """W&B writes behind its caller's back: often enough, a finished run's file was still empty."""
     for number in range(6):
