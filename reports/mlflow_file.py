@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -32,8 +33,9 @@ def make_database(file: Path) -> None:
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    store: Any = SqlAlchemyStore  # MLflow types some of itself
     with published(file) as aside:
-        SqlAlchemyStore(f"sqlite:///{aside}", (file.parent / ARTIFACTS).as_uri()).engine.dispose()
+        store(f"sqlite:///{aside}", (file.parent / ARTIFACTS).as_uri()).engine.dispose()
 
 
 def lost_artifacts(location: str, tracking_uri: str) -> Path | None:
