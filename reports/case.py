@@ -1,6 +1,6 @@
 """The verb ``reports case``: one page a participant that a clinician can read and check. Reads from top to bottom."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,7 +32,16 @@ from reports.ledger import say_resplits
 from reports.model_card import write_model_card
 from reports.options import CaseOptions
 from reports.page import in_words, publish, render
-from reports.runs import AGE_SITE, PRIMARY_LEVEL, FinishedRun, best_by_validation, read_runs
+from reports.runs import (
+    AGE_SITE,
+    PRIMARY_LEVEL,
+    FinishedRun,
+    LeftOut,
+    best_by_validation,
+    name_left_out,
+    read_runs,
+    say_left_out,
+)
 
 STRANGER = "none of these scans is one that the run knows under this number, so they may be another person's"
 
@@ -87,27 +96,40 @@ def open_inputs(options: CaseOptions) -> Opened:
     return Opened(opened, open_source(options.bucket, options.prefix, endpoint_url, layout=options))
 
 
-def write_cases(options: CaseOptions, opened: Opened | None = None, *, now: datetime | None = None) -> list[Case]:
+def write_cases(
+    options: CaseOptions,
+    opened: Opened | None = None,
+    *,
+    now: datetime | None = None,
+    tell: Callable[[LeftOut], None] = name_left_out,
+) -> list[Case]:
     """Explain and publish OUT/case-<participant>.html for each participant. opened None: as the options say.
 
+    tell: hears of each run that cannot be read; the pages name them, too.
     Raises: UsageError for unknown or locked participants; RunError, StoreError for what cannot be read.
     """
     opened, now = opened or open_inputs(options), now or datetime.now(UTC)
-    run = choose_run(read_runs(options.runs), options.run)
+    left_out: list[LeftOut] = []
+    run = choose_run(read_runs(options.runs, tell=left_out.append), options.run, left_out)
+    for one in left_out:
+        tell(one)
     chosen = choose_people(run, options.participants)
     explainer = open_explainer(run, opened, options.device)
     judged = judged_people(run)
     write_model_card(run, options.out, now=now)
-    return [_write_case(options, run, one, explainer, judged, now) for one in chosen]
+    frame = _frame(run, now) | {"left_out": say_left_out(left_out)}
+    return [_write_case(options, run, one, explainer, judged, frame) for one in chosen]
 
 
-def choose_run(runs: Sequence[FinishedRun], wanted: str | None) -> FinishedRun:
+def choose_run(runs: Sequence[FinishedRun], wanted: str | None, left_out: Sequence[LeftOut] = ()) -> FinishedRun:
     """Take the named run, or the best probe by validation; without a probe the best fine-tuned model.
 
     Raises: UsageError where there is none.
     """
     if wanted is not None:
         found = next((run for run in runs if run.id == wanted), None)
+        if unread := next((one for one in left_out if found is None and one.folder == wanted), None):
+            raise UsageError(f"--run {wanted}: it cannot be read: {unread.reason}")
         if found is None:
             names = ", ".join(run.id for run in runs)
             raise UsageError(f"--run {wanted}: expected one of the runs below --runs ({names})")
@@ -192,7 +214,7 @@ def _write_case(
     who: TellingCase,
     explainer: Explainer,
     judged: Predictions | None,
-    now: datetime,
+    frame: dict[str, Any],
 ) -> Case:
     found = explainer.explain(who.participant)
     person = person_line(found.table)
@@ -200,7 +222,7 @@ def _write_case(
     page = options.out / f"case-{file_name(who.participant)}.html"
     volumes = found.table[found.table["level"] == "volume"]
     context = {
-        **_frame(run, now),
+        **frame,
         "who": who,
         "person": person,
         "stranger": "" if known else STRANGER,

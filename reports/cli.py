@@ -41,12 +41,17 @@ def case(options: CaseOptions, *, json: Json = False) -> None:
     A fine-tuned model reads the volumes again: reports case --runs ./runs --out ./report --bucket ./bucket --run ID
     """
     from reports.case import write_cases
+    from reports.runs import LeftOut, say_left_out
 
-    written = write_cases(options)
+    left_out: list[LeftOut] = []
+    written = write_cases(options, tell=left_out.append)
+    for line in say_left_out(left_out):
+        say(line)
     for one in written:
         say(f"case {one.participant}: {one.scans} scans, {one.size_bytes / 1e6:.1f} MB, {one.page}")
     if json:
-        emit_json({"cases": [one.to_record() for one in written]})
+        cases = [one.to_record() for one in written]
+        emit_json({"cases": cases, "runs_left_out": [one.to_record() for one in left_out]})
 
 
 @verb(app)
@@ -73,15 +78,18 @@ def track(options: TrackOptions, *, json: Json = False) -> None:
     Example: WANDB_MODE=offline reports track --runs ./runs --to wandb --figures ./report
     """
     from reports.trackers import open_tracker
-    from reports.tracking import mirror_runs
+    from reports.tracking import mirror_runs, say_mirrored
 
-    tracker = open_tracker(options.to, options.place, options.experiment)
-    mirrored = mirror_runs(options.runs, tracker, page_folder=options.figures)
-    say(f"mirrored {len(mirrored.new)} runs; {len(mirrored.kept)} were there already: {options.place}")
-    if json:
-        emit_json(
-            mirrored.to_record() | {"to": options.to, "tracking_uri": options.place, "experiment": options.experiment}
+    with open_tracker(options.to, options.place, options.experiment) as tracker:
+        mirrored = mirror_runs(
+            options.runs, tracker, page_folder=options.figures, with_participants=options.with_participants
         )
+    say(f"mirrored {len(mirrored.new)} runs; {len(mirrored.kept)} were there already: {options.place}")
+    for line in say_mirrored(mirrored, with_participants=options.with_participants):
+        say(line)
+    if json:
+        asked = {"to": options.to, "tracking_uri": options.place, "experiment": options.experiment}
+        emit_json(mirrored.to_record() | asked | {"with_participants": options.with_participants})
 
 
 def main() -> None:

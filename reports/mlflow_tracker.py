@@ -12,7 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from classify.run.record import RECORD
 from embeddings_store.errors import RunError
+from reports.mlflow_file import artifacts_beside, lost_artifacts, make_database, sqlite_file
 from reports.tracking import MirroredData, MirroredModel, MirroredRun, MirroredTrial
 
 KEY_TAG = "octprobe.record_sha256"
@@ -21,6 +23,13 @@ PARENT_TAG = "mlflow.parentRunId"
 PROTOCOL_COLUMN = "protocol"
 MODEL_CODE = Path(__file__).parent / "mlflow_model.py"
 RESEARCH_ONLY = "Research use only, not for clinical decisions."
+WAY_BACK = (
+    "; if {file} is damaged, or was left half-made, move it away and mirror again: the run folders hold everything"
+)
+MOVED = (
+    "--experiment {experiment}: its artifacts are expected in {lost}, which is not there. Was the folder moved? "
+    "Move it back, or choose another --experiment, into which all runs are mirrored again"
+)
 BATCH = 100  # mlflow.utils.validation.MAX_PARAMS_TAGS_PER_BATCH
 
 
@@ -29,13 +38,18 @@ class MlflowTracker:
 
     def __init__(self, tracking_uri: str, experiment: str) -> None:
         """Open the tracking store, and the experiment in it. Raises RunError when it can't be used."""
-        with _quiet_mlflow() as mlflow:
+        file = sqlite_file(tracking_uri)
+        with _quiet_mlflow(WAY_BACK.format(file=file.name) if file else "") as mlflow:
+            if file:
+                make_database(file)
             self._client = mlflow.MlflowClient(tracking_uri=tracking_uri)
             found = self._client.get_experiment_by_name(experiment)
             if found is not None and found.lifecycle_stage == "deleted":
                 raise RunError(
                     f"--experiment {experiment}: it was deleted in MLflow; restore it, or choose another name"
                 )
+            if found is not None and (lost := lost_artifacts(found.artifact_location, tracking_uri)):
+                raise RunError(MOVED.format(experiment=experiment, lost=lost))
             self._experiment = (
                 found.experiment_id
                 if found
@@ -43,8 +57,13 @@ class MlflowTracker:
             )
 
     def has(self, key: str) -> bool:
-        """Say whether a whole copy is there."""
-        return bool(self._find(f"tags.`{KEY_TAG}` = '{key}' and tags.`{WHOLE_TAG}` = 'true'"))
+        """Say whether a whole copy is there, with its files where MLflow looks for them."""
+        copies = self._find(f"tags.`{KEY_TAG}` = '{key}' and tags.`{WHOLE_TAG}` = 'true'")
+        with _quiet_mlflow():
+            return any(self._holds_record(copy.info.run_id) for copy in copies)
+
+    def _holds_record(self, copy_id: str) -> bool:
+        return any(artifact.path == RECORD for artifact in self._client.list_artifacts(copy_id))
 
     def keep(self, run: MirroredRun) -> None:
         """Store a copy; what an interrupted mirror left of it before is deleted first."""
@@ -62,7 +81,7 @@ class MlflowTracker:
                 parameters = [entities.Param(mlflow_name(name), value) for name, value in part]
                 self._client.log_batch(copy_id, params=parameters)
             for numbers in _batches(run.metrics.items()):
-                metrics = [entities.Metric(mlflow_name(name), value, run.started_ms, 0) for name, value in numbers]
+                metrics = [entities.Metric(mlflow_name(name), value, run.ended_ms or 0, 0) for name, value in numbers]
                 self._client.log_batch(copy_id, metrics=metrics)
             for path in run.artifacts:
                 self._client.log_artifact(copy_id, str(path))
@@ -72,18 +91,18 @@ class MlflowTracker:
                 self._keep_trial(entities, copy_id, run, trial)
             if run.model is not None:
                 self._register(mlflow, copy_id, run.model)
-            self._client.set_terminated(copy_id, end_time=run.started_ms)
+            self._client.set_terminated(copy_id, end_time=run.ended_ms)
             self._client.set_tag(copy_id, WHOLE_TAG, "true")
 
     def _keep_trial(self, entities: Any, parent_id: str, run: MirroredRun, trial: MirroredTrial) -> None:
-        """Nest one trial below its run: one call for all that it holds."""
+        """Nest one trial below its run: one call for all that it holds. When it ran is known of the run alone."""
         tags = {PARENT_TAG: parent_id, "octprobe.trial": str(trial.number), "octprobe.state": trial.state}
         name = f"trial {trial.number}"
         nested = self._client.create_run(self._experiment, start_time=run.started_ms, run_name=name, tags=tags)
-        metrics = [] if trial.value is None else [entities.Metric("value", trial.value, run.started_ms, 0)]
+        metrics = [] if trial.value is None else [entities.Metric("value", trial.value, run.ended_ms or 0, 0)]
         params = [entities.Param(mlflow_name(key), value) for key, value in trial.parameters.items()]
         self._client.log_batch(nested.info.run_id, metrics=metrics, params=params[:BATCH])
-        self._client.set_terminated(nested.info.run_id, end_time=run.started_ms)
+        self._client.set_terminated(nested.info.run_id, end_time=run.ended_ms)
 
     def _register(self, mlflow: Any, copy_id: str, model: MirroredModel) -> None:
         """Put the run's head into the registry as models from code, with its signature."""
@@ -122,13 +141,6 @@ def mlflow_name(name: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", name)
 
 
-def artifacts_beside(tracking_uri: str) -> str | None:
-    """Put artifacts beside a sqlite file; elsewhere MLflow's own place is right."""
-    if not tracking_uri.startswith("sqlite:///"):
-        return None
-    return (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
-
-
 def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
     left = iter(items)
     while batch := list(islice(left, BATCH)):
@@ -136,8 +148,11 @@ def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def _quiet_mlflow() -> Iterator[Any]:
-    """Import MLflow without telemetry, its database chatter and other packages' warnings; map its errors."""
+def _quiet_mlflow(way_back: str = "") -> Iterator[Any]:
+    """Import MLflow without telemetry, its database chatter and other packages' warnings; map its errors.
+
+    way_back: what to do, for the end of the message.
+    """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -152,4 +167,4 @@ def _quiet_mlflow() -> Iterator[Any]:
             yield mlflow
         except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
             first = str(error).splitlines()[0]
-            raise RunError(f"MLflow: expected a tracking store that can be written, got: {first}") from error
+            raise RunError(f"MLflow: expected a tracking store that can be written, got: {first}{way_back}") from error

@@ -109,6 +109,14 @@ class TrackOptions(Options):
     experiment: Annotated[str, typer.Option(help="Name of the MLflow experiment, or W&B project.")] = "octprobe"
     figures: Annotated[Path | None, typer.Option(help="OUT of `reports study`: its page goes with the runs.")] = None
 
+    with_participants: Annotated[
+        bool,
+        typer.Option(
+            "--with-participants",
+            help="Also send what is about single participants: cohort table, predictions, training vectors, test ids.",
+        ),
+    ] = False
+
     @property
     def place(self) -> str:
         """Return where the mirror is."""

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from classify.judging.bootstrap import TOO_FEW, caution_few
-from classify.run.folder import Run, load_run
+from classify.run.folder import PREDICTIONS, Run, load_run
 from classify.run.predictions import Predictions, pick_predictions
 from classify.run.record import RECORD, RunRecord
 from embeddings_store.encoder_source import EncoderSource, source_of_record
-from embeddings_store.errors import UsageError
+from embeddings_store.errors import RunError, UsageError
+from embeddings_store.terminal.console import say
 
 PRIMARY_METRIC = "balanced_accuracy"
 PRIMARY_LEVEL = "participant"
@@ -131,20 +132,75 @@ class FinishedRun:
         return tuple(_at(self.record.judged.metrics, PRIMARY_LEVEL) or ())
 
 
-def read_runs(runs_dir: Path) -> list[FinishedRun]:
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A run of the folder that cannot be read: the name of its folder, and why."""
+
+    folder: str
+    reason: str
+
+    def to_record(self) -> dict[str, str]:
+        """Give plain JSON types."""
+        return {"run": self.folder, "reason": self.reason}
+
+
+def say_left_out(left_out: Sequence[LeftOut]) -> list[str]:
+    """Count the runs that cannot be read, then name each; nothing where there are none."""
+    if not left_out:
+        return []
+    count = "1 run" if len(left_out) == 1 else f"{len(left_out)} runs"
+    counted = f"{count} of this folder cannot be read and is left out: what is called best is the best of the others."
+    return [counted, *(f"Left out: {one.folder}: {one.reason}." for one in left_out)]
+
+
+def name_left_out(one: LeftOut) -> None:
+    """Name a run that cannot be read on the terminal."""
+    say(f"Left out: {one.folder}: {one.reason}.")
+
+
+def read_runs(runs_dir: Path, *, tell: Callable[[LeftOut], None] = name_left_out) -> list[FinishedRun]:
     """Read every finished run below a folder, oldest first; a folder without run.json is an unfinished run.
 
-    Raises: UsageError when there is no such folder or no finished run; RunError when a run can't be read.
+    tell: hears of each run that cannot be read.
+    Raises: UsageError when there is no such folder or no finished run; RunError when none of them can be read.
     """
-    if not runs_dir.is_dir():
-        raise UsageError(f"--runs {runs_dir}: expected a folder of runs, found none; run `classify probe` first")
-    folders = [path.parent for path in sorted(runs_dir.glob(f"*/{RECORD}")) if not path.parent.name.startswith(".")]
-    runs = [_read_run(folder) for folder in folders]
+    runs, left_out = list[FinishedRun](), list[LeftOut]()
+    for folder in _run_folders(runs_dir):
+        try:
+            if _is_run(folder):
+                runs.append(FinishedRun(load_run(folder)))
+        except (OSError, RunError) as error:
+            reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+            left_out.append(LeftOut(folder.name, reason.removeprefix(f"run folder {folder.name}: ")))
+    if left_out and not runs:
+        first = f"{left_out[0].folder}: {left_out[0].reason}"
+        raise RunError(f"--runs {runs_dir}: {len(left_out)} runs, none can be read: {first}")
     if not runs:
         raise UsageError(
             f"--runs {runs_dir}: expected finished runs (folders with {RECORD}), found none; run `classify probe` first"
         )
+    for one in left_out:
+        tell(one)
     return sorted(runs, key=lambda run: (run.record.made.created, run.id))
+
+
+def _run_folders(runs_dir: Path) -> list[Path]:
+    """List what may be a run. Raises: UsageError where there is no folder, or one that may not be listed."""
+    if not runs_dir.is_dir():
+        raise UsageError(f"--runs {runs_dir}: expected a folder of runs, found none; run `classify probe` first")
+    try:
+        return sorted(one for one in runs_dir.iterdir() if not one.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"--runs {runs_dir}: expected a folder that can be listed, got: {error.strerror}") from error
+
+
+def _is_run(folder: Path) -> bool:
+    """Say whether a record or its predictions lie in a folder. Raises: OSError where nobody may look."""
+    try:
+        names = {one.name for one in folder.iterdir()}
+    except NotADirectoryError:
+        return False
+    return bool(names & {RECORD, PREDICTIONS})
 
 
 def select_runs(runs: Sequence[FinishedRun], task: str | None, cohort: str | None) -> list[FinishedRun]:
@@ -196,10 +252,6 @@ def _refuse_mixture(runs: Sequence[FinishedRun], what: str, cure: str, value_of:
     if len(groups) > 1:
         said = "; ".join(f"{value} ({', '.join(ids)})" for value, ids in sorted(groups.items()))
         raise UsageError(f"the runs have different {what}, which one page must not mix: {said}; {cure}")
-
-
-def _read_run(folder: Path) -> FinishedRun:
-    return FinishedRun(load_run(folder))
 
 
 def _at(tree: Any, *names: str) -> Any:

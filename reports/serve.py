@@ -27,7 +27,7 @@ from reports.headline import spell
 from reports.ledger import say_resplits
 from reports.model_card import CARD
 from reports.page import content_policy, is_page, render
-from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, read_runs
+from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, LeftOut, read_runs, say_left_out
 
 HTML = "text/html; charset=utf-8"
 HEADERS = {
@@ -58,7 +58,8 @@ class Dashboard:
 
     def index(self) -> str:
         """List runs and pages as they are now."""
-        runs = read_runs(self.runs)
+        left_out: list[LeftOut] = []
+        runs = read_runs(self.runs, tell=left_out.append)
         lines = [
             (
                 run.id,
@@ -71,6 +72,7 @@ class Dashboard:
         ]
         context = {
             "runs": lines,
+            "left_out": say_left_out(left_out),
             "pages": [(self.page_id(path.name), page_title(path)) for path in self.html_files()],
             "mlflow": self.mlflow,
             "phantom": any(run.is_phantom for run in runs),

@@ -25,7 +25,16 @@ from reports.model_card import CARD, write_model_card
 from reports.options import StudyOptions
 from reports.page import publish, render
 from reports.pictures import Picture
-from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun, read_runs, select_runs
+from reports.runs import (
+    PRIMARY_LEVEL,
+    PRIMARY_METRIC,
+    Estimate,
+    FinishedRun,
+    LeftOut,
+    read_runs,
+    say_left_out,
+    select_runs,
+)
 from reports.sections import detail_pictures, find_warnings, result_tables
 from reports.tables import METRICS, class_table, splits_table, units_judged, used_row
 from reports.training_pictures import picture_training
@@ -46,6 +55,7 @@ class Study:
     test_looks: int
     warnings: tuple[str, ...]
     explanation: Explanation
+    left_out: tuple[LeftOut, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Give plain JSON types for ``--json``."""
@@ -54,6 +64,7 @@ class Study:
             "page": str(self.page),
             "task": self.runs[0].record.asked.task,
             "runs": [run.id for run in self.runs],
+            "runs_left_out": [one.to_record() for one in self.left_out],
             "phantom": self.phantom,
             **encoder_part(self.runs),
             "verdict": self.headline.verdict,
@@ -82,12 +93,13 @@ def write_study(
     store, endpoint_url = options.store, options.endpoint_url
     facts = facts or read_store_facts(open_reader(store, endpoint_url=endpoint_url))
     features_of = features_of or partial(rebuild_features, store=store, endpoint_url=endpoint_url)
-    now, runs = now or datetime.now(UTC), select_runs(read_runs(options.runs), options.task, options.cohort)
+    now, left_out = now or datetime.now(UTC), list[LeftOut]()
+    runs = select_runs(read_runs(options.runs, tell=left_out.append), options.task, options.cohort)
     headline = make_headline(runs)
     shown = headline.run or runs[-1]
     phantom = any(run.is_phantom for run in runs)
     looks = read_looks(options.runs, runs)
-    warnings = find_warnings(runs, facts.space)
+    warnings = [*say_left_out(left_out), *find_warnings(runs, facts.space)]
     explanation = explain_study(runs, features_of)
     context = {
         **_frame(facts, shown, phantom, now),
@@ -112,7 +124,7 @@ def write_study(
     page = options.out / PAGE
     write_model_card(shown, options.out, now=now)
     publish(render("study.html.j2", context), page)
-    return Study(page, tuple(runs), headline, phantom, len(looks), tuple(warnings), explanation)
+    return Study(page, tuple(runs), headline, phantom, len(looks), tuple(warnings), explanation, tuple(left_out))
 
 
 def _frame(facts: StoreFacts, shown: FinishedRun, phantom: bool, now: datetime) -> dict[str, Any]:

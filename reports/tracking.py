@@ -8,16 +8,16 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from classify.heads.contract import STATE
-from classify.run.folder import MODEL
 from classify.run.record import RECORD, RunRecord
+from embeddings_store.errors import RunError
 from reports.model_card import CARD
-from reports.runs import FinishedRun, read_runs
+from reports.runs import FinishedRun, LeftOut, read_runs
+from reports.shared_run import scratch_folder, share_run
 from reports.study import PAGE
 from reports.tables import flatten, pick_groups
 
@@ -48,7 +48,10 @@ class MirroredData:
 
 @dataclass(frozen=True, slots=True)
 class MirroredModel:
-    """A model for the registry. folder: of the run. features: how many numbers a row has. classes: in their order."""
+    """A model for the registry. folder: a run folder, see share_run. features: how many numbers a row has.
+
+    classes: in their order.
+    """
 
     name: str
     folder: Path
@@ -60,12 +63,15 @@ class MirroredModel:
 class MirroredRun:
     """What a tracker is told about one run. key: names this state of the run, so that it is mirrored once.
 
-    model: None where there is none to register (a head that reads tokens, a fine-tuned encoder).
+    started_ms, ended_ms: since the epoch; None where the record does not say. model: None where there is none to
+    register (a head that reads tokens, a fine-tuned encoder) or it is held_back: the head holds rows of training
+    participants.
     """
 
     key: str
     name: str
-    started_ms: int
+    started_ms: int | None
+    ended_ms: int | None
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
@@ -73,6 +79,7 @@ class MirroredRun:
     trials: tuple[MirroredTrial, ...] = ()
     data: MirroredData | None = None
     model: MirroredModel | None = None
+    held_back: bool = False
 
 
 @runtime_checkable
@@ -90,37 +97,91 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """Ids of the runs that were mirrored now, and of those that were there."""
+    """Ids of the runs that were mirrored now, of those that were there, and of those whose model was not sent.
+
+    left_out: what cannot be read, or has a damaged model.
+    """
 
     new: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    held_back: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def to_record(self) -> dict[str, Any]:
         """Give plain JSON types."""
-        return {"mirrored": self.new, "already_there": self.kept}
+        return {
+            "mirrored": self.new,
+            "already_there": self.kept,
+            "models_held_back": self.held_back,
+            "runs_left_out": [one.to_record() for one in self.left_out],
+        }
 
 
-def mirror_runs(runs_dir: Path, tracker: Tracker, *, page_folder: Path | None = None) -> Mirrored:
+def mirror_runs(
+    runs_dir: Path, tracker: Tracker, *, page_folder: Path | None = None, with_participants: bool = False
+) -> Mirrored:
     """Mirror every finished run of a folder that the tracker does not have yet.
 
-    Raises: UsageError when there is none; RunError when one can't be read, or the tracker can't be used.
+    with_participants: a copy without them does not count as being there.
+    Raises: UsageError when there is none; RunError when none can be read, or the tracker can't be used.
     """
     mirrored = Mirrored()
     pages = tuple(page for name in PAGES if page_folder and (page := page_folder / name).exists())
-    for run in read_runs(runs_dir):
-        copy = describe(run, pages)
-        if tracker.has(copy.key):
+    for run in read_runs(runs_dir, tell=mirrored.left_out.append):
+        if any(tracker.has(key_of(run, with_participants=more)) for more in {True, with_participants}):
             mirrored.kept.append(run.id)
             continue
-        tracker.keep(copy)
+        with scratch_folder() as aside:
+            try:
+                copy = describe(run, aside, pages, with_participants=with_participants)
+            except RunError as error:
+                mirrored.left_out.append(LeftOut(run.id, str(error)))
+                continue
+            tracker.keep(copy)
         mirrored.new.append(run.id)
+        if copy.held_back:
+            mirrored.held_back.append(run.id)
     return mirrored
 
 
-def describe(run: FinishedRun, pages: tuple[Path, ...] = ()) -> MirroredRun:
-    """Say about a run what a tracker should keep: settings, every metric with its interval, and the record itself."""
+def say_mirrored(mirrored: Mirrored, *, with_participants: bool) -> list[str]:
+    """Say what was left out, which models stayed here, and what about participants was sent."""
+    lines = [f"{one.folder}: cannot be mirrored: {one.reason}" for one in mirrored.left_out]
+    lines += [
+        f"{run}: its model was not sent: the head holds vectors of training participants; --with-participants sends it"
+        for run in mirrored.held_back
+    ]
+    if not mirrored.new:
+        return lines
+    if with_participants:
+        said = "sent with what the runs hold about participants: cohort tables, predictions, training vectors, test ids"
+    else:
+        said = "nothing about a single participant was sent; --with-participants sends it"
+    return [*lines, said]
+
+
+def key_of(run: FinishedRun, *, with_participants: bool = False) -> str:
+    """Name this state of a run, and whether its participants go with it."""
+    more = b"with participants" if with_participants else b""
+    return sha256((run.folder / RECORD).read_bytes() + more).hexdigest()
+
+
+def describe(
+    run: FinishedRun, aside: Path, pages: tuple[Path, ...] = (), *, with_participants: bool = False
+) -> MirroredRun:
+    """Say about a run what a tracker should keep: settings, every metric with its interval, the record and the model.
+
+    aside: a folder for what is written anew. Raises: RunError where the model is damaged, or aside cannot be written.
+    """
     record = run.record
-    source = run.folder / RECORD
+    try:
+        shared = share_run(run, aside, with_participants=with_participants)
+    except OSError as error:
+        raise RunError(f"expected a run that can be copied below TMPDIR, got: {error.strerror}") from error
+    started_ms = _milliseconds(record.made.created)
+    seconds = record.made.seconds
+    lasted_ms = round(1000 * seconds.get("wall", sum(seconds.values())))
+    ended_ms = None if started_ms is None else started_ms + lasted_ms
     settings = pick_groups(record, PARAMETER_GROUPS)
     tags = {
         "octprobe.run": run.id,
@@ -129,19 +190,24 @@ def describe(run: FinishedRun, pages: tuple[Path, ...] = ()) -> MirroredRun:
         "octprobe.space": record.asked.space,
         "octprobe.cohort_sha256": record.cohort.cohort_sha256,
         "octprobe.phantom": str(run.is_phantom).lower(),
+        "octprobe.participants": "sent" if with_participants else "not sent",
+        "octprobe.started": _iso(started_ms),
+        "octprobe.ended": _iso(ended_ms),
         "octprobe.use": "research use only, not for clinical decisions",
     }
     return MirroredRun(
-        key=sha256(source.read_bytes()).hexdigest(),
+        key=key_of(run, with_participants=with_participants),
         name=run.id,
-        started_ms=_milliseconds(record.made.created),
+        started_ms=started_ms,
+        ended_ms=ended_ms,
         parameters={"model": run.model, "task": record.asked.task, **dict(flatten(settings))},
         metrics=dict(_metrics(record)),
         tags=tags,
-        artifacts=(source, *pages),
+        artifacts=(shared.record, *pages),
         trials=tuple(_trials(record)),
         data=_data(record),
-        model=_model(run),
+        model=_model(run, shared.model_folder) if shared.model_folder else None,
+        held_back=shared.held_back,
     )
 
 
@@ -160,13 +226,10 @@ def _trials(record: RunRecord) -> Iterator[MirroredTrial]:
         yield MirroredTrial(number, dict(flatten(chosen)), known, str(tried.get("state", "complete")))
 
 
-def _model(run: FinishedRun) -> MirroredModel | None:
-    """Say what can be registered: a head over pooled vectors, as probe saved it."""
-    features = run.record.fitted.features
-    if run.stages or features.get("token_grid") or not (run.folder / MODEL / STATE).exists():
-        return None
+def _model(run: FinishedRun, folder: Path) -> MirroredModel:
+    """Say what is registered: a head over pooled vectors."""
     name = f"octprobe-{run.record.asked.task}-{run.model}"
-    return MirroredModel(name, run.folder, int(features["dimensions"]), run.classes)
+    return MirroredModel(name, folder, int(run.record.fitted.features["dimensions"]), run.classes)
 
 
 def _metrics(record: RunRecord) -> Iterator[tuple[str, float]]:
@@ -191,9 +254,15 @@ def _measured(name: str, measured: Mapping[str, Any]) -> Iterator[tuple[str, flo
             yield name + suffix, float(number)
 
 
-def _milliseconds(created: str) -> int:
-    """Turn an ISO time into milliseconds since the epoch; 0 where the record has none."""
+def _iso(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "not recorded"
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _milliseconds(created: str) -> int | None:
+    """Turn an ISO time into milliseconds since the epoch; None where the record has none."""
     try:
         return int(datetime.fromisoformat(created).timestamp() * 1000)
     except ValueError:
-        return 0
+        return None

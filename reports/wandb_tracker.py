@@ -95,7 +95,7 @@ def _trial_table(wandb: Any, run: MirroredRun) -> Any:
 
 
 def _model(wandb: Any, model: MirroredModel) -> Any:
-    """Keep the run's folder as a model: ``classify predict --run`` reads it, without pickle."""
+    """Keep a run folder as a model, without pickle: load_run and load_model of classify read it."""
     told = {"features": model.features, "classes": list(model.classes)}
     kept = wandb.Artifact(model.name, type="model", description=RESEARCH_ONLY, metadata=told)
     kept.add_dir(str(model.folder))

@@ -58,6 +58,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     name: str
     balanced = True  # whether the classes should weigh the same when it learns
     pools_scans = False  # whether it takes all scans of an eye or participant at once, by predict_bags
+    keeps_rows = False  # whether it is saved with rows of training participants in it
     reads_tokens = False  # whether its rows are patch tokens side by side, as many as its parameter ``tokens`` says
     classes_: np.ndarray
     n_features_in_: int

@@ -18,6 +18,7 @@ class KnnHead(Head):
     """
 
     name = "knn"
+    keeps_rows = True
     rows_: Float32[np.ndarray, "m d"]
     codes_: Int64[np.ndarray, " m"]
     weights_: Float64[np.ndarray, " m"]

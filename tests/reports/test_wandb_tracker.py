@@ -91,7 +91,7 @@ def test_the_offline_file_holds_parameters_numbers_tables_and_files(tmp_path: Pa
         (report / name).write_text("<p>page</p>")
     mirror_runs(tmp_path / "runs", tracker, page_folder=report)
     run = read_runs(tmp_path / "runs")[0]
-    copy, records = describe(run), records_of(tmp_path / "copies")
+    copy, records = describe(run, tmp_path / "aside"), records_of(tmp_path / "copies")
     config, summary = told(records, "config"), told(records, "summary")
     assert copy.parameters.items() <= config.items()
     assert copy.tags.items() <= config.items()
@@ -118,6 +118,16 @@ def test_neither_the_key_nor_the_machine_is_told(tmp_path: Path, tracker: Tracke
     assert run.host == "not told"
     assert not any(record.HasField("environment") for record in records_of(tmp_path / "copies"))
     assert not (tmp_path / "copies" / "requirements.txt").exists()
+
+
+def test_no_participant_is_sent(tmp_path: Path, tracker: Tracker) -> None:
+    people = {"test_people": {"PLANTED-1": ["d1"]}, "near_copies_allowed": {"people": ["PLANTED-2"], "pairs": []}}
+    build_run(tmp_path / "runs", "a", model="linear", change=people)
+    for more in (False, True):
+        mirror_runs(tmp_path / "runs", tracker, with_participants=more)
+        places = (tmp_path / "copies", tmp_path / "wandb-own")
+        sent = b"".join(path.read_bytes() for place in places for path in place.rglob("*") if path.is_file())
+        assert (b"PLANTED-1" in sent, b"PLANTED-2" in sent) == (more, more)
 
 
 def test_a_copy_is_on_the_disk_when_it_counts_as_whole(tmp_path: Path) -> None:
@@ -157,11 +167,12 @@ def test_the_command_mirrors_once(tmp_path: Path, command: Command) -> None:
 
 
 def test_another_tracker_and_a_missing_package_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="expected mlflow or wandb, got 'paper'"):
-        open_tracker("paper", "", "study")
+    with pytest.raises(UsageError, match="expected mlflow or wandb, got 'paper'"), open_tracker("paper", "", "study"):
+        pass
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UsageError, match=r"install octprobe\[wandb\]"):
-        open_tracker("wandb", str(tmp_path), "study")
+    missing = pytest.raises(UsageError, match=r"install octprobe\[wandb\]")
+    with missing, open_tracker("wandb", str(tmp_path), "study"):
+        pass
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
