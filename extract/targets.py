@@ -22,6 +22,7 @@ from extract.layouts.contract import Listing
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.preset import Recipe
+from extract.reading_record import keep_reading
 from extract.views import Views
 from extract.worker import worker_record
 
@@ -85,8 +86,12 @@ def require_volumes(encoders: Sequence[OpenedEncoder], listing: Listing) -> None
 def open_target(
     opened: OpenedEncoder, refs: Sequence[VolumeRef], options: ExtractOptions, backend: Backend, rank: Rank
 ) -> Target:
-    """Open the store, which then knows every volume; of several processes the first one tells it. Raises StoreError."""
+    """Open the store, which then knows every volume; of several processes the first one tells it.
+
+    Raises: StoreError; UsageError where its rows are of files that were read in another way.
+    """
     writer = open_store(opened, options, backend)
+    keep_reading(writer, refs)
     announce_volumes(writer, refs, rank)
     missing = writer.missing_rows([ref.key for ref in refs])
     return Target(opened, writer, {line.ref.key: line for line in missing})

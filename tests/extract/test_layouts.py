@@ -267,6 +267,32 @@ def test_arrays_are_read_as_the_options_say(tmp_path: Path) -> None:
     np.save(bucket / "b.npy", voxels)
     one = table(bucket, "a.npz,1,", name="a.csv")
     extract(options(bucket, store, scans=one, array="oct", axes="rows,columns,frames"))
-    extract(options(bucket, store, scans=table(bucket, "b.npy,1,", name="b.csv")))
-    found = rows(store)
-    assert np.array_equal(found["a.npz"], found["b.npy"], equal_nan=True)
+    extract(options(bucket, tmp_path / "plain", scans=table(bucket, "b.npy,1,", name="b.csv")))
+    assert np.array_equal(rows(store)["a.npz"], rows(tmp_path / "plain")["b.npy"], equal_nan=True)
+
+
+def test_a_store_takes_no_rows_of_files_that_are_read_in_another_way(tmp_path: Path) -> None:
+    bucket, store = tmp_path / "bucket", tmp_path / "store"
+    bucket.mkdir()
+    for name in "ab":
+        np.save(bucket / f"{name}.npy", np.random.default_rng(0).integers(0, 255, (24, 40, 48), dtype=np.uint8))
+    one, both = table(bucket, "a.npy,1,", name="one.csv"), table(bucket, "a.npy,1,", "b.npy,2,")
+    extract(options(bucket, store, scans=one))
+    space = open_reader(str(store)).space_id
+    for wrong in ({"axes": "rows,columns,frames"}, {"array": "oct"}, {"colours": "luma"}):
+        with pytest.raises(UsageError, match="no --array, --axes or --colours, this run reads with --"):
+            extract(options(bucket, store, scans=both, **wrong))
+    assert list(open_reader(str(store)).index()["key"]) == ["a.npy"], "nothing is announced of a refused run"
+    assert extract(options(bucket, store, scans=both, axes="frames,rows,columns"))["committed"] == 2
+
+    turned = tmp_path / "turned"
+    extract(options(bucket, turned, scans=one, axes="rows,columns,frames"))
+    with pytest.raises(UsageError, match="read with --axes rows,columns,frames, this run"):
+        extract(options(bucket, turned, scans=both))
+    assert extract(options(bucket, turned, scans=both, axes="rows,columns,frames"))["committed"] == 2
+    assert open_reader(str(turned)).space_id == space, "volumes of other files may be compared"
+
+
+def test_options_of_reading_are_refused_where_a_layout_knows_better(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--axes and --colours belong to"):
+        listed(fill_bucket(tmp_path, 1), axes=("rows", "columns", "frames"))
