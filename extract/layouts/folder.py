@@ -6,7 +6,7 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from extract.layouts.contract import (
     participant_fault,
     with_companions,
 )
+from extract.layouts.several import volumes_of
 
 EXPECTED: Mapping[str, str] = {
     Skip.LAYOUT: "a file of scans, with a key that matches --pattern if that is given",
@@ -82,7 +83,9 @@ class FolderLayout:
         for key, members in _volumes(usable, told).items():
             first = told[members[0].key]
             parts = [part for info in members for part in (info, *voxels.get(info.key, ()))]
-            scans[key] = Scan(_ref(key, parts, first, self._reading), key, first.split, first.visit)
+            for name, reading, inside in volumes_of(source, key, parts, self._reading):
+                told_eye = replace(first, eye=first.eye or str(inside.eye))
+                scans[name] = Scan(_ref(name, parts, told_eye, reading), name, first.split, first.visit)
         refs = [scan.ref for key, scan in sorted(scans.items()) if scan.ref.participant]
         grouped = {info.key for scan in scans.values() for info in (scan.ref.members or (scan.ref,))}
         for info in objects:

@@ -123,7 +123,7 @@ def _tuple(value: Any) -> Any:
 def _name_of(scan: Scan, options: SurveyOptions) -> str:
     """Name a scan as it is now: another object, or another question, is looked at anew."""
     told = "\n".join(f"{info.key}\0{info.size}\0{info.etag}" for info in objects_of(scan))
-    return sha256(f"{options.checksums}\n{options.layout}\n{scan.labels}\n{told}".encode()).hexdigest()
+    return sha256(f"{options.checksums}\n{options.layout}\n{scan.labels}\n{scan.ref.key}\n{told}".encode()).hexdigest()
 
 
 def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, listing: Listing) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_bucket import fill_bucket, options, rows
+from small_bucket import assert_same_rows, fill_bucket, options, rows
+from vendor_files import make_e2e
 
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.reader import open_reader
@@ -17,6 +18,8 @@ from extract.bucket.members import fetch_members
 from extract.layouts.contract import Listing, Skip, natural, participant_fault
 from extract.layouts.options import LayoutOptions
 from extract.pipeline import extract
+from extract.survey.options import SurveyOptions
+from extract.survey.run import survey
 
 
 def listed(root: Path, **layout: object) -> Listing:
@@ -291,6 +294,36 @@ def test_a_store_takes_no_rows_of_files_that_are_read_in_another_way(tmp_path: P
         extract(options(bucket, turned, scans=both))
     assert extract(options(bucket, turned, scans=both, axes="rows,columns,frames"))["committed"] == 2
     assert open_reader(str(turned)).space_id == space, "volumes of other files may be compared"
+
+
+def test_both_eyes_of_one_file_are_two_rows(tmp_path: Path) -> None:
+    root, out = tmp_path / "bucket", tmp_path / "out.csv"
+    root.mkdir()
+    words = np.random.default_rng(0).integers(40 << 10, 60 << 10, (10, 40, 48)).astype(np.uint16)
+    (root / "P1_both.E2E").write_bytes(make_e2e([(b"R", words), (b"L", words[::-1])]))
+    (root / "P2_one.e2e").write_bytes(make_e2e([(b"L", words)]))
+    (root / "P3_torn.e2e").write_bytes(make_e2e([(b"L", words)])[:5000])
+    found = listed(root, pattern=r"(?P<participant>P\d)")
+    keys = ["P1_both.E2E#1", "P1_both.E2E#2", "P2_one.e2e", "P3_torn.e2e"]
+    assert [ref.key for ref in found.refs] == keys
+    assert [str(ref.eye) for ref in found.refs[:2]] == ["R", "L"]
+    summary = survey(SurveyOptions(bucket=str(root), out=out, pattern=r"(?P<participant>P\d)", checksums=True))
+    assert (summary["volumes"], [one["file"] for one in summary["unreadable"]]) == (3, ["P3_torn.e2e"])
+    lines = out.read_text().splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == keys
+    for name, layout in (("folder", {"pattern": r"(?P<participant>P\d)"}), ("table", {"scans": out})):
+        done = extract(options(root, tmp_path / name, **layout))
+        assert (done["committed"], done["errors"]) == (3, {"DamagedScan": 1})
+        right, left = (rows(tmp_path / name)[key] for key in keys[:2])
+        assert not np.array_equal(right, left)
+        assert list(open_reader(str(tmp_path / name)).index()["eye"])[:2] == ["R", "L"]
+    assert_same_rows(tmp_path / "folder", tmp_path / "table")
+    unnamed = table(root, "P1_both.E2E,1,", "P1_both.E2E#3,1,", "P2_one.e2e#1,2,", "none.e2e#1,2,", name="x.csv")
+    done = extract(options(root, tmp_path / "unnamed", scans=unnamed))
+    assert (done["committed"], done["errors"]) == (1, {"FetchError": 1, "RefusedScan": 2})
+    reasons = " ".join(one["reason"] for one in done["first_errors"])
+    assert "write file#1 to file#2" in reasons
+    assert "got the number 3" in reasons
 
 
 def test_options_of_reading_are_refused_where_a_layout_knows_better(tmp_path: Path) -> None:
