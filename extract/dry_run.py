@@ -20,6 +20,7 @@ from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.selection import Selection, select_volumes
 from extract.summary import describe_catalogue, describe_look, describe_skipped
+from extract.targets import require_volumes
 
 STATED_BYTES_PER_S = 125e6
 """A link of 1 Gbit/s, stated and not measured: what a single host can usually take from a bucket."""
@@ -33,7 +34,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     selection = select_volumes(options, now_ns=time_ns())
     source, options = selection.source, with_frames_of_bucket(options, selection)
     sizes = [raw_bytes(ref) for ref in selection.refs]
-    size_bytes, spaces = sum(sizes), [_space(options, output) for output in options.outputs]
+    size_bytes, spaces = sum(sizes), [_space(options, output, selection) for output in options.outputs]
     row_bytes = sum(array.row_bytes for space in spaces for array in arrays_of(space).all)
     kinds = Counter((ref.device, ref.protocol) for ref in selection.refs)
     return {
@@ -82,9 +83,10 @@ def _refusal(options: ExtractOptions, spaces: Sequence[EmbeddingSpace], selectio
     return None
 
 
-def _space(options: ExtractOptions, output: Output) -> EmbeddingSpace:
-    """Name the embedding space of one store of the run, which decides the size of a row."""
+def _space(options: ExtractOptions, output: Output, selection: Selection) -> EmbeddingSpace:
+    """Name the embedding space of one store of the run, which decides the size of a row. Raises: UsageError."""
     encoder = open_encoder(**output.choice.arguments(), slices=options.slice_count)
+    require_volumes([encoder], selection.catalogue.listing)
     return build_space(
         encoder,
         preset_of(encoder, options, views=options.views, several=len(options.outputs) > 1).to_dict(),

@@ -71,15 +71,16 @@ def open_encoders(options: ExtractOptions, backend: Backend) -> list[OpenedEncod
     return [_open_encoder(output, options, backend) for output in options.outputs]
 
 
-def require_volumes(encoders: Sequence[OpenedEncoder], listing: Listing) -> None:
-    """Refuse single B-scans for an encoder of volumes, before anything is fetched. Raises: UsageError."""
+def require_volumes(encoders: Sequence[Encoder], listing: Listing) -> None:
+    """Refuse single B-scans for an encoder that sees several, before anything is fetched. Raises: UsageError."""
     if not listing.single_pictures:
         return
     for one in encoders:
-        if (depth := one.recipe.image_size[0]) > 1:
+        if (depth := one.architecture.image_size[0]) > 1:
+            advice = "leave --slices and --image-size out, or say 1 slice" if one.architecture.kind.slices else ""
             raise UsageError(
-                f"--layout {listing.layout}: its scans are single B-scans, and {one.encoder.source} takes {depth} "
-                "slices of a volume; take an encoder of slices, with --slices 1"
+                f"--layout {listing.layout}: its scans are single B-scans, and {one.source} takes {depth} of a volume: "
+                f"{advice or 'take an encoder of slices (see extract-embeddings encoders)'}"
             )
 
 

@@ -52,6 +52,7 @@ def require_number(number: int | None, count: int, request: Request) -> int:
             f"{request.source}: the file holds {count} volumes, and none was named: write file#1 to file#{count} in "
             "the table of scans, as survey does"
         )
-    if not 0 <= (number or 0) < count:
-        raise RefusedScan(f"{request.source}: the file holds {count} volumes, got the number {(number or 0) + 1}")
-    return number or 0
+    number = number or 0
+    if not 0 <= number < count:
+        raise RefusedScan(f"{request.source}: expected one of {count} volumes in the file, got number {number + 1}")
+    return number

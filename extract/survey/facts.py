@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from embeddings_store.schema import ObjectInfo
-from extract.bucket.members import FetchedMembers, fetch_members, require_present
+from extract.bucket.members import FetchedMembers, fetch_scan, require_present
 from extract.bucket.source import Fetched, Source
 from extract.dicom.kind import ANY_CLASS
 from extract.errors import FetchError, ScanError
@@ -80,7 +80,7 @@ def look_at(source: Source, scan: Scan, dataset: Dataset | None, *, checksums: b
 
 def _read(source: Source, begun: Surveyed, dataset: Dataset | None) -> Surveyed:
     ref = begun.scan.ref
-    fetched: Fetched | FetchedMembers = fetch_members(source, ref, None) if ref.members else source.fetch(ref)
+    fetched = fetch_scan(source, ref, None)
     unreadable: tuple[tuple[str, str], ...] = ()
     try:
         voxels = read_fetched(fetched, ref, None, allowed=frozenset(ANY_CLASS)).voxels

@@ -323,7 +323,7 @@ def test_both_eyes_of_one_file_are_two_rows(tmp_path: Path) -> None:
     assert (done["committed"], done["errors"]) == (1, {"FetchError": 1, "RefusedScan": 2})
     reasons = " ".join(one["reason"] for one in done["first_errors"])
     assert "write file#1 to file#2" in reasons
-    assert "got the number 3" in reasons
+    assert "expected one of 2 volumes in the file, got number 3" in reasons
 
 
 def test_options_of_reading_are_refused_where_a_layout_knows_better(tmp_path: Path) -> None:
