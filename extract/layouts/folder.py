@@ -1,11 +1,13 @@
 """The layout of a folder without a table: a pattern on the keys, or the DICOM headers, tell whose a scan is."""
 
 import hmac
+import os
 import re
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -145,20 +147,25 @@ def read_secret(path: Path | None) -> bytes:
     if path is None:
         raise UsageError(
             "--layout folder: the headers name patients, of whom only pseudonyms may be kept; expected --pseudonyms "
-            "FILE for their secret (made where there is none), or --pattern"
+            "FILE for their secret (made where there is none), as no folder of this machine is written to; or --pattern"
         )
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600, exist_ok=False)
-            path.write_text(secrets.token_hex(32))
-            say(f"{path}: the secret of the pseudonyms was made; keep it, and keep it from those who must not know")
+            _make_secret(path)
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--pseudonyms {path}: expected a file that can be read and written") from error
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise UsageError(f"--pseudonyms {path}: expected 64 hex digits, as this program writes them; got other text")
     return bytes.fromhex(text)
+
+
+def _make_secret(path: Path) -> None:
+    """Write a secret that only its owner can read; of two processes that race, the first one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError), os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+        say(f"{path}: the secret of the pseudonyms was made; keep it, and keep it from those who must not know")
 
 
 def pseudonym(patient: str, secret: bytes) -> str:

@@ -22,7 +22,7 @@ def find_layout(options: LayoutOptions, owners: Mapping[str, str], objects: Sequ
     if options.scans is not None:
         return TableLayout(options.scans, options.columns or {}, options.reading)
     if options.pattern is not None or options.layout == "folder":
-        return FolderLayout(options.pattern, options.pseudonyms, options.reading)
+        return FolderLayout(options.pattern, options.secret, options.reading)
     if options.reading != PLAIN:
         raise UsageError(
             "--array, --axes and --colours belong to the layouts table and folder: the others say themselves how "

@@ -162,6 +162,28 @@ class TestFolder:
         with pytest.raises(UsageError, match="64 hex digits"):
             listed(root, layout="folder", pseudonyms=secret)
 
+    def test_the_secret_lies_in_the_folder_of_the_store_or_table_unless_typed(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from dicom_files import make_file
+
+        root, secret = tmp_path / "bucket", tmp_path / "pseudonyms.key"
+        root.mkdir()
+        (root / "a.dcm").write_bytes(make_file(np.ones((12, 40, 40), np.uint8), PatientID="Doe^1"))
+        extract(options(root, tmp_path / "store", layout="folder"))
+        assert secret.stat().st_mode & 0o777 == 0o600
+        assert str(secret) in capsys.readouterr().err
+        (person,) = open_reader(str(tmp_path / "store")).index()["participant"]
+        survey(SurveyOptions(bucket=str(root), out=tmp_path / "out.csv"))
+        assert person in (tmp_path / "out.csv").read_text()
+        assert str(secret) not in capsys.readouterr().err, "it is told once"
+        extract(options(root, tmp_path / "x" / "store", layout="folder", pseudonyms=secret))
+        assert list(open_reader(str(tmp_path / "x" / "store")).index()["participant"]) == [person]
+        assert not (tmp_path / "x" / "pseudonyms.key").exists()
+        with pytest.raises(UsageError, match="no folder of this machine is written to"):
+            listed(root, layout="folder")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bucket", "out.csv", "pseudonyms.key", "store", "x"]
+
     def test_files_without_a_participant_are_counted_and_surveyed(self, bucket: Path) -> None:
         found = listed(bucket, layout="folder")
         assert (found.refs, sorted(found.scans)) == ([], ["P17_OD", "P18_OS", "cubes/a.npy"])
