@@ -36,8 +36,12 @@ def keep_reading(writer: StoreWriter, refs: Sequence[VolumeRef]) -> None:
 def _words(readings: Sequence[Reading]) -> dict[str, Any]:
     """Give what differs from the default, by its option; a run has one way for all of its files."""
     one = readings[0] if readings else Reading()
-    axes = None if one.axes in (None, FRAMES_FIRST) else list(one.axes or ())
-    told = {"--array": one.array, "--axes": axes, "--colours": "luma" if one.to_grey else None}
+    axes = list(one.axes or FRAMES_FIRST)
+    told = {
+        "--array": one.array,
+        "--axes": None if axes == list(FRAMES_FIRST) else axes,
+        "--colours": "luma" if one.to_grey else None,
+    }
     return {name: value for name, value in told.items() if value is not None}
 
 
