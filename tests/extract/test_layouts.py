@@ -122,6 +122,13 @@ class TestTable:
         scan = found.scans["P17_OD"]
         assert (scan.ref.site, scan.split, scan.name, dict(scan.labels)) == ("Basel", "val", "first", {"amd": "1"})
 
+    def test_a_name_with_a_number_sign_is_a_name(self, bucket: Path) -> None:
+        picture(bucket / "P19#2/1.png", 0)
+        np.save(bucket / "cubes/a#3.npy", np.zeros((4, 4, 4), np.uint8))
+        found = listed(bucket, scans=table(bucket, "P19#2,19,", "cubes/a#3.npy,20,", "cubes/a.npy#1,21,"))
+        numbers = {ref.key: ref.reading.volume for ref in found.refs}
+        assert numbers == {"P19#2": None, "cubes/a#3.npy": None, "cubes/a.npy#1": 1}
+
     def test_a_link_out_of_the_bucket_is_no_scan(self, bucket: Path) -> None:
         np.save(bucket.parent / "outside.npy", np.zeros((4, 4, 4), np.uint8))
         (bucket / "link.npy").symlink_to(bucket.parent / "outside.npy")
