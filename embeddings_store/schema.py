@@ -172,12 +172,16 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a layout says that files are read: which array, its axes, colours to grey, 16 bits scaled down by 257."""
+    """How a layout says that files are read: which array, its axes, colours to grey, 16 bits scaled down by 257.
+
+    volume: from 1, of those in a file that holds several; None: the only one.
+    """
 
     array: str | None = None
     axes: tuple[str, str, str] | None = None
     to_grey: bool = False
     to_bytes: bool = False
+    volume: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

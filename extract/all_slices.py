@@ -1,18 +1,18 @@
 """How many frames ``--slices all`` stands for: the rows of a store are of one shape, so all volumes need as many."""
 
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Int
 
 from embeddings_store.errors import UsageError, VolumeError
 from extract.bucket.manifest import UNKNOWN_FRAMES
-from extract.dicom.header import FileBytes
-from extract.dicom.reader import read_dicom
+from extract.bucket.members import fetch_scan
 from extract.encoder_options import Preprocessing
 from extract.options import ExtractOptions
+from extract.scan import read_fetched
 from extract.selection import Selection
 
 TRIES = 8  # volumes of unknown frames that are opened until one can be read
@@ -21,10 +21,12 @@ P = TypeVar("P", bound=Preprocessing)
 
 
 def with_frames_of_bucket(options: ExtractOptions, selection: Selection) -> ExtractOptions:
-    """Give the options, with the number of frames of the volumes of a run where all are asked for.
+    """Give the options, with the number of frames of the volumes of a run where all are asked for, or each has but one.
 
     The manifest says it; where it does not, the first volume that can be read. Raises UsageError where they differ.
     """
+    if selection.catalogue.listing.single_pictures and options.image_size is None:
+        options = replace(options, single_pictures=True)
     if options.slices != "all" or options.image_size is not None:
         return options
     counts = Counter(selection.catalogue.frames(ref.key) for ref in selection.refs)
@@ -43,7 +45,8 @@ def with_frames_of_bucket(options: ExtractOptions, selection: Selection) -> Extr
 def _count_first(options: ExtractOptions, selection: Selection) -> int:
     for ref in selection.refs[:TRIES]:
         try:
-            return _count(selection.source.fetch(ref).data, options.allowed_classes)
+            fetched = fetch_scan(selection.source, ref, _first)
+            return read_fetched(fetched, ref, _first, allowed=options.allowed_classes).frame_count
         except VolumeError:  # it gets its error row when its turn comes
             continue
     raise UsageError(
@@ -52,5 +55,5 @@ def _count_first(options: ExtractOptions, selection: Selection) -> int:
     )
 
 
-def _count(data: FileBytes, allowed: Collection[str]) -> int:
-    return read_dicom(data, frames=lambda _: np.arange(1), allowed=allowed).frame_count
+def _first(_: int) -> Int[np.ndarray, "1"]:
+    return np.arange(1)

@@ -170,7 +170,8 @@ def survey(options: SurveyOptions, *, json: Json = False) -> None:
 
     Example: extract-embeddings survey --bucket ./data --layout octdl --checksums --out scans.csv
 
-    Only first bytes of files are read, without --checksums. A survey that was cut off goes on where it stopped.
+    Only first bytes of files are read, without --checksums. A survey that was cut off goes on where it stopped. It ends
+    with 3 where files cannot be read: each has a line whose notes begin with "error".
     """
     from extract.survey.run import describe_survey
     from extract.survey.run import survey as run
@@ -179,6 +180,8 @@ def survey(options: SurveyOptions, *, json: Json = False) -> None:
     say(describe_survey(found))
     if json:
         emit_json(found)
+    if found["unreadable"]:
+        raise typer.Exit(3)
 
 
 @verb(app)

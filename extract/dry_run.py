@@ -21,7 +21,7 @@ from extract.options import ExtractOptions
 from extract.pooling import parse_token_grid
 from extract.selection import Selection, select_volumes
 from extract.summary import describe_catalogue, describe_look, describe_skipped
-from extract.targets import preset_in_run
+from extract.targets import preset_in_run, require_volumes
 
 STATED_BYTES_PER_S = 125e6
 """A link of 1 Gbit/s, stated and not measured: what a single host can usually take from a bucket."""
@@ -38,8 +38,10 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     """
     selection = select_volumes(options, now_ns=time_ns())
     source, options = selection.source, with_frames_of_bucket(options, selection)
-    size_bytes = sum(raw_bytes(ref) for ref in selection.refs)
+    sizes = [raw_bytes(ref) for ref in selection.refs]
+    size_bytes = sum(sizes)
     encoders = [open_encoder(**output.choice.arguments(), slices=options.slice_count) for output in options.outputs]
+    require_volumes(encoders, selection.catalogue.listing)
     spaces = [_space(options, encoder) for encoder in encoders]
     row_bytes = sum(array.row_bytes for space in spaces for array in arrays_of(space).all)
     kinds = Counter((ref.device, ref.protocol) for ref in selection.refs)

@@ -112,10 +112,14 @@ class Preprocessing(Options):
     ] = ()
     frames_of_all: int | None = None
     """What --slices all stands for, once the volumes are known; it is no option."""
+    single_pictures: bool = False
+    """Each scan of the bucket is one B-scan, which is then what a slice encoder sees; it is no option."""
 
     @property
     def slice_count(self) -> int | None:
         """Return how many frames an encoder of single B-scans is opened for; None: as many as it has by default."""
+        if self.slices is None and self.single_pictures:
+            return 1
         return self.frames_of_all if self.slices == "all" else 1 if self.slices == "centre" else self.slices
 
     def prepared(self, own: str | None, image_size: Grid | None = None) -> Preset:
@@ -124,7 +128,8 @@ class Preprocessing(Options):
         own: the name of the encoder's own preset. image_size: of the encoder, whose depth is the number of slices.
         Raises UsageError.
         """
-        preset, count = load_preset(self.preset or own), self.slice_count
+        preset = load_preset(self.preset or own)
+        count = None if preset.slices is None else self.slice_count
         if self.slices is not None and not is_slices(self.slices):
             raise UsageError(f"--slices: expected centre, all or a number of frames from 1, got {self.slices!r}")
         if self.slices is not None and preset.slices is None:

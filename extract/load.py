@@ -16,7 +16,7 @@ from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder
 from extract.dicom.reader import FrameChooser
-from extract.errors import DicomError, IncompleteConcatenation, NotAVolume
+from extract.errors import DicomError, IncompleteConcatenation
 from extract.failures import attempt
 from extract.options import PartialReads
 from extract.partial.downstream import Downstream
@@ -29,7 +29,6 @@ from extract.stages import StageClock
 from extract.views import Views
 
 MD5_DIGITS = 32
-SINGLE_PICTURE = "one B-scan is no volume for a 3D encoder, which would see it as many; take one of slices"
 UNKNOWN_SIZE_BYTES = 130_000_000  # a Triton cube: what is assumed of an object that only a manifest named
 
 
@@ -137,8 +136,6 @@ class VolumeLoader:
                 fetched, ref, frames,
                 others=others, decode=self.decode_frames, allowed=self.allowed,
             )  # fmt: skip
-        if volume.frame_count == 1 and min(one.image_size[0] for one in recipes) > 1:
-            raise NotAVolume(f"{ref.volume}: {SINGLE_PICTURE}")
         with self.clock.time("preprocess"):
             seen = {one: preprocess_and_measure(volume, one.preset, one.image_size) for one in recipes}
             images = {recipe: self.views.beside(one.image, volume.eye, ref.volume) for recipe, one in seen.items()}

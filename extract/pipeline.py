@@ -41,7 +41,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     backend = open_device(DEVICE_HERE.get(options.engine, options.device), options.precision)
     rank, told_by = find_rank(options.rank, options.ranks, SURROUNDINGS[options.engine], backend.rank())
     encoders = open_encoders(options, backend)
-    require_volumes(encoders, selection.catalogue.listing)
+    require_volumes([one.encoder for one in encoders], selection.catalogue.listing)
     for opened in encoders:
         require_room(opened.store, opened.space, [ref.key for ref in selection.refs])
 

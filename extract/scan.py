@@ -36,7 +36,19 @@ def read_fetched(
     if others or isinstance(fetched, PartlyFetched) or ref.key.startswith(AI_READI_FOLDER):
         return read_dicom(data, ref=ref, frames=frames, decode=decode, allowed=allowed)
     files = [ScanFile(ref.key, fetched.data)]
-    return read_scan(files, ref=ref, frames=frames, options=read_options(ref.reading), decode=decode, allowed=allowed)
+    return _read_files(files, ref, frames, decode, allowed)
+
+
+def _read_files(
+    files: Sequence[ScanFile],
+    ref: VolumeRef,
+    frames: FrameChooser | None,
+    decode: FrameDecoder,
+    allowed: frozenset[str],
+) -> Volume:
+    number = None if ref.reading.volume is None else ref.reading.volume - 1
+    options = read_options(ref.reading)
+    return read_scan(files, ref=ref, frames=frames, options=options, decode=decode, allowed=allowed, number=number)
 
 
 def _read_members(
@@ -49,9 +61,7 @@ def _read_members(
     """Read files; pictures keep the order of the layout, whatever the order of their names would be."""
     if fetched.frames is None:
         files = [ScanFile(info.key, got.data) for _, info, got in fetched.objects]
-        return read_scan(
-            files, ref=ref, frames=frames, options=read_options(ref.reading), decode=decode, allowed=allowed
-        )
+        return _read_files(files, ref, frames, decode, allowed)
     files = [ScanFile(f"{place:08d}/{info.key.rpartition('/')[2]}", got.data) for place, info, got in fetched.objects]
     volume = read_scan(files, ref=ref, options=read_options(ref.reading))
     if volume.frame_count != len(files):

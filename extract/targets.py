@@ -23,6 +23,7 @@ from extract.load import require_parts
 from extract.options import ExtractOptions, Output
 from extract.pooling import parse_token_grid
 from extract.preset import Preset, Recipe
+from extract.reading_record import keep_reading
 from extract.views import Views
 from extract.worker import worker_record
 
@@ -71,23 +72,28 @@ def open_encoders(options: ExtractOptions, backend: Backend) -> list[OpenedEncod
     return [_open_encoder(output, options, backend) for output in options.outputs]
 
 
-def require_volumes(encoders: Sequence[OpenedEncoder], listing: Listing) -> None:
-    """Refuse single B-scans for an encoder of volumes, before anything is fetched. Raises: UsageError."""
+def require_volumes(encoders: Sequence[Encoder], listing: Listing) -> None:
+    """Refuse single B-scans for an encoder that sees several, before anything is fetched. Raises: UsageError."""
     if not listing.single_pictures:
         return
     for one in encoders:
-        if (depth := one.recipe.image_size[0]) > 1:
+        if (depth := one.architecture.image_size[0]) > 1:
+            advice = "leave --slices and --image-size out, or say 1 slice" if one.architecture.kind.slices else ""
             raise UsageError(
-                f"--layout {listing.layout}: its scans are single B-scans, and {one.encoder.source} takes {depth} "
-                "slices of a volume; take an encoder of slices, with --slices 1"
+                f"--layout {listing.layout}: its scans are single B-scans, and {one.source} takes {depth} of a volume: "
+                f"{advice or 'take an encoder of slices (see extract-embeddings encoders)'}"
             )
 
 
 def open_target(
     opened: OpenedEncoder, refs: Sequence[VolumeRef], options: ExtractOptions, backend: Backend, rank: Rank
 ) -> Target:
-    """Open the store, which then knows every volume; of several processes the first one tells it. Raises StoreError."""
+    """Open the store, which then knows every volume; of several processes the first one tells it.
+
+    Raises: StoreError; UsageError where its rows are of files that were read in another way.
+    """
     writer = open_store(opened, options, backend)
+    keep_reading(writer, refs)
     announce_volumes(writer, refs, rank)
     missing = writer.missing_rows([ref.key for ref in refs])
     return Target(opened, writer, {line.ref.key: line for line in missing})

@@ -41,6 +41,12 @@ def fetch_members(source: Source, ref: VolumeRef, frames: FrameChooser | None) -
     return FetchedMembers(found, ref.size, ref.etag, whole, numbers if stacked else None, count)
 
 
+def fetch_scan(source: Source, ref: VolumeRef, frames: FrameChooser | None) -> Fetched | FetchedMembers:
+    """Fetch the one object of a scan, or its members. Raises: FetchError."""
+    require_present(ref)
+    return fetch_members(source, ref, frames) if ref.members else source.fetch(ref)
+
+
 def require_present(ref: VolumeRef) -> None:
     """Refuse a scan of which the bucket has no object. Raises: FetchError."""
     if ref.size == ABSENT_SIZE:

@@ -1,12 +1,14 @@
 """The layout of a folder without a table: a pattern on the keys, or the DICOM headers, tell whose a scan is."""
 
 import hmac
+import os
 import re
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from extract.layouts.contract import (
     participant_fault,
     with_companions,
 )
+from extract.layouts.several import volumes_of
 
 EXPECTED: Mapping[str, str] = {
     Skip.LAYOUT: "a file of scans, with a key that matches --pattern if that is given",
@@ -82,7 +85,9 @@ class FolderLayout:
         for key, members in _volumes(usable, told).items():
             first = told[members[0].key]
             parts = [part for info in members for part in (info, *voxels.get(info.key, ()))]
-            scans[key] = Scan(_ref(key, parts, first, self._reading), key, first.split, first.visit)
+            for name, reading, inside in volumes_of(source, key, parts, self._reading):
+                told_eye = replace(first, eye=first.eye or str(inside.eye))
+                scans[name] = Scan(_ref(name, parts, told_eye, reading), name, first.split, first.visit)
         refs = [scan.ref for key, scan in sorted(scans.items()) if scan.ref.participant]
         grouped = {info.key for scan in scans.values() for info in (scan.ref.members or (scan.ref,))}
         for info in objects:
@@ -142,20 +147,25 @@ def read_secret(path: Path | None) -> bytes:
     if path is None:
         raise UsageError(
             "--layout folder: the headers name patients, of whom only pseudonyms may be kept; expected --pseudonyms "
-            "FILE for their secret (made where there is none), or --pattern"
+            "FILE for their secret (made where there is none), as no folder of this machine is written to; or --pattern"
         )
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600, exist_ok=False)
-            path.write_text(secrets.token_hex(32))
-            say(f"{path}: the secret of the pseudonyms was made; keep it, and keep it from those who must not know")
+            _make_secret(path)
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--pseudonyms {path}: expected a file that can be read and written") from error
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise UsageError(f"--pseudonyms {path}: expected 64 hex digits, as this program writes them; got other text")
     return bytes.fromhex(text)
+
+
+def _make_secret(path: Path) -> None:
+    """Write a secret that only its owner can read; of two processes that race, the first one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError), os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+        say(f"{path}: the secret of the pseudonyms was made; keep it, and keep it from those who must not know")
 
 
 def pseudonym(patient: str, secret: bytes) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import ObjectInfo
 from extract.layouts.ai_readi import NAME, AiReadi, parse_object
-from extract.layouts.contract import Layout, Skip
+from extract.layouts.contract import PLAIN, Layout, Skip
 from extract.layouts.dataset import DatasetLayout
 from extract.layouts.datasets import load_datasets
 from extract.layouts.folder import FolderLayout
@@ -16,12 +16,18 @@ from extract.layouts.table import TableLayout
 def find_layout(options: LayoutOptions, owners: Mapping[str, str], objects: Sequence[ObjectInfo]) -> Layout:
     """Give the layout of a bucket; owners: the participant of each key by the manifest of AI-READI.
 
-    Raises: UsageError where --layout names one dataset and the files are another's, or two datasets fit.
+    Raises: UsageError where --layout names one dataset and the files are another's, two datasets fit, or the layout
+    knows better how files are read than the options say.
     """
     if options.scans is not None:
         return TableLayout(options.scans, options.columns or {}, options.reading)
     if options.pattern is not None or options.layout == "folder":
-        return FolderLayout(options.pattern, options.pseudonyms, options.reading)
+        return FolderLayout(options.pattern, options.secret, options.reading)
+    if options.reading != PLAIN:
+        raise UsageError(
+            "--array, --axes and --colours belong to the layouts table and folder: the others say themselves how "
+            "their files are read; leave them out, or give --scans or --layout folder"
+        )
     if options.layout == NAME or any(not isinstance(parse_object(info), Skip) for info in objects):
         if options.layout not in ("auto", NAME):
             raise UsageError(f"--layout {options.layout}: the keys of this bucket are those of {NAME}; leave it out")

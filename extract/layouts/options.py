@@ -15,6 +15,7 @@ from embeddings_store.shared_options import SOURCE
 from extract.layouts.datasets import dataset_names
 from extract.readers.contract import FRAMES_FIRST, Axes, Colours, ReadOptions
 
+SECRET_NAME = "pseudonyms.key"
 SCAN_COLUMNS = ("file", "participant", "eye", "device", "protocol", "site", "date", "split", "series")
 """The columns of a table of scans that mean something; every other one is a label or a covariate."""
 
@@ -96,7 +97,8 @@ class LayoutOptions(Options):
     pseudonyms: Annotated[
         Path | None,
         typer.Option(
-            help="Secret that turns a PatientID into a pseudonym; made where there is none. Keep it with the store.",
+            help="Secret that turns a PatientID into a pseudonym; made where there is none.",
+            show_default=f"{SECRET_NAME} in the folder of the store or table",
             rich_help_panel=SOURCE,
         ),
     ] = None
@@ -125,6 +127,16 @@ class LayoutOptions(Options):
         return Reading(self.array, self.axes, self.colours == "luma")
 
     @property
+    def secret(self) -> Path | None:
+        """Return the file of the pseudonyms' secret: as typed, else in the folder of what is written; None: nowhere."""
+        if self.pseudonyms is not None:
+            return self.pseudonyms
+        told = getattr(self, "store", None) or getattr(self, "out", None)
+        first = told[0] if isinstance(told, tuple) else told
+        return None if first is None or "://" in str(first) else Path(first).absolute().parent / SECRET_NAME
+
+    @property
     def layout_choice(self) -> "LayoutOptions":
         """Return the layout alone, without what a verb's options add to it."""
-        return LayoutOptions(**{field.name: getattr(self, field.name) for field in fields(LayoutOptions)})
+        told = {field.name: getattr(self, field.name) for field in fields(LayoutOptions)}
+        return LayoutOptions(**told | {"pseudonyms": self.secret if self.layout == "folder" else self.pseudonyms})

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import translate
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from extract.layouts.contract import (
     with_companions,
 )
 from extract.layouts.options import SCAN_COLUMNS
+from extract.layouts.several import split_number
 
 GLOB = re.compile(r"[*?\[]")
 SEVERAL = "|"
@@ -50,6 +52,10 @@ class Objects:
     def find(self, written: str) -> tuple[str, list[ObjectInfo]]:
         """Give the key of the volume that is meant and its objects, in the order of their numbers; none: no object."""
         text = _plain(written)
+        file, number = split_number(text)
+        if number is not None and text not in self._by_key and file in self._by_key:
+            info = self._by_key[file]
+            return f"{info.key}#{number}", [info]
         if text in self._by_key:
             info = self._by_key[text]
             return info.key, with_companions(info, self._folders[text.rpartition("/")[0]])
@@ -126,11 +132,12 @@ class TableLayout:
         return _listing(source, objects, scans, used, skipped)
 
     def _claim(self, table: TextTable, number: int, scan: Scan, used: dict[str, str]) -> None:
-        for one in [info.key for info in scan.ref.members] or [scan.ref.key]:
+        ref = scan.ref
+        for one in [ref.key] if ref.reading.volume or not ref.members else [info.key for info in ref.members]:
             if one in used:
                 found = f"{one!r}, which {used[one]!r} holds too"
                 raise table.refuse(found, "each object in one volume", number, self._names["file"])
-            used[one] = scan.ref.key
+            used[one] = ref.key
 
     def _open(self) -> TextTable:
         data = read_file(self._path, self._where, UsageError)
@@ -158,11 +165,14 @@ class TableLayout:
         if not is_eye(said["eye"]):
             raise table.refuse(repr(said["eye"]), "L, R, OD, OS or nothing", number, self._names["eye"])
         key, found = here.find(said["file"])
+        file, number = split_number(key)
+        inside = number if [info.key for info in found] == [file] else None
+        reading = replace(self._reading, volume=inside)
         told = {name: said[name] for name in ("eye", "device", "protocol", "site")}
         labels = {name: cell for name, cell in cells.items() if name not in (*self._names.values(), *OF_SURVEY)}
         visit = said["date"] or cells.get("visit", "")
         return Scan(
-            make_ref(key, found, said["participant"], reading=self._reading, **told),
+            make_ref(key, found, said["participant"], reading=reading, **told),
             cells.get("scan") or key,
             said["split"],
             visit,
@@ -179,8 +189,9 @@ def _listing(
 ) -> Listing:
     """Count what no line names, with an example for each reason."""
     examples: dict[str, str] = {}
+    inside = {info.key for scan in scans.values() for info in scan.ref.members}
     for info in objects:
-        if info.key not in used:
+        if info.key not in used and info.key not in inside:
             reason = str(junk_of(info) or Skip.NO_LINE)
             skipped[reason] += 1
             examples.setdefault(reason, info.key)

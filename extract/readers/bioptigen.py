@@ -87,12 +87,12 @@ class Bioptigen:
         eye, spacing = eye_in_name(file.name), _spacing(scan)
         return [Inside(label=str(number + 1), eye=eye, spacing_mm=spacing) for number in range(scan.shape[0])]
 
-    def read(self, files: Sequence[ScanFile], number: int, request: Request) -> Volume:
+    def read(self, files: Sequence[ScanFile], number: int | None, request: Request) -> Volume:
         """Read one volume."""
         file = only(files, self.name, request)
         scan = _scan(file.data, request.source)
         volumes, frames = scan.shape
-        require_number(number, volumes, request)
+        number = require_number(number, volumes, request)
 
         def read(numbers: Int[np.ndarray, "n"]) -> tuple[Shaped[np.ndarray, "n rows columns"], Note]:
             places = [scan.places[number * frames + own] for own in numbers.tolist()]

@@ -109,6 +109,6 @@ class Reader(Protocol):
         """Name the volumes inside, without reading them where that can be helped."""
         ...
 
-    def read(self, files: Sequence[ScanFile], number: int, request: Request) -> Volume:
-        """Read the volume of this number, from 0."""
+    def read(self, files: Sequence[ScanFile], number: int | None, request: Request) -> Volume:
+        """Read the volume of this number, from 0; None: the only one."""
         ...

@@ -30,7 +30,7 @@ class Dicom:
             eye, (spacing, _) = read_eye(header.elements), read_spacing(header.elements)
         return [Inside(eye=eye, spacing_mm=spacing)]
 
-    def read(self, files: Sequence[ScanFile], number: int, request: Request) -> Volume:
+    def read(self, files: Sequence[ScanFile], number: int | None, request: Request) -> Volume:
         """Read the frames that are asked for."""
         require_number(number, 1, request)
         data = [file.data for file in files]

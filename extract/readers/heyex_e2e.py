@@ -66,13 +66,13 @@ class HeyexE2e:
         found = _series(only(files, self.name, request).data, request.source)
         return [Inside(label=str(number + 1), eye=series.eye) for number, series in enumerate(found)]
 
-    def read(self, files: Sequence[ScanFile], number: int, request: Request) -> Volume:
+    def read(self, files: Sequence[ScanFile], number: int | None, request: Request) -> Volume:
         """Read one series."""
         data = only(files, self.name, request).data
         found = _series(data, request.source)
         if not found:
             raise RefusedScan(f"{request.source}: the .e2e holds no B-scans")
-        require_number(number, len(found), request)
+        number = require_number(number, len(found), request)
         return to_volume(_stack(data, found[number], request.source), request)
 
 

@@ -48,12 +48,12 @@ class HeyexXml:
             for number, series in enumerate(found)
         ]
 
-    def read(self, files: Sequence[ScanFile], number: int, request: Request) -> Volume:
+    def read(self, files: Sequence[ScanFile], number: int | None, request: Request) -> Volume:
         """Read the B-scans of one series, in the order of the XML."""
         found = _series(_header(files, request).data, request.source)
         if not found:
             raise RefusedScan(f"{request.source}: the XML names no B-scans")
-        require_number(number, len(found), request)
+        number = require_number(number, len(found), request)
         series, by_name = found[number], {file.base: file for file in files}
         names = _names(series, request.source)
         missing = [place for place, name in enumerate(names, 1) if name not in by_name]

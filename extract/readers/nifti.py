@@ -50,7 +50,7 @@ class Nifti:
         """Name the one volume."""
         return [Inside(spacing_mm=_stack(files, request).spacing_mm)]
 
-    def read(self, files: Sequence[ScanFile], number: int, request: Request) -> Volume:
+    def read(self, files: Sequence[ScanFile], number: int | None, request: Request) -> Volume:
         """Read the one volume; slope and intercept are left to the preset."""
         require_number(number, 1, request)
         return to_volume(_stack(files, request), request)

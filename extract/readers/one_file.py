@@ -32,7 +32,7 @@ class OneFile(ABC):
         stack = self.stack(only(files, self.name, request), request)
         return [Inside(eye=stack.eye, spacing_mm=stack.spacing_mm)]
 
-    def read(self, files: Sequence[ScanFile], number: int, request: Request) -> Volume:
+    def read(self, files: Sequence[ScanFile], number: int | None, request: Request) -> Volume:
         """Read the one volume."""
         require_number(number, 1, request)
         return to_volume(self.stack(only(files, self.name, request), request), request)
@@ -45,7 +45,14 @@ def only(files: Sequence[ScanFile], kind: str, request: Request) -> ScanFile:
     return files[0]
 
 
-def require_number(number: int, count: int, request: Request) -> None:
-    """Refuse a volume that is not there. Raises: RefusedScan."""
+def require_number(number: int | None, count: int, request: Request) -> int:
+    """Give the number, from 0, of a volume; None: the only one. Raises: RefusedScan where it is not there."""
+    if number is None and count > 1:
+        raise RefusedScan(
+            f"{request.source}: the file holds {count} volumes, and none was named: write file#1 to file#{count} in "
+            "the table of scans, as survey does"
+        )
+    number = number or 0
     if not 0 <= number < count:
-        raise RefusedScan(f"{request.source}: expected one of {count} volumes in the file, got number {number}")
+        raise RefusedScan(f"{request.source}: expected one of {count} volumes in the file, got number {number + 1}")
+    return number

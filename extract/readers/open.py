@@ -77,11 +77,12 @@ def read_scan(
     options: ReadOptions | None = None,
     decode: FrameDecoder = decode_here,
     allowed: Collection[str] = (),
-    number: int = 0,
+    number: int | None = None,
 ) -> Volume:
     """Read one volume from its files, given in any order; only the frames that are chosen are decoded.
 
-    number: from 0, of the volumes in a file that holds several. The other arguments are those of read_dicom.
+    number: from 0, of the volumes in a file that holds several; None: the only one.
+    The other arguments are those of read_dicom.
     Raises: a ScanError, whose class and words say why the files cannot be used.
     """
     request = _request(ref, options, frames, decode, allowed)

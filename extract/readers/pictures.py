@@ -55,7 +55,7 @@ class Pictures:
         _stack(files, request)
         return [Inside()]
 
-    def read(self, files: Sequence[ScanFile], number: int, request: Request) -> Volume:
+    def read(self, files: Sequence[ScanFile], number: int | None, request: Request) -> Volume:
         """Read the frames that are asked for; the others are only looked at."""
         require_number(number, 1, request)
         return to_volume(_stack(files, request), request)

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from embeddings_store.errors import UsageError
 from embeddings_store.safe_keys import shortened
-from extract.bucket.members import fetch_members
+from extract.bucket.members import fetch_scan
 from extract.bucket.source import Source
 from extract.dicom.kind import ANY_CLASS
 from extract.errors import FetchError, ScanError
@@ -43,7 +43,7 @@ def draw_contact_sheet(source: Source, volumes: Sequence[Surveyed], out: Path) -
 def _middle(source: Source, one: Surveyed) -> Image.Image | None:
     ref = one.scan.ref
     try:
-        fetched = fetch_members(source, ref, _half) if ref.members else source.fetch(ref)
+        fetched = fetch_scan(source, ref, _half)
         volume = read_fetched(fetched, ref, _half, allowed=frozenset(ANY_CLASS))
     except (FetchError, ScanError):
         return None

@@ -8,15 +8,15 @@ import numpy as np
 from jaxtyping import Shaped
 
 from embeddings_store.schema import ObjectInfo
-from extract.bucket.members import FetchedMembers, fetch_members, require_present
+from extract.bucket.members import FetchedMembers, fetch_scan, require_present
 from extract.bucket.source import Fetched, Source
 from extract.dicom.kind import ANY_CLASS
 from extract.errors import FetchError, ScanError
 from extract.layouts.contract import PICTURES, Scan
 from extract.layouts.dataset import Dataset
-from extract.readers.contract import ScanFile
+from extract.readers.contract import HEAD_BYTES, ScanFile
 from extract.readers.natural import missing_numbers
-from extract.readers.open import volumes_in
+from extract.readers.open import reader_for, volumes_in
 from extract.scan import read_fetched, read_options
 from extract.survey.headers import container_of, head_of, size_of_head
 
@@ -68,6 +68,8 @@ def look_at(source: Source, scan: Scan, dataset: Dataset | None, *, checksums: b
         begun = replace(begun, container=container_of(head))
         if checksums:
             return _read(source, begun, dataset)
+        if len(objects) == 1:
+            reader_for(objects[0].key, head[:HEAD_BYTES], scan.ref.volume)
         frames, rows, columns, bits = size_of_head(source, objects[0], head, scan.ref.reading)
         if len(objects) > 1 and objects[0].key.lower().endswith(PICTURES):
             frames = len(objects)
@@ -78,13 +80,13 @@ def look_at(source: Source, scan: Scan, dataset: Dataset | None, *, checksums: b
 
 def _read(source: Source, begun: Surveyed, dataset: Dataset | None) -> Surveyed:
     ref = begun.scan.ref
-    fetched: Fetched | FetchedMembers = fetch_members(source, ref, None) if ref.members else source.fetch(ref)
+    fetched = fetch_scan(source, ref, None)
     unreadable: tuple[tuple[str, str], ...] = ()
     try:
         voxels = read_fetched(fetched, ref, None, allowed=frozenset(ANY_CLASS)).voxels
     except ScanError:
-        if not isinstance(fetched, FetchedMembers) or fetched.frames is None:
-            raise
+        if dataset is None or not isinstance(fetched, FetchedMembers) or fetched.frames is None:
+            raise  # as an extraction would refuse it; of a public dataset it is known which files are damaged
         fetched, unreadable = _without_unreadable(fetched, begun.scan)
         voxels = read_fetched(fetched, ref, None, allowed=frozenset(ANY_CLASS)).voxels
     frames, rows, columns = voxels.shape

@@ -47,8 +47,7 @@ def survey(options: SurveyOptions) -> dict[str, Any]:
 
         draw_contact_sheet(source, volumes, options.contact_sheet)
     whole = [one for one in volumes if not one.fault]
-    unreadable = [(key, why) for one in volumes for key, why in one.unreadable]
-    unreadable += [(one.scan.ref.key, one.fault) for one in volumes if one.fault]
+    unreadable = [found for one in volumes for found in unreadable_of(one)]
     return {
         "layout": listing.layout,
         "out": str(options.out),
@@ -124,7 +123,7 @@ def _tuple(value: Any) -> Any:
 def _name_of(scan: Scan, options: SurveyOptions) -> str:
     """Name a scan as it is now: another object, or another question, is looked at anew."""
     told = "\n".join(f"{info.key}\0{info.size}\0{info.etag}" for info in objects_of(scan))
-    return sha256(f"{options.checksums}\n{options.layout}\n{scan.labels}\n{told}".encode()).hexdigest()
+    return sha256(f"{options.checksums}\n{options.layout}\n{scan.labels}\n{scan.ref.key}\n{told}".encode()).hexdigest()
 
 
 def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, listing: Listing) -> str:
@@ -138,7 +137,21 @@ def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, listing: Listin
         if not one.fault:
             told = {name: getattr(one.scan.ref, name) for name in OF_REF} | dict(one.labels)
             table.writerow([*_known(one, mixed), *(told.get(name, "") for name in labels), _notes(one)])
+        for key, why in unreadable_of(one):
+            table.writerow([*_of_error(one, key), *("" for _ in labels), f"error: {why}"])
     return text.getvalue()
+
+
+def unreadable_of(one: Surveyed) -> list[tuple[str, str]]:
+    """Give what of a scan cannot be read, and why: files of its, and the scan where it is the whole of it."""
+    whole = [(one.scan.ref.key, one.fault)] if one.fault else []
+    return [*one.unreadable, *whole]
+
+
+def _of_error(one: Surveyed, key: str) -> list[str]:
+    """Give the known columns of an error line, which names no scan and has no size."""
+    told = {"file": key, "participant": one.scan.ref.participant}
+    return [told.get(name, "") for name in KNOWN]
 
 
 def _known(one: Surveyed, mixed: Collection[str]) -> list[str]:

@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt8
 from embeddings_store.errors import RunError
 from embeddings_store.index import IndexRow
 from embeddings_store.publish import published
-from embeddings_store.schema import Eye, Intensity, Note, RowFacts, VolumeRef
+from embeddings_store.schema import Eye, Intensity, Note, Reading, RowFacts, VolumeRef
 from extract.load import LoadedVolume
 
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile)
@@ -106,6 +106,8 @@ class ImageCache:
 
     def _path(self, ref: VolumeRef) -> Path:
         made_of = f"{self.recipe}\n{self.kind}\n{ref.key}\n{ref.size}\n{ref.etag}"
+        if ref.reading != Reading():  # files of AI-READI keep the names of before
+            made_of += f"\n{ref.reading}"
         return self.folder / f"{ref.volume}-{sha256(made_of.encode()).hexdigest()[:16]}.npz"
 
 

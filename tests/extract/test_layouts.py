@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_bucket import fill_bucket, options, rows
+from small_bucket import assert_same_rows, fill_bucket, options, rows
+from vendor_files import make_e2e
 
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.reader import open_reader
@@ -17,6 +18,8 @@ from extract.bucket.members import fetch_members
 from extract.layouts.contract import Listing, Skip, natural, participant_fault
 from extract.layouts.options import LayoutOptions
 from extract.pipeline import extract
+from extract.survey.options import SurveyOptions
+from extract.survey.run import survey
 
 
 def listed(root: Path, **layout: object) -> Listing:
@@ -119,6 +122,13 @@ class TestTable:
         scan = found.scans["P17_OD"]
         assert (scan.ref.site, scan.split, scan.name, dict(scan.labels)) == ("Basel", "val", "first", {"amd": "1"})
 
+    def test_a_name_with_a_number_sign_is_a_name(self, bucket: Path) -> None:
+        picture(bucket / "P19#2/1.png", 0)
+        np.save(bucket / "cubes/a#3.npy", np.zeros((4, 4, 4), np.uint8))
+        found = listed(bucket, scans=table(bucket, "P19#2,19,", "cubes/a#3.npy,20,", "cubes/a.npy#1,21,"))
+        numbers = {ref.key: ref.reading.volume for ref in found.refs}
+        assert numbers == {"P19#2": None, "cubes/a#3.npy": None, "cubes/a.npy#1": 1}
+
     def test_a_link_out_of_the_bucket_is_no_scan(self, bucket: Path) -> None:
         np.save(bucket.parent / "outside.npy", np.zeros((4, 4, 4), np.uint8))
         (bucket / "link.npy").symlink_to(bucket.parent / "outside.npy")
@@ -158,6 +168,28 @@ class TestFolder:
         secret.write_text("short")
         with pytest.raises(UsageError, match="64 hex digits"):
             listed(root, layout="folder", pseudonyms=secret)
+
+    def test_the_secret_lies_in_the_folder_of_the_store_or_table_unless_typed(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from dicom_files import make_file
+
+        root, secret = tmp_path / "bucket", tmp_path / "pseudonyms.key"
+        root.mkdir()
+        (root / "a.dcm").write_bytes(make_file(np.ones((12, 40, 40), np.uint8), PatientID="Doe^1"))
+        extract(options(root, tmp_path / "store", layout="folder"))
+        assert secret.stat().st_mode & 0o777 == 0o600
+        assert str(secret) in capsys.readouterr().err
+        (person,) = open_reader(str(tmp_path / "store")).index()["participant"]
+        survey(SurveyOptions(bucket=str(root), out=tmp_path / "out.csv"))
+        assert person in (tmp_path / "out.csv").read_text()
+        assert str(secret) not in capsys.readouterr().err, "it is told once"
+        extract(options(root, tmp_path / "x" / "store", layout="folder", pseudonyms=secret))
+        assert list(open_reader(str(tmp_path / "x" / "store")).index()["participant"]) == [person]
+        assert not (tmp_path / "x" / "pseudonyms.key").exists()
+        with pytest.raises(UsageError, match="no folder of this machine is written to"):
+            listed(root, layout="folder")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bucket", "out.csv", "pseudonyms.key", "store", "x"]
 
     def test_files_without_a_participant_are_counted_and_surveyed(self, bucket: Path) -> None:
         found = listed(bucket, layout="folder")
@@ -267,6 +299,62 @@ def test_arrays_are_read_as_the_options_say(tmp_path: Path) -> None:
     np.save(bucket / "b.npy", voxels)
     one = table(bucket, "a.npz,1,", name="a.csv")
     extract(options(bucket, store, scans=one, array="oct", axes="rows,columns,frames"))
-    extract(options(bucket, store, scans=table(bucket, "b.npy,1,", name="b.csv")))
-    found = rows(store)
-    assert np.array_equal(found["a.npz"], found["b.npy"], equal_nan=True)
+    extract(options(bucket, tmp_path / "plain", scans=table(bucket, "b.npy,1,", name="b.csv")))
+    assert np.array_equal(rows(store)["a.npz"], rows(tmp_path / "plain")["b.npy"], equal_nan=True)
+
+
+def test_a_store_takes_no_rows_of_files_that_are_read_in_another_way(tmp_path: Path) -> None:
+    bucket, store = tmp_path / "bucket", tmp_path / "store"
+    bucket.mkdir()
+    for name in "ab":
+        np.save(bucket / f"{name}.npy", np.random.default_rng(0).integers(0, 255, (24, 40, 48), dtype=np.uint8))
+    one, both = table(bucket, "a.npy,1,", name="one.csv"), table(bucket, "a.npy,1,", "b.npy,2,")
+    extract(options(bucket, store, scans=one))
+    space = open_reader(str(store)).space_id
+    for wrong in ({"axes": "rows,columns,frames"}, {"array": "oct"}, {"colours": "luma"}):
+        with pytest.raises(UsageError, match="no --array, --axes or --colours, this run reads with --"):
+            extract(options(bucket, store, scans=both, **wrong))
+    assert list(open_reader(str(store)).index()["key"]) == ["a.npy"], "nothing is announced of a refused run"
+    assert extract(options(bucket, store, scans=both, axes="frames,rows,columns"))["committed"] == 2
+
+    turned = tmp_path / "turned"
+    extract(options(bucket, turned, scans=one, axes="rows,columns,frames"))
+    with pytest.raises(UsageError, match="read with --axes rows,columns,frames, this run"):
+        extract(options(bucket, turned, scans=both))
+    assert extract(options(bucket, turned, scans=both, axes="rows,columns,frames"))["committed"] == 2
+    assert open_reader(str(turned)).space_id == space, "volumes of other files may be compared"
+
+
+def test_both_eyes_of_one_file_are_two_rows(tmp_path: Path) -> None:
+    root, out = tmp_path / "bucket", tmp_path / "out.csv"
+    root.mkdir()
+    words = np.random.default_rng(0).integers(40 << 10, 60 << 10, (10, 40, 48)).astype(np.uint16)
+    (root / "P1_both.E2E").write_bytes(make_e2e([(b"R", words), (b"L", words[::-1])]))
+    (root / "P2_one.e2e").write_bytes(make_e2e([(b"L", words)]))
+    (root / "P3_torn.e2e").write_bytes(make_e2e([(b"L", words)])[:5000])
+    found = listed(root, pattern=r"(?P<participant>P\d)")
+    keys = ["P1_both.E2E#1", "P1_both.E2E#2", "P2_one.e2e", "P3_torn.e2e"]
+    assert [ref.key for ref in found.refs] == keys
+    assert [str(ref.eye) for ref in found.refs[:2]] == ["R", "L"]
+    summary = survey(SurveyOptions(bucket=str(root), out=out, pattern=r"(?P<participant>P\d)", checksums=True))
+    assert (summary["volumes"], [one["file"] for one in summary["unreadable"]]) == (3, ["P3_torn.e2e"])
+    lines = out.read_text().splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == keys
+    for name, layout in (("folder", {"pattern": r"(?P<participant>P\d)"}), ("table", {"scans": out})):
+        done = extract(options(root, tmp_path / name, **layout))
+        assert (done["committed"], done["errors"]) == (3, {"DamagedScan": 1})
+        right, left = (rows(tmp_path / name)[key] for key in keys[:2])
+        assert not np.array_equal(right, left)
+        assert list(open_reader(str(tmp_path / name)).index()["eye"])[:2] == ["R", "L"]
+    assert_same_rows(tmp_path / "folder", tmp_path / "table")
+    unnamed = table(root, "P1_both.E2E,1,", "P1_both.E2E#3,1,", "P2_one.e2e#1,2,", "none.e2e#1,2,", name="x.csv")
+    done = extract(options(root, tmp_path / "unnamed", scans=unnamed))
+    assert (done["committed"], done["errors"]) == (1, {"FetchError": 1, "RefusedScan": 2})
+    reasons = " ".join(one["reason"] for one in done["first_errors"])
+    assert "write file#1 to file#2" in reasons
+    assert "expected one of 2 volumes in the file, got number 3" in reasons
+
+
+def test_options_of_reading_are_refused_where_a_layout_knows_better(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--axes and --colours belong to"):
+        listed(fill_bucket(tmp_path, 1), axes=("rows", "columns", "frames"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from dicom_files import compress, layered_volume, make_file
+from PIL import Image
 from pydicom.uid import JPEGLSLossless
 from small_bucket import errors, key_of
 from test_preprocess import whole
@@ -138,6 +139,34 @@ class TestRun:
         alone = options(bucket, tmp_path / "v", volumes, slices="4", encoder=["vjepa3d"])
         with pytest.raises(UsageError, match="'pretrain' is of whole volumes"):
             extract(alone)
+
+    def test_single_pictures_are_one_slice_each(self, tmp_path: Path, retfound: Path, reference: Path) -> None:
+        bucket, volumes = reference / "datasets" / "octdl" / "data", reference / "vjepa3d_nested" / "trainer_full.pt"
+        assert plan_run(options(bucket, tmp_path / "s", retfound))["selected"] > 10
+        summary = extract(options(bucket, tmp_path / "s", retfound))
+        assert (summary["committed"], summary["errors"]) == (summary["selected"], {})
+        space = open_reader(str(tmp_path / "s")).space
+        assert (space.image_size[0], space.preset["slices"]) == (1, 1)
+        again = extract(options(bucket, tmp_path / "s", retfound, slices="1"))
+        assert again["already_done"] == summary["selected"]
+        for words, named in (
+            ({"slices": "16"}, "takes 16 of a volume: leave --slices"),
+            ({"image_size": (4, 64, 64)}, "takes 4 of a volume: leave --slices"),
+            ({"checkpoint": [volumes], "encoder": ["vjepa3d"]}, "trainer_full.pt takes 16 of a volume: take an enc"),
+        ):
+            for ask in (extract, plan_run):
+                with pytest.raises(UsageError, match=named):
+                    ask(options(bucket, tmp_path / "other", retfound, **words))
+        assert not (tmp_path / "other").exists()
+
+    def test_all_of_folders_of_pictures(self, tmp_path: Path, retfound: Path) -> None:
+        for number in range(5):
+            path = tmp_path / "b" / "P1" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(voxels(number, 1)[0]).save(path)
+        words = {"pattern": r"(?P<participant>P\d)", "slices": "all"}
+        assert extract(options(tmp_path / "b", tmp_path / "s", retfound, **words))["committed"] == 1
+        assert open_reader(str(tmp_path / "s")).space.image_size == (5, 64, 64)
 
     def test_a_dry_run_counts_the_slices(self, tmp_path: Path, retfound: Path) -> None:
         bucket = fill(tmp_path / "b", 17)

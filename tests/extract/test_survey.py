@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from command_line import Command
 from PIL import Image
+from small_bucket import options
 
 from embeddings_store.errors import OctProbeError, UsageError
 from extract.bucket.catalogue import list_volumes
@@ -19,6 +20,7 @@ from extract.layouts.cards import cards
 from extract.layouts.datasets import dataset_names, load_datasets
 from extract.layouts.options import LayoutOptions
 from extract.layouts.workbook import read_workbook
+from extract.pipeline import extract
 from extract.survey import run as survey_run
 from extract.survey.options import SurveyOptions
 from extract.survey.run import describe_survey, survey
@@ -28,9 +30,13 @@ LISTS = ("volumes", "participants", "files", "ids", "numbers", "pairs", "groups"
 
 
 def surveyed(bucket: Path, out: Path, **more: Any) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+    """Give the summary, and the lines of scans; those of errors name none, and are what the summary says."""
     found = survey(SurveyOptions(bucket=str(bucket), out=out, **more))
     with out.open(newline="") as file:
-        return found, {line["scan"]: line for line in csv.DictReader(file)}
+        lines = list(csv.DictReader(file))
+    errors = [(line["file"], line["notes"]) for line in lines if not line["scan"]]
+    assert errors == [(one["file"], f"error: {one['why']}") for one in found["unreadable"]]
+    return found, {line["scan"]: line for line in lines if line["scan"]}
 
 
 def pixels_of(root: Path, volume: dict[str, Any]) -> str:
@@ -74,12 +80,14 @@ def test_auto_names_the_dataset_wherever_it_lies_and_its_table_finds_the_same_fi
     source = FolderSource(tmp_path / "bucket")
     found = list_volumes(source)
     assert found.layout == name
-    _, lines = surveyed(tmp_path / "bucket", tmp_path / "scans.csv")
+    summary, lines = surveyed(tmp_path / "bucket", tmp_path / "scans.csv")
     assert len(lines) >= len(found.refs) - 1  # an empty array is no line
     source.layout = LayoutOptions(scans=tmp_path / "scans.csv")
-    again = list_volumes(source)
+    again, errors = list_volumes(source), {one["file"] for one in summary["unreadable"]}
     before = {ref.key: (ref.members, ref.participant, ref.eye) for ref in found.refs}
-    assert all((ref.members, ref.participant, ref.eye) == before[ref.key] for ref in again.refs)
+    assert all(
+        (ref.members, ref.participant, ref.eye) == before[ref.key] for ref in again.refs if ref.key not in errors
+    )
 
 
 def test_without_checksums_only_first_bytes_tell_the_sizes(reference: Path, tmp_path: Path) -> None:
@@ -177,6 +185,32 @@ def test_own_pictures_are_surveyed_without_people_for_a_person_to_fill_in(tmp_pa
     assert "error: broken.npy" in describe_survey(found)
     with Image.open(sheet) as drawn:
         assert drawn.width == 1000
+
+
+def test_a_damaged_picture_spoils_its_scan_for_the_survey_as_for_the_extraction(
+    tmp_path: Path, command: Command
+) -> None:
+    root, out = tmp_path / "bucket", tmp_path / "scans.csv"
+    for name in ("P1", "P2"):
+        (root / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = np.random.default_rng(number).integers(0, 255, (20, 30), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    (root / "P2/2.png").write_bytes((root / "P2/2.png").read_bytes()[:300])
+    words = ("survey", "--bucket", root, "--out", out, "--pattern", r"(?P<participant>P\d)", "--checksums", "--json")
+    done = command("extract-embeddings", *words)
+    assert (done.code, [one["file"] for one in done.json["unreadable"]]) == (3, ["P2"])
+    _, lines = surveyed(root, tmp_path / "again.csv", pattern=r"(?P<participant>P\d)", checksums=True)
+    assert lines.keys() == {"P1"}
+    summary = extract(options(root, tmp_path / "store", scans=out))
+    assert (summary["committed"], [one["key"] for one in summary["first_errors"]]) == (1, ["P2"])
+
+
+def test_a_file_of_no_kind_is_an_error_line_by_its_first_bytes(tmp_path: Path) -> None:
+    cube(tmp_path / "b/a.npy", 1)
+    (tmp_path / "b/c.npy").write_bytes(b"no scan at all" * 20)
+    found, lines = surveyed(tmp_path / "b", tmp_path / "scans.csv")
+    assert (list(lines), [one["file"] for one in found["unreadable"]]) == (["a.npy"], ["c.npy"])
 
 
 def test_another_dataset_is_named_and_two_that_fit_are_refused(reference: Path, tmp_path: Path) -> None:
