@@ -165,8 +165,8 @@ class TableLayout:
         if not is_eye(said["eye"]):
             raise table.refuse(repr(said["eye"]), "L, R, OD, OS or nothing", number, self._names["eye"])
         key, found = here.find(said["file"])
-        file, number = split_number(key)
-        inside = number if [info.key for info in found] == [file] else None
+        file, volume = split_number(key)
+        inside = volume if [info.key for info in found] == [file] else None
         reading = replace(self._reading, volume=inside)
         told = {name: said[name] for name in ("eye", "device", "protocol", "site")}
         labels = {name: cell for name, cell in cells.items() if name not in (*self._names.values(), *OF_SURVEY)}
