@@ -1,9 +1,6 @@
 """The page on own scans, typed again with a table that was sorted: numbers keep their people, or it is said."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +9,6 @@ import numpy as np
 import pydicom
 import pytest
 from command_line import Command, Finished
-from markdown_pages import ROOT, read_page
 from pydicom.dataset import FileMetaDataset
 
 PEOPLE = 36
@@ -39,42 +35,40 @@ def write_scan(path: Path, number: int, brightness: int) -> None:
 
 
 @pytest.fixture
-def lay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Make the folder that the page starts with; give what runs its script there."""
+def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the folder that the page ends its second step with: scans, and the two tables."""
     monkeypatch.chdir(tmp_path)
-    (script,) = [block for block in read_page(ROOT / "docs" / "own-scans.md").blocks if block.title == "lay_out.py"]
-    Path("lay_out.py").write_text(script.text)
     Path("scans").mkdir()
-    scans, people = (
-        ["file\tparticipant\teye\tdevice\tprotocol"],
-        ["participant\tclinical_site\tstudy_group\tage\trecommended_split"],
-    )
+    scans, people = ["file\tparticipant\teye"], ["participant_id\tclinical_site\tstudy_group\tage\trecommended_split"]
     for number, split in enumerate(SPLITS):
         ill = number % 3 == 0
         write_scan(Path("scans") / f"{number}.dcm", number, 90 if ill else 0)
-        scans.append(f"{number}.dcm\tP-{number:03d}\tr\tzeiss_cirrus\tcirrus_mac")
+        scans.append(f"{number}.dcm\tP-{number:03d}\tR")
         people.append(f"P-{number:03d}\tOurclinic\t{ILL if ill else 'healthy'}\t60\t{split}")
     Path("scans.tsv").write_text("\n".join(scans) + "\n")
     Path("people.tsv").write_text("\n".join(people) + "\n")
 
-    def run() -> None:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "lay_out.py"], check=True, env=environment)
 
-    return run
-
-
-def sort_people() -> None:
-    """Put the people in another order, as a spreadsheet does that sorts a column."""
-    header, *lines = Path("people.tsv").read_text().splitlines()
+def sort_lines(name: str) -> None:
+    """Put the lines of a table in another order, as a spreadsheet does that sorts a column."""
+    header, *lines = Path(name).read_text().splitlines()
     lines.sort(key=lambda line: sha256(line.encode()).hexdigest())
-    Path("people.tsv").write_text("\n".join([header, *lines]) + "\n")
+    Path(name).write_text("\n".join([header, *lines]) + "\n")
+
+
+def sort_one_column() -> None:
+    """Sort the participants of the scans without the rest of their lines: each scan gets another name."""
+    header, *lines = Path("scans.tsv").read_text().splitlines()
+    cells = [line.split("\t") for line in lines]
+    names = sorted((name for _, name, _ in cells), key=lambda name: sha256(f"{name}!".encode()).hexdigest())
+    renamed = ["\t".join((file, name, eye)) for (file, _, eye), name in zip(cells, names, strict=True)]
+    Path("scans.tsv").write_text("\n".join([header, *renamed]) + "\n")
 
 
 @pytest.fixture
 def probe(command: Command) -> Callable[..., Finished]:
-    def run(*more: str) -> Finished:
-        given = ("--store", "store", "--participants", "bucket/participants.tsv", "--task", "healthy-vs-rest", *more)
+    def run(store: str, *more: str) -> Finished:
+        given = ("--store", store, "--participants", "people.tsv", "--task", "healthy-vs-rest", *more)
         plain = ("--layer", "last", "--pool", "mean", "--aggregate", "mean-logits", "--replicates", 20, "--json")
         return command("classify", "probe", "--model", "linear", *given, *plain)
 
@@ -82,8 +76,8 @@ def probe(command: Command) -> Callable[..., Finished]:
 
 
 def extract(command: Command, store: str) -> None:
-    line = ("--bucket", "./bucket", "--store", store, "--encoder", "random:tiny", "--image-size", "8,32,32")
-    done = command("extract-embeddings", *line, "--tokens", "none", "--device", "cpu")
+    line = ("--bucket", "./scans", "--scans", "scans.tsv", "--store", store, "--encoder", "random:tiny")
+    done = command("extract-embeddings", *line, "--image-size", "8,32,32", "--tokens", "none", "--device", "cpu")
     assert done.code == 0, done.stderr
 
 
@@ -93,29 +87,30 @@ def auroc(done: Finished) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("clinic")
 def test_a_table_that_was_sorted_keeps_its_people_or_is_refused(
-    lay_out: Callable[[], None], probe: Callable[..., Finished], command: Command
+    probe: Callable[..., Finished], command: Command
 ) -> None:
-    lay_out()
     extract(command, "store")
-    first = probe("--runs", "runs")
+    first = probe("store", "--runs", "runs")
     right = auroc(first)
     run = str(Path("runs") / first.json["id"])
 
-    sort_people()
-    lay_out()
-    again = probe("--runs", "runs")
-    assert auroc(again) == right, "ids.tsv keeps the numbers"
+    sort_lines("people.tsv")
+    sort_lines("scans.tsv")
+    extract(command, "store")
+    again = probe("store", "--runs", "runs")
+    assert auroc(again) == right
     assert again.json["cohort_sha256"] == first.json["cohort_sha256"]
 
-    Path("ids.tsv").unlink()  # as before there was one: numbers are given anew, by the order of the table
-    lay_out()
-    wrong = probe("--runs", "elsewhere")
+    sort_one_column()
+    extract(command, "renamed")
+    wrong = probe("renamed", "--runs", "elsewhere")
     assert auroc(wrong) < right - 0.2, "what a run that remembers nobody cannot see"
-    refused = probe("--runs", "runs")
-    place = ("--store", "store", "--runs", "runs")
+    refused = probe("renamed", "--runs", "runs")
+    place = ("--store", "renamed", "--runs", "runs")
     evaluated = command(
-        *("classify", "evaluate", "--run", run, *place, "--participants", "bucket/participants.tsv", "--split", "test")
+        *("classify", "evaluate", "--run", run, *place, "--participants", "people.tsv", "--split", "test")
     )
     compared = command(
         *("classify", "compare", "--run", run, "--run", str(Path("elsewhere") / wrong.json["id"]), "--runs", "runs")
