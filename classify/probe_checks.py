@@ -5,7 +5,7 @@ from classify.heads import HEADS
 from classify.heads.device import find_device
 from classify.search.spaces import AUTO
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 
 
 def check_device(name: str) -> None:

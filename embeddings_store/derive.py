@@ -15,11 +15,12 @@ from jaxtyping import Float32
 
 from embeddings_store.encoder_source import read_encoder_source, record_encoder_source
 from embeddings_store.errors import UsageError
+from embeddings_store.grid import Grid
 from embeddings_store.index import index_rows
 from embeddings_store.kinds import put_kind, read_kind
 from embeddings_store.machine import usable_cores
 from embeddings_store.reader import StoreReader, open_reader, reader_on
-from embeddings_store.space import EmbeddingSpace, Grid
+from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import concurrently, open_storage
 from embeddings_store.terminal.progress import Progress, no_progress
 from embeddings_store.terminal.provenance import code_commit, package_versions

@@ -7,9 +7,8 @@ from hashlib import sha256
 from typing import Any, TypeGuard
 
 from embeddings_store.errors import StoreError
+from embeddings_store.grid import Grid
 from embeddings_store.token_codec import cosine_error_bound, token_codec
-
-Grid = tuple[int, int, int]
 
 SPACE_VERSION = 1
 MOST, MOST_NAMES, LONGEST_TEXT = 1_000_000, 1_000, 256

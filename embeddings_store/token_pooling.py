@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float16, Float32, Float64
 
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 
 TokenPool = Callable[[Float64[np.ndarray, "N C"]], Float64[np.ndarray, " C"]]
 

@@ -10,7 +10,8 @@ from jaxtyping import Float16, Float32
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
-from embeddings_store.space import EmbeddingSpace, Grid
+from embeddings_store.grid import Grid
+from embeddings_store.space import EmbeddingSpace
 from embeddings_store.terminal.console import say
 from extract.device.backend import Backend
 from extract.encoder.architecture import LAST

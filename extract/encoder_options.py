@@ -8,8 +8,8 @@ import typer
 
 from embeddings_store.command_line import Former, Options, Text
 from embeddings_store.errors import UsageError
+from embeddings_store.grid import Grid
 from embeddings_store.shared_options import COMPUTING, ENCODER
-from embeddings_store.space import Grid
 from extract.preset import PRESETS, Edges, Preset, Slices, is_edge, is_slices, load_preset
 
 

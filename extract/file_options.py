@@ -17,7 +17,7 @@ from extract.encoder_options import (
 )
 from extract.layouts.options import ArrayName, InColour, StoredAxes
 from extract.options import AllowedClasses
-from extract.readers.contract import ReadOptions
+from extract.readers.read_options import ReadOptions
 
 SCAN_HELP = "A scan: a file of any kind that docs/scans.md lists, or a folder of pictures or DICOM files."
 

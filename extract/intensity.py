@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float32
 
+from embeddings_store.grid import Grid
 from embeddings_store.schema import Intensity
-from embeddings_store.space import Grid
 from extract.resize import Blend, origin_of, resize_slices
 from extract.volume import Voxels
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda tokens: tokens.mean(1),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
+from embeddings_store.grid import Grid
 from embeddings_store.schema import Intensity
-from embeddings_store.space import Grid
 from extract.cut import cut_frames
 from extract.errors import NotAVolume, PreprocessError
 from extract.intensity import BrightnessSample, measure_stored

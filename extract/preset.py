@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from embeddings_store.yaml_file import read_mapping
 
 Slices: TypeAlias = int | Literal["centre", "all"]

@@ -10,7 +10,7 @@ from typing import Any, Final
 from embeddings_store.errors import StoreError, UsageError
 from embeddings_store.schema import Reading, VolumeRef
 from embeddings_store.writer import StoreWriter
-from extract.readers.contract import FRAMES_FIRST
+from extract.readers.read_options import FRAMES_FIRST
 
 PATH: Final = "reading.json"
 

@@ -12,9 +12,10 @@ from extract.bucket.source import Fetched, PartlyFetched
 from extract.dicom.frame_decoder import FrameDecoder, decode_here
 from extract.dicom.reader import FrameChooser, read_dicom
 from extract.errors import RefusedScan
-from extract.readers.contract import ReadOptions, ScanFile
+from extract.readers.contract import ScanFile
 from extract.readers.natural import missing_numbers
 from extract.readers.open import read_scan
+from extract.readers.read_options import ReadOptions
 from extract.volume import Volume
 
 AnyFetched: TypeAlias = Fetched | PartlyFetched | FetchedMembers

@@ -9,7 +9,8 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 from classify.cohort.table import Cohort
 from classify.features.standardise import Standardiser
 from embeddings_store.errors import UsageError
-from embeddings_store.space import VIEW, EmbeddingSpace, Grid
+from embeddings_store.grid import Grid
+from embeddings_store.space import VIEW, EmbeddingSpace
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from jaxtyping import Float32
 from classify.cohort.table import Cohort
 from classify.features.table import FeatureChoice, FeatureTable, table_of
 from embeddings_store.errors import StoreError, UsageError
+from embeddings_store.grid import Grid
 from embeddings_store.machine import usable_memory_bytes
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot import Snapshot
-from embeddings_store.space import EmbeddingSpace, Grid
+from embeddings_store.space import EmbeddingSpace
 from embeddings_store.token_pooling import coarsen_tokens
 
 MOST_TOKENS = 150

@@ -23,8 +23,8 @@ from classify.search.study import Study, open_study
 from classify.search.trials import TrialBudget, Tried, best_of, drawing_of, run_trials, tried_in
 from classify.search.workers import one_thread, open_folds
 from embeddings_store.errors import UsageError
+from embeddings_store.grid import Grid
 from embeddings_store.publish import published
-from embeddings_store.space import Grid
 
 ENGINES = ("local", "ray")
 STUDIES = "studies"

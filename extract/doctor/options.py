@@ -8,7 +8,7 @@ import typer
 
 from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import BUCKET_HELP, IN_AND_OUT, SOURCE, EndpointUrl, Prefix
-from extract.encoder_options import DeviceName, EncoderChoice, Precision, Preprocessing
+from extract.encoder_options import DeviceName, EncoderChoice, Precision, Preprocessing, stands_alone
 from extract.layouts.options import LayoutOptions
 
 
@@ -32,6 +32,10 @@ class DoctorOptions(EncoderChoice, Preprocessing, LayoutOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.checkpoint is not None and self.encoder is not None and stands_alone(self.encoder):
+            raise UsageError(
+                f"expected --checkpoint FILE with --encoder FAMILY, or --encoder {self.encoder} alone; got both"
+            )
         if self.checkpoint is None and (self.heads is not None or self.interpolate or self.which is not None):
             raise UsageError("--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; add it")
         if self.slices == "all" and self.image_size is None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from embeddings_store.encoder_source import EncoderSource, Training
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.doctor.chance import BEYOND_CHANCE, beyond_chance
 from extract.doctor.report import Check, Report, Status, measured
 from extract.encoder.architecture import shape_text

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.families import FAMILIES, OWN_FAMILIES, find_family
 from extract.encoder.family import Family
 

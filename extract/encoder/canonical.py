@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.architecture import Architecture
 from extract.encoder.family import Family
 from extract.encoder.positions import (

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.canonical import pack, place
 from extract.encoder.claims import Claims
 from extract.encoder.encoder import Encoder, freeze, weights_digest

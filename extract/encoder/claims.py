@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.unpickle import MOST, Inert
 
 MOST_DIGITS = 9

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import isqrt
 
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.architecture import Architecture, shape_text
 from extract.encoder.canonical import count_prefix, table_rows
 from extract.encoder.claims import Claims

@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Shaped
 from torch import Tensor
 
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.claims import Claims
 from extract.encoder.families import FAMILIES
 from extract.encoder.family import Family

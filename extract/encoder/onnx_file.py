@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.architecture import LAST, Architecture
 from extract.encoder.encoder import Encoder
 from extract.encoder.families import OWN_FAMILIES

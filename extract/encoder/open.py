@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from embeddings_store.terminal.console import say
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder

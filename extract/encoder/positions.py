@@ -7,7 +7,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.family import Family
 from extract.errors import CheckpointError
 

@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.architecture import Architecture
 from extract.encoder.encoder import Encoder, freeze
 

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.family import Positions
 
 VIDEO_BASE, AXIAL_BASE = 10_000.0, 100.0

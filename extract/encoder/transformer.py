@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embeddings_store.errors import UsageError
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.architecture import LAST, Architecture
 from extract.encoder.attention import SelfAttention
 from extract.encoder.module import EncoderModule, prefix_of, run_blocks

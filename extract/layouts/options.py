@@ -13,7 +13,7 @@ from embeddings_store.errors import UsageError
 from embeddings_store.schema import Reading
 from embeddings_store.shared_options import SOURCE
 from extract.layouts.datasets import dataset_names
-from extract.readers.contract import FRAMES_FIRST, Axes, Colours, ReadOptions
+from extract.readers.read_options import FRAMES_FIRST, Axes, Colours, ReadOptions
 
 SECRET_NAME = "pseudonyms.key"
 SCAN_COLUMNS = ("file", "participant", "eye", "device", "protocol", "site", "date", "split", "series")

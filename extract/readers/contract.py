@@ -2,18 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-from embeddings_store.errors import UsageError
 from embeddings_store.schema import Eye, VolumeRef
 from extract.dicom.frame_decoder import FrameDecoder, decode_here
 from extract.dicom.header import FileBytes
 from extract.dicom.reader import FrameChooser
+from extract.readers.read_options import ReadOptions
 from extract.volume import Volume
-
-Axes: TypeAlias = tuple[str, str, str]
-Colours: TypeAlias = Literal["refuse", "luma"]
-FRAMES_FIRST: Final[Axes] = ("frames", "rows", "columns")
 
 MOST_LABELS: Final = 100
 """Of one file."""
@@ -38,32 +34,6 @@ class ScanFile:
     def base(self) -> str:
         """The name without its folder."""
         return self.name.rpartition("/")[2]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadOptions:
-    """What a user says of a file. array: its name in the file. axes: what the stored axes are, in their order.
-
-    axes None: frames, rows, columns. colours: pictures whose channels differ are refused, or become their luma.
-    Raises: UsageError.
-    """
-
-    array: str | None = None
-    axes: Axes | None = None
-    colours: Colours = "refuse"
-
-    def __post_init__(self) -> None:
-        if self.axes is not None and sorted(self.axes) != sorted(FRAMES_FIRST):
-            raise UsageError(
-                f"--axes: expected frames, rows and columns in the order of the file, each once, got "
-                f"{','.join(map(str, self.axes))}"
-            )
-
-    @property
-    def order(self) -> tuple[int, int, int]:
-        """Places of frames, rows and columns among the stored axes."""
-        axes = self.axes or FRAMES_FIRST
-        return axes.index("frames"), axes.index("rows"), axes.index("columns")
 
 
 @dataclass(frozen=True, slots=True)

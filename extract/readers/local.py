@@ -11,8 +11,9 @@ from embeddings_store.terminal.console import say
 from extract.dicom.reader import FrameChooser
 from extract.errors import IncompleteConcatenation, RefusedScan, ScanError
 from extract.parts import parts_beside
-from extract.readers.contract import ReadOptions, ScanFile
+from extract.readers.contract import ScanFile
 from extract.readers.open import companions, read_scan, volumes_in
+from extract.readers.read_options import ReadOptions
 from extract.volume import Volume
 
 SYSTEM_FILES: Final = frozenset({"thumbs.db", "desktop.ini"})

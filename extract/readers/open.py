@@ -11,7 +11,7 @@ from extract.dicom.recognise import recognise
 from extract.errors import RefusedScan, ScanError, UnknownScan
 from extract.readers.bioptigen import Bioptigen
 from extract.readers.cirrus_img import CirrusImg
-from extract.readers.contract import HEAD_BYTES, Inside, Reader, ReadOptions, Request, ScanFile
+from extract.readers.contract import HEAD_BYTES, Inside, Reader, Request, ScanFile
 from extract.readers.dicom import Dicom
 from extract.readers.heyex_e2e import HeyexE2e
 from extract.readers.heyex_vol import HeyexVol
@@ -24,6 +24,7 @@ from extract.readers.npy import Npy
 from extract.readers.npz import Npz
 from extract.readers.nrrd import Nrrd
 from extract.readers.pictures import Pictures
+from extract.readers.read_options import ReadOptions
 from extract.readers.topcon import Topcon
 from extract.volume import Volume
 

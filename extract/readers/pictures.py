@@ -15,11 +15,12 @@ from PIL.Image import DecompressionBombError, DecompressionBombWarning
 from embeddings_store.schema import Note
 from extract.dicom.header import FileBytes
 from extract.errors import RefusedScan, TooLarge, UnsupportedColour
-from extract.readers.contract import Colours, Inside, Request, ScanFile
+from extract.readers.contract import Inside, Request, ScanFile
 from extract.readers.foreign import damage, quiet
 from extract.readers.natural import missing_numbers, natural_key
 from extract.readers.one_file import require_number
 from extract.readers.png_chunks import SIGNATURE, check_png
+from extract.readers.read_options import Colours
 from extract.readers.stack import ADVICE, Stack, one_channel, require_size, to_volume
 from extract.readers.tiff import MAGIC as TIFF_MAGIC
 from extract.readers.tiff import open_pages

@@ -10,7 +10,8 @@ from jaxtyping import Int, Shaped, UInt8
 from embeddings_store.schema import Eye, Note, SpacingSource
 from extract.dicom.layout import MAX_VOXELS
 from extract.errors import RefusedScan, TooLarge, UnsupportedColour
-from extract.readers.contract import Colours, ReadOptions, Request
+from extract.readers.contract import Request
+from extract.readers.read_options import Colours, ReadOptions
 from extract.volume import Volume, Voxels
 
 Spacing = tuple[float, float, float]

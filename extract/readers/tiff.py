@@ -13,8 +13,8 @@ from jaxtyping import Int, Shaped
 from embeddings_store.schema import Note
 from extract.dicom.header import FileBytes
 from extract.errors import RefusedScan
-from extract.readers.contract import Colours
 from extract.readers.foreign import damage, quiet
+from extract.readers.read_options import Colours
 from extract.readers.stack import Stack, one_channel, require_size
 
 MAGIC: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")

@@ -15,7 +15,7 @@ from settings import Settings
 from side_by_side import in_turn
 from torch import Tensor
 
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.architecture import Architecture, shape_text
 from extract.encoder.encoder import Encoder
 from extract.encoder.random_init import ARCHITECTURES, random_twin

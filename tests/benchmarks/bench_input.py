@@ -20,8 +20,8 @@ from settings import Settings
 from side_by_side import in_turn
 from torch.nn.functional import interpolate
 
+from embeddings_store.grid import Grid
 from embeddings_store.schema import Eye
-from embeddings_store.space import Grid
 from extract.dicom.reader import read_dicom
 from extract.phantom.dicom_file import Identity, encode, scan_dataset
 from extract.phantom.effect import Thinning

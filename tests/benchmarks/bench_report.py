@@ -15,9 +15,9 @@ from settings import Settings
 from store_makings import FACTS, FULL_GRID, WIDTH, WORKER, make_ref, make_space
 
 from classify.cohort.tasks import STUDY_GROUPS
+from embeddings_store.grid import Grid
 from embeddings_store.schema import ParticipantId, VolumeRef, site_of
 from embeddings_store.snapshot import write_snapshot
-from embeddings_store.space import Grid
 from embeddings_store.writer import open_writer
 
 SCRIPTS = Path(sys.executable).parent

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from embeddings_store.space import Grid
+from embeddings_store.grid import Grid
 from extract.encoder.architecture import Architecture
 from extract.encoder.families import FAMILIES
 from extract.encoder.random_init import random_twin

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from embeddings_store.grid import Grid
 from embeddings_store.schema import (
     FACT_COLUMNS,
     Eye,
@@ -18,7 +19,7 @@ from embeddings_store.schema import (
     volume_id,
 )
 from embeddings_store.snapshot_files import SnapshotFiles
-from embeddings_store.space import EmbeddingSpace, Grid
+from embeddings_store.space import EmbeddingSpace
 from extract.preset import PRESETS
 
 WIDTH, POOLS = 768, ("mean", "max", "std")

@@ -10,8 +10,9 @@ from dicom_files import layered_volume
 
 from embeddings_store.schema import Eye
 from extract.errors import ScanError
-from extract.readers.contract import ReadOptions, ScanFile
+from extract.readers.contract import ScanFile
 from extract.readers.open import read_scan, reader_for, volumes_in
+from extract.readers.read_options import ReadOptions
 from extract.volume import Volume
 
 TRIES = 25

@@ -25,6 +25,7 @@ from extract.dicom.reader import read_dicom
 from extract.doctor.bucket import examine_volumes
 from extract.errors import FetchError, IncompleteConcatenation, NotAVolume
 from extract.pipeline import extract
+from extract.preset import PRESETS, Recipe
 from extract.retry import lift_classes
 from reports.cases.sources import fetch_scan
 
@@ -330,7 +331,9 @@ class TestRuns:
 
     def test_the_doctor_takes_a_further_part_for_no_failure(self, tmp_path: Path) -> None:
         source = FolderSource(bucket_of(tmp_path / "eye", part_files((6,))))
-        report, samples = examine_volumes(source, list_volumes(source).refs, 3, (8, 32, 32), None)
+        report, samples = examine_volumes(
+            source, list_volumes(source).refs, 3, Recipe(PRESETS["pretrain"], (8, 32, 32)), None
+        )
         assert (len(samples.images), report.figures["sample_errors"]) == (2, {})
 
     def test_pages_see_the_joined_volume(self, tmp_path: Path) -> None:

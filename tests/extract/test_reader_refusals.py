@@ -31,8 +31,9 @@ from vendor_files import make_bioptigen, make_cirrus, make_e2e, make_heyex_xml, 
 
 from embeddings_store.errors import UsageError
 from extract.errors import ScanError
-from extract.readers.contract import ReadOptions, ScanFile
+from extract.readers.contract import ScanFile
 from extract.readers.open import read_scan
+from extract.readers.read_options import ReadOptions
 
 GREY = layered_volume(4, 8, 6)
 COLOUR = np.stack([GREY[0], GREY[1], GREY[2]], axis=-1)

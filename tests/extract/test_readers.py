@@ -28,10 +28,11 @@ from vendor_files import make_bioptigen, make_cirrus, make_e2e, make_heyex_xml, 
 
 from embeddings_store.schema import Eye, Note
 from extract.errors import ScanError
-from extract.readers.contract import ReadOptions, ScanFile
+from extract.readers.contract import ScanFile
 from extract.readers.heyex_grey import E2E_EMPTY, to_grey, unpack_float16
 from extract.readers.natural import missing_numbers, natural_key
 from extract.readers.open import companions, read_scan, volumes_in
+from extract.readers.read_options import ReadOptions
 
 MATLAB_ORDER = ReadOptions(axes=("rows", "columns", "frames"))
 

@@ -59,7 +59,7 @@ def test_an_encoder_that_was_trained_otherwise_is_refused_here_too(
         main()
     assert left.value.code == 2
     written = capsys.readouterr().err
-    assert "expected the preprocessing that the encoder was trained with" in written
+    assert "probe stored embeddings of this encoder instead" in written
     assert "finetune has pretrain only: probe stored embeddings of this encoder instead" in written
     assert list(tmp_path.iterdir()) == []
 
@@ -74,7 +74,7 @@ def test_an_encoder_that_was_trained_otherwise_is_refused_here_too(
         (("--store", "nowhere"), 1, "nowhere"),
         (("--task", "five-class"), 2, "--task"),
         (("--image-size", "4,33,32"), 2, "image size"),
-        (("--checkpoint", "x.pt"), 2, "exactly one"),
+        (("--checkpoint", "x.pt"), 2, "expected --checkpoint FILE (with --encoder FAMILY"),
         (("--device", "quantum"), 2, "'quantum' is not one of"),
         (("--prefix", "nowhere"), 1, "bucket"),
         (("--lora",), 2, "No such option"),
@@ -137,7 +137,7 @@ def test_montage_writes_a_picture(phantom: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("montage", "nothing.dcm", "--out", "x.png"), "cannot be read"),
+        (("montage", "nothing.dcm", "--out", "x.png"), "nothing.dcm: expected a file"),
         (("montage", "a", "b", "c", "--out", "x.png"), "one file or two"),
         (("--bucket", "x"), "--participants is missing"),
     ],

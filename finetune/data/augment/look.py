@@ -9,8 +9,8 @@ from jaxtyping import Float32
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Eye
 from extract.preprocess import frame_chooser, preprocess
-from extract.readers.contract import ReadOptions
 from extract.readers.local import read_local
+from extract.readers.read_options import ReadOptions
 from finetune.data.augment.montage import draw_montage
 from finetune.options import PRESET
 from finetune.recipe.config import AugmentConfig
