@@ -12,7 +12,9 @@ MOST_CHARACTERS = 1_000_000
 def read_mapping(path: Path, where: str) -> dict[str, Any]:
     """Return what a file says; where: what the messages begin with. Raises: UsageError as parse_mapping does."""
     if path.exists() and not path.is_file():
-        raise UsageError(f"{where}: expected a YAML file, which cannot be read: it is no regular file")
+        raise UsageError(
+            f"{where}: expected a YAML file, which cannot be read: expected a plain file, got a pipe, socket or device"
+        )
     try:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(MOST_CHARACTERS + 1)

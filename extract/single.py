@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32
+from numpy.lib import format as npy
 
 from embeddings_store.errors import UsageError
 from embeddings_store.publish import published
@@ -84,10 +85,12 @@ def _is_preprocessed(file: Path) -> bool:
         return False
     try:
         require_regular(file)
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError):
+        with file.open("rb") as stream:
+            is_first = npy.read_magic(stream) == (1, 0)
+            shape, _, dtype = (npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0)(stream)
+    except (OSError, ValueError, EOFError):
         return True  # what cannot be read is refused as one
-    return bool(array.ndim > 3 and array.dtype == np.float32)
+    return bool(len(shape) > 3 and dtype == np.float32)
 
 
 def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:

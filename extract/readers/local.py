@@ -14,6 +14,7 @@ from extract.parts import parts_beside
 from extract.readers.contract import ScanFile
 from extract.readers.open import companions, read_scan, volumes_in
 from extract.readers.read_options import ReadOptions
+from extract.regular_file import require_regular
 from extract.volume import Volume
 
 SYSTEM_FILES: Final = frozenset({"thumbs.db", "desktop.ini"})
@@ -73,9 +74,10 @@ def is_system_file(name: str) -> bool:
 
 def _load(path: Path) -> ScanFile:
     try:
+        require_regular(path)
         return ScanFile(path.name, path.read_bytes())
     except OSError as error:
-        raise UsageError(f"{path}: expected a file, got {error.strerror}") from error
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _require_one(files: list[ScanFile], options: ReadOptions) -> None:

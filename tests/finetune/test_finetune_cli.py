@@ -137,7 +137,7 @@ def test_montage_writes_a_picture(phantom: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("montage", "nothing.dcm", "--out", "x.png"), "nothing.dcm: expected a file"),
+        (("montage", "nothing.dcm", "--out", "x.png"), "cannot be read"),
         (("montage", "a", "b", "c", "--out", "x.png"), "one file or two"),
         (("--bucket", "x"), "--participants is missing"),
     ],
