@@ -202,9 +202,9 @@ class TestPresets:
             ("name: a\npower: 0.8", "power needs min_max"),
             ("name: a\nresize: nearest", "resize must be trilinear, bilinear or bicubic; got 'nearest'"),
             ("name: pretrain\nz_score: true", "belongs to a built-in preset"),
-            ("- 1", "expected fields and values, got list"),
+            ("- 1", "expected keys and values, got list"),
             ("a: [", "cannot be read"),
-            ("1: 2\nb: 3", "unknown field"),
+            ("1: 2\nb: 3", "expected keys and values"),
         ],
     )
     def test_a_wrong_file_says_what_is_wrong(self, tmp_path: Path, text: str, complaint: str) -> None:
