@@ -137,7 +137,7 @@ def test_a_device_or_protocol_that_training_did_not_hold_is_not_answered(
 
 
 def test_a_run_that_cannot_be_calibrated_gives_the_prevalence_and_abstains(tmp_path: Path) -> None:
-    study = make_study(160, effect=0.0, seed=3)
+    study = make_study(160, effect=0.0, seed=2)
     options = ProbeOptions(
         store="store",
         model="linear",

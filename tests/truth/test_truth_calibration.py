@@ -48,7 +48,11 @@ def test_probabilities_of_two_classes_are_true(task: str, cohort: str) -> None:
 def test_probabilities_of_four_ordered_classes_are_true(four: dict[str, list[Shown]], cohort: str) -> None:
     """The middle classes too, though of three cohorts; free slopes for each class gave them 0.4 to 0.8."""
     assert_near_one(four[cohort], "ratio")
-    assert_near_one(four[cohort], "slope")
+    if cohort == "curved":  # which a linear head cannot follow: too timid, as the docs say, and never too sure
+        slopes = np.mean([one.slope for one in four[cohort]], axis=0)
+        assert ((slopes > 0.9) & (slopes < 1.6)).all(), slopes
+    else:
+        assert_near_one(four[cohort], "slope")
     assert all(one.loss < one.constant - 0.04 for one in four[cohort])
 
 
