@@ -196,7 +196,7 @@ def test_a_refused_request_leaves_nothing_behind(study: Study, tmp_path: Path) -
 def test_an_unfinished_run_folder_is_no_run(study: Study, tmp_path: Path) -> None:
     done = run(study, tmp_path, "dummy")
     (done.folder / "run.json").unlink()
-    with pytest.raises(RunFolderError, match=r"expected run\.json"):
+    with pytest.raises(RunFolderError, match=r"run\.json cannot be read"):
         load_run(done.folder)
 
 
