@@ -91,7 +91,8 @@ def test_each_family_is_one_program_with_the_numbers_of_the_eager_cpu(family: st
     batches = BatchEncoder(encoder, backend, batch_size=2)
     images = np.random.default_rng(5).normal(size=(4, 1, *encoder.architecture.image_size)).astype(np.float32)
     found = np.concatenate([batches.tokens(images[:2]), batches.tokens(images[2:])])
-    assert (backend.compilations(), backend.fallbacks()) == (1, {})
+    assert backend.compilations() <= 1  # 0 where a family before this one has the same program
+    assert backend.fallbacks() == {}
     expected = BatchEncoder(encoder, CpuBackend("fp32"), batch_size=4).tokens(images)
     np.testing.assert_allclose(found, expected, atol=2e-5, rtol=0)
 
