@@ -108,7 +108,7 @@ def test_a_signal_ends_the_command_as_on_one_machine(cluster: Any, bucket: Path,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
     )  # fmt: skip
     when(lambda: commits(store) > 2, lambda: process.send_signal(signal.SIGINT))
-    stdout, stderr = process.communicate(timeout=90)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
     summary = json.loads(stdout)
     assert summary["stopped_by"] == "SIGINT"
