@@ -131,12 +131,12 @@ class LayoutOptions(Options):
         """Return the file of the pseudonyms' secret: as typed, else in the folder of what is written; None: nowhere."""
         if self.pseudonyms is not None:
             return self.pseudonyms
-        told = getattr(self, "store", None) or getattr(self, "out", None)
-        first = told[0] if isinstance(told, tuple) else told
+        written = getattr(self, "store", None) or getattr(self, "out", None)
+        first = written[0] if isinstance(written, tuple) else written
         return None if first is None or "://" in str(first) else Path(first).absolute().parent / SECRET_NAME
 
     @property
     def layout_choice(self) -> "LayoutOptions":
         """Return the layout alone, without what a verb's options add to it."""
-        told = {field.name: getattr(self, field.name) for field in fields(LayoutOptions)}
-        return LayoutOptions(**told | {"pseudonyms": self.secret if self.layout == "folder" else self.pseudonyms})
+        chosen = {field.name: getattr(self, field.name) for field in fields(LayoutOptions)}
+        return LayoutOptions(**chosen | {"pseudonyms": self.secret if self.layout == "folder" else self.pseudonyms})
