@@ -8,7 +8,7 @@ from reports.flow import Flow, FlowStep, counted
 
 STEP_WIDTH, ASIDE_WIDTH, LINE_HEIGHT, GAP, PADDING, MARGIN = 370, 570, 19, 36, 9, 4
 SPLIT_GAP = 20
-PIXELS_A_LETTER = 7.2
+PIXELS_A_LETTER, PIXELS_A_BOLD_LETTER = 7.2, 8.6
 WHOLE_WIDTH = STEP_WIDTH + 2 * GAP + ASIDE_WIDTH
 
 
@@ -101,7 +101,7 @@ def _split_row(splits: Sequence[FlowStep], above: Box, y: int) -> tuple[list[Box
 
 
 def _box(x: int, y: int, width: int, title: str, texts: Sequence[str], *, aside: bool = False) -> Box:
-    letters = int((width - 2 * PADDING) / PIXELS_A_LETTER)
-    titles = textwrap.wrap(title, letters) or [""]
+    letters, bold = (int((width - 2 * PADDING) / size) for size in (PIXELS_A_LETTER, PIXELS_A_BOLD_LETTER))
+    titles = textwrap.wrap(title, bold) or [""]
     lines = titles + [part for text in texts for part in textwrap.wrap(text, letters)]
     return Box(x, y, width, LINE_HEIGHT * len(lines) + 2 * PADDING, tuple(lines), len(titles), aside)
