@@ -15,7 +15,7 @@ import pandas as pd
 
 from classify.baselines.random_twin import refuse_trained
 from classify.cohort.identity import people_of, same_number_only
-from classify.cohort.tasks import find_task, task_of_record
+from classify.cohort.tasks import task_of_record
 from classify.comparing.cells import Cell, run_cells
 from classify.comparing.entries import VAL, entries_of
 from classify.comparing.folder import save_comparison
@@ -119,12 +119,12 @@ def check_options(options: CompareOptions) -> None:
     """Refuse what can be refused before a store is opened."""
     if not options.stores and not several(options.run):
         raise UsageError("compare: nothing to compare; give --store NAME=ADDRESS with --models, or --run FOLDER")
-    if options.stores and (options.participants is None or not options.models):
-        raise UsageError("compare: --store needs --models and --participants, so that cells can be fitted")
+    if options.stores and (not (options.participants or options.labels) or not options.models):
+        raise UsageError("compare: --store needs --models and --participants or --labels, so that cells can be fitted")
     for model in options.models:
         find_head(model)
     for task in options.questions:
-        find_task(task)
+        options.question(task)
     if options.random_twin is not None and options.random_twin not in options.stores:
         raise UsageError(
             f"--random-twin: expected the name of one --store ({', '.join(options.stores) or 'none was given'}), "
@@ -136,7 +136,7 @@ def refuse_other_tasks(options: CompareOptions, given: list[Cell]) -> None:
     """Runs that were given stand once, and answer a question of this comparison, or all the same one."""
     if len({cell.name for cell in given}) < len(given):
         raise UsageError("--run: two folders have the same name; give each run once")
-    tasks = [find_task(task).name for task in options.questions] or [cell.task for cell in given[:1]]
+    tasks = [options.question(task).name for task in options.questions] or [cell.task for cell in given[:1]]
     for cell in given:
         if cell.task not in tasks:
             raise UsageError(
@@ -161,7 +161,7 @@ def refuse_disagreement(cells: list[Cell]) -> None:
                 f"{cell.name}: {len(others)} volumes are other objects, under the same keys, than in {first.name} "
                 f"({', '.join(sorted(others)[:3])}); make the older run again"
             )
-        changed, _ = count_changes(cell.run.cohort, task_of_record(cell.run.record).class_of, before)
+        changed, _ = count_changes(cell.run.cohort, task_of_record(cell.run.record), before)
         if changed:
             raise CohortError(
                 f"{cell.name}: {changed} participants have another number, label, or age and site than in "

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from classify.baselines.random_twin import Twin, check_twin_of_run, look_beside
 from classify.cohort.tables import CohortTables, read_tables
-from classify.cohort.tasks import task_of_record
+from classify.cohort.tasks import question_of_record
 from classify.cohort.vouched import vouched_of_record
 from classify.evaluating.look import (
     TEST,
@@ -22,7 +22,7 @@ from classify.fitting.model import load_model
 from classify.fitting.source import check_same_space, require_same_objects, source_on
 from classify.judging.kept_calibrator import read_calibrator
 from classify.run.folder import TWIN_MODEL, Run
-from classify.run.predictions import Predictions
+from classify.run.predictions import Predictions, judged_of
 from classify.run_options import EvaluateOptions
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.terminal.console import say
@@ -45,12 +45,12 @@ def evaluate(
     run = open_locked(options)
     model, calibrator = load_model(run), read_calibrator(run.model_folder(), len(run.record.asked.classes))
     tables = read_tables(
-        options.participants, options.measurements, options.pretrain_participants,
+        options.label_source, question_of_record(run.record), options.measurements, options.pretrain_participants,
         vouched=vouched_of_record(run.record), tell=tell,
     )  # fmt: skip
     read, number = read or reader_at(options.endpoint_url), run.record.asked.snapshot["number"]
     stored = read(options.store, number if isinstance(number, int) else None)
-    cohort = tables.join(stored, task_of_record(run.record))
+    cohort = tables.join(stored)
     check_same_space(run.record, stored)
     require_same_objects(run, stored)
     check_same_cohort(run, cohort)
@@ -63,11 +63,11 @@ def evaluate(
     look = begin_look(run, cohort, now=now or datetime.now(UTC))
     raw = model.predict(test, classes=classes, split=TEST)
     held_out = hold_out(model, features.only("train"), cohort, seed=run.record.made.seeds["folds"])
-    others = predict_beside(held_out["participant"], raw["participant"], cohort, model.head.name)
+    others = predict_beside(judged_of(held_out), judged_of(raw), cohort, model.head.name)
     predicted = PredictedSplit(
         raw,
         others,
-        lambda chosen: model.predict(test.where(chosen), classes=classes, split=TEST)["participant"],
+        lambda chosen: judged_of(model.predict(test.where(chosen), classes=classes, split=TEST)),
         calibrator,
         twin_of=twin_of,
     )
@@ -78,7 +78,7 @@ def open_twin_of_run(
     run: Run, tables: CohortTables, stored: Snapshot, options: EvaluateOptions
 ) -> Callable[[Predictions], Twin]:
     """Check the store of the run's random twin; give what predicts with the twin's model once the look is counted."""
-    cohort = tables.join(stored, task_of_record(run.record))
+    cohort = tables.join(stored)
     check_twin_of_run(run.record, stored, cohort, TEST)
     model = load_model(run, TWIN_MODEL)
     seed = run.record.made.seeds["bootstrap"] if options.seed is None else options.seed

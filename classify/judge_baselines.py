@@ -10,11 +10,10 @@ from classify.baselines.covariates import (
     HEADLINE_BASELINE,
     TWIN_MISSING,
     choose_baselines,
-    describe_people,
+    describe_units,
     predict_baselines,
 )
 from classify.cohort.tables import read_tables
-from classify.cohort.tasks import find_task
 from classify.cohort.vouched import NOBODY, read_vouched
 from classify.features.stores import ReadStore, reader_at
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
@@ -33,13 +32,14 @@ def judge_baselines(
     splits, flow, cohort_sha256, measurements, table_notes, phantom, seed and replicates. tell: hears where
     measurements came from, and what was mended. Raises: UsageError, CohortError, LeakError, StoreError.
     """
-    task = find_task(options.task)
+    question = options.question(options.task)
     vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
-    tables = read_tables(options.participants, options.measurements, vouched=vouched, tell=tell)
-    cohort = tables.join((read or reader_at(options.endpoint_url))(options.store), task)
-    train, judged = describe_people(cohort, "train"), describe_people(cohort, JUDGED)
+    tables = read_tables(options.label_source, question, options.measurements, vouched=vouched, tell=tell)
+    task = tables.task
+    cohort = tables.join((read or reader_at(options.endpoint_url))(options.store))
+    train, judged = describe_units(cohort, "train"), describe_units(cohort, JUDGED)
     names, missing = choose_baselines(train, judged)
-    found = predict_baselines(train, judged, classes=len(task.classes), split=JUDGED, names=names)
+    found = predict_baselines(train, judged, classes=len(task.classes), split=JUDGED, names=names, level=task.judged)
     people = found["dummy"]
     drawn = draw_replicates(people.participant, replicates=options.replicates, seed=options.seed)
     measured = {name: measure(people, drawn, task.classes) for name, people in found.items()}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from classify.cohort.identity import mark_volumes
+from classify.cohort.identity import mark_volumes, with_groups
 from classify.features.stores import ReadStore, reader_at
 from classify.fitting.source import source_on
 from classify.judging.learning import check_fractions, trace_curve
@@ -50,12 +50,13 @@ def learning_curve(
     Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
     """
     clock, asked, fractions = Stopwatch(), options.probed, check_fractions(options.fractions)
-    task, _ = check_options(asked)
-    tables = read_tables_of(asked, tell)
+    question, _ = check_options(asked)
+    tables = read_tables_of(asked, question, tell)
+    task = tables.task
     now = now or datetime.now(UTC)
     stored = (read or reader_at(options.endpoint_url))(options.store)
-    cohort = tables.join(stored, task)
-    marked = tables.with_groups(mark_volumes(stored))
+    cohort = tables.join(stored)
+    marked = with_groups(mark_volumes(stored), cohort)
     standing = check_earlier(asked.runs, cohort, marked, stored.space_id, resplit=asked.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(asked, source, tell)

@@ -6,14 +6,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from embeddings_store.command_line import Options, Text
-from embeddings_store.errors import UsageError
+from classify.question_options import TargetOptions, TaskName, names_text
+from embeddings_store.command_line import Text
 from embeddings_store.machine import usable_cores
 from embeddings_store.shared_options import (
     COMPUTING,
     IN_AND_OUT,
     EndpointUrl,
-    ParticipantsTable,
     Runs,
     Seed,
     StoreAddress,
@@ -26,21 +25,8 @@ JUDGING = "Judging"
 
 AUTO = "auto"
 CORES = usable_cores()
-TASK_HELP = "four-class, healthy-vs-rest, medicated-vs-not, insulin-vs-rest, or a FILE.yaml of your own."
 
 HeadName = Literal["linear", "mlp", "lgbm", "ordinal", "knn", "attentive", "mil", "dummy"]
-
-
-def names_text(option: str, default: str | None = None) -> Text:
-    """Return how names with commas between are read; an empty or repeated one is a UsageError."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        names = tuple(text.split(","))
-        if "" in names or len(set(names)) < len(names):
-            raise UsageError(f"{option}: expected different names with commas between, got {text!r}")
-        return names
-
-    return Text(parse, default)
 
 
 def parse_token_grid(text: str) -> tuple[int, int, int]:
@@ -87,7 +73,6 @@ Prevalence = Annotated[
         rich_help_panel=JUDGING,
     ),
 ]
-TaskName = Annotated[str, typer.Option(help=TASK_HELP, rich_help_panel=IN_AND_OUT)]
 SearchEngine = Annotated[
     Literal["local", "ray"],
     typer.Option(help="Where trials run: here, or Ray Tune (needs the extra ray).", rich_help_panel=SEARCH),
@@ -99,7 +84,7 @@ RayAddress = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadOptions(Options):
+class HeadOptions(TargetOptions):
     """How heads are fitted and judged: what probe, compare and learning-curve share."""
 
     layer: Annotated[
@@ -178,8 +163,7 @@ class ProbeOptions(HeadOptions):
 
     model: Annotated[HeadName, typer.Option(help="The head.")]
     store: StoreAddress
-    participants: ParticipantsTable
-    task: TaskName = "four-class"
+    task: TaskName = None
     views: Annotated[
         int | None,
         typer.Option(

@@ -6,14 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_people
+from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_units
 from classify.baselines.random_twin import Twin, read_checked_twin, stand_beside
-from classify.cohort.identity import mark_volumes
+from classify.cohort.identity import mark_volumes, with_groups
+from classify.cohort.questions import Question
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
-from classify.cohort.tasks import Task, find_task
 from classify.cohort.vouched import NOBODY, read_vouched
 from classify.evaluating.predict_split import DUMMY, judge_val
 from classify.features.stores import ReadStore, reader_at
@@ -34,7 +32,7 @@ from classify.reference.training import TrainingReference, remember_train
 from classify.run.earlier import check_earlier
 from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
 from classify.run.inputs import digest_inputs, digest_rows
-from classify.run.predictions import Predictions, stack_predictions
+from classify.run.predictions import Predictions, judged_of, stack_predictions
 from classify.run.record import Asked, FeaturesSeen, Missing, ModelFacts, Provenance, Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
 from classify.search.folds import FOLDS, count_folds
@@ -69,13 +67,16 @@ def probe(
     options say. tell: hears what is worth knowing.
     Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
     """
-    clock, (task, method) = Stopwatch(), check_options(options)
-    tables = read_tables_of(options, tell)
+    clock, (question, method) = Stopwatch(), check_options(options)
+    tables = read_tables_of(options, question, tell)
+    task = tables.task
     now, read = now or datetime.now(UTC), read or reader_at(options.endpoint_url)
     stored = read(options.store)
     twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
-    cohort = tables.join(stored, task)
-    marked = tables.with_groups(mark_volumes(stored))
+    cohort = tables.join(stored)
+    for line in cohort.said():
+        tell(line)
+    marked = with_groups(mark_volumes(stored), cohort)
     standing = check_earlier(options.runs, cohort, marked, stored.space_id, resplit=options.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(options, source, tell)
@@ -95,7 +96,7 @@ def probe(
         )  # fmt: skip
         levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         clock.lap("evaluate")
-        twin = compare_to_twin(options, plan, tables, twin_stored, source, levels["participant"])
+        twin = compare_to_twin(options, plan, tables, twin_stored, source, judged_of(levels))
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
         save_parts(aside, model, remembered, val_judged.calibrator, twin)
         record = RunRecord(
@@ -114,17 +115,23 @@ def probe(
     return Probed(record, folder)
 
 
-def read_tables_of(options: ProbeOptions, tell: Callable[[str], None]) -> CohortTables:
+def read_tables_of(options: ProbeOptions, question: Question, tell: Callable[[str], None]) -> CohortTables:
     """Read the tables that the options name. Raises: CohortError, LeakError."""
     vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
     return read_tables(
-        options.participants, options.measurements, options.pretrain_participants, vouched=vouched, tell=tell
+        options.label_source,
+        question,
+        options.measurements,
+        options.pretrain_participants,
+        vouched=vouched,
+        tell=tell,
     )
 
 
-def check_options(options: ProbeOptions) -> tuple[Task, str | None]:
-    """Give the task and the calibration; refuse what cannot be, before anything is read. Raises: UsageError."""
-    task, method = find_task(options.task), find_method(options.calibrate)
+def check_options(options: ProbeOptions) -> tuple[Question, str | None]:
+    """Give the question and the calibration; refuse what cannot be, before anything is read. Raises: UsageError."""
+    question, method = options.question(options.task), find_method(options.calibrate)
+    _ = options.label_source
     find_head(options.model)
     if options.aggregate != AUTO:
         check_aggregation(options.model, options.aggregate)
@@ -135,7 +142,7 @@ def check_options(options: ProbeOptions) -> tuple[Task, str | None]:
     check_plan(SearchPlan(options.model, trials=options.trials, minutes=options.minutes, engine=options.engine))
     if options.nested and not (options.trials or options.minutes):
         raise UsageError("--nested: expected --trials or --minutes with it; without a search there is nothing to judge")
-    return task, method
+    return question, method
 
 
 def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[str], None]) -> SearchPlan:
@@ -146,7 +153,7 @@ def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[st
     """
     cohort = source.cohort
     train = cohort.table[cohort.table["split"] == "train"]
-    people, label = train["participant"].to_numpy(str), train["label"].to_numpy(np.int64)
+    people, label = train["participant"].to_numpy(str), train["label"].to_numpy()
     folds, said = FOLDS, None
     if options.model != DUMMY:  # which fits on nothing but counts
         folds, said = count_folds(people, label, cohort.task.classes, options.folds)
@@ -203,7 +210,7 @@ def compare_to_twin(
         people,
         source.cohort,
         source.space,
-        tables.join(stored, source.cohort.task),
+        tables.join(stored),
         stored,
         lambda twin: search(alone, plan, twin, say).spec,
         replicates=options.replicates,
@@ -243,7 +250,7 @@ def describe_model(
 
 def describe_missing(cohort: Cohort) -> list[Missing]:
     """List the baselines that are not made, with their reasons."""
-    return [TWIN_MISSING, *choose_baselines(*(describe_people(cohort, split) for split in ("train", "val")))[1]]
+    return [TWIN_MISSING, *choose_baselines(*(describe_units(cohort, split) for split in ("train", "val")))[1]]
 
 
 def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSeen:

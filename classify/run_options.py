@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from classify.options import JUDGING, Measurements, NearCopies, Pretrained, Prevalence, Replicates, TaskName
+from classify.options import JUDGING, Measurements, NearCopies, Pretrained, Prevalence, Replicates
+from classify.question_options import TableOptions, TargetOptions, TaskName
 from embeddings_store.command_line import Options
 from embeddings_store.shared_options import (
     IN_AND_OUT,
     EndpointUrl,
-    ParticipantsTable,
     Runs,
     Seed,
     StoreAddress,
@@ -23,14 +23,13 @@ RunFolder = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestOptions(Options):
+class TestOptions(TableOptions):
     """One evaluation of the locked test split, whoever predicts. seed None: the bootstrap seed of the run.
 
     measurements, pretrain_participants: as for a probe; they are not kept with a run, so they are given again.
     """
 
     run: RunFolder
-    participants: ParticipantsTable
     split: Annotated[
         Literal["test"],
         typer.Option(help="Unlocks test, and writes a line into the ledger of the runs.", rich_help_panel=JUDGING),
@@ -56,12 +55,11 @@ class EvaluateOptions(TestOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineOptions(Options):
+class BaselineOptions(TargetOptions):
     """The command line of ``classify baselines``."""
 
     store: StoreAddress
-    participants: ParticipantsTable
-    task: TaskName = "four-class"
+    task: TaskName = None
     measurements: Measurements = None
     allow_near_copies: NearCopies = None
     seed: Seed = 0

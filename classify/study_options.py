@@ -14,12 +14,11 @@ from classify.options import (
     NearCopies,
     Pretrained,
     ProbeOptions,
-    TaskName,
-    names_text,
 )
+from classify.question_options import FIRST_TASK, TaskName, names_text
 from embeddings_store.command_line import Text, several
 from embeddings_store.errors import UsageError
-from embeddings_store.shared_options import IN_AND_OUT, ParticipantsTable, StoreAddress
+from embeddings_store.shared_options import IN_AND_OUT, StoreAddress
 
 FRACTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -48,10 +47,6 @@ class CompareOptions(HeadOptions):
         names_text("--models", "linear"),
         typer.Option(help="Heads, with commas between: linear,lgbm,mlp."),
     ] = ("linear",)
-    participants: Annotated[
-        Path | None,
-        typer.Option(help="The dataset's participants.tsv; needed with --store.", rich_help_panel=IN_AND_OUT),
-    ] = None
     tasks: Annotated[
         tuple[str, ...] | None,
         names_text("--tasks"),
@@ -92,16 +87,16 @@ class CompareOptions(HeadOptions):
         return stores
 
     @property
-    def questions(self) -> tuple[str, ...]:
-        """Return the tasks that were asked for; none where those of the runs are meant."""
-        return self.tasks or (("four-class",) if self.stores else ())
+    def questions(self) -> tuple[str | None, ...]:
+        """Return the tasks that were asked for, None for --target; none where those of the runs are meant."""
+        if self.target is not None:
+            return (*(self.tasks or ()), None)
+        return self.tasks or ((FIRST_TASK,) if self.stores else ())
 
-    def probe(self, model: Any, store: str, task: str) -> ProbeOptions:
+    def probe(self, model: Any, store: str, task: str | None) -> ProbeOptions:
         """Return the options of one cell."""
-        if self.participants is None:
-            raise UsageError("compare: --store needs --models and --participants, so that cells can be fitted")
         return ProbeOptions(
-            **self.shared(), model=model, store=store, task=task, participants=self.participants,
+            **self.shared(), model=model, store=store, task=task,
             measurements=self.measurements, pretrain_participants=self.pretrain_participants,
             allow_near_copies=self.allow_near_copies,
         )  # fmt: skip
@@ -113,8 +108,7 @@ class CurveOptions(HeadOptions):
 
     model: Annotated[HeadName, typer.Option(help="The head.")]
     store: StoreAddress
-    participants: ParticipantsTable
-    task: TaskName = "four-class"
+    task: TaskName = None
     allow_near_copies: NearCopies = None
     fractions: Annotated[
         tuple[float, ...],
@@ -132,7 +126,6 @@ class CurveOptions(HeadOptions):
             **self.shared(),
             model=self.model,
             store=self.store,
-            participants=self.participants,
             task=self.task,
             allow_near_copies=self.allow_near_copies,
         )

@@ -187,7 +187,12 @@ def read_ids(data: bytes, where: str, fault: type[OctProbeError]) -> tuple[froze
 
 
 def require_match(
-    asked: frozenset[str], others: frozenset[str], where: str, fault: type[OctProbeError], others_of: str = "the table"
+    asked: frozenset[str],
+    others: frozenset[str],
+    where: str,
+    fault: type[OctProbeError],
+    others_of: str = "the table",
+    what: str = "participant",
 ) -> None:
     """Refuse ids of which under half meet those that they should belong to, counted on the shorter of the two lists.
 
@@ -200,7 +205,7 @@ def require_match(
     hint = f"{len(bare)} lost their leading zeros: save the ids as text" if bare else "do the two belong together?"
     raise fault(
         f"{where}: expected the ids of {others_of}, got {len(asked)} ids of which {met} are among the {len(others)} "
-        f"participants of {others_of}; {hint}"
+        f"{what}s of {others_of}; {hint}"
     )
 
 

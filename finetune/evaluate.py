@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.baselines.covariates import choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import choose_baselines, describe_units, predict_baselines
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
+from classify.cohort.tasks import question_of_record
 from classify.errors import RunFolderError
 from classify.evaluating.look import (
     TEST,
@@ -24,7 +25,7 @@ from classify.evaluating.look import (
 from classify.features.table import table_of
 from classify.fitting.aggregate import aggregate_levels
 from classify.run.folder import Run
-from classify.run.predictions import LEVELS, Predictions, pick_predictions, rows_of
+from classify.run.predictions import LEVELS, Predictions, judged_of, pick_predictions, rows_of
 from embeddings_store.errors import UsageError
 from embeddings_store.publish import place_aside
 from embeddings_store.space import EmbeddingSpace
@@ -70,7 +71,10 @@ def evaluate(options: LookOptions, *, now: datetime | None = None, tell: Callabl
     """
     run = open_locked(options)
     classifier = load_classifier(run)
-    tables = read_tables(options.participants, options.measurements, options.pretrain_participants, tell=tell)
+    tables = read_tables(
+        options.label_source, question_of_record(run.record), options.measurements, options.pretrain_participants,
+        tell=tell,
+    )  # fmt: skip
     whole = rebuild_cohort(run, tables)
     check_same_cohort(run, whole)
     with place_for_images(run, options.cache_dir) as folder:
@@ -85,7 +89,9 @@ def evaluate(options: LookOptions, *, now: datetime | None = None, tell: Callabl
     predicted = PredictedSplit(
         raw,
         {**test.known, **predict_others(test.cohort)},
-        lambda chosen: aggregate_levels(rows_of(raw["volume"], chosen), eyes[chosen])["participant"],
+        lambda chosen: judged_of(
+            aggregate_levels(rows_of(raw["volume"], chosen), eyes[chosen], judged=judged_of(raw).level)
+        ),
         failures=test.failures,
     )
     return finish_look(replace(look, cohort=test.cohort), predicted, options, tables, by="finetune evaluate")
@@ -132,9 +138,10 @@ def take_published(run: Run, whole: Cohort) -> OpenedTest:
             f"--bucket is missing: nobody has predicted the test split of run {run.record.id} yet; say where the "
             "volumes are"
         )
-    raw = {level: pick_predictions(of_test, model=MODEL_NAME, level=level, split=TEST) for level in LEVELS}
+    there = [level for level in LEVELS if (of_test["level"] == level).any()]
+    raw = {level: pick_predictions(of_test, model=MODEL_NAME, level=level, split=TEST) for level in there}
     names = set(of_test["model"]) - {MODEL_NAME}
-    known = {name: pick_predictions(of_test, model=name, level="participant", split=TEST) for name in names}
+    known = {name: pick_predictions(of_test, model=name, level=there[-1], split=TEST) for name in names}
     kept = ((whole.table["split"] != TEST) | whole.table["volume"].isin(raw["volume"].unit)).to_numpy()
     table = whole.table[kept].reset_index(drop=True)
     cohort = replace(whole, table=table, position=whole.position[kept], brightness=None)  # that of test is not kept
@@ -143,6 +150,13 @@ def take_published(run: Run, whole: Cohort) -> OpenedTest:
 
 def predict_others(cohort: Cohort) -> dict[str, Predictions]:
     """Predict the test split by every baseline that the cohort allows."""
-    fitted_on, judged = (describe_people(cohort, split) for split in ("train", TEST))
+    fitted_on, judged = (describe_units(cohort, split) for split in ("train", TEST))
     names, _ = choose_baselines(fitted_on, judged)
-    return predict_baselines(fitted_on, judged, classes=len(cohort.task.classes), split=TEST, names=names)
+    return predict_baselines(
+        fitted_on,
+        judged,
+        classes=len(cohort.task.classes),
+        split=TEST,
+        names=names,
+        level=cohort.task.judged,
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from classify.options import Measurements, NearCopies, Pretrained, RayAddress, Replicates, Resplit, SearchEngine
+from classify.question_options import TargetOptions, TaskName
 from classify.run_options import TestOptions
 from embeddings_store.command_line import Text
 from embeddings_store.errors import UsageError
@@ -18,7 +19,6 @@ from embeddings_store.shared_options import (
     COMPUTING,
     SOURCE,
     EndpointUrl,
-    ParticipantsTable,
     Prefix,
     Runs,
     Seed,
@@ -60,7 +60,7 @@ CacheDir = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(EncoderChoice, LayoutOptions):
+class TrainingOptions(EncoderChoice, LayoutOptions, TargetOptions):
     """What training and its search share: volumes, labels, encoder and recipe.
 
     bucket: None where a store has everything that the stage of the head needs. store: embeddings of the starting
@@ -68,7 +68,6 @@ class TrainingOptions(EncoderChoice, LayoutOptions):
     """
 
     bucket: Annotated[str | None, typer.Option(help=BUCKET_HELP, rich_help_panel=SOURCE)] = None
-    participants: ParticipantsTable
     prefix: Prefix = ""
     endpoint_url: EndpointUrl = None
     store: Annotated[
@@ -77,10 +76,7 @@ class TrainingOptions(EncoderChoice, LayoutOptions):
             help="Embeddings of the same encoder: the stage of the head then encodes nothing.", rich_help_panel=SOURCE
         ),
     ] = None
-    task: Annotated[
-        str,
-        typer.Option(help="four-class, healthy-vs-rest, medicated-vs-not or insulin-vs-rest", rich_help_panel=SOURCE),
-    ] = "four-class"
+    task: TaskName = None
     config: RecipeName = None
     change: Changes = ()
     device: DeviceName = "auto"
@@ -124,9 +120,10 @@ class TrainingOptions(EncoderChoice, LayoutOptions):
         """Name everything that decides the weights, as 16 hex digits: a resumed run must agree in all of it."""
         recipe = self.recipe.model_dump() | {"save_every_steps": 0, "workers": 0, "parallel": "ddp"}
         parts = (
-            recipe, self.stages, self.task, self.seed, self.bucket, self.prefix, self.endpoint_url, self.store,
+            recipe, self.stages, str(self.question(self.task)), self.seed, self.bucket, self.prefix,
+            self.endpoint_url, self.store,
             self.limit, encoder.weights_sha256, encoder.architecture.image_size,
-            sha256(self.participants.read_bytes()).hexdigest(),
+            sha256(self.label_source.path.read_bytes()).hexdigest(),
             *([self.allow_near_copies.read_text()] if self.allow_near_copies else []),
             *([repr(self.layout_choice)] if self.layout_choice != LayoutOptions() else []),
         )  # fmt: skip

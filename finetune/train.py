@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_units, predict_baselines
+from classify.cohort.identity import with_groups
 from classify.cohort.table import Cohort
 from classify.features.standardise import Standardiser
 from classify.fitting.aggregate import aggregate_levels
 from classify.judging.split import judge_split
 from classify.run.earlier import check_earlier
 from classify.run.folder import MODEL, digest_models, new_run_id, run_folder, save_run
-from classify.run.predictions import Predictions, rows_of, stack_predictions
+from classify.run.predictions import Predictions, judged_of, rows_of, stack_predictions
 from classify.run.record import Missing, ModelFacts, Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
 from embeddings_store.terminal.console import say
@@ -51,9 +52,11 @@ class Finetuned:
 
 def predict_others(cohort: Cohort, classes: int) -> tuple[dict[str, Predictions], list[Missing]]:
     """Predict val by every baseline that can be made, and name the others with their reasons."""
-    fitted_on, judged_on = (describe_people(cohort, split) for split in ("train", "val"))
+    fitted_on, judged_on = (describe_units(cohort, split) for split in ("train", "val"))
     names, missing = choose_baselines(fitted_on, judged_on)
-    return predict_baselines(fitted_on, judged_on, classes=classes, split="val", names=names), missing
+    return predict_baselines(
+        fitted_on, judged_on, classes=classes, split="val", names=names, level=cohort.task.judged
+    ), missing
 
 
 def finetune(
@@ -70,7 +73,7 @@ def finetune(
     with prepare(options, together) as ready:
         clock.lap("read")
         task, inputs, backend = ready.task, ready.inputs, ready.backend
-        marked = ready.tables.with_groups(inputs.marked)
+        marked = with_groups(inputs.marked, inputs.cohort)
         space, why = ready.space.id, options.resplit
         standing = check_earlier(options.runs, inputs.cohort, marked, space, resplit=why, tell=tell)
         classes, train = len(task.classes), inputs.features.only("train")
@@ -90,7 +93,9 @@ def finetune(
         eye = inputs.features.only("val").eye
         said = judge_split(
             levels, others, inputs.cohort,
-            lambda chosen: aggregate_levels(rows_of(levels["volume"], chosen), eye[chosen])["participant"],
+            lambda chosen: judged_of(
+                aggregate_levels(rows_of(levels["volume"], chosen), eye[chosen], judged=task.judged)
+            ),
             pretrained=ready.tables.pretrained, replicates=options.replicates, seed=options.seed,
         )  # fmt: skip
         clock.lap("evaluate")

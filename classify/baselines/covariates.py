@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from classify.baselines.brightness import brightness_of_people
+from classify.baselines.brightness import brightness_of_units
 from classify.baselines.covariate_models import fit_covariates
-from classify.baselines.pixels import Sides, predict_by_pixels, thumbnails_of_people, why_no_pixels
+from classify.baselines.pixels import Sides, predict_by_pixels, thumbnails_of_units, why_no_pixels
 from classify.cohort.clinical import refuse_label_defining
 from classify.cohort.table import BRIGHTNESS, FACTS, Cohort
+from classify.cohort.units import PARTICIPANT
 from classify.fitting.aggregate import SMALLEST_PROBABILITY
 from classify.heads.contract import softmax
 from classify.run.predictions import Predictions
@@ -55,40 +56,46 @@ TWIN_MISSING: Missing = {
 
 
 def predict_baselines(
-    train: pd.DataFrame, judged: pd.DataFrame, *, classes: int, split: str, names: Sequence[str] = WITHOUT_DEVICE
+    train: pd.DataFrame,
+    judged: pd.DataFrame,
+    *,
+    classes: int,
+    split: str,
+    names: Sequence[str] = WITHOUT_DEVICE,
+    level: str = PARTICIPANT,
 ) -> dict[str, Predictions]:
-    """Fit each of the named baselines (of COVARIATES) on train and predict the judged participants.
+    """Fit each of the named baselines (of COVARIATES) on train and predict the judged units.
 
-    Both tables: one line a participant, as describe_people gives them: participant, site, age (years, NaN: missing),
-    label, protocols (each "device/protocol" that the person was scanned with, with | between), and what the name asks.
+    Both tables: one line a unit, as describe_units gives them: unit, participant, site, age (years, NaN: missing),
+    label, protocols (each "device/protocol" that it was scanned with, with | between), and what the name asks.
     Each is the best of a straight, a curved and a boosted model, chosen inside train (see fit_covariates); PIXELS is
     that of predict_by_pixels; the dummy gives the class frequencies of train.
     """
-    return {name: _predict(name, train, judged, classes, split) for name in names}
+    return {name: _predict(name, train, judged, classes, split, level) for name in names}
 
 
-def describe_people(cohort: Cohort, split: str) -> pd.DataFrame:
-    """Give the participants of a split with all that a baseline may ask: brightness, facts and thumbnails of scans."""
-    people = cohort.people(split)
-    told = (brightness_of_people(cohort, split), _facts_of_people(cohort, split), thumbnails_of_people(cohort, split))
-    for found in told:
-        people = people if found is None else people.merge(found, on="participant", how="left")
-    return people
+def describe_units(cohort: Cohort, split: str) -> pd.DataFrame:
+    """Return the units of a split with all that a baseline may ask: brightness, facts and thumbnails of scans."""
+    units = cohort.units(split)
+    scanned = (brightness_of_units(cohort, split), _facts_of_units(cohort, split), thumbnails_of_units(cohort, split))
+    for found in scanned:
+        units = units if found is None else units.merge(found, on="unit", how="left")
+    return units
 
 
-def _facts_of_people(cohort: Cohort, split: str) -> pd.DataFrame | None:
-    """Give participant, how many scans there are, and the mean of FACTS over a person's scans (NaN: unknown)."""
+def _facts_of_units(cohort: Cohort, split: str) -> pd.DataFrame | None:
+    """Return unit, how many scans there are, and the mean of FACTS over a unit's scans (NaN: unknown)."""
     if cohort.facts is None:
         return None
-    part = cohort.table.loc[cohort.table["split"] == split, ["volume", "participant"]]
-    rows = part.merge(cohort.facts, on="volume", how="left").drop(columns="volume").groupby("participant")
+    part = cohort.table.assign(unit=cohort.unit).loc[cohort.table["split"] == split, ["volume", "unit"]]
+    rows = part.merge(cohort.facts, on="volume", how="left").drop(columns="volume").groupby("unit")
     return rows.mean().astype(np.float64).join(rows.size().rename("scans").astype(np.float64)).reset_index()
 
 
 def choose_baselines(train: pd.DataFrame, judged: pd.DataFrame | None = None) -> tuple[list[str], list[Missing]]:
     """Name the baselines that the participants allow, and the others, {"name", "reason"} each.
 
-    train, judged: as describe_people gives them. A baseline without a usable value of one of its covariates (nobody
+    train, judged: as describe_units gives them. A baseline without a usable value of one of its covariates (nobody
     has it, everybody has the same one, few have it) is not made at all; nor is TOGETHER without age or site.
     """
     found = {name: reason for name in COVARIATES if (reason := why_no_baseline(name, train, judged))}
@@ -148,7 +155,7 @@ _WHY_NOT: Mapping[str, Callable[[Sides], str]] = {
 }
 
 
-def _predict(name: str, train: pd.DataFrame, judged: pd.DataFrame, classes: int, split: str) -> Predictions:
+def _predict(name: str, train: pd.DataFrame, judged: pd.DataFrame, classes: int, split: str, level: str) -> Predictions:
     columns = COVARIATES[name]
     label = train["label"].to_numpy(np.int64)
     if name == PIXELS:
@@ -163,7 +170,8 @@ def _predict(name: str, train: pd.DataFrame, judged: pd.DataFrame, classes: int,
         logits = np.log(np.clip(np.tile(share, (len(judged), 1)), SMALLEST_PROBABILITY, None))
     person = judged["participant"].to_numpy(str)
     truth = judged["label"].to_numpy(np.int64)
-    return Predictions(name, "participant", split, person, person, truth, logits, softmax(logits))
+    unit = judged["unit"].to_numpy(str)
+    return Predictions(name, level, split, unit, person, truth, logits, softmax(logits))
 
 
 def encode_covariates(

@@ -40,20 +40,20 @@ class PersonThumbnails:
     protocol: Shaped[np.ndarray, " scans"]
 
 
-def thumbnails_of_people(cohort: Cohort, split: str) -> pd.DataFrame | None:
-    """Give participant and a PersonThumbnails, None where a scan has no thumbnail; None where no scan has any."""
+def thumbnails_of_units(cohort: Cohort, split: str) -> pd.DataFrame | None:
+    """Return unit and a PersonThumbnails, None where a scan has no thumbnail; None where no scan has any."""
     found = cohort.thumbnails
     if found is None or not found.known.any():
         return None
-    participant, eye, protocol = (cohort.table[name].to_numpy(str) for name in ("participant", "eye", "protocol"))
+    unit, eye, protocol = (cohort.unit, *(cohort.table[name].to_numpy(str) for name in ("eye", "protocol")))
     here = np.flatnonzero(cohort.table["split"] == split)
-    people = np.unique(participant[here])
+    units = np.unique(unit[here])
     scans = list[PersonThumbnails | None]()
-    for person in people:
-        rows = here[participant[here] == person]
+    for one in units:
+        rows = here[unit[here] == one]
         whole = bool(found.known[rows].all())
         scans.append(PersonThumbnails(found.images[rows], eye[rows], protocol[rows]) if whole else None)
-    return pd.DataFrame({"participant": people, "thumbnails": pd.Series(scans, dtype=object)})
+    return pd.DataFrame({"unit": units, "thumbnails": pd.Series(scans, dtype=object)})
 
 
 def why_no_pixels(sides: Sides) -> str:

@@ -17,7 +17,7 @@ from classify.errors import CohortError, RunFolderError
 from classify.fitting.model import FittedModel, ModelSpec, fit_model
 from classify.fitting.source import FeatureSource, source_on
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
-from classify.run.predictions import Predictions, rows_of
+from classify.run.predictions import Predictions, judged_of, rows_of
 from classify.run.record import Measured, Rivals, RunRecord
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
@@ -137,7 +137,7 @@ def stand_beside(
     spec = choose(source)
     table, classes = source.table(spec.features), cohort.task.classes
     model = fit_model(spec, table.only("train"), classes=len(classes), seed=seed)
-    people = model.predict(table.only(ours.split), classes=len(classes), split=ours.split)["participant"]
+    people = judged_of(model.predict(table.only(ours.split), classes=len(classes), split=ours.split))
     metrics, difference = judge_twin(ours, people, classes, replicates=replicates, seed=seed)
     told = {
         "space": stored.space_id,
@@ -166,8 +166,8 @@ def look_beside(
     """
     classes = twin_cohort.task.classes
     table = source_on(twin_cohort, stored).table(model.features).only(ours.split)
-    both = np.isin(table.participant, ours.participant)
-    people = model.predict(table.where(both), classes=len(classes), split=ours.split)["participant"]
+    both = np.isin(table.unit, ours.unit)
+    people = judged_of(model.predict(table.where(both), classes=len(classes), split=ours.split))
     metrics, difference = judge_twin(ours, people, classes, replicates=replicates, seed=seed)
     return Twin(model, replace(people, model=RANDOM_TWIN), metrics, difference, record.rivals.random_twin or {})
 
@@ -197,7 +197,7 @@ def judge_twin(
 
     ours, theirs: participant predictions of one split, each sorted by participant.
     """
-    common = rows_of(ours, np.isin(ours.participant, theirs.participant))
+    common = rows_of(ours, np.isin(ours.unit, theirs.unit))
     drawn = draw_replicates(common.participant, replicates=replicates, seed=seed)
     (_, values), (metrics, beside) = (measure(part, drawn, classes) for part in (common, theirs))
     return metrics, paired_differences(values, beside, common, classes)

@@ -18,16 +18,16 @@ def predict_with_age_and_site(
     generalisation). people: the run's own predictions of the judged participants. Both tables: see predict_baselines.
     """
     classes = people.logits.shape[1]
-    place = {name: number for number, name in enumerate(held_out.participant.tolist())}
-    rows = [place[name] for name in train_people["participant"]]
+    place = {name: number for number, name in enumerate(held_out.unit.tolist())}
+    rows = [place[name] for name in train_people["unit"]]
     known, label = held_out.logits[rows], held_out.label[rows]
     centre, spread = known.mean(axis=0), known.std(axis=0)
     scale = np.where(spread > 1e-9, spread, 1.0)
     columns = ("age", "site")
     fitted_on = np.hstack([(known - centre) / scale, encode_covariates(train_people, train_people, columns)])
-    asked = judged_people.set_index("participant").loc[people.participant].reset_index()
+    asked = judged_people.set_index("unit").loc[people.unit].reset_index()
     judged = np.hstack([(people.logits - centre) / scale, encode_covariates(asked, train_people, columns)])
     found = np.log(fit_covariates(fitted_on, label, classes=classes).probability(judged))
     return Predictions(
-        TOGETHER, "participant", people.split, people.unit, people.participant, people.label, found, softmax(found)
+        TOGETHER, people.level, people.split, people.unit, people.participant, people.label, found, softmax(found)
     )

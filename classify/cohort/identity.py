@@ -6,6 +6,7 @@ from hashlib import sha256
 import numpy as np
 import pandas as pd
 
+from classify.cohort.table import Cohort
 from embeddings_store.schema import Note
 from embeddings_store.snapshot import Snapshot
 
@@ -27,6 +28,11 @@ OF_CONTENT = {"md5": "#", "vectors": "="}
 def digest_person(participant: str) -> str:
     """Name a participant without the number itself."""
     return sha256(f"participant {participant}".encode()).hexdigest()[:DIGITS]
+
+
+def with_groups(marked: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
+    """Add the target as it is written to marked lines of analysed volumes, so that labels of another task compare."""
+    return marked.merge(cohort.groups, on="volume", how="left", validate="1:1")
 
 
 def mark_volumes(stored: Snapshot) -> pd.DataFrame:

@@ -6,16 +6,26 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32
 
+from classify.cohort.labels import KEYS
 from classify.cohort.near_copies import count_once
+from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.splits import SPLITS, check_no_leak
 from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, Cohort
-from classify.cohort.tasks import STUDY_GROUPS, Task
+from classify.cohort.tasks import STUDY_GROUPS
 from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError, LeakError
 from classify.run.record import FlowStep
 from embeddings_store.schema import SITES, Note
 from embeddings_store.text_table import require_match
 from embeddings_store.thumbnails import Thumbnails
+
+TABLE, LABELS = "participants table", "labels"
+UNIT_COLUMNS = ("participant", "eye", "volume")
+NO_LINE = {
+    "participant": "the participant is not in the table of labels",
+    "eye": "the eye is not in the table of labels, or nobody knows which eye it is",
+    "scan": "the volume is not in the table of labels",
+}
 
 WRONG_SITES = 0.5
 """With more participants than this share at another site than their id says, every label is in doubt."""
@@ -24,27 +34,36 @@ WRONG_SITES = 0.5
 def join_cohort(
     index: pd.DataFrame,
     pooled: Float32[np.ndarray, "rows L P C"],
-    participants: pd.DataFrame,
+    lines: pd.DataFrame,
     task: Task,
     vouched: Vouched | None = NOBODY,
     thumbnails: Thumbnails | None = None,
 ) -> Cohort:
-    """Join the rows of a store with the participants table; the order of either does not matter.
+    """Join the rows of a store with the lines of a table of labels; the order of either does not matter.
 
     Raises: CohortError where nothing is left, a volume stands twice, a class or split cannot be used, all embeddings
     are equal, or sites say that the table is another study's; LeakError where one scan stands under two participants,
     or nearly the same under two of different splits.
-    vouched: whose near copies are none; None: pooled holds no embeddings, and nothing is near.
+    lines: as read_labels gives them for the task. vouched: whose near copies are none; None: pooled holds no
+    embeddings, and nothing is near.
     thumbnails: one a row of index, as a snapshot has them.
     """
     if index.empty:
         raise CohortError("the store: expected committed volumes, got none; run extract-embeddings first")
     if count := int(index["volume"].duplicated().sum()):
         raise CohortError(f"the store: {count} volumes stand in more than one row; run extract-embeddings verify")
-    of_table, of_store = frozenset(participants["participant"]), frozenset(index["participant"].astype(str))
-    require_match(of_table, of_store, "participants table", CohortError, "the store")
+    keys = list(KEYS[task.level])
+    of_table, of_store = (frozenset(part[keys[0]].astype(str)) for part in (lines, index))
+    where = TABLE if task.target == STUDY_GROUP else LABELS
+    require_match(of_table, of_store, where, CohortError, "the store", keys[0])
+    if task.level == "eye" and not index["eye"].isin(["L", "R"]).any():
+        raise CohortError(
+            "the store: expected the eye of its volumes, since the labels are of eyes, got volumes whose eye nobody "
+            "knows; give --scans with a column eye when extracting, or labels of participants or scans"
+        )
     rows = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
-    rows = rows.rename(columns={"site": "site_of_id"}).merge(participants, on="participant", how="left", validate="m:1")
+    wanted = lines.drop(columns=[name for name in UNIT_COLUMNS if name in lines and name not in keys])
+    rows = rows.rename(columns={"site": "site_of_id"}).merge(wanted, on=keys, how="left", validate="m:1")
     _refuse_wrong_join(rows)
     flow: list[FlowStep] = [_step("store", "total", rows, "volumes with an embedding")]
     for step, reason, bad in _exclusions(rows, pooled, task):
@@ -56,14 +75,14 @@ def join_cohort(
         vouched.require_known(set(index["participant"]))
         rows, steps = _settle_near_copies(rows, pooled, vouched, thumbnails)
         flow.extend(steps)
-    flow.extend(_notes(rows, index, participants))
+    flow.extend(_notes(rows, index, lines))
     table = _analysed_table(rows, task)
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
     flow.extend(_split_steps(table))
     position = rows["position"].to_numpy(np.int64)
     cohort = Cohort(
         table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=_facts(rows),
-        thumbnails=None if thumbnails is None else thumbnails.take(position),
+        thumbnails=None if thumbnails is None else thumbnails.take(position), named=_named(rows, task),
     )  # fmt: skip
     _check_usable(cohort)
     return cohort
@@ -80,9 +99,15 @@ def _facts(rows: pd.DataFrame) -> pd.DataFrame | None:
     return rows[["volume", *known]].reset_index(drop=True) if known else None
 
 
+def _named(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Take the target as it is written, and the covariates that the task names beyond age and site."""
+    return rows[["volume", "group", *(name for name in task.covariates or () if name in rows)]].reset_index(drop=True)
+
+
 def _analysed_table(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+    label = rows["group"].map(task.number_of if task.is_number else dict(task.class_of))
     table = rows.assign(
-        label=rows["group"].map(dict(task.class_of)).astype(np.int64),
+        label=label.astype(np.float64 if task.is_number else np.int64),
         site=rows["site"].where(rows["site"] != "", rows["site_of_id"]),
     )
     return table[list(COLUMNS)].reset_index(drop=True)
@@ -95,20 +120,25 @@ def _exclusions(
     known = rows["group"].notna()
     constant = _has_note(rows, Note.CONSTANT)
     finite = pd.Series(_finite_rows(pooled)[rows["position"]], index=rows.index)
-    unknown_group = known & ~rows["group"].isin(STUDY_GROUPS)
-    outside = known & ~unknown_group & ~rows["group"].isin(list(task.class_of))
-    left_out = ", ".join(group for group in STUDY_GROUPS if group not in task.class_of)
-    values = ", ".join(sorted(repr(value) for value in rows.loc[unknown_group, "group"].unique())[:3])
+    strange = known & ~rows["group"].isin(STUDY_GROUPS) & (task.target == STUDY_GROUP)
+    empty = known & (rows["group"] == "") | strange
+    taken = ~rows["group"].isin(task.exclude) if task.is_number else rows["group"].isin(list(task.class_of))
+    outside = known & ~empty & ~taken
     usable = ~constant & finite
     return [
-        ("no participant", "the participant is not in the participants table", ~known),
-        ("no label", f"study_group is none of the four known ones: {values}", unknown_group),
-        ("not asked", f"the task {task.name} leaves out {left_out}", outside),
-        ("no split", f"recommended_split is none of {', '.join(SPLITS)}", known & ~rows["split"].isin(SPLITS)),
+        ("no participant", NO_LINE[task.level], ~known),
+        ("no label", f"{task.target} is empty, or none of the known values: {_values(rows[empty])}", empty),
+        ("not asked", f"the task {task.name} leaves out {_values(rows[outside])}", outside),
+        ("no split", f"the split is none of {', '.join(SPLITS)}", known & ~rows["split"].isin(SPLITS)),
         ("constant", "every voxel of the volume is equal", constant),
         ("not finite", "the embedding holds NaN or infinity; run extract-embeddings verify", ~finite),
         ("copy", "another volume of the same participant has the same embedding", _copies(rows[usable], pooled, rows)),
     ]
+
+
+def _values(rows: pd.DataFrame) -> str:
+    counts = rows["group"].value_counts().head(6)
+    return ", ".join(f"{str(value)[:60]!r} ({count})" for value, count in counts.items())
 
 
 def _finite_rows(pooled: Float32[np.ndarray, "rows L P C"]) -> Bool[np.ndarray, " rows"]:
@@ -163,10 +193,10 @@ def _refuse_wrong_join(rows: pd.DataFrame) -> None:
         )
 
 
-def _notes(rows: pd.DataFrame, index: pd.DataFrame, participants: pd.DataFrame) -> list[FlowStep]:
+def _notes(rows: pd.DataFrame, index: pd.DataFrame, lines: pd.DataFrame) -> list[FlowStep]:
     """Say what is odd about the analysed rows without being a reason to leave them out."""
-    scanned = participants["participant"].isin(index["participant"])
-    flagged_only = int(((participants["flagged"] == "TRUE") & ~scanned).sum())
+    scanned = lines["participant"].isin(index["participant"])
+    flagged_only = int(((lines["flagged"] == "TRUE") & ~scanned).sum())
     notes = [
         ("flag without volumes", 0, flagged_only, "retinal_oct is TRUE but the store holds no volume"),
         _note("volumes without flag", rows[rows["flagged"] == "FALSE"], "retinal_oct is FALSE but volumes exist"),
@@ -174,7 +204,7 @@ def _notes(rows: pd.DataFrame, index: pd.DataFrame, participants: pd.DataFrame) 
         _note(
             "site disagrees",
             rows[(rows["site"] != "") & (rows["site_of_id"] != "unknown") & (rows["site"] != rows["site_of_id"])],
-            "clinical_site differs from the site that the id encodes; clinical_site is used",
+            "the site of the labels differs from that of the store, or that the id encodes; the former is used",
         ),
     ]
     return [
@@ -211,13 +241,13 @@ def _check_usable(cohort: Cohort) -> None:
     if cohort.table.empty:
         reasons = "; ".join(f"{step['step']}: {step['volumes']}" for step in cohort.flow if step["kind"] == "excluded")
         raise CohortError(f"no volume is left to analyse ({reasons}); do the store and the table belong together?")
-    sides = {split: cohort.people(split)["participant"].tolist() for split in SPLITS}
+    sides = {split: cohort.units(split)["participant"].tolist() for split in SPLITS}
     check_no_leak(sides)
     sizes = cohort.sizes()
     for split in ("train", "val"):
         if not sizes[split]["participants"]:
-            raise CohortError(f"the {split} split is empty: expected participants with recommended_split {split!r}")
-    absent = [name for name, count in sizes["train"]["per_class"].items() if not count]
+            raise CohortError(f"the {split} split is empty: expected participants whose split is {split!r}")
+    absent = [name for name, count in sizes["train"].get("per_class", {}).items() if not count]
     if absent:
         raise CohortError(
             f"task {cohort.task.name}: every class needs a participant in train; none for {', '.join(absent)}; "

@@ -95,7 +95,7 @@ def _read_person(line: Line, table: TextTable) -> Person:
         "participant": line.participant,
         "site": cells.get("clinical_site", ""),
         "group": _read_group(cells["study_group"], table),
-        "age": _read_age_years(cells.get("age", ""), line, table),
+        "age": read_age_years(cells.get("age", ""), line, table),
         "split": _read_split(cells["recommended_split"], line, table),
         "flagged": _read_flag(cells.get("retinal_oct", ""), table),
     }
@@ -129,14 +129,14 @@ def _read_flag(text: str, table: TextTable) -> str:
     return ""
 
 
-def _read_age_years(text: str, line: Line, table: TextTable) -> float:
+def read_age_years(text: str, line: Line, table: TextTable, column: str = "age") -> float:
     """Read an age; >89 and 89+ are 89, a number that is no age is missing (NaN), and both are counted."""
     if is_missing(text):
         return float("nan")
     number = read_number(text)
     if number is None or number.unit not in YEARS:
         found = repr(text) if len(text) < 20 else "words"
-        raise table.refuse(found, "an age in years, or an empty cell", line.number, "age")
+        raise table.refuse(found, "an age in years, or an empty cell", line.number, column)
     if not 0 <= number.value <= OLDEST_YEARS:
         table.notes[f"ages are not between 0 and {OLDEST_YEARS} years and count as missing"] += 1
         return float("nan")

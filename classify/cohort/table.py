@@ -6,10 +6,11 @@ from hashlib import sha256
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
+from classify.cohort.questions import Task
 from classify.cohort.splits import SPLITS
-from classify.cohort.tasks import Task
+from classify.cohort.units import name_units
 from classify.run.record import FlowStep, SplitSize
 from embeddings_store.thumbnails import Thumbnails
 
@@ -26,11 +27,12 @@ FACTS = ("frames", "rows", "columns", "spacing_frame_mm", "spacing_axial_mm", "s
 class Cohort:
     """The analysed volumes with their labels, sorted by participant and volume.
 
-    table: COLUMNS, one line a volume; age in years (NaN: missing), label: number of the class in task.classes.
+    table: COLUMNS, one line a volume; age in years (NaN: missing), label: number of the class in task.classes, or the
+    number that is asked for. named: volume, group (the target as it is written) and the covariates of the task.
     position: where each volume's vector lies in the snapshot's pooled array. flow: from store rows to analysed.
     brightness: volume and BRIGHTNESS (NaN: the store does not know it). clinical: participant, hba1c and bmi, one line
     each, where measurements were given. facts: volume and those of FACTS that the store knows. thumbnails: one a line
-    of table (see all_known), None where the store has none. All four are no part of table, so that nothing is fitted on
+    of table (see all_known), None where the store has none. All five are no part of table, so that nothing is fitted on
     them by accident.
     """
 
@@ -43,27 +45,58 @@ class Cohort:
     clinical: pd.DataFrame | None = None
     facts: pd.DataFrame | None = None
     thumbnails: Thumbnails | None = None
+    named: pd.DataFrame | None = None
 
     @property
     def sha256(self) -> str:
         """Digest of the table: equal when the same volumes carry the same labels and splits."""
         return sha256(self.table.to_csv(index=False, float_format="%.6g").encode()).hexdigest()
 
-    def people(self, split: str) -> pd.DataFrame:
-        """One line a participant of a split: participant, site, age, label, protocols ("device/protocol|...").
+    @property
+    def groups(self) -> pd.DataFrame:
+        """Volume and group: the target as it is written, where the labels are known."""
+        return pd.DataFrame({"volume": [], "group": []}) if self.named is None else self.named[["volume", "group"]]
 
-        And, where measurements were given, hba1c and bmi.
+    @property
+    def unit(self) -> Shaped[np.ndarray, " n"]:
+        """Name of the judged unit (participant, eye or volume) of each line of table."""
+        columns = (self.table[name].to_numpy(str) for name in ("participant", "eye", "volume"))
+        return name_units(self.task.judged, *columns)
+
+    def units(self, split: str) -> pd.DataFrame:
+        """One line a judged unit of a split: unit, participant, site, age, label, protocols ("device/protocol|...").
+
+        And the covariates of the task and, where measurements were given, hba1c and bmi.
         """
-        part = self.table[self.table["split"] == split]
-        scanned = (part["device"] + "/" + part["protocol"]).groupby(part["participant"])
+        table = self.table.assign(unit=self.unit)
+        part = table[table["split"] == split]
+        scanned = (part["device"] + "/" + part["protocol"]).groupby(part["unit"])
         protocols = scanned.agg(lambda names: "|".join(sorted(set(names)))).rename("protocols")
-        people = part.drop_duplicates("participant")[["participant", "site", "age", "label"]]
-        people = people.join(protocols, on="participant").reset_index(drop=True)
-        return people if self.clinical is None else people.merge(self.clinical, on="participant", how="left")
+        wanted = ["unit", "participant", "site", "age", "label"]
+        if self.named is not None:
+            part = part.merge(self.named.drop(columns=["group", *wanted], errors="ignore"), on="volume", how="left")
+            wanted += [str(name) for name in self.named if name not in ("volume", "group", *wanted)]
+        units = part.drop_duplicates("unit")[wanted].join(protocols, on="unit").reset_index(drop=True)
+        return units if self.clinical is None else units.merge(self.clinical, on="participant", how="left")
 
     def measured(self) -> pd.DataFrame:
         """Table with hba1c and bmi of each volume's participant, for probes of what the embedding knows."""
         return self.table if self.clinical is None else self.table.merge(self.clinical, on="participant", how="left")
+
+    def said(self) -> list[str]:
+        """Say what is asked, of whom, and how many units of each class each split has."""
+        task, unit = self.task, {"participant": "participants", "eye": "eyes", "scan": "scans"}[self.task.level]
+        what = "a number" if task.is_number else f"{task.kind}, {' | '.join(task.classes)}"
+        positive = f" (to be found: {task.classes[1]})" if task.kind == "binary" else ""
+        lines = [f"task {task.name}: {task.target}, {what}{positive}; judged by {task.level}"]
+        for split in SPLITS:
+            labels = self.units(split)["label"]
+            if task.is_number:
+                told = f"{labels.min():g} to {labels.max():g}, mean {labels.mean():g}" if len(labels) else "nobody"
+            else:
+                told = ", ".join(f"{int((labels == n).sum())} {name}" for n, name in enumerate(task.classes))
+            lines.append(f"  {split}: {len(labels)} {unit}: {told}")
+        return lines
 
     def sizes(self) -> dict[str, SplitSize]:
         """Count participants, eyes, volumes and participants per class in each split."""
@@ -71,7 +104,7 @@ class Cohort:
 
     def class_weights(self, *, balanced: bool) -> dict[str, float]:
         """Tell what a participant of each class weighs in fitting: the classes alike, or everybody one."""
-        per_class = self._size("train")["per_class"]
+        per_class = self._size("train").get("per_class", {})
         if not balanced:
             return dict.fromkeys(per_class, 1.0)
         people = sum(per_class.values())
@@ -79,13 +112,16 @@ class Cohort:
 
     def _size(self, split: str) -> SplitSize:
         part = self.table[self.table["split"] == split]
-        labels = self.people(split)["label"]
-        return {
+        labels = self.units(split)["label"]
+        found: SplitSize = {
             "participants": int(part["participant"].nunique()),
             "eyes": len(part.drop_duplicates(["participant", "eye"])),
             "volumes": len(part),
-            "per_class": {name: int((labels == number).sum()) for number, name in enumerate(self.task.classes)},
         }
+        if not self.task.is_number:
+            per_class = {name: int((labels == number).sum()) for number, name in enumerate(self.task.classes)}
+            found["per_class"] = per_class
+        return found
 
 
 def insert_notes(flow: Sequence[FlowStep], notes: Sequence[FlowStep]) -> list[FlowStep]:

@@ -1,4 +1,4 @@
-"""Every table beside the store: who takes part, what was measured on them, and whom the encoder has seen before."""
+"""Every table next to the store: the labels, what was measured, and whom the encoder has seen before."""
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from jaxtyping import Float32
 from classify.cohort.clinical import add_measurements
 from classify.cohort.identity import people_of, test_people
 from classify.cohort.join import join_cohort
+from classify.cohort.labels import Labels, LabelSource, read_labels
 from classify.cohort.measurement_cache import cached_measurements
 from classify.cohort.measurements import Measurements
-from classify.cohort.participants import read_participants
 from classify.cohort.pretraining import NOT_GIVEN, describe_overlap, flag_pretraining, read_pretraining
+from classify.cohort.questions import Question, Task
 from classify.cohort.table import Cohort
-from classify.cohort.tasks import Task
 from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError
 from classify.run.earlier import Standing
@@ -26,7 +26,7 @@ from embeddings_store.snapshot import Snapshot
 from embeddings_store.text_table import require_match
 from embeddings_store.thumbnails import Thumbnails
 
-OF_TABLE = "the participants table"
+OF_TABLE = "the table of labels"
 
 
 @dataclass(frozen=True)
@@ -36,35 +36,35 @@ class CohortTables:
     notes: what was mended while reading, with counts.
     """
 
-    people: pd.DataFrame
+    labels: Labels
     measurements: Measurements | None = None
     pretrained: frozenset[str] | None = None
     notes: tuple[str, ...] = ()
     vouched: Vouched = NOBODY
 
-    def join(self, stored: Snapshot, task: Task) -> Cohort:
+    @property
+    def task(self) -> Task:
+        """The question, completed by the labels."""
+        return self.labels.task
+
+    def join(self, stored: Snapshot) -> Cohort:
         """Join everything with the rows of a store. Raises: CohortError, LeakError."""
-        return self.join_rows(stored.index, stored.pooled, stored.thumbnails, task)
+        return self.join_rows(stored.index, stored.pooled, stored.thumbnails)
 
     def join_rows(
         self,
         index: pd.DataFrame,
         pooled: Float32[np.ndarray, "rows L P C"],
         thumbnails: Thumbnails | None,
-        task: Task,
     ) -> Cohort:
         """Do the same with rows that no store holds. Raises: CohortError, LeakError."""
-        return self.beside(join_cohort(index, pooled, self.people, task, self.vouched, thumbnails))
+        return self.beside(join_cohort(index, pooled, self.labels.lines, self.task, self.vouched, thumbnails))
 
     def beside(self, cohort: Cohort) -> Cohort:
         """Put what else was read beside a cohort of these people."""
         if self.measurements is not None:
             cohort = add_measurements(cohort, self.measurements)
         return cohort if self.pretrained is None else flag_pretraining(cohort, self.pretrained)
-
-    def with_groups(self, marked: pd.DataFrame) -> pd.DataFrame:
-        """Add the study group to marked lines, so that labels of another task can be compared; see mark_volumes."""
-        return marked.merge(self.people[["participant", "group"]], on="participant", how="left", validate="m:1")
 
     def describe(
         self, cohort: Cohort, without: Mapping[str, Any] | None = None, strangers: Set[str] = frozenset()
@@ -91,20 +91,21 @@ class CohortTables:
         return replace(
             self.describe(cohort, without, standing.strangers),
             class_weights=cohort.class_weights(balanced=balanced),
-            test_people=test_people(self.people, people_of(marked)),
+            test_people=test_people(self.labels.lines, people_of(marked)),
             resplit=standing.resplit,
         )
 
 
 def read_tables(
-    participants: Path,
+    source: LabelSource,
+    question: Question,
     measurements: Path | None = None,
     pretrain_participants: Path | None = None,
     *,
     vouched: Vouched = NOBODY,
     tell: Callable[[str], None],
 ) -> CohortTables:
-    """Read participants.tsv and, where they were given, measurement.csv and the list of the encoder's participants.
+    """Read the labels and, where they were given, measurement.csv and the list of the encoder's participants.
 
     tell: hears where the measurements came from, and what was mended. Raises: CohortError, also where a table or list
     is of other people than the participants; LeakError.
@@ -115,13 +116,13 @@ def read_tables(
         notes.append(said)
         tell(said)
 
-    people = read_participants(participants, note)
-    ids = frozenset(people["participant"])
+    labels = read_labels(source, question, note)
+    ids = frozenset(labels.lines["participant"])
     pretrained = None if pretrain_participants is None else read_pretraining(pretrain_participants, note)
     if pretrained is not None and pretrain_participants is not None:
         require_match(pretrained, ids, f"--pretrain-participants {pretrain_participants.name}", CohortError, OF_TABLE)
     if measurements is None:
-        return CohortTables(people, None, pretrained, tuple(notes), vouched)
+        return CohortTables(labels, None, pretrained, tuple(notes), vouched)
     measured, place = cached_measurements(measurements)
     tell(f"measurements: {place}")
     for said in measured.notes:
@@ -129,4 +130,4 @@ def read_tables(
     require_match(
         frozenset(measured.table["participant"]), ids, f"--measurements {measurements.name}", CohortError, OF_TABLE
     )
-    return CohortTables(people, measured, pretrained, tuple(notes), vouched)
+    return CohortTables(labels, measured, pretrained, tuple(notes), vouched)

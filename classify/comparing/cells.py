@@ -6,7 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from classify.cohort.tasks import find_task
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.evaluating.predict_split import DUMMY
 from classify.features.stores import ReadStore
@@ -65,7 +64,8 @@ def run_cells(
                 searched: dict[str, Any] = {"trials": 0, "minutes": None} if model == DUMMY else {}
                 asked = replace(options.probe(model, address, task), **searched)
                 name = f"{store}/{model}"
-                said = f"[{number}/{total}] {name}, {find_task(task).name}"
+                asks = options.question(task).name
+                said = f"[{number}/{total}] {name}, {asks}"
                 folder = known.get(digest_inputs(asdict(asked), rows))
                 try:
                     made = folder or make_run(asked, clock(), stored)
@@ -73,7 +73,7 @@ def run_cells(
                     raise
                 except CohortError as error:
                     tell(f"{said}: absent: {error}")
-                    yield {"name": name, "task": find_task(task).name, "reason": str(error)}
+                    yield {"name": name, "task": asks, "reason": str(error)}
                     continue
                 cell = Cell(name, store, load_run(made), reused=folder is not None)
                 tell(f"{said}: {cell.seconds or 0.0:.1f} s{', made before' if cell.reused else ''}")

@@ -25,7 +25,7 @@ from classify.judging.split import JudgedSplit, judge_split
 from classify.run.earlier import EarlierRun, find_earlier, find_looks
 from classify.run.folder import Run, find_run, load_run, update_run
 from classify.run.ledger import LEDGER, LedgerLine, append_look, ledger_lock, read_ledger
-from classify.run.predictions import Predictions, stack_predictions
+from classify.run.predictions import Predictions, judged_of, stack_predictions
 from classify.run.record import Evaluation, FlowStep, RunRecord
 from classify.run_options import TestOptions
 from embeddings_store.terminal.console import say
@@ -91,7 +91,7 @@ def check_same_cohort(run: Run, cohort: Cohort) -> None:
             f"{cohort.sha256[:12]} ({len(cohort.table)} volumes, the run had {len(run.cohort)}); "
             f"give the same data and participants table, or make the run again"
         )
-    test = cohort.people(TEST)["participant"].tolist()
+    test = cohort.units(TEST)["participant"].tolist()
     if not test:
         raise CohortError(f"{name}: the test split is empty; there is nothing to evaluate")
     fitted_on = run.cohort.loc[run.cohort["split"] == "train", "participant"].tolist()
@@ -130,7 +130,7 @@ def finish_look(
         pretrained=tables.pretrained, replicates=options.replicates, seed=seed,
     )  # fmt: skip
     of_tables = tables.describe(cohort, said.without)
-    twin = predicted.twin_of(levels["participant"]) if predicted.twin_of else None
+    twin = predicted.twin_of(judged_of(levels)) if predicted.twin_of else None
     probabilities = report_levels(
         levels, predicted.calibrator.prevalence, cohort.task.classes, replicates=options.replicates, seed=seed
     ) if predicted.calibrator else None  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-from classify.baselines.covariates import TOGETHER, choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import TOGETHER, choose_baselines, describe_units, predict_baselines
 from classify.baselines.stacking import predict_with_age_and_site
 from classify.cohort.table import Cohort
 from classify.features.table import FeatureTable
@@ -14,7 +14,7 @@ from classify.judging.calibration_report import report_calibration, shown_by
 from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.prevalence import state_prevalence
 from classify.judging.split import JudgedSplit, judge_split
-from classify.run.predictions import Predictions
+from classify.run.predictions import Predictions, judged_of
 from classify.search.folds import HELD_OUT_FOLDS, smallest_class
 
 DUMMY = "dummy"
@@ -41,9 +41,16 @@ def predict_beside(held_out: Predictions, people: Predictions, cohort: Cohort, m
 
     held_out: of train's participants; people: the model's own participant predictions of the judged split.
     """
-    fitted_on, judged = describe_people(cohort, "train"), describe_people(cohort, people.split)
+    fitted_on, judged = describe_units(cohort, "train"), describe_units(cohort, people.split)
     names, missing = choose_baselines(fitted_on, judged)
-    others = predict_baselines(fitted_on, judged, classes=len(cohort.task.classes), split=people.split, names=names)
+    others = predict_baselines(
+        fitted_on,
+        judged,
+        classes=len(cohort.task.classes),
+        split=people.split,
+        names=names,
+        level=people.level,
+    )
     if model == DUMMY or TOGETHER in {line["name"] for line in missing}:  # without an embedding: age+site again
         return others
     together = predict_with_age_and_site(held_out, people, fitted_on, judged)
@@ -78,10 +85,10 @@ def judge_val(
     stated = state_prevalence(prevalence, cohort)
     fitted = calibrate_on(method, held_out, stated.shares, seed=seed)
     levels = predict_calibrated(model, fitted, val, cohort, "val")
-    others = predict_beside(held_out["participant"], levels["participant"], cohort, model.head.name)
+    others = predict_beside(judged_of(held_out), judged_of(levels), cohort, model.head.name)
     said = judge_split(
         levels, others, cohort,
-        lambda chosen: predict_calibrated(model, fitted, val.where(chosen), cohort, "val")["participant"],
+        lambda chosen: judged_of(predict_calibrated(model, fitted, val.where(chosen), cohort, "val")),
         shown=shown_by(fitted.calibrator, stated) if fitted else AS_THE_HEAD,
         pretrained=pretrained, replicates=replicates, seed=seed,
     )  # fmt: skip

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from classify.cohort.units import name_eyes
 from classify.features.table import FeatureTable
-from classify.fitting.aggregate import name_eyes
 from classify.reference.training import TrainingReference
 from classify.run.predictions import Predictions, rows_of
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
 
 from classify.cohort.table import Cohort
+from classify.cohort.units import PARTICIPANT, name_units
 from classify.features.standardise import Standardiser
 from embeddings_store.errors import UsageError
 from embeddings_store.grid import Grid
@@ -31,13 +32,14 @@ class FeatureChoice:
 class FeatureTable:
     """One row a volume; x is raw until a standardiser made a standardised copy, which is_standardised says.
 
-    names: one a feature, "layer/pool/channel"; "layer/d0h1w2/channel" of patch tokens. y: class numbers. space: id of
-    the embedding space. tokens: how many vectors lie side by side in a row, one after another. views: the same
-    features of augmented views of each volume.
+    names: one a feature, "layer/pool/channel"; "layer/d0h1w2/channel" of patch tokens. y: class numbers, or the numbers
+    that are asked for. level: participant, eye or volume, whose label it is. space: id of the embedding space. tokens:
+    how many vectors lie side by side in a row, one after another. views: the same features of augmented views of each
+    volume.
     """
 
     x: Float32[np.ndarray, "n d"]
-    y: Int64[np.ndarray, " n"]
+    y: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"]
     volume: Shaped[np.ndarray, " n"]
     participant: Shaped[np.ndarray, " n"]
     eye: Shaped[np.ndarray, " n"]
@@ -48,6 +50,12 @@ class FeatureTable:
     tokens: int = 1
     views: Float32[np.ndarray, "n K d"] | None = None
     is_standardised: bool = False
+    level: str = PARTICIPANT
+
+    @property
+    def unit(self) -> Shaped[np.ndarray, " n"]:
+        """Name of the judged unit of each row."""
+        return name_units(self.level, self.participant, self.eye, self.volume)
 
     def where(self, chosen: Shaped[np.ndarray, " rows"]) -> "FeatureTable":
         """Keep the rows of a mask or of positions."""
@@ -124,7 +132,7 @@ def table_of(
     table = cohort.table
     return FeatureTable(
         x=x,
-        y=table["label"].to_numpy(np.int64),
+        y=table["label"].to_numpy(),
         volume=table["volume"].to_numpy(str),
         participant=table["participant"].to_numpy(str),
         eye=table["eye"].to_numpy(str),
@@ -133,6 +141,7 @@ def table_of(
         names=names,
         space=space.id,
         tokens=tokens,
+        level=cohort.task.judged,
     )
 
 
@@ -145,15 +154,18 @@ def count_constant(table: FeatureTable, split: str) -> int:
     return int((~varies).sum())
 
 
-def participant_weights(
-    label: Int64[np.ndarray, " n"], participant: Shaped[np.ndarray, " n"], *, balanced: bool = True
+def unit_weights(
+    label: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
+    unit: Shaped[np.ndarray, " n"],
+    *,
+    balanced: bool = True,
 ) -> Float64[np.ndarray, " n"]:
-    """Weigh volumes so that classes weigh the same, participants of a class the same, and volumes of a participant too.
+    """Weigh volumes so that classes weigh the same, units (participants) of a class the same, and volumes of a unit.
 
-    The weights sum to the number of participants, whatever the number of scans. Not balanced: every participant
-    weighs one, whatever the class.
+    The weights sum to the number of units, whatever the number of scans. Not balanced: every unit weighs one, whatever
+    the class.
     """
-    _, first, inverse, volumes = np.unique(participant, return_index=True, return_inverse=True, return_counts=True)
+    _, first, inverse, volumes = np.unique(unit, return_index=True, return_inverse=True, return_counts=True)
     weight_of_person = np.ones(len(first))
     if balanced:
         _, class_number, people_of_class = np.unique(label[first], return_inverse=True, return_counts=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from classify.cohort.units import EYE, PARTICIPANT, VOLUME, name_eyes
 from classify.features.table import FeatureTable
 from classify.heads.contract import Head, softmax
 from classify.run.predictions import Predictions
@@ -89,21 +90,24 @@ def from_probability(
 
 
 def aggregate_levels(
-    volumes: Predictions, eye: Shaped[np.ndarray, " n"], weight: Float64[np.ndarray, " n"] | None = None
+    volumes: Predictions,
+    eye: Shaped[np.ndarray, " n"],
+    weight: Float64[np.ndarray, " n"] | None = None,
+    *,
+    judged: str = PARTICIPANT,
 ) -> dict[str, Predictions]:
-    """Give the predictions of all three levels by the mean of logits.
+    """Return the predictions of all levels up to the judged one, by the mean of logits.
 
     eye: the letter of each volume's eye. weight: how much each volume counts within its eye; all alike by default.
     """
+    if judged == VOLUME:
+        return {VOLUME: volumes}
     alike = np.ones(len(eye)) if weight is None else weight
-    eyes = _mean_by(volumes, name_eyes(volumes.participant, eye), alike, "eye")
-    people = _mean_by(eyes, eyes.participant, np.ones(len(eyes.unit)), "participant")
-    return {"volume": volumes, "eye": eyes, "participant": people}
-
-
-def name_eyes(participant: Shaped[np.ndarray, " n"], eye: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
-    """Name the eye of each volume: "participant:eye"."""
-    return np.strings.add(np.strings.add(participant, np.full(len(eye), ":")), eye)
+    eyes = _mean_by(volumes, name_eyes(volumes.participant, eye), alike, EYE)
+    if judged == EYE:
+        return {VOLUME: volumes, EYE: eyes}
+    people = _mean_by(eyes, eyes.participant, np.ones(len(eyes.unit)), PARTICIPANT)
+    return {VOLUME: volumes, EYE: eyes, PARTICIPANT: people}
 
 
 def first_rows(table: FeatureTable, unit: Shaped[np.ndarray, " n"]) -> FeatureTable:
@@ -125,10 +129,12 @@ def mean_eyes(table: FeatureTable) -> FeatureTable:
     return mean_rows(table, name_eyes(table.participant, table.eye))
 
 
-def mean_people(table: FeatureTable) -> FeatureTable:
-    """Average the features of each participant; both eyes count alike."""
+def mean_units(table: FeatureTable) -> FeatureTable:
+    """Average the features of each judged unit; both eyes of a participant count alike."""
+    if table.level == VOLUME:
+        return table
     eyes = mean_eyes(table)
-    return mean_rows(eyes, eyes.participant)
+    return eyes if table.level == EYE else mean_rows(eyes, eyes.participant)
 
 
 def _mean_by(

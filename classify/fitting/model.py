@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from classify.cohort.units import EYE, VOLUME, name_units
 from classify.errors import RunFolderError
 from classify.features.standardise import Standardiser
 from classify.features.table import FeatureChoice, FeatureTable
@@ -26,8 +27,7 @@ from classify.fitting.aggregate import (
     first_rows,
     from_probability,
     mean_eyes,
-    mean_people,
-    name_eyes,
+    mean_units,
     predict_volumes,
 )
 from classify.fitting.protocol_weights import ScanPredictions, learn_best_protocol, learn_weights
@@ -35,7 +35,7 @@ from classify.heads import HEADS, find_head, read_head
 from classify.heads.contract import Head, softmax
 from classify.model_files import read_object, readable
 from classify.run.folder import MODEL, Run
-from classify.run.predictions import LEVELS, Predictions, join_predictions
+from classify.run.predictions import Predictions, join_predictions
 from classify.search.folds import HELD_OUT_FOLDS, Fold, TrainingPart, deal_folds
 from embeddings_store.errors import UsageError
 
@@ -83,18 +83,18 @@ class FittedModel:
             raise UsageError("features: expected standardised ones, got raw ones; FittedModel.predict takes them raw")
         name = self.head.name
         volumes = predict_volumes(self.head, table, classes=classes, model=name, split=split)
+        levels = {VOLUME: volumes}
+        if table.level == VOLUME:
+            return levels
         if self.aggregation.name == MEAN_FEATURES:
-            eyes, people = mean_eyes(table), mean_people(table)
-            return {
-                "volume": volumes,
-                "eye": _predict_level(self.head.predict_proba(eyes.x), self.head, eyes, "eye", classes, split),
-                "participant": _predict_level(
-                    self.head.predict_proba(people.x), self.head, people, "participant", classes, split
-                ),
+            means = {EYE: mean_eyes(table), table.level: mean_units(table)}
+            return levels | {
+                level: _predict_level(self.head.predict_proba(units.x), self.head, units, level, classes, split)
+                for level, units in means.items()
             }
         if self.aggregation.name == BY_HEAD:
-            return {"volume": volumes} | _predict_bags(self.head, table, classes, split)
-        return aggregate_levels(volumes, table.eye, self.aggregation.weigh(table.protocol))
+            return levels | _predict_bags(self.head, table, classes, split)
+        return aggregate_levels(volumes, table.eye, self.aggregation.weigh(table.protocol), judged=table.level)
 
     def save(self, folder: Path) -> None:
         """Write head, standardiser, and the choice of features and aggregation, without pickle."""
@@ -177,8 +177,8 @@ def predict_held_out(model: FittedModel, train: FeatureTable, *, classes: int, s
         fitted = fit_on(model.spec, fold.fit, classes=classes, seed=seed)
         own = _mean_logits(fitted.predict_standardised(fold.fit.rows, classes=classes, split="train"))
         held = fitted.predict_standardised(fold.held, classes=classes, split="train")
-        parts.append({level: _move(held[level], whole[level] - own[level]) for level in LEVELS})
-    return {level: join_predictions([part[level] for part in parts]) for level in LEVELS}
+        parts.append({level: _move(held[level], whole[level] - own[level]) for level in held})
+    return {level: join_predictions([part[level] for part in parts]) for level in whole}
 
 
 def _move(part: Predictions, by: Float64[np.ndarray, " k"]) -> Predictions:
@@ -258,8 +258,8 @@ def _predict_level(
 
 
 def _predict_bags(head: Head, table: FeatureTable, classes: int, split: str) -> dict[str, Predictions]:
-    groups = {"eye": name_eyes(table.participant, table.eye), "participant": table.participant}
     return {
         level: _predict_level(head.predict_bags(table.x, unit)[1], head, first_rows(table, unit), level, classes, split)
-        for level, unit in groups.items()
+        for level in dict.fromkeys((EYE, table.level))
+        for unit in [name_units(level, table.participant, table.eye, table.volume)]
     }

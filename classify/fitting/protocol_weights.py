@@ -7,11 +7,12 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from scipy.optimize import minimize
 
-from classify.features.table import FeatureTable, participant_weights
-from classify.fitting.aggregate import aggregate_levels, name_eyes
+from classify.cohort.units import EYE, PARTICIPANT, name_eyes
+from classify.features.table import FeatureTable, unit_weights
+from classify.fitting.aggregate import aggregate_levels
 from classify.heads.contract import softmax
 from classify.judging.metrics import all_metrics
-from classify.run.predictions import Predictions, join_predictions
+from classify.run.predictions import Predictions, join_predictions, judged_of
 
 METRIC = "macro_auroc"
 
@@ -26,12 +27,13 @@ class ScanPredictions:
     volumes: Predictions
     eye: Shaped[np.ndarray, " n"]
     protocol: Shaped[np.ndarray, " n"]
+    level: str = PARTICIPANT
 
     @classmethod
     def join(cls, parts: Sequence[Predictions], held: Sequence[FeatureTable]) -> "ScanPredictions":
         """Put the held-out scans of all folds under each other."""
         eye, protocol = (np.concatenate([getattr(table, name) for table in held]) for name in ("eye", "protocol"))
-        return cls(join_predictions(parts), eye, protocol)
+        return cls(join_predictions(parts), eye, protocol, held[0].level)
 
 
 def learn_best_protocol(scans: ScanPredictions) -> Weights:
@@ -60,7 +62,7 @@ def learn_weights(scans: ScanPredictions) -> Weights:
 
 
 def _auroc(scans: ScanPredictions, weight: Float64[np.ndarray, " n"]) -> float:
-    people = aggregate_levels(scans.volumes, scans.eye, weight)["participant"]
+    people = judged_of(aggregate_levels(scans.volumes, scans.eye, weight, judged=scans.level))
     classes = [str(number) for number in range(people.probability.shape[1])]
     value = float(all_metrics(people.label, people.probability, np.ones((len(people.label), 1)), classes)[METRIC][0])
     return value if np.isfinite(value) else -np.inf
@@ -77,11 +79,12 @@ class _ParticipantLoss:
             name_eyes(scans.volumes.participant, scans.eye), return_index=True, return_inverse=True
         )
         person = scans.volumes.participant[first]
-        people, one_eye, self.person_of_eye = np.unique(person, return_index=True, return_inverse=True)
+        judged = eyes if scans.level == EYE else person
+        people, one_eye, self.person_of_eye = np.unique(judged, return_index=True, return_inverse=True)
         self.eyes_of_person = np.bincount(self.person_of_eye).astype(np.float64)
         label = scans.volumes.label[first][one_eye]
         self.truth = np.eye(scans.volumes.logits.shape[1])[label]
-        self.people_weight = participant_weights(label, people)
+        self.people_weight = unit_weights(label, people)
         self.logits, self.code, self.protocols = scans.volumes.logits, code, protocols
         self.n_eyes = len(eyes)
 

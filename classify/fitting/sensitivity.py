@@ -8,6 +8,7 @@ import numpy as np
 from classify.features.table import FeatureTable
 from classify.fitting.model import ModelSpec, fit_model
 from classify.judging.metrics import HEADLINE, all_metrics
+from classify.run.predictions import judged_of
 
 MEANING = "the final fit with other seeds on the same participants; a range over fits, not an interval"
 
@@ -31,7 +32,7 @@ def _measure(
     spec: ModelSpec, train: FeatureTable, val: FeatureTable, classes: Sequence[str], seed: int
 ) -> dict[str, float]:
     model = fit_model(spec, train, classes=len(classes), seed=seed)
-    people = model.predict(val, classes=len(classes), split="val")["participant"]
+    people = judged_of(model.predict(val, classes=len(classes), split="val"))
     values = all_metrics(people.label, people.scores, np.ones((len(people.label), 1)), classes)
     return {name: float(values[name][0]) for name in HEADLINE}
 

@@ -17,12 +17,12 @@ from scipy.optimize import minimize_scalar
 
 from classify.cohort.splits import grouped_folds
 from classify.errors import RunFolderError
-from classify.features.table import participant_weights
+from classify.features.table import unit_weights
 from classify.heads.contract import softmax
 from classify.judging.matrix_scaling import apply_matrix, fit_matrix, says_nothing
 from classify.judging.prevalence import move
 from classify.model_files import read_object
-from classify.run.predictions import Predictions, rows_of
+from classify.run.predictions import Predictions, judged_of, rows_of
 from embeddings_store.errors import UsageError
 
 CALIBRATION = "calibration.json"
@@ -116,7 +116,7 @@ def choose_calibrator(
     asked: a method, or auto for the one with the smallest cross-fitted log-loss. Where it is no better than saying the
     class shares to everybody, or ends at its limit, the class shares are what everybody gets, with the reason.
     """
-    people = held_out["participant"]
+    people = judged_of(held_out)
     losses = {
         name: log_loss(cross_fit(name, people, seed).probability, people)
         for name in (CONSTANT, *(CHOICES if asked == AUTO else (asked,)))
@@ -126,7 +126,7 @@ def choose_calibrator(
         name = min((one for one in losses if one not in {CONSTANT, ISOTONIC}), key=lambda one: losses[one])
     found = {level: METHODS[name].fit(part) for level, part in held_out.items()}
     same = np.ptp(people.logits, axis=0).max() < SAME
-    why = "everybody has the same scores" if same else _why_not(name, found["participant"], losses)
+    why = "everybody has the same scores" if same else _why_not(name, found[people.level], losses)
     if why:
         name, found = CONSTANT, {level: METHODS[CONSTANT].fit(part) for level, part in held_out.items()}
     shares = tuple(METHODS[CONSTANT].fit(people)["shares"])
@@ -152,7 +152,7 @@ def cross_fit(method: str, predictions: Predictions, seed: int) -> Predictions:
 
 def log_loss(probability: Float64[np.ndarray, "n k"], truth: Predictions) -> float:
     """Return the mean over participants of minus the logarithm of the probability of what they are."""
-    weights = participant_weights(truth.label, truth.participant, balanced=False)
+    weights = unit_weights(truth.label, truth.participant, balanced=False)
     right = probability[np.arange(len(truth.label)), truth.label]
     return float(-np.log(np.clip(right, SMALLEST, None)) @ weights / weights.sum())
 
@@ -207,7 +207,7 @@ def _apply_temperature(logits: np.ndarray, parameters: Parameters) -> np.ndarray
 
 
 def _fit_logistic(predictions: Predictions) -> Parameters:
-    weights = participant_weights(predictions.label, predictions.participant, balanced=False)
+    weights = unit_weights(predictions.label, predictions.participant, balanced=False)
     fold = grouped_folds(predictions.participant, predictions.label, folds=FOLDS, seed=0)
     return fit_matrix(predictions.logits, predictions.label, weights, fold)
 
@@ -219,7 +219,7 @@ def _fit_isotonic(predictions: Predictions) -> Parameters:
     """
     from sklearn.isotonic import IsotonicRegression
 
-    weights = participant_weights(predictions.label, predictions.participant, balanced=False)
+    weights = unit_weights(predictions.label, predictions.participant, balanced=False)
     known = softmax(predictions.logits)
     curves = []
     for number in range(predictions.logits.shape[1]):
@@ -237,7 +237,7 @@ def _apply_isotonic(logits: np.ndarray, parameters: Parameters) -> np.ndarray:
 
 
 def _fit_constant(predictions: Predictions) -> Parameters:
-    weights = participant_weights(predictions.label, predictions.participant, balanced=False)
+    weights = unit_weights(predictions.label, predictions.participant, balanced=False)
     people = np.bincount(predictions.label, weights, minlength=predictions.logits.shape[1])
     return {"shares": ((people + 0.5) / (people + 0.5).sum()).tolist()}
 

@@ -16,7 +16,7 @@ from classify.judging.calibrate import Calibrator, Choice, describe_method
 from classify.judging.decision_curve import Shown
 from classify.judging.metrics import CALIBRATION_BINS
 from classify.judging.prevalence import Prevalence, weigh_units
-from classify.run.predictions import Predictions
+from classify.run.predictions import Predictions, judged_of
 from classify.run.record import Measured
 
 MOST_REPLICATES = 500
@@ -56,7 +56,7 @@ def report_calibration(
         "log_loss_of_candidates": dict(fitted.log_loss),
         "prevalence": dict(zip(classes, prevalence.shares, strict=True)),
         "prevalence_of": prevalence.source,
-        "judged_on": levels["participant"].split,
+        "judged_on": judged_of(levels).split,
         "levels": {
             level: {"parameters": calibrator.parameters[level]} | found
             for level, found in report_levels(
@@ -75,7 +75,7 @@ def report_levels(
     seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Judge shown probabilities ("after") and the head's own ("before") of one split at every level."""
-    drawn = draw_replicates(levels["participant"].participant, replicates=min(replicates, MOST_REPLICATES), seed=seed)
+    drawn = draw_replicates(judged_of(levels).participant, replicates=min(replicates, MOST_REPLICATES), seed=seed)
     return {level: _report(part, prevalence, classes, drawn) for level, part in levels.items()}
 
 

@@ -1,11 +1,9 @@
 """Two-sided questions asked of class probabilities: who is healthy, who takes medication, who needs insulin."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from classify.cohort.tasks import STUDY_GROUPS, TASKS
+from classify.cohort.questions import Task
 from classify.judging.bootstrap import COLUMNS_AT_ONCE, FEW_PARTICIPANTS, Replicates, summarise
 from classify.judging.metrics import auroc_one_vs_rest
 from classify.run.predictions import Predictions
@@ -14,26 +12,20 @@ from classify.run.record import Measured
 SPECIFICITIES = {f"sensitivity_at_specificity_{percent}": percent / 100 for percent in (80, 90, 95)}
 
 
-def contrast_classes(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Name the contrasts of a task and the classes on their positive side; two classes: the second one."""
-    if tuple(classes) != STUDY_GROUPS:
-        return {f"{classes[1]} vs {classes[0]}": (1,)} if len(classes) == 2 else {}
-    binary = {name: task for name, task in TASKS.items() if len(task.classes) == 2}
-    return {
-        name: tuple(number for number, group in enumerate(STUDY_GROUPS) if task.class_of[group] == 1)
-        for name, task in binary.items()
-    }
+def contrast_classes(task: Task) -> dict[str, tuple[int, ...]]:
+    """Name the contrasts of a task and the classes on their further side; two classes: the second one."""
+    if len(task.classes) == 2:
+        return {f"{task.classes[1]} vs {task.classes[0]}": (1,)}
+    return {name: tuple(task.classes.index(one) for one in side) for name, side in task.contrasts.items()}
 
 
-def measure_contrasts(
-    predictions: Predictions, replicates: Replicates, classes: Sequence[str]
-) -> dict[str, dict[str, Measured]]:
-    """Give AUROC and sensitivities with intervals of every contrast; the score is the summed probability.
+def measure_contrasts(predictions: Predictions, replicates: Replicates, task: Task) -> dict[str, dict[str, Measured]]:
+    """Return AUROC and sensitivities with intervals of every contrast; the score is the summed probability.
 
     Every replicate chooses its own threshold for a specificity, as the estimate does: both are chosen on the
     participants they are judged on, so a threshold taken elsewhere will do somewhat worse.
     """
-    return {name: _measure(predictions, replicates, positive) for name, positive in contrast_classes(classes).items()}
+    return {name: _measure(predictions, replicates, positive) for name, positive in contrast_classes(task).items()}
 
 
 def _measure(predictions: Predictions, replicates: Replicates, positive: tuple[int, ...]) -> dict[str, Measured]:

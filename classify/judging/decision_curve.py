@@ -4,13 +4,13 @@ Net benefit at a threshold probability t is TP / n - FP / n * t / (1 - t): hits,
 threshold itself names (Vickers & Elkin, Med Decis Making 2006;26:565). Treating nobody has a net benefit of 0.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from classify.cohort.questions import Task
 from classify.judging.bootstrap import COLUMNS_AT_ONCE, LEVEL_PERCENT, Replicates
 from classify.judging.contrasts import contrast_classes
 from classify.judging.prevalence import weigh_units
@@ -33,9 +33,7 @@ Curve = dict[str, Any]
 """threshold, net_benefit, low, high, treat_all: lists of one length; prevalence, treat_none; or {"absent": reason}."""
 
 
-def decision_curves(
-    people: Predictions, shown: Shown, replicates: Replicates, classes: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+def decision_curves(people: Predictions, shown: Shown, replicates: Replicates, task: Task) -> dict[str, dict[str, Any]]:
     """Return the curve of every contrast, {} where the task has none; the probability is the summed one.
 
     shown: how the probabilities came about, because a curve is read at face value. Participants are weighed so that
@@ -44,7 +42,7 @@ def decision_curves(
     weight = weigh_units(people.label, shown.prevalence)
     return {
         name: _curve(people, replicates, positive, weight) | {"probabilities": shown.words}
-        for name, positive in contrast_classes(classes).items()
+        for name, positive in contrast_classes(task).items()
     }
 
 

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from classify.baselines.covariates import HEADLINE_BASELINE, TOGETHER
+from classify.cohort.questions import Task
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.judging.contrasts import measure_contrasts
 from classify.judging.decision_curve import AS_THE_HEAD, Shown, decision_curves
 from classify.judging.metrics import HEADLINE, confusion_counts
 from classify.judging.permutation import PERMUTATIONS, permute_labels
 from classify.judging.rivals import Values, compare_with_rivals
-from classify.run.predictions import Predictions
+from classify.run.predictions import Predictions, judged_of
 from classify.run.record import Judgement, Measured
 
 NO_AGE_AND_SITE = "age and site have no usable value in this cohort; see the baselines that are missing"
@@ -21,22 +22,22 @@ NO_AGE_AND_SITE = "age and site have no usable value in this cohort; see the bas
 def judge(
     levels: Mapping[str, Predictions],
     baselines: Mapping[str, Predictions],
-    classes: Sequence[str],
+    task: Task,
     *,
     replicates: int,
     seed: int,
     shown: Shown = AS_THE_HEAD,
 ) -> Judgement:
-    """Measure a model at every level and the baselines at participant level, all on the same bootstrap replicates.
+    """Measure a model at every level and the baselines at the judged one, all on the same bootstrap replicates.
 
-    levels: volume, eye and participant predictions of one split; baselines: participant predictions of that split.
+    levels: predictions of one split, the judged level last; baselines: predictions of that level and split.
     shown: what the probabilities are, for the decision curves.
     """
-    people = levels["participant"]
+    people, classes = judged_of(levels), task.classes
     drawn = draw_replicates(people.participant, replicates=replicates, seed=seed)
     measured = {level: measure(predictions, drawn, classes) for level, predictions in levels.items()}
     others = {name: measure(predictions, drawn, classes) for name, predictions in baselines.items()}
-    values = {name: drawn_values for name, (_, drawn_values) in others.items()} | {"": measured["participant"][1]}
+    values = {name: drawn_values for name, (_, drawn_values) in others.items()} | {"": measured[people.level][1]}
     return Judgement(
         metrics={level: {people.split: table} for level, (table, _) in measured.items()},
         confusion={level: _confusion(predictions, len(classes)) for level, predictions in levels.items()},
@@ -46,9 +47,9 @@ def judge(
         difference_to_baselines=compare_with_rivals(
             values[""], {name: values[name] for name in others}, people, classes
         ),
-        contrasts={people.split: measure_contrasts(people, drawn, classes)},
+        contrasts={people.split: measure_contrasts(people, drawn, task)},
         permutation={people.split: permute_labels(people, classes, permutations=PERMUTATIONS, seed=seed)},
-        decision_curves={people.split: decision_curves(people, shown, drawn, classes)},
+        decision_curves={people.split: decision_curves(people, shown, drawn, task)},
     )
 
 

@@ -10,6 +10,7 @@ from classify.features.table import FeatureTable
 from classify.fitting.model import ModelSpec, fit_model
 from classify.judging.bootstrap import Replicates, draw_replicates, paired_difference, replicate_metrics, summarise
 from classify.judging.metrics import HEADLINE, why_absent
+from classify.run.predictions import judged_of
 from classify.run.record import Measured
 from embeddings_store.errors import UsageError
 
@@ -94,7 +95,7 @@ def _judge_subset(
 ) -> Values:
     """Fit everything on the volumes of some people, the standardiser too; give HEADLINE on val in each replicate."""
     model = fit_model(spec, train.where(np.isin(train.participant, people)), classes=len(classes), seed=seed)
-    predicted = model.predict(val, classes=len(classes), split="val")["participant"]
+    predicted = judged_of(model.predict(val, classes=len(classes), split="val"))
     values = replicate_metrics(predicted, replicated, classes)
     return {name: values[name] for name in HEADLINE}
 

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Shaped
 
 from classify.features.standardise import Standardiser
-from classify.features.table import FeatureTable, participant_weights
+from classify.features.table import FeatureTable, unit_weights
 from classify.judging.bootstrap import Replicates, draw_replicates, summarise
 from classify.judging.metrics import auroc_one_vs_rest
 from classify.judging.regression import measure_regression
@@ -114,7 +114,7 @@ def ridge_scores(
     judged: Float64[np.ndarray, "m d"],
 ) -> Float64[np.ndarray, "m t"]:
     """Fit a weighted ridge regression in closed form and predict; every participant weighs one."""
-    weights = participant_weights(np.zeros(len(x), np.int64), participant, balanced=False)
+    weights = unit_weights(np.zeros(len(x), np.int64), participant, balanced=False)
     centre, mean = weights @ x / weights.sum(), weights @ wanted / weights.sum()
     heavy = (x - centre) * weights[:, None]
     gram = heavy.T @ (x - centre) + SHRINKAGE * weights.sum() * np.eye(x.shape[1])

@@ -29,7 +29,7 @@ from classify.judging.bootstrap import (
 from classify.judging.metrics import HEADLINE
 from classify.judging.rivals import Values
 from classify.judging.subgroups import count_people
-from classify.run.predictions import Predictions
+from classify.run.predictions import Predictions, judged_of
 from classify.run.record import Measured
 
 LEFT_OUT = ("site", "device")
@@ -111,7 +111,7 @@ class _Leaving:
         return self._predict(replace(again, standardiser=scale), judged)
 
     def _predict(self, model: FittedModel, judged: FeatureTable) -> Predictions:
-        return model.predict(judged, classes=len(self.classes), split="val")["participant"]
+        return judged_of(model.predict(judged, classes=len(self.classes), split="val"))
 
     def _beyond_chance(self, values: Values, chance: Sequence[Predictions], drawn: Replicates) -> dict[str, Measured]:
         """Compare with the mean of the draws; one more draw would lie apart from it by chance as well."""

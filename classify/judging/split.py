@@ -11,7 +11,7 @@ from classify.judging.decision_curve import AS_THE_HEAD, Shown
 from classify.judging.judge import judge
 from classify.judging.overlap import measure_without
 from classify.judging.subgroups import measure_subgroups
-from classify.run.predictions import Predictions
+from classify.run.predictions import Predictions, judged_of
 from classify.run.record import Judgement
 
 
@@ -39,11 +39,11 @@ def judge_split(
     people_of: participant predictions from those volumes of the split that a mask chooses. shown: see judge.
     pretrained: ids of those that the encoder was pretrained on, None where nobody said.
     """
-    people, classes = levels["participant"], cohort.task.classes
+    people, task = judged_of(levels), cohort.task
     table = cohort.table[cohort.table["split"] == people.split]
-    groups = measure_subgroups(people_of, table, classes, replicates=replicates, seed=seed)
-    judged = judge(levels, others, classes, replicates=replicates, seed=seed, shown=shown)
+    groups = measure_subgroups(people_of, table, task.classes, replicates=replicates, seed=seed)
+    judged = judge(levels, others, task, replicates=replicates, seed=seed, shown=shown)
     return JudgedSplit(
         replace(judged, subgroups={people.split: groups}),
-        measure_without(people, others, pretrained, classes, replicates=replicates, seed=seed),
+        measure_without(people, others, pretrained, task.classes, replicates=replicates, seed=seed),
     )

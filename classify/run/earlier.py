@@ -1,7 +1,7 @@
 """What the runs of a folder, and of its copies, know of the people of a new one: who was test, who was looked at."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from classify.cohort.identity import (
     same_people,
     without_keys,
 )
+from classify.cohort.questions import Task
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import LeakError, RunFolderError
@@ -147,7 +148,7 @@ def check_earlier(
         cohorts.add(run.record.cohort.cohort_sha256)
         here = without_keys(table, others)
         strangers |= same_number_only(people_of(here), people_of(run.cohort))
-        changed = max(changed, _Share(*count_changes(here, cohort.task.class_of, run), run.id))
+        changed = max(changed, _Share(*count_changes(here, cohort.task, run), run.id))
         shared = table["volume"].isin(run.cohort["volume"])
         replaced = max(replaced, _Share(int(table["volume"].isin(others).sum()), int(shared.sum()), run.id))
     for line in _ledger_lines(runs):  # a run that is deleted has left whom it looked at
@@ -197,23 +198,29 @@ class _Share:
         return self.count > max(1, FEW_CHANGES * self.of)
 
 
-def count_changes(table: pd.DataFrame, class_of: Mapping[str, int], run: EarlierRun) -> tuple[int, int]:
+def count_changes(table: pd.DataFrame, task: Task, run: EarlierRun) -> tuple[int, int]:
     """Count participants whose volumes carry another number, label, or age and site in a run, and all who share one.
 
-    table: of a cohort, with MARKS as far as they are known. class_of: class numbers by study group; those of another
-    task contradict a label where no group has both. An age alone is no other person.
+    table: of a cohort, with MARKS as far as they are known. task: of its labels; those of another task on the same
+    target contradict a label where no value has both, and of another target nothing. An age alone is no other person.
     """
     both = _same_scans(table, run.cohort)
     numbers = set(run.cohort["participant"])
     unlike = (both["participant"] != both["participant_then"]) & (both["by_key"] | both["participant"].isin(numbers))
     unlike |= (both["site"] != both["site_then"]) & ((both["age"] - both["age_then"]).abs() > YEARS_APART)
+    before = task_of_record(run.record)
+    if (before.target, before.level) != (task.target, task.level):
+        return int(both.loc[unlike, "participant"].nunique()), int(both["participant"].nunique())
     if GROUP in both:
         known = both[[GROUP, f"{GROUP}_then"]].notna().all(axis=1)
         unlike |= known & (both[GROUP] != both[f"{GROUP}_then"])
-    then = task_of_record(run.record).class_of
-    possible = {(class_of[group], then[group]) for group in class_of.keys() & then.keys()}
-    labels = zip(both["label"], both["label_then"], strict=True)
-    unlike |= np.array([pair not in possible for pair in labels], dtype=bool)
+    if task.is_number or before.is_number:
+        unlike |= (both["label"] != both["label_then"]) & (task.is_number == before.is_number)
+    else:
+        known_groups = task.class_of.keys() & before.class_of.keys()
+        possible = {(task.class_of[group], before.class_of[group]) for group in known_groups}
+        labels = zip(both["label"], both["label_then"], strict=True)
+        unlike |= np.array([pair not in possible for pair in labels], dtype=bool)
     return int(both.loc[unlike, "participant"].nunique()), int(both["participant"].nunique())
 
 

@@ -1,6 +1,6 @@
 """What a model said about each unit of one level: a volume, an eye or a participant."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +49,11 @@ class Predictions:
         columns |= {f"probability_{number}": self.probability[:, number] for number in classes}
         columns |= {f"logit_{number}": self.logits[:, number] for number in classes}
         return pd.DataFrame(columns)
+
+
+def judged_of(levels: Mapping[str, Predictions]) -> Predictions:
+    """Return the predictions of the judged level, which is the last: participants, or eyes or volumes of such tasks."""
+    return levels[next(reversed([*levels]))]
 
 
 def rows_of(predictions: Predictions, chosen: Shaped[np.ndarray, " rows"]) -> Predictions:

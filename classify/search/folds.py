@@ -11,8 +11,8 @@ from jaxtyping import Float64, Int64, Shaped
 from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.errors import CohortError
 from classify.features.standardise import Standardiser
-from classify.features.table import FeatureTable, participant_weights
-from classify.fitting.aggregate import mean_people
+from classify.features.table import FeatureTable, unit_weights
+from classify.fitting.aggregate import mean_units
 from classify.heads import HEADS
 from classify.heads.contract import Head, TrainingRows
 from embeddings_store.errors import UsageError
@@ -64,7 +64,7 @@ class TrainingPart:
         pools a participant's scans takes no views: they would be scans that were never made.
         """
         seen = [self.rows, *([] if head.pools_scans else self.rows.of_views())]
-        tables = [mean_people(one) for one in seen] if of_people else seen
+        tables = [mean_units(one) for one in seen] if of_people else seen
         weights = head_weights(head.name, tables[0]) / len(tables)
         if len(tables) == 1:
             return TrainingRows(tables[0].x, tables[0].y, weights, tables[0].participant)
@@ -147,4 +147,4 @@ def smallest_class(participant: Shaped[np.ndarray, " n"], label: Int64[np.ndarra
 
 def head_weights(model: str, table: FeatureTable) -> Float64[np.ndarray, " n"]:
     """Weigh the volumes as the head wants its classes."""
-    return participant_weights(table.y, table.participant, balanced=HEADS[model].balanced)
+    return unit_weights(table.y, table.unit, balanced=HEADS[model].balanced)

@@ -12,7 +12,7 @@ from classify.fitting.model import fit_model
 from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.metrics import HEADLINE
-from classify.run.predictions import Predictions, join_predictions
+from classify.run.predictions import Predictions, join_predictions, judged_of
 from classify.search.folds import count_folds
 from classify.search.search import Chosen, SearchPlan, choose_model
 
@@ -35,7 +35,7 @@ def score_nested(
     """
     whole = source.among(OUTER_SPLITS)
     table, names = whole.cohort.table, whole.cohort.task.classes
-    people, label = table["participant"].to_numpy(str), table["label"].to_numpy(np.int64)
+    people, label = table["participant"].to_numpy(str), table["label"].to_numpy()
     outer, _ = count_folds(people, label, names, None)
     fold = grouped_folds(people, label, folds=outer, seed=plan.seed)
     parts, lines = [], []
@@ -64,7 +64,7 @@ def score_nested(
 def _predict_outer(chosen: Chosen, whole: FeatureSource, held: np.ndarray, classes: int, seed: int) -> Predictions:
     raw = whole.table(chosen.spec.features)
     model = fit_model(chosen.spec, raw.where(~held), classes=classes, seed=seed)
-    return model.predict(raw.where(held), classes=classes, split="+".join(OUTER_SPLITS))["participant"]
+    return judged_of(model.predict(raw.where(held), classes=classes, split="+".join(OUTER_SPLITS)))
 
 
 def _describe(chosen: Chosen) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from classify.features.table import FeatureChoice, FeatureTable
 from classify.fitting.model import ModelSpec, predict_out_of_fold
 from classify.fitting.source import FeatureSource
 from classify.judging.metrics import all_metrics
-from classify.run.predictions import Predictions, join_predictions
+from classify.run.predictions import Predictions, join_predictions, judged_of
 from classify.search.folds import Fold, make_fold
 from embeddings_store.machine import usable_memory_bytes
 
@@ -35,14 +35,14 @@ class FoldScorer:
         self._kept_bytes = KEPT_SHARE * usable_memory_bytes() / workers
         table = source.cohort.table
         self.people = table["participant"].to_numpy(str)
-        self.fold_of_row = deal_folds(self.people, table["label"].to_numpy(np.int64), folds, seed)
+        self.fold_of_row = deal_folds(self.people, table["label"].to_numpy(), folds, seed)
         self._kept: OrderedDict[tuple[FeatureChoice, int], Fold] = OrderedDict()
 
     def predict(self, spec: ModelSpec, number: int) -> Predictions:
         """Predict the participants of one fold by a model that was fitted on the others."""
         fold = self.fold(spec.features, number)
         (levels,) = predict_out_of_fold(spec, [fold], classes=self.classes, seed=self.seed)
-        return levels["participant"]
+        return judged_of(levels)
 
     def fold(self, choice: FeatureChoice, number: int) -> Fold:
         """Give a fold of a choice of features, made at the first wish."""

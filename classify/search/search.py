@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from classify.features.table import participant_weights
+from classify.features.table import unit_weights
 from classify.fitting.model import ModelSpec, fit_grid
 from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, replicate_metrics
-from classify.run.predictions import Predictions, join_predictions
+from classify.run.predictions import Predictions, join_predictions, judged_of
 from classify.search.ray_engine import Report, TuneCluster, import_ray, search_with_ray
 from classify.search.scoring import METRIC, FoldScorer, running_score
 from classify.search.spaces import AUTO, GRIDS, SearchSpace, make_space
@@ -223,7 +223,7 @@ def take_sharpest(held_out: Sequence[Predictions], values: Sequence[float], *, s
     scores = [replicate_metrics(one, drawn, names)[METRIC] for one in held_out]
     error = [np.nanstd(scores[best][1:] - one[1:]) for one in scores]
     near = [n for n, value in enumerate(values) if values[best] - value <= error[n] + 1e-12]
-    weights = participant_weights(people.label, people.participant)
+    weights = unit_weights(people.label, people.participant)
     losses = {n: -np.log(held_out[n].scores[np.arange(len(people.label)), people.label]) @ weights for n in near}
     return min(near, key=lambda n: losses[n])
 
@@ -233,10 +233,7 @@ def _predict_grid(plain: ModelSpec, scorer: FoldScorer, grid: list[dict[str, Any
     folds = [scorer.fold(plain.features, number) for number in range(scorer.folds)]
     fitted = fit_grid(plain, [fold.fit for fold in folds], grid, classes=scorer.classes, seed=scorer.seed)
     parts = [
-        [
-            model.predict_standardised(fold.held, classes=scorer.classes, split="train")["participant"]
-            for model in models
-        ]
+        [judged_of(model.predict_standardised(fold.held, classes=scorer.classes, split="train")) for model in models]
         for fold, models in zip(folds, fitted, strict=True)
     ]
     return [join_predictions([part[number] for part in parts]) for number in range(len(grid))]

@@ -86,7 +86,7 @@ class Reader:
     def _read_store(self, tokens: ReadTokens | None) -> Inputs:
         assert self.stored is not None  # noqa: S101 - needs_volumes is false only then
         found = self.stored.snapshot
-        cohort = self.tables.join(found, self.task)
+        cohort = self.tables.join(found)
         flow = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in cohort.flow]
         cohort = replace(cohort, flow=flow)
         features = make_features(cohort, found.pooled, found.space, layer=LAYER, pools=(POOL,))
@@ -97,7 +97,7 @@ class Reader:
         assert options.bucket is not None  # noqa: S101 - require_source has seen to it
         source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS, layout=options)
         refs = list_volumes(source).refs[: options.limit]
-        splits = open_splits(self.tables.people, self.task)
+        splits = open_splits(self.tables.labels.lines, self.task)
         load = new_loader(source, Recipe(PRESET, self.encoder.architecture.image_size), StageClock())
         vectors = self.stored.by_volume() if self.stored else {}
         count = len(self.processes.share([ref for ref in refs if is_open(ref, splits)]))
@@ -107,7 +107,7 @@ class Reader:
                 refs, lambda ref: is_open(ref, splits), load, self.images,
                 EncodedVector(BatchEncoder(self.encoder, self.backend), vectors), advance, processes=self.processes,
             )  # fmt: skip
-        cohort = make_cohort(read, self.tables, self.task)
+        cohort = make_cohort(read, self.tables)
         features = make_features(cohort, read.vectors, self.space, layer=LAYER, pools=(POOL,))
         failures = dict(Counter(one.failure.error for one in read.failures if not one.failure.whole))
         return Inputs(cohort, features, tokens, len(read.lines), mark_listed(refs, source), failures)

@@ -12,7 +12,6 @@ from classify.cohort.identity import other_objects
 from classify.cohort.join import join_cohort
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables
-from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
 from classify.evaluating.look import TEST
 from classify.run.folder import MODEL, Run
@@ -118,8 +117,8 @@ def _join(run: Run, tables: CohortTables, index: pd.DataFrame, thumbnails: Thumb
     numbers[unknown] = np.flatnonzero(unknown)[:, None]  # finite, and like no other
     high = numbers.astype(np.float32)
     vectors = np.hstack([high, (numbers - high).astype(np.float32)])
-    task = task_of_record(run.record)
-    cohort = join_cohort(index, vectors[:, None, None], tables.people, task, vouched=None, thumbnails=thumbnails)
+    lines = tables.labels.lines
+    cohort = join_cohort(index, vectors[:, None, None], lines, tables.task, vouched=None, thumbnails=thumbnails)
     return tables.beside(replace(cohort, phantom=bool(run.record.asked.phantom)))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from classify.features.table import FeatureTable, participant_weights
+from classify.features.table import FeatureTable, unit_weights
 
 PARTICIPANTS = "participants"
 
@@ -51,7 +51,7 @@ def loss_weights(table: FeatureTable, sampling: str, *, class_weights: bool) -> 
 
     Where participants are drawn equally often, the drawing has done the second already.
     """
-    weights = participant_weights(table.y, table.participant, balanced=class_weights)
+    weights = unit_weights(table.y, table.participant, balanced=class_weights)
     _, first, inverse, volumes = np.unique(
         table.participant, return_index=True, return_inverse=True, return_counts=True
     )

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
+from classify.cohort.questions import Task
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables
-from classify.cohort.tasks import Task
 from classify.errors import CohortError
 from classify.run.record import FlowStep
 from embeddings_store.index import IndexRow
@@ -119,12 +119,12 @@ def read_volumes(
     return ReadVolumes(kept, stacked[:, None, None], [facts.get(line.row) for line in kept], failures, seen)
 
 
-def make_cohort(read: ReadVolumes, tables: CohortTables, task: Task) -> Cohort:
+def make_cohort(read: ReadVolumes, tables: CohortTables) -> Cohort:
     """Join what was read with the participants, by the rules of the probes; failures become steps of the flow.
 
     Raises: CohortError; LeakError where one scan stands under two participants.
     """
-    cohort = tables.join_rows(index_of(read), read.vectors, read.thumbnails, task)
+    cohort = tables.join_rows(index_of(read), read.vectors, read.thumbnails)
     return replace(cohort, flow=_describe_flow(cohort.flow, read))
 
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from classify.cohort.questions import Task
 from classify.cohort.tables import CohortTables, read_tables
-from classify.cohort.tasks import Task, find_task
 from classify.cohort.vouched import NOBODY, read_vouched
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.terminal.console import say
@@ -48,12 +48,13 @@ def prepare(options: TrainingOptions, processes: Processes) -> Iterator[Prepared
     Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError).
     """
     options.require_source()
-    task, config = find_task(options.task), options.recipe
+    question, config = options.question(options.task), options.recipe
     tables = read_tables(
-        options.participants, options.measurements, options.pretrain_participants,
+        options.label_source, question, options.measurements, options.pretrain_participants,
         vouched=read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY,
         tell=say if processes.rank == 0 else lambda _: None,
     )  # fmt: skip
+    task = tables.task
     encoder = open_encoder(**options.choice.arguments())
     require_own_preset(
         encoder, PRESET.name, f"finetune has {PRESET.name} only: probe stored embeddings of this encoder instead"

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from classify.fitting.aggregate import aggregate_levels, from_probability
 from classify.heads.contract import softmax
 from classify.judging.metrics import all_metrics
-from classify.run.predictions import Predictions
+from classify.run.predictions import Predictions, judged_of
 from extract.device.backend import Backend
 from finetune.data.feeds import Feed, LabelledBatch
 from finetune.data.sampling import Draw, draw_epoch
@@ -109,7 +109,7 @@ def predict(trainer: Trainer, feed: Feed) -> dict[str, Predictions]:
         softmax(known), np.arange(trainer.classes), trainer.classes, model=MODEL_NAME, level="volume",
         split=str(table.split[0]), unit=table.volume, table=table,
     )  # fmt: skip
-    return aggregate_levels(volumes, table.eye)
+    return aggregate_levels(volumes, table.eye, judged=table.level)
 
 
 def _run_epoch(
@@ -183,7 +183,7 @@ def _forward_size(trainer: Trainer, processes: int) -> int:
 def _judge_epoch(
     trainer: Trainer, position: Position, train_loss: float, val: Feed, optimiser: torch.optim.Optimizer
 ) -> Epoch:
-    people = predict(trainer, val)["participant"]
+    people = judged_of(predict(trainer, val))
     names = [str(number) for number in range(people.logits.shape[1])]
     measured = all_metrics(people.label, people.probability, np.ones((len(people.label), 1)), names)
     accuracy, log_loss = float(measured[METRIC][0]), float(measured["log_loss"][0])

@@ -8,20 +8,21 @@ import pandas as pd
 import pytest
 from classify_study import Study, make_study
 
-from classify.baselines.brightness import brightness_of_people
+from classify.baselines.brightness import brightness_of_units
 from classify.baselines.covariates import (
     CEILING,
     COVARIATES,
     WITHOUT_DEVICE,
     choose_baselines,
-    describe_people,
+    describe_units,
     encode_covariates,
     predict_baselines,
 )
+from classify.cohort.labels import LabelSource
 from classify.cohort.measurements import Measurements
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables, read_tables
-from classify.cohort.tasks import TASKS
+from classify.cohort.tasks import TASKS, find_question
 from classify.errors import LeakError
 from classify.judging.metrics import all_metrics
 
@@ -32,6 +33,7 @@ def people(count: int, *, seed: int = 0) -> pd.DataFrame:
     label = np.arange(count) % 2
     return pd.DataFrame(
         {
+            "unit": [f"{1000 + number}" for number in range(count)],
             "participant": [f"{1000 + number}" for number in range(count)],
             "site": np.array(["UW", "UAB", "UCSD"])[rng.integers(0, 3, count)],
             "age": 50.0 + 20 * label + rng.normal(0, 3, count),
@@ -100,12 +102,14 @@ def brightened(study: Study, vector: np.ndarray) -> Study:
 
 
 def joined(study: Study, folder: Path, measured: Measurements | None = None) -> Cohort:
-    tables = CohortTables(read_tables(study.write(folder), tell=print).people, measured)
-    return tables.join(study.stored, TASKS["four-class"])
+    tables = CohortTables(
+        read_tables(LabelSource(study.write(folder)), find_question("four-class"), tell=print).labels, measured
+    )
+    return tables.join(study.stored)
 
 
 def macro_auroc(cohort: Cohort, name: str) -> float:
-    train, judged = describe_people(cohort, "train"), describe_people(cohort, "val")
+    train, judged = describe_units(cohort, "train"), describe_units(cohort, "val")
     assert name in choose_baselines(train)[0]
     found = predict_baselines(train, judged, classes=4, split="val", names=[name])[name]
     values = all_metrics(found.label, found.probability, np.ones((len(found.label), 1)), TASKS["four-class"].classes)
@@ -130,13 +134,13 @@ def test_raw_intensities_tell_the_class_where_they_do_and_the_device_is_taken_ou
 def test_each_eye_counts_once_and_train_sets_the_scale(tmp_path: Path) -> None:
     study = make_study(64)
     cohort = joined(brightened(study, np.arange(len(study.stored.index), dtype=np.float64)), tmp_path)
-    before = brightness_of_people(cohort, "train")
+    before = brightness_of_units(cohort, "train")
     assert before is not None
-    assert before["participant"].tolist() == sorted(cohort.people("train")["participant"])
+    assert before["unit"].tolist() == sorted(cohort.units("train")["participant"])
     held_out = (cohort.table["split"] != "train").to_numpy()
     assert cohort.brightness is not None
     cohort.brightness.loc[held_out, list(BRIGHTNESS)] += 1e6
-    pd.testing.assert_frame_equal(brightness_of_people(cohort, "train"), before)
+    pd.testing.assert_frame_equal(brightness_of_units(cohort, "train"), before)
 
 
 def test_brightness_that_the_store_does_not_know_is_absent_or_marked(tmp_path: Path) -> None:
@@ -145,7 +149,7 @@ def test_brightness_that_the_store_does_not_know_is_absent_or_marked(tmp_path: P
     unknown = joined(brightened(study, np.full(len(study.stored.index), np.nan)), tmp_path)
     assert "raw intensity statistics" in reasons(unknown)
     some = np.where(study.stored.index["participant"] == study.people["participant_id"][0], np.nan, 3.0)
-    people = describe_people(joined(brightened(study, some), tmp_path), "train")
+    people = describe_units(joined(brightened(study, some), tmp_path), "train")
     encoded = encode_covariates(people, people, ("brightness",))
     assert np.isfinite(encoded).all()
     assert encoded[:, 1].sum() == 1
@@ -160,7 +164,7 @@ def measured(study: Study) -> Measurements:
 
 
 def reasons(cohort: Cohort) -> dict[str, str]:
-    return {line["name"]: line["reason"] for line in choose_baselines(describe_people(cohort, "train"))[1]}
+    return {line["name"]: line["reason"] for line in choose_baselines(describe_units(cohort, "train"))[1]}
 
 
 def test_hba1c_is_a_ceiling_and_bmi_a_baseline(tmp_path: Path) -> None:

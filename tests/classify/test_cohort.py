@@ -14,7 +14,7 @@ from classify.cohort.participants import read_participants
 from classify.cohort.table import COLUMNS, Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.errors import CohortError, LeakError
-from classify.features.table import participant_weights
+from classify.features.table import unit_weights
 from embeddings_store.schema import Note
 
 
@@ -156,7 +156,7 @@ def test_the_reported_class_weights_are_those_of_a_participant_in_fitting(study:
     train = cohort.table[cohort.table["split"] == "train"]
     label, person = train["label"].to_numpy(np.int64), train["participant"].to_numpy(str)
     for balanced in (True, False):
-        weigh = pd.Series(participant_weights(label, person, balanced=balanced)).groupby(person).sum()
+        weigh = pd.Series(unit_weights(label, person, balanced=balanced)).groupby(person).sum()
         said = cohort.class_weights(balanced=balanced)
         for number, name in enumerate(STUDY_GROUPS):
             np.testing.assert_allclose(weigh[np.unique(person[label == number])], said[name])

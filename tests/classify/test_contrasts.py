@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as peer
 
-from classify.cohort.tasks import STUDY_GROUPS, TASKS
+from classify.cohort.questions import Task
+from classify.cohort.tasks import TASKS
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates
 from classify.judging.contrasts import contrast_classes, measure_contrasts, sensitivity_at
@@ -21,20 +22,20 @@ def people(count: int, *, shift: float = 1.0) -> Predictions:
 
 
 def test_the_sides_are_those_of_the_two_class_tasks() -> None:
-    assert contrast_classes(STUDY_GROUPS) == {
+    assert contrast_classes(TASKS["four-class"]) == {
         "healthy-vs-rest": (1, 2, 3),
         "medicated-vs-not": (2, 3),
         "insulin-vs-rest": (3,),
     }
-    assert contrast_classes(TASKS["healthy-vs-rest"].classes) == {"rest vs healthy": (1,)}
-    assert contrast_classes(("a", "b", "c")) == {}
+    assert contrast_classes(TASKS["healthy-vs-rest"]) == {"rest vs healthy": (1,)}
+    assert contrast_classes(Task("mine", ("a", "b", "c"), {}, "nominal")) == {}
 
 
 def test_auroc_agrees_with_scikit_learn() -> None:
     judged = people(80)
     drawn = draw_replicates(judged.participant, replicates=100, seed=0)
-    measured = measure_contrasts(judged, drawn, STUDY_GROUPS)
-    for name, positive in contrast_classes(STUDY_GROUPS).items():
+    measured = measure_contrasts(judged, drawn, TASKS["four-class"])
+    for name, positive in contrast_classes(TASKS["four-class"]).items():
         score = judged.probability[:, list(positive)].sum(axis=1)
         auroc = measured[name]["auroc"]
         assert auroc["value"] == pytest.approx(peer.roc_auc_score(np.isin(judged.label, positive), score), abs=1e-9)
@@ -63,6 +64,6 @@ def test_one_side_without_anybody_is_absent() -> None:
 def test_a_side_of_few_carries_no_interval(count: int, side: int) -> None:
     judged = people(count)
     drawn = draw_replicates(judged.participant, replicates=50, seed=0)
-    found = measure_contrasts(judged, drawn, STUDY_GROUPS)["healthy-vs-rest"]["auroc"]
+    found = measure_contrasts(judged, drawn, TASKS["four-class"])["healthy-vs-rest"]["auroc"]
     assert found.get("too_few") == (f"{side} participants on one side; intervals need 10" if side < 10 else None)
     assert ("too few to say" in format_measured(found)) is (side < 10)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify.cohort.tasks import STUDY_GROUPS
+from classify.cohort.questions import Task
+from classify.cohort.tasks import TASKS
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates
 from classify.judging.decision_curve import THRESHOLDS, Shown, decision_curves, net_benefit, treat_all
@@ -51,7 +52,7 @@ def test_everybody_reaches_a_threshold_below_all_probabilities() -> None:
 def test_every_contrast_has_a_curve_with_an_interval_around_it() -> None:
     judged = people(120, 4)
     curves = decision_curves(
-        judged, Shown("as they are"), draw_replicates(judged.participant, replicates=200, seed=0), STUDY_GROUPS
+        judged, Shown("as they are"), draw_replicates(judged.participant, replicates=200, seed=0), TASKS["four-class"]
     )
     assert set(curves) == {"healthy-vs-rest", "medicated-vs-not", "insulin-vs-rest"}
     for curve in curves.values():
@@ -68,16 +69,21 @@ def test_every_contrast_has_a_curve_with_an_interval_around_it() -> None:
 def test_a_task_without_contrasts_has_no_curve_and_one_side_is_absent() -> None:
     three, two = people(30, 3), people(30, 2)
     drawn = draw_replicates(three.participant, replicates=10, seed=0)
-    assert decision_curves(three, Shown("x"), drawn, ("a", "b", "c")) == {}
+    assert decision_curves(three, Shown("x"), drawn, Task("mine", ("a", "b", "c"), {}, "nominal")) == {}
     two.label[:] = 1
-    assert "no participant" in decision_curves(two, Shown("x"), drawn, ("a", "b"))["b vs a"]["absent"]
+    assert (
+        "no participant"
+        in decision_curves(two, Shown("x"), drawn, Task("mine", ("a", "b"), {}, "binary"))["b vs a"]["absent"]
+    )
 
 
 def test_a_designed_split_is_weighed_to_the_prevalence_of_its_probabilities() -> None:
     """Half of the split is ill, one in ten of the place is: treating everybody is worth what it is there."""
     judged = people(400, 2)
     drawn = draw_replicates(judged.participant, replicates=20, seed=0)
-    (curve,) = decision_curves(judged, Shown("x", (0.9, 0.1)), drawn, ("well", "ill")).values()
+    (curve,) = decision_curves(
+        judged, Shown("x", (0.9, 0.1)), drawn, Task("mine", ("well", "ill"), {}, "binary")
+    ).values()
     assert curve["prevalence"] == pytest.approx(0.1)
     np.testing.assert_allclose(curve["treat_all"], treat_all(0.1, np.array(THRESHOLDS)), atol=1e-12)
     assert curve["net_benefit"][0] == pytest.approx(treat_all(0.1, np.array(THRESHOLDS))[0], abs=0.01)

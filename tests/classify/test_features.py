@@ -10,7 +10,7 @@ from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
 from classify.features.standardise import RARE_VOLUMES, Standardiser
-from classify.features.table import FeatureTable, make_features, participant_weights
+from classify.features.table import FeatureTable, make_features, unit_weights
 from embeddings_store.errors import UsageError
 
 
@@ -76,9 +76,9 @@ def test_a_standardiser_survives_its_folder(tmp_path: Path) -> None:
 def test_classes_and_participants_weigh_the_same_however_often_they_were_scanned() -> None:
     participant = np.array(["1", "1", "1", "2", "3", "3"])
     label = np.array([0, 0, 0, 0, 1, 1], dtype=np.int64)
-    weights = participant_weights(label, participant)
+    weights = unit_weights(label, participant)
     assert weights.sum() == pytest.approx(3)
     assert weights[label == 0].sum() == pytest.approx(weights[label == 1].sum())
     assert weights[:3].sum() == pytest.approx(weights[3])
-    plain = participant_weights(label, participant, balanced=False)
+    plain = unit_weights(label, participant, balanced=False)
     assert [plain[participant == name].sum() for name in "123"] == pytest.approx([1, 1, 1])

@@ -13,7 +13,7 @@ from classify.cohort.participants import read_participants
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.errors import RunFolderError
 from classify.features.table import FeatureChoice, FeatureTable
-from classify.fitting.aggregate import AGGREGATIONS, LEARNED, mean_eyes, mean_people
+from classify.fitting.aggregate import AGGREGATIONS, LEARNED, mean_eyes, mean_units
 from classify.fitting.model import STATE, FittedModel, ModelSpec, check_aggregation, fit_grid, fit_model, load_model
 from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
@@ -87,10 +87,10 @@ def test_mean_features_are_fitted_on_participants_and_eyes_count_alike(study: St
     standard = train.standardised(fitted.standardiser)
     one = standard.participant == standard.participant[0]
     left, right = (standard.x[one & (standard.eye == eye)].mean(axis=0) for eye in "LR")
-    np.testing.assert_allclose(mean_people(standard).x[0], (left + right) / 2, rtol=1e-5)
+    np.testing.assert_allclose(mean_units(standard).x[0], (left + right) / 2, rtol=1e-5)
     of_left = np.flatnonzero(one & (standard.eye == "L"))
     lopsided = standard.where(np.setdiff1d(np.arange(len(one)), of_left[1:]))
-    np.testing.assert_allclose(mean_people(lopsided).x[0], (mean_eyes(lopsided).x[:2]).mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(mean_units(lopsided).x[0], (mean_eyes(lopsided).x[:2]).mean(axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("aggregation", LEARNED)

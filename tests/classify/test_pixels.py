@@ -8,11 +8,12 @@ import pytest
 from classify_study import Study, make_study, pictured
 
 from classify.baselines.covariate_models import fit_covariates
-from classify.baselines.covariates import PIXELS, choose_baselines, describe_people, predict_baselines
-from classify.baselines.pixels import PersonThumbnails, thumbnails_of_people
+from classify.baselines.covariates import PIXELS, choose_baselines, describe_units, predict_baselines
+from classify.baselines.pixels import PersonThumbnails, thumbnails_of_units
+from classify.cohort.labels import LabelSource
 from classify.cohort.table import Cohort
-from classify.cohort.tables import CohortTables, read_tables
-from classify.cohort.tasks import TASKS
+from classify.cohort.tables import read_tables
+from classify.cohort.tasks import TASKS, find_question
 from classify.fitting.source import source_on
 from classify.judging.metrics import all_metrics
 from classify.run.predictions import Predictions
@@ -20,11 +21,11 @@ from embeddings_store.thumbnails import Thumbnails
 
 
 def joined(study: Study, folder: Path) -> Cohort:
-    return CohortTables(read_tables(study.write(folder), tell=print).people).join(study.stored, TASKS["four-class"])
+    return read_tables(LabelSource(study.write(folder)), find_question("four-class"), tell=print).join(study.stored)
 
 
 def predicted(cohort: Cohort, split: str = "val") -> Predictions:
-    train, judged = describe_people(cohort, "train"), describe_people(cohort, split)
+    train, judged = describe_units(cohort, "train"), describe_units(cohort, split)
     return predict_baselines(train, judged, classes=4, split=split, names=[PIXELS])[PIXELS]
 
 
@@ -34,7 +35,7 @@ def macro_auroc(found: Predictions) -> float:
 
 
 def reason(cohort: Cohort) -> str:
-    missing = choose_baselines(*(describe_people(cohort, split) for split in ("train", "val")))[1]
+    missing = choose_baselines(*(describe_units(cohort, split) for split in ("train", "val")))[1]
     return next(line["reason"] for line in missing if line["name"] == PIXELS)
 
 
@@ -80,7 +81,7 @@ def test_it_is_absent_with_its_reason(tmp_path: Path) -> None:
     assert reason(joined(Study(study.people, replace(study.stored, thumbnails=alike)), tmp_path)) == (
         "all thumbnails of train are alike"
     )
-    assert PIXELS in choose_baselines(describe_people(joined(pictured(study, effect=0), tmp_path), "train"))[0]
+    assert PIXELS in choose_baselines(describe_units(joined(pictured(study, effect=0), tmp_path), "train"))[0]
 
 
 def test_thumbnails_stay_with_their_volumes_whatever_the_order_of_the_store(tmp_path: Path) -> None:
@@ -96,10 +97,10 @@ def test_thumbnails_stay_with_their_volumes_whatever_the_order_of_the_store(tmp_
     assert kept.thumbnails is not None
     rows = [place[volume] for volume in kept.table["volume"]]
     np.testing.assert_array_equal(kept.thumbnails.images, stored.thumbnails.images[rows])
-    people = thumbnails_of_people(cohort, "val")
+    people = thumbnails_of_units(cohort, "val")
     assert people is not None
     one: PersonThumbnails = people["thumbnails"][0]
-    mine = (cohort.table["participant"] == people["participant"][0]).to_numpy()
+    mine = (cohort.table["participant"] == people["unit"][0]).to_numpy()
     np.testing.assert_array_equal(one.images, cohort.thumbnails.images[mine])
 
 

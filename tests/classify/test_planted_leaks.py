@@ -276,6 +276,7 @@ class TestWhatIsLearnedBeforeOrAfterAHead:
 
     def test_baselines_learn_scales_on_train_alone(self, study: Study, tmp_path: Path) -> None:
         people = study.people.assign(
+            unit=study.people["participant_id"],
             participant=study.people["participant_id"],
             site=study.people["clinical_site"],
             age=study.people["age"].astype(float),

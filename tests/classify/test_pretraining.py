@@ -8,9 +8,10 @@ import pytest
 from classify_study import Study, make_study
 from test_evaluate import probed
 
+from classify.cohort.labels import LabelSource
 from classify.cohort.pretraining import describe_overlap, flag_pretraining, read_pretraining
 from classify.cohort.tables import read_tables
-from classify.cohort.tasks import TASKS
+from classify.cohort.tasks import find_question
 from classify.errors import CohortError
 from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates, measure
@@ -57,7 +58,7 @@ def test_each_split_counts_who_was_seen(tmp_path: Path) -> None:
     study: Study = make_study(64)
     split = study.people.set_index("participant_id")["recommended_split"]
     seen = frozenset([*split.index[split == "val"][:3], *split.index[split == "train"][:2], "1999"])
-    cohort = read_tables(study.write(tmp_path), tell=print).join(study.stored, TASKS["four-class"])
+    cohort = read_tables(LabelSource(study.write(tmp_path)), find_question("four-class"), tell=print).join(study.stored)
     assert describe_overlap(cohort, seen)["participants"] == {"train": 2, "val": 3, "test": 0}
     notes = {line["step"]: line for line in flag_pretraining(cohort, seen).flow if line["kind"] == "note"}
     assert notes["seen in pretraining: val"]["participants"] == 3
@@ -108,10 +109,10 @@ def test_a_list_or_table_of_other_people_is_refused(tmp_path: Path, share: int) 
     people = study.write(tmp_path)
     for more in ((None, tmp_path / "seen.txt"), (measured, None)):
         if share >= 5:
-            assert read_tables(people, *more, tell=print).people is not None
+            assert read_tables(LabelSource(people), find_question("four-class"), *more, tell=print).labels is not None
             continue
         with pytest.raises(CohortError, match=f"10 ids of which {share} are among the 64 participants"):
-            read_tables(people, *more, tell=print)
+            read_tables(LabelSource(people), find_question("four-class"), *more, tell=print)
 
 
 def test_a_number_whose_volumes_are_others_now_is_doubtful(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_participants_of_a_group_left_out_are_excluded_and_counted(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD + "covariates: [hba1c]\n", "mine.yaml: unknown key 'covariates'"),
+        (GOOD + "covariate: [hba1c]\n", "mine.yaml: unknown key 'covariate'"),
         (GOOD.replace("classes:", "class:"), "unknown key 'class'"),
         (GOOD.replace("name: early-vs-late\n", ""), "expected the key 'name'"),
         (GOOD.replace("early-vs-late", "Early vs late"), "name: expected up to 40 small letters"),

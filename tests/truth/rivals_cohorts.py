@@ -18,10 +18,11 @@ from kept_results import Kept
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
-from classify.baselines.covariates import choose_baselines, describe_people, predict_baselines
+from classify.baselines.covariates import choose_baselines, describe_units, predict_baselines
+from classify.cohort.labels import LabelSource
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import read_tables
-from classify.cohort.tasks import STUDY_GROUPS, find_task
+from classify.cohort.tasks import STUDY_GROUPS, find_question, find_task
 from classify.fitting.model import fit_model
 from classify.fitting.source import source_on
 from classify.judging.bootstrap import draw_replicates, measure
@@ -136,8 +137,8 @@ class Said:
 def join(truth: Truth) -> Cohort:
     """Join the store with the table, as every command does."""
     with TemporaryDirectory() as folder:
-        tables = read_tables(truth.study.write(Path(folder)), tell=lambda _: None)
-    return tables.join(truth.study.stored, find_task(TASK))
+        tables = read_tables(LabelSource(truth.study.write(Path(folder))), find_question(TASK), tell=lambda _: None)
+    return tables.join(truth.study.stored)
 
 
 def fill(truth: Truth, url: Path) -> None:
@@ -164,7 +165,7 @@ def ask(truth: Truth, *, replicates: int = 500, names: Sequence[str] = ()) -> Sa
     rows = source.table(spec.features)
     model = fit_model(spec, rows.only("train"), classes=2, seed=0)
     ours = model.predict(rows.only("val"), classes=2, split="val")["participant"]
-    return verdict_of(ours, describe_people(cohort, "train"), describe_people(cohort, "val"), replicates, names)
+    return verdict_of(ours, describe_units(cohort, "train"), describe_units(cohort, "val"), replicates, names)
 
 
 def verdict_of(

@@ -15,7 +15,7 @@ from boards_cohorts import MODELS, POWER, SETTINGS, Setting, balanced_accuracies
 from command_line import Command
 from scipy.stats import binom
 
-from classify.baselines.covariates import choose_baselines, describe_people
+from classify.baselines.covariates import choose_baselines, describe_units
 from classify.cohort.table import BRIGHTNESS
 from classify.comparing.leaderboard import RANKED_BY, Entry, rank_entries, standing
 from classify.judging.bootstrap import draw_replicates
@@ -116,7 +116,7 @@ def test_a_high_share_of_beaten_orders_does_not_say_that_a_map_is_right() -> Non
 
 @pytest.mark.parametrize("column", ["age", "site", BRIGHTNESS[0]])
 def test_a_covariate_without_a_usable_value_makes_no_baseline(column: str) -> None:
-    table = describe_people(rivals.join(rivals.draw(rivals.TRUE, 0)), "train")
+    table = describe_units(rivals.join(rivals.draw(rivals.TRUE, 0)), "train")
     told = {"age": "age", "site": "site", BRIGHTNESS[0]: "raw intensity statistics"}[column]
     for value in ["UW"] if column == "site" else [np.nan, 50.0]:
         names, missing = choose_baselines(table.assign(**{column: value}))

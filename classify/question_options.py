@@ -1,0 +1,140 @@
+"""The options that say where labels stand and what is asked of them; every verb that joins labels has them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from embeddings_store.command_line import Options, Text
+from embeddings_store.errors import UsageError
+from embeddings_store.shared_options import IN_AND_OUT
+
+if TYPE_CHECKING:
+    from classify.cohort.labels import LabelSource
+    from classify.cohort.questions import Question
+
+QUESTION = "The question"
+FIRST_TASK = "four-class"
+TASK_HELP = "four-class, healthy-vs-rest, medicated-vs-not, insulin-vs-rest, or a FILE.yaml of your own."
+
+TaskName = Annotated[
+    str | None,
+    typer.Option(help=f"{TASK_HELP} If not given: {FIRST_TASK}, or what --target says.", rich_help_panel=QUESTION),
+]
+
+
+def names_text(option: str, default: str | None = None) -> Text:
+    """Return how names with commas between are read; an empty or repeated one is a UsageError."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(part.strip() for part in text.split(","))
+        if "" in names or len(set(names)) < len(names):
+            raise UsageError(f"{option}: expected different names with commas between, got {text!r}")
+        return names
+
+    return Text(parse, default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(Options):
+    """Which table has the labels: AI-READI's participants.tsv, or any other."""
+
+    participants: Annotated[
+        Path | None, typer.Option(help="AI-READI's participants.tsv.", rich_help_panel=IN_AND_OUT)
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Any table (CSV, TSV): a line a participant, eye or scan, with participant, eye or file, and columns "
+            "to ask for with --target.",
+            rich_help_panel=IN_AND_OUT,
+        ),
+    ] = None
+    split_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of --labels that says train, val or test; if not given: split.", rich_help_panel=IN_AND_OUT
+        ),
+    ] = None
+
+    @property
+    def label_source(self) -> "LabelSource":
+        """Return where the labels are. Raises: UsageError where there is no table, or there are two."""
+        from classify.cohort.labels import LabelSource
+
+        if (self.participants is None) == (self.labels is None):
+            given = "both" if self.labels else "neither"
+            raise UsageError(
+                f"--labels or --participants: expected one of them, got {given}; --participants is AI-READI's "
+                "participants.tsv, --labels any table with a column to ask for with --target"
+            )
+        if self.split_column and self.labels is None:
+            raise UsageError("--split-column: goes with --labels; participants.tsv has recommended_split")
+        return LabelSource(self.participants, self.labels, self.split_column)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions(TableOptions):
+    """What is asked of the labels, where no task file says it. What is not given is found from the labels."""
+
+    target: Annotated[
+        str | None, typer.Option(help="Column of --labels that is predicted.", rich_help_panel=QUESTION)
+    ] = None
+    kind: Annotated[
+        Literal["binary", "nominal", "ordered", "number"] | None,
+        typer.Option(help="What --target is; if not given, as its values say.", rich_help_panel=QUESTION),
+    ] = None
+    classes: Annotated[
+        tuple[str, ...] | None,
+        names_text("--classes"),
+        typer.Option(help="Values of --target that are the classes, in order, with commas.", rich_help_panel=QUESTION),
+    ] = None
+    positive: Annotated[
+        str | None, typer.Option(help="Of two classes the one to be found.", rich_help_panel=QUESTION)
+    ] = None
+    level: Annotated[
+        Literal["participant", "eye", "scan"] | None,
+        typer.Option(
+            help="Whose label it is, and so what is judged; if not given, the finest that --labels has.",
+            rich_help_panel=QUESTION,
+        ),
+    ] = None
+    covariates: Annotated[
+        tuple[str, ...] | None,
+        names_text("--covariates"),
+        typer.Option(
+            help="Columns of --labels that the baseline next to each number knows; if not given: age and site.",
+            rich_help_panel=QUESTION,
+        ),
+    ] = None
+    exclude: Annotated[
+        tuple[str, ...] | None,
+        names_text("--exclude"),
+        typer.Option(help="Values of --target to leave out, with commas.", rich_help_panel=QUESTION),
+    ] = None
+
+    def question(self, task: str | None) -> "Question":
+        """Return what is asked: a task by name or file, or --target. Raises: UsageError."""
+        from classify.cohort.questions import Question
+        from classify.cohort.tasks import find_question, name_of_target
+
+        mine = {name: getattr(self, name) for name in ("kind", "classes", "positive", "level", "covariates", "exclude")}
+        given = [f"--{name}" for name, value in mine.items() if value is not None]
+        if self.target is not None and task is not None:
+            raise UsageError(f"--task {task} and --target {self.target}: expected one of them; a task names its target")
+        if self.target is None:
+            if given:
+                raise UsageError(f"{given[0]}: goes with --target; a task says it itself")
+            if task is None and self.labels is not None:
+                raise UsageError(
+                    f"--labels {self.labels.name}: expected --target COLUMN, or --task FILE.yaml, got neither"
+                )
+            return find_question(task or FIRST_TASK)
+        if self.labels is None:
+            raise UsageError(f"--target {self.target}: expected --labels FILE with that column, got none")
+        return Question(
+            name=name_of_target(self.target), where=f"--target {self.target}", target=self.target,
+            kind=self.kind, classes=self.classes, positive=self.positive, level=self.level,
+            covariates=self.covariates, exclude=self.exclude or (),
+        )  # fmt: skip
