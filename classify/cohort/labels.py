@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,11 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     if task.is_number:
         _require_numbers(frame, task, table)
     _one_split_each(frame, table)
+    frame = _read_covariates(frame, columns["covariates"], table)
     for said in table.said():
         tell(said)
+    if task.covariates is None:
+        task = replace(task, covariates=tuple(name for name in ("age", "site") if columns[name]))
     return Labels(frame.sort_values(list(KEYS[task.level]), ignore_index=True), task)
 
 
@@ -208,6 +211,26 @@ def _one_line_each(frame: pd.DataFrame, task: Task, table: TextTable) -> pd.Data
     if len(kept) < len(frame):
         table.notes[f"lines repeat a {task.level} and count once"] += len(frame) - len(kept)
     return kept
+
+
+def _read_covariates(frame: pd.DataFrame, columns: Mapping[str, str], table: TextTable) -> pd.DataFrame:
+    """Make numbers (NaN: missing) of the covariates whose filled cells are numbers; the others stay groups.
+
+    Raises: CohortError where most cells are numbers and some are not.
+    """
+    for name, column in columns.items():
+        texts = frame[name]
+        numbers = {text: read_number(text) for text in set(texts) - {""}}
+        wrong = [text for text, number in numbers.items() if number is None]
+        if wrong and 2 * len(wrong) < len(numbers):
+            found = ", ".join(repr(text[:40]) for text in sorted(wrong)[:4])
+            raise table.refuse(
+                f"{found} among numbers; write a number, or leave the cell empty", "numbers", column=column
+            )
+        if not wrong:
+            values = {text: number.value for text, number in numbers.items() if number}
+            frame = frame.assign(**{name: texts.map(values).astype(np.float64)})
+    return frame
 
 
 def _require_numbers(frame: pd.DataFrame, task: Task, table: TextTable) -> None:
