@@ -33,8 +33,6 @@ from reports.model_card import write_model_card
 from reports.options import CaseOptions
 from reports.page import in_words, publish, render
 from reports.runs import (
-    AGE_SITE,
-    PRIMARY_LEVEL,
     FinishedRun,
     LeftOut,
     best_by_validation,
@@ -179,7 +177,7 @@ def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
     Raises: UsageError for a participant of the locked test split, or one that the run does not know.
     """
     if not wanted:
-        people = run.predictions(PRIMARY_LEVEL, "val")
+        people = run.predictions(run.level, "val")
         return telling_cases(people) if people is not None else []
     split = dict(zip(run.run.cohort["participant"].astype(str), run.run.cohort["split"], strict=True))
     locked = not run.record.evaluations
@@ -199,7 +197,7 @@ def judged_people(run: FinishedRun) -> Predictions | None:
 
     A run made before calibration was fitted on train is calibrated here, each participant by a fit on the others.
     """
-    people = run.predictions(PRIMARY_LEVEL, "val")
+    people = run.predictions(run.level, "val")
     calibrator = read_calibrator(run.run.model_folder(), len(run.classes))
     if people is None or calibrator is None or calibrator.prevalence is not None:
         return people
@@ -254,6 +252,8 @@ def _frame(run: FinishedRun, now: datetime) -> dict[str, Any]:
         "run": run,
         "task": run.record.asked.task,
         "classes": run.classes,
+        "question": run.task,
+        "covariates_name": " and ".join(run.covariates.split("+")) or "covariates",
         "phantom": run.is_phantom,
         "resplits": say_resplits([run]),
         **encoder_part([run]),
@@ -282,9 +282,9 @@ def _track(judged: Predictions | None, top: float, participant: str) -> TrackRec
 
 
 def _covariates(run: FinishedRun, participant: str) -> list[float] | None:
-    """Give what age and site alone say of this participant, where the run recorded it."""
+    """Give what the covariates alone say of this participant, where the run recorded it."""
     for split in ("val", "test"):
-        found = pick_predictions(run.run.predictions, model=AGE_SITE, level=PRIMARY_LEVEL, split=split)
+        found = pick_predictions(run.run.predictions, model=run.covariates, level=run.level, split=split)
         place = np.flatnonzero(found.participant == participant)
         if len(place):
             return [float(p) for p in found.probability[place[0]]]

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from reports.runs import PRIMARY_LEVEL
-
 
 def likeliest(table: pd.DataFrame, classes: Sequence[str]) -> tuple[list[float], int]:
     """Give the participant's probabilities in the order of the classes, and the number of the likeliest class."""
@@ -17,4 +15,4 @@ def likeliest(table: pd.DataFrame, classes: Sequence[str]) -> tuple[list[float],
 
 def person_line(table: pd.DataFrame) -> pd.Series:
     """Give the participant's own line."""
-    return table[table["level"] == PRIMARY_LEVEL].iloc[0]
+    return table[table["level"] == "participant"].iloc[0]
