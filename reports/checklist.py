@@ -81,17 +81,10 @@ def _model(run: FinishedRun) -> list[Item]:
 def _evaluation(runs: Sequence[FinishedRun]) -> list[Item]:
     run = runs[0]
     compared = ", ".join(dict.fromkeys(name for run in runs for name in run.record.judged.baselines)) or "none"
+    measured = ", ".join(one.title for one in metrics_of(run.task))
     return [
-        Item(
-            "Methods",
-            "Unit of analysis",
-            f"{run.task.level.capitalize()} (primary), and what lies below it: eye, volume",
-        ),
-        Item(
-            "Methods",
-            "Metrics",
-            f"{', '.join(one.title for one in metrics_of(run.task))} (the first is primary), calibration",
-        ),
+        Item("Methods", "Unit of analysis", f"{run.task.level.capitalize()} (primary), and the levels below it"),
+        Item("Methods", "Metrics", f"{measured} (the first is primary), calibration"),
         Item("Methods", "Uncertainty", "95 % intervals by a bootstrap that draws whole participants"),
         Item("Methods", "Comparators", f"{compared}; same {run.units}, paired difference to {run.covariates}"),
         Item("Methods", "Number of models compared", f"{len(runs)} on this page"),

@@ -29,7 +29,8 @@ def picture_forest(panels: Sequence[Panel], run: FinishedRun, split: str, phanto
     """Show every run and baseline with its interval. run: any of those that were judged on these units."""
     caption = (
         f"{SPLIT_NAMES[split]} {run.units}, n = {units_judged(run, run.level, split)}. Blue dots: runs; grey diamonds: "
-        "baselines; bars: 95 % intervals. The dashed line is what guessing gives or, in the last panel, no difference to the covariates."
+        "baselines; bars: 95 % intervals. The dashed line is what guessing gives or, in the last panel, no difference "
+        "to the covariates."
     )
     first = panels[0]
     said = [f"{name} {_said(e)}" for name, e in zip(first.names, first.estimates, strict=True) if e is not None]
