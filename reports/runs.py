@@ -125,7 +125,7 @@ class FinishedRun:
         return [(str(line["name"]), str(line["reason"])) for line in self.record.rivals.baselines_missing]
 
     def rivals(self, metric: str) -> dict[str, Estimate]:
-        """Give the paired difference to each baseline that the run has to beat; an older run knows the covariates alone.
+        """Give the paired difference to each baseline that the run has to beat; an older run knows one alone.
 
         The upper end is that which holds for all of them at once: to be worse than one of many needs more.
         """

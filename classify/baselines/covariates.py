@@ -10,7 +10,6 @@ from jaxtyping import Float64
 from classify.baselines.brightness import brightness_of_units
 from classify.baselines.covariate_models import fit_covariates
 from classify.baselines.pixels import Sides, predict_by_pixels, thumbnails_of_units, why_no_pixels
-from classify.cohort.clinical import refuse_label_defining
 from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.table import BRIGHTNESS, FACTS, Cohort
 from classify.fitting.aggregate import SMALLEST_PROBABILITY
@@ -206,8 +205,6 @@ def _predict(task: Task, name: str, train: pd.DataFrame, judged: pd.DataFrame, s
         seen, asked = list(train["thumbnails"]), list(judged["thumbnails"])
         logits = np.log(predict_by_pixels(seen, asked, label, classes=classes))
     elif columns:
-        if name != CEILING:
-            refuse_label_defining(columns, task)
         model = fit_covariates(encode_covariates(train, train, columns), label, classes=classes)
         logits = np.log(model.probability(encode_covariates(judged, train, columns)))
     else:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from classify.cohort.clinical import refuse_label_defining
 from classify.cohort.participants import SPLIT_WORDS, read_age_years, read_participants
 from classify.cohort.questions import Level, Question, Task, complete_task
 from classify.cohort.splits import SPLITS
@@ -71,7 +72,14 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     does not fit the values; LeakError for a participant in two splits.
     """
     if source.participants is not None:
-        return Labels(read_participants(source.participants, tell), complete_task(question, {}))
+        task = complete_task(question, {})
+        refuse_label_defining(task.covariates or (), task)
+        if strange := set(task.covariates or ()) - {"age", "site"}:
+            raise CohortError(
+                f"{question.where}: covariates {', '.join(sorted(strange))}: participants.tsv is read for age and site "
+                "alone; give the table as --labels, with the task or --target"
+            )
+        return Labels(read_participants(source.participants, tell), task)
     where = f"--labels {source.path.name}"
     known = (*KNOWN, fold_name(question.target))
     table = open_table(read_file(source.path, where, CohortError), where, CohortError, known)
@@ -82,6 +90,7 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     finest: Level = "scan" if columns["volume"] else "eye" if columns["eye"] else "participant"
     task = complete_task(question, Counter(str(line["group"]) for line in lines if line["group"]), finest)
     _refuse_finer(task, finest, table)
+    refuse_label_defining(task.covariates or (), task)
     frame = pd.DataFrame(lines).astype({"age": np.float64})
     frame = _one_line_each(frame, task, table)
     if task.is_number:

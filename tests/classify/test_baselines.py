@@ -11,13 +11,13 @@ from classify_study import Study, make_study
 from classify.baselines.brightness import brightness_of_units
 from classify.baselines.covariates import (
     CEILING,
-    COVARIATES,
-    WITHOUT_DEVICE,
+    baselines_of,
     choose_baselines,
     describe_units,
     encode_covariates,
     predict_baselines,
 )
+from classify.cohort.clinical import refuse_label_defining
 from classify.cohort.labels import LabelSource
 from classify.cohort.measurements import Measurements
 from classify.cohort.table import BRIGHTNESS, Cohort
@@ -75,7 +75,7 @@ def test_no_ages_at_all_and_an_unseen_site_still_predict() -> None:
     train, judged = people(40), people(8, seed=1)
     train["age"] = judged["age"] = np.nan
     judged["site"] = "elsewhere"
-    names = [*WITHOUT_DEVICE, "device+protocol"]
+    names = [*("dummy", "age", "site", "age+site"), "device+protocol"]
     for name, predictions in predict_baselines(TASKS["four-class"], train, judged, split="val", names=names).items():
         assert predictions.model == name
         assert predictions.probability.shape == (8, 4)
@@ -194,13 +194,12 @@ DIABETES_WORDS = ("hba1c", "HbA1c", "a1c", "glucose", "insulin", "c_peptide", "C
 
 @pytest.mark.parametrize("name", [*DIABETES_WORDS, "study_group", "medication"])
 def test_what_makes_the_label_is_no_covariate(name: str) -> None:
-    train = people(40).assign(**{name: 1.0})
     with pytest.raises(LeakError, match=f"covariate {name}: refused"):
-        encode_covariates(train, train, ("age", name))
+        refuse_label_defining(("age", name), TASKS["four-class"])
 
 
 def test_only_the_ceiling_is_fitted_on_hba1c() -> None:
-    assert [name for name, columns in COVARIATES.items() if "hba1c" in columns] == [CEILING]
+    assert [name for name, columns in baselines_of(TASKS["four-class"]).items() if "hba1c" in columns] == [CEILING]
 
 
 def test_one_site_says_nothing_and_is_absent() -> None:
