@@ -131,7 +131,7 @@ def _tuned_said(run: FinishedRun) -> str:
 
 def _search_said(run: FinishedRun) -> str:
     if run.stages:
-        return "parameters as set, no search; the epoch was chosen on validation"
+        return "parameters as set, no search; the epoch was chosen on validation participants"
     search = run.record.fitted.search
     if not search:
         return "default parameters, no search"

@@ -60,8 +60,11 @@ class ResultRow:
     difference: Estimate | None
 
 
-def results(runs: Sequence[FinishedRun], level: str, split: str, metrics: Sequence[Metric]) -> list[ResultRow]:
+def results(
+    runs: Sequence[FinishedRun], level: str, split: str, metrics: Sequence[Metric] | None = None
+) -> list[ResultRow]:
     """List the runs, best first by the first metric, then the baselines (judged level only)."""
+    metrics = metrics or metrics_of(runs[0].task)
     rows = [_run_row(run_name(run, runs), run, level, split, metrics) for run in runs]
     rows.sort(key=lambda row: -(row.estimates[0].value if row.estimates[0].value is not None else -1.0))
     return rows + (_baseline_rows(runs, split, metrics) if level == runs[0].level else [])
