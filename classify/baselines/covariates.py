@@ -124,7 +124,7 @@ def choose_baselines(
     found = {name: reason for name in known if (reason := why_no_baseline(known[name], train, judged))}
     whole = headline_of(task)
     if not whole:
-        found[together_of(task)] = NO_COVARIATES
+        found["covariates"] = NO_COVARIATES
     elif whole in found:
         found[together_of(task)] = found[whole]
     return [n for n in known if n not in found], [{"name": n, "reason": reason} for n, reason in found.items()]

@@ -200,7 +200,11 @@ def _notes(rows: pd.DataFrame, index: pd.DataFrame, lines: pd.DataFrame, task: T
     notes = [
         ("flag without volumes", 0, flagged_only, "retinal_oct is TRUE but the store holds no volume"),
         _note("volumes without flag", rows[rows["flagged"] == "FALSE"], "retinal_oct is FALSE but volumes exist"),
-        _note("age missing", rows[rows["age"].isna()], "no usable age; kept, and marked for the age baselines"),
+        _note(
+            "age missing",
+            rows[rows["age"].isna() & (task.covariates is None or "age" in task.covariates)],
+            "no usable age; kept, and marked for the age baselines",
+        ),
         _note(
             "site disagrees",
             rows[(rows["site"] != "") & (rows["site_of_id"] != "unknown") & (rows["site"] != rows["site_of_id"])],

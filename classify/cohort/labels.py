@@ -19,7 +19,7 @@ from embeddings_store.cells import broken_id, is_missing, normalise_id, read_num
 from embeddings_store.schema import volume_id
 from embeddings_store.text_table import ID_NAMES, Line, TextTable, fold_name, open_table, read_file
 
-OWNERS = ("participant", *ID_NAMES)
+OWNERS = ("participant", *ID_NAMES, "patient_id", "patient", "subject_id", "subject")
 SCANS = ("file", "key")
 EYES = ("eye", "laterality")
 SITES = ("site", "clinical_site", "center", "centre")
@@ -63,6 +63,13 @@ class Labels:
 
     lines: pd.DataFrame
     task: Task
+
+    def owned(self, index: pd.DataFrame) -> pd.DataFrame:
+        """Return the lines with their participants, which a table of scans may leave to the store. index: of it."""
+        if self.task.level != "scan":
+            return self.lines
+        owner = index.drop_duplicates("volume").set_index("volume")["participant"]
+        return self.lines.assign(participant=self.lines["volume"].map(owner).fillna(self.lines["participant"]))
 
 
 def read_labels(source: LabelSource, question: Question, tell: Callable[[str], None] = lambda _: None) -> Labels:
@@ -115,7 +122,7 @@ def _find_columns(table: TextTable, question: Question, split_column: str | None
         "covariates": {one: _require(table, one, "covariates") for one in asked},
     }  # fmt: skip
     if not (found["participant"] or found["volume"]):
-        raise table.refuse(", ".join(table.names[:8]), f"a column {', '.join(OWNERS)}, or file")
+        raise table.refuse(", ".join(table.names[:8]), f"a column {', '.join(OWNERS[:4])} or file")
     if not split:
         raise table.refuse(
             ", ".join(table.names[:8]),
@@ -149,9 +156,9 @@ def _read_line(line: Line, columns: dict[str, Any], table: TextTable) -> dict[st
         text = cells.get(columns[part], "") if columns[part] else ""
         return "" if is_missing(text) and part != "site" else text
 
-    own = line.participant or normalise_id(cells.get("participant", ""))
+    own = line.participant or normalise_id(cells.get(columns["participant"], ""))
     if spoilt := broken_id(own):
-        raise table.refuse(f"{spoilt}; save the ids as text", "a participant's id", line.number, "participant")
+        raise table.refuse(f"{spoilt}; save the ids as text", "a participant's id", line.number, columns["participant"])
     file = cell("volume").replace("\\", "/").removeprefix("./").rstrip("/")
     if not own and not file:
         raise table.refuse("an empty one", "an id", line.number, columns["participant"] or columns["volume"])

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-from classify.baselines.covariates import choose_baselines, describe_units, predict_baselines, together_of
+from classify.baselines.covariates import choose_baselines, describe_units, headline_of, predict_baselines
 from classify.baselines.stacking import predict_with_covariates
 from classify.cohort.table import Cohort
 from classify.features.table import FeatureTable
@@ -44,9 +44,8 @@ def predict_beside(held_out: Predictions, people: Predictions, cohort: Cohort, m
     fitted_on, judged = describe_units(cohort, "train"), describe_units(cohort, people.split)
     names, missing = choose_baselines(cohort.task, fitted_on, judged)
     others = predict_baselines(cohort.task, fitted_on, judged, split=people.split, names=names)
-    if model == DUMMY or together_of(cohort.task) in {
-        line["name"] for line in missing
-    }:  # without an embedding: covariates
+    without = {"", *(line["name"] for line in missing)}
+    if model == DUMMY or headline_of(cohort.task) in without:  # no embedding, or nothing that it could add to
         return others
     together = predict_with_covariates(cohort.task, held_out, people, fitted_on, judged)
     return others | {together.model: together}
