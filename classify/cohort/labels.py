@@ -99,10 +99,10 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     _refuse_finer(task, finest, table)
     refuse_label_defining(task.covariates or (), task)
     frame = pd.DataFrame(lines).astype({"age": np.float64})
+    _one_split_each(frame, table)
     frame = _one_line_each(frame, task, table)
     if task.is_number:
         _require_numbers(frame, task, table)
-    _one_split_each(frame, table)
     frame = _read_covariates(frame, columns["covariates"], table)
     for said in table.said():
         tell(said)
