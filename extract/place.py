@@ -7,7 +7,7 @@ from embeddings_store.ranks import Rank
 from embeddings_store.terminal.console import say
 from extract.device.select import resolve
 from extract.device.tpu import find_host
-from extract.engines.devices import Devices, find_devices
+from extract.engines.devices import Devices, Wanted, find_devices
 from extract.options import ExtractOptions
 from extract.rank import ALONE, Surroundings, describe_loneliness, find_rank, find_turn, has_neighbours
 
@@ -35,4 +35,5 @@ def find_place(options: ExtractOptions, surroundings: Surroundings = os.environ)
     turn = find_turn(rank, surroundings) if typed or has_neighbours(surroundings) else None
     if lonely := describe_loneliness(rank, surroundings):
         say(lonely)
-    return Place(rank, told_by, find_devices(options, turn, surroundings))
+    wanted = Wanted(options.gpus, options.tpu_chips)
+    return Place(rank, told_by, find_devices(options.device, wanted, turn, surroundings))

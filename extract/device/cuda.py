@@ -15,13 +15,14 @@ from extract.errors import DeviceError
 class CudaBackend(Eager):
     """Eager torch on one of the GPUs that this process sees, which becomes torch's current one.
 
-    turn: which of the processes of this machine this is; more processes than GPUs share them.
+    turn: which of the processes of this machine this is, None: it stays with the current one. More processes than GPUs
+    share them.
     Raises DeviceError where this machine, or this torch, has none.
     """
 
     name = "cuda"
 
-    def __init__(self, precision: Precision, turn: int = 0) -> None:
+    def __init__(self, precision: Precision, turn: int | None = None) -> None:
         if not torch.cuda.is_available():
             build = (
                 f"torch {torch.__version__} has CUDA {torch.version.cuda}"
@@ -31,7 +32,7 @@ class CudaBackend(Eager):
             raise DeviceError(f"device cuda: expected a GPU, found none ({build}); use --device cpu")
         self.precision: Precision = precision
         self._dtype = DTYPES[precision]
-        number = turn % torch.cuda.device_count()
+        number = torch.cuda.current_device() if turn is None else turn % torch.cuda.device_count()
         torch.cuda.set_device(number)
         self._device = torch.device("cuda", number)
 

@@ -12,17 +12,17 @@ from extract.device.tpu import runtime_kind
 from extract.device.xla import XlaBackend
 from extract.errors import DeviceError
 
-BACKENDS: dict[str, Callable[[Precision, int], Backend]] = {
+BACKENDS: dict[str, Callable[[Precision, int | None], Backend]] = {
     "cpu": lambda precision, _: CpuBackend(precision),
     "cuda": CudaBackend,
     "xla": XlaBackend,
 }
 
 
-def open_device(name: str = "auto", precision: str = "fp32", turn: int = 0) -> Backend:
+def open_device(name: str = "auto", precision: str = "fp32", turn: int | None = None) -> Backend:
     """Open "cpu", "cuda", "xla", or the best of them that is here ("auto"), in "fp32" or "bf16".
 
-    turn: which of the processes of this machine this is; they take its devices in turn.
+    turn: which of the processes of this machine this is; they take its devices in turn. None: torch's current one.
     Raises DeviceError where the device is not there, UsageError on an unknown precision.
     """
     chosen = next((known for known in DTYPES if known == precision), None)

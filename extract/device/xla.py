@@ -45,7 +45,7 @@ class XlaBackend:
     name = "xla"
     static_shapes = True
 
-    def __init__(self, precision: Precision, turn: int = 0) -> None:
+    def __init__(self, precision: Precision, turn: int | None = None) -> None:
         self._xla, self._xla_model, self._runtime, self._metrics, matmul = _import_torch_xla()
         self.precision: Precision = precision
         self._dtype = DTYPES[precision]
@@ -121,10 +121,10 @@ class XlaBackend:
         before = self._fallen_back_before
         return {name: n - before.get(name, 0) for name, n in self._fallen_back().items() if n > before.get(name, 0)}
 
-    def _take_chips(self, turn: int) -> None:
+    def _take_chips(self, turn: int | None) -> None:
         """Take one chip: with all of them, libtpu would wait until every machine of the slice runs, too."""
         if (chips := find_chips()) and BOUNDS not in os.environ:
-            number = turn % len(chips)
+            number = (turn or 0) % len(chips)
             os.environ.update(one_chip(chips[number], number))
 
     def _compiled(self) -> int:

@@ -18,6 +18,7 @@ from extract.engines.work import Engine, OpenedEncoders
 from extract.errors import DeviceError
 from extract.options import ExtractOptions
 
+FLAGS = {"cuda": "--gpus", "xla": "--tpu-chips"}
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
@@ -33,20 +34,34 @@ class Devices:
     turn: int = 0
 
 
-def find_devices(options: ExtractOptions, turn: int | None, surroundings: Mapping[str, str] = os.environ) -> Devices:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What --gpus and --tpu-chips say: how many, or which; None: all."""
+
+    gpus: int | tuple[int, ...] | None = None
+    tpu_chips: int | None = None
+
+    def of_kind(self) -> dict[str, int | tuple[int, ...] | None]:
+        """Give both by the device that they belong to."""
+        return {"cuda": self.gpus, "xla": self.tpu_chips}
+
+
+def find_devices(
+    device: str, wanted: Wanted, turn: int | None, surroundings: Mapping[str, str] = os.environ
+) -> Devices:
     """Choose the devices that this process computes on: what --gpus or --tpu-chips says, else all that are here.
 
     turn: which of several processes of this machine this is, each with a device of its own; None: it is alone here.
     Raises: UsageError, DeviceError.
     """
-    kind = resolve(options.device)
-    asked = {"cuda": options.gpus, "xla": options.tpu_chips}.get(kind)
+    kind = resolve(device)
+    asked = wanted.of_kind().get(kind)
     if asked is not None and turn is not None:
-        flag = "--gpus" if kind == "cuda" else "--tpu-chips"
+        flag = FLAGS[kind]
         raise UsageError(f"{flag}: this process is one of several, each with a {NOUNS[kind]} of its own; leave it out")
-    for flag, given, wanted in (("--gpus", options.gpus, "cuda"), ("--tpu-chips", options.tpu_chips, "xla")):
-        if given is not None and kind != wanted:
-            raise UsageError(f"{flag} belongs to --device {wanted}, and this run computes on {kind}")
+    for one, given in wanted.of_kind().items():
+        if given is not None and kind != one:
+            raise UsageError(f"{FLAGS[one]} belongs to --device {one}, and this run computes on {kind}")
     if kind not in FINDERS or turn is not None:
         return Devices(kind, {}, turn or 0)
     found = FINDERS[kind](surroundings)
