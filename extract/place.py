@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from embeddings_store.ranks import Rank
 from embeddings_store.terminal.console import say
+from extract.device.here import Devices, Wanted, find_devices
 from extract.device.select import resolve
 from extract.device.tpu import find_host
-from extract.engines.devices import Devices, Wanted, find_devices
 from extract.options import ExtractOptions
 from extract.rank import ALONE, Surroundings, describe_loneliness, find_rank, find_turn, has_neighbours
 

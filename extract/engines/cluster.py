@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from extract.device.here import NOUNS
 from extract.engines.hired_worker import Assignment
 
 LOOK = "look"
-
-NOUNS = {"cuda": "GPU", "xla": "chip"}
-"""What a person calls one of the devices of a kind."""
 
 
 class LostWorkerError(Exception):

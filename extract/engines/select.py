@@ -5,8 +5,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from extract.device.backend import Backend
+from extract.device.here import Devices
 from extract.device.select import open_device
-from extract.engines.devices import Devices, open_devices
+from extract.engines.devices import open_devices
 from extract.engines.local import open_local
 from extract.engines.ray import open_ray
 from extract.engines.work import Engine, OpenedEncoders

@@ -5,7 +5,6 @@ chips their part, so all hosts must share --runs and --cache-dir. The arithmetic
 virtual chips (CPU_NUM_DEVICES); a program of several hosts has not been run.
 """
 
-import os
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from embeddings_store.errors import UsageError
 from extract.device.backend import Backend, ModuleT
-from extract.device.select import open_device
+from extract.device.select import open_device, resolve
 from extract.device.xla import XlaBackend
 from extract.device.xla_attention import FLASH_BLOCK_TOKENS, attend_in_chunks
 from extract.encoder.module import EncoderModule
@@ -38,6 +37,9 @@ class SpmdBackend(XlaBackend):
         self.host = int(self._runtime.process_index())
         self._mesh = self._spmd.Mesh(np.arange(self.chips), (self.chips,), (VOLUMES,))
         self._flash = self._kind == "TPU" and bf16
+
+    def _take_chips(self, turn: int | None) -> None:
+        """Leave this process all of its machine's chips."""
 
     def prepare(self, module: ModuleT) -> ModuleT:
         """Give a copy on the devices; on a TPU in bf16 with flash attention, each chip on its own volumes."""
@@ -66,8 +68,7 @@ def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: 
 
 def open_trainer(name: str, *, bf16: bool, forward_size: int) -> Backend:
     """Open the device to train on. Raises DeviceError, and UsageError where the chips cannot share a batch evenly."""
-    wants_tpu = name == "auto" and os.environ.get("PJRT_DEVICE") == "TPU" and find_spec("torch_xla") is not None
-    if name != "xla" and not wants_tpu:
+    if resolve(name) != "xla":
         return open_device(name)
     backend = SpmdBackend(bf16=bf16)
     if forward_size % backend.chips:
