@@ -137,5 +137,8 @@ def open_processes(device: str) -> Processes:
     if kind == "xla":
         host = find_host()
         return LaterHost(host.number) if host and host.number else OneProcess()
-    launched = find_launched(os.environ)
-    return TorchProcesses(launched, kind) if launched else OneProcess()
+    if launched := find_launched(os.environ):
+        return TorchProcesses(launched, kind)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"WORLD_SIZE={os.environ['WORLD_SIZE']}: expected RANK, too, as torchrun sets it, got none")
+    return OneProcess()

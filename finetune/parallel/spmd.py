@@ -5,6 +5,7 @@ chips their part, so all hosts must share --runs and --cache-dir. The arithmetic
 virtual chips (CPU_NUM_DEVICES); a program of several hosts has not been run.
 """
 
+from copy import copy
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
-from extract.device.backend import Backend, ModuleT
+from extract.device.backend import DTYPES, Backend, ModuleT, Precision
 from extract.device.select import open_device, resolve
 from extract.device.xla import XlaBackend
 from extract.device.xla_attention import FLASH_BLOCK_TOKENS, attend_in_chunks
@@ -48,6 +49,12 @@ class SpmdBackend(XlaBackend):
             prepared.use_attention(partial(flash_attention_by_chip, mesh=self._mesh))
         return prepared
 
+    def in_precision(self, precision: Precision) -> "SpmdBackend":
+        """Give the same devices, with weights and activations in another precision."""
+        other = copy(self)
+        other.precision, other._dtype = precision, DTYPES[precision]
+        return other
+
     def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
         """Send a batch, cut over the chips where its volumes can be dealt out evenly."""
         placed = super().place(batch)
@@ -64,6 +71,15 @@ def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: 
     spec = (VOLUMES, None, None, None)
     mixed: Tensor = kernel(query, key, value, sm_scale=query.shape[3] ** -0.5, partition_spec=spec, mesh=mesh)
     return mixed
+
+
+def encoding_device(backend: Backend, precision: str) -> Backend:
+    """Give the device of a training for encoding in a precision, as extraction would."""
+    if precision == backend.precision:
+        return backend
+    if isinstance(backend, SpmdBackend):
+        return backend.in_precision(next(known for known in DTYPES if known == precision))
+    return open_device(backend.name, precision)
 
 
 def open_trainer(name: str, *, bf16: bool, forward_size: int) -> Backend:
