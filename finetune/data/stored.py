@@ -76,13 +76,13 @@ def open_stored(url: str, endpoint_url: str | None, wanted: EmbeddingSpace, prec
     if unlike == [PRECISION]:
         raise SpaceMismatchError(
             f"--store {url}: expected vectors in fp32, or in the recipe's precision ({precision}), got "
-            f"{found.space.precision}: say --set precision={found.space.precision}, or extract with --precision fp32"
+            f"{found.space.precision}: say --set precision={found.space.precision}, or extract in --precision fp32"
         )
     if unlike or LAYER not in found.layers or POOL not in found.pools:
         raise SpaceMismatchError(
             f"--store {url}: expected layer {LAYER!r}, pool {POOL!r} of the encoder that is fine-tuned, in its preset "
-            f"and precision; other there: {', '.join(unlike) or 'layers or pools'}; extract with that encoder, or leave "
-            "--store out"
+            f"and precision; other there: {', '.join(unlike) or 'layers or pools'}; extract with that encoder, or "
+            "leave --store out"
         )
     return StoredVectors(found, url, endpoint_url)
 

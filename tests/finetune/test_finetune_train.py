@@ -310,11 +310,11 @@ def test_a_store_of_another_encoder_is_refused(phantom: Path, tmp_path: Path, st
 
 @pytest.fixture(scope="module")
 def rounded(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The same in bf16, of all volumes but one."""
+    """The same in bf16, of some volumes."""
     place = str(tmp_path_factory.mktemp("rounded") / "store")
     extract(parse_words(
         ExtractOptions, bucket=str(phantom), store=place, encoder="random:tiny", image_size="4,32,32", pools="mean",
-        tokens="none", device="cpu", precision="bf16", limit=31,
+        tokens="none", device="cpu", precision="bf16", limit=20,
     ))  # fmt: skip
     return place
 
@@ -332,22 +332,18 @@ def test_a_store_in_bf16_serves_a_recipe_in_bf16_and_the_rest_is_encoded_alike(
         return encode(encoder, batch)
 
     monkeypatch.setattr(BatchEncoder, "encode", count)
-    done = run(phantom, tmp_path / "bf16", stages=("head",), config=config, store=rounded)
-    assert encoded in ([], ["bf16"])  # the one volume may be of test, which nobody encodes
+    done = run(phantom, tmp_path / "bf16", stages=("last",), config=config, store=rounded)
+    assert set(encoded) == {"bf16"}
     assert done.record.asked.embedding_space["precision"] == "bf16"
     said = capsys.readouterr().err
     assert f"--store {rounded}: the head begins with bf16 vectors" in said
     exact = run(phantom, tmp_path / "fp32", stages=("head",), config=config, store=store)
     assert exact.record.asked.embedding_space["precision"] == "fp32"
     assert "the head begins with" not in capsys.readouterr().err
-    losses = [one.record.judged.metrics["participant"]["val"]["log_loss"]["value"] for one in (done, exact)]
-    assert losses[0] == pytest.approx(losses[1], abs=0.1)
 
 
 def test_a_store_in_bf16_is_refused_where_the_recipe_is_exact(phantom: Path, tmp_path: Path, rounded: str) -> None:
-    with pytest.raises(
-        SpaceMismatchError, match=r"expected vectors in fp32, .* got bf16: say --set precision=bf16, or"
-    ):
+    with pytest.raises(SpaceMismatchError, match=r"vectors in fp32, .* got bf16: say --set precision=bf16, or"):
         run(phantom, tmp_path, store=rounded)
     with pytest.raises(SpaceMismatchError, match="weights_sha256, precision"):
         run(phantom, tmp_path, store=rounded, encoder="random:tiny,seed=2")
