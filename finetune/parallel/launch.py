@@ -10,16 +10,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO
 
-from embeddings_store.terminal.console import say
+from embeddings_store.terminal.console import INTERRUPTED, say
 from extract.device.here import VISIBLE_GPUS, Wanted, find_devices
 from extract.device.select import resolve
 from extract.rank import find_launched
+from extract.stop import SHELL_OFFSET
 
 COMMAND = (
     sys.executable, "-P", "-c", "import sys; sys.argv[0] = 'finetune'; from finetune.cli import main; main()",
 )  # fmt: skip
 PAUSE_S = 0.2
 GRACE_S = 10.0
+DONE_WITH_ERRORS = 3
+SPEECHLESS = (0, INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL)
+"""How the first process ends where it is not the one that knows why."""
 LAST_BYTES = 4_000
 """Of what a process that failed had to say."""
 
@@ -57,7 +61,7 @@ def start_processes(gpus: Sequence[str], arguments: Sequence[str]) -> int:
         except KeyboardInterrupt:
             _end(started, signal.SIGTERM)
             raise
-        if code and started[0].returncode in (0, -signal.SIGTERM):  # the first one had nothing to say
+        if code and started[0].returncode in SPEECHLESS:
             say(_last_words(quiet))
     return code
 
@@ -83,14 +87,13 @@ def _surroundings(rank: int, gpus: Sequence[str], port: int) -> Mapping[str, str
 
 def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
     """Wait until all are done, or one has failed; give its exit code, or that of the first process."""
-    while any(one.poll() is None for one in started):
-        failed = [one.returncode for one in started[1:] if one.returncode]
-        if failed or started[0].returncode not in (None, 0, 3):  # 3: done, but some volumes could not be used
+    while None in (codes := [one.poll() for one in started]):
+        if any(codes[1:]) or codes[0] not in (None, 0, DONE_WITH_ERRORS):
             break
         time.sleep(PAUSE_S)
-    failed = [code for one in started if (code := one.poll())]
     _end(started, signal.SIGTERM)
-    return abs(failed[0]) + 128 if failed and failed[0] < 0 else failed[0] if failed else 0
+    failed = next((code for code in codes if code), 0)
+    return SHELL_OFFSET - failed if failed < 0 else failed
 
 
 def _end(started: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> None:
