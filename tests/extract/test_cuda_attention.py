@@ -72,9 +72,7 @@ def test_the_kernel_is_named_and_a_gpu_without_one_is_refused(capability: list[t
     assert describe_attention(AMPERE, "bf16") == "flash attention"
     capability[0] = TURING
     assert CudaBackend("fp32").name == "cuda"
-    with pytest.raises(
-        DeviceError, match=r"bf16 needs compute capability 8\.0, this GPU has 7\.5; use .* fp32"
-    ):
+    with pytest.raises(DeviceError, match=r"bf16 needs compute capability 8\.0, this GPU has 7\.5; use .* fp32"):
         CudaBackend("bf16")
 
 
