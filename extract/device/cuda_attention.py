@@ -1,6 +1,6 @@
 """Which of torch's attention kernels a GPU gets: the fastest first, and never the one that holds the score matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -41,6 +41,6 @@ def describe_attention(capability: tuple[int, int], precision: Precision) -> str
     return f"{kernels_of(capability, DTYPES[precision])[0]} attention"
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, *, orders: dict[torch.dtype, Sequence[SDPBackend]]) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, *, orders: Mapping[torch.dtype, Sequence[SDPBackend]]) -> Tensor:
     with sdpa_kernel(list(orders[query.dtype]), set_priority=True):
         return functional.scaled_dot_product_attention(query, key, value)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from extract.device.here import NOUNS
 from extract.engines.hired_worker import Assignment
@@ -24,7 +24,7 @@ class Seat:
     node: str
     address: str
     cores: int
-    device: str
+    device: Literal["cpu", "cuda", "xla"]
     neighbours: int
     number: str | None = None
 

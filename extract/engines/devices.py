@@ -16,15 +16,23 @@ from extract.options import ExtractOptions
 @contextmanager
 def open_devices(devices: Devices, opened: OpenedEncoders) -> Iterator[Engine]:
     """Give the engine whose workers are processes, each with one of the devices. Raises: RunError."""
-    count, noun = len(devices.surroundings), NOUNS[devices.kind]
+    count, device = len(devices.surroundings), "cuda" if devices.kind == "cuda" else "xla"
     cores = max(1, usable_cores() // count)
-    seats = [Seat("", "", cores, devices.kind, count, number) for number in devices.surroundings]
-    cluster = ProcessCluster(f"{noun}s", seats, dict(devices.surroundings))
+    seats = [Seat("", "", cores, device, count, number) for number in devices.surroundings]
+    cluster = ProcessCluster(f"{NOUNS[device]}s", seats, devices.surroundings)
     with engine_on(cluster, replace(opened, options=share_of(opened.options, count))) as engine:
         yield engine
 
 
 def share_of(options: ExtractOptions, count: int) -> ExtractOptions:
     """Divide what the user said of the whole machine among so many processes."""
-    threads = {"streams": options.streams, "decoders": options.decoders, "writers": options.writers}
-    return replace(options, **{name: n and max(1, n // count) for name, n in threads.items()})
+
+    def share(threads: int) -> int:
+        return max(1, threads // count)
+
+    return replace(
+        options,
+        streams=share(options.streams),
+        decoders=options.decoders and share(options.decoders),
+        writers=options.writers and share(options.writers),
+    )

@@ -75,13 +75,13 @@ class WorkerProcess:
 class ProcessCluster:
     """Processes of this machine. surroundings: what each seat's process finds in its environment, by device number."""
 
-    def __init__(self, name: str, seats: Sequence[Seat], surroundings: Mapping[str | None, Mapping[str, str]]) -> None:
+    def __init__(self, name: str, seats: Sequence[Seat], surroundings: Mapping[str, Mapping[str, str]]) -> None:
         self.name, self.seats, self._surroundings = name, seats, surroundings
 
     def hire(self, seat: Seat, assignment: Assignment) -> WorkerProcess:
         """Start a process; it ends at the latest with this one, whose pipe it reads."""
         ours, theirs = Pipe()
-        knows = {**os.environ, **self._surroundings[seat.number]}
+        knows = {**os.environ, **self._surroundings[seat.number or ""]}
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             (*COMMAND, str(theirs.fileno())), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, env=knows,

@@ -29,7 +29,7 @@ def test_a_device_that_was_timed_says_how_fast_it_is(encoder: Encoder) -> None:
 def test_else_the_speed_is_stated(encoder: Encoder, device: str) -> None:
     """A CPU's own time says nothing of an accelerator; nor does one that was not timed."""
     seconds = SECONDS if device == "cpu" else SECONDS | {"encode": 0.0}
-    needs = needs_of(encoder, 10, seconds, device)
+    needs = needs_of(encoder, 10.0, seconds, device)
     assert needs is not None
     rate = STATED_FLOP_PER_S / encoder.architecture.flop_per_volume
     assert needs.volumes_per_second == pytest.approx(rate, rel=5e-3)
