@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Literal
 
 from embeddings_store.machine import usable_cores
 from extract.device.here import NOUNS, Devices
@@ -16,7 +17,8 @@ from extract.options import ExtractOptions
 @contextmanager
 def open_devices(devices: Devices, opened: OpenedEncoders) -> Iterator[Engine]:
     """Give the engine whose workers are processes, each with one of the devices. Raises: RunError."""
-    count, device = len(devices.surroundings), "cuda" if devices.kind == "cuda" else "xla"
+    device: Literal["cuda", "xla"] = "cuda" if devices.kind == "cuda" else "xla"
+    count = len(devices.surroundings)
     cores = max(1, usable_cores() // count)
     seats = [Seat("", "", cores, device, count, number) for number in devices.surroundings]
     cluster = ProcessCluster(f"{NOUNS[device]}s", seats, devices.surroundings)

@@ -27,6 +27,7 @@ from extract.engines.hired_worker import Assignment
 from extract.errors import DeviceError
 from extract.pipeline import extract
 from extract.place import find_place
+from extract.summary import describe_summary
 
 GPUS = 4
 VOLUMES = 24
@@ -42,6 +43,20 @@ MPIRUN = {
 ALL = ["0", "1", "2", "3"]
 
 without_torch_xla = pytest.mark.skipif(find_spec("torch_xla") is not None, reason="torch_xla is installed here")
+
+
+class Written:
+    """Counts how often each row was written."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.rows: list[int] = []
+        write = StoreWriter.write_row
+
+        def count(writer: StoreWriter, row: int, *given: Any) -> None:
+            self.rows.append(row)
+            write(writer, row, *given)
+
+        patch.setattr(StoreWriter, "write_row", count)
 
 
 @pytest.fixture
@@ -167,6 +182,28 @@ def test_one_of_several_that_finds_itself_alone_says_so(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    "launcher", [("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")]
+)
+def test_processes_of_a_launcher_do_the_work_once(
+    launcher: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, written = fill_bucket(tmp_path / "bucket", 7), Written(monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    summaries, said = [], []
+    for rank in range(2):
+        for name, value in zip(launcher, (rank, 2, rank), strict=True):
+            monkeypatch.setenv(name, str(value))
+        summaries.append(extract(options(bucket, tmp_path / "store", tokens="none")))
+        said.append(describe_summary(summaries[-1]))
+    assert sorted(written.rows) == list(range(7))
+    assert [one["get_requests"] for one in summaries] == [4, 3]
+    assert [(one["rank"], one["ranks"], one["left"], one["twins"]) for one in summaries] == [(0, 2, 3, 0), (1, 2, 0, 0)]
+    assert "3 volumes have no row yet: they belong to the other ranks; each of the 2 has to run, or" in said[0]
+    assert "have no row yet" not in said[1]
+
+
 @pytest.fixture
 def become(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Pod], None]]:
     yield lambda pod: install_pod(tmp_path, monkeypatch, pod)
@@ -188,20 +225,6 @@ def test_every_host_of_a_slice_finds_its_number_and_its_chips(become: Callable[[
         assert len({one["TPU_PROCESS_PORT"] for one in found.values()}) == pod.chips
         assert {one["TPU_PROCESS_BOUNDS"] for one in found.values()} == {"1,1,1"}, "no chip waits for another"
     assert accelerator_type({}) == pod.kind
-
-
-class Written:
-    """Counts how often each row was written."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.rows: list[int] = []
-        write = StoreWriter.write_row
-
-        def count(writer: StoreWriter, row: int, *given: Any) -> None:
-            self.rows.append(row)
-            write(writer, row, *given)
-
-        patch.setattr(StoreWriter, "write_row", count)
 
 
 @without_torch_xla
