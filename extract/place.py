@@ -7,7 +7,7 @@ from embeddings_store.ranks import Rank
 from embeddings_store.terminal.console import say
 from extract.device.here import Devices, Wanted, find_devices
 from extract.device.select import resolve
-from extract.device.tpu import find_host
+from extract.device.tpu import describe_missing_hosts, find_host
 from extract.options import ExtractOptions
 from extract.rank import ALONE, Surroundings, describe_loneliness, find_rank, find_turn, has_neighbours
 
@@ -33,7 +33,8 @@ def find_place(options: ExtractOptions, surroundings: Surroundings = os.environ)
     rank, told_by = find_rank(options.rank, options.ranks, surroundings, of_pod)
     typed = options.rank is not None and (options.gpus, options.tpu_chips) == (None, None)
     turn = find_turn(rank, surroundings) if typed or has_neighbours(surroundings) else None
-    if lonely := describe_loneliness(rank, surroundings):
-        say(lonely)
+    lonely = describe_loneliness(rank, surroundings) or (machine and describe_missing_hosts(machine, surroundings))
+    if lonely:
+        say(f"{lonely}; this process does every volume: say --rank and --ranks where others do the same")
     wanted = Wanted(options.gpus, options.tpu_chips)
     return Place(rank, told_by, find_devices(options.device, wanted, turn, surroundings))

@@ -96,15 +96,12 @@ def describe_loneliness(rank: Rank, surroundings: Surroundings) -> str | None:
     """Say why a process that takes itself for the only one may be wrong; None where nothing speaks for it."""
     if rank.count > 1:
         return None
-    does_all = "it does every volume: say --rank and --ranks where others do the same"
     tasks = _whole(surroundings, "SLURM_NTASKS") or 1
     if tasks > 1 and not _is_slurm_task(surroundings):
-        return f"SLURM has {tasks} tasks for this job, and this process is none of them (srun starts them); {does_all}"
+        return f"SLURM has {tasks} tasks for this job, and this process is none of them (srun starts them)"
     for name in COUNTLESS:
         if surroundings.get(name, "").isdecimal():
-            return (
-                f"{name}={surroundings[name]}: this process is one of several, and nothing says of how many; {does_all}"
-            )
+            return f"{name}={surroundings[name]}: this process is one of several, and nothing says of how many"
     return None
 
 

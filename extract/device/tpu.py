@@ -4,6 +4,7 @@ TPU VMs export no variable that says so: torch_xla asks the machine's metadata. 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +18,9 @@ PCI_DEVICES = Path("/sys/bus/pci/devices")
 GOOGLE = "0x1ae0"
 CHIPS = frozenset({"0x0027", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076"})
 """PCI device ids of TPU v2 and v3, v4, v5p, v5e, v6e, v7; Google's network cards have its vendor id, too."""
+
+COUNTED_IN_CORES = ("v2", "v3", "v4", "v5p")
+"""Whose slices are named by TensorCores, two a chip; those of the others by chips."""
 
 FIRST_PORT = 8476  # as torch_xla numbers the ports of its processes
 VISIBLE_CHIPS = "TPU_VISIBLE_CHIPS"
@@ -96,6 +100,19 @@ def accelerator_type(surroundings: Mapping[str, str] = os.environ) -> str:
         return surroundings.get("TPU_ACCELERATOR_TYPE") or str(_runtime().get_tpu_env()["ACCELERATOR_TYPE"])
     except UNKNOWN:
         return ""
+
+
+def describe_missing_hosts(host: TpuHost, surroundings: Mapping[str, str] = os.environ) -> str | None:
+    """Say that a slice must have more machines than are known; None where all is well, or nothing tells."""
+    kind = accelerator_type(surroundings)
+    found = re.fullmatch(r"(v\d+\w*)-(\d+)", kind)
+    if found is None or host.count > 1:
+        return None
+    chips = int(found[2]) // (2 if found[1] in COUNTED_IN_CORES else 1)
+    here = _runtime().num_available_chips()
+    if chips <= here:
+        return None
+    return f"a slice {kind} has {chips} chips, this machine has {here}, and the TPU's metadata names no other machine"
 
 
 def one_chip(chip: str, order: int = 0) -> dict[str, str]:

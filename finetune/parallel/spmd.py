@@ -49,18 +49,18 @@ class SpmdBackend(XlaBackend):
             prepared.use_attention(partial(flash_attention_by_chip, mesh=self._mesh))
         return prepared
 
-    def in_precision(self, precision: Precision) -> "SpmdBackend":
-        """Give the same devices, with weights and activations in another precision."""
-        other = copy(self)
-        other.precision, other._dtype = precision, DTYPES[precision]
-        return other
-
     def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
         """Send a batch, cut over the chips where its volumes can be dealt out evenly."""
         placed = super().place(batch)
         if self.chips > 1 and len(batch) % self.chips == 0:
             self._spmd.mark_sharding(placed, self._mesh, (VOLUMES, *(None,) * (batch.ndim - 1)))
         return placed
+
+    def in_precision(self, precision: Precision) -> "SpmdBackend":
+        """Give the same devices, with weights and activations in another precision."""
+        other = copy(self)
+        other.precision, other._dtype = precision, DTYPES[precision]
+        return other
 
 
 def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: Any) -> Tensor:

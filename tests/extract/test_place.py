@@ -45,6 +45,28 @@ ALL = ["0", "1", "2", "3"]
 without_torch_xla = pytest.mark.skipif(find_spec("torch_xla") is not None, reason="torch_xla is installed here")
 
 
+@without_torch_xla
+@pytest.mark.parametrize(
+    ("pod", "words"),
+    [
+        (Pod("v4-32", 1, 4), "a slice v4-32 has 16 chips, this machine has 4, and the TPU's metadata names no other"),
+        (Pod("v5litepod-16", 1, 4), "a slice v5litepod-16 has 16 chips, this machine has 4"),
+        (Pod("v4-8", 1, 4), ""),
+        (Pod("v5litepod-8", 1, 8), ""),
+        (Pod("v4-32", 4, 4), ""),
+        (Pod("", 1, 4), ""),
+    ],
+)
+def test_a_slice_whose_other_machines_nobody_names_says_so(
+    become: Callable[[Pod], None], pod: Pod, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    become(pod)
+    find_place(asked(device="xla"), {"TPU_VISIBLE_CHIPS": "0"})
+    said = capsys.readouterr().err
+    assert words in said
+    assert bool(words) == bool(said)
+
+
 class Written:
     """Counts how often each row was written."""
 
@@ -167,9 +189,12 @@ def test_chips_are_counted(text: str) -> None:
 @pytest.mark.parametrize(
     ("surroundings", "words"),
     [
-        ({"SLURM_JOB_ID": "9", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, r"SLURM has 8 tasks .*\(srun starts them\)"),
+        ({"SLURM_JOB_ID": "9", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, r"8 tasks .*\(srun starts them\)"),
         ({"PBS_ARRAY_INDEX": "3"}, "PBS_ARRAY_INDEX=3: .* one of several"),
-        ({"JOB_COMPLETION_INDEX": "0"}, "JOB_COMPLETION_INDEX=0: .* it does every volume: say --rank and --ranks"),
+        (
+            {"JOB_COMPLETION_INDEX": "0"},
+            "JOB_COMPLETION_INDEX=0: .* this process does every volume: say --rank and --ranks",
+        ),
     ],
 )
 def test_one_of_several_that_finds_itself_alone_says_so(
