@@ -116,7 +116,7 @@ def _first_machine(launched: Launched, surroundings: Surroundings) -> str:
 def require_one_process(device: str) -> None:
     """Raise UsageError where a launcher, or a TPU slice of several machines, has this process among others."""
     host = find_host() if resolve(device) == "xla" else None
-    if find_launched(os.environ) or (host and host.count > 1):
+    if find_launched(os.environ) or _world_size() > 1 or (host and host.count > 1):
         raise UsageError("evaluate runs in one process on one host, so that a look is counted once; start it alone")
 
 
@@ -139,6 +139,12 @@ def open_processes(device: str) -> Processes:
         return LaterHost(host.number) if host and host.number else OneProcess()
     if launched := find_launched(os.environ):
         return TorchProcesses(launched, kind)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(f"WORLD_SIZE={os.environ['WORLD_SIZE']}: expected RANK, too, as torchrun sets it, got none")
+    if (size := _world_size()) > 1:
+        raise UsageError(f"WORLD_SIZE={size}: expected RANK, too, as torchrun sets it, got none")
     return OneProcess()
+
+
+def _world_size() -> int:
+    """Read what torchrun says of the count of processes, even where it does not say which one this is."""
+    said = os.environ.get("WORLD_SIZE", "")
+    return int(said) if said.isdecimal() else 1
