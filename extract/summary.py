@@ -215,8 +215,8 @@ def _describe_left(store: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if not store["left"] or summary["ranks"] == 1 or summary["stopped_by"]:
         return ""
     return (
-        f"{store['left']:,} volumes have no row yet: they belong to the other ranks; where those are not at work, start "
-        f"each of the {summary['ranks']}, or this command without --rank and --ranks\n"
+        f"{store['left']:,} volumes have no row yet: they belong to the other ranks; where those are not at work, "
+        f"start each of the {summary['ranks']}, or this command without --rank and --ranks\n"
     )
 
 
