@@ -18,16 +18,11 @@ NO_MEMORY = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA er
 
 
 class CudaBackend(Eager):
-    """Eager torch on one of the GPUs that this process sees, which becomes torch's current one.
-
-    turn: which of the processes of this machine this is, None: it stays with the current one. More processes than GPUs
-    share them.
-    Raises DeviceError where this machine, or this torch, has none.
-    """
+    """Eager torch on the current GPU. Raises DeviceError where this machine, or this torch, has none."""
 
     name = "cuda"
 
-    def __init__(self, precision: Precision, turn: int | None = None) -> None:
+    def __init__(self, precision: Precision) -> None:
         if not torch.cuda.is_available():
             build = (
                 f"torch {torch.__version__} has CUDA {torch.version.cuda}"
@@ -37,9 +32,7 @@ class CudaBackend(Eager):
             raise DeviceError(f"device cuda: expected a GPU, found none ({build}); use --device cpu")
         self.precision: Precision = precision
         self._dtype = DTYPES[precision]
-        number = torch.cuda.current_device() if turn is None else turn % torch.cuda.device_count()
-        torch.cuda.set_device(number)
-        self._device = torch.device("cuda", number)
+        self._device = torch.device("cuda", torch.cuda.current_device())
         self._capability = torch.cuda.get_device_capability(self._device)
         if not kernels_of(self._capability, self._dtype):
             have, need = (".".join(map(str, one)) for one in (self._capability, AMPERE))

@@ -8,7 +8,7 @@ import torch
 
 from embeddings_store.errors import UsageError
 from extract.device.select import resolve
-from extract.device.tpu import find_chips, one_chip
+from extract.device.tpu import find_chips, one_chip, take_chip
 from extract.errors import DeviceError
 
 NOUNS = {"cuda": "GPU", "xla": "chip"}
@@ -63,6 +63,17 @@ def find_devices(
     found = FINDERS[kind](surroundings)
     chosen = _choose(kind, asked, list(found))
     return Devices(kind, {number: found[number] for number in chosen}, list(found).index(chosen[0]) if chosen else 0)
+
+
+def take_device(kind: str, turn: int) -> None:
+    """Take one of this machine's devices for this process: its processes have them in turn, and share where they must.
+
+    turn: which of the processes of this machine it is. A GPU becomes torch's current one.
+    """
+    if kind == "cuda" and torch.cuda.is_available():
+        torch.cuda.set_device(turn % torch.cuda.device_count())
+    if kind == "xla":
+        take_chip(turn)
 
 
 def _gpus(surroundings: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -12,17 +12,16 @@ from extract.device.tpu import runtime_kind
 from extract.device.xla import XlaBackend
 from extract.errors import DeviceError
 
-BACKENDS: dict[str, Callable[[Precision, int | None], Backend]] = {
-    "cpu": lambda precision, _: CpuBackend(precision),
+BACKENDS: dict[str, Callable[[Precision], Backend]] = {
+    "cpu": CpuBackend,
     "cuda": CudaBackend,
     "xla": XlaBackend,
 }
 
 
-def open_device(name: str = "auto", precision: str = "fp32", turn: int | None = None) -> Backend:
+def open_device(name: str = "auto", precision: str = "fp32") -> Backend:
     """Open "cpu", "cuda", "xla", or the best of them that is here ("auto"), in "fp32" or "bf16".
 
-    turn: which of the processes of this machine this is; they take its devices in turn. None: torch's current one.
     Raises DeviceError where the device is not there, UsageError on an unknown precision.
     """
     chosen = next((known for known in DTYPES if known == precision), None)
@@ -31,7 +30,7 @@ def open_device(name: str = "auto", precision: str = "fp32", turn: int | None = 
     name = resolve(name)
     if name not in BACKENDS:
         raise DeviceError(f"device {name!r}: this build has the back ends {', '.join(BACKENDS)}; choose one, or auto")
-    return BACKENDS[name](chosen, turn)
+    return BACKENDS[name](chosen)
 
 
 def resolve(name: str) -> str:

@@ -24,6 +24,8 @@ COUNTED_IN_CORES = ("v2", "v3", "v4", "v5p")
 
 FIRST_PORT = 8476  # as torch_xla numbers the ports of its processes
 VISIBLE_CHIPS = "TPU_VISIBLE_CHIPS"
+BOUNDS = "TPU_CHIPS_PER_PROCESS_BOUNDS"
+"""Set where somebody has decided already which chips this process takes."""
 
 INSTALL = "make an environment of its own with pip install 'octprobe[tpu]', or use another --device"
 
@@ -123,12 +125,22 @@ def one_chip(chip: str, order: int = 0) -> dict[str, str]:
     port = str(FIRST_PORT + order)
     return {
         VISIBLE_CHIPS: chip,
-        "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
+        BOUNDS: "1,1,1",
         "TPU_PROCESS_BOUNDS": "1,1,1",
         "TPU_PROCESS_ADDRESSES": f"localhost:{port}",
         "TPU_PROCESS_PORT": port,
         "CLOUD_TPU_TASK_ID": "0",
     }
+
+
+def take_chip(turn: int) -> None:
+    """Take one of this machine's chips for this process, before anything is computed; one that it has already stays.
+
+    turn: which of the processes of this machine it is. Had it all chips, libtpu would wait for every other machine.
+    """
+    if BOUNDS not in os.environ and (chips := find_chips()):
+        number = turn % len(chips)
+        os.environ.update(one_chip(chips[number], number))
 
 
 def _told(surroundings: Mapping[str, str]) -> tuple[int, int] | None:

@@ -19,13 +19,10 @@ from torch import Tensor
 
 from extract.device.backend import DTYPES, ModuleT, Precision
 from extract.device.cpu import process_peak_bytes
-from extract.device.tpu import INSTALL, VISIBLE_CHIPS, accelerator_type, find_chips, one_chip
+from extract.device.tpu import INSTALL, VISIBLE_CHIPS, accelerator_type, take_chip
 from extract.device.xla_attention import choose_attention
 from extract.encoder.module import EncoderModule
 from extract.errors import DeviceError
-
-BOUNDS = "TPU_CHIPS_PER_PROCESS_BOUNDS"
-"""Set where somebody has decided already which chips this process takes."""
 
 CACHE_VARIABLE = "XLA_PERSISTENT_CACHE_PATH"
 """Where torch_xla itself looks for the folder; initialize_cache sets it."""
@@ -38,14 +35,13 @@ class XlaBackend:
     """One XLA device, in programs compiled once for each shape; of a TPU one chip, whoever uses the others.
 
     On a TPU compiled programs are kept in the user's cache folder, so a second run starts without compiling.
-    turn: which of the processes of this machine this is; they take its chips in turn.
     Raises DeviceError where torch_xla is missing, does not fit this torch, or finds no device.
     """
 
     name = "xla"
     static_shapes = True
 
-    def __init__(self, precision: Precision, turn: int | None = None) -> None:
+    def __init__(self, precision: Precision) -> None:
         self._xla, self._xla_model, self._runtime, self._metrics, matmul = _import_torch_xla()
         self.precision: Precision = precision
         self._dtype = DTYPES[precision]
@@ -56,7 +52,7 @@ class XlaBackend:
             matmul.set_mat_mul_precision("highest")
         try:
             if self._kind == "TPU":
-                self._take_chips(turn)
+                self._take_chips()
                 _keep_programs(self._runtime)
             self._device = self._xla.device()
         except (RuntimeError, OSError) as error:
@@ -121,11 +117,9 @@ class XlaBackend:
         before = self._fallen_back_before
         return {name: n - before.get(name, 0) for name, n in self._fallen_back().items() if n > before.get(name, 0)}
 
-    def _take_chips(self, turn: int | None) -> None:
-        """Take one chip: with all of them, libtpu would wait until every machine of the slice runs, too."""
-        if (chips := find_chips()) and BOUNDS not in os.environ:
-            number = (turn or 0) % len(chips)
-            os.environ.update(one_chip(chips[number], number))
+    def _take_chips(self) -> None:
+        """Take one chip, unless this process has one already."""
+        take_chip(0)
 
     def _compiled(self) -> int:
         data = self._metrics.metric_data("CompileTime")

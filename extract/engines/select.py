@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from extract.device.backend import Backend
-from extract.device.here import Devices
+from extract.device.here import Devices, take_device
 from extract.device.select import open_device
 from extract.engines.devices import open_devices
 from extract.engines.local import open_local
@@ -25,4 +25,5 @@ def choose_engine(options: ExtractOptions, devices: Devices) -> tuple[Open, Back
     """
     if options.engine == "local" and len(devices.surroundings) > 1:
         return partial(open_devices, devices), open_device("cpu", options.precision)
-    return ENGINES[options.engine], open_device(devices.kind, options.precision, devices.turn)
+    take_device(devices.kind, devices.turn)
+    return ENGINES[options.engine], open_device(devices.kind, options.precision)

@@ -5,10 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import torch
-
 from embeddings_store.errors import UsageError
 from embeddings_store.ranks import Rank
+from extract.device.here import take_device
 from extract.device.select import resolve
 from extract.device.tpu import find_host
 from extract.rank import Launched, Surroundings, find_launched, find_turn
@@ -65,9 +64,7 @@ class TorchProcesses:
         from torch import distributed
 
         self._distributed = distributed
-        if device == "cuda":
-            turn = find_turn(Rank(launched.number, launched.count), os.environ)
-            torch.cuda.set_device(turn % torch.cuda.device_count())
+        take_device(device, find_turn(Rank(launched.number, launched.count), os.environ))
         os.environ.update(meeting_place(launched, os.environ))
         distributed.init_process_group("nccl" if device == "cuda" else "gloo")
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()

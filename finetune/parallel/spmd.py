@@ -39,7 +39,7 @@ class SpmdBackend(XlaBackend):
         self._mesh = self._spmd.Mesh(np.arange(self.chips), (self.chips,), (VOLUMES,))
         self._flash = self._kind == "TPU" and bf16
 
-    def _take_chips(self, turn: int | None) -> None:
+    def _take_chips(self) -> None:
         """Leave this process all of its machine's chips."""
 
     def prepare(self, module: ModuleT) -> ModuleT:

@@ -1,5 +1,6 @@
 """Where a process stands among others, and which device is its own: with a fake torch.cuda and fake TPU slices."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +18,14 @@ from thread_cluster import ThreadCluster
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.ranks import Rank
 from embeddings_store.writer import StoreWriter
-from extract.device.cuda import CudaBackend
+from extract.device.here import take_device
 from extract.device.select import open_device, resolve
 from extract.device.tpu import TpuHost, accelerator_type, chips_on_bus, find_host, one_chip
 from extract.device_options import parse_chips, parse_gpus
 from extract.engines import devices
 from extract.engines.cluster import Seat
 from extract.engines.hired_worker import Assignment
+from extract.engines.select import choose_engine
 from extract.errors import DeviceError
 from extract.pipeline import extract
 from extract.place import find_place
@@ -89,6 +91,8 @@ def current(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: GPUS)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: chosen[-1])
     return chosen
 
 
@@ -132,8 +136,10 @@ def test_a_launcher_says_which_process_this_is_and_its_local_number_which_gpu(
 def test_ranks_that_were_typed_take_the_gpus_in_turn(current: list[int], rank: int, gpu: int) -> None:
     place = find_place(asked(rank=rank, ranks=8), {})
     assert place.devices.surroundings == {}
-    CudaBackend("fp32", place.devices.turn)
+    take_device("cuda", place.devices.turn)
     assert current == [gpu]
+    assert choose_engine(asked(rank=rank, ranks=8), place.devices)[1].name == "cuda"
+    assert current == [gpu, gpu]
 
 
 @pytest.mark.parametrize(
@@ -325,6 +331,20 @@ def test_chips_that_nothing_here_can_use_are_no_reason_to_take_the_cpu(
     with pytest.raises(DeviceError, match=r"torch_xla for the 4 TPU chips of this machine, .*octprobe\[tpu\]"):
         open_device("auto")
     assert open_device("cpu").name == "cpu"
+
+
+@without_torch_xla
+def test_a_process_takes_its_chip_and_keeps_it(become: Callable[[Pod], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    become(PODS[1])
+    for name in one_chip("0"):
+        monkeypatch.delenv(name, raising=False)
+    take_device("xla", 6)
+    took = os.environ["TPU_VISIBLE_CHIPS"]
+    take_device("xla", 1)
+    kept = os.environ["TPU_VISIBLE_CHIPS"]
+    for name in one_chip("0"):
+        del os.environ[name]
+    assert (took, kept) == ("2", "2")
 
 
 def test_a_chip_is_taken_alone() -> None:
