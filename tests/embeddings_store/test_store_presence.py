@@ -70,6 +70,16 @@ def test_those_whose_rows_overlap_notice_each_other(one: tuple[int, int], other:
         )
 
 
+def test_who_began_first_notices_at_its_next_sign_and_the_other_at_the_one_after() -> None:
+    store, first, second, _ = pair((0, 1), (0, 1))
+    seen = []
+    for who in (first, second, first, second):
+        store.move(5)
+        who.beat()
+        seen.append((first.twins, second.twins))
+    assert seen == [(0, 0), (0, 0), (1, 0), (1, 1)]
+
+
 def test_the_sign_of_one_that_was_killed_is_let_be_and_in_the_end_deleted() -> None:
     store, killed, again, said = pair((0, 1), (0, 1))
     killed.beat()
