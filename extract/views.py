@@ -8,7 +8,8 @@ from jaxtyping import Float32
 
 from embeddings_store.schema import Eye
 from embeddings_store.space import VIEW
-from extract.augment.change import Changes, change_volume
+from extract.augment.change import change_volume
+from extract.augment.draws import Changes
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 Precision = Literal["fp32", "bf16"]
@@ -56,8 +56,8 @@ class Backend(Protocol):
     def prepare(self, module: ModuleT) -> ModuleT:
         """Give the module on the device in the precision; the module passed in is not changed."""
 
-    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
-        """Carry a batch to the device, in the precision."""
+    def place(self, batch: Shaped[np.ndarray, "..."]) -> Shaped[Tensor, "..."]:
+        """Carry a batch to the device: fractions in the precision, whole numbers as they are."""
 
     def launch(self) -> None:
         """Start computing everything asked so far, as one program; does not wait for it."""

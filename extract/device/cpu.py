@@ -7,7 +7,7 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from extract.device.backend import DTYPES, ModuleT, Precision
@@ -36,10 +36,11 @@ class CpuBackend(Eager):
             return module
         return deepcopy(module).to(self._dtype)
 
-    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
+    def place(self, batch: Shaped[np.ndarray, "..."]) -> Shaped[Tensor, "..."]:
         """Wrap the batch without a copy where it may be written to (torch refuses read-only memory)."""
         writeable = batch if batch.flags.writeable else batch.copy()
-        return torch.from_numpy(writeable).to(self._dtype)
+        placed = torch.from_numpy(writeable)
+        return placed.to(self._dtype) if placed.is_floating_point() else placed
 
     def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
         """Give the numbers as they lie."""

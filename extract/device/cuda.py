@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from extract.device.backend import DTYPES, ModuleT, Precision
@@ -38,11 +38,12 @@ class CudaBackend(Eager):
         """Give a copy on the GPU."""
         return deepcopy(module).to(self._device, self._dtype)
 
-    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
+    def place(self, batch: Shaped[np.ndarray, "..."]) -> Shaped[Tensor, "..."]:
         """Copy through pinned memory, and round on the GPU."""
         writeable = batch if batch.flags.writeable else batch.copy()
         pinned = torch.from_numpy(writeable).pin_memory()
-        return pinned.to(self._device, non_blocking=True).to(self._dtype)
+        placed = pinned.to(self._device, non_blocking=True)
+        return placed.to(self._dtype) if placed.is_floating_point() else placed
 
     def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
         """Copy back, which waits for the GPU."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from extract.device.backend import DTYPES, ModuleT, Precision
@@ -77,10 +77,11 @@ class XlaBackend:
             copy.use_attention(choose_attention(self._kind, self.precision))
         return copy.to(self._device)
 
-    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
+    def place(self, batch: Shaped[np.ndarray, "..."]) -> Shaped[Tensor, "..."]:
         """Round on the host, which halves the bytes to send in bf16, and send without waiting."""
         writeable = batch if batch.flags.writeable else batch.copy()
-        return torch.from_numpy(writeable).to(self._dtype).to(self._device)
+        numbers = torch.from_numpy(writeable)
+        return (numbers.to(self._dtype) if numbers.is_floating_point() else numbers).to(self._device)
 
     def launch(self) -> None:
         """Compile, where the shapes are new, and start everything asked so far as one program."""

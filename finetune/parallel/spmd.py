@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Shaped
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
@@ -46,7 +46,7 @@ class SpmdBackend(XlaBackend):
             prepared.use_attention(partial(flash_attention_by_chip, mesh=self._mesh))
         return prepared
 
-    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
+    def place(self, batch: Shaped[np.ndarray, "..."]) -> Shaped[Tensor, "..."]:
         """Send a batch, cut over the chips where its volumes can be dealt out evenly."""
         placed = super().place(batch)
         if self.chips > 1 and len(batch) % self.chips == 0:

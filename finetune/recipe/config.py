@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
-    from extract.augment.change import Changes
+    from extract.augment.draws import Changes
 
 
 def _read_number(raw: object) -> object:
@@ -126,7 +126,7 @@ HeadConfig = Annotated[LinearConfig | MlpConfig | OrdinalConfig | AttentiveConfi
 
 
 class AugmentConfig(Strict):
-    """How far volumes are changed at strength 1, as extract.augment.change.Changes says; 0 leaves a change out.
+    """How far volumes are changed at strength 1, as extract.augment.draws.Changes says; 0 leaves a change out.
 
     mixup, cutmix: parameter of the Beta distribution of the shares; mixing: probability that a volume is mixed at all.
     """
@@ -149,7 +149,7 @@ class AugmentConfig(Strict):
     @property
     def changes(self) -> "Changes":
         """What is done to one volume, without mixing."""
-        from extract.augment.change import Changes
+        from extract.augment.draws import Changes
 
         return Changes(**self.model_dump(exclude={"mixup", "cutmix", "mixing"}))
 
@@ -161,7 +161,8 @@ class FinetuneConfig(Strict):
     its share at once; smaller ones are summed, with equal results. gradient_clip: largest norm of the gradient.
     precision: of the encoder's arithmetic; weights stay float32. recompute: keep no activations inside a block.
     sampling: participants equally often, or volumes once an epoch. class_weights: classes weigh the same in the loss.
-    cache: how preprocessed volumes are kept on disk. workers: processes that load volumes; 0: none beside this one.
+    cache: how preprocessed volumes are kept on disk. workers: processes that load volumes; 0: none beside this one;
+    null: as many as this process has cores, and none where the CPU itself trains.
     parallel: how processes of torchrun share the training: each with the whole model (ddp), or with a part of what is
     trained, its gradients and its moments (fsdp).
     save_every_steps: how often the training state is saved within an epoch; it always is after one.
@@ -178,7 +179,7 @@ class FinetuneConfig(Strict):
     sampling: Literal["participants", "volumes"] = "participants"
     class_weights: bool = True
     cache: Literal["uint8", "float32"] = "uint8"
-    workers: int = Field(default=0, ge=0)
+    workers: Annotated[int, Field(ge=0)] | None = None
     parallel: Literal["ddp", "fsdp"] = "ddp"
     save_every_steps: int = Field(default=200, ge=1)
 
