@@ -1,14 +1,16 @@
 """One NVIDIA GPU."""
 
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped
 from torch import Tensor
 
-from extract.device.backend import DTYPES, ModuleT, Precision
+from extract.device.backend import DTYPES, Batch, ModuleT, Precision
 from extract.device.eager import Eager
+from extract.device.host_ring import HostRing
 from extract.errors import DeviceError
 
 
@@ -28,6 +30,8 @@ class CudaBackend(Eager):
         self.precision: Precision = precision
         self._dtype = DTYPES[precision]
         self._device = torch.device("cuda", torch.cuda.current_device())
+        self._coming, self._going = (torch.cuda.Stream(self._device) for _ in range(2))
+        self._ring = HostRing(lambda size: torch.empty(size, dtype=torch.uint8, pin_memory=True))
 
     @property
     def description(self) -> str:
@@ -38,16 +42,41 @@ class CudaBackend(Eager):
         """Give a copy on the GPU."""
         return deepcopy(module).to(self._device, self._dtype)
 
-    def place(self, batch: Shaped[np.ndarray, "..."]) -> Shaped[Tensor, "..."]:
-        """Copy through pinned memory, and round on the GPU."""
-        writeable = batch if batch.flags.writeable else batch.copy()
-        pinned = torch.from_numpy(writeable).pin_memory()
-        placed = pinned.to(self._device, non_blocking=True)
-        return placed.to(self._dtype) if placed.is_floating_point() else placed
+    def room(self, shape: Sequence[int]) -> Float32[np.ndarray, "..."]:
+        """Give page-locked memory."""
+        return self._ring.take(shape)
 
-    def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
-        """Copy back, which waits for the GPU."""
-        return tensor.cpu().numpy()
+    def place(self, batch: Batch) -> Shaped[Tensor, "..."]:
+        """Copy on a stream of its own while the GPU computes, each volume from where it lies; round on the GPU.
+
+        What does not lie in page-locked memory is copied there first.
+        """
+        whole = isinstance(batch, np.ndarray)
+        parts = [torch.from_numpy(one if one.flags.writeable else one.copy()) for one in ([batch] if whole else batch)]
+        computing = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._coming):
+            shape = parts[0].shape if whole else (len(parts), *parts[0].shape)
+            there = torch.empty(shape, dtype=parts[0].dtype, device=self._device)
+            for row, part in zip([there] if whole else there, parts, strict=True):
+                row.copy_(part if part.is_pinned() else part.pin_memory(), non_blocking=True)
+        computing.wait_stream(self._coming)
+        there.record_stream(computing)  # or its memory would be given away before the forward has read it
+        return there.to(self._dtype) if there.is_floating_point() else there
+
+    def send(self, tensor: Shaped[Tensor, "..."]) -> Callable[[], Shaped[np.ndarray, "..."]]:
+        """Copy into page-locked memory, on a stream that waits for this result and for nothing after it."""
+        self._going.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._going):
+            host = tensor.to("cpu", non_blocking=True)
+            tensor.record_stream(self._going)
+            arrived = torch.cuda.Event()
+            arrived.record()
+
+        def wait() -> Shaped[np.ndarray, "..."]:
+            arrived.synchronize()
+            return host.numpy()
+
+        return wait
 
     def free_memory_bytes(self) -> int:
         """Give what no process holds on the GPU now."""

@@ -5,7 +5,7 @@ torch of its own version (2.9), so most environments lack it.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from importlib import import_module
 from importlib.metadata import version
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped
 from torch import Tensor
 
-from extract.device.backend import DTYPES, ModuleT, Precision
+from extract.device.backend import DTYPES, Batch, ModuleT, Precision
 from extract.device.cpu import process_peak_bytes
 from extract.device.xla_attention import choose_attention
 from extract.encoder.module import EncoderModule
@@ -77,8 +77,17 @@ class XlaBackend:
             copy.use_attention(choose_attention(self._kind, self.precision))
         return copy.to(self._device)
 
-    def place(self, batch: Shaped[np.ndarray, "..."]) -> Shaped[Tensor, "..."]:
+    def room(self, shape: Sequence[int]) -> Float32[np.ndarray, "..."]:
+        """Give ordinary memory: the runtime copies what it sends."""
+        return np.empty(tuple(shape), np.float32)
+
+    def place(self, batch: Batch) -> Shaped[Tensor, "..."]:
         """Round on the host, which halves the bytes to send in bf16, and send without waiting."""
+        if not isinstance(batch, np.ndarray):
+            rounded = torch.empty((len(batch), *batch[0].shape), dtype=self._dtype)
+            for row, one in zip(rounded, batch, strict=True):
+                row.copy_(torch.from_numpy(one if one.flags.writeable else one.copy()))
+            return rounded.to(self._device)
         writeable = batch if batch.flags.writeable else batch.copy()
         numbers = torch.from_numpy(writeable)
         return (numbers.to(self._dtype) if numbers.is_floating_point() else numbers).to(self._device)
@@ -90,6 +99,10 @@ class XlaBackend:
     def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
         """Copy back whole, which waits for the device; a slice of it taken on the device would be another program."""
         return tensor.cpu().numpy()
+
+    def send(self, tensor: Shaped[Tensor, "..."]) -> Callable[[], Shaped[np.ndarray, "..."]]:
+        """Take the result when it is asked for: the runtime then waits for the program that makes it alone."""
+        return lambda: self.to_host(tensor)
 
     def peak_memory_bytes(self) -> int:
         """Give the peak of the device's memory, or of the process where XLA runs on the CPU."""

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
-from extract.device.backend import Backend, ModuleT
+from extract.device.backend import Backend, Batch, ModuleT
 from extract.device.select import open_device
 from extract.device.xla import XlaBackend
 from extract.device.xla_attention import FLASH_BLOCK_TOKENS, attend_in_chunks
@@ -46,11 +46,11 @@ class SpmdBackend(XlaBackend):
             prepared.use_attention(partial(flash_attention_by_chip, mesh=self._mesh))
         return prepared
 
-    def place(self, batch: Shaped[np.ndarray, "..."]) -> Shaped[Tensor, "..."]:
+    def place(self, batch: Batch) -> Shaped[Tensor, "..."]:
         """Send a batch, cut over the chips where its volumes can be dealt out evenly."""
         placed = super().place(batch)
-        if self.chips > 1 and len(batch) % self.chips == 0:
-            self._spmd.mark_sharding(placed, self._mesh, (VOLUMES, *(None,) * (batch.ndim - 1)))
+        if self.chips > 1 and len(placed) % self.chips == 0:
+            self._spmd.mark_sharding(placed, self._mesh, (VOLUMES, *(None,) * (placed.ndim - 1)))
         return placed
 
 
