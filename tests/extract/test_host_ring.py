@@ -59,4 +59,4 @@ def test_many_threads_never_share_a_piece() -> None:
     for thread in threads:
         thread.join()
     assert not clashes
-    assert ring.pieces <= 4
+    assert ring.pieces <= 8  # a new one is taken before the old one is let go
