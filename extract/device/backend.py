@@ -80,6 +80,13 @@ class Backend(Protocol):
     def peak_memory_bytes(self) -> int:
         """Give the largest amount of memory held so far: of the device, or of the process on the CPU."""
 
+    @property
+    def prefers_bf16(self) -> bool:
+        """Say whether the device computes in bfloat16 by itself, and faster than in float32."""
+
+    def memory_bytes(self) -> int | None:
+        """Give all memory of the device, whoever holds it; None where training may take what there is."""
+
     def free_memory_bytes(self) -> int | None:
         """Give what the device could still allocate; None where it does not tell."""
 

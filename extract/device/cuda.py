@@ -78,6 +78,15 @@ class CudaBackend(Eager):
 
         return wait
 
+    @property
+    def prefers_bf16(self) -> bool:
+        """Say whether it is of the generation of the A100, or a later one."""
+        return torch.cuda.get_device_capability(self._device) >= (8, 0)
+
+    def memory_bytes(self) -> int:
+        """Give the memory of the GPU."""
+        return int(torch.cuda.get_device_properties(self._device).total_memory)
+
     def free_memory_bytes(self) -> int:
         """Give what no process holds on the GPU now."""
         free, _ = torch.cuda.mem_get_info(self._device)

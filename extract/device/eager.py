@@ -12,6 +12,7 @@ class Eager:
     """Nothing is put off, nothing is compiled, and shapes are free."""
 
     static_shapes = False
+    prefers_bf16 = False
 
     def launch(self) -> None:
         """Do nothing: the computation is on its way already."""
@@ -27,6 +28,10 @@ class Eager:
     def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
         """Copy back, which waits for the device."""
         return tensor.cpu().numpy()
+
+    def memory_bytes(self) -> int | None:
+        """Give None: memory of the host is shared with everything else on it."""
+        return None
 
     def free_memory_bytes(self) -> int | None:
         """Give None: memory of the host is shared with everything else on it."""

@@ -111,6 +111,15 @@ class XlaBackend:
         memory = self._xla_model.get_memory_info(self._device)
         return int(memory.get("peak_bytes_used", memory["bytes_used"]))
 
+    @property
+    def prefers_bf16(self) -> bool:
+        """Say whether it is a TPU."""
+        return self._kind == "TPU"
+
+    def memory_bytes(self) -> int | None:
+        """Give None: what a program needs is known only once it is compiled."""
+        return None
+
     def free_memory_bytes(self) -> int | None:
         """Give None: what a program needs is known only once it is compiled."""
         return None

@@ -29,7 +29,7 @@ VOLUMES = "volumes"
 class SpmdBackend(XlaBackend):
     """All XLA devices of a slice as one. Raises DeviceError as XlaBackend does."""
 
-    def __init__(self, *, bf16: bool) -> None:
+    def __init__(self, *, bf16: bool | None) -> None:
         if find_spec("torch_xla") is not None:  # else XlaBackend says what to do
             import_module("torch_xla.runtime").use_spmd()
         super().__init__("fp32")  # of the weights; autocast rounds the encoder's arithmetic
@@ -37,7 +37,7 @@ class SpmdBackend(XlaBackend):
         self.chips = int(self._runtime.global_runtime_device_count())
         self.host = int(self._runtime.process_index())
         self._mesh = self._spmd.Mesh(np.arange(self.chips), (self.chips,), (VOLUMES,))
-        self._flash = self._kind == "TPU" and bf16
+        self._flash = self._kind == "TPU" and bf16 is not False
 
     def prepare(self, module: ModuleT) -> ModuleT:
         """Give a copy on the devices; on a TPU in bf16 with flash attention, each chip on its own volumes."""
@@ -64,8 +64,11 @@ def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: 
     return mixed
 
 
-def open_trainer(name: str, *, bf16: bool, forward_size: int) -> Backend:
-    """Open the device to train on. Raises DeviceError, and UsageError where the chips cannot share a batch evenly."""
+def open_trainer(name: str, *, bf16: bool | None, forward_size: int) -> Backend:
+    """Open the device to train on. bf16: None where the device decides.
+
+    Raises DeviceError, and UsageError where the chips cannot share a batch evenly.
+    """
     wants_tpu = name == "auto" and os.environ.get("PJRT_DEVICE") == "TPU" and find_spec("torch_xla") is not None
     if name != "xla" and not wants_tpu:
         return open_device(name)

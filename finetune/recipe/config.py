@@ -157,9 +157,10 @@ class AugmentConfig(Strict):
 class FinetuneConfig(Strict):
     """The whole recipe.
 
-    batch_size: volumes a step, over all processes. micro_batch_size: volumes a forward of one process; null: all of
-    its share at once; smaller ones are summed, with equal results. gradient_clip: largest norm of the gradient.
-    precision: of the encoder's arithmetic; weights stay float32. recompute: keep no activations inside a block.
+    batch_size: volumes a step, over all processes. micro_batch_size: volumes a forward of one process; null: as many of
+    its share as fit the device; smaller ones are summed, with equal results. gradient_clip: largest norm of the
+    gradient. precision: of the encoder's arithmetic; weights stay float32; null: bf16 where the device is fast in it.
+    recompute: keep no activations inside a block; null: only where nothing else fits. See recipe.fitting.
     sampling: participants equally often, or volumes once an epoch. class_weights: classes weigh the same in the loss.
     cache: how preprocessed volumes are kept on disk. workers: processes that load volumes; 0: none beside this one;
     null: as many as this process has cores, and none where the CPU itself trains.
@@ -174,8 +175,8 @@ class FinetuneConfig(Strict):
     batch_size: int = Field(default=8, ge=1)
     micro_batch_size: Annotated[int, Field(ge=1)] | None = None
     gradient_clip: Rate = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    recompute: bool = False
+    precision: Literal["fp32", "bf16"] | None = None
+    recompute: bool | None = None
     sampling: Literal["participants", "volumes"] = "participants"
     class_weights: bool = True
     cache: Literal["uint8", "float32"] = "uint8"
