@@ -89,7 +89,7 @@ def choose_workers(config: FinetuneConfig, device: str) -> int:
     if config.workers is not None:
         return config.workers
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return 0 if device == "cpu" else min(MOST_WORKERS, usable_cores() // neighbours)
+    return 0 if device == "cpu" else min(MOST_WORKERS, max(1, usable_cores() // neighbours))
 
 
 def train_stages(trainer: Trainer, stages: Sequence[str], feeds: Feeds) -> tuple[list[Epoch], Epoch]:

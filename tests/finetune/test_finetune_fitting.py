@@ -15,6 +15,7 @@ from finetune.model.network import VolumeClassifier
 from finetune.recipe.config import FinetuneConfig, StageConfig
 from finetune.recipe.fitting import OWN_BYTES, count_step, describe_fit, fit_recipe
 from finetune.recipe.load import load_config
+from finetune.training.run_stages import choose_workers
 from finetune.training.stages import set_trainable
 
 FULL = random_encoder("random:base").architecture
@@ -135,3 +136,23 @@ def test_what_was_chosen_is_said() -> None:
     assert said.startswith("recipe: bf16, 4 of 8 volumes a forward; stage last ")
     assert " GB of 24 and 14.1 TFLOP a volume (by counting)" in said
     assert "activations computed again" in describe_fit(fitted(6), STAGES, FULL, int(6e9), 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "cores", "local", "expected"),
+    [
+        (None, "cpu", 8, 1, 0),
+        (None, "cuda", 8, 1, 8),
+        (None, "cuda", 64, 1, 16),
+        (None, "cuda", 64, 8, 8),
+        (None, "xla", 4, 8, 1),
+        (0, "cuda", 8, 1, 0),
+        (3, "cpu", 1, 1, 3),
+    ],
+)
+def test_loading_processes_are_as_many_as_the_machine_has_cores_for_them(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, device: str, cores: int, local: int, expected: int
+) -> None:
+    monkeypatch.setattr("finetune.training.run_stages.usable_cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
+    assert choose_workers(FinetuneConfig(workers=asked), device) == expected
