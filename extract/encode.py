@@ -11,6 +11,7 @@ from torch import Tensor
 
 from embeddings_store.errors import UsageError
 from embeddings_store.grid import Grid
+from embeddings_store.row_checks import all_finite
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.terminal.console import say
 from extract.device.backend import Backend
@@ -258,4 +259,4 @@ def _failures(vectors: np.ndarray, tokens: Mapping[str, np.ndarray]) -> dict[int
 
 
 def _not_finite(arrays: np.ndarray) -> list[int]:
-    return [index for index, array in enumerate(arrays) if not np.isfinite(array).all()]
+    return [index for index, array in enumerate(arrays) if not all_finite(array)]

@@ -96,6 +96,7 @@ def read_batches(
         num_workers=workers,
         prefetch_factor=READ_AHEAD if workers else None,
         collate_fn=_stack,
+        pin_memory=dataset.raw and torch.cuda.is_available(),
     )
     yield from loader
 

@@ -350,6 +350,8 @@ def test_raw_volumes_travel_as_they_are_cached(tmp_path: Path) -> None:
     raw, _, _ = replace(dataset_of(tmp_path, AugmentConfig(), kind="uint8"), raw=True)[Draw(0, 0)]
     assert isinstance(raw, RawVolumes)
     assert (raw.stored.dtype, raw.stored.shape, raw.mixture) == (torch.uint8, (1, 1, *IMAGE_SIZE), None)
+    pinned = raw.pin_memory() if torch.cuda.is_available() else raw.mapped(torch.clone)
+    assert (pinned.stored.dtype, pinned.draws is None) == (torch.uint8, False)
     unchanged = replace(dataset_of(tmp_path, AugmentConfig(), kind="uint8"), raw=True, augmenter=None)
     raw, _, _ = unchanged[Draw(1, 0)]
     assert isinstance(raw, RawVolumes)
