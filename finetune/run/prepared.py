@@ -71,7 +71,7 @@ def prepare(options: OptionsT, processes: Processes) -> Iterator[Prepared[Option
     backend = open_trainer(options.device, bf16=bf16, forward_size=forward_size)
     config = fit_recipe(config, options.stages, encoder.architecture, backend, processes.size)
     options = replace(options, config=config, change=())
-    if processes.rank == 0:
+    if processes.rank == 0 and options.stages != ("head",):
         say(describe_fit(config, options.stages, encoder.architecture, backend.memory_bytes(), processes.size))
     space = build_space(
         encoder, PRESET.to_dict(), layers=(LAYER,), pools=(POOL,), token_grid=None, precision=backend.precision

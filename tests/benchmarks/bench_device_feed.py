@@ -26,6 +26,7 @@ from extract.device.cpu import CpuBackend
 from extract.device.host_ring import HostRing
 from extract.dicom.reader import read_dicom
 from extract.encode import BatchEncoder, build_space
+from extract.encoder.encoder import Encoder
 from extract.encoder.random_init import random_encoder
 from extract.encoder_options import EncoderChoice
 from extract.engines.local import run_local
@@ -92,23 +93,26 @@ def make_input(data: bytes, recipe: Recipe, room: Room) -> np.ndarray:
 def measure(settings: Settings) -> list[Row]:
     size = (16, 64, 64) if settings.quick else (64, 384, 384)
     _require_equal_rows()
-    rows = [_busy_row(rate, size, settings) for rate in (QUICK_RATES if settings.quick else RATES)]
+    encoder = random_encoder("random:tiny" if settings.quick else "random:base", size)
+    rows = [_busy_row(rate, encoder, settings) for rate in (QUICK_RATES if settings.quick else RATES)]
     shrink = {"explicit": 8 if settings.quick else 1, "j2k": 8 if settings.quick else 1 if settings.full else 2}
     return rows + [_cost_row(syntax, shrink[syntax], size, settings) for syntax in shrink]
 
 
-def feed(device: SimulatedDevice | CpuBackend, count: int, size: Grid, data: bytes = b"") -> Rows:
+def prepare(device: SimulatedDevice | CpuBackend, encoder: Encoder) -> BatchEncoder:
+    grid = encoder.architecture.grid
+    return BatchEncoder(encoder, device, pools=("mean", "max", "std"), token_grid=grid, batch_size=BATCH)
+
+
+def feed(
+    device: SimulatedDevice | CpuBackend, encoder: Encoder, batches: BatchEncoder, count: int, data: bytes = b""
+) -> Rows:
     """Do a pass over ``count`` volumes."""
-    name = "random:tiny" if size[0] < 64 else "random:base"
-    encoder = random_encoder(name, size)
-    batches = BatchEncoder(
-        encoder, device, pools=("mean", "max", "std"), token_grid=encoder.architecture.grid, batch_size=BATCH
-    )
     space = build_space(
         encoder, PRESET.to_dict(), layers=("last",), pools=("mean",), token_grid=None, precision=device.precision
     )
-    written, recipe = Rows(), Recipe(PRESET, size)
-    opened = OpenedEncoder("memory", encoder, batches, space, EncoderChoice(encoder=name), recipe)
+    written, recipe = Rows(), Recipe(PRESET, encoder.architecture.image_size)
+    opened = OpenedEncoder("memory", encoder, batches, space, EncoderChoice(encoder="random:base"), recipe)
     target: Any = Target(opened, cast("StoreWriter", written), {})
     threads = Workers(fetch=4, decode=usable_cores(), encode=1, write=2, forward_threads=1, budget_bytes=4_000_000_000)
     loader = cast("VolumeLoader", Volumes(recipe, device.room, data))
@@ -125,11 +129,15 @@ def _job(number: int) -> Job:
     return Job(ref, {0: IndexRow(number, ref)})
 
 
-def _busy_row(rate: float, size: Grid, settings: Settings) -> Row:
+def _busy_row(rate: float, encoder: Encoder, settings: Settings) -> Row:
     device, count = SimulatedDevice(rate), BATCH * round(rate * (1 if settings.quick else SECONDS) / BATCH)
+    batches = prepare(device, encoder)
+    feed(device, encoder, batches, 3 * BATCH)  # from here on the ring is full
+    device.start_again()
     cpu = process_time()
-    written = feed(device, count, size)
+    written = feed(device, encoder, batches, count)
     cpu = process_time() - cpu
+    size = encoder.architecture.image_size
     if len(written.pooled) != count:
         raise ValueError(f"expected {count} rows, got {len(written.pooled)}")
     return Row(
@@ -181,9 +189,11 @@ class RingedCpu(CpuBackend):
 def _require_equal_rows() -> None:
     """Compare rows of the engine, with inputs in a ring, with a forward of one input made in plain memory."""
     size, data = (16, 64, 64), phantom_file("explicit", 8)
-    rows = feed(RingedCpu(), 5, size, data).pooled
-    encoder = BatchEncoder(random_encoder("random:tiny", size), CpuBackend("fp32"), pools=("mean", "max", "std"))
-    alone = encoder.encode(make_input(data, Recipe(PRESET, size), plain_room)[None]).pooled[0]
+    encoder, device = random_encoder("random:tiny", size), RingedCpu()
+    rows = feed(device, encoder, prepare(device, encoder), 5, data).pooled
+    alone = (
+        prepare(CpuBackend("fp32"), encoder).encode(make_input(data, Recipe(PRESET, size), plain_room)[None]).pooled[0]
+    )
     for row, pooled in rows.items():
         if not np.allclose(pooled, alone, atol=1e-5):
             raise ValueError(f"row {row} is another one than its volume alone gives")

@@ -33,9 +33,12 @@ class SimulatedDevice(Eager):
         self._ring = HostRing(lambda size: torch.zeros(size, dtype=torch.uint8))
         self._results: dict[tuple[Any, ...], np.ndarray] = {}
         self._lock = Lock()
-        self._arrived = self._free = 0.0
         self._asked = 0
-        self.volumes, self.begun, self.idle_s = 0, 0.0, 0.0
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Set the clock to where nothing was asked yet."""
+        self._arrived = self._free = self.begun = 0.0
 
     @property
     def ended(self) -> float:
@@ -64,10 +67,8 @@ class SimulatedDevice(Eager):
         """Take the time of the forward that was asked last."""
         with self._lock:
             start = max(perf_counter(), self._arrived, self._free)
-            self.idle_s += start - self._free if self.volumes else 0.0
             self.begun = self.begun or start
             self._free = start + self._asked / self._rate
-            self.volumes += self._asked
 
     def send(self, tensor: Tensor) -> Callable[[], np.ndarray]:
         ready = self._free + tensor.numel() * tensor.element_size() / LINK_BYTES_PER_S
