@@ -57,9 +57,8 @@ def resample(
 ) -> Float32[Tensor, "b count H W"]:
     """Interpolate ``count`` frames of the moved volumes from ``first`` on, trilinearly; borders are repeated."""
     size = (volumes.shape[1], volumes.shape[2], volumes.shape[3])
-    like = {"dtype": torch.float32, "device": volumes.device}
-    f = torch.arange(first, first + count, **like)[None, :, None, None]
-    r, c = torch.arange(size[1], **like)[None, None, :, None], torch.arange(size[2], **like)[None, None, None]
+    f = _numbers(first, first + count, volumes)[:, None, None]
+    r, c = _numbers(0, size[1], volumes)[:, None], _numbers(0, size[2], volumes)
     n = place[:, :, None, None, None].unbind(1)
     row = (r - (n[0] + n[1] * f + n[2] * c)).clamp_(0, size[1] - 1)
     frames = _between(n[3] + n[4] * f + n[5] * c, size[0])
@@ -80,6 +79,10 @@ def resample(
         return near.lerp_(far, weight) if weight.shape == near.shape else torch.lerp(near, far, weight)
 
     return blend(0, (0, 1, 2))
+
+
+def _numbers(first: int, stop: int, like: Float32[Tensor, "..."]) -> Float32[Tensor, " n"]:
+    return torch.arange(first, stop, dtype=like.dtype, device=like.device)
 
 
 def _between(source: Float[Tensor, "..."], length: int) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:

@@ -30,7 +30,8 @@ class CudaBackend(Eager):
         self.precision: Precision = precision
         self._dtype = DTYPES[precision]
         self._device = torch.device("cuda", torch.cuda.current_device())
-        self._coming, self._going = (torch.cuda.Stream(self._device) for _ in range(2))
+        self.prefers_bf16 = torch.cuda.get_device_capability(self._device) >= (8, 0)  # the A100 and later ones
+        self._coming, self._going = (torch.cuda.Stream(self._device) for _ in range(2))  # type: ignore[no-untyped-call]  # torch has no type for it
         self._ring = HostRing(lambda size: torch.empty(size, dtype=torch.uint8, pin_memory=True))
 
     @property
@@ -51,8 +52,9 @@ class CudaBackend(Eager):
 
         What does not lie in page-locked memory is copied there first.
         """
-        whole = isinstance(batch, np.ndarray)
-        parts = [torch.from_numpy(one if one.flags.writeable else one.copy()) for one in ([batch] if whole else batch)]
+        arrays = [batch] if isinstance(batch, np.ndarray) else list(batch)
+        whole = arrays[0] is batch
+        parts = [torch.from_numpy(one if one.flags.writeable else one.copy()) for one in arrays]
         computing = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._coming):
             shape = parts[0].shape if whole else (len(parts), *parts[0].shape)
@@ -69,7 +71,7 @@ class CudaBackend(Eager):
         with torch.cuda.stream(self._going):
             host = tensor.to("cpu", non_blocking=True)
             tensor.record_stream(self._going)
-            arrived = torch.cuda.Event()
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]  # as above
             arrived.record()
 
         def wait() -> Shaped[np.ndarray, "..."]:
@@ -77,11 +79,6 @@ class CudaBackend(Eager):
             return host.numpy()
 
         return wait
-
-    @property
-    def prefers_bf16(self) -> bool:
-        """Say whether it is of the generation of the A100, or a later one."""
-        return torch.cuda.get_device_capability(self._device) >= (8, 0)
 
     def memory_bytes(self) -> int:
         """Give the memory of the GPU."""

@@ -99,7 +99,8 @@ class ImageCache:
 
     def image(self, volume: str) -> Float32[np.ndarray, "1 D H W"]:
         """Read one volume by its id. Raises RunError where its file is gone or damaged."""
-        return from_levels(*self.stored(volume))
+        stored, scale = self.stored(volume)
+        return from_levels(stored, scale) if stored.dtype == np.uint8 else stored
 
     def stored(
         self, volume: str

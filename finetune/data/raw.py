@@ -54,7 +54,7 @@ def make_volumes(raw: RawVolumes) -> Float32[Tensor, "b 1 D H W"]:
     voxels = (first + raw.stored.float() * step).flatten(0, 1)
     if raw.draws is not None:
         voxels = change_batch(voxels, Draws(*(part.flatten(0, 1) for part in raw.draws)))
-    several = voxels.unflatten(0, raw.stored.shape[:2])
+    several = voxels.view(raw.stored.shape)
     if raw.mixture is None:
         return several
     return mix(several[:, 0], several[:, 1], raw.mixture)[:, None]
