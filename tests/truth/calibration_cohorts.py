@@ -50,8 +50,8 @@ FAINT = {"weak": 0.2, "nothing": 0.0}
 """Straight cohorts in which there is little or nothing to know: may the shown probabilities lose to the prevalence?"""
 FAST = ("dummy", "linear", "ordinal", "knn", "lgbm")
 FEWEST, MOST = {True: 10, False: 5}, {True: 40, False: 10}
-"""Cohorts of a line, by whether the head is FAST. One cohort's slope of a rare class varies by 0.3, and a seed's cohorts
-are alike for all heads: ten of them once made four heads look too timid that are not."""
+"""Cohorts of a line, by whether the head is FAST. One cohort's slope of a rare class varies by 0.3, and a seed's people
+are the same for all heads: ten seeds once made four heads look too timid that are not."""
 
 
 @dataclass(frozen=True)
