@@ -116,7 +116,7 @@ def _cannot_tell(run: FinishedRun) -> list[str]:
         judged = sum(to_estimate(one).has_interval for one in away)
         if len(away) >= FEWEST_AWAY > judged:
             said.append(
-                f"Run {run.id}: whether it leans on the {by} cannot be told: of {len(lines)} {by}s, {judged} hold "
+                f"Run {run.id}: whether it leans on the {by} cannot be known: of {len(lines)} {by}s, {judged} hold "
                 "enough of each class in validation to judge it there."
             )
     return said
