@@ -28,7 +28,7 @@ AUTO = "auto"
 CORES = usable_cores()
 TASK_HELP = "four-class, healthy-vs-rest, medicated-vs-not, insulin-vs-rest, or a FILE.yaml of your own."
 
-HeadName = Literal["linear", "mlp", "lgbm", "ordinal", "knn", "attentive", "mil", "dummy"]
+HeadName = Literal["linear", "mlp", "lgbm", "forest", "ordinal", "knn", "tokens-linear", "attentive", "mil", "dummy"]
 
 
 def names_text(option: str, default: str | None = None) -> Text:
@@ -128,13 +128,17 @@ class HeadOptions(Options):
         tuple[int, int, int] | None,
         Text(parse_token_grid),
         typer.Option(
-            help="Grid of patch tokens for attentive, such as 4x6x6; if not given, at most 150 tokens per volume.",
+            help="Grid of patch tokens for attentive and tokens-linear, such as 4x6x6; if not given, at most 150 (36) "
+            "tokens per volume.",
             rich_help_panel=FEATURES,
         ),
     ] = None
     device: Annotated[
         Literal["cpu", "cuda", "auto"],
-        typer.Option(help="For linear, mlp, attentive and mil; the others stay on the CPU.", rich_help_panel=COMPUTING),
+        typer.Option(
+            help="For linear heads, mlp, attentive and mil; the others stay on the CPU.",
+            rich_help_panel=COMPUTING,
+        ),
     ] = "cpu"
     trials: Annotated[
         int, typer.Option(min=0, help="Optuna trials inside train; 0: safe defaults.", rich_help_panel=SEARCH)

@@ -152,10 +152,12 @@ def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[st
         folds, said = count_folds(people, label, cohort.task.classes, options.folds)
     if said:
         tell(said)
+    head = HEADS[options.model]
+    grid = resolve_grid(source.space, options.token_grid, head.most_tokens) if head.reads_tokens else None
     return SearchPlan(
         options.model, options.layer, ",".join(options.pools), options.aggregate, options.trials, options.minutes,
         folds, options.jobs, options.engine, options.ray_address, options.seed,
-        resolve_grid(source.space, options.token_grid) if HEADS[options.model].reads_tokens else None,
+        grid,
         find_device(options.device), count_views(options.model, options.views, source),
     )  # fmt: skip
 

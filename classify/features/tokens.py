@@ -77,8 +77,8 @@ def with_tokens(snapshot: Snapshot, store: str, *, endpoint_url: str | None = No
     return TokenSnapshot(**kept, read_tokens=reader)
 
 
-def resolve_grid(space: EmbeddingSpace, asked: Grid | None) -> Grid:
-    """Give the grid asked for, or the finest one of at most MOST_TOKENS tokens that is coarsened most evenly.
+def resolve_grid(space: EmbeddingSpace, asked: Grid | None, most: int | None = None) -> Grid:
+    """Give the grid asked for, or the finest one of at most so many (MOST_TOKENS) that is coarsened most evenly.
 
     Raises: UsageError where the store holds no tokens, or the grid does not divide theirs.
     """
@@ -90,7 +90,7 @@ def resolve_grid(space: EmbeddingSpace, asked: Grid | None) -> Grid:
             f"another store with --tokens {advice}"
         )
     if asked is None:
-        return _finest(space.token_grid, MOST_TOKENS)
+        return _finest(space.token_grid, most or MOST_TOKENS)
     coarsen_tokens(np.zeros((*space.token_grid, 1), np.float16), asked)
     return asked
 

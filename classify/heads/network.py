@@ -37,7 +37,7 @@ class NetworkHead(Head):
     loss is kept. hold_out: one participant in this many is held back at a time, stratified by class. ensemble: how many
     networks of different first weights are then trained on everybody, for the mean of the best epochs; their
     probabilities are averaged. batch_size: None for STEPS an epoch, within BATCHES. device: cpu, cuda or auto; only
-    where it is computed. Learned: member_ (the candidate that was kept), n_iter_ (its epochs), weights_ [ensemble, ...].
+    where it is computed. Learned: member_ (the candidate that was kept), n_iter_ (its epochs), weights_ [ensemble, *].
     """
 
     learning_rate: float | None

@@ -152,7 +152,7 @@ def _box() -> np.ndarray:
     return np.isin(np.arange(TOKENS), flat)
 
 
-def region(scans: Scans, width: int, scale: np.ndarray) -> Signal:  # noqa: ARG001 - tokens have their own width
+def region(scans: Scans, width: int, scale: np.ndarray) -> Signal:
     """One region of tokens tells, at the same place in every volume."""
     direction = np.zeros((TOKENS, CHANNELS))
     direction[_box(), :2] = 0.3
@@ -161,7 +161,7 @@ def region(scans: Scans, width: int, scale: np.ndarray) -> Signal:  # noqa: ARG0
     return Signal(found.x + places, found.evidence, tokens=True)
 
 
-def moving_region(scans: Scans, width: int, scale: np.ndarray) -> Signal:  # noqa: ARG001
+def moving_region(scans: Scans, width: int, scale: np.ndarray) -> Signal:
     """One token tells, at another place in each volume, and stands out there."""
     count = len(scans.person)
     place = scans.rng.integers(0, TOKENS, count)
@@ -174,7 +174,7 @@ def moving_region(scans: Scans, width: int, scale: np.ndarray) -> Signal:  # noq
     return Signal(x.reshape(count, -1), evidence, tokens=True)
 
 
-def everywhere(scans: Scans, width: int, scale: np.ndarray) -> Signal:  # noqa: ARG001
+def everywhere(scans: Scans, width: int, scale: np.ndarray) -> Signal:
     """Every token tells the same little."""
     direction = np.zeros((TOKENS, CHANNELS))
     direction[:, 0] = 0.12

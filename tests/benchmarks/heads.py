@@ -14,7 +14,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from head_peers import PEERS, search_peer
 from head_signals import GRID, STRUCTURES, Drawn, draw
 from heads_measured import draw_table, macro_auroc, replace_table
@@ -82,7 +81,9 @@ def _peer(cell: dict[str, Any], drawn: Drawn, trials: int) -> dict[str, Any]:
     on_tokens = cell["model"] in TOKEN_PEERS
     choice = FeatureChoice("last", (), GRID) if on_tokens else FeatureChoice()
     train, fresh = drawn.train.table(choice), drawn.fresh.table(choice)
-    fold = dict(zip(train.participant.tolist(), deal_folds(train.participant, train.y, FOLDS, cell["seed"]), strict=True))
+    fold = dict(
+        zip(train.participant.tolist(), deal_folds(train.participant, train.y, FOLDS, cell["seed"]), strict=True)
+    )
     if cell["model"] == TOKEN_PEERS[0]:
         from head_token_peer import search_attentive
 

@@ -12,11 +12,13 @@ from classify.heads import HEADS, find_head, load_head
 from classify.heads.attentive import AttentiveHead
 from classify.heads.contract import Head
 from classify.heads.dummy import DummyHead
+from classify.heads.forest import ForestHead
 from classify.heads.knn import KnnHead
 from classify.heads.lgbm import LgbmHead
 from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
 from classify.heads.ordinal import OrdinalHead, penalised_loss
+from classify.heads.tokens_linear import TokensLinearHead
 from classify.options import HeadName
 from embeddings_store.errors import UsageError
 
@@ -27,6 +29,9 @@ KNOWN_DEVIATIONS = {
     },
     "OrdinalHead": {
         "check_classifiers_train": "the check wants 83 % of three blobs whose classes lie in no order",
+    },
+    "ForestHead": {
+        "check_sample_weight_equivalence_on_dense_data": "rows are drawn and leaves are counted, whatever they weigh",
     },
     "KnnHead": {
         "check_sample_weight_equivalence_on_dense_data": "the nearest rows are counted, whatever they weigh",
@@ -48,6 +53,8 @@ QUICK = {"learning_rate": 1e-2, "weight_decay": 0.1, "max_epochs": 30}
         LgbmHead(feature_fraction=1.0, lambda_l2=0.0),
         OrdinalHead(C=1.0),
         KnnHead(),
+        ForestHead(n_estimators=30),
+        TokensLinearHead(C=1.0),
         AttentiveHead(**QUICK),
         MilHead(**QUICK),
     ],
@@ -145,6 +152,26 @@ class TestOrdinal(HeadContract):
 class TestKnn(HeadContract):
     def make(self) -> Head:
         return HEADS["knn"](n_neighbors=9)
+
+
+class TestKnnAlongComponentsByAngle(HeadContract):
+    def make(self) -> Head:
+        return HEADS["knn"](n_neighbors=9, pca=4, cosine=1)
+
+
+class TestForest(HeadContract):
+    def make(self) -> Head:
+        return HEADS["forest"](n_estimators=40, max_features=1.0)
+
+
+class TestRandomForest(HeadContract):
+    def make(self) -> Head:
+        return HEADS["forest"](n_estimators=40, max_features=1.0, kind="random")
+
+
+class TestTokensLinear(HeadContract):
+    def make(self) -> Head:
+        return HEADS["tokens-linear"](tokens=2, C=1.0)
 
 
 class TestAttentive(HeadContract):
