@@ -30,6 +30,9 @@ TASK_HELP = "four-class, healthy-vs-rest, medicated-vs-not, insulin-vs-rest, or 
 
 HeadName = Literal["linear", "mlp", "lgbm", "forest", "ordinal", "knn", "tokens-linear", "attentive", "mil", "dummy"]
 
+ModelName = Literal[HeadName, "auto"]
+MODEL_HELP = "The head, or auto: each that fits is searched, and the best inside train is taken."
+
 
 def names_text(option: str, default: str | None = None) -> Text:
     """Return how names with commas between are read; an empty or repeated one is a UsageError."""
@@ -180,7 +183,7 @@ class ProbeOptions(HeadOptions):
     Example: ProbeOptions(model="linear", store="./store", participants=Path("participants.tsv"), trials=50).
     """
 
-    model: Annotated[HeadName, typer.Option(help="The head.")]
+    model: Annotated[ModelName, typer.Option(help=MODEL_HELP)]
     store: StoreAddress
     participants: ParticipantsTable
     task: TaskName = "four-class"
