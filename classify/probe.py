@@ -264,6 +264,7 @@ def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSee
         "pools": list(model.features.pools),
         "token_grid": list(model.features.token_grid) if model.features.token_grid else None,
         "views": model.features.views,
+        **({"mirror": True} if model.features.mirror else {}),
         "aggregation": SAID[model.aggregation.name],
         "aggregation_learned": model.aggregation.to_dict(),
         "standardise": "within protocol, fitted on train",

@@ -96,12 +96,13 @@ class NetworkHead(Head):
         return [Member(rate, decay, self.dropout) for rate in rates for decay in decays]
 
     def _course(self, rows: np.ndarray, codes: np.ndarray, weights: np.ndarray, people: np.ndarray) -> "_Course":
+        network = self._network()
         units, owner = self._units(rows, codes, weights, people)
         seed = 0 if self.random_state is None else self.random_state
         part = grouped_folds(owner, units.codes, folds=self.hold_out, seed=seed)
         batch_size = self.batch_size or int(np.clip(len(units.codes) // STEPS, *BATCHES))
         schedule = Schedule(batch_size, self.max_epochs, self.patience, seed, find_device(self.device))
-        return _Course(self._network(), replace(units, weights=units.weights / units.weights.mean()), part, schedule)
+        return _Course(network, replace(units, weights=units.weights / units.weights.mean()), part, schedule)
 
     @abstractmethod
     def _units(

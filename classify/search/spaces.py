@@ -27,6 +27,9 @@ class Among:
 Values = tuple[str, ...]
 """Names to choose among."""
 
+MIRROR = "mirror"
+"""Whether left eyes are mirrored: searched with a head's parameters, and a matter of its features."""
+
 SPACES: Mapping[str, Mapping[str, Range | Among]] = {
     "linear": {"C": ("log", 1e-6, 1e1)},
     "ordinal": {"C": ("log", 1e-6, 1e1)},
@@ -53,8 +56,9 @@ SPACES: Mapping[str, Mapping[str, Range | Among]] = {
         "learning_rate": ("log", 1e-4, 1e-2),
         "weight_decay": ("log", 1e-4, 1.0),
     },
-    "tokens-linear": {"C": ("log", 1e-7, 1e0)},
+    "tokens-linear": {"C": ("log", 1e-7, 1e0), MIRROR: Among((False, True))},
     "attentive": {
+        MIRROR: Among((False, True)),
         "heads": Among((4, 1, 16, 32)),
         "positions": Among((True, False)),
         "dropout": ("linear", 0.2, 0.8),
@@ -107,9 +111,11 @@ class SearchSpace:
 
     def spec(self, parameters: Mapping[str, Any], layer: str, pools: str, aggregation: str) -> ModelSpec:
         """Make the spec of one choice."""
-        features = FeatureChoice(layer, tuple(pools.split(",")) if pools else (), self.token_grid, self.views)
+        mirror = bool(parameters.get(MIRROR, False))
+        features = FeatureChoice(layer, tuple(pools.split(",")) if pools else (), self.token_grid, self.views, mirror)
+        own = {name: value for name, value in parameters.items() if name != MIRROR}
         moved = {"device": self.device} if self.device != "cpu" and "device" in HEADS[self.model]().get_params() else {}
-        return ModelSpec(self.model, {**parameters, **moved}, features, aggregation)
+        return ModelSpec(self.model, {**own, **moved}, features, aggregation)
 
     @property
     def first(self) -> ModelSpec:
@@ -118,7 +124,7 @@ class SearchSpace:
 
     def defaults(self) -> dict[str, Any]:
         """Give the head's own parameters where they lie in the ranges, and the first of what has names to choose."""
-        own = HEADS[self.model]().get_params()
+        own = {MIRROR: False} | HEADS[self.model]().get_params()
         inside = {name: own[name] for name, one in self.ranges.items() if is_inside(own[name], one)}
         return inside | {name: values[0] for name, values in self.names.items() if len(values) > 1}
 
