@@ -226,6 +226,13 @@ def search_lines(search: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def describe_search(search: Mapping[str, Any]) -> str:
+    """Say in a few words how parameters, and with auto the head, were chosen."""
+    heads = len((search.get("among") or {}).get("heads", []))
+    among = f", and the best of {heads} heads" if heads else ""
+    return f"{search.get('trials')} trials by {search.get('metric')}{among}"
+
+
 def among_lines(among: Mapping[str, Any], metric: str) -> list[str]:
     """Say which heads auto chose among, the best first, and by how much the best value flatters it."""
     heads = sorted(among.get("heads", []), key=lambda one: -(one["value"] or 0.0))

@@ -106,6 +106,12 @@ def dense(scans: Scans, width: int, scale: np.ndarray) -> Signal:
     return _shift(scans, scans.noise(width), 0.9 * direction / np.linalg.norm(direction), scale)
 
 
+def null(scans: Scans, width: int, scale: np.ndarray) -> Signal:
+    """Nothing tells anything: the evidence is the same for all."""
+    x = scans.noise(width)
+    return Signal(x, np.zeros((scans.people, len(scale))))
+
+
 def sparse(scans: Scans, width: int, scale: np.ndarray) -> Signal:
     """Four dimensions tell all."""
     return _shift(scans, scans.noise(width), 0.45 * (np.arange(width) < 4), scale)
@@ -184,7 +190,7 @@ def everywhere(scans: Scans, width: int, scale: np.ndarray) -> Signal:
 
 STRUCTURES: Mapping[str, Callable[[Scans, int, np.ndarray], Signal]] = {
     "dense": dense, "sparse": sparse, "quadratic": quadratic, "few-scans": few_scans, "device": device,
-    "region": region, "moving-region": moving_region, "everywhere": everywhere,
+    "null": null, "region": region, "moving-region": moving_region, "everywhere": everywhere,
 }  # fmt: skip
 
 

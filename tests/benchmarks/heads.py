@@ -9,6 +9,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from time import perf_counter
@@ -22,13 +23,15 @@ from threadpoolctl import threadpool_limits
 from classify.features.table import FeatureChoice
 from classify.fitting.model import fit_model
 from classify.heads import HEADS
+from classify.probe_checks import rivals_of
 from classify.search.folds import FOLDS
 from classify.search.scoring import deal_folds
 from classify.search.search import SearchPlan, choose_model
+from classify.search.spaces import AUTO
 from embeddings_store.publish import published
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "choosing.md"
-OURS = tuple(name for name in HEADS if name != "dummy")
+OURS = (*(name for name in HEADS if name != "dummy"), AUTO)
 TOKEN_PEERS = ("attentive with positions", "LogisticRegression on tokens")
 SHORT = {"sizes": (100,), "classes": (4,), "seeds": (0,), "trials": 6, "width": 32}
 FULL = {"sizes": (100, 300, 743), "classes": (2, 4), "seeds": (0, 1, 2), "trials": 50, "width": 256}
@@ -64,8 +67,12 @@ def measure(cell: dict[str, Any], *, trials: int, width: int) -> dict[str, Any]:
 
 def _ours(cell: dict[str, Any], drawn: Drawn, trials: int) -> dict[str, Any]:
     model, seed = cell["model"], cell["seed"]
-    grid = GRID if HEADS[model].reads_tokens else None
-    plan = SearchPlan(model, trials=trials, seed=seed, folds=FOLDS, token_grid=grid)
+    names = rivals_of((AUTO,), AUTO, drawn.train) if model == AUTO else [model]
+    plans = [
+        SearchPlan(name, trials=trials, seed=seed, folds=FOLDS, token_grid=GRID if HEADS[name].reads_tokens else None)
+        for name in names
+    ]
+    plan = replace(plans[0], model=AUTO, rivals=tuple(plans)) if model == AUTO else plans[0]
     with tempfile.TemporaryDirectory() as runs:
         chosen = choose_model(plan, drawn.train, runs=Path(runs), facts={}, tell=lambda _: None)
     spec = chosen.spec
@@ -73,7 +80,7 @@ def _ours(cell: dict[str, Any], drawn: Drawn, trials: int) -> dict[str, Any]:
     people = fitted.predict(drawn.fresh.table(spec.features), classes=cell["classes"], split="test")["participant"]
     return {
         "score": macro_auroc(people.label, people.logits),
-        "chosen": {"parameters": dict(spec.parameters), "aggregation": spec.aggregation},
+        "chosen": {"model": spec.model, "parameters": dict(spec.parameters), "aggregation": spec.aggregation},
     }
 
 
@@ -96,7 +103,7 @@ def _cells(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     for structure, size, classes, seed in product(options.structures, options.sizes, options.classes, options.seeds):
         tokens = structure in {"region", "moving-region", "everywhere"}
         for model in options.models:
-            if not tokens and (model in TOKEN_PEERS or (model in OURS and HEADS[model].reads_tokens)):
+            if not tokens and (model in TOKEN_PEERS or (model in HEADS and HEADS[model].reads_tokens)):
                 continue
             key = f"{structure}/{size}/{classes}/{seed}/{options.trials}/{model}"
             yield key, {"structure": structure, "size": size, "classes": classes, "seed": seed, "model": model}

@@ -15,7 +15,7 @@ from classify.heads import HEADS
 from classify.probe_checks import rivals_of
 from classify.run.folder import load_run
 from classify.run.predictions import Predictions
-from classify.run.summary import among_lines, search_lines
+from classify.run.summary import among_lines, describe_search, search_lines
 from classify.search.among import compare_rivals
 
 HEADS_HERE = ("linear", "knn", "forest")
@@ -43,6 +43,7 @@ def test_the_head_that_did_best_inside_train_is_the_run(study: Study, tmp_path: 
     assert sum(line.startswith("auto: ") for line in said) == 3
     (line,) = (line for line in search_lines(record) if line.startswith("auto: "))
     assert line.split("train: ")[1].startswith(best)
+    assert describe_search(record).endswith(" by macro_auroc, and the best of 3 heads")
     alone = run(study, tmp_path / "alone", best).record
     assert alone.judged.metrics["participant"] == done.record.judged.metrics["participant"]
 
