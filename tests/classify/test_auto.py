@@ -66,6 +66,15 @@ def test_a_nonlinear_signal_takes_the_forest_and_val_plays_no_part(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("few_heads")
+def test_without_an_effect_it_stays_at_chance_and_repeats_itself(tmp_path: Path) -> None:
+    study = make_study(160, effect=0.0, seed=2)
+    one, two = (run(study, tmp_path / name, "auto", seed=3).record for name in ("one", "two"))
+    measured = one.judged.metrics["participant"]["val"]["macro_auroc"]
+    assert measured["low"] < 0.5 < measured["high"]
+    assert (one.fitted.model, one.fitted.search, one.judged) == (two.fitted.model, two.fitted.search, two.judged)
+
+
+@pytest.mark.usefixtures("few_heads")
 def test_nested_judges_the_choosing_too(tmp_path: Path) -> None:
     record = run(make_study(48, effect=1.0), tmp_path, "auto", nested=True, folds=2).record.fitted.search
     assert record is not None
