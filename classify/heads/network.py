@@ -135,7 +135,7 @@ class NetworkHead(Head):
             self.weights_ = {name: value.unsqueeze(0) for name, value in self.weights_.items()}
         self.ensemble = len(next(iter(self.weights_.values())))
         self.n_iter_ = int(kept["n_iter"])
-        self.member_ = Member(*(float(kept[name]) for name in ("learning_rate", "weight_decay", "dropout")))
+        self.member_ = Member(float(kept["learning_rate"]), float(kept["weight_decay"]), float(kept["dropout"]))
 
     def _exact_weights(self) -> dict[str, Any]:
         """Give the weights in float64: rows are then predicted alike in whatever company."""
