@@ -214,7 +214,11 @@ def load_model(run: Run, part: str = MODEL) -> FittedModel:
         chosen, aggregation = state["features"], Aggregation(**state["aggregation"])
         grid = chosen["token_grid"]
         features = FeatureChoice(
-            chosen["layer"], tuple(chosen["pools"]), tuple(grid) if grid else None, chosen.get("views", 0)
+            chosen["layer"],
+            tuple(chosen["pools"]),
+            tuple(grid) if grid else None,
+            chosen.get("views", 0),
+            bool(chosen.get("mirror", False)),
         )
         if not all(weight >= 0 for weight in (*aggregation.weights.values(), aggregation.other)):
             raise ValueError("expected weights of protocols of at least 0")
