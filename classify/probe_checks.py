@@ -36,13 +36,13 @@ def rivals_of(pools: tuple[str, ...], aggregate: str, source: FeatureSource) -> 
     classes where there are more than two.
     """
     table = source.cohort.table
-    several = table["participant"].duplicated().any()
+    several = len(set(source.cohort.unit.tolist())) < len(table)
 
     def fits(name: str) -> bool:
         head = HEADS[name]
         return (
-            (name != "ordinal" or len(source.cohort.task.classes) > 2)
-            and (not head.pools_scans or bool(several))
+            (name != "ordinal" or (source.cohort.task.kind == "ordered" and len(source.cohort.task.classes) > 2))
+            and (not head.pools_scans or several)
             and (not head.reads_tokens or (source.space.token_grid is not None and pools == (AUTO,)))
             and (aggregate in (AUTO, MEAN_LOGITS) or aggregate in aggregations_of(name))
         )

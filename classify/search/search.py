@@ -257,7 +257,7 @@ def take_sharpest(held_out: Sequence[Predictions], values: Sequence[float], *, s
     scores = [replicate_metrics(one, drawn, names)[METRIC] for one in held_out]
     error = [np.nanstd(scores[best][1:] - one[1:]) for one in scores]
     near = [n for n, value in enumerate(values) if values[best] - value <= error[n] + 1e-12]
-    weights = unit_weights(people.label, people.participant)
+    weights = unit_weights(people.label, people.unit)
     losses = {n: -np.log(held_out[n].scores[np.arange(len(people.label)), people.label]) @ weights for n in near}
     return min(near, key=lambda n: losses[n])
 
