@@ -126,7 +126,7 @@ def test_a_task_of_one_s_own_runs_and_its_run_is_evaluated_without_the_file(plac
     record = done.json
     assert record["task"] == "mine"
     assert record["classes"] == ["early", "late"]
-    assert record["task_definition"]["groups"] == {HEALTHY: "early", INSULIN: "late"}
+    assert record["task_definition"]["groups"] == {"early": [HEALTHY], "late": [INSULIN]}
     assert set(record["contrasts"]["val"]) == set(record["decision_curves"]["val"]) == {"late vs early"}
     assert "not asked: 32 participants, 128 volumes" in done.stderr
     path.unlink()

@@ -204,8 +204,8 @@ class TestLabelsAfterTheFact:
             "name: mine\nclasses: [a, b]\ngroups: {healthy: a, insulin_dependent: b}\ncovariates: [hba1c]\n"
         )
         done = command("classify", "probe", *asked, "--task", tmp_path / "mine.yaml")
-        assert done.code == 2
-        assert "unknown key 'covariates'" in done.stderr
+        assert done.code == 1
+        assert "covariate hba1c: refused" in done.stderr
 
 
 def contents(path: Path) -> dict[str, Any]:
@@ -316,4 +316,4 @@ def test_sites_that_disagree_are_counted_in_record_and_terminal(tmp_path: Path) 
     assert (note["kind"], note["participants"]) == ("note", 46)
     said = [line for line in headline(done.record) if line.startswith("site disagrees: 46 participants")]
     assert len(said) == 1
-    assert "differs from the site that the id encodes" in said[0]
+    assert "differs from that of the store, or that the id encodes" in said[0]
