@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from time import time_ns
 from typing import Any
 
+from embeddings_store.extras import require
 from embeddings_store.room import require_room
 from embeddings_store.terminal.console import say
 from extract.all_slices import with_frames_of_bucket
@@ -35,6 +36,8 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     Whatever can stop a run is tried before a store is touched: bucket, listing, preset, encoders, device.
     Raises RunError, StoreError, UsageError; the failure of a volume is an error row instead.
     """
+    if options.views:
+        require("monai", "--views")
     clock = StageClock()
     selection = select_volumes(options, now_ns=time_ns())
     options = with_frames_of_bucket(options, selection)

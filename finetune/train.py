@@ -15,6 +15,7 @@ from classify.run.folder import MODEL, digest_models, new_run_id, run_folder, sa
 from classify.run.predictions import Predictions, rows_of, stack_predictions
 from classify.run.record import Missing, ModelFacts, Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
+from embeddings_store.extras import require
 from embeddings_store.terminal.console import say
 from finetune.data.locked import save_seen
 from finetune.model.checkpoint import RECIPE, save_model
@@ -66,6 +67,7 @@ def finetune(
     first publishes, the others give None. A run that was killed goes on where it was, with the same weights in the end.
     Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError, DivergedError).
     """
+    require("monai", "finetune")
     clock, together, now = Stopwatch(), processes or OneProcess(), now or datetime.now(UTC)
     with prepare(options, together) as ready:
         clock.lap("read")

@@ -66,6 +66,15 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
 
 
+@pytest.fixture(autouse=True)
+def _notes_are_heard() -> Iterator[None]:
+    """The library's notes, which a program that calls it does not see unless it asks, are on stderr in tests."""
+    from embeddings_store.terminal.console import notes_on_stderr
+
+    with notes_on_stderr():
+        yield
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a console script inside this process, as a user would type it: command("classify", "probe", ...)."""
