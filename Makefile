@@ -10,7 +10,7 @@ XLA_BIN  := $(CURDIR)/$(XLA_VENV)/bin
 # One BLAS thread a process: the suite runs one process a core, and two threads each were measured up to 19x slower.
 SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help venv demo tools test test-xla tpu-compile lint bench docs clean
+.PHONY: help venv demo tools test-fast test test-xla tpu-compile lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,13 +32,17 @@ tools:  ## Debian's chromium and dicom3tools, for the tests that open pages and 
 	@command -v chromium >/dev/null && command -v dciodvfy >/dev/null || \
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium dicom3tools >/dev/null; }
 
+test-fast: venv  ## what one changes code by: no slow, S3 or browser tests, and no benchmarks
+	$(SINGLE_THREADED) $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not s3 and not browser and not xla" \
+		--ignore tests/benchmarks
+
 test: venv  ## the whole suite
 	$(SINGLE_THREADED) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # torch_xla 2.9.0 needs exactly torch 2.9.1, so the TPU lane is an environment of its own.
 $(XLA_VENV)/.installed: pyproject.toml requirements-xla.lock
 	$(PYTHON) -m venv $(XLA_VENV)
-	$(XLA_BIN)/python -m pip install --quiet --constraint requirements-xla.lock --editable . \
+	$(XLA_BIN)/python -m pip install --quiet --constraint requirements-xla.lock --editable '.[finetune]' \
 		torch==2.9.1 torch_xla==2.9.0 pytest beartype
 	@touch $@
 

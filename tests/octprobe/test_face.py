@@ -3,6 +3,8 @@
 import doctest
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,20 @@ ORDER = ("extract", "open_store", "read_snapshot", "probe", "load_run", "compare
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bucket of 48 phantom people, their table, and one scan: where the examples are typed."""
     folder = tmp_path_factory.mktemp("face")
-    made = "--participants 48 --devices zeiss_cirrus --scale 0.1 --effect 20 --seed 7 --workers 1".split()
+    made = [
+        "--participants",
+        "48",
+        "--devices",
+        "zeiss_cirrus",
+        "--scale",
+        "0.1",
+        "--effect",
+        "20",
+        "--seed",
+        "7",
+        "--workers",
+        "1",
+    ]
     subprocess.run([sys.executable, "-m", "extract.phantom.cli", "--out", folder / "bucket", *made], check=True)
     shutil.copy(folder / "bucket" / "participants.tsv", folder)
     shutil.copy(sorted((folder / "bucket").rglob("*.dcm"))[0], folder / "scan.dcm")
