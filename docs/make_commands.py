@@ -13,9 +13,9 @@ import typer
 PAGE = Path(__file__).parent / "commands.md"
 INTRODUCTION = """# Commands
 
-Every command with every option, as `--help` prints them; this page is generated from them (`python docs/make_commands.py`). Results go
-to stdout, notes and progress to stderr; with `--json`, stdout is one JSON object. Each program also has `--version`,
-`--install-completion` and `--show-completion`.
+Every command with every option, as `--help` prints them; this page is generated from them
+(`python docs/make_commands.py`). Results go to stdout, notes and progress to stderr; with `--json`, stdout is one JSON
+object. Each program also has `--version`, `--install-completion` and `--show-completion`.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong usage; 3 done, but some volumes failed.
 """
@@ -35,13 +35,13 @@ def write_page() -> str:
 
 def _program(name: str, command: Any) -> Iterator[str]:
     yield f"## {name}\n"
-    yield from _command(name, command)
+    yield from _command(command)
     for sub, inner in getattr(command, "commands", {}).items():
         yield f"### {name} {sub}\n"
-        yield from _command(f"{name} {sub}", inner)
+        yield from _command(inner)
 
 
-def _command(name: str, command: Any) -> Iterator[str]:
+def _command(command: Any) -> Iterator[str]:
     paragraphs = [" ".join(one.split()) for one in inspect.cleandoc(command.help or "").split("\n\n")]
     for one in paragraphs:
         words = re.sub(r"(?<![\w`])(--[a-z][a-z-]*)", r"`\1`", one)

@@ -23,7 +23,7 @@ class OctProbeError(Exception):
     ...     octprobe.open_store("nowhere")
     ... except octprobe.OctProbeError as error:
     ...     print(error)
-    there is no store at nowhere: expected what `extract-embeddings --store` made
+    there is no store at nowhere: the folder does not exist
     """
 
     exit_code = 1

@@ -28,7 +28,7 @@ def open_reader(url: str, *, endpoint_url: str | None = None) -> "StoreReader":
     >>> import octprobe
     >>> store = octprobe.open_store("store")
     >>> int(store.committed().sum()), store.tokens(row=1, layer="last").shape
-    (96, (4, 2, 2, 192))
+    (96, (2, 2, 2, 192))
     """
     return reader_on(open_storage(url, endpoint_url=endpoint_url, create=False))
 

@@ -64,8 +64,8 @@ def compare(
     >>> told = octprobe.compare(
     ...     {"tiny": "store"}, "participants.tsv", models="linear,dummy", tasks="healthy-vs-rest", replicates=50
     ... )
-    >>> sorted(line["model"] for line in told["tasks"]["healthy-vs-rest"]["entries"] if line["kind"] == "head")
-    ['dummy', 'linear']
+    >>> {"dummy", "linear"} <= {line["model"] for line in told["tasks"]["healthy-vs-rest"]["lines"]}
+    True
     """
     from classify.compare import compare as run
     from classify.study_options import CompareOptions

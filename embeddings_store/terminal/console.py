@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -169,7 +169,7 @@ def emit_json(record: Mapping[str, Any]) -> None:
     print(json.dumps(record, indent=2), file=sys.stdout, flush=True)  # noqa: T201 - the machine-readable output
 
 
-def _results() -> TextIO:
+def _results() -> Any:
     return sys.stderr if _json_on_stdout.get() else sys.stdout
 
 

@@ -212,7 +212,7 @@ def test_a_busy_machine_makes_the_result_provisional(load: float, provisional: b
 
 
 @pytest.mark.parametrize("end", ["<!-- bench -->", "<!-- /bench -->"])
-def test_the_table_replaces_the_readme_block_only(end: str) -> None:
+def test_the_table_replaces_its_block_only(end: str) -> None:
     once = replace_block(f"before\n<!-- bench -->\nold\n{end}\nafter", "new \\1")
     assert once == "before\n<!-- bench -->\nnew \\1\n<!-- /bench -->\nafter"
     assert replace_block(once, "new \\1") == once

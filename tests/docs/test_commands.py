@@ -14,7 +14,7 @@ def test_the_page_is_not_stale() -> None:
 
 
 def test_every_command_and_option_is_on_the_page() -> None:
-    assert set(scripts()) <= {heading for heading in read_page(PAGE).headings}
+    assert set(scripts()) <= set(read_page(PAGE).headings)
     words = {word for text in read_page(PAGE).words for word in text.split(", ")}
     shown = {option for script in scripts().values() for one in visible(script.command) for option in one.opts}
     assert shown <= words
