@@ -42,7 +42,7 @@ def test_pool_makes_a_derived_store_and_says_what_rounding_cost(command: Command
     finished = command(*asked, "--json")
     found = finished.json
     assert (finished.code, found["derived"]) == (0, 3)
-    assert "mean of stored tokens, which are rounded, against the encoder's own, over 3 rows" in finished.stdout
+    assert "mean of stored tokens, which are rounded, against the encoder's own, over 3 rows" in finished.stderr
     reader = open_reader(found["store"])
     assert reader.tokens(0, "last").shape == (1, 1, 2, FULL.width)
     np.testing.assert_array_equal(reader.committed(), [True] * 3)
@@ -78,7 +78,7 @@ def test_verify_names_each_damaged_file_and_fails(command: Command, url: str) ->
     finished = command("extract-embeddings", "verify", "--store", url, "--json")
     assert (finished.code, finished.json["bad"]) == (1, 0)
     assert finished.json["damaged_files"] == {f"workers/{worker.name}": "its checksum is another"}
-    assert f"workers/{worker.name}: its checksum is another" in finished.stdout
+    assert f"workers/{worker.name}: its checksum is another" in finished.stderr
 
 
 @pytest.mark.parametrize("words", [("verify",), ("snapshot",), ("pool", "--pool", "max")])

@@ -100,11 +100,9 @@ def test_it_is_light_and_says_nothing_unless_asked() -> None:
             "trails: expected an option of probe, the nearest option is trials",
         ),
         (lambda: octprobe.probe("s", "p.tsv", pools="mean", pool="max"), "pool: .* the same as pools"),
-        (lambda: octprobe.probe("s", "p.tsv", model="forest"), "--model: expected linear"),
         (lambda: octprobe.probe("s", "p.tsv", replicates=0), "--replicates: expected a number from 1"),
         (lambda: octprobe.load_encoder("random:huge"), "random"),
         (lambda: octprobe.load_encoder("random:tiny", encoder="vjepa2"), "encoder is what 'random:tiny' says already"),
-        (lambda: octprobe.load_encoder("no.pt", num_heads="few"), "num_heads|no.pt"),
         (lambda: octprobe.encode(np.zeros((1, 2, 2), np.float32), octprobe.load_encoder()), r"got float32 \[1, 2, 2\]"),
         (
             lambda: octprobe.encode(np.zeros((1, 2, 8, 8), np.float32), octprobe.load_encoder()),
