@@ -32,9 +32,8 @@ tools:  ## Debian's chromium and dicom3tools, for the tests that open pages and 
 	@command -v chromium >/dev/null && command -v dciodvfy >/dev/null || \
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium dicom3tools >/dev/null; }
 
-test-fast: venv  ## what one changes code by: no slow, S3 or browser tests, and no benchmarks
-	$(SINGLE_THREADED) $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not s3 and not browser and not xla" \
-		--ignore tests/benchmarks
+test-fast: venv  ## under two minutes, for developing: no slow, S3 or browser tests, nor the files of tests/heavy.txt
+	$(SINGLE_THREADED) $(BIN)/python -m pytest -n 2 --dist worksteal -q --fast -m "not slow and not s3 and not xla"
 
 test: venv  ## the whole suite
 	$(SINGLE_THREADED) $(BIN)/python -m pytest -n 2 --dist worksteal

@@ -41,3 +41,9 @@ def test_the_house_has_five_packages_and_a_face() -> None:
 def test_a_long_function_would_be_found() -> None:
     body = "\n".join(["def f():"] + ["    x = 1"] * MAX_FUNCTION_LINES)
     assert long_functions(body) == ["f: 61 lines"]
+
+
+def test_the_heavy_tests_are_there() -> None:
+    listed = (ROOT / "tests" / "heavy.txt").read_text().split()
+    assert listed == sorted(listed)
+    assert [name for name in listed if not (ROOT / "tests" / name).exists()] == []
