@@ -61,10 +61,10 @@ def compare(
     stores: the store of each encoder, by a name of your own. Raises OctProbeError where no cell can be made.
 
     >>> import octprobe
-    >>> told = octprobe.compare(
+    >>> found = octprobe.compare(
     ...     {"tiny": "store"}, "participants.tsv", models="linear,dummy", tasks="healthy-vs-rest", replicates=50
     ... )
-    >>> {"dummy", "linear"} <= {line["model"] for line in told["tasks"]["healthy-vs-rest"]["lines"]}
+    >>> {"dummy", "linear"} <= {line["model"] for line in found["tasks"]["healthy-vs-rest"]["lines"]}
     True
     """
     from classify.compare import compare as run
