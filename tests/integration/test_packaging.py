@@ -102,7 +102,8 @@ def test_console_scripts_work_far_from_the_repository(installed: Path, tmp_path:
 
 def test_the_page_that_errors_name_came_along(installed: Path) -> None:
     asked = [installed / "extract-embeddings", "status", "--store", "none"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(asked, env=clean, capture_output=True, text=True, check=False)
     place, _, anchor = done.stderr.splitlines()[-1].removeprefix("help: ").partition("#")
     assert Path(place).is_relative_to(installed.parent.resolve())
     assert f"`{anchor}`" in Path(place).read_text().lower()
