@@ -5,7 +5,7 @@ from classify.run_options import BaselineOptions, EvaluateOptions
 from classify.study_commands import study_commands
 from embeddings_store.command_line import Version, verb
 from embeddings_store.shared_options import Json
-from embeddings_store.terminal.console import emit_json, new_app, run_command, say
+from embeddings_store.terminal.console import emit_json, new_app, run_command, show
 
 app = new_app("Train small heads on stored OCT embeddings, and judge them honestly. Research use only.")
 
@@ -26,7 +26,7 @@ def probe(options: ProbeOptions, *, json: Json = False) -> None:
 
     done = run_probe(options)
     print_summary(done.record)
-    say(f"run: {done.folder}")
+    show(f"run: {done.folder}")
     if json:
         emit_json(done.record.to_dict() | {"path": str(done.folder)})
 
@@ -43,7 +43,7 @@ def evaluate(options: EvaluateOptions, *, json: Json = False) -> None:
 
     done = run_evaluate(options)
     print_evaluation(done.record, done.looks)
-    say(f"run: {done.folder}")
+    show(f"run: {done.folder}")
     if json:
         emit_json(done.record.to_dict() | {"path": str(done.folder)})
 

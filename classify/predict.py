@@ -6,7 +6,7 @@ No label and no participants table is needed, nor the store that the run was mad
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,7 @@ from classify.run_options import AnswerOptions, PredictOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.plain_text import for_spreadsheets
 from embeddings_store.publish import place_aside, publish
-from embeddings_store.snapshot import FEATURES, LAYER, POOL, RAW, SPACE, Snapshot
-from embeddings_store.space import EmbeddingSpace
+from embeddings_store.snapshot import Snapshot
 
 ABSTAIN_BELOW = 0.5
 """Of the calibrated probability of the likeliest class: below, the answer is more likely wrong than right."""
@@ -123,13 +122,12 @@ def predict_table(run: Run, table: object) -> pd.DataFrame:
     """Predict raw vectors in any of the forms that Run.predict takes."""
     if isinstance(table, FeatureTable):
         return predict_features(run, table)
-    stored = snapshot_of_frame(run, table) if isinstance(table, pd.DataFrame) else table
-    if not isinstance(stored, Snapshot):
+    if not isinstance(table, Snapshot):
         raise UsageError(
-            f"predict: expected a snapshot, its frame or a FeatureTable, which say what their numbers are, got "
-            f"{type(table).__name__}; read_features_source(store) gives a snapshot"
+            f"predict: expected a snapshot, which says what its numbers are, got {type(table).__name__}; "
+            f"octprobe.read_snapshot(store) gives one, and its where(mask) keeps some rows"
         )
-    return predict_volumes_of(run, stored, AnswerOptions())
+    return predict_volumes_of(run, table, AnswerOptions())
 
 
 def predict_features(run: Run, raw: FeatureTable) -> pd.DataFrame:
@@ -155,22 +153,6 @@ def predict_features(run: Run, raw: FeatureTable) -> pd.DataFrame:
         for level, part in levels.items()
     ]
     return pd.concat(parts, ignore_index=True)[["level", "unit", "participant", *columns]]
-
-
-def snapshot_of_frame(run: Run, frame: pd.DataFrame) -> Snapshot:
-    """Make the snapshot of one layer and pool again. Raises: UsageError where these are not all that the run reads."""
-    told, chosen = frame.attrs, load_model(run).features
-    if told.get(FEATURES) != RAW or SPACE not in told:
-        raise UsageError("predict: expected the frame of a snapshot, whose attrs say that it is raw, got another table")
-    if (told[LAYER], (told[POOL],)) != (chosen.layer, chosen.pools):
-        wanted = f"layer {chosen.layer}, pools {', '.join(chosen.pools) or 'none, but patch tokens'}"
-        raise UsageError(
-            f"predict: the run reads {wanted}; the frame holds {told[LAYER]}, {told[POOL]}; give the snapshot itself"
-        )
-    space = replace(EmbeddingSpace.from_dict(told[SPACE]), layers=(told[LAYER],), pools=(told[POOL],))
-    vectors = np.ascontiguousarray(frame.to_numpy(np.float32))[:, None, None]
-    index = frame.index.to_frame(index=False)
-    return Snapshot(vectors, index, space, None, space.layers, space.pools, "live rows", "the frame of a snapshot")
 
 
 def open_calibrator(run: Run, prevalence: str | None) -> Calibrator | None:

@@ -8,7 +8,7 @@ from classify.run_options import PredictOptions
 from classify.study_options import CompareOptions, CurveOptions
 from embeddings_store.command_line import verb
 from embeddings_store.shared_options import Json
-from embeddings_store.terminal.console import emit_json, say
+from embeddings_store.terminal.console import emit_json, show
 
 if TYPE_CHECKING:
     from classify.compare import Compared
@@ -75,6 +75,6 @@ def predict(options: PredictOptions, *, json: Json = False) -> None:
 
 def emit_folder(done: "Compared | Curve", what: str, *, json: bool) -> None:
     """Say where a result was saved, and print its record where that was asked for."""
-    say(f"{what}: {done.folder}")
+    show(f"{what}: {done.folder}")
     if json:
         emit_json(done.record | {"path": str(done.folder)})

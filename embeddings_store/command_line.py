@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from copy import copy
 from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
 from functools import cache, wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from typer.models import OptionInfo, ParameterInfo
 
 from embeddings_store.addresses import require_no_credentials
 from embeddings_store.errors import UsageError
+from embeddings_store.terminal.console import json_on_stdout
 
 T = TypeVar("T")
 
@@ -86,23 +88,33 @@ def several(value: Any) -> tuple[Any, ...]:
 def parse_words(made: type[T], /, **words: Any) -> T:
     """Make a verb's options from what was typed: text is read, lists become tuples, None means not typed.
 
-    Raises UsageError, naming the option.
+    words: by the name of the field, or of the option with _ for -. Raises UsageError, naming the option.
 
     Example: parse_words(ExtractOptions, bucket="b", store=["s"], encoder=["random:tiny"], layers="3,last").
     """
     options, read = {one.name: one for one in _options_of(made)}, {}
-    for name, value in words.items():
-        if value is None:
-            continue
-        text = options[name].text if name in options else None
-        read[name] = (
-            text.read(value)
-            if text and isinstance(value, str)
-            else several(value)
-            if isinstance(value, list)
-            else value
-        )
+    called = {one.flag.lstrip("-").replace("-", "_"): one.name for one in options.values()}
+    fields_of_made = {one.name for one in fields(made)}  # type: ignore[arg-type] # a verb's dataclass
+    for word, value in words.items():
+        name = word if word in fields_of_made else called.get(word, "")
+        if not name or name in read:
+            near = get_close_matches(word, called, n=1, cutoff=0.0)[0]
+            why = f"the same as {name}" if name else f"the nearest option is {near}"
+            raise UsageError(f"{word}: expected an option of {made.__name__.removesuffix('Options').lower()}, {why}")
+        if value is not None:
+            read[name] = _read_word(options.get(name), value)
+    if missing := [one.name for one in options.values() if one.default is MISSING and one.name not in read]:
+        raise UsageError(f"{missing[0]}: expected a value, got none")
     return made(**read)
+
+
+def _read_word(option: "_Option | None", value: Any) -> Any:
+    """Read what was given for one option as its field holds it."""
+    if option and option.text and isinstance(value, str):
+        return option.text.read(value)
+    if isinstance(value, list):
+        return several(value)
+    return Path(value) if option and option.kind is Path and isinstance(value, str) else value
 
 
 def verb(app: typer.Typer, name: str | None = None, *, main: bool = False) -> Callable[[Any], Any]:
@@ -151,7 +163,8 @@ def _unfold(function: Callable[..., None], *, main: bool) -> Callable[..., None]
             raise UsageError(f"{missing[0]} is missing; {context.command_path} --help shows what each option means")
         if "command" in made.__dataclass_fields__:
             words["command"] = (Path(sys.argv[0]).name, *sys.argv[1:])
-        function(parse_words(made, **words), **{one.name: given[one.name] for one in further})
+        with json_on_stdout(bool(given.get("json"))):
+            function(parse_words(made, **words), **{one.name: given[one.name] for one in further})
 
     parameters = [_parameter("context", typer.Context, inspect.Parameter.empty)]
     parameters += [_as_parameter(option, main=main) for option in options]

@@ -16,7 +16,15 @@ Upper floors derive their own errors from these; each command maps an error to i
 
 
 class OctProbeError(Exception):
-    """Anything that a user should read as one message."""
+    """Anything that a user should read as one message.
+
+    >>> import octprobe
+    >>> try:
+    ...     octprobe.open_store("nowhere")
+    ... except octprobe.OctProbeError as error:
+    ...     print(error)
+    there is no store at nowhere: the folder does not exist
+    """
 
     exit_code = 1
 

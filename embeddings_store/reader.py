@@ -23,7 +23,13 @@ BLOCK_ROWS = 64
 
 
 def open_reader(url: str, *, endpoint_url: str | None = None) -> "StoreReader":
-    """Open a store for reading. Raises StoreError where there is none."""
+    """Open a store for reading, also while it grows. Raises StoreError where there is none.
+
+    >>> import octprobe
+    >>> store = octprobe.open_store("store")
+    >>> int(store.committed().sum()), store.tokens(row=1, layer="last").shape
+    (96, (2, 2, 2, 192))
+    """
     return reader_on(open_storage(url, endpoint_url=endpoint_url, create=False))
 
 

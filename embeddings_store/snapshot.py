@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32
 
-from embeddings_store.encoder_source import EncoderSource, read_encoder_source
+from embeddings_store.encoder_source import NOT_RECORDED, EncoderSource, read_encoder_source
 from embeddings_store.errors import StoreError
+from embeddings_store.frame import Labels, make_frame
 from embeddings_store.index import read_settled, settled_segments
 from embeddings_store.kinds import read_kinds
 from embeddings_store.reader import StoreReader, open_reader
@@ -22,13 +23,11 @@ from embeddings_store.thumbnails import Thumbnails, join_thumbnails
 
 BLOCK_ROWS = 1024
 MD5 = "md5"
-FEATURES, RAW, LAYER, POOL, SPACE = "features", "raw", "layer", "pool", "space"
-"""What the attrs of a snapshot's frame say of its numbers."""
 
 Origin = Literal["snapshot", "new snapshot", "live rows"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Snapshot:
     """All committed rows at one moment.
 
@@ -37,6 +36,12 @@ class Snapshot:
     live rows; ``note`` says why in words. ``encoder``: where the vectors come from, None where the store does not say.
     ``thumbnails``: one per row of ``pooled``, None where no row has any. ``md5``: of each volume's object, in hex
     digits; those that are not known, and all of an older snapshot, are not in it.
+
+    >>> import octprobe
+    >>> found = octprobe.read_snapshot("store")
+    >>> right = found.where((found.index["eye"] == "R").to_numpy())
+    >>> found.pooled.shape, right.pooled.shape
+    ((96, 1, 3, 192), (48, 1, 3, 192))
     """
 
     pooled: Float32[np.ndarray, "n L P C"]
@@ -51,6 +56,19 @@ class Snapshot:
     thumbnails: Thumbnails | None = None
     md5: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Say in four lines how much there is, of which space, in which form, and by which encoder."""
+        rows, space = len(self.index), self.space
+        preset = space.preset.get("name", "of its own")
+        encoder = self.encoder.describe() if self.encoder else NOT_RECORDED
+        return (
+            f"Snapshot of {rows:,} volumes of {self.index['participant'].nunique():,} participants: {self.note}\n"
+            f"space {space.id}: {space.family}, width {space.width}, {space.precision}, preset {preset}\n"
+            f"pooled {self.pooled.dtype} {list(self.pooled.shape)}: layers {', '.join(self.layers)}; "
+            f"pools {', '.join(self.pools)}\n"
+            f"encoder: {encoder}"
+        )
+
     @property
     def space_id(self) -> str:
         """Short name of the space."""
@@ -62,20 +80,16 @@ class Snapshot:
         index = self.index[here].reset_index(drop=True)
         return replace(self, pooled=self.pooled[here], index=index, thumbnails=thumbnails)
 
-    def frame(self, layer: str, pool: str) -> pd.DataFrame:
-        """Return one layer and pool as a table: a row a volume, a column a channel, ``index`` as its index.
+    def frame(self, layer: str | None = None, pool: str | None = None, *, labels: Labels | None = None) -> pd.DataFrame:
+        """Return one layer and pool as a table, one line a volume: ids, labels, then features such as last_mean_000.
 
-        Its attrs say that the numbers are raw, which layer, pool and space they are of: a head of classify, which was
-        fitted on standardised ones, refuses them, and Run.predict takes them.
-        Raises StoreError for a layer or pool that is not stored.
+        layer, pool: None: the last layer, and the mean where it is stored. labels: a table of text (participants.tsv)
+        or a DataFrame, joined by its column volume, or participant_id (and eye, where it has one); a volume without
+        labels has NaN. The features are raw: a head of classify, fitted on standardised ones, refuses them, and
+        load_run(folder).predict takes the snapshot itself.
+        Raises UsageError for a layer or pool that is not stored, or labels that do not belong to the store.
         """
-        for kind, name, known in (("layer", layer, self.layers), ("pool", pool, self.pools)):
-            if name not in known:
-                raise StoreError(f"{kind} {name!r}: expected one of {', '.join(known)}")
-        vectors = self.pooled[:, self.layers.index(layer), self.pools.index(pool)]
-        table = pd.DataFrame(vectors, index=pd.MultiIndex.from_frame(self.index))
-        table.attrs |= {FEATURES: RAW, LAYER: layer, POOL: pool, SPACE: self.space.to_dict()}
-        return table
+        return make_frame(self, layer, pool, labels)
 
 
 def write_snapshot(url: str, *, endpoint_url: str | None = None, progress: Progress = no_progress) -> int:
@@ -88,12 +102,24 @@ def write_snapshot(url: str, *, endpoint_url: str | None = None, progress: Progr
 
 
 def read_snapshot(url: str, number: int | None = None, *, endpoint_url: str | None = None) -> Snapshot:
-    """Read one snapshot, the newest by default. Raises StoreError when there is none."""
+    """Read one snapshot, the newest by default, or the live rows of a store without any; nothing is written.
+
+    ``note`` says which, and how many rows are newer than the snapshot. Raises StoreError when that number is not there.
+
+    >>> import octprobe
+    >>> found = octprobe.read_snapshot("store")
+    >>> table = found.frame(labels="participants.tsv")
+    >>> list(table.columns[:6]), table["study_group"].nunique(), table.columns[-1]
+    (['volume', 'participant', 'eye', 'device', 'protocol', 'site'], 4, 'last_mean_191')
+    """
     reader = open_reader(url, endpoint_url=endpoint_url)
     chosen = latest_number(reader.storage) if number is None else number
     if chosen is None:
-        raise StoreError(f"{reader.storage.url} has no snapshot; make one with `extract-embeddings snapshot`")
-    return _snapshot(reader, get_snapshot(reader.storage, chosen), chosen, "snapshot", f"snapshot {chosen}")
+        return _snapshot(reader, _gather(reader), None, "live rows", "live rows: the store has no snapshot yet")
+    files, note = get_snapshot(reader.storage, chosen), f"snapshot {chosen}"
+    if number is None and (newer := len(_committed_rows(reader)) - len(files.table)) > 0:
+        note += f"; {newer:,} rows are newer: `extract-embeddings snapshot` makes one with them"
+    return _snapshot(reader, files, chosen, "snapshot", note)
 
 
 def read_features_source(url: str, *, endpoint_url: str | None = None) -> Snapshot:

@@ -35,6 +35,11 @@ class EmbeddingSpace:
     token_grid: stored grid (gd, gh, gw), None when tokens are not stored. precision: "fp32" or "bf16".
     token_dtype: "float16" or "int8". token_cosine_error: the most that 1 - cosine of a stored token and the encoder's
     may be, by the codec; worked out here for "int8", None (and not in the JSON) for "float16".
+
+    >>> import octprobe
+    >>> space = octprobe.open_store("store").space
+    >>> octprobe.EmbeddingSpace.from_dict(space.to_dict()).id == space.id
+    True
     """
 
     family: str

@@ -8,7 +8,7 @@ import typer
 
 from embeddings_store.command_line import Options, verb
 from embeddings_store.shared_options import RESULTS, Json
-from embeddings_store.terminal.console import emit_json, new_app, run_command, say
+from embeddings_store.terminal.console import emit_json, new_app, run_command, say, show
 from extract.doctor.options import DoctorOptions
 from extract.file_options import EncodeOptions, PreprocessOptions, PreviewOptions
 from extract.options import ExtractOptions
@@ -64,7 +64,7 @@ def _show_plan(options: ExtractOptions, *, as_json: bool) -> None:
     from extract.dry_run import describe_plan, plan_run
 
     plan = plan_run(options)
-    say(describe_plan(plan))
+    show(describe_plan(plan))
     if as_json:
         emit_json(plan)
 
@@ -73,7 +73,7 @@ def _finish(summary: dict[str, Any], *, as_json: bool, min_coverage: float) -> N
     from extract.stop import exit_code_of
     from extract.summary import describe_summary, store_accounts
 
-    say(describe_summary(summary))
+    show(describe_summary(summary))
     if as_json:
         emit_json(summary)
     stores = store_accounts(summary)
@@ -101,7 +101,7 @@ def preview(options: PreviewOptions) -> None:
     """
     from extract.preview import preview_file
 
-    say(preview_file(options))
+    show(preview_file(options))
 
 
 @verb(app)
@@ -112,7 +112,7 @@ def preprocess(options: PreprocessOptions) -> None:
     """
     from extract.single import preprocess_file
 
-    say(preprocess_file(options))
+    show(preprocess_file(options))
 
 
 @verb(app)
@@ -123,7 +123,7 @@ def encode(options: EncodeOptions) -> None:
     """
     from extract.single import encode_file
 
-    say(encode_file(options))
+    show(encode_file(options))
 
 
 @verb(app)
@@ -161,7 +161,7 @@ def encoders(_: EncodersOptions, *, json: Json = False) -> None:
     if json:
         emit_json({"encoders": cards()})
     else:
-        say(describe_cards(cards()))
+        show(describe_cards(cards()))
 
 
 @verb(app)
@@ -177,7 +177,7 @@ def survey(options: SurveyOptions, *, json: Json = False) -> None:
     from extract.survey.run import survey as run
 
     found = run(options)
-    say(describe_survey(found))
+    show(describe_survey(found))
     if json:
         emit_json(found)
     if found["unreadable"]:
@@ -195,7 +195,7 @@ def datasets(options: DatasetsOptions, *, json: Json = False) -> None:
     from extract.layouts.cards import cards, describe_cards
 
     found = cards(options.name)
-    say(describe_cards(found))
+    show(describe_cards(found))
     if json:
         emit_json({"datasets": found})
 

@@ -48,12 +48,18 @@ class PreviewOptions(ScanChoice):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessOptions(ScanChoice, Preprocessing):
+class PreparedScan(ScanChoice, Preprocessing):
     """One file, and how it is prepared."""
 
     file: Annotated[Path, typer.Argument(help=SCAN_HELP)]
-    out: Annotated[Path, typer.Option(help="Where the float32 [C, D, H, W] array goes (.npy).")]
     image_size: ImageSize = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessOptions(PreparedScan):
+    """The same, and where the array goes."""
+
+    out: Annotated[Path, typer.Option(help="Where the float32 [C, D, H, W] array goes (.npy).")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from embeddings_store.errors import UsageError
+from embeddings_store.extras import require
 from embeddings_store.schema import Note
 from extract.file_options import PreviewOptions
 from extract.options import read_classes
@@ -22,6 +23,7 @@ STRETCH: Final = (1.0, 99.5)
 def preview_file(options: PreviewOptions) -> str:
     """Draw a scan into a PNG, and say how it was read. Raises: UsageError, ScanError."""
     allowed = read_classes(options.allow_sop_class)
+    require("matplotlib", "preview")
     volume = read_local(options.file, options.read_options(), volume=options.volume, allowed=allowed)
     words = describe(volume)
     draw(volume, f"{options.file.name}\n{words}", options.out)

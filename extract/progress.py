@@ -1,12 +1,11 @@
 """What a person sees while volumes are encoded: a bar on a terminal, a line every few seconds in a log."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Lock, Thread
 from time import perf_counter
 
-from embeddings_store.terminal.console import say
+from embeddings_store.terminal.console import is_watched, say
 
 SECONDS_TO_FIRST_LINE = 3.0
 SECONDS_BETWEEN_LINES = 10.0
@@ -46,7 +45,7 @@ class Progress:
 def show_progress(total: int, unit: str = "volumes", more: Callable[[], str] | None = None) -> Iterator[Progress]:
     """Show a bar when stderr is a terminal, else a line now and then; both keep moving while one volume is slow."""
     progress = Progress(total, unit, more)
-    with _bar(progress) if sys.stderr.isatty() else _lines(progress):
+    with _bar(progress) if is_watched() else _lines(progress):
         yield progress
 
 

@@ -18,7 +18,7 @@ from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import note_on_preset, preset_of, require_channels
 from extract.errors import PreprocessError
-from extract.file_options import EncodeOptions, PreprocessOptions, ScanChoice
+from extract.file_options import EncodeOptions, PreparedScan, PreprocessOptions, ScanChoice
 from extract.options import read_classes
 from extract.preprocess import frame_chooser, preprocess
 from extract.preset import Recipe
@@ -26,15 +26,20 @@ from extract.readers.local import read_local
 from extract.regular_file import require_regular
 from extract.volume import Volume
 
-C = TypeVar("C", PreprocessOptions, EncodeOptions)
+C = TypeVar("C", PreparedScan, EncodeOptions)
 
 
 def preprocess_file(options: PreprocessOptions) -> str:
     """Write the float32 [C, D, H, W] array of a scan; say what was written. Raises a VolumeError."""
+    return _save(options.out, preprocessed(options))
+
+
+def preprocessed(options: PreparedScan) -> Float32[np.ndarray, "C D H W"]:
+    """Do the same in memory. Raises a VolumeError, UsageError."""
     options = _with_frames(options, options.file)
     preset = options.prepared(None, options.image_size)
     size = options.image_size or (options.slice_count or preset.image_size[0], *preset.image_size[1:])
-    return _save(options.out, _preprocessed(options.file, options, Recipe(preset, size)))
+    return _preprocessed(options.file, options, Recipe(preset, size))
 
 
 def encode_file(options: EncodeOptions) -> str:
@@ -43,7 +48,7 @@ def encode_file(options: EncodeOptions) -> str:
     if _is_preprocessed(file):
         images = _load_array(file)
         encoder = open_encoder(**(options.arguments() | {"image_size": options.image_size or images.shape[2:]}))
-        _check_size(file, images, encoder)
+        check_images(str(file), images, encoder)
     else:
         options = _with_frames(options, file)
         encoder = open_encoder(**options.arguments(), slices=options.slice_count)
@@ -100,22 +105,27 @@ def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:
         array: np.ndarray = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise UsageError(f"{file}: expected a .npy array, got a file that cannot be read as one ({error})") from error
+    return check_images(str(file), array)
+
+
+def check_images(what: str, array: np.ndarray, encoder: Encoder | None = None) -> Float32[np.ndarray, "B C D H W"]:
+    """Return preprocessed volumes that an encoder can take; one alone becomes a batch of it.
+
+    Raises: UsageError for another form or size than the encoder's, PreprocessError for values that are not finite.
+    """
     images = array[None] if array.ndim == 4 else array
     if images.dtype != np.float32 or images.ndim != 5 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise UsageError(
-            f"{file}: expected preprocessed float32 [C,D,H,W] or [B,C,D,H,W], C 1 or 3, got {array.dtype} "
+            f"{what}: expected preprocessed float32 [C,D,H,W] or [B,C,D,H,W], C 1 or 3, got {array.dtype} "
             f"{list(array.shape)}"
         )
     if not np.isfinite(images).all():
-        raise PreprocessError(f"{file}: expected finite values, got NaN or infinity")
+        raise PreprocessError(f"{what}: expected finite values, got NaN or infinity")
+    if encoder is not None:
+        require_channels(encoder, images.shape[1], what)
+        if images.shape[2:] != (size := encoder.architecture.image_size):
+            raise UsageError(f"{what}: expected volumes of {list(size)} voxels, got {list(images.shape[2:])}")
     return images
-
-
-def _check_size(file: Path, images: Float32[np.ndarray, "B C D H W"], encoder: Encoder) -> None:
-    image_size = encoder.architecture.image_size
-    require_channels(encoder, images.shape[1], str(file))
-    if images.shape[2:] != image_size:
-        raise UsageError(f"{file}: expected volumes of {list(image_size)} voxels, got {list(images.shape[2:])}")
 
 
 def _save(out: Path, array: np.ndarray) -> str:

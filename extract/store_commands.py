@@ -9,7 +9,7 @@ import typer
 from embeddings_store.command_line import Options, verb
 from embeddings_store.errors import UsageError
 from embeddings_store.shared_options import EndpointUrl, Json, StoreOptions
-from embeddings_store.terminal.console import emit_json, emit_text, say
+from embeddings_store.terminal.console import emit_json, emit_text, show
 
 if TYPE_CHECKING:
     from embeddings_store.reader import StoreReader
@@ -53,7 +53,7 @@ def status(options: StatusOptions, *, json: Json = False) -> None:
     else:
         print_status(found)
         projected = found["projected_bytes"]
-        say(
+        show(
             f"{found['row_bytes_in_all'] / 1e6:,.2f} MB a row; 25,000 volumes take {projected['25000'] / 1e9:,.1f} GB, "
             f"250,000 take {projected['250000'] / 1e9:,.1f} GB on a disk"
         )
@@ -72,7 +72,7 @@ def _show_notes(reader: "StoreReader", note: str | None, *, as_json: bool) -> No
         if as_json:
             emit_json({"note": note, "volumes": volumes.to_dict("records")})
         else:
-            say("\n".join(volumes["volume"]) or f"no volume has the note {note}")
+            show("\n".join(volumes["volume"]) or f"no volume has the note {note}")
         return
     index = reader.index()
     counts = count_notes(reader, index, np.flatnonzero(reader.committed_among(len(index))).tolist())
@@ -80,7 +80,7 @@ def _show_notes(reader: "StoreReader", note: str | None, *, as_json: bool) -> No
     if as_json:
         emit_json({"notes": found})
     else:
-        say(describe_notes(found))
+        show(describe_notes(found))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def verify(options: VerifyOptions, *, json: Json = False) -> None:
             repair=options.repair,
             progress=progress,
         )
-    say(
+    show(
         f"{found['checked']:,} rows checked, {found['bad']:,} bad, {found['unreadable']:,} that cannot be read, "
         f"{found['orphans']:,} orphans, {len(found['damaged_files']):,} other files damaged, "
         f"{len(found['leftovers']):,} files of killed runs{' deleted' if options.repair else ''}, "
@@ -125,9 +125,9 @@ def verify(options: VerifyOptions, *, json: Json = False) -> None:
         *(f"{path}: {fault}" for path, fault in found["damaged_files"].items()),
         *(f"foreign, ignored: {path}" for path in found["foreign_files"]),
     ):
-        say(line)
+        show(line)
     if found["bad"] and not options.repair:
-        say("verify --repair takes the commits of bad rows away; the next run encodes them again")
+        show("verify --repair takes the commits of bad rows away; the next run encodes them again")
     if json:
         emit_json(found)
     if found["bad"] or found["unreadable"] or found["damaged_files"]:
@@ -145,7 +145,7 @@ def snapshot(options: StoreOptions, *, json: Json = False) -> None:
 
     with row_bar("rows read") as progress:
         number = write_snapshot(options.store, endpoint_url=options.endpoint_url, progress=progress)
-    say(f"snapshot {number} written")
+    show(f"snapshot {number} written")
     if json:
         emit_json({"snapshot": number})
 
@@ -172,7 +172,7 @@ def export_pooled(options: ExportOptions, *, json: Json = False) -> None:
     found = export_store(
         options.store, options.out, options.format_name, number=options.snapshot, endpoint_url=options.endpoint_url
     )
-    say(f"{found['rows']:,} rows of {found['numbers_a_row']:,} numbers in {options.out} ({found['source']})")
+    show(f"{found['rows']:,} rows of {found['numbers_a_row']:,} numbers in {options.out} ({found['source']})")
     if json:
         emit_json(found)
 
@@ -198,10 +198,10 @@ def pool_stored(options: PoolOptions, *, json: Json = False) -> None:
     pools, grid = parse_token_pools(options.pool), parse_coarse_grid(options.tokens)
     with row_bar("rows derived") as progress:
         found = derive_store(options.store, pools, grid, endpoint_url=options.endpoint_url, progress=progress)
-    say(f"{found['derived']:,} rows derived, {found['committed']:,} in all, in {found['store']}")
+    show(f"{found['derived']:,} rows derived, {found['committed']:,} in all, in {found['store']}")
     deviation = found["deviation"]
     for name, relative in deviation["max_relative"].items():
-        say(
+        show(
             f"{name} of stored tokens, which are rounded, against the encoder's own, over {deviation['rows']:,} rows: "
             f"up to {relative:.1e} of a vector's length, {deviation['max_abs'][name]:.1e} a number"
         )
@@ -232,7 +232,7 @@ def errors(options: ErrorsOptions, *, json: Json = False) -> None:
     if options.csv:
         emit_text(to_csv(found))
         return
-    say(describe_failures(found) or "no volume failed")
+    show(describe_failures(found) or "no volume failed")
     if json:
         emit_json({"errors": found})
 
@@ -258,7 +258,7 @@ def retry(options: RetryOptions, *, json: Json = False) -> None:
     from extract.retry import describe_lifted, lift_classes
 
     found = lift_classes(options.store, options.classes, endpoint_url=options.endpoint_url)
-    say(describe_lifted(found, options.store))
+    show(describe_lifted(found, options.store))
     if json:
         emit_json(found)
 
@@ -281,6 +281,6 @@ def diff(options: DiffOptions, *, json: Json = False) -> None:
     from embeddings_store.diff import diff_stores
 
     found = diff_stores(options.store_a, options.store_b, endpoint_url=options.endpoint_url)
-    say("\n".join(f"{name}: {value}" for name, value in found.items()))
+    show("\n".join(f"{name}: {value}" for name, value in found.items()))
     if json:
         emit_json(found)

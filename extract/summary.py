@@ -12,6 +12,7 @@ from embeddings_store.presence import Presence
 from embeddings_store.ranks import Rank
 from embeddings_store.reader import reader_on
 from embeddings_store.safe_keys import shortened
+from embeddings_store.terminal.console import show, show_table
 from extract.bucket.catalogue import Catalogue
 from extract.bucket.report import describe_report, report_bucket
 from extract.busy import advise, busy_shares, describe_limit, limiting_stage
@@ -244,34 +245,31 @@ def describe_notes(notes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def print_status(status: Mapping[str, Any]) -> None:
-    """Print the coverage of a store as a table on stderr."""
-    from rich.console import Console
+    """Print the coverage of a store as a table."""
     from rich.table import Table
 
-    console = Console(stderr=True)
-    console.print(
+    show(
         f"{status['rows']:,} volumes, {status['committed']:,} committed, {status['errors']:,} error rows"
         f"{_in_brackets(status['errors_by_class'])}{_describe_joined(status['parts'])}, "
         f"{status['participants']:,} participants; "
         f"embedding space {status['space_id']}"
     )
     encoder = source_of_record(status["encoder"])
-    console.print(f"encoder: {encoder.describe() if encoder else NOT_RECORDED}", highlight=False, markup=False)
+    show(f"encoder: {encoder.describe() if encoder else NOT_RECORDED}")
     table = Table("", "", *(column for column in ("committed", "errors", "missing")), box=None, pad_edge=False)
     for kind in COVERAGE_BY:
         for value, counts in status["coverage"][kind].items():
             table.add_row(kind, value, *(f"{counts[column]:,}" for column in ("committed", "errors", "missing")))
-    console.print(table)
+    show_table(table)
     if not status["error_groups"]:
         return
     table = Table("error rows: stage", "class", "rows", "most attempts", "retry", box=None, pad_edge=False)
     for group in status["error_groups"]:
         asked = "by default" if group["error"] in TRANSIENT else f"--classes {group['error']}"
         table.add_row(group["stage"], group["error"], f"{group['rows']:,}", str(group["most_attempts"]), asked)
-    console.print(table)
+    show_table(table)
     for one in status["commonest_errors"]:
-        said = f"{one['class']} {one['rows']:,}, such as {one['example']}: {one['reason']}"
-        console.print(said, highlight=False, markup=False, soft_wrap=True)
+        show(f"{one['class']} {one['rows']:,}, such as {one['example']}: {one['reason']}")
 
 
 def describe_failures(found: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from embeddings_store.command_line import Options, Text, verb
 from embeddings_store.shared_options import Json, Seed
-from embeddings_store.terminal.console import emit_json, new_app, run_command, say
+from embeddings_store.terminal.console import emit_json, new_app, run_command, show
 from extract.encoder_options import parse_image_size
 from finetune.options import Changes, FinetuneOptions, LookOptions, RecipeName, TuneOptions
 
@@ -51,10 +51,10 @@ def _finish(done: "Finetuned", *, as_json: bool) -> None:
     from finetune.run.record import OPTIMISTIC
 
     print_summary(done.record)
-    say(f"stages: {done.record.fitted.parameters['stages_compared']['note']}")
-    say(OPTIMISTIC)
+    show(f"stages: {done.record.fitted.parameters['stages_compared']['note']}")
+    show(OPTIMISTIC)
     _tell_failures(done.failures)
-    say(f"run: {done.folder}")
+    show(f"run: {done.folder}")
     if as_json:
         emit_json(done.record.to_dict() | {"path": str(done.folder), "errors": done.failures})
     if done.failures:
@@ -63,7 +63,7 @@ def _finish(done: "Finetuned", *, as_json: bool) -> None:
 
 def _tell_failures(failures: Mapping[str, int]) -> None:
     for error, count in sorted(failures.items()):
-        say(f"not used: {count:,} volumes with {error}")
+        show(f"not used: {count:,} volumes with {error}")
 
 
 @verb(app)
@@ -84,7 +84,7 @@ def evaluate(options: LookOptions, *, json: Json = False) -> None:
     print_evaluation(done.record, done.looks)
     failures = done.record.evaluations[-1]["failures"]
     _tell_failures(failures)
-    say(f"run: {done.folder}")
+    show(f"run: {done.folder}")
     if json:
         emit_json(done.record.to_dict() | {"path": str(done.folder)})
     if failures:
@@ -104,7 +104,7 @@ def tune(options: TuneOptions, *, json: Json = False) -> None:
 
     found = search(options)
     best = found.record["best"]["value"]
-    say(f"best of {found.record['trials']} trials: {best:.3f}; use --config {options.study}/best.yaml")
+    show(f"best of {found.record['trials']} trials: {best:.3f}; use --config {options.study}/best.yaml")
     if json:
         emit_json(found.record | {"path": str(found.folder)})
 
@@ -136,7 +136,7 @@ def montage(options: MontageOptions) -> None:
 
     augment = load_config(options.config, changes=options.change).augment
     draw_files(list(options.files), options.out, augment, image_size=options.image_size, seed=options.seed)
-    say(f"wrote {options.out}")
+    show(f"wrote {options.out}")
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from embeddings_store.command_line import Version, verb
 from embeddings_store.shared_options import Json
-from embeddings_store.terminal.console import emit_json, new_app, run_command, say
+from embeddings_store.terminal.console import emit_json, new_app, run_command, say, show
 from reports.options import CaseOptions, ServeOptions, StudyOptions, TrackOptions
 
 app = new_app("Make pages that can be checked from finished runs, and mirror runs to MLflow or W&B. Research use only.")
@@ -27,7 +27,7 @@ def study(options: StudyOptions, *, json: Json = False) -> None:
     if untrained := encoder_part(written.runs)["untrained"]:
         mark.append(f"RANDOM WEIGHTS: {untrained}")
     for line in (*written.warnings, *mark, written.headline.claim, f"page: {written.page}"):
-        say(line)
+        show(line)
     if json:
         emit_json(written.to_record())
 
@@ -48,7 +48,7 @@ def case(options: CaseOptions, *, json: Json = False) -> None:
     for line in say_left_out(left_out):
         say(line)
     for one in written:
-        say(f"case {one.participant}: {one.scans} scans, {one.size_bytes / 1e6:.1f} MB, {one.page}")
+        show(f"case {one.participant}: {one.scans} scans, {one.size_bytes / 1e6:.1f} MB, {one.page}")
     if json:
         cases = [one.to_record() for one in written]
         emit_json({"cases": cases, "runs_left_out": [one.to_record() for one in left_out]})
@@ -67,7 +67,7 @@ def serve(options: ServeOptions) -> None:
 
     board = Dashboard(options.runs, options.pages, token_bytes(16), options.mlflow_url)
     with new_server(board, options.host, options.port) as server, suppress(KeyboardInterrupt):
-        say(f"http://{options.host}:{server.server_port}/ (Ctrl-C ends it)")
+        show(f"http://{options.host}:{server.server_port}/ (Ctrl-C ends it)")
         server.serve_forever()
 
 
@@ -84,9 +84,9 @@ def track(options: TrackOptions, *, json: Json = False) -> None:
         mirrored = mirror_runs(
             options.runs, tracker, page_folder=options.figures, with_participants=options.with_participants
         )
-    say(f"mirrored {len(mirrored.new)} runs; {len(mirrored.kept)} were there already: {options.place}")
+    show(f"mirrored {len(mirrored.new)} runs; {len(mirrored.kept)} were there already: {options.place}")
     for line in say_mirrored(mirrored, with_participants=options.with_participants):
-        say(line)
+        show(line)
     if json:
         asked = {"to": options.to, "tracking_uri": options.place, "experiment": options.experiment}
         emit_json(mirrored.to_record() | asked | {"with_participants": options.with_participants})

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from embeddings_store.errors import RunError, UsageError
+from embeddings_store.errors import RunError
+from embeddings_store.extras import require
 from reports.tracking import MirroredModel, MirroredRun
 
 WHOLE = "octprobe-whole"
@@ -125,10 +126,7 @@ def _quiet_wandb(folder: Path) -> Iterator[Any]:
     """Import W&B without its reports of errors, keep its files below the folder, and map its errors."""
     for name, value in {**QUIET, "WANDB_DATA_DIR": str(folder), "WANDB_CACHE_DIR": str(folder / "wandb")}.items():
         os.environ.setdefault(name, value)
-    try:
-        import wandb
-    except ImportError as error:
-        raise UsageError("--to wandb: W&B is not installed; install octprobe[wandb], or use --to mlflow") from error
+    wandb = require("wandb", "--to wandb, instead of --to mlflow")
     try:
         yield wandb
     except (wandb.errors.Error, OSError) as error:

@@ -37,6 +37,19 @@ with suppress(ModuleNotFoundError):  # the environment of the TPU lane has no hy
     settings.load_profile("house")
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
+HEAVY = frozenset((Path(__file__).parent / "heavy.txt").read_text().split())
+"""Files and folders of tests that make test-fast does not even read."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know --fast, which make test-fast gives."""
+    parser.addoption("--fast", action="store_true", help="leave out the files that tests/heavy.txt lists")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Pass over a heavy file in the fast lane."""
+    is_heavy = collection_path.relative_to(ROOT / "tests").as_posix() in HEAVY
+    return True if is_heavy and config.getoption("--fast") else None
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +77,15 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
+
+
+@pytest.fixture(autouse=True)
+def _notes_are_heard() -> Iterator[None]:
+    """The library's notes, which a program that calls it does not see unless it asks, are on stderr in tests."""
+    from embeddings_store.terminal.console import notes_on_stderr
+
+    with notes_on_stderr():
+        yield
 
 
 @pytest.fixture

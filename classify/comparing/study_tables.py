@@ -1,15 +1,15 @@
-"""What the commands across models print for people, on stderr: leaderboards, curves, and what a prediction says."""
+"""What the commands across models print for people: leaderboards, curves, and what a prediction says."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from classify.comparing.leaderboard import at_once, count_worse, standing
 from classify.judging.bootstrap import caution_few
 from classify.judging.metrics import HEADLINE
 from classify.run.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
+from embeddings_store.terminal.console import show, show_table
 
 NOT_MEASURED = "–"
 
@@ -20,15 +20,14 @@ FEW_CONFIDENT = 0.1
 
 def print_comparison(record: Mapping[str, Any]) -> None:
     """Print a leaderboard for each task, and what has to be said with it."""
-    console = Console(stderr=True)
     for task, board in record["tasks"].items():
-        console.print(leaderboard_table(task, board))
+        show_table(leaderboard_table(task, board))
         for line in leaderboard_lines(board):
-            console.print(line, highlight=False)
+            show(line)
     for cell in record["absent"]:
-        console.print(f"{cell['name']}, {cell['task']}: absent: {cell['reason']}", highlight=False)
+        show(f"{cell['name']}, {cell['task']}: absent: {cell['reason']}")
     for line in closing_lines(record):
-        console.print(line, highlight=False)
+        show(line)
 
 
 def leaderboard_table(task: str, board: Mapping[str, Any]) -> Table:
@@ -89,10 +88,9 @@ def closing_lines(record: Mapping[str, Any]) -> list[str]:
 
 def print_curve(record: Mapping[str, Any]) -> None:
     """Print the points of a learning curve, and how to read them."""
-    console = Console(stderr=True)
-    console.print(curve_table(record))
+    show_table(curve_table(record))
     for line in (*record["said"], *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY):
-        console.print(line, highlight=False)
+        show(line)
 
 
 def curve_table(record: Mapping[str, Any]) -> Table:
@@ -125,9 +123,8 @@ def curve_table(record: Mapping[str, Any]) -> Table:
 
 def print_prediction(summary: Mapping[str, Any]) -> None:
     """Print what was predicted, and for how many the run abstains."""
-    console = Console(stderr=True)
     for line in prediction_lines(summary):
-        console.print(line, highlight=False)
+        show(line)
 
 
 def prediction_lines(summary: Mapping[str, Any]) -> list[str]:

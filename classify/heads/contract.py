@@ -16,14 +16,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from classify.features.standardise import Standardiser
 from classify.model_files import check_finite, read_object, readable
 from embeddings_store.errors import UsageError
-from embeddings_store.snapshot import FEATURES, RAW
+from embeddings_store.frame import FEATURES, RAW
 
 STATE = "head.json"
 ARRAYS = "head.npz"
 MOST_FEATURES = 100_000_000
 WANTS_STANDARDISED = (
     "head: expected features standardised within protocol, got raw ones, for which its answer would be wrong; "
-    "load_run(folder).predict(snapshot) of classify.run.folder does all that the command does"
+    "octprobe.load_run(folder).predict(snapshot) does all that the command does"
 )
 
 

@@ -36,14 +36,26 @@ MODEL = "model"
 TWIN_MODEL = "model_of_random_twin"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """A run folder that was read back: the record, the tables, and where the model lies."""
+    """A run folder that was read back: the record, the tables, and where the model lies.
+
+    >>> import octprobe
+    >>> from pathlib import Path
+    >>> run = octprobe.load_run(next(Path("runs").glob("*-linear-*")))
+    >>> run.record.fitted.model, run.record.asked.classes
+    ('linear', ['healthy', 'rest'])
+    """
 
     record: RunRecord
     predictions: pd.DataFrame
     cohort: pd.DataFrame
     folder: Path
+
+    def __repr__(self) -> str:
+        """Name the run and how much it was judged on."""
+        asked, volumes = self.record.asked, len(self.cohort)
+        return f"Run {self.record.id}: {self.record.fitted.model}, {asked.task}, {volumes:,} volumes"
 
     def model_folder(self, part: str = MODEL) -> Path:
         """Return the folder of a model whose files are as the run wrote them. Raises: RunFolderError."""
@@ -56,8 +68,8 @@ class Run:
     def predict(self, table: object) -> pd.DataFrame:
         """Give one line a volume, eye and participant: the numbers that ``classify predict`` writes.
 
-        table: raw vectors, which the run standardises itself: a snapshot (every column of the command), the frame of a
-        snapshot (the same), or a FeatureTable of the run's features (level, unit, participant and probabilities).
+        table: raw vectors, which the run standardises itself: a snapshot (every column of the command), or a
+        FeatureTable of the run's features (level, unit, participant and probabilities).
         Raises: UsageError for features that are standardised, unlabelled or others than the run's; RunFolderError,
         CohortError.
         """
@@ -136,8 +148,17 @@ def find_run(run: Path, runs: Path) -> Path:
     raise UsageError(f"--run {run}: expected the folder of a run, or its name below --runs {runs}; {hint}")
 
 
-def load_run(folder: Path) -> Run:
-    """Read a run folder. Raises: RunFolderError where it is missing, unfinished or damaged."""
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder. Raises: RunFolderError where it is missing, unfinished or damaged.
+
+    >>> import octprobe
+    >>> from pathlib import Path
+    >>> (folder,) = Path("runs").glob("*-linear-*")
+    >>> lines = octprobe.load_run(folder).predict(octprobe.read_snapshot("store"))
+    >>> list(lines.columns[:4])
+    ['level', 'unit', 'participant', 'eye']
+    """
+    folder = Path(folder)
     record = read_record(folder)
     try:
         predictions, cohort = (pd.read_parquet(folder / name) for name in (PREDICTIONS, COHORT))

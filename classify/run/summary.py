@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from classify.baselines.covariates import headline_of
@@ -14,6 +13,7 @@ from classify.judging.rivals import hardest_rival, is_above_all
 from classify.run.ledger import COUNTED_HERE
 from classify.run.record import FlowStep, Measured, Missing, Open, Resplit, RunRecord, SplitSize
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
+from embeddings_store.terminal.console import show, show_table
 
 SHOWN = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa")
 RESEARCH_ONLY = "Research use only, not for clinical decisions."
@@ -22,11 +22,10 @@ PHANTOM = "SYNTHETIC PHANTOM: these numbers say nothing about people."
 
 
 def print_summary(record: RunRecord) -> None:
-    """Print the table and the closing lines on stderr."""
-    console = Console(stderr=True)
-    console.print(metric_table(record))
+    """Print the table and the closing lines."""
+    show_table(metric_table(record))
     for line in headline(record):
-        console.print(line, highlight=False)
+        show(line)
 
 
 def metric_table(record: RunRecord) -> Table:
@@ -36,23 +35,21 @@ def metric_table(record: RunRecord) -> Table:
 
 def print_evaluation(record: RunRecord, looks: int) -> None:
     """Print the same table of the test split, and how often the split has been looked at."""
-    console = Console(stderr=True)
-    console.print(_table(record, "test"))
+    show_table(_table(record, "test"))
     for line in evaluation_lines(record, looks):
-        console.print(line, highlight=False)
+        show(line)
 
 
 def print_baselines(judged: Mapping[str, Any]) -> None:
     """Print the table of ``classify baselines``, and why some of them are not in it."""
-    console = Console(stderr=True)
     title = f"baselines, {judged['task']}: {describe_split(judged['splits'], {}, judged['split'])}, 95 % intervals"
-    console.print(_lay_out(title, judged["baselines"]))
+    show_table(_lay_out(title, judged["baselines"]))
     lines = missing_lines(judged["baselines_missing"])
     lines += [step_line(step) for step in judged["flow"] if step["kind"] != "total"]
     if caution := caution_few(judged["splits"][judged["split"]]["per_class"], judged["split"]):
         lines.append(caution)
     for line in [*lines, *([PHANTOM] if judged["phantom"] else []), RESEARCH_ONLY]:
-        console.print(line, highlight=False)
+        show(line)
 
 
 def encoder_lines(encoder_source: Open | None, of: str = "") -> list[str]:

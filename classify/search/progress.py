@@ -1,8 +1,9 @@
 """How far a search is: a line on stderr that a terminal redraws; nothing elsewhere."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from embeddings_store.terminal.console import is_watched
 
 Advance = Callable[[float | None], None]
 """Called after each trial with the best score so far."""
@@ -11,7 +12,7 @@ Advance = Callable[[float | None], None]
 @contextmanager
 def show_trials(done: int, total: int | None) -> Iterator[Advance]:
     """Show "trial n of N", the best score and the time left; total None: there is a limit of minutes only."""
-    if not sys.stderr.isatty():
+    if not is_watched():
         yield _say_nothing
         return
     from rich.console import Console

@@ -13,6 +13,7 @@ from typing import Any
 
 from classify.search.study import Study
 from embeddings_store.errors import RunError, UsageError
+from embeddings_store.extras import require
 from embeddings_store.publish import place_aside
 
 SCORE, SCORES, WHOLE = "score", "scores", "whole"
@@ -81,14 +82,8 @@ def search_with_ray(
 def import_ray() -> tuple[Any, Any]:
     """Give ray and ray.tune. Raises: UsageError that names the extra where they are not installed."""
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-    try:
-        import ray
-        from ray import tune
-    except ImportError as error:
-        raise UsageError(
-            "--engine ray: Ray Tune is not installed; install octprobe[ray], or use --engine local"
-        ) from error
-    return ray, tune
+    what = "--engine ray, instead of --engine local"
+    return require("ray", what), require("ray.tune", what)
 
 
 def run_attempt(config: Mapping[str, Any], attempt: Attempt, shared: list[Any]) -> None:

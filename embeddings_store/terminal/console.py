@@ -1,18 +1,38 @@
-"""How every command of the house talks: JSON on stdout, the rest on stderr, one message an error, exit codes."""
+"""How every command of the house talks: results on stdout, notes on stderr, one message an error, exit codes.
+
+The library writes its notes to the logger "octprobe" and nothing else, so a program that calls it decides whether they
+are heard; a command shows them on stderr. With --json, stdout is one JSON object and results for people are on stderr.
+"""
 
 import json
+import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from embeddings_store.errors import OctProbeError
+from embeddings_store.extras import describe_missing
 from embeddings_store.plain_text import visible
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
 INTERRUPTED = 130
+LOG_WIDTH = 120
+"""Columns of a table in a file or pipe, whose width could not be asked."""
+
+LOG = logging.getLogger("octprobe")
+LOG.addHandler(logging.NullHandler())
+_json_on_stdout: ContextVar[bool] = ContextVar("json_on_stdout", default=False)
 
 
 def run_command(app: typer.Typer) -> NoReturn:
@@ -21,26 +41,51 @@ def run_command(app: typer.Typer) -> NoReturn:
     Exit codes: 0 done; 1 the run failed; 2 wrong usage; 3 done, with error rows; 130 interrupted, by Ctrl-C, TERM or
     HUP.
     """
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is signal.SIG_DFL:  # nohup's stays
-            signal.signal(ending, signal.default_int_handler)
+    _prepare_process()
     try:
-        sys.exit(app(standalone_mode=True))
+        with notes_on_stderr():
+            sys.exit(app(standalone_mode=True))
     except OctProbeError as error:
-        say(f"error: {error}\nhelp: {explained_at(error)}")
+        _complain(f"error: {error}\nhelp: {explained_at(error)}")
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if (missing := describe_missing(error)) is None:
+            raise
+        _complain(f"error: {missing}\nhelp: {page('troubleshooting.md')}#usageerror")
+        sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # which is what typer makes of KeyboardInterrupt
-            say("interrupted: nothing half-written was published; rows that were committed are kept")
+            _complain("interrupted: nothing half-written was published; rows that were committed are kept")
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
+def _prepare_process() -> None:
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is signal.SIG_DFL:  # nohup's stays
+            signal.signal(ending, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # a terminal or file that lacks a sign gets its number
+
+
 def explained_at(error: OctProbeError) -> str:
-    """Return where an error is explained; a wheel puts the page into share/doc/octprobe."""
-    return f"docs/troubleshooting.md#{type(error).__name__.lower()}"
+    """Return where an error is explained: the page as it lies on this machine, and its heading."""
+    return f"{page('troubleshooting.md')}#{type(error).__name__.lower()}"
+
+
+def page(name: str) -> Path:
+    """Return where a page of docs/ lies: in a checkout, or where the wheel put it."""
+    here = Path(__file__).parent.parent.parent / "docs" / name
+    if (here.parent.parent / "pyproject.toml").is_file():
+        return here
+    try:
+        own = next((one for one in files("octprobe") or () if one.match(f"octprobe/docs/{name}")), None)
+    except PackageNotFoundError:
+        own = None
+    return Path(str(own.locate())).resolve() if own else here
 
 
 def new_app(help_text: str) -> typer.Typer:
@@ -53,9 +98,65 @@ def new_app(help_text: str) -> typer.Typer:
     )
 
 
+class _OnStderr(logging.Handler):
+    """Writes what was noted to stderr, whatever stderr is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _complain(record.getMessage())
+
+
+@contextmanager
+def notes_on_stderr() -> Iterator[None]:
+    """Show the library's notes on stderr until the block ends, once and without decoration."""
+    before = LOG.handlers[:], LOG.level, LOG.propagate
+    LOG.handlers[:], LOG.propagate = [_OnStderr()], False
+    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.handlers[:], LOG.propagate = before[0], before[2]
+        LOG.setLevel(before[1])
+
+
+def is_watched() -> bool:
+    """Return whether a progress bar has a reader: notes are shown, and stderr is a terminal."""
+    return LOG.isEnabledFor(logging.INFO) and sys.stderr.isatty()
+
+
 def say(text: str) -> None:
-    """Write a message for the user to stderr, so that stdout stays machine-readable."""
-    print(visible(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
+    """Note something: on stderr in a command, in the log of a program that calls the library."""
+    LOG.info("%s", visible(text))
+
+
+@contextmanager
+def json_on_stdout(asked: bool) -> Iterator[None]:
+    """Keep stdout for the JSON object until the block ends, if asked: results for people go to stderr."""
+    token = _json_on_stdout.set(asked)
+    try:
+        yield
+    finally:
+        _json_on_stdout.reset(token)
+
+
+def show(text: str) -> None:
+    """Write a result for people."""
+    print(visible(text), file=_results(), flush=True)
+
+
+def show_table(table: "Table") -> None:
+    """Write a table for people; a narrow terminal breaks cells, and leaves no digit out."""
+    for column in table.columns:
+        column.overflow = "fold"
+    result_console().print(table)
+
+
+def result_console() -> "Console":
+    """Return the console that results for people go to."""
+    from rich.console import Console
+
+    stream = _results()
+    known = stream.isatty() or "COLUMNS" in os.environ
+    return Console(file=stream, highlight=False, markup=False, width=None if known else LOG_WIDTH)
 
 
 def emit_text(text: str) -> None:
@@ -66,3 +167,11 @@ def emit_text(text: str) -> None:
 def emit_json(record: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
     print(json.dumps(record, indent=2), file=sys.stdout, flush=True)  # noqa: T201 - the machine-readable output
+
+
+def _results() -> Any:
+    return sys.stderr if _json_on_stdout.get() else sys.stdout
+
+
+def _complain(text: str) -> None:
+    print(visible(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that writes to stderr

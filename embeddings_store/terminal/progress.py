@@ -1,8 +1,9 @@
 """A bar on stderr while rows are gone through, for a person at a terminal; a log gets none."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from embeddings_store.terminal.console import is_watched
 
 Progress = Callable[[int, int], None]
 """Hears the rows that are done, and how many there are."""
@@ -15,7 +16,7 @@ def no_progress(_done: int, _total: int) -> None:
 @contextmanager
 def row_bar(words: str) -> Iterator[Progress]:
     """Show a bar until the block ends; nothing where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    if not is_watched():
         yield no_progress
         return
     from rich.console import Console

@@ -1,27 +1,23 @@
 """The examination as a person reads it: a table of answers, the figures, and a verdict in the last line."""
 
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
+from embeddings_store.terminal.console import result_console
 from extract.doctor.report import Report, Status
 
 COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
 HIDDEN = frozenset({"versions", "decoders", "architecture"})
 """Long figures that only --json shows."""
 
-LOG_WIDTH = 120
-"""Columns where stderr is no terminal, whose width could be asked."""
-
 
 def print_report(report: Report) -> None:
-    """Print on stderr; the words ok, warn and fail say it without colour."""
-    from rich.console import Console
+    """Print it; the words ok, warn and fail say it without colour."""
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else LOG_WIDTH)
+    console = result_console()
     answers = Table(box=None, show_header=False, pad_edge=False)
     for check in report.checks:
         status = Text(check.status.value, style=COLOURS[check.status])

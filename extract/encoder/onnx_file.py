@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
+from embeddings_store.extras import require
 from embeddings_store.grid import Grid
 from extract.encoder.architecture import LAST, Architecture
 from extract.encoder.encoder import Encoder
@@ -64,7 +65,7 @@ def open_onnx(path: Path, image_size: Grid | None) -> Encoder:
 
     Raises CheckpointError for a file that cannot be used, UsageError without the extra onnx or without a size.
     """
-    onnx, runtime = _import("onnx"), _import("onnxruntime")
+    onnx, runtime = (require(name, "--encoder onnx") for name in ("onnx", "onnxruntime"))
     source = path.name
     digest, metadata = _check_file(onnx, path)
     try:
@@ -175,13 +176,6 @@ def _family(digest: str, *, channels: int, slices: bool) -> Family:
         name=name, card=card, preset=None, positions="fixed", frames=None, channels=channels, slices=slices
     )  # fmt: skip
     return OWN_FAMILIES.setdefault(name, kind)
-
-
-def _import(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError:
-        raise UsageError(f"--encoder onnx: needs {name}: pip install 'octprobe[onnx]'") from None
 
 
 def _faults() -> tuple[type[BaseException], ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings_store.errors import UsageError
+from embeddings_store.terminal.console import page
 from extract.encoder.families import FAMILIES, OWN_FAMILIES
 from extract.encoder.family import Family
 
@@ -45,7 +46,7 @@ def read_family(path: Path) -> Family:
     families = {id(value): value for value in found.values() if isinstance(value, Family)}
     own = [one for one in families.values() if FAMILIES.get(one.name) is not one]
     if len(own) != 1:
-        raise UsageError(f"--encoder {path}: expected one Family, got {len(own)}; see docs/encoders.md")
+        raise UsageError(f"--encoder {path}: expected one Family, got {len(own)}; see {page('encoders.md')}")
     if own[0].name in FAMILIES:
         raise UsageError(f"--encoder {path}: the name {own[0].name} belongs to a family that is known; choose another")
     named = replace(own[0], name=f"{own[0].name}@{digest[:DIGITS]}")

@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from embeddings_store.errors import RunError, UsageError
+from embeddings_store.extras import require
 from extract.engines.cluster import LOOK, LostWorkerError, Seat
 from extract.engines.hired_worker import Assignment, HiredWorker
 from extract.engines.sharing import engine_on
@@ -103,11 +104,7 @@ def open_ray_cluster(address: str | None, device: str) -> Iterator[RayCluster]:
 def import_ray() -> Any:
     """Give ray. Raises: UsageError that names the extra where it is not installed."""
     os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--engine ray: Ray is not installed; install octprobe[ray], or use --engine local") from error
-    return ray
+    return require("ray", "--engine ray, instead of --engine local")
 
 
 def find_seats(nodes: Sequence[Mapping[str, Any]], device: str) -> list[Seat]:

@@ -8,9 +8,10 @@ import typer
 
 from embeddings_store.command_line import Options, Text, verb
 from embeddings_store.errors import UsageError
+from embeddings_store.extras import require
 from embeddings_store.machine import usable_cores
 from embeddings_store.shared_options import COMPUTING, IN_AND_OUT, Json, Seed
-from embeddings_store.terminal.console import emit_json, new_app, run_command, say
+from embeddings_store.terminal.console import emit_json, is_watched, new_app, run_command, show
 
 if TYPE_CHECKING:
     from extract.phantom.plan import Plan
@@ -108,12 +109,14 @@ def phantom(options: PhantomOptions, *, json: Json = False) -> None:
     out, montage = options.out, options.montage
     if montage is not None and not montage.parent.is_dir():
         raise UsageError(f"--montage: expected an existing folder for the picture, got {montage.parent}; make it first")
+    if montage is not None:
+        require("matplotlib", "--montage")
     summary = _generate(plan, out, options.workers or usable_cores())
     if montage is not None:
         from extract.phantom.montage import write_montage
 
         write_montage(out, plan, montage)
-    say(f"SYNTHETIC PHANTOM: {summary['files']} scans, {summary['bytes'] / 1e6:.1f} MB in {out}")
+    show(f"SYNTHETIC PHANTOM: {summary['files']} scans, {summary['bytes'] / 1e6:.1f} MB in {out}")
     if json:
         emit_json(summary)
 
@@ -125,8 +128,7 @@ def _generate(plan: "Plan", out: Path, workers: int) -> dict[str, Any]:
 
     from extract.phantom.bucket import generate
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(console=Console(stderr=True), disable=not is_watched(), transient=True) as progress:
         task = progress.add_task("participants", total=plan.participants)
         return generate(plan, out, workers, lambda: progress.advance(task)).to_dict()
 

@@ -1,10 +1,11 @@
-"""MATLAB .mat files of version 7.3, which are HDF5, through h5py (extra `hdf5`)."""
+"""MATLAB .mat files of version 7.3, which are HDF5, through h5py (extra `vendor`)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from typing import Any, Final
 
+from embeddings_store.extras import require
 from extract.errors import DamagedScan, RefusedScan
 from extract.readers.choice import choose_array
 from extract.readers.contract import MOST_LABELS, Inside, Request, ScanFile
@@ -29,10 +30,7 @@ class MatlabHdf5(OneFile):
     def stack(self, file: ScanFile, request: Request) -> Stack:
         """Load the array, whose axes MATLAB stores in reverse."""
         source, matlab = request.source, file.head.startswith(MAGIC)
-        try:
-            import h5py
-        except ImportError as error:
-            raise RefusedScan(f"{source}: a file in HDF5, which needs h5py: pip install 'octprobe[hdf5]'") from error
+        h5py: Any = require("h5py", f"{source}: a file in HDF5", RefusedScan)
         with damage(source, "HDF5 file"), h5py.File(BytesIO(file.data), "r") as opened:
             arrays = {name: tuple(map(int, opened[name].shape)) for name in _datasets(opened, h5py)}
             if matlab:

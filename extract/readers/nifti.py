@@ -1,4 +1,4 @@
-"""NIfTI (.nii, .nii.gz, .hdr with .img): nibabel reads the header, and the pixels are as long as it says."""
+"""NIfTI (.nii, .nii.gz, .hdr with .img): nibabel (extra `vendor`) reads the header, by whose sizes pixels are read."""
 
 import logging
 import math
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from embeddings_store.extras import require
 from extract.dicom.header import FileBytes
 from extract.errors import DamagedScan, RefusedScan
 from extract.readers.contract import Inside, Request, ScanFile
@@ -116,7 +117,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _header(data: Any, source: str) -> Any:
-    import nibabel as nib
+    nib: Any = require("nibabel", f"{source}: a NIfTI file", RefusedScan)
     from nibabel.imageglobals import logger
 
     logger.setLevel(logging.CRITICAL)  # what it mends of a header is no matter for the user

@@ -1,12 +1,13 @@
 """What a person sees within an epoch: a bar on a terminal, a line every few seconds in a log."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
 from jaxtyping import Float
 from torch import Tensor
+
+from embeddings_store.terminal.console import is_watched
 
 SECONDS_TO_FIRST_LINE = 3.0
 SECONDS_BETWEEN_LINES = 10.0
@@ -52,7 +53,7 @@ class LiveEpoch:
 @contextmanager
 def show_epoch(name: str, steps: int, tell: Callable[[str], None]) -> Iterator[LiveEpoch]:
     """Show an epoch of a stage: a bar when stderr is a terminal, else lines through ``tell``."""
-    if not sys.stderr.isatty():
+    if not is_watched():
         yield LiveEpoch(name, steps, lambda line, _: tell(line))
         return
     from rich.console import Console

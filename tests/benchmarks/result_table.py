@@ -1,4 +1,4 @@
-"""Stored rows as Markdown: all of them for docs/performance.md, the worst of each kind for the README."""
+"""Stored rows as Markdown: all of them, and the worst of each kind, for docs/performance.md."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,6 @@ RIGHT = {"ours", "peer's", "ratio", "reached"}
 HEAD = ("", "work", "peer", "ours", "peer's", "ratio", "goal", "", "measured", "notes")
 WORST = "the row furthest below its goal, or nearest to it"
 SUMMARY_HEAD = ("", WORST, "against", "reached", "goal", "", "measured", "goals met")
-BLOCK = re.compile(r"<!-- bench -->.*?<!-- /?bench -->", re.DOTALL)
 
 
 def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -29,11 +28,12 @@ def summary_table(rows: Iterable[Mapping[str, Any]]) -> str:
     return _table(SUMMARY_HEAD, [_summary_cells(kind) for kind in judged.values()])
 
 
-def replace_block(page: str, block: str) -> str:
-    """Put the table between the markers. Raises: ValueError where there are none."""
-    if not BLOCK.search(page):
-        raise ValueError("page: expected a line <!-- bench --> and, after it, a line <!-- /bench -->, found none")
-    return BLOCK.sub(lambda _: f"<!-- bench -->\n{block}\n<!-- /bench -->", page, count=1)
+def replace_block(page: str, block: str, name: str = "bench") -> str:
+    """Put the table between the markers of that name. Raises: ValueError where there are none."""
+    place = re.compile(rf"<!-- {name} -->.*?<!-- /?{name} -->", re.DOTALL)
+    if not place.search(page):
+        raise ValueError(f"page: expected a line <!-- {name} --> and, after it, a line <!-- /{name} -->, found none")
+    return place.sub(lambda _: f"<!-- {name} -->\n{block}\n<!-- /{name} -->", page, count=1)
 
 
 def describe_run(record: Mapping[str, Any]) -> str:

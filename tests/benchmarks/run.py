@@ -16,8 +16,7 @@ from result_table import describe_run, markdown_table, replace_block, summary_ta
 from settings import Settings, pinned_environment
 
 HERE = Path(__file__).parent
-README = HERE.parent.parent / "README.md"
-WHOLE_TABLE = HERE.parent.parent / "docs" / "performance.md"
+PAGE = HERE.parent.parent / "docs" / "performance.md"
 BENCHMARKS = {
     "p1": "bench_encoder",
     "p2": "bench_input",
@@ -89,11 +88,11 @@ def _publish(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
 
 
 def _draw(record: dict[str, Any] | None) -> None:
-    """Renew the tables of README and docs/ from what is stored."""
+    """Renew the tables of docs/performance.md from what is stored."""
     if record is None:
         raise SystemExit(f"nothing is stored for {machine_name()}: measure first")
-    for page, draw in ((README, summary_table), (WHOLE_TABLE, markdown_table)):
-        page.write_text(replace_block(page.read_text(), f"{describe_run(record)}\n\n{draw(record['rows'])}"))
+    whole = replace_block(PAGE.read_text(), f"{describe_run(record)}\n\n{markdown_table(record['rows'])}")
+    PAGE.write_text(replace_block(whole, summary_table(record["rows"]), "worst"))
 
 
 def _result_path(options: argparse.Namespace) -> Path:
@@ -107,7 +106,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes, one round; nothing is stored")
     parser.add_argument("--full", action="store_true", help="full sizes where the default is cut down: minutes a row")
     parser.add_argument("--threads", type=int, default=1, help="of numerical libraries, on both sides")
-    parser.add_argument("--write-readme", action="store_true", help="renew the tables of README and docs/")
+    parser.add_argument("--write-readme", action="store_true", help="renew the tables of docs/performance.md")
     parser.add_argument("--draw", action="store_true", help="measure nothing: renew the tables from what is stored")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where <machine>.json goes")
     options = parser.parse_args(arguments)

@@ -108,7 +108,7 @@ def test_a_row_of_the_page_without_a_mark_is_as_new_as_its_code() -> None:
     """Else: python tests/benchmarks/run.py --draw."""
     record = read_record(RESULTS / "linux-x86_64-2cpu.json")
     assert record is not None
-    lines = bench.WHOLE_TABLE.read_text().splitlines()
+    lines = bench.PAGE.read_text().partition("<!-- bench -->")[2].splitlines()
     drawn = [line for line in lines if re.match(r"\| P\d+ \| .*\| 20\d\d-", line)]
     assert len(drawn) == len(record["rows"])
     for line, row_there in zip(drawn, record["rows"], strict=True):
@@ -212,7 +212,7 @@ def test_a_busy_machine_makes_the_result_provisional(load: float, provisional: b
 
 
 @pytest.mark.parametrize("end", ["<!-- bench -->", "<!-- /bench -->"])
-def test_the_table_replaces_the_readme_block_only(end: str) -> None:
+def test_the_table_replaces_its_block_only(end: str) -> None:
     once = replace_block(f"before\n<!-- bench -->\nold\n{end}\nafter", "new \\1")
     assert once == "before\n<!-- bench -->\nnew \\1\n<!-- /bench -->\nafter"
     assert replace_block(once, "new \\1") == once

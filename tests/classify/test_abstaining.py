@@ -139,9 +139,9 @@ def test_a_confidence_that_nobody_reaches_is_said(
 ) -> None:
     monkeypatch.chdir(run.parent)
     store = str(run.parent.parent / "store")
-    code, _, err = call(monkeypatch, capsys, "predict", "--run", str(run), "--store", store, "--abstain-below", below)
+    code, out, err = call(monkeypatch, capsys, "predict", "--run", str(run), "--store", store, "--abstain-below", below)
     assert code == 0, err
-    assert ("can hardly be met: 0% of this run's validation participants reach it" in " ".join(err.split())) == said
+    assert ("can hardly be met: 0% of this run's validation participants reach it" in " ".join(out.split())) == said
 
 
 def test_a_validation_of_one_class_neither_calibrates_nor_has_metrics_of_two(

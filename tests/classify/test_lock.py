@@ -121,7 +121,7 @@ def test_a_fresh_folder_of_runs_says_that_it_counts_for_itself_alone(
     fresh = look(study, tmp_path, probed(study, tmp_path, "dummy", runs=tmp_path / "fresh").folder)
     assert fresh.looks == 1
     print_evaluation(fresh.record, fresh.looks)
-    assert f"looked at 1 time; {COUNTED_HERE}" in " ".join(capsys.readouterr().err.split())
+    assert f"looked at 1 time; {COUNTED_HERE}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_other_people_with_the_same_numbers_were_not_looked_at(

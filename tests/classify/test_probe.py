@@ -66,12 +66,14 @@ def test_features_say_what_they_are_and_a_wrong_call_is_refused(study: Study, tm
     found = model.predict(raw, classes=4, split="val")["volume"]
     np.testing.assert_allclose(found.probability, expected.scores, atol=1e-9)
     np.testing.assert_allclose(head.predict_proba(standardised.x), expected.scores, atol=1e-9)
-    frame = study.stored.frame("last", "mean")
+    table = study.stored.frame("last", "mean")
+    frame = table.filter(like="last_mean_")
     assert np.abs(model.head.predict_proba(raw.x) - expected.scores).max() > 0.1  # what silence would cost
     for wrong in (
         lambda: model.predict(standardised, classes=4, split="val"),
         lambda: model.predict_standardised(raw, classes=4, split="val"),
         lambda: standardised.standardised(model.standardiser),
+        lambda: head.predict_proba(table),
         lambda: head.predict_proba(frame),
         lambda: head.predict_proba(frame.iloc[:5]),
         lambda: model.head.predict_proba(frame),

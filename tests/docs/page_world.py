@@ -11,7 +11,7 @@ from pathlib import Path
 
 from markdown_pages import ROOT, Block
 
-PACKAGES = ("embeddings_store", "extract", "classify", "finetune", "reports")
+PACKAGES = ("octprobe", "embeddings_store", "extract", "classify", "finetune", "reports")
 PARTICIPANTS = 60
 BLOCK_LIMIT_S = 120
 

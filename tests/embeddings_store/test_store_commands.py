@@ -66,7 +66,7 @@ def test_a_wrong_wish_is_wrong_usage(command: Command, url: str, words: tuple[st
 
 def test_status_says_what_rows_take(command: Command, url: str) -> None:
     finished = command("extract-embeddings", "status", "--store", url)
-    assert "MB a row; 25,000 volumes take" in finished.stderr
+    assert "MB a row; 25,000 volumes take" in finished.stdout
     found = command("extract-embeddings", "status", "--store", url, "--json").json
     assert found["row_bytes_in_all"] == sum(found["row_bytes"].values())
 

@@ -177,11 +177,30 @@ def test_a_slow_writer_does_not_hide_a_newer_snapshot(url: str) -> None:
 
 def test_an_empty_store_gives_an_empty_snapshot(tmp_path: Path) -> None:
     url = open_store(str(tmp_path / "empty")).storage.url
-    with pytest.raises(StoreError, match="has no snapshot"):
-        read_snapshot(url)
+    assert read_snapshot(url).note == "live rows: the store has no snapshot yet"
     found = read_features_source(url)
     assert found.pooled.shape == (0, 1, 3, POOLED_ONLY.width)
     assert read_snapshot(url).pooled.shape == found.pooled.shape
+
+
+def test_a_store_without_a_snapshot_gives_its_live_rows_and_stays_as_it_is(url: str) -> None:
+    before = sorted(path for path in Path(url).rglob("*"))
+    found = read_snapshot(url)
+    assert (found.number, found.origin) == (None, "live rows")
+    np.testing.assert_array_equal(found.pooled, expected_pooled())
+    assert sorted(path for path in Path(url).rglob("*")) == before
+    with pytest.raises(StoreError, match="no snapshot 1"):
+        read_snapshot(url, 1)
+
+
+def test_a_snapshot_older_than_the_rows_says_so(url: str) -> None:
+    write_snapshot(url)
+    assert read_snapshot(url).note == "snapshot 1"
+    write_rows(open_store(url), [5])
+    found = read_snapshot(url)
+    assert len(found.index) == len(DONE)
+    assert found.note == "snapshot 1; 1 rows are newer: `extract-embeddings snapshot` makes one with them"
+    assert read_snapshot(url, 1).note == "snapshot 1"
 
 
 def test_the_space_of_a_snapshot_is_the_stores(url: str) -> None:

@@ -243,14 +243,14 @@ def test_numbers_that_are_none_are_absent_with_a_reason() -> None:
     assert report.absent == {"b": "nobody knows", "c": "the number is nan"}
 
 
-def test_the_table_says_everything_in_words_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_says_everything_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     checks = (Check("store", Status.FAIL, "got [1, 2]"), Check("bucket", Status.OK, "fine"))
     print_report(Report(checks, {"loss": 0.25, "skipped": {}}, {"step": "the file does not say"}))
     written = capsys.readouterr()
-    lines = [line.split() for line in written.err.splitlines()]
-    assert written.out == ""
+    lines = [line.split() for line in written.out.splitlines()]
+    assert written.err == ""
     assert ["fail", "store", "got", "[1,", "2]"] in lines
     assert ["ok", "bucket", "fine"] in lines
     assert ["loss", "0.25"] in lines
     assert ["step", "absent:", "the", "file", "does", "not", "say"] in lines
-    assert written.err.splitlines()[-1].startswith("verdict: fail; 1 failed (store)")
+    assert written.out.splitlines()[-1].startswith("verdict: fail; 1 failed (store)")

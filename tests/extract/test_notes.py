@@ -50,7 +50,7 @@ def test_status_counts_and_lists_notes(run: Any, tmp_path: Path, command: Comman
     status = ("extract-embeddings", "status", "--store", tmp_path / "store", "--notes")
 
     table = command(*status)
-    lines = [line.split() for line in table.stderr.splitlines()]
+    lines = [line.split() for line in table.stdout.splitlines()]
     assert ["NO_SPACING", "2", volume_id(key_of(1))] in lines
     assert command(*status, "--json").json["notes"][0] == {
         "note": "NO_SPACING",
@@ -58,10 +58,10 @@ def test_status_counts_and_lists_notes(run: Any, tmp_path: Path, command: Comman
         "example": volume_id(key_of(1)),
     }
 
-    assert command(*status, "kind-unknown").stderr.splitlines() == [volume_id(key_of(number)) for number in (2, 3)]
+    assert command(*status, "kind-unknown").stdout.splitlines() == [volume_id(key_of(number)) for number in (2, 3)]
     listed = command(*status, "NO_SPACING", "--json").json
     assert [volume["key"] for volume in listed["volumes"]] == [key_of(1), key_of(3)]
-    assert command(*status, "CONSTANT").stderr == "no volume has the note CONSTANT\n"
+    assert command(*status, "CONSTANT").stdout == "no volume has the note CONSTANT\n"
 
     unknown = command(*status, "NO_SPACE")
     assert (unknown.code, "expected one of NO_SPACING" in unknown.stderr) == (2, True)

@@ -286,7 +286,7 @@ def test_single_file_commands_take_every_kind(command: Command, tmp_path: Path) 
     assert np.array_equal(seen[0], seen[2])
     done = command("extract-embeddings", "preview", folder, "--out", tmp_path / "look.png")
     assert done.code == 0
-    assert "4 frames x 8 rows x 6 columns, uint8" in done.stderr
+    assert "4 frames x 8 rows x 6 columns, uint8" in done.stdout
     with Image.open(tmp_path / "look.png") as picture:
         assert picture.size == (1200, 900)
 

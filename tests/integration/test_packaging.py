@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SOURCES = ("embeddings_store", "extract", "classify", "finetune", "reports")
+SOURCES = ("octprobe", "embeddings_store", "extract", "classify", "finetune", "reports")
 
 pytest.importorskip("build", reason="build is not installed (extra dev)")
 pytest.importorskip("hatchling", reason="hatchling is not installed (extra dev)")
@@ -70,7 +70,7 @@ def test_the_wheel_holds_packages_scripts_and_resources(built: Path) -> None:
     tops = {name.split("/")[0] for name in names if not name.startswith("octprobe-")}
     assert tops == set(SOURCES)
     assert resources() <= set(names)
-    assert any(name.endswith("share/doc/octprobe/docs/troubleshooting.md") for name in names)
+    assert "octprobe/docs/troubleshooting.md" in names
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".png"))]
 
 
@@ -101,7 +101,12 @@ def test_console_scripts_work_far_from_the_repository(installed: Path, tmp_path:
 
 
 def test_the_page_that_errors_name_came_along(installed: Path) -> None:
-    assert (installed.parent / "share" / "doc" / "octprobe" / "docs" / "troubleshooting.md").is_file()
+    asked = [installed / "extract-embeddings", "status", "--store", "none"]
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(asked, env=clean, capture_output=True, text=True, check=False)
+    place, _, anchor = done.stderr.splitlines()[-1].removeprefix("help: ").partition("#")
+    assert Path(place).is_relative_to(installed.parent.resolve())
+    assert f"`{anchor}`" in Path(place).read_text().lower()
 
 
 def test_the_version_stands_in_one_place() -> None:

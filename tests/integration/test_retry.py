@@ -110,7 +110,7 @@ def test_status_groups_by_stage_and_class(
         ("decode", "ShortPixelData", 1, 1),
         ("fetch", "FetchError", 1, 1),
     ]
-    table = command("extract-embeddings", "status", "--store", store).stderr
+    table = command("extract-embeddings", "status", "--store", store).stdout
     assert "by default" in next(line for line in table.splitlines() if "FetchError" in line and "fetch" in line)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from embeddings_store.errors import UsageError
+from embeddings_store.extras import require
 from embeddings_store.schema import Eye
 from extract.preprocess import frame_chooser, preprocess
 from extract.readers.local import read_local
@@ -25,6 +26,7 @@ def draw_files(
     """
     if len(files) > 2:
         raise UsageError(f"montage: expected one file or two, got {len(files)}")
+    require("matplotlib", "montage")
     volumes = [_read(path, image_size) for path in files]
     volume, eye = volumes[0]
     other = volumes[1][0] if len(volumes) > 1 else np.ascontiguousarray(volume[..., ::-1])
