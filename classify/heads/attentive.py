@@ -124,7 +124,7 @@ class AttentiveHead(NetworkHead):
         return np.concatenate([network.attend(weights, part).transpose(1, 2).numpy() for part in self._blocks(rows)])
 
     def gradients(self, X: Any) -> Float64[np.ndarray, "n k tokens C"]:
-        """Give how the logarithm of each class's probability changes with each number of each token."""
+        """Give how the logarithm of each class's probability, or the one answer, changes with each number of a token."""
         import torch
 
         check_is_fitted(self, "classes_")
@@ -134,7 +134,8 @@ class AttentiveHead(NetworkHead):
         for part in self._blocks(rows):
             tokens = part.clone().requires_grad_()
             with torch.enable_grad():
-                logs = network.logits(weights, (tokens,), None)[0].log_softmax(dim=1)
+                logs = network.logits(weights, (tokens,), None)[0]
+                logs = logs.log_softmax(dim=1) if logs.shape[1] > 1 else logs
                 by_class = [
                     torch.autograd.grad(logs[:, number].sum(), tokens, retain_graph=True)[0]
                     for number in range(logs.shape[1])

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64
 from classify.cohort.splits import grouped_folds
 from classify.heads.contract import Head, softmax
 from classify.heads.device import find_device
-from classify.heads.members import one_thread
+from classify.heads.members import losses_of, one_thread
 
 MODEL = "head.safetensors"
 
@@ -102,7 +102,7 @@ class MlpHead(Head):
             if len(batch) < 2:  # batch normalisation needs two rows
                 continue
             optimiser.zero_grad()
-            loss = torch.nn.functional.cross_entropy(self.network_(x[batch]), y[batch], reduction="none")
+            loss = losses_of(self.network_(x[batch]), y[batch])
             (loss * w[batch]).mean().backward()
             optimiser.step()
 
@@ -111,7 +111,7 @@ class MlpHead(Head):
 
         self.network_.eval()
         with torch.inference_mode():
-            loss = torch.nn.functional.cross_entropy(self.network_(x), y, reduction="none")
+            loss = losses_of(self.network_(x), y)
         return float((loss * w).sum() / w.sum())
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:

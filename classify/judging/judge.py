@@ -10,7 +10,8 @@ from classify.cohort.questions import Task
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.judging.contrasts import measure_contrasts
 from classify.judging.decision_curve import AS_THE_HEAD, Shown, decision_curves
-from classify.judging.metrics import HEADLINE, confusion_counts
+from classify.judging.kinds import measures_of
+from classify.judging.metrics import confusion_counts
 from classify.judging.permutation import PERMUTATIONS, permute_labels
 from classify.judging.rivals import Values, compare_with_rivals
 from classify.run.predictions import Predictions, judged_of
@@ -40,7 +41,7 @@ def judge(
     values = {name: drawn_values for name, (_, drawn_values) in others.items()} | {"": measured[people.level][1]}
     return Judgement(
         metrics={level: {people.split: table} for level, (table, _) in measured.items()},
-        confusion={level: _confusion(predictions, len(classes)) for level, predictions in levels.items()},
+        confusion={level: _confusion(part, len(classes)) for level, part in levels.items()} if classes else {},
         baselines={name: {people.split: table} for name, (table, _) in others.items()},
         difference_to_age_site=_to_age_and_site(values, "", people, classes),
         added_to_age_site=_to_age_and_site(values, TOGETHER, people, classes),
@@ -56,9 +57,9 @@ def judge(
 def _to_age_and_site(
     values: Mapping[str, Values], name: str, people: Predictions, classes: Sequence[str]
 ) -> dict[str, Measured]:
-    """Give HEADLINE of a model minus that of age and site; absent where nothing could be made from age or site."""
+    """Give the headline of a model minus that of age and site; absent where nothing could be made from age or site."""
     if HEADLINE_BASELINE not in values:
-        return {metric: {"absent": NO_AGE_AND_SITE} for metric in HEADLINE}
+        return {metric: {"absent": NO_AGE_AND_SITE} for metric in measures_of(classes).headline}
     return paired_differences(values[name], values[HEADLINE_BASELINE], people, classes) if name in values else {}
 
 
