@@ -47,7 +47,7 @@ def learn_best_protocol(scans: ScanPredictions) -> Weights:
 
 
 def learn_weights(scans: ScanPredictions) -> Weights:
-    """Weigh each protocol so that the participants' log-loss, or squared error, is lowest; weights are positive, 1 for unseen ones.
+    """Weigh each protocol so that the participants' loss is lowest; weights are positive, 1 for unseen ones.
 
     The logarithms of the weights have a standard normal prior, so a protocol with few scans stays near 1. A common
     scale of the logits is fitted beside the weights and let go again: calibration is the matter of val. Participants

@@ -124,7 +124,7 @@ class AttentiveHead(NetworkHead):
         return np.concatenate([network.attend(weights, part).transpose(1, 2).numpy() for part in self._blocks(rows)])
 
     def gradients(self, X: Any) -> Float64[np.ndarray, "n k tokens C"]:
-        """Give how the logarithm of each class's probability, or the one answer, changes with each number of a token."""
+        """Give how the log-probability of each class, or the one answer, changes with each number of each token."""
         import torch
 
         check_is_fitted(self, "classes_")

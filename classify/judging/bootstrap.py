@@ -113,7 +113,7 @@ def paired_differences(
 
 
 def why_too_few(people: Predictions, classes: Sequence[str]) -> str | None:
-    """Say why intervals of these units must not be shown: fewer than FEW_PARTICIPANTS in the smallest class, or at all of a number."""
+    """Say why intervals of these units must not be shown: too few in the smallest class, or at all of a number."""
     if not classes:
         count = len(set(people.participant.tolist()))
         return None if count >= FEW_PARTICIPANTS else f"{count} participants; intervals need {FEW_PARTICIPANTS}"
@@ -122,7 +122,9 @@ def why_too_few(people: Predictions, classes: Sequence[str]) -> str | None:
 
 
 def caution_few(per_class: Mapping[str, int], split: str = "val", *, people: int | None = None) -> str | None:
-    """Warn where the smallest class (or all of a number: people, where there are no classes) has too few participants for a percentile interval; None where it has enough.
+    """Warn where the smallest class has too few participants for a percentile interval; None where it has enough.
+
+    people: how many there are in all, which is what counts where there are no classes but numbers.
 
     A recall over n participants takes n + 1 values, so resampling few of them cannot show how far another sample
     would lie: two of two right gives an interval without width.

@@ -20,7 +20,7 @@ from classify.errors import RunFolderError
 from classify.features.table import unit_weights
 from classify.heads.contract import softmax
 from classify.judging.matrix_scaling import apply_matrix, fit_matrix, says_nothing
-from classify.judging.number_calibration import FITS, apply_line, choose_line
+from classify.judging.number_calibration import FITS, LINE, apply_line, choose_line
 from classify.judging.prevalence import move
 from classify.model_files import read_object
 from classify.run.predictions import Predictions, judged_of, rows_of
@@ -80,7 +80,7 @@ class Calibrator:
 
 @dataclass(frozen=True)
 class Choice:
-    """A calibrator and why it was taken. log_loss: of each candidate, cross-fitted on train's participants; of a number the squared error."""
+    """A calibrator and why it was taken. log_loss (of numbers squared error): of each candidate, cross-fitted on train."""
 
     calibrator: Calibrator
     log_loss: Mapping[str, float]

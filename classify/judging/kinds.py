@@ -1,6 +1,6 @@
 """What a task is judged by: its metrics, those that make the headline, and the one that a search maximises.
 
-The kind is known by the classes: a task without any asks for a number. Everything that measures, compares or prints asks
+The kind is known by the classes: a task without any asks for a number. Whatever measures, compares or prints asks
 here, so that no metric of classes is ever said of a number.
 """
 
@@ -24,12 +24,14 @@ Values = dict[str, Float64[np.ndarray, " R"]]
 class Measures:
     """The metrics of a kind of task.
 
-    headline: whose differences are shown; the first ranks a leaderboard. overall: all that are not of one class.
+    headline: whose differences are shown; the first ranks a leaderboard. table: of the terminal.
+    overall: all that are not of one class.
     searched_by: what a search maximises. compute(predictions, weights, classes): every metric of every weighting.
     why_absent(metric, label, classes): why a metric of these units is undefined.
     """
 
     headline: tuple[str, ...]
+    table: tuple[str, ...]
     overall: tuple[str, ...]
     searched_by: str
     compute: Callable[[Predictions, Weights, Sequence[str]], Values]
@@ -49,9 +51,13 @@ def _of_number(people: Predictions, weights: Weights, classes: Sequence[str]) ->
     return number_metrics.number_metrics(people.label, people.probability[:, 0], weights)
 
 
-CLASSES = Measures(metrics.HEADLINE, metrics.OVERALL, "macro_auroc", _of_classes, metrics.why_absent)
+CLASSES = Measures(
+    metrics.HEADLINE, (*metrics.HEADLINE, "quadratic_weighted_kappa"), metrics.OVERALL, "macro_auroc", _of_classes,
+    metrics.why_absent,
+)  # fmt: skip
 NUMBERS = Measures(
-    number_metrics.HEADLINE, number_metrics.OVERALL, "r2", _of_number, number_metrics.why_absent
+    number_metrics.HEADLINE, (*number_metrics.HEADLINE, "spearman"), number_metrics.OVERALL, "r2", _of_number,
+    number_metrics.why_absent,
 )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def _judge_subset(
     replicated: Replicates,
     seed: int,
 ) -> Values:
-    """Fit everything on the volumes of some people, the standardiser too; give the headline on val in each replicate."""
+    """Fit everything on the volumes of some people, the standardiser too; give the headline on val."""
     model = fit_model(spec, train.where(np.isin(train.participant, people)), classes=len(classes), seed=seed)
     predicted = judged_of(model.predict(val, classes=len(classes), split="val"))
     values = replicate_metrics(predicted, replicated, classes)

@@ -1,4 +1,4 @@
-"""Calibration of a number: a shift and a slope fitted on held-out predictions of train, and how far an answer may be off.
+"""Calibration of a number: shift and slope fitted on held-out predictions of train, and how far an answer may be off.
 
 The interval of an answer reaches as far as 95 % of the held-out residuals (Lei et al., JASA 2018;113:1094, split
 conformal with the absolute residual): it holds 95 % of new people like those of train, whatever the head.
@@ -60,7 +60,7 @@ FITS: Mapping[str, Callable[[Predictions], Parameters]] = {LINE: fit_line, AS_IS
 def choose_line(
     asked: str | None, held_out: Mapping[str, Predictions], *, seed: int
 ) -> tuple[str, dict[str, Parameters], str, dict[str, float]]:
-    """Give the method, its parameters at each level, why everybody has the mean, if so, and squared errors cross-fitted.
+    """Give the method, its parameters by level, why everybody has the mean, if so, and squared errors cross-fitted.
 
     asked: None leaves the head's numbers as they are.
     """
