@@ -136,8 +136,8 @@ def judge_choice(
 ) -> dict[str, Measured]:
     """Judge "take the best on val" itself: choose anew in each replicate, judge on the participants not drawn in it.
 
-    The headline of the chosen, averaged (Tsamardinos et al., Machine Learning 2018: bootstrap bias corrected selection).
-    It errs on the low side, since about a third of the people chooses less well than all of them.
+    The mean headline of the chosen (Tsamardinos et al., Machine Learning 2018: bootstrap bias corrected selection). It
+    errs on the low side, since about a third of the people chooses less well than all of them.
     """
     left_out = Replicates(drawn.participant, (drawn.counts[:, 1:] == 0).astype(np.int64))
     outside = {entry.name: replicate_metrics(entry.people, left_out, classes) for entry in models}

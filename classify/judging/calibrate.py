@@ -80,7 +80,7 @@ class Calibrator:
 
 @dataclass(frozen=True)
 class Choice:
-    """A calibrator and why it was taken. log_loss (of numbers squared error): of each candidate, cross-fitted on train."""
+    """A calibrator and why it was taken. log_loss: of each candidate, cross-fitted on train; of numbers squared error."""
 
     calibrator: Calibrator
     log_loss: Mapping[str, float]
@@ -177,9 +177,8 @@ def describe_method(record: Mapping[str, Any] | None) -> str:
 def _describe_line(record: Mapping[str, Any]) -> str:
     if record["why_constant"]:
         return f"no calibration possible ({record['why_constant']}): everybody is shown the mean of train"
-    return (
-        f"numbers as the head gives them or on a line of them ({record['method']}), by out-of-fold predictions of train"
-    )
+    shown = "on a line of what the head gives" if record["method"] == LINE else "as the head gives them"
+    return f"numbers {shown}; how far they may be off is known from out-of-fold predictions of train"
 
 
 def _why_not(name: str, fitted: Parameters, losses: Mapping[str, float]) -> str:

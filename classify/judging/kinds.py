@@ -66,6 +66,6 @@ def measures_of(classes: Sequence[str]) -> Measures:
     return CLASSES if classes else NUMBERS
 
 
-def gain(metric: str, difference: float) -> float:
-    """Return a difference of a metric (or a bound of one) with the sign that makes more better."""
-    return -difference if metric in SMALLER_IS_BETTER else difference
+def sign_of(metric: str) -> float:
+    """Return what a metric is multiplied by so that more is better: 1, or -1 for an error."""
+    return -1.0 if metric in SMALLER_IS_BETTER else 1.0

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.stats import rankdata
 
-from classify.judging.kinds import gain, measures_of
+from classify.judging.kinds import measures_of, sign_of
 from classify.run.predictions import Predictions
 
 NULL = (
@@ -33,7 +33,7 @@ def permute_labels(people: Predictions, classes: Sequence[str], *, permutations:
         blocks = [permuted_numbers(people.probability[:, 0], people.label, rng, count) for count in columns]
     dealt = {name: np.concatenate([block[name] for block in blocks]) for name in measures.headline}
     p_values = {
-        name: {"value": p_value(gain(name, real[name]), np.asarray(gain(name, dealt[name])))}
+        name: {"value": p_value(sign_of(name) * real[name], sign_of(name) * dealt[name])}
         if np.isfinite(real[name])
         else {"absent": measures.why_absent(name, people.label, classes)}
         for name in measures.headline

@@ -8,7 +8,7 @@ from jaxtyping import Float64
 
 from classify.baselines.covariates import NO_RIVALS
 from classify.judging.bootstrap import paired_differences
-from classify.judging.kinds import gain, measures_of
+from classify.judging.kinds import measures_of, sign_of
 from classify.judging.simultaneous import hold_at_once
 from classify.run.predictions import Predictions
 from classify.run.record import Measured
@@ -55,4 +55,4 @@ def is_above_all(differences: Any, metric: str) -> bool:
 
 
 def _worst(metric: str, measured: Measured) -> float:
-    return min(gain(metric, measured["low"]), gain(metric, measured["high"]))
+    return min(sign_of(metric) * measured["low"], sign_of(metric) * measured["high"])
