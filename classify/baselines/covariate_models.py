@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -118,7 +118,7 @@ class _Crossed:
     def __init__(self, straight: Callable[[], Any] = _straight) -> None:
         self._straight = straight
 
-    def fit(self, x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"]) -> "_Crossed":
+    def fit(self, x: Float64[np.ndarray, "n d"], label: Shaped[np.ndarray, " n"]) -> "_Crossed":
         varies = np.ptp(x, axis=0) > 0
         self._groups = varies & np.isin(x, (0.0, 1.0)).all(axis=0)
         self._numbers = varies & ~self._groups
@@ -168,7 +168,7 @@ class _OnArrays:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def fit(self, x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"]) -> "_OnArrays":
+    def fit(self, x: Float64[np.ndarray, "n d"], label: Shaped[np.ndarray, " n"]) -> "_OnArrays":
         self._model.fit(x, label)
         self.classes_ = getattr(self._model, "classes_", np.array([]))
         return self

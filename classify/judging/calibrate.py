@@ -80,7 +80,7 @@ class Calibrator:
 
 @dataclass(frozen=True)
 class Choice:
-    """A calibrator and why it was taken. log_loss: of each candidate, cross-fitted on train; of numbers squared error."""
+    """A calibrator and why it was taken. log_loss: of each candidate, cross-fitted; of numbers the squared error."""
 
     calibrator: Calibrator
     log_loss: Mapping[str, float]

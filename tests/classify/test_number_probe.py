@@ -168,9 +168,9 @@ def test_predict_abstains_beyond_the_numbers_of_train(run: Probed, study: Study,
 
 
 def test_predict_refuses_what_numbers_do_not_have(run: Probed, study: Study, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--prevalence: the run predicts a number"):
+    with pytest.raises(UsageError, match=r"--prevalence: the run predicts a number"):
         answer(run, study, tmp_path / "a.csv", prevalence="a=0.5,b=0.5")
-    with pytest.raises(UsageError, match="--abstain-below 0.7: the run predicts a number"):
+    with pytest.raises(UsageError, match=r"--abstain-below 0\.7: the run predicts a number"):
         answer(run, study, tmp_path / "a.csv", abstain_below=0.7)
 
 
