@@ -50,7 +50,7 @@ def judge(
         ),
         contrasts={people.split: measure_contrasts(people, drawn, task)},
         permutation={people.split: permute_labels(people, classes, permutations=PERMUTATIONS, seed=seed)},
-        decision_curves={people.split: decision_curves(people, shown, drawn, task)},
+        decision_curves={people.split: decision_curves(people, shown, drawn, task) if classes else {}},
     )
 
 
