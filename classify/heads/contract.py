@@ -49,7 +49,7 @@ class CheckedRows:
     codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"]
     weights: Float64[np.ndarray, " n"]
     people: Int64[np.ndarray, " n"]
-    scale: tuple[float, float] = (0.0, 1.0)
+    scale: tuple[float, float] | None = None
 
 
 class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types

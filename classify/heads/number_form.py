@@ -52,8 +52,9 @@ class NumberForm(RegressorMixin):  # type: ignore[misc]  # scikit-learn has no t
     def fit_prepared(self, prepared: Any) -> Head:
         """Learn from what prepare gave."""
         head: Head = super().fit_prepared(prepared)  # type: ignore[misc]
-        if hasattr(prepared, "checked"):  # else fit itself has checked the rows
-            self.centre_, self.spread_ = prepared.checked.scale
+        checked = getattr(prepared, "checked", None)
+        if checked is not None and checked.scale is not None:  # else fit itself has checked the rows
+            self.centre_, self.spread_ = checked.scale
         return head
 
     def predict_proba(self, X: Any) -> Float64[np.ndarray, "n 1"]:

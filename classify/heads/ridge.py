@@ -69,7 +69,8 @@ class RidgeHead(NumberForm, Head):
         """Learn from prepared rows."""
         self.classes_, self.n_features_in_ = prepared.checked.classes, prepared.checked.rows.shape[1]
         self.coef_, self.intercept_ = prepared.solve(self.C)
-        self.centre_, self.spread_ = prepared.checked.scale
+        if prepared.checked.scale is not None:
+            self.centre_, self.spread_ = prepared.checked.scale
         return self
 
     def _fit(
