@@ -30,18 +30,18 @@ NO_SPREAD = 1e-12
 
 
 def number_metrics(
-    truth: Float64[np.ndarray, " n"], said: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "n R"]
+    truth: Float64[np.ndarray, " n"], shown: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "n R"]
 ) -> dict[str, Values]:
-    """Compute OVERALL of every replicate; truth and said are in the unit of the target.
+    """Compute OVERALL of every replicate; truth and shown are in the unit of the target.
 
-    bland_altman_*: of said minus truth; the limits hold 95 % of the differences where they are normal. calibration_*:
-    the line truth = intercept + slope * said by least squares; 0 and 1 where said may be taken at its word.
+    bland_altman_*: of shown minus truth; the limits hold 95 % of the differences where they are normal. calibration_*:
+    the line truth = intercept + slope * shown by least squares; 0 and 1 where shown may be taken at its word.
 
     Agrees with scikit-learn's r2_score, mean_absolute_error, root_mean_squared_error, SciPy's spearmanr and
     statsmodels' OLS; tests hold them to 1e-9.
     """
     centre = truth.mean() if len(truth) else 0.0
-    x, y = said - centre, truth - centre  # variances of large numbers would be lost in rounding
+    x, y = shown - centre, truth - centre  # variances of large numbers would be lost in rounding
     total = weights.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         bias = (x - y) @ weights / total
