@@ -99,7 +99,7 @@ class _ParticipantLoss:
         gradient = np.r_[scale * (by_scaled * mean).sum(), np.bincount(self.code, by_scan, minlength=self.protocols)]
         return float(loss + parameters @ parameters / 2), gradient + parameters
 
-    def _in_unit(self, logits: Float64[np.ndarray, "n k"], label: Shaped[np.ndarray, " n"]) -> np.ndarray:  # noqa: ARG002
+    def _in_unit(self, logits: Float64[np.ndarray, "n k"], label: Shaped[np.ndarray, " people"]) -> np.ndarray:  # noqa: ARG002 - classes have no unit
         return logits
 
     def _as_truth(self, label: Shaped[np.ndarray, " n"], columns: int) -> Float64[np.ndarray, "n k"]:
@@ -116,10 +116,10 @@ class _ParticipantLoss:
 class _NumberLoss(_ParticipantLoss):
     """The same of numbers: half the squared error, in the variance of the target, of the line that fits best."""
 
-    def _in_unit(self, logits: Float64[np.ndarray, "n 1"], label: Shaped[np.ndarray, " n"]) -> np.ndarray:
+    def _in_unit(self, logits: Float64[np.ndarray, "n 1"], label: Shaped[np.ndarray, " people"]) -> np.ndarray:
         return np.asarray((logits - label.mean()) / max(float(label.std()), np.finfo(float).tiny))
 
-    def _as_truth(self, label: Shaped[np.ndarray, " n"], columns: int) -> Float64[np.ndarray, "n 1"]:  # noqa: ARG002
+    def _as_truth(self, label: Shaped[np.ndarray, " n"], columns: int) -> Float64[np.ndarray, "n 1"]:  # noqa: ARG002 - classes have no unit
         return self._in_unit(label[:, None], label)
 
     def _judge(self, scaled: Float64[np.ndarray, "n 1"]) -> tuple[float, Float64[np.ndarray, "n 1"]]:
