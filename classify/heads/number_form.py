@@ -42,16 +42,16 @@ class NumberForm(RegressorMixin):  # type: ignore[misc]  # scikit-learn has no t
         cls, parts: Sequence[TrainingRows], candidates: Sequence[Mapping[str, Any]], random_state: int
     ) -> list[list[Head]]:
         """Fit every candidate on every part, as Head.fit_grid does."""
-        fitted: list[list[Head]] = super().fit_grid(parts, candidates, random_state)  # type: ignore[misc]
+        fitted: list[list[Head]] = super().fit_grid(parts, candidates, random_state)
         for part, heads in zip(parts, fitted, strict=True):
             weights = np.ones(len(part.y)) if part.weights is None else part.weights
             for head in heads:
-                head.centre_, head.spread_ = scale_of(part.y, weights)  # type: ignore[attr-defined]
+                head.centre_, head.spread_ = scale_of(part.y, weights)
         return fitted
 
     def fit_prepared(self, prepared: Any) -> Head:
         """Learn from what prepare gave."""
-        head: Head = super().fit_prepared(prepared)  # type: ignore[misc]
+        head: Head = super().fit_prepared(prepared)
         checked = getattr(prepared, "checked", None)
         if checked is not None and checked.scale is not None:  # else fit itself has checked the rows
             self.centre_, self.spread_ = checked.scale
@@ -59,13 +59,13 @@ class NumberForm(RegressorMixin):  # type: ignore[misc]  # scikit-learn has no t
 
     def predict_proba(self, X: Any) -> Float64[np.ndarray, "n 1"]:
         """Give the number of each row, as one column. Raises: UsageError for features that are raw."""
-        return self._in_unit(super().predict_proba(X))  # type: ignore[misc]
+        return self._in_unit(super().predict_proba(X))
 
     def predict_bags(
         self, X: Any, groups: Shaped[np.ndarray, " n"]
     ) -> tuple[Shaped[np.ndarray, " bags"], Float64[np.ndarray, "bags 1"]]:
         """Give the names of the groups, sorted, and the number of each."""
-        names, answer = super().predict_bags(X, groups)  # type: ignore[misc]
+        names, answer = super().predict_bags(X, groups)
         return names, self._in_unit(answer)
 
     def predict(self, X: Any) -> Float64[np.ndarray, " n"]:

@@ -55,4 +55,4 @@ def is_above_all(differences: Any, metric: str) -> bool:
 
 
 def _worst(metric: str, measured: Measured) -> float:
-    return min(sign_of(metric) * measured["low"], sign_of(metric) * measured["high"])
+    return float(min(sign_of(metric) * measured["low"], sign_of(metric) * measured["high"]))
