@@ -98,6 +98,7 @@ def test_a_number_that_nobody_knows_stays_at_chance_through_the_search(study: St
         write_labels(study, tmp_path, number),
         tmp_path / "runs",
         trials=3,
+        layer="last",
     )
     found = null.record.judged
     assert found.metrics["participant"]["val"]["r2"]["value"] < 0.1
