@@ -92,5 +92,6 @@ def scale_of(y: Shaped[np.ndarray, " n"], weights: Float64[np.ndarray, " n"]) ->
     centre = float(wanted @ weights / weights.sum())
     spread = float(np.sqrt((wanted - centre) ** 2 @ weights / weights.sum()))
     if not spread > 1e-12 * max(1e-300, float(np.abs(wanted).max())):
-        raise ValueError(f"expected numbers that differ, got {wanted[0]:g} in every row")
+        rows = "every row" if len(wanted) > 1 else "one sample"
+        raise ValueError(f"expected numbers that differ, got {wanted[0]:g} in {rows}")
     return centre, spread

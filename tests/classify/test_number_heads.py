@@ -15,7 +15,10 @@ from classify.heads.numbers import KnnNumber
 from classify.heads.ridge import RidgeHead
 from embeddings_store.errors import UsageError
 
-CHECKED_TYPES = {"check_do_not_raise_errors_in_init_or_set_params": "tests check annotations, production does not"}
+CHECKED_TYPES = {
+    "check_do_not_raise_errors_in_init_or_set_params": "tests check annotations, production does not",
+    "check_regressors_no_decision_function": "predict_proba gives the number as a column, as all heads are asked",
+}
 BY_ROWS = {
     "KnnNumber": {"check_sample_weight_equivalence_on_dense_data": "the nearest rows are counted, whatever they weigh"}
 }

@@ -27,6 +27,9 @@ from classify.run.summary import headline, metric_table, print_baselines
 from classify.run_options import BaselineOptions, PredictOptions
 from classify.study_options import CompareOptions, CurveOptions
 from embeddings_store.errors import UsageError
+from finetune.options import TrainingOptions
+from finetune.parallel.processes import OneProcess
+from finetune.run.prepared import prepare
 
 REPLICATES = 60
 EFFECT = 10.0
@@ -307,3 +310,9 @@ def test_a_record_without_classes_is_one_of_a_number_or_damaged(run: Probed, tmp
     (folder / "run.json").write_text(json.dumps(raw))
     with pytest.raises(RunFolderError, match="classes: expected at least one, got none"):
         load_run(folder)
+
+
+def test_finetune_refuses_a_number_before_it_opens_an_encoder(labels: Path, tmp_path: Path) -> None:
+    options = TrainingOptions(bucket="x", labels=labels, target=TARGET, runs=tmp_path, encoder="random:tiny")
+    with pytest.raises(UsageError, match="finetune: thickness is a number"), prepare(options, OneProcess()):
+        pass
