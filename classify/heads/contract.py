@@ -198,7 +198,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
 
 def softmax(logits: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
     """Turn logits into probabilities, row by row. One column is no class but a number, which stays what it is."""
-    if logits.shape[1] == 1:
+    if logits.shape[-1] == 1:
         return logits
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))

@@ -114,7 +114,7 @@ def test_one_value_for_everybody_is_refused(name: str) -> None:
 
 
 def test_a_head_of_classes_is_refused_by_its_name() -> None:
-    assert set(NUMBER_HEADS) == set(HEADS) - {"ordinal"}
+    assert set(NUMBER_HEADS) < set(HEADS) and "ordinal" not in NUMBER_HEADS
     with pytest.raises(UsageError, match="--model: ordinal predicts classes, and the target is a number; expected one"):
         find_head("ordinal", number=True)
 
