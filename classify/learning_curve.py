@@ -12,6 +12,7 @@ from classify.features.stores import ReadStore, reader_at
 from classify.fitting.source import source_on
 from classify.judging.learning import check_fractions, trace_curve
 from classify.probe import check_options, plan_search, read_tables_of, search
+from classify.probe_checks import check_kind
 from classify.run.earlier import check_earlier
 from classify.run.published_folder import LEARNING_CURVES, published_folder
 from classify.run.stopwatch import Stopwatch
@@ -52,7 +53,7 @@ def learning_curve(
     clock, asked, fractions = Stopwatch(), options.probed, check_fractions(options.fractions)
     question, _ = check_options(asked)
     tables = read_tables_of(asked, question, tell)
-    task = tables.task
+    task = check_kind(tables.task, asked)
     now = now or datetime.now(UTC)
     stored = (read or reader_at(options.endpoint_url))(options.store)
     cohort = tables.join(stored)

@@ -24,6 +24,7 @@ from classify.fitting.model import load_model
 from classify.fitting.source import FeatureSource, check_comparable, source_on
 from classify.judging.calibrate import Calibrator, describe_method
 from classify.judging.kept_calibrator import read_calibrator
+from classify.judging.number_calibration import HALF_WIDTH, SHARE
 from classify.judging.prevalence import read_shares
 from classify.reference.flags import UNKNOWN, describe_volumes
 from classify.reference.training import TrainingReference
@@ -60,6 +61,7 @@ def predict(options: PredictOptions, *, read: ReadStore | None = None) -> Predic
     """
     check_output(options.out)
     run = load_run(find_run(options.run, options.runs))
+    refuse_of_number(run, options)
     reference, calibrator = TrainingReference.load(run.model_folder()), open_calibrator(run, options.prevalence)
     stored = (read or reader_at(options.endpoint_url))(options.store)
     with alone_at(options.out) as aside:
@@ -75,11 +77,12 @@ def predict(options: PredictOptions, *, read: ReadStore | None = None) -> Predic
         "encoder_source": run.record.asked.encoder_source,
         "calibration": calibrator.method if calibrator else None,
         "probabilities": describe_method(run.record.fitted.calibration),
+        **({} if run.record.asked.classes else describe_number(reference, calibrator)),
         "prevalence": stated(calibrator, run.record.asked.classes),
-        "confident_on_val": confident_on_val(run, options.abstain_below),
+        "confident_on_val": confident_on_val(run, options.abstain_below) if run.record.asked.classes else None,
         "snapshot": stored.note,
         "phantom": run.record.asked.phantom,
-        "abstain_below": options.abstain_below,
+        "abstain_below": options.abstain_below if run.record.asked.classes else None,
         "out_of_distribution": describe_threshold(reference, options.ood_percentile),
         **count_lines(table),
         "path": str(options.out),
@@ -109,12 +112,17 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: AnswerOptions) -> pd
     if calibrator and source:
         levels = {level: calibrator.apply(part) for level, part in levels.items()}
     told = lines.merge(nearby, on="volume", how="left")
-    table = pd.concat([lay_out(level, levels[level], told, classes) for level in levels_of(task)], ignore_index=True)
+    reach = {} if classes or not calibrator else {n: p.get(HALF_WIDTH) for n, p in calibrator.parameters.items()}
+    parts = [lay_out(level, part, told, classes, reach.get(level) or np.nan) for level, part in levels.items()]
+    table, known = pd.concat(parts, ignore_index=True), reference.known.label
     return mark_abstentions(
         table,
         abstain_below=options.abstain_below,
         percentile=options.ood_percentile,
-        never="no calibration possible: everybody has the prevalence" if calibrator and calibrator.why_constant else "",
+        never=f"no calibration possible: everybody has the {'prevalence' if classes else 'mean of train'}"
+        if calibrator and calibrator.why_constant
+        else "",
+        known=None if classes else (float(known.min()), float(known.max())),
     )
 
 
@@ -145,7 +153,7 @@ def predict_features(run: Run, raw: FeatureTable) -> pd.DataFrame:
     levels = model.predict(raw, classes=len(classes), split=PREDICTED)
     if calibrator:
         levels = {level: calibrator.apply(part) for level, part in levels.items()}
-    columns = [f"probability_{name}" for name in classes]
+    columns = [f"probability_{name}" for name in classes] or ["value"]
     parts = [
         pd.DataFrame(part.probability, columns=columns).assign(
             level=level, unit=part.unit, participant=part.participant
@@ -160,6 +168,8 @@ def open_calibrator(run: Run, prevalence: str | None) -> Calibrator | None:
     found = read_calibrator(run.model_folder(), len(run.record.asked.classes))
     if prevalence is None:
         return found
+    if not run.record.asked.classes:
+        raise UsageError("--prevalence: the run predicts a number, which has no class shares; leave it out")
     if found is None:
         raise UsageError("--prevalence: the run was not calibrated, so its probabilities have none; make it again")
     return found.at(read_shares(prevalence, run.record.asked.classes))
@@ -173,10 +183,28 @@ def stated(calibrator: Calibrator | None, classes: Sequence[str]) -> dict[str, f
 
 
 def confident_on_val(run: Run, threshold: float) -> float | None:
-    """Return the share of val participants whose likeliest class reaches a probability; None where val is empty."""
+    """Return the share of val's judged units whose likeliest class reaches a probability; None where val is empty."""
     level = task_of_record(run.record).judged
     people = pick_predictions(run.predictions, model=run.record.fitted.model, level=level, split="val")
     return float((people.probability.max(axis=1) >= threshold).mean()) if len(people.label) else None
+
+
+def describe_number(reference: TrainingReference, calibrator: Calibrator | None) -> dict[str, Any]:
+    """Say how far the interval of a number reaches at each level, and between what numbers train lay."""
+    found, known = calibrator.parameters if calibrator else {}, reference.known.label
+    return {
+        "interval": {"share": SHARE, HALF_WIDTH: {level: part.get(HALF_WIDTH) for level, part in found.items()}},
+        "known_numbers": [float(known.min()), float(known.max())],
+    }
+
+
+def refuse_of_number(run: Run, options: PredictOptions) -> None:
+    """Raises: UsageError for an option that a run which predicts a number cannot follow."""
+    if not run.record.asked.classes and options.abstain_below != ABSTAIN_BELOW:
+        raise UsageError(
+            f"--abstain-below {options.abstain_below:g}: the run predicts a number, which has no probability; it "
+            "abstains beyond the numbers of train and out of distribution (--ood-percentile)"
+        )
 
 
 def check_output(out: Path) -> None:
@@ -187,8 +215,9 @@ def check_output(out: Path) -> None:
 
 def nobody(model: str, level: str, classes: int) -> Predictions:
     """Return the predictions of no unit."""
-    names, numbers = np.array([], dtype=str), np.zeros((0, classes))
-    return Predictions(model, level, PREDICTED, names, names, np.zeros(0, np.int64), numbers, numbers)
+    names, numbers = np.array([], dtype=str), np.zeros((0, max(classes, 1)))
+    label = np.zeros(0, np.int64 if classes else np.float64)
+    return Predictions(model, level, PREDICTED, names, names, label, numbers, numbers)
 
 
 def open_usable(lines: pd.DataFrame, stored: Snapshot, record: RunRecord) -> FeatureSource | None:
@@ -204,7 +233,7 @@ def open_usable(lines: pd.DataFrame, stored: Snapshot, record: RunRecord) -> Fea
         counted = ", ".join(f"{count} {name}" for name, count in reasons.items()) or "no volumes"
         raise CohortError(f"the store: no volume can be predicted ({counted}); give a store with other volumes")
     table = usable[["volume", "participant", "eye", "device", "protocol"]].assign(
-        site="", age=np.nan, label=np.int64(-1), split=PREDICTED
+        site="", age=np.nan, label=np.int64(-1) if record.asked.classes else 0.0, split=PREDICTED
     )
     cohort = Cohort(table, usable["position"].to_numpy(np.int64), task_of_record(record), bool(record.asked.phantom))
     return source_on(cohort, stored)
@@ -212,8 +241,9 @@ def open_usable(lines: pd.DataFrame, stored: Snapshot, record: RunRecord) -> Fea
 
 def describe_threshold(reference: TrainingReference, percentile: float) -> dict[str, Any]:
     """Say what "out of distribution" means here."""
+    nearest = "the nearest class of" if len(reference.novelty.gaussians.class_means) > 1 else "the mean of"
     return {
-        "score": "Mahalanobis distance to the nearest class of train, in percent of out-of-fold training distances",
+        "score": f"Mahalanobis distance to {nearest} train, in percent of out-of-fold training distances",
         "percentile": percentile,
         "distance": reference.novelty.threshold(percentile),
         "training_volumes": len(reference.novelty.known_distance),
@@ -230,7 +260,7 @@ def only_judged(table: pd.DataFrame, task: Task) -> pd.DataFrame:
 def count_lines(table: pd.DataFrame) -> dict[str, Any]:
     """Count lines and abstentions by level; of volumes those that were not predicted, flags, and whom the run knows."""
     volumes = table[table["level"] == "volume"]
-    withheld = volumes.loc[volumes["predicted"].isna(), "reason"]
+    withheld = volumes.loc[volumes["value" if "value" in volumes else "predicted"].isna(), "reason"]
     return {
         "levels": {
             str(level): {

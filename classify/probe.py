@@ -27,7 +27,7 @@ from classify.judging.calibrate import Calibrator, find_method
 from classify.judging.nuisance import probe_nuisance
 from classify.judging.robustness import leave_one_out
 from classify.options import AUTO, ProbeOptions
-from classify.probe_checks import check_device, check_tokens, count_views, rivals_of
+from classify.probe_checks import check_device, check_kind, check_learnable, check_tokens, count_views, rivals_of
 from classify.reference.training import TrainingReference, remember_train
 from classify.run.earlier import check_earlier
 from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
@@ -69,7 +69,7 @@ def probe(
     """
     clock, (question, method) = Stopwatch(), check_options(options)
     tables = read_tables_of(options, question, tell)
-    task = tables.task
+    task = check_kind(tables.task, options)
     now, read = now or datetime.now(UTC), read or reader_at(options.endpoint_url)
     stored = read(options.store)
     twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
@@ -154,6 +154,7 @@ def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[st
     """
     cohort = source.cohort
     train = cohort.table[cohort.table["split"] == "train"]
+    check_learnable(cohort)
     people, label = train["participant"].to_numpy(str), train["label"].to_numpy()
     folds, said = FOLDS, None
     if options.model != DUMMY:  # which fits on nothing but counts

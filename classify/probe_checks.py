@@ -1,10 +1,16 @@
 """What the options of a probe may be, checked before anything is read or as soon as the store is known."""
 
+from classify.cohort.questions import Task
+from classify.cohort.table import Cohort
+from classify.errors import CohortError
 from classify.fitting.aggregate import MEAN_LOGITS
 from classify.fitting.model import aggregations_of
 from classify.fitting.source import FeatureSource
-from classify.heads import HEADS
+from classify.heads import HEADS, NUMBER_HEADS, find_head
 from classify.heads.device import find_device
+from classify.judging.calibrate import AUTO as AUTO_CALIBRATION
+from classify.options import ProbeOptions
+from classify.search.folds import FEWEST_NUMBERS
 from classify.search.spaces import AUTO
 from embeddings_store.errors import UsageError
 from embeddings_store.grid import Grid
@@ -47,7 +53,8 @@ def rivals_of(pools: tuple[str, ...], aggregate: str, source: FeatureSource) -> 
             and (aggregate in (AUTO, MEAN_LOGITS) or aggregate in aggregations_of(name))
         )
 
-    return [name for name in HEADS if name != "dummy" and fits(name)]
+    known = NUMBER_HEADS if source.cohort.task.is_number else HEADS
+    return [name for name in known if name != "dummy" and fits(name)]
 
 
 def count_views(model: str, asked: int | None, source: FeatureSource) -> int:
@@ -57,3 +64,33 @@ def count_views(model: str, asked: int | None, source: FeatureSource) -> int:
     if asked and not stored:
         raise UsageError(f"--views {asked}: {model} and this store have no augmented views to learn from")
     return stored if asked is None else asked
+
+
+def check_kind(task: Task, options: ProbeOptions) -> Task:
+    """Give the task back where the options can answer it. Raises: UsageError for what a number does not have."""
+    if not task.is_number:
+        return task
+    if options.model != AUTO:
+        find_head(options.model, number=True)
+    if options.calibrate not in ("none", AUTO_CALIBRATION):
+        raise UsageError(
+            f"--calibrate {options.calibrate}: that is for probabilities of classes, and {task.target} is a number; "
+            f"expected {AUTO_CALIBRATION} (a shift and a slope) or none"
+        )
+    if options.prevalence is not None:
+        raise UsageError(f"--prevalence: {task.target} is a number, which has no class shares; leave it out")
+    return task
+
+
+def check_learnable(cohort: Cohort) -> None:
+    """Raises: CohortError where train has too few people, or one value alone, to learn a number from."""
+    if not cohort.task.is_number:
+        return
+    train = cohort.units("train")
+    people, target = train["participant"].nunique(), cohort.task.target
+    if people < FEWEST_NUMBERS:
+        raise CohortError(
+            f"train: {people} participants have a {target}; it takes at least {FEWEST_NUMBERS} to learn a number"
+        )
+    if train["label"].nunique() < 2:
+        raise CohortError(f"train: {target} is {train['label'].iloc[0]:g} for everybody; there is nothing to learn")

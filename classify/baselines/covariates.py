@@ -89,7 +89,7 @@ def predict_baselines(
     Both tables: one line a unit, as describe_units gives them: unit, participant, site, age (years, NaN: missing),
     label, protocols (each "device/protocol" that it was scanned with, with | between), and what the name asks.
     Each is the best of a straight, a curved and a boosted model, chosen inside train (see fit_covariates); PIXELS is
-    that of predict_by_pixels; the dummy gives the class frequencies of train.
+    that of predict_by_pixels; the dummy gives the class frequencies, or the mean, of train.
     """
     return {name: _predict(task, name, train, judged, split) for name in names}
 
@@ -200,18 +200,20 @@ _WHY_NOT: Mapping[str, Callable[[Sides], str]] = {
 
 def _predict(task: Task, name: str, train: pd.DataFrame, judged: pd.DataFrame, split: str) -> Predictions:
     columns, classes = baselines_of(task)[name], len(task.classes)
-    label = train["label"].to_numpy(np.int64)
+    label = train["label"].to_numpy()
     if name == PIXELS:
         seen, asked = list(train["thumbnails"]), list(judged["thumbnails"])
-        logits = np.log(predict_by_pixels(seen, asked, label, classes=classes))
+        logits = predict_by_pixels(seen, asked, label, classes=classes)
     elif columns:
         model = fit_covariates(encode_covariates(train, train, columns), label, classes=classes)
-        logits = np.log(model.probability(encode_covariates(judged, train, columns)))
+        logits = model.logits(encode_covariates(judged, train, columns))
+    elif not classes:
+        logits = np.full((len(judged), 1), label.mean())
     else:
         share = np.bincount(label, minlength=classes) / len(label)
         logits = np.log(np.clip(np.tile(share, (len(judged), 1)), SMALLEST_PROBABILITY, None))
     person = judged["participant"].to_numpy(str)
-    truth = judged["label"].to_numpy(np.int64)
+    truth = judged["label"].to_numpy()
     unit = judged["unit"].to_numpy(str)
     return Predictions(name, task.judged, split, unit, person, truth, logits, softmax(logits))
 

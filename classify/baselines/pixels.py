@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from classify.baselines.covariate_models import fit_covariates
+from classify.baselines.covariate_models import fit_covariates, line_of_number
 from classify.cohort.table import Cohort
 from classify.features.standardise import Standardiser
 
@@ -71,11 +71,11 @@ def why_no_pixels(sides: Sides) -> str:
 def predict_by_pixels(
     train: Sequence[PersonThumbnails],
     judged: Sequence[PersonThumbnails],
-    label: Int64[np.ndarray, " n"],
+    label: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
     *,
     classes: int,
 ) -> Float64[np.ndarray, "m k"]:
-    """Give class probabilities of the judged participants; label: of train.
+    """Give log-probabilities of the judged participants, or their number where classes is 0; label: of train.
 
     Thumbnails are standardised within protocol on train and averaged as an embedding is, scans to eyes to participants;
     then principal components, as many as have the smallest class-balanced log-loss in folds inside train, and a
@@ -88,8 +88,8 @@ def predict_by_pixels(
     fitted_on, asked = (np.stack([_mean(one, standardiser) for one in people]) for people in (train, judged))
     z, z_asked = _rotate(fitted_on, asked)
     most = max(1, min(z.shape[1], len(z) // 2 - 1))
-    kinds = {f"{count} components": partial(_model, count) for count in COMPONENTS if count <= most}
-    return fit_covariates(z, label, classes=classes, kinds=kinds).probability(z_asked)
+    kinds = {f"{count} components": partial(_model, count, classes) for count in COMPONENTS if count <= most}
+    return fit_covariates(z, label, classes=classes, kinds=kinds).logits(z_asked)
 
 
 def _mean(one: PersonThumbnails, standardiser: Standardiser) -> Float32[np.ndarray, " d"]:
@@ -113,8 +113,8 @@ def _rotate(
     return apart @ directions, (judged - centre).astype(np.float64) @ directions
 
 
-def _model(components: int) -> Any:
+def _model(components: int, classes: int) -> Any:
     return make_pipeline(
         PCA(components, whiten=True, svd_solver="covariance_eigh"),
-        LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced"),
+        LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced") if classes else line_of_number(),
     )

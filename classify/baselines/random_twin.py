@@ -97,7 +97,7 @@ def open_twin(cohort: Cohort, twin_cohort: Cohort, stored: Snapshot) -> tuple[Fe
         brightness=None if twin_cohort.brightness is None else twin_cohort.brightness[both],
     )
     ours, sizes = cohort.sizes(), kept.sizes()
-    empty = [name for name, people in sizes["train"]["per_class"].items() if not people]
+    empty = [name for name, people in sizes["train"].get("per_class", {}).items() if not people]
     if not sizes["val"]["participants"] or empty:
         raise CohortError(
             f"--random-twin: its store and --store share {sizes['train']['participants']} participants of train and "

@@ -18,7 +18,7 @@ def predict_with_covariates(
     held_out: participant predictions of train, each by a model that was not fitted on them (Wolpert 1992, stacked
     generalisation). people: the run's own predictions of the judged participants. Both tables: see predict_baselines.
     """
-    classes = people.logits.shape[1]
+    classes = len(people.numbered)
     place = {name: number for number, name in enumerate(held_out.unit.tolist())}
     rows = [place[name] for name in train_people["unit"]]
     known, label = held_out.logits[rows], held_out.label[rows]
@@ -28,7 +28,7 @@ def predict_with_covariates(
     fitted_on = np.hstack([(known - centre) / scale, encode_covariates(train_people, train_people, columns)])
     asked = judged_people.set_index("unit").loc[people.unit].reset_index()
     judged = np.hstack([(people.logits - centre) / scale, encode_covariates(asked, train_people, columns)])
-    found = np.log(fit_covariates(fitted_on, label, classes=classes).probability(judged))
+    found = fit_covariates(fitted_on, label, classes=classes).logits(judged)
     return Predictions(
         together_of(task),
         people.level,

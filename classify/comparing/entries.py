@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from classify.baselines.covariates import WITH_EMBEDDING
 from classify.baselines.random_twin import RANDOM_TWIN
+from classify.cohort.tasks import task_of_record
 from classify.comparing.cells import Cell
 from classify.comparing.leaderboard import Entry
 from classify.run.predictions import pick_predictions
@@ -23,11 +24,12 @@ def entries_of(cell: Cell, cells: Sequence[Cell], random_twin: str | None) -> It
         "note": "",
     }
     frame = cell.run.predictions
-    people = frame[(frame["level"] == "participant") & (frame["split"] == VAL)]
+    level = task_of_record(record).judged
+    people = frame[(frame["level"] == level) & (frame["split"] == VAL)]
     names = [str(name) for name in people["model"].unique()]
     own_twin = f"{cell.name} {RANDOM_TWIN}"
     for name in names:
-        found = pick_predictions(people, model=name, level="participant", split=VAL)
+        found = pick_predictions(people, model=name, level=level, split=VAL)
         if name == record.fitted.model:
             twin = own_twin if RANDOM_TWIN in names else _name_of_twin(cell, random_twin)
             note = CHOSEN_ON_VAL if "stages" in record.fitted.parameters else ""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from classify.comparing.leaderboard import at_once, standing
 from classify.judging.bootstrap import TOO_FEW
-from classify.judging.metrics import HEADLINE, OVERALL
+from classify.judging.kinds import measures_of
 from classify.run.published_folder import COMPARISONS, published_folder
 from embeddings_store.plain_text import for_spreadsheets
 
@@ -39,12 +39,13 @@ def _flat(task: str, line: Mapping[str, Any], board: Mapping[str, Any]) -> dict[
     row = {"task": task} | {
         name: line[name] for name in ("name", "kind", "store", "model", "run", "participants", "seconds")
     }
-    measures = {name: line["metrics"][name] for name in OVERALL}
+    kind = measures_of(board["classes"])
+    measures = {name: line["metrics"][name] for name in kind.overall}
     best, twin = (line[f"difference_to_{other}"] or {} for other in ("best", "random_twin"))
-    measures |= {f"difference_to_best/{name}": at_once(best[name]) if best else {} for name in HEADLINE}
-    measures |= {f"difference_to_random_twin/{name}": twin.get(name, {}) for name in HEADLINE}
+    measures |= {f"difference_to_best/{name}": at_once(best[name]) if best else {} for name in kind.headline}
+    measures |= {f"difference_to_random_twin/{name}": twin.get(name, {}) for name in kind.headline}
     chosen = board["best_of_n"]["corrected"] if line["name"] == board["best"] else {}
-    measures |= {f"corrected/{name}": chosen.get(name, {}) for name in HEADLINE}
+    measures |= {f"corrected/{name}": chosen.get(name, {}) for name in kind.headline}
     row |= {"standing": standing(line, board)}
     for name, measured in measures.items():
         low, high = (TOO_FEW if "too_few" in measured else measured.get(side) for side in ("low", "high"))

@@ -21,12 +21,13 @@ from classify.judging.bootstrap import (
     replicate_metrics,
     summarise,
 )
-from classify.judging.metrics import HEADLINE, OVERALL
+from classify.judging.kinds import CLASSES, measures_of
 from classify.judging.simultaneous import hold_at_once
 from classify.run.predictions import Predictions, rows_of
 from classify.run.record import Measured
 
-RANKED_BY = "balanced_accuracy"
+RANKED_BY = CLASSES.headline[0]
+"""Of classes; see Measures."""
 
 DIFFERENCES_HOLD = "for all lines at once, whichever model came first"
 """What the simultaneous intervals of a board promise; boards made before they did do not carry it."""
@@ -66,7 +67,9 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
     measured = {entry.name: measure(entry.people, drawn, classes) for entry in common}
     values = {name: drawn_values for name, (_, drawn_values) in measured.items()}
     models = [entry for entry in common if entry.kind == "model"]
-    best = find_best([entry.name for entry in models], values)
+    measures = measures_of(classes)
+    ranked_by = measures.headline[0]
+    best = find_best([entry.name for entry in models], values, ranked_by)
     lines = [
         {
             "name": entry.name,
@@ -74,7 +77,7 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
             **entry.told,
             "participants": len(original.people.label),
             "seconds": entry.seconds,
-            "metrics": {name: measured[entry.name][0][name] for name in OVERALL},
+            "metrics": {name: measured[entry.name][0][name] for name in measures.overall},
             "difference_to_best": _differences(values, entry.name, best, entry.people, classes),
             "difference_to_random_twin": _differences(values, entry.name, entry.twin, entry.people, classes),
         }
@@ -82,11 +85,11 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
     ]
     if best:
         add_simultaneous(lines, values, best, [entry.name for entry in models])
-    lines.sort(key=lambda line: _rank(line["metrics"][RANKED_BY]))
+    lines.sort(key=lambda line: _rank(line["metrics"][ranked_by]))
     corrected = judge_choice(models, drawn, values, classes) if best else {}
     return {
         "split": "val",
-        "ranked_by": RANKED_BY,
+        "ranked_by": ranked_by,
         "participants": len(label),
         "per_class": {name: int((label == number).sum()) for number, name in enumerate(classes)},
         "replicates": replicates,
@@ -122,9 +125,9 @@ def keep_common(entries: Sequence[Entry]) -> list[Entry]:
     return kept
 
 
-def find_best(names: Sequence[str], values: Mapping[str, Values]) -> str | None:
-    """Name the model with the highest RANKED_BY on everybody; the first of equals, None where it is undefined."""
-    known = [(float(values[name][RANKED_BY][0]), name) for name in names if np.isfinite(values[name][RANKED_BY][0])]
+def find_best(names: Sequence[str], values: Mapping[str, Values], ranked_by: str = RANKED_BY) -> str | None:
+    """Name the model with the highest ranked_by on everybody; the first of equals, None where it is undefined."""
+    known = [(float(values[name][ranked_by][0]), name) for name in names if np.isfinite(values[name][ranked_by][0])]
     return max(known, key=lambda pair: pair[0])[1] if known else None
 
 
@@ -133,16 +136,17 @@ def judge_choice(
 ) -> dict[str, Measured]:
     """Judge "take the best on val" itself: choose anew in each replicate, judge on the participants not drawn in it.
 
-    HEADLINE of the chosen, averaged (Tsamardinos et al., Machine Learning 2018: bootstrap bias corrected selection). It
+    The mean headline of the chosen (Tsamardinos et al., Machine Learning 2018: bootstrap bias corrected selection). It
     errs on the low side, since about a third of the people chooses less well than all of them.
     """
     left_out = Replicates(drawn.participant, (drawn.counts[:, 1:] == 0).astype(np.int64))
     outside = {entry.name: replicate_metrics(entry.people, left_out, classes) for entry in models}
-    inside = np.stack([values[entry.name][RANKED_BY][1:] for entry in models])
+    headline = measures_of(classes).headline
+    inside = np.stack([values[entry.name][headline[0]][1:] for entry in models])
     chosen = np.where(np.isfinite(inside), inside, -np.inf).argmax(axis=0)
     columns = np.arange(len(chosen))
     judged = {}
-    for metric in HEADLINE:
+    for metric in headline:
         found = np.stack([outside[entry.name][metric] for entry in models])[chosen, columns]
         mean = float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
         judged[metric] = summarise(np.concatenate([[mean], found]), "no replicate leaves every class a participant")
@@ -157,7 +161,7 @@ def add_simultaneous(
     Any model could have come first, so the family is every difference of a line to every model: whichever of equal
     models leads by luck, all of these intervals hold 0 together in 95 % of studies.
     """
-    for metric in HEADLINE:
+    for metric in dict.fromkeys(metric for line in lines for metric in line["difference_to_best"] or {}):
         others = [line for line in lines if "value" in (line["difference_to_best"] or {}).get(metric, {})]
         apart = {line["name"]: values[line["name"]][metric] - values[best][metric] for line in others}
         family = {
@@ -176,7 +180,7 @@ def add_simultaneous(
 def _differences(
     values: Mapping[str, Values], name: str, other: str | None, people: Predictions, classes: Sequence[str]
 ) -> dict[str, Measured] | None:
-    """Give HEADLINE of one line minus another's, None against itself or nobody."""
+    """Give the headline of one line minus another's, None against itself or nobody."""
     if other is None or other == name or other not in values:
         return None
     return paired_differences(values[name], values[other], people, classes)
@@ -191,7 +195,7 @@ def at_once(measured: Measured) -> Measured:
 
 
 def standing(line: Mapping[str, Any], board: Mapping[str, Any]) -> str:
-    """Say how a line stands to the best, by RANKED_BY: the same words on the page, in the CSV and in the terminal."""
+    """Say how a line stands to the best, by what ranks the board: the same words on page, CSV and terminal."""
     if line["name"] == board["best"]:
         return "best"
     found = (line["difference_to_best"] or {}).get(board["ranked_by"], {"absent": ""})

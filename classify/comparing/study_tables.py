@@ -7,7 +7,7 @@ from rich.table import Table
 
 from classify.comparing.leaderboard import at_once, count_worse, standing
 from classify.judging.bootstrap import caution_few
-from classify.judging.metrics import HEADLINE
+from classify.judging.kinds import measures_of
 from classify.run.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
 from embeddings_store.terminal.console import show, show_table
 
@@ -34,9 +34,10 @@ def leaderboard_table(task: str, board: Mapping[str, Any]) -> Table:
     """Lay out the lines of one task, best first."""
     table = Table(title=f"{task}: {board['participants']} participants of val, the same for every line")
     has_twin = any(line["difference_to_random_twin"] for line in board["lines"])
+    headline = measures_of(board["classes"]).headline
     names = [
         "",
-        *(name.replace("_", " ") for name in HEADLINE),
+        *(name.replace("_", " ") for name in headline),
         f"minus best, {board['ranked_by'].replace('_', ' ')}",
         "",
     ]
@@ -44,7 +45,7 @@ def leaderboard_table(task: str, board: Mapping[str, Any]) -> Table:
     for name in (*names, "seconds"):
         table.add_column(name)
     for line in board["lines"]:
-        cells = [line["name"], *(format_measured(line["metrics"][name]) for name in HEADLINE)]
+        cells = [line["name"], *(format_measured(line["metrics"][name], name) for name in headline)]
         best = (line["difference_to_best"] or {}).get(board["ranked_by"])
         cells += [format_measured(at_once(best)) if best else NOT_MEASURED, standing(line, board)]
         cells += [_difference(line, "difference_to_random_twin", board)] if has_twin else []
@@ -73,7 +74,7 @@ def leaderboard_lines(board: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"the cohorts differ; only the {board['participants']} participants of val in all are used ({sizes})"
         )
-    if caution := caution_few(board["per_class"]):
+    if caution := caution_few(board["per_class"], people=board["participants"]):
         lines.append(caution)
     return lines
 
@@ -99,11 +100,12 @@ def curve_table(record: Mapping[str, Any]) -> Table:
         f"{record['model']}, {record['task']}: {record['val']['participants']} participants of val judge every point"
     )
     table = Table(title=title)
+    measures = measures_of(record["classes"])
     for name in (
         "train",
         "participants",
-        *(name.replace("_", " ") for name in HEADLINE),
-        "macro auroc to all of train",
+        *(name.replace("_", " ") for name in measures.headline),
+        f"{measures.searched_by.replace('_', ' ')} to all of train",
     ):
         table.add_column(name)
     for point in record["points"]:
@@ -111,11 +113,11 @@ def curve_table(record: Mapping[str, Any]) -> Table:
         if "absent" in point:
             table.add_row(share, str(point["participants"]), f"absent: {point['absent']}")
             continue
-        apart = (point.get("difference_to_all") or {}).get("macro_auroc")
+        apart = (point.get("difference_to_all") or {}).get(measures.searched_by)
         table.add_row(
             share,
             str(point["participants"]),
-            *(format_measured(point[name]) + _spread(point[name]) for name in HEADLINE),
+            *(format_measured(point[name], name) + _spread(point[name]) for name in measures.headline),
             format_measured(apart) if apart else NOT_MEASURED,
         )
     return table
@@ -152,7 +154,15 @@ def prediction_lines(summary: Mapping[str, Any]) -> list[str]:
 
 def _probability_lines(summary: Mapping[str, Any]) -> list[str]:
     """Say what the probabilities are, and where hardly anybody can reach the confidence that is asked for."""
-    lines = [f"probabilities: {summary['probabilities']}"]
+    lines = [f"{'probabilities' if summary['classes'] else 'answers'}: {summary['probabilities']}"]
+    if not summary["classes"]:
+        reach = [f"{level} {half:.4g}" for level, half in summary["interval"]["half_width"].items() if half is not None]
+        said = (
+            f"low and high lie to each side by: {', '.join(reach)}"
+            if reach
+            else "train has too few people for low and high"
+        )
+        return [*lines, f"{summary['interval']['share']:.0%} intervals, from held-out residuals of train: {said}"]
     if stated := summary["prevalence"]:
         lines[0] += f"; at the prevalence {', '.join(f'{name} {share:.3f}' for name, share in stated.items())}"
     reached = summary["confident_on_val"]

@@ -21,6 +21,7 @@ from classify.errors import CohortError
 from classify.judging.calibrate import Calibrator
 from classify.judging.calibration_report import measure_calibration, report_levels, shown_by
 from classify.judging.decision_curve import AS_THE_HEAD
+from classify.judging.number_calibration import plain_metrics, report_numbers
 from classify.judging.split import JudgedSplit, judge_split
 from classify.run.earlier import EarlierRun, find_earlier, find_looks
 from classify.run.folder import Run, find_run, load_run, update_run
@@ -131,9 +132,11 @@ def finish_look(
     )  # fmt: skip
     of_tables = tables.describe(cohort, said.without)
     twin = predicted.twin_of(judged_of(levels)) if predicted.twin_of else None
-    probabilities = report_levels(
-        levels, predicted.calibrator.prevalence, cohort.task.classes, replicates=options.replicates, seed=seed
-    ) if predicted.calibrator else None  # fmt: skip
+    number, probabilities, asked = cohort.task.is_number, None, {"replicates": options.replicates, "seed": seed}
+    if predicted.calibrator and number:
+        probabilities = report_numbers(levels, predicted.calibrator.parameters, **asked)
+    elif predicted.calibrator:
+        probabilities = report_levels(levels, predicted.calibrator.prevalence, cohort.task.classes, **asked)
     entry: Evaluation = {
         "split": TEST,
         "date": look.date,
@@ -145,7 +148,10 @@ def finish_look(
         "calibration": predicted.calibrator.method if predicted.calibrator else None,
         "command": list(options.command),
         "replicates": options.replicates,
-        "uncalibrated": {level: measure_calibration(part.scores, part) for level, part in predicted.raw.items()},
+        "uncalibrated": {
+            level: plain_metrics(part, part.logits) if number else measure_calibration(part.scores, part)
+            for level, part in predicted.raw.items()
+        },
         "probabilities": probabilities,
         "confusion": said.judged.confusion,
         "difference_to_age_site": said.judged.difference_to_age_site,

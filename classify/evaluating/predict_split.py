@@ -10,7 +10,7 @@ from classify.cohort.table import Cohort
 from classify.features.table import FeatureTable
 from classify.fitting.model import FittedModel, predict_held_out
 from classify.judging.calibrate import Calibrator, Choice, calibrate_on
-from classify.judging.calibration_report import report_calibration, shown_by
+from classify.judging.calibration_report import report_calibration, report_number, shown_by
 from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.prevalence import state_prevalence
 from classify.judging.split import JudgedSplit, judge_split
@@ -76,8 +76,8 @@ def judge_val(
 ) -> ValJudged:
     """Calibrate on train, predict val with it, and judge that. train, val: raw features; prevalence: as asked for."""
     held_out = hold_out(model, train, cohort, seed=seed)
-    stated = state_prevalence(prevalence, cohort)
-    fitted = calibrate_on(method, held_out, stated.shares, seed=seed)
+    stated = None if cohort.task.is_number else state_prevalence(prevalence, cohort)
+    fitted = calibrate_on(method, held_out, stated.shares if stated else (), seed=seed)
     levels = predict_calibrated(model, fitted, val, cohort, "val")
     others = predict_beside(judged_of(held_out), judged_of(levels), cohort, model.head.name)
     said = judge_split(
@@ -89,7 +89,10 @@ def judge_val(
     if fitted is None:
         return ValJudged(levels, others, said, None, None)
     folds = min(HELD_OUT_FOLDS, smallest_class(train.participant, train.y))
-    report = report_calibration(
-        fitted, stated, levels, cohort.task.classes, folds=folds, replicates=replicates, seed=seed
-    )
+    if stated is None:
+        report = report_number(fitted, levels, folds=folds, replicates=replicates, seed=seed)
+    else:
+        report = report_calibration(
+            fitted, stated, levels, cohort.task.classes, folds=folds, replicates=replicates, seed=seed
+        )
     return ValJudged(levels, others, said, fitted.calibrator, report)

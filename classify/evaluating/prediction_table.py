@@ -26,21 +26,24 @@ def describe_beside(
         "ood_percentile": reference.novelty.percentile(distance),
     }
     rows, apart = reference.known.nearest(x, nearest)
-    names = np.array(classes, dtype=object)
+    names, label = np.array(classes, dtype=object), reference.known.label
     for place in range(rows.shape[1]):
         row = rows[:, place]
         columns |= {
             f"nearest_{place + 1}_volume": reference.known.volume[row].astype(object),
             f"nearest_{place + 1}_participant": reference.known.participant[row].astype(object),
-            f"nearest_{place + 1}_class": names[reference.known.label[row]],
+            f"nearest_{place + 1}_{'class' if classes else 'value'}": names[label[row]] if classes else label[row],
             f"nearest_{place + 1}_distance": apart[:, place],
         }
     return pd.DataFrame(columns)
 
 
-def lay_out(level: str, part: Predictions, lines: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Give one line a unit of a level; a unit without a usable volume has no probability.
+def lay_out(
+    level: str, part: Predictions, lines: pd.DataFrame, classes: tuple[str, ...], half_width: float = np.nan
+) -> pd.DataFrame:
+    """Give one line a unit of a level; a unit without a usable volume has no probability, or no number.
 
+    half_width: how far the interval of a number reaches to each side; NaN: no interval.
     lines: of describe_volumes, joined with those of describe_beside.
     """
     known = lines["split_of_run"] == "train"
@@ -53,6 +56,12 @@ def lay_out(level: str, part: Predictions, lines: pd.DataFrame, classes: tuple[s
         "participant": lambda: gather(told.assign(unit=person.astype(object)), ("participant",)),
     }
     part = rows_of(part, np.isfinite(part.probability).all(axis=1) & np.isfinite(part.logits).all(axis=1))
+    if not classes:
+        value = part.probability[:, 0]
+        said = pd.DataFrame(
+            {"unit": part.unit.astype(object), "value": value, "low": value - half_width, "high": value + half_width}
+        )
+        return tables[level]().merge(said, on="unit", how="left", validate="1:1").assign(level=level)
     said = pd.DataFrame(
         {f"probability_{name}": part.probability[:, number] for number, name in enumerate(classes)}
         | {
@@ -83,35 +92,55 @@ def gather(lines: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
     return table.reset_index()
 
 
-def mark_abstentions(table: pd.DataFrame, *, abstain_below: float, percentile: float, never: str = "") -> pd.DataFrame:
+def mark_abstentions(
+    table: pd.DataFrame,
+    *,
+    abstain_below: float,
+    percentile: float,
+    never: str = "",
+    known: tuple[float, float] | None = None,
+) -> pd.DataFrame:
     """Add out_of_distribution, abstain and reason; put the columns in the order in which a person reads.
 
-    never: why no line is answered with confidence, if so.
+    never: why no line is answered with confidence, if so. known: the smallest and largest number of train, where a
+    number is predicted: beyond them, nothing was learned.
     """
     strange = table["ood_percentile"] > percentile
-    lines = zip(table["withheld"], table["confidence"], table["ood_percentile"], table["unlike"], strict=True)
+    said = table["confidence" if known is None else "value"]
+    lines = zip(table["withheld"], said, table["ood_percentile"], table["unlike"], strict=True)
     reasons = [
         withheld
-        or (NOT_FINITE if np.isnan(confidence) else "")
+        or (NOT_FINITE if np.isnan(told) else "")
         or never
-        or _why_abstain(confidence, beyond, abstain_below, percentile, unlike)
-        for withheld, confidence, beyond, unlike in lines
+        or _why_abstain(_why_unsure(told, abstain_below, known), beyond, percentile, unlike)
+        for withheld, told, beyond, unlike in lines
     ]
     marked = table.assign(out_of_distribution=strange, abstain=[bool(said) for said in reasons], reason=reasons)
     names = [str(name) for name in marked.columns]
+    answer = (
+        ("predicted", "predicted_at_equal_shares", "confidence", *(n for n in names if n.startswith("probability_")))
+        if known is None
+        else ("value", "low", "high")
+    )
     order = [
-        *("level", "unit", "participant", "eye", "device", "protocol", "split_of_run", "volumes", "predicted"),
-        *("predicted_at_equal_shares", "confidence", *(name for name in names if name.startswith("probability_"))),
+        *("level", "unit", "participant", "eye", "device", "protocol", "split_of_run", "volumes", *answer),
         *("abstain", "reason", "flags", "ood_percentile", "out_of_distribution", "ood_distance"),
         *(name for name in names if name.startswith("nearest_")),
     ]
     return marked[order]
 
 
-def _why_abstain(confidence: float, beyond: float, abstain_below: float, percentile: float, unlike: str) -> str:
-    unsure = [f"confidence {confidence:.2f} below {abstain_below:g}"] if confidence < abstain_below else []
+def _why_unsure(told: float, abstain_below: float, known: tuple[float, float] | None) -> str:
+    """Say why an answer is not to be relied on, by itself. told: the confidence, or the number itself."""
+    if known is None:
+        return f"confidence {told:.2f} below {abstain_below:g}" if told < abstain_below else ""
+    low, high = known
+    return "" if low <= told <= high else f"value {told:.4g} beyond all of train, which held {low:.4g} to {high:.4g}"
+
+
+def _why_abstain(unsure: str, beyond: float, percentile: float, unlike: str) -> str:
     strange = [f"out of distribution: farther than {beyond:.1f} % of train"] if beyond > percentile else []
-    return "; ".join(unsure + strange + ([unlike] if unlike else []))
+    return "; ".join([*([unsure] if unsure else []), *strange, *([unlike] if unlike else [])])
 
 
 def _union(said: "pd.Series[str]") -> str:

@@ -165,8 +165,9 @@ def unit_weights(
     """Weigh volumes so that classes weigh the same, units (participants) of a class the same, and volumes of a unit.
 
     The weights sum to the number of units, whatever the number of scans. Not balanced: every unit weighs one, whatever
-    the class.
+    the class; so it is of numbers, which are no classes.
     """
+    balanced = balanced and not np.issubdtype(label.dtype, np.floating)
     _, first, inverse, volumes = np.unique(unit, return_index=True, return_inverse=True, return_counts=True)
     weight_of_person = np.ones(len(first))
     if balanced:

@@ -82,7 +82,12 @@ def from_probability(
     unit: Shaped[np.ndarray, " n"],
     table: FeatureTable,
 ) -> Predictions:
-    """Spread the probabilities of the seen classes over all classes, and take their logarithm."""
+    """Spread the probabilities of the seen classes over all classes, and take their logarithm.
+
+    classes 0: known is the number that is predicted, one column, and stands for both.
+    """
+    if not classes:
+        return Predictions(model, level, split, unit, table.participant, table.y, known, known)
     probability = np.full((len(known), classes), SMALLEST_PROBABILITY)
     probability[:, seen] = np.clip(known, SMALLEST_PROBABILITY, None)
     logits = np.log(probability)

@@ -110,7 +110,7 @@ def fit_model(spec: ModelSpec, train: FeatureTable, *, classes: int, seed: int) 
 
 def fit_on(spec: ModelSpec, part: TrainingPart, *, classes: int, seed: int) -> FittedModel:
     """Do the same on a part that keeps what several fits share."""
-    head_class = find_head(spec.model)
+    head_class = find_head(spec.model, number=not classes)
     head = head_class(random_state=seed, **_parameters(spec))
     head.fit_prepared(part.prepared(head_class, of_people=spec.aggregation == MEAN_FEATURES))
     return FittedModel(spec.features, part.standardiser, head, _fit_aggregation(spec, part, classes, seed))
@@ -126,7 +126,7 @@ def fit_grid(
     if spec.aggregation in LEARNED:
         specs = [replace(spec, parameters=candidate) for candidate in candidates]
         return [[fit_on(one, part, classes=classes, seed=seed) for one in specs] for part in parts]
-    head_class, aggregation = find_head(spec.model), _fit_aggregation(spec, parts[0], classes, seed)
+    head_class, aggregation = find_head(spec.model, number=not classes), _fit_aggregation(spec, parts[0], classes, seed)
     rows = [part.rows_for(head_class, of_people=spec.aggregation == MEAN_FEATURES) for part in parts]
     fitted = head_class.fit_grid(rows, [_parameters(replace(spec, parameters=one)) for one in candidates], seed)
     return [
@@ -229,7 +229,8 @@ def _fitting(model: FittedModel, run: Run) -> FittedModel:
     """Return the model if its parts belong together and to the run. Raises: RunFolderError."""
     width, classes = model.standardiser.tokens * model.standardiser.mean.shape[1], len(run.record.asked.classes)
     head, name = model.head, run.record.fitted.model
-    if head.n_features_in_ != width or head.name != name or head.classes_.max() >= classes:
+    unlike = head.classes_.max() >= max(classes, 1) or head.is_number != (not classes)
+    if head.n_features_in_ != width or head.name != name or unlike:
         raise RunFolderError(
             f"run {run.record.id}: expected a head {name} of {width} features and {classes} classes, "
             f"got {head.name} of {head.n_features_in_} features and the classes {head.classes_.tolist()[:9]}; "

@@ -13,12 +13,15 @@ from classify.heads.lgbm import LgbmHead
 from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
 from classify.heads.mlp import MlpHead
+from classify.heads.number_form import NUMBER
+from classify.heads.numbers import AttentiveNumber, DummyNumber, KnnNumber, LgbmNumber, MilNumber, MlpNumber
 from classify.heads.ordinal import OrdinalHead
+from classify.heads.ridge import RidgeHead
 from classify.heads.tokens_linear import TokensLinearHead
 from classify.model_files import read_object
 from embeddings_store.errors import UsageError
 
-__all__ = ["HEADS", "Head", "find_head", "load_head", "read_head"]
+__all__ = ["HEADS", "NUMBER_HEADS", "Head", "find_head", "load_head", "read_head"]
 
 HEADS: dict[str, type[Head]] = {
     "dummy": DummyHead,
@@ -33,12 +36,27 @@ HEADS: dict[str, type[Head]] = {
     "mil": MilHead,
 }
 
+NUMBER_HEADS: dict[str, type[Head]] = {
+    "dummy": DummyNumber,
+    "linear": RidgeHead,
+    "lgbm": LgbmNumber,
+    "mlp": MlpNumber,
+    "knn": KnnNumber,
+    "attentive": AttentiveNumber,
+    "mil": MilNumber,
+}
+"""The forms of the heads that predict a number; a head that is not here predicts classes alone."""
 
-def find_head(name: str) -> type[Head]:
-    """Look a head up by its name; an unknown one is a UsageError that lists them."""
+
+def find_head(name: str, *, number: bool = False) -> type[Head]:
+    """Look a head, or its form for numbers, up by its name; an unknown one is a UsageError that lists them."""
     if name not in HEADS:
         raise UsageError(f"--model: expected one of {', '.join(HEADS)}, got {name!r}")
-    return HEADS[name]
+    if number and name not in NUMBER_HEADS:
+        raise UsageError(
+            f"--model: {name} predicts classes, and the target is a number; expected one of {', '.join(NUMBER_HEADS)}"
+        )
+    return NUMBER_HEADS[name] if number else HEADS[name]
 
 
 def load_head(folder: Path) -> Head:
@@ -53,7 +71,8 @@ def load_head(folder: Path) -> Head:
 
 def read_head(folder: Path) -> Head:
     """Read the head that save wrote into a folder. Raises: RunFolderError where there is none."""
-    name = read_object(folder / STATE).get("head")
-    if not isinstance(name, str) or name not in HEADS:
-        raise RunFolderError(f"model folder: expected one of the heads {', '.join(HEADS)}, got {name!r}")
-    return HEADS[name]().load(folder)
+    state = read_object(folder / STATE)
+    name, forms = state.get("head"), NUMBER_HEADS if state.get("kind") == NUMBER else HEADS
+    if not isinstance(name, str) or name not in forms:
+        raise RunFolderError(f"model folder: expected one of the heads {', '.join(forms)}, got {name!r}")
+    return forms[name]().load(folder)

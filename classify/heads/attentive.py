@@ -140,7 +140,7 @@ class AttentiveHead(NetworkHead):
         return np.concatenate([network.attend(weights, part).transpose(1, 2).numpy() for part in self._blocks(rows)])
 
     def gradients(self, X: Any) -> Float64[np.ndarray, "n k tokens C"]:
-        """Give how the logarithm of each class's probability changes with each number of each token."""
+        """Give how the log-probability of each class, or the one answer, changes with each number of each token."""
         import torch
 
         check_is_fitted(self, "classes_")
@@ -150,7 +150,8 @@ class AttentiveHead(NetworkHead):
         for part in self._blocks(rows):
             tokens = part.clone().requires_grad_()
             with torch.enable_grad():
-                logs = network.logits(weights, (tokens,), None).softmax(dim=2).mean(dim=0).log()
+                logs = network.logits(weights, (tokens,), None)
+                logs = logs.softmax(dim=2).mean(dim=0).log() if logs.shape[2] > 1 else logs.mean(dim=0)
                 by_class = [
                     torch.autograd.grad(logs[:, number].sum(), tokens, retain_graph=True)[0]
                     for number in range(logs.shape[1])
@@ -176,7 +177,7 @@ class AttentiveHead(NetworkHead):
     def _units(
         self,
         rows: np.ndarray,
-        codes: Int64[np.ndarray, " n"],
+        codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
     ) -> tuple[Units, Int64[np.ndarray, " u"]]:

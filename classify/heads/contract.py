@@ -39,13 +39,17 @@ class TrainingRows:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRows:
-    """The same, parsed: class codes from 0 into classes, participants as numbers, nothing missing."""
+    """The same, parsed: class codes from 0 into classes, participants as numbers, nothing missing.
+
+    Of a number, codes are standardised, scale is their mean and deviation, classes is [0]: the one column of answers.
+    """
 
     rows: Float[np.ndarray, "n d"]
     classes: np.ndarray
-    codes: Int64[np.ndarray, " n"]
+    codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"]
     weights: Float64[np.ndarray, " n"]
     people: Int64[np.ndarray, " n"]
+    scale: tuple[float, float] | None = None
 
 
 class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
@@ -59,6 +63,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     balanced = True  # whether the classes should weigh the same when it learns
     pools_scans = False  # whether it takes all scans of an eye or participant at once, by predict_bags
     keeps_rows = False  # whether it is saved with rows of training participants in it
+    is_number = False  # whether it predicts a number, see number_form
     reads_tokens = False  # whether its rows are patch tokens side by side, as many as its parameter ``tokens`` says
     most_tokens: int | None = None  # of a volume, where no grid is asked for; None: as many as features.tokens says
     classes_: np.ndarray
@@ -135,6 +140,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             "parameters": self.get_params(),
             "classes": self.classes_.tolist(),
             "features": self.n_features_in_,
+            **self._scale(),
         }
         (folder / STATE).write_text(json.dumps(state, indent=2))
         self._write(folder)
@@ -153,12 +159,20 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
                 raise ValueError("expected class numbers in their order")
             if type(self.n_features_in_) is not int or not 0 < self.n_features_in_ <= MOST_FEATURES:
                 raise ValueError(f"expected 1 to {MOST_FEATURES} features, got {self.n_features_in_}")
+            self._take_scale(state)
             self._read(folder)
             answer = self._probability(np.zeros((1, self.n_features_in_)))
             if answer.shape != (1, len(self.classes_)):
                 raise ValueError(f"expected an answer for {len(self.classes_)} classes, got one of {answer.shape}")
             check_finite("its answer to a row of zeros", answer)
         return self
+
+    def _scale(self) -> dict[str, Any]:
+        """Give what head.json says of a number's scale."""
+        return {}
+
+    def _take_scale(self, state: Mapping[str, Any]) -> None:
+        """Read what _scale gave."""
 
     @abstractmethod
     def _fit(
@@ -184,6 +198,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
 
 
 def softmax(logits: Float64[np.ndarray, "... k"]) -> Float64[np.ndarray, "... k"]:
-    """Turn logits into probabilities, row by row."""
+    """Turn logits into probabilities, row by row. One column is no class but a number, which stays what it is."""
+    if logits.shape[-1] == 1:
+        return logits
     raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))

@@ -36,7 +36,7 @@ class KnnHead(Head):
     def _fit(
         self,
         rows: np.ndarray,
-        codes: Int64[np.ndarray, " n"],
+        codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],  # noqa: ARG002 - nothing is held back
     ) -> None:
@@ -54,12 +54,16 @@ class KnnHead(Head):
         return turned.astype(np.float32)
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
+        member = np.eye(len(self.classes_))[self.codes_] * self.weights_[:, None]
+        votes = self._count(rows, member, member.sum())
+        return np.asarray(votes / votes.sum(axis=1, keepdims=True))
+
+    def _count(self, rows: np.ndarray, member: Float64[np.ndarray, "m k"], total: float) -> Float64[np.ndarray, "n k"]:
+        """Sum what the nearest training rows hold, and one vote's share of what all of them hold."""
         count = min(self.n_neighbors, len(self.rows_))
         finder = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(self.rows_)
         near = finder.kneighbors(self._turn(rows), return_distance=False)
-        member = np.eye(len(self.classes_))[self.codes_] * self.weights_[:, None]
-        votes = member[near].sum(axis=1) + member.sum(axis=0) / member.sum()
-        return np.asarray(votes / votes.sum(axis=1, keepdims=True))
+        return np.asarray(member[near].sum(axis=1) + member.sum(axis=0) / total)
 
     def _write(self, folder: Path) -> None:
         axes = {} if self.components_ is None else asdict(self.components_)

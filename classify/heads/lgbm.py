@@ -102,7 +102,7 @@ class LgbmHead(Head):
     def _fit(
         self,
         rows: np.ndarray,
-        codes: Int64[np.ndarray, " n"],
+        codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
     ) -> None:
@@ -110,8 +110,11 @@ class LgbmHead(Head):
 
     def _settings(self, n_rows: int) -> dict[str, Any]:
         return {
-            "objective": "multiclass",
-            "num_class": len(self.classes_),
+            **(
+                {"objective": "regression"}
+                if self.is_number
+                else {"objective": "multiclass", "num_class": len(self.classes_)}
+            ),
             "learning_rate": self.learning_rate,
             "num_leaves": self.num_leaves,
             "min_data_in_leaf": max(1, round(self.min_child_share * n_rows)),
@@ -131,7 +134,7 @@ class LgbmHead(Head):
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
         turned = rows if self.components_ is None else self.components_.project(rows)
-        return np.asarray(self.booster_.predict(turned, num_threads=1))
+        return np.asarray(self.booster_.predict(turned, num_threads=1)).reshape(len(rows), len(self.classes_))
 
     def _write(self, folder: Path) -> None:
         (folder / MODEL).write_text(self.booster_.model_to_string())

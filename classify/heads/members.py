@@ -65,7 +65,7 @@ class Units:
     """
 
     take: Callable[[Any], tuple[Any, ...]]
-    codes: Int64[np.ndarray, " n"]
+    codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"]
     weights: Float64[np.ndarray, " n"]
     held: Bool[np.ndarray, " n"]
 
@@ -205,13 +205,22 @@ def _held_losses(network: Network, state: _State, units: Units, batches: Sequenc
 
 
 def _losses(logits: Any, units: Units, batch: Any, device: str) -> tuple[Any, Any]:
-    """Give the cross-entropy [M, units] of logits [M, units, k], and the units' weights."""
+    """Give the losses [M, units] of logits [M, units, k], and the units' weights."""
     import torch
 
     wanted = torch.from_numpy(units.codes)[batch].to(device).expand(len(logits), -1)
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+    loss = losses_of(logits.flatten(0, 1), wanted.flatten())
     weight = torch.from_numpy(units.weights)[batch].float().to(device)
     return loss.reshape(wanted.shape), weight
+
+
+def losses_of(logits: Any, wanted: Any) -> Any:
+    """Give the cross-entropy of logits [n, k] and class codes [n], or the squared error where these are numbers."""
+    import torch
+
+    if wanted.is_floating_point():
+        return (logits[:, 0] - wanted.to(logits.dtype)) ** 2
+    return torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
 
 
 def _inputs(units: Units, batch: Any, device: str) -> tuple[Any, ...]:

@@ -130,7 +130,7 @@ class MilHead(NetworkHead):
     def _units(
         self,
         rows: np.ndarray,
-        codes: Int64[np.ndarray, " n"],
+        codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
     ) -> tuple[Units, Int64[np.ndarray, " u"]]:

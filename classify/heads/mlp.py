@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 from classify.cohort.splits import grouped_folds
 from classify.heads.contract import Head
 from classify.heads.device import find_device
-from classify.heads.members import APART, one_thread
+from classify.heads.members import APART, losses_of, one_thread
 from classify.heads.network import BATCHES, MODEL, STEPS, mean_of_members
 
 Seen = tuple[Any, ...]
@@ -62,7 +62,7 @@ class MlpHead(Head):
     def _fit(
         self,
         rows: np.ndarray,
-        codes: Int64[np.ndarray, " n"],
+        codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
     ) -> None:
@@ -109,7 +109,7 @@ class MlpHead(Head):
                 if len(batch) < 2:  # batch normalisation needs two rows
                     continue
                 optimiser.zero_grad()
-                loss = torch.nn.functional.cross_entropy(network(x[batch]), y[batch], reduction="none")
+                loss = losses_of(network(x[batch]), y[batch])
                 (loss * w[batch]).mean().backward()
                 optimiser.step()
             yield network
@@ -119,7 +119,7 @@ class MlpHead(Head):
 
         network.eval()
         with torch.inference_mode():
-            loss = torch.nn.functional.cross_entropy(network(x), y, reduction="none")
+            loss = losses_of(network(x), y)
         return float((loss * w).sum() / w.sum())
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:

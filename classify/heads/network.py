@@ -74,7 +74,7 @@ class NetworkHead(Head):
     def _fit(
         self,
         rows: np.ndarray,
-        codes: Int64[np.ndarray, " n"],
+        codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
     ) -> None:
@@ -108,7 +108,7 @@ class NetworkHead(Head):
     def _units(
         self,
         rows: np.ndarray,
-        codes: Int64[np.ndarray, " n"],
+        codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
     ) -> tuple[Units, Int64[np.ndarray, " u"]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from classify.judging.metrics import HEADLINE, all_metrics, why_absent
+from classify.judging.kinds import measures_of
 from classify.run.predictions import Predictions
 from classify.run.record import Measured
 
@@ -55,12 +55,10 @@ def replicate_metrics(
     """Compute every metric in every replicate; element 0 is the estimate, NaN is undefined."""
     total = replicates.counts.shape[1]
     blocks = [
-        all_metrics(
-            predictions.label,
-            predictions.probability,
+        measures_of(classes).compute(
+            predictions,
             replicates.weights_of(predictions.participant, slice(start, min(start + COLUMNS_AT_ONCE, total))),
             classes,
-            scores=predictions.scores,
         )
         for start in range(0, total, COLUMNS_AT_ONCE)
     ]
@@ -91,7 +89,7 @@ def measure(
 ) -> tuple[dict[str, Measured], dict[str, Float64[np.ndarray, " R"]]]:
     """Give every metric with its interval, and the replicates behind them for paired differences."""
     values = replicate_metrics(predictions, replicates, classes)
-    label, few = predictions.label, why_too_few(predictions, classes)
+    label, few, why_absent = predictions.label, why_too_few(predictions, classes), measures_of(classes).why_absent
     return {name: summarise(drawn, why_absent(name, label, classes), few) for name, drawn in values.items()}, values
 
 
@@ -106,25 +104,34 @@ def paired_differences(
     people: Predictions,
     classes: Sequence[str],
 ) -> dict[str, Measured]:
-    """Give HEADLINE of ours minus theirs, judged on these people."""
-    few = why_too_few(people, classes)
+    """Give the headline of ours minus theirs, judged on these people."""
+    few, measures = why_too_few(people, classes), measures_of(classes)
     return {
-        name: summarise(ours[name] - theirs[name], why_absent(name, people.label, classes), few) for name in HEADLINE
+        name: summarise(ours[name] - theirs[name], measures.why_absent(name, people.label, classes), few)
+        for name in measures.headline
     }
 
 
 def why_too_few(people: Predictions, classes: Sequence[str]) -> str | None:
-    """Say why intervals of these units must not be shown: fewer than FEW_PARTICIPANTS in the smallest class."""
+    """Say why intervals of these units must not be shown: too few in the smallest class, or at all of a number."""
+    if not classes:
+        count = len(set(people.participant.tolist()))
+        return None if count >= FEW_PARTICIPANTS else f"{count} participants; intervals need {FEW_PARTICIPANTS}"
     count, name = min((len(set(people.participant[people.label == c])), of) for c, of in enumerate(classes))
     return None if count >= FEW_PARTICIPANTS else f"{count} participants of {name}; intervals need {FEW_PARTICIPANTS}"
 
 
-def caution_few(per_class: Mapping[str, int], split: str = "val") -> str | None:
+def caution_few(per_class: Mapping[str, int], split: str = "val", *, people: int | None = None) -> str | None:
     """Warn where the smallest class has too few participants for a percentile interval; None where it has enough.
+
+    people: how many there are in all, which is what counts where there are no classes but numbers.
 
     A recall over n participants takes n + 1 values, so resampling few of them cannot show how far another sample
     would lie: two of two right gives an interval without width.
     """
+    if not per_class:
+        few = people is not None and people < FEW_PARTICIPANTS
+        return f"few participants: {split} has {people}; intervals need {FEW_PARTICIPANTS}" if few else None
     name, count = min(per_class.items(), key=lambda item: item[1])
     if count >= FEW_PARTICIPANTS:
         return None

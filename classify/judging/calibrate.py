@@ -20,6 +20,7 @@ from classify.errors import RunFolderError
 from classify.features.table import unit_weights
 from classify.heads.contract import softmax
 from classify.judging.matrix_scaling import apply_matrix, fit_matrix, says_nothing
+from classify.judging.number_calibration import FITS, LINE, apply_line, choose_line
 from classify.judging.prevalence import move
 from classify.model_files import read_object
 from classify.run.predictions import Predictions, judged_of, rows_of
@@ -79,7 +80,7 @@ class Calibrator:
 
 @dataclass(frozen=True)
 class Choice:
-    """A calibrator and why it was taken. log_loss: of each candidate, cross-fitted on train's participants."""
+    """A calibrator and why it was taken. log_loss: of each candidate, cross-fitted; of numbers the squared error."""
 
     calibrator: Calibrator
     log_loss: Mapping[str, float]
@@ -136,7 +137,10 @@ def choose_calibrator(
 def calibrate_on(
     asked: str | None, held_out: Mapping[str, Predictions], prevalence: tuple[float, ...], *, seed: int
 ) -> Choice | None:
-    """Do choose_calibrator; None for a run that shall not be calibrated."""
+    """Do choose_calibrator; None for a run that shall not be calibrated. Of a number, see choose_line."""
+    if not judged_of(held_out).numbered:
+        name, found, why, losses = choose_line(asked, held_out, seed=seed)
+        return Choice(Calibrator(name, found, why_constant=why), losses)
     return choose_calibrator(asked, held_out, prevalence, seed=seed) if asked else None
 
 
@@ -159,6 +163,8 @@ def log_loss(probability: Float64[np.ndarray, "n k"], truth: Predictions) -> flo
 
 def describe_method(record: Mapping[str, Any] | None) -> str:
     """Say in a few words, for pages and tables, what the probabilities of a run are. record: run.json's calibration."""
+    if record and record["method"] in FITS:
+        return _describe_line(record)
     if not record:
         return "not calibrated: as the head gives them, at balanced classes"
     if "prevalence" not in record:
@@ -166,6 +172,13 @@ def describe_method(record: Mapping[str, Any] | None) -> str:
     if record["why_constant"]:
         return f"no calibration possible ({record['why_constant']}): everybody is shown the prevalence"
     return f"calibrated ({record['method']}, on out-of-fold predictions of train)"
+
+
+def _describe_line(record: Mapping[str, Any]) -> str:
+    if record["why_constant"]:
+        return f"no calibration possible ({record['why_constant']}): everybody is shown the mean of train"
+    shown = "on a line of what the head gives" if record["method"] == LINE else "as the head gives them"
+    return f"numbers {shown}; how far they may be off is known from out-of-fold predictions of train"
 
 
 def _why_not(name: str, fitted: Parameters, losses: Mapping[str, float]) -> str:
@@ -251,6 +264,7 @@ METHODS: Mapping[str, Method] = {
     "temperature": Method(_fit_temperature, _apply_temperature),
     ISOTONIC: Method(_fit_isotonic, _apply_isotonic),
     CONSTANT: Method(_fit_constant, _apply_constant),
+    **{name: Method(fit, apply_line) for name, fit in FITS.items()},
 }
 
-CHOICES: Sequence[str] = tuple(name for name in METHODS if name != CONSTANT)
+CHOICES: Sequence[str] = tuple(name for name in METHODS if name not in {CONSTANT, *FITS})

@@ -15,6 +15,7 @@ from classify.judging.bootstrap import Replicates, draw_replicates, paired_diffe
 from classify.judging.calibrate import Calibrator, Choice, describe_method
 from classify.judging.decision_curve import Shown
 from classify.judging.metrics import CALIBRATION_BINS
+from classify.judging.number_calibration import report_numbers
 from classify.judging.prevalence import Prevalence, weigh_units
 from classify.run.predictions import Predictions, judged_of
 from classify.run.record import Measured
@@ -63,6 +64,23 @@ def report_calibration(
                 levels, prevalence.shares, classes, replicates=replicates, seed=seed
             ).items()
         },
+    }
+
+
+def report_number(
+    fitted: Choice, levels: Mapping[str, Predictions], *, folds: int, replicates: int, seed: int
+) -> dict[str, Any]:
+    """Return the same field of a run that predicts a number: see report_numbers for its levels."""
+    calibrator = fitted.calibrator
+    return {
+        "method": calibrator.method,
+        "why_constant": calibrator.why_constant,
+        "fitted_on": "out-of-fold predictions of train",
+        "folds": folds,
+        "seed": seed,
+        "squared_error_of_candidates": dict(fitted.log_loss),
+        "judged_on": judged_of(levels).split,
+        "levels": report_numbers(levels, calibrator.parameters, replicates=min(replicates, MOST_REPLICATES), seed=seed),
     }
 
 

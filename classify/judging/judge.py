@@ -7,10 +7,11 @@ import numpy as np
 
 from classify.baselines.covariates import covariates_of, headline_of, together_of
 from classify.cohort.questions import Task
-from classify.judging.bootstrap import draw_replicates, measure, paired_differences
+from classify.judging.bootstrap import Replicates, draw_replicates, measure, paired_differences
 from classify.judging.contrasts import measure_contrasts
 from classify.judging.decision_curve import AS_THE_HEAD, Shown, decision_curves
-from classify.judging.metrics import HEADLINE, confusion_counts
+from classify.judging.kinds import measures_of
+from classify.judging.metrics import OF_ORDER, confusion_counts
 from classify.judging.permutation import PERMUTATIONS, permute_labels
 from classify.judging.rivals import Values, compare_with_rivals
 from classify.run.predictions import Predictions, judged_of
@@ -35,12 +36,12 @@ def judge(
     """
     people, classes = judged_of(levels), task.classes
     drawn = draw_replicates(people.participant, replicates=replicates, seed=seed)
-    measured = {level: measure(predictions, drawn, classes) for level, predictions in levels.items()}
-    others = {name: measure(predictions, drawn, classes) for name, predictions in baselines.items()}
+    measured = {level: _measure(part, drawn, task) for level, part in levels.items()}
+    others = {name: _measure(part, drawn, task) for name, part in baselines.items()}
     values = {name: drawn_values for name, (_, drawn_values) in others.items()} | {"": measured[people.level][1]}
     return Judgement(
         metrics={level: {people.split: table} for level, (table, _) in measured.items()},
-        confusion={level: _confusion(predictions, len(classes)) for level, predictions in levels.items()},
+        confusion={level: _confusion(part, len(classes)) for level, part in levels.items()} if classes else {},
         baselines={name: {people.split: table} for name, (table, _) in others.items()},
         difference_to_age_site=_to_covariates(values, "", people, task),
         added_to_age_site=_to_covariates(values, together_of(task), people, task),
@@ -49,8 +50,16 @@ def judge(
         ),
         contrasts={people.split: measure_contrasts(people, drawn, task)},
         permutation={people.split: permute_labels(people, classes, permutations=PERMUTATIONS, seed=seed)},
-        decision_curves={people.split: decision_curves(people, shown, drawn, task)},
+        decision_curves={people.split: decision_curves(people, shown, drawn, task) if classes else {}},
     )
+
+
+def _measure(part: Predictions, drawn: Replicates, task: Task) -> tuple[dict[str, Measured], Values]:
+    """Measure predictions; distances between classes mean nothing where these have no order."""
+    table, values = measure(part, drawn, task.classes)
+    if task.kind == "nominal":
+        table = {name: found for name, found in table.items() if name not in OF_ORDER}
+    return table, values
 
 
 def _to_covariates(values: Mapping[str, Values], name: str, people: Predictions, task: Task) -> dict[str, Measured]:
@@ -58,7 +67,7 @@ def _to_covariates(values: Mapping[str, Values], name: str, people: Predictions,
     whole = headline_of(task)
     if whole not in values:
         said = NO_COVARIATES.format(" and ".join(covariates_of(task)) or "covariates")
-        return {metric: {"absent": said} for metric in HEADLINE}
+        return {metric: {"absent": said} for metric in measures_of(task.classes).headline}
     return paired_differences(values[name], values[whole], people, task.classes) if name in values else {}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from classify.judging.calibrate import CALIBRATION, METHODS, Calibrator, load_calibrator
+from classify.judging.number_calibration import FITS, check_line
 from classify.judging.prevalence import move
 from classify.model_files import readable
 
@@ -19,7 +20,11 @@ def read_calibrator(folder: Path, classes: int) -> Calibrator | None:
     if found is None:
         return None
     with readable(f"{folder.name}/{CALIBRATION}"):
-        for level, part in found.parameters.items():
+        if (found.method in FITS) != (not classes):
+            raise ValueError(f"expected the calibration of {classes or 'no'} classes, got the method {found.method}")
+        for part in found.parameters.values() if not classes else ():
+            check_line(part)
+        for level, part in found.parameters.items() if classes else ():
             if wrong := [name for name in ("temperature", "spread") if not part.get(name, 1) > 0]:
                 raise ValueError(f"{level}: expected a positive {wrong[0]}, got {part[wrong[0]]}")
             if wrong := [name for name, value in part.items() if isinstance(value, list) and len(value) != classes]:

@@ -4,14 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Shaped
 
+from classify.cohort.splits import strata_of
 from classify.features.table import FeatureTable
 from classify.fitting.model import ModelSpec, fit_model
 from classify.judging.bootstrap import Replicates, draw_replicates, paired_difference, replicate_metrics, summarise
-from classify.judging.metrics import HEADLINE, why_absent
+from classify.judging.kinds import measures_of
 from classify.run.predictions import judged_of
 from classify.run.record import Measured
+from classify.search.folds import why_not_learned
 from embeddings_store.errors import UsageError
 
 ALL = 1.0
@@ -30,15 +32,17 @@ def check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
 
 
 def draw_subsets(
-    participant: Shaped[np.ndarray, " n"], label: Int64[np.ndarray, " n"], fractions: Sequence[float], *, seed: int
+    participant: Shaped[np.ndarray, " n"], label: Shaped[np.ndarray, " n"], fractions: Sequence[float], *, seed: int
 ) -> list[Shaped[np.ndarray, " people"]]:
     """Draw participants for each of rising fractions: the same share of every class, the smaller within the larger.
 
-    participant and label: one a volume; shares are rounded to whole people, so a class may have nobody.
+    participant and label: one a volume; shares are rounded to whole people, so a class may have nobody. Of numbers,
+    fifths are the classes.
     """
-    names, first = np.unique(participant, return_index=True)
+    names, first, person = np.unique(participant, return_index=True, return_inverse=True)
     rng = np.random.default_rng(seed)
-    shuffled = [rng.permutation(names[label[first] == number]) for number in np.unique(label)]
+    stratum = strata_of(label, person) if np.issubdtype(label.dtype, np.floating) else label[first]
+    shuffled = [rng.permutation(names[stratum == number]) for number in np.unique(stratum)]
     return [
         np.sort(np.concatenate([people[: int(fraction * len(people) + 0.5)] for people in shuffled]))
         for fraction in fractions
@@ -57,7 +61,7 @@ def trace_curve(
     seed: int,
     tell: Callable[[str], None],
 ) -> list[Point]:
-    """Give a point for each of rising fractions: fraction, participants, volumes, per_class, repeats, HEADLINE.
+    """Give a point for each of rising fractions: fraction, participants, volumes, per_class, repeats, the headline.
 
     A metric is the mean over repeats (other people drawn, another seed of the head) with an interval over the people of
     val, and "spread": lowest, highest and standard deviation over the repeats. The whole of train is fitted once, since
@@ -74,11 +78,14 @@ def trace_curve(
         if missing := [name for name, people in point["per_class"].items() if not people]:
             points.append(point | {"absent": f"at {fraction:g} of train, nobody is {', '.join(missing)}"})
             continue
+        if not classes and (few := why_not_learned(train.where(np.isin(train.participant, subsets[0])))):
+            points.append(point | {"absent": f"at {fraction:g} of train, {few}"})
+            continue
         values = [
             _judge_subset(spec, train, val, subset, classes, replicated, seed + repeat)
             for repeat, subset in enumerate(subsets)
         ]
-        curve[fraction] = {name: np.mean([one[name] for one in values], axis=0) for name in HEADLINE}
+        curve[fraction] = {name: np.mean([one[name] for one in values], axis=0) for name in values[0]}
         points.append(point | {"repeats": len(subsets)} | _measure(curve[fraction], values, val, classes))
         tell(f"{fraction:g} of train: {point['participants']} participants, fitted {len(subsets)} times")
     return [_compare_to_all(point, curve, val, classes) for point in points]
@@ -93,18 +100,19 @@ def _judge_subset(
     replicated: Replicates,
     seed: int,
 ) -> Values:
-    """Fit everything on the volumes of some people, the standardiser too; give HEADLINE on val in each replicate."""
+    """Fit everything on the volumes of some people, the standardiser too; give the headline on val."""
     model = fit_model(spec, train.where(np.isin(train.participant, people)), classes=len(classes), seed=seed)
     predicted = judged_of(model.predict(val, classes=len(classes), split="val"))
     values = replicate_metrics(predicted, replicated, classes)
-    return {name: values[name] for name in HEADLINE}
+    return {name: values[name] for name in measures_of(classes).headline}
 
 
 def _measure(mean: Values, values: Sequence[Values], val: FeatureTable, classes: Sequence[str]) -> dict[str, Measured]:
+    measures = measures_of(classes)
     return {
-        name: summarise(mean[name], why_absent(name, val.y, classes))
+        name: summarise(mean[name], measures.why_absent(name, val.y, classes))
         | {"spread": _spread(np.array([one[name][0] for one in values]))}
-        for name in HEADLINE
+        for name in measures.headline
     }
 
 
@@ -121,10 +129,11 @@ def _compare_to_all(
     fraction = point["fraction"]
     if fraction == ALL or fraction not in curve or ALL not in curve:
         return point
+    measures = measures_of(classes)
     return point | {
         "difference_to_all": {
-            name: paired_difference(curve[fraction][name], curve[ALL][name], why_absent(name, val.y, classes))
-            for name in HEADLINE
+            name: paired_difference(curve[fraction][name], curve[ALL][name], measures.why_absent(name, val.y, classes))
+            for name in measures.headline
         }
     }
 

@@ -29,6 +29,9 @@ OVERALL = (
     "brier",
     "expected_calibration_error",
 )
+OF_ORDER = ("quadratic_weighted_kappa", "ordinal_error")
+"""Metrics that need classes in order."""
+
 PER_CLASS = ("recall", "precision", "f1", "auroc")
 
 
@@ -66,6 +69,8 @@ def all_metrics(
             "brier": _mean(_squared_error(label, probability), weights),
             "expected_calibration_error": _calibration_error(label, probability, weights),
         }
+    if len(classes) == 2:
+        overall["average_precision"] = average_precision(label == 1, ranking[:, 1], weights)
     by_class = {"recall": recall, "precision": precision, "f1": f1, "auroc": auroc}
     return overall | {f"{name}/{of}": by_class[name][c] for name in PER_CLASS for c, of in enumerate(classes)}
 
@@ -89,6 +94,22 @@ def confusion_counts(
     """Count label x prediction for every replicate."""
     cell = np.eye(classes * classes)[label * classes + predicted]
     return np.asarray((cell.T @ weights).reshape(classes, classes, -1))
+
+
+def average_precision(
+    positive: np.ndarray, score: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "n R"]
+) -> Float64[np.ndarray, " R"]:
+    """Sum of precision over the steps of recall, equal scores in one step; NaN where nobody is positive.
+
+    Agrees with scikit-learn's average_precision_score.
+    """
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.diff(-score[order], prepend=-np.inf))
+    taken = np.add.reduceat(weights[order], starts, axis=0)
+    found = np.add.reduceat(weights[order] * positive[order][:, None], starts, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.cumsum(found, axis=0) / np.cumsum(taken, axis=0)
+        return np.asarray(np.nansum(precision * found, axis=0) / found.sum(axis=0))
 
 
 def auroc_one_vs_rest(

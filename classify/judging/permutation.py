@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.stats import rankdata
 
-from classify.judging.metrics import HEADLINE, all_metrics, why_absent
+from classify.judging.kinds import measures_of, sign_of
 from classify.run.predictions import Predictions
 
 NULL = (
@@ -25,25 +25,27 @@ def permute_labels(people: Predictions, classes: Sequence[str], *, permutations:
     One-sided: the share of dealings that do as well or better, the real one among them (Phipson & Smyth 2010).
     """
     rng = np.random.default_rng(seed)
-    real = observed(people, classes)
-    blocks = [
-        permuted_metrics(people.scores, people.label, rng, min(COLUMNS_AT_ONCE, permutations - start))
-        for start in range(0, permutations, COLUMNS_AT_ONCE)
-    ]
-    dealt = {name: np.concatenate([block[name] for block in blocks]) for name in HEADLINE}
+    real, measures = observed(people, classes), measures_of(classes)
+    columns = [min(COLUMNS_AT_ONCE, permutations - start) for start in range(0, permutations, COLUMNS_AT_ONCE)]
+    if classes:
+        blocks = [permuted_metrics(people.scores, people.label, rng, count) for count in columns]
+    else:
+        blocks = [permuted_numbers(people.probability[:, 0], people.label, rng, count) for count in columns]
+    dealt = {name: np.concatenate([block[name] for block in blocks]) for name in measures.headline}
     p_values = {
-        name: {"value": p_value(real[name], dealt[name])}
+        name: {"value": p_value(sign_of(name) * real[name], sign_of(name) * dealt[name])}
         if np.isfinite(real[name])
-        else {"absent": why_absent(name, people.label, classes)}
-        for name in HEADLINE
+        else {"absent": measures.why_absent(name, people.label, classes)}
+        for name in measures.headline
     }
     return {"null": NULL, "permutations": permutations, "seed": seed, "p_values": p_values}
 
 
 def observed(people: Predictions, classes: Sequence[str]) -> dict[str, float]:
-    """Give the HEADLINE metrics under the real labels."""
-    values = all_metrics(people.label, people.scores, np.ones((len(people.label), 1)), classes)
-    return {name: float(values[name][0]) for name in HEADLINE}
+    """Give the headline metrics under the real labels."""
+    measures = measures_of(classes)
+    once = measures.once(people, classes)
+    return {name: once[name] for name in measures.headline}
 
 
 def p_value(real: float, dealt: Float64[np.ndarray, " P"]) -> float:
@@ -54,7 +56,7 @@ def p_value(real: float, dealt: Float64[np.ndarray, " P"]) -> float:
 def permuted_metrics(
     probability: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, " n"], rng: np.random.Generator, columns: int
 ) -> dict[str, Float64[np.ndarray, " columns"]]:
-    """Compute HEADLINE for as many dealings as there are columns; NaN where a class has nobody.
+    """Compute the headline of classes for as many dealings as there are columns; NaN where a class has nobody.
 
     Balanced accuracy from hits by class; AUROC from the rank sum of each class (Mann-Whitney, ties share ranks).
     """
@@ -70,3 +72,14 @@ def permuted_metrics(
             auroc.append((ranks - size * (size + 1) / 2) / (size * (len(label) - size)))
     macro = np.mean(auroc, axis=0) if probability.shape[1] > 2 else auroc[1]
     return {"balanced_accuracy": np.mean(recall, axis=0), "macro_auroc": np.asarray(macro)}
+
+
+def permuted_numbers(
+    said: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"], rng: np.random.Generator, columns: int
+) -> dict[str, Float64[np.ndarray, " columns"]]:
+    """Compute the headline of numbers for as many dealings as there are columns; NaN where everybody has the same."""
+    dealt = rng.permuted(np.repeat(truth[:, None], columns, axis=1), axis=0)
+    spread = ((truth - truth.mean()) ** 2).sum()
+    away = dealt - said[:, None]
+    r2 = 1 - (away**2).sum(axis=0) / spread if np.ptp(truth) else np.full(columns, np.nan)
+    return {"r2": np.asarray(r2), "mean_absolute_error": np.abs(away).mean(axis=0)}

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64, Shaped
 
+from classify.cohort.splits import strata_of
 from classify.errors import CohortError
 from classify.features.standardise import Standardiser
 from classify.features.table import FeatureTable
@@ -26,11 +27,12 @@ from classify.judging.bootstrap import (
     replicate_metrics,
     why_too_few,
 )
-from classify.judging.metrics import HEADLINE
+from classify.judging.kinds import measures_of
 from classify.judging.rivals import Values
 from classify.judging.subgroups import count_people
 from classify.run.predictions import Predictions, judged_of
 from classify.run.record import Measured
+from classify.search.folds import why_not_learned
 
 LEFT_OUT = ("site", "device")
 DRAWS = 10
@@ -45,7 +47,7 @@ def leave_one_out(
     replicates: int,
     seed: int,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Give, for each of LEFT_OUT, one line a value that stands in val: HEADLINE with and without it in training.
+    """Give, for each of LEFT_OUT, one line a value that stands in val: the headline with and without it in training.
 
     model: the run's own, whose parameters were chosen on all of train; head and what its aggregation learns are fitted
     again without the place. features: raw, one row a line of table (the cohort). beyond_chance: minus the mean of DRAWS
@@ -77,6 +79,8 @@ class _Leaving:
         left = self.features.where(~here & train)
         if missing := [name for number, name in enumerate(self.classes) if not (left.y == number).any()]:
             return line | {"absent": f"without {value}, nobody in train is {', '.join(missing)}"}
+        if not self.classes and (few := why_not_learned(left)):
+            return line | {"absent": f"without {value}, {few}"}
         if not (here & train).any():
             return line | {"absent": f"nobody in train is of {value}: there is nothing to leave out"}
         try:
@@ -87,9 +91,10 @@ class _Leaving:
             return line | {"absent": str(error)}
         drawn = draw_replicates(with_it.participant, replicates=self.replicates, seed=self.seed)
         (ours, values), (theirs, known) = (measure(part, drawn, self.classes) for part in (without_it, with_it))
+        headline = measures_of(self.classes).headline
         return line | {
-            "without": {name: ours[name] for name in HEADLINE},
-            "with": {name: theirs[name] for name in HEADLINE},
+            "without": {name: ours[name] for name in headline},
+            "with": {name: theirs[name] for name in headline},
             "difference": paired_differences(values, known, with_it, self.classes),
             "beyond_chance": self._beyond_chance(values, chance, drawn),
         }
@@ -101,7 +106,9 @@ class _Leaving:
         """
         rng = np.random.default_rng(self.seed)
         person = np.unique(self.table["participant"].to_numpy(str), return_inverse=True)[1]  # numbers compare faster
-        label = self.table["label"].to_numpy(np.int64)
+        label = self.table["label"].to_numpy()
+        if not self.classes:
+            label = strata_of(label, person)[person]
         return [train & ~_as_much(gone, train, person, label, rng) for _ in range(DRAWS)]
 
     def _fit(self, rows: FeatureTable, gone: FeatureTable, judged: FeatureTable) -> Predictions:
@@ -119,11 +126,11 @@ class _Leaving:
         found = [replicate_metrics(part, drawn, self.classes) for part in chance]
         reach = NormalDist().inv_cdf(1 - (1 - LEVEL_PERCENT / 100) / (2 * self.lines))
         said: dict[str, Measured] = {}
-        for name in HEADLINE:
+        for name in measures_of(self.classes).headline:
             draws = np.stack([one[name] for one in found])
             apart = values[name] - draws.mean(axis=0)
             if not np.isfinite(apart[0]):
-                said[name] = {"absent": "undefined without some class"}
+                said[name] = {"absent": "undefined without some class" if self.classes else "undefined for these units"}
                 continue
             between = draws[:, 0].var(ddof=1) * (1 + 1 / DRAWS)
             width = reach * float(np.sqrt(np.nanvar(apart[1:]) + between))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from classify.judging.bootstrap import caution_few, draw_replicates, measure
-from classify.judging.metrics import HEADLINE
+from classify.judging.kinds import measures_of
 from classify.run.predictions import Predictions
 
 PeopleOf = Callable[[np.ndarray], Predictions]
@@ -23,7 +23,7 @@ UNKNOWN_AGE = "unknown"
 def measure_subgroups(
     people_of: PeopleOf, table: pd.DataFrame, classes: Sequence[str], *, replicates: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Give one line a group: by, value, participants, volumes, per_class, HEADLINE with intervals, caution.
+    """Give one line a group: by, value, participants, volumes, per_class, the headline with intervals, caution.
 
     table: the cohort's lines of one split, which the masks of people_of are over. A participant is judged by those of
     their volumes that are in the group, so one scanned by two devices stands under both.
@@ -53,9 +53,10 @@ def _measure_group(
     chosen = (groups[by] == value).to_numpy()
     people = people_of(chosen)
     measured, _ = measure(people, draw_replicates(people.participant, replicates=replicates, seed=seed), classes)
-    said = {name: measured[name] for name in HEADLINE}
+    headline = measures_of(classes).headline
+    said = {name: measured[name] for name in headline}
     if by == "age_band" and value == UNKNOWN_AGE and chosen.all():
-        said = {name: {"absent": "nobody of this split has a usable age"} for name in HEADLINE}
+        said = {name: {"absent": "nobody of this split has a usable age"} for name in headline}
     return {"by": by, "value": str(value), "volumes": int(chosen.sum()), **count_people(people, classes), **said}
 
 
@@ -65,5 +66,5 @@ def count_people(people: Predictions, classes: Sequence[str]) -> dict[str, Any]:
     return {
         "participants": len(people.label),
         "per_class": per_class,
-        "caution": caution_few(per_class, "this group"),
+        "caution": caution_few(per_class, "this group", people=len(set(people.participant.tolist()))),
     }

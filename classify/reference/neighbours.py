@@ -11,12 +11,12 @@ ROWS_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class KnownVolumes:
-    """Every training volume: standardised features scaled to length 1, whose it is, and its class."""
+    """Every training volume: standardised features scaled to length 1, whose it is, and its class or number."""
 
     direction: Float16[np.ndarray, "n d"]
     volume: Shaped[np.ndarray, " n"]
     participant: Shaped[np.ndarray, " n"]
-    label: Int64[np.ndarray, " n"]
+    label: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"]
 
     @classmethod
     def remember(
@@ -24,7 +24,7 @@ class KnownVolumes:
         x: Float32[np.ndarray, "n d"],
         volume: Shaped[np.ndarray, " n"],
         participant: Shaped[np.ndarray, " n"],
-        label: Int64[np.ndarray, " n"],
+        label: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
     ) -> "KnownVolumes":
         """Keep directions in float16: 1.5 kB a vector of 768, and distances good to about 1e-4."""
         return cls(_directions(x).astype(np.float16), volume, participant, label)

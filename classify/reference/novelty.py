@@ -80,16 +80,18 @@ class NoveltyDetector:
         known_distance comes from folds of participants; each fits everything anew, the standardiser too, and measures
         the people it left out, so that the distances are those of new people.
         """
-        components = count_components(train)
+        components, kind = count_components(train), kinds_of(train.y)
         fold = grouped_folds(train.participant, train.y, folds=FOLDS, seed=seed)
         known = np.zeros(len(train.y))
         for number in np.unique(fold):
             fit, held = train.where(fold != number), train.where(fold == number)
             inner = Standardiser.fit(fit.x, fit.protocol)
-            gaussians = Gaussians.fit(inner.transform(fit.x, fit.protocol), fit.y, components=components, seed=seed)
+            gaussians = Gaussians.fit(
+                inner.transform(fit.x, fit.protocol), kind[fold != number], components=components, seed=seed
+            )
             known[fold == number] = gaussians.distance(inner.transform(held.x, held.protocol))
         x = standardiser.transform(train.x, train.protocol)
-        return cls(Gaussians.fit(x, train.y, components=components, seed=seed), np.sort(known))
+        return cls(Gaussians.fit(x, kind, components=components, seed=seed), np.sort(known))
 
     def percentile(self, distance: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         """Give the share of training volumes that lie nearer, in percent: 100 is farther than all of them."""
@@ -114,6 +116,11 @@ class NoveltyDetector:
             raise ValueError("known_distance: expected distances in rising order")
         found.distance(np.zeros((1, len(found.centre)), np.float32))  # shapes that do not fit are a ValueError
         return cls(found, known)
+
+
+def kinds_of(y: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Give the class whose Gaussian each row belongs to: numbers are all of one kind."""
+    return np.zeros(len(y), np.int64) if np.issubdtype(y.dtype, np.floating) else y
 
 
 def count_components(train: FeatureTable) -> int:

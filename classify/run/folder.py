@@ -168,6 +168,8 @@ def load_run(folder: str | Path) -> Run:
             f"{type(error).__name__} while reading; make the run again"
         ) from error
     with readable(f"run folder {folder.name}"):
+        if not record.asked.classes and record.asked.task_definition.get("kind") != "number":
+            raise ValueError(f"{RECORD}: classes: expected at least one, got none, and the task asks for no number")
         _check_tables(predictions, cohort, len(record.asked.classes))
     return Run(record, predictions, cohort, folder)
 
@@ -175,12 +177,13 @@ def load_run(folder: str | Path) -> Run:
 def _check_tables(predictions: pd.DataFrame, cohort: pd.DataFrame, classes: int) -> None:
     """Raises: ValueError where a label is of no class, or a prediction is no number; KeyError without the column."""
     for name, table in ((PREDICTIONS, predictions), (COHORT, cohort)):
-        label = table["label"].to_numpy(np.int64)
-        if len(label) and not 0 <= label.min() <= label.max() < classes:
+        label = table["label"].to_numpy(np.int64 if classes else np.float64)
+        check_finite(f"{name}: label", label)
+        if len(label) and classes and not 0 <= label.min() <= label.max() < classes:
             raise ValueError(f"{name}: expected labels of {classes} classes, got {label.min()} to {label.max()}")
         if unknown := set(table["split"].unique()) - set(SPLITS):
             raise ValueError(f"{name}: expected the splits {', '.join(SPLITS)}, got {sorted(map(str, unknown))[0]!r}")
     for kind in ("probability", "logit"):
         check_finite(
-            f"{PREDICTIONS}: {kind}", predictions[[f"{kind}_{n}" for n in range(classes)]].to_numpy(np.float64)
+            f"{PREDICTIONS}: {kind}", predictions[[f"{kind}_{n}" for n in range(max(classes, 1))]].to_numpy(np.float64)
         )

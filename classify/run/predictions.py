@@ -19,7 +19,8 @@ class Predictions:
 
     unit: volume id, "participant:eye" or participant. label: class numbers. logits: the head's own, mostly of a fit in
     which every class weighs the same; they rank and decide. probability: what is shown, at the stated prevalence where
-    the model is calibrated, else the softmax of the logits.
+    the model is calibrated, else the softmax of the logits. Of a task that asks for a number, label is the number, and
+    both have one column: the head's own number and the one that is shown.
     """
 
     model: str
@@ -27,9 +28,14 @@ class Predictions:
     split: str
     unit: Shaped[np.ndarray, " n"]
     participant: Shaped[np.ndarray, " n"]
-    label: Int64[np.ndarray, " n"]
+    label: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"]
     logits: Float64[np.ndarray, "n k"]
     probability: Float64[np.ndarray, "n k"]
+
+    @property
+    def numbered(self) -> tuple[str, ...]:
+        """The numbers of the classes, for what measures without their names; () where a number is predicted."""
+        return () if self.logits.shape[1] == 1 else tuple(map(str, range(self.logits.shape[1])))
 
     @property
     def scores(self) -> Float64[np.ndarray, "n k"]:
@@ -60,6 +66,14 @@ def judged_of(levels: Mapping[str, Predictions]) -> Predictions:
 def levels_of(task: Task) -> tuple[str, ...]:
     """Name the levels of predictions of a task, the judged one last."""
     return LEVELS[: LEVELS.index(task.judged) + 1]
+
+
+def unit_loss(shown: Float64[np.ndarray, "n k"], truth: Predictions) -> Float64[np.ndarray, " n"]:
+    """Return minus the logarithm of the probability of what each unit is; of a number, the squared error."""
+    if shown.shape[1] == 1:
+        return np.asarray((shown[:, 0] - truth.label) ** 2)
+    right = shown[np.arange(len(truth.label)), truth.label]
+    return np.asarray(-np.log(np.clip(right, np.finfo(float).tiny, None)))
 
 
 def rows_of(predictions: Predictions, chosen: Shaped[np.ndarray, " rows"]) -> Predictions:
@@ -95,7 +109,7 @@ def pick_predictions(frame: pd.DataFrame, *, model: str, level: str, split: str)
         split,
         part["unit"].to_numpy(str),
         part["participant"].to_numpy(str),
-        part["label"].to_numpy(np.int64),
+        part["label"].to_numpy(),
         part[[f"logit_{number}" for number in range(classes)]].to_numpy(np.float64),
         part[[f"probability_{number}" for number in range(classes)]].to_numpy(np.float64),
     )

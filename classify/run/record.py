@@ -132,10 +132,13 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Asked:
-    """The question, and the vectors that it was asked of. encoder_source: None where the store does not say."""
+    """The question, and the vectors that it was asked of. encoder_source: None where the store does not say.
+
+    classes: [] where a number is asked for.
+    """
 
     task: str
-    classes: Annotated[list[str], Field(min_length=1, max_length=MOST_CLASSES)]
+    classes: Annotated[list[str], Field(max_length=MOST_CLASSES)]
     space: str
     phantom: StrictBool
     task_definition: Open = field(default_factory=dict)

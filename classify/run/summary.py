@@ -6,16 +6,17 @@ from typing import Any
 from rich.table import Table
 
 from classify.baselines.covariates import headline_of
-from classify.cohort.tasks import task_of_record
+from classify.cohort.questions import Task
+from classify.cohort.tasks import parse_task, task_of_record
 from classify.judging.bootstrap import TOO_FEW, caution_few
-from classify.judging.metrics import HEADLINE
+from classify.judging.kinds import SMALLER_IS_BETTER, measures_of
+from classify.judging.metrics import OF_ORDER
 from classify.judging.rivals import hardest_rival, is_above_all
 from classify.run.ledger import COUNTED_HERE
 from classify.run.record import FlowStep, Measured, Missing, Open, Resplit, RunRecord, SplitSize
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 from embeddings_store.terminal.console import show, show_table
 
-SHOWN = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa")
 RESEARCH_ONLY = "Research use only, not for clinical decisions."
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: the encoder was not trained, or barely; nothing here was learned in pretraining."
 PHANTOM = "SYNTHETIC PHANTOM: these numbers say nothing about people."
@@ -43,10 +44,10 @@ def print_evaluation(record: RunRecord, looks: int) -> None:
 def print_baselines(judged: Mapping[str, Any]) -> None:
     """Print the table of ``classify baselines``, and why some of them are not in it."""
     title = f"baselines, {judged['task']}: {describe_split(judged['splits'], {}, judged['split'])}, 95 % intervals"
-    show_table(_lay_out(title, judged["baselines"]))
+    show_table(_lay_out(title, judged["baselines"], shown_of(parse_task(judged["task_definition"], "baselines"))))
     lines = missing_lines(judged["baselines_missing"])
     lines += [step_line(step) for step in judged["flow"] if step["kind"] != "total"]
-    if caution := caution_few(judged["splits"][judged["split"]]["per_class"], judged["split"]):
+    if caution := caution_of(judged["splits"], judged["split"]):
         lines.append(caution)
     for line in [*lines, *([PHANTOM] if judged["phantom"] else []), RESEARCH_ONLY]:
         show(line)
@@ -72,6 +73,12 @@ def describe_split(splits: Mapping[str, SplitSize], pretraining: Open, split: st
     return f"{count} participants of {split}{said}"
 
 
+def caution_of(splits: Mapping[str, SplitSize], split: str) -> str | None:
+    """Warn where a split has too few people for intervals: see caution_few."""
+    size = splits[split]
+    return caution_few(size.get("per_class", {}), split, people=size["participants"])
+
+
 def pretraining_lines(pretraining: Mapping[str, Any], split: str) -> list[str]:
     """Say how far the encoder's own participants reach into a split, and what is left without them."""
     if not pretraining:
@@ -92,7 +99,7 @@ def pretraining_lines(pretraining: Mapping[str, Any], split: str) -> list[str]:
     if "metrics" in without:
         lines.append(
             f"warning: the encoder has seen {counts[split]} of {split}; without them ({without['participants']} left): "
-            + ", ".join(f"{name} {format_measured(without['metrics'][name])}" for name in HEADLINE)
+            + ", ".join(f"{name} {format_measured(found, name)}" for name, found in _headline_of(without["metrics"]))
         )
     elif counts[split]:
         why = without.get("absent", "give --pretrain-participants for the result without them")
@@ -104,10 +111,10 @@ def evaluation_lines(record: RunRecord, looks: int) -> list[str]:
     """Give the closing lines of an evaluation; a second look is allowed, and said."""
     difference = record.evaluations[-1]["difference_to_age_site"]
     own = headline_of(task_of_record(record)) or "covariates"
-    lines = [f"{metric}: difference to {own} {format_measured(difference[metric])}" for metric in HEADLINE]
+    lines = [f"{name}: difference to {own} {format_measured(found, name)}" for name, found in difference.items()]
     lines += rival_lines(record.evaluations[-1].get("difference_to_baselines", {}))
     lines += [*contrast_lines(record.judged.contrasts["test"]), p_value_line(record.judged.permutation["test"])]
-    if caution := caution_few(record.cohort.splits["test"]["per_class"], "test"):
+    if caution := caution_of(record.cohort.splits, "test"):
         lines.append(caution)
     lines += pretraining_lines(record.cohort.pretraining, "test")
     said = "" if looks == 1 else "; it is no longer untouched: say so with every number"
@@ -121,38 +128,51 @@ def evaluation_lines(record: RunRecord, looks: int) -> list[str]:
 def _table(record: RunRecord, split: str) -> Table:
     size = describe_split(record.cohort.splits, record.cohort.pretraining, split)
     title = f"{record.fitted.model}, {record.asked.task}: {size}, 95 % intervals"
-    models = {record.fitted.model: record.judged.metrics[task_of_record(record).judged]} | record.judged.baselines
-    return _lay_out(title, {name: measured[split] for name, measured in models.items() if split in measured})
+    level = next(reversed(record.judged.metrics))
+    models = {record.fitted.model: record.judged.metrics[level]} | record.judged.baselines
+    found = {name: measured[split] for name, measured in models.items() if split in measured}
+    return _lay_out(title, found, shown_of(task_of_record(record)))
 
 
-def _lay_out(title: str, models: Mapping[str, Mapping[str, Measured]]) -> Table:
+def shown_of(task: Task) -> list[str]:
+    """Name the metrics of the table; distances between classes are shown only where these have an order."""
+    return [name for name in measures_of(task.classes).table if task.kind == "ordered" or name not in OF_ORDER]
+
+
+def _lay_out(title: str, models: Mapping[str, Mapping[str, Measured]], shown: Sequence[str]) -> Table:
     table = Table(title=title)
-    for name in ("", *SHOWN):
+    for name in ("", *shown):
         table.add_column(name.replace("_", " "))
     for name, measured in models.items():
-        table.add_row(name, *(format_measured(measured[metric]) for metric in SHOWN))
+        table.add_row(name, *(format_measured(measured[metric], metric) for metric in shown))
     return table
+
+
+def _headline_of(measured: Mapping[str, Measured]) -> list[tuple[str, Measured]]:
+    """Give the headline of metrics that may be of classes or of a number."""
+    headline = measures_of(() if "r2" in measured else ("classes",)).headline
+    return [(name, measured[name]) for name in headline]
 
 
 def headline(record: RunRecord) -> list[str]:
     """Give the closing lines: the difference to the covariates, what the test set saw, and what this is not."""
     own = headline_of(task_of_record(record)) or "covariates"
     lines = [
-        f"{metric}: difference to {own} {format_measured(record.judged.difference_to_age_site[metric])}"
-        for metric in HEADLINE
+        f"{metric}: difference to {own} {format_measured(measured, metric)}"
+        for metric, measured in record.judged.difference_to_age_site.items()
     ]
     lines += [*rival_lines(record.judged.difference_to_baselines), *missing_lines(record.rivals.baselines_missing)]
     lines += [
-        f"{metric}: added to {own} by the embedding {format_measured(measured)}"
+        f"{metric}: added to {own} by the embedding {format_measured(measured, metric)}"
         for metric, measured in record.judged.added_to_age_site.items()
     ]
     lines += [
-        f"{metric}: difference to random twin {format_measured(measured)}"
+        f"{metric}: difference to random twin {format_measured(measured, metric)}"
         for metric, measured in record.rivals.difference_to_random_twin.items()
     ]
     lines += [f"random twin: {note}" for note in (record.rivals.random_twin or {}).get("notes", [])]
     lines += [*contrast_lines(record.judged.contrasts["val"]), p_value_line(record.judged.permutation["val"])]
-    if caution := caution_few(record.cohort.splits["val"]["per_class"]):
+    if caution := caution_of(record.cohort.splits, "val"):
         lines.append(caution)
     lines += pretraining_lines(record.cohort.pretraining, "val")
     lines += [step_line(step) for step in record.cohort.flow if step["kind"] != "total"]
@@ -174,15 +194,17 @@ def headline(record: RunRecord) -> list[str]:
 def rival_lines(differences: Mapping[str, Any]) -> list[str]:
     """Name the baseline that is hardest to beat, and say whether it was beaten, by each metric."""
     lines = []
-    for metric in HEADLINE:
+    metrics = list(dict.fromkeys(metric for of in differences.values() for metric in of))
+    for metric in metrics:
         if (name := hardest_rival(differences, metric)) is None:
             continue
-        above = "above" if is_above_all(differences, metric) else "not shown to be above"
-        found = format_measured(differences[name][metric])
+        side = "below" if metric in SMALLER_IS_BETTER else "above"
+        above = side if is_above_all(differences, metric) else f"not shown to be {side}"
+        found = format_measured(differences[name][metric], metric)
         lines.append(f"{metric}: hardest baseline {name}, difference {found}: {above} each of {len(differences)}")
     if lines:
-        shown = "better" if all(is_above_all(differences, metric) for metric in HEADLINE) else "not shown to be better"
-        lines.append(f"by {' and '.join(HEADLINE)} together: {shown} than each of {len(differences)} baselines")
+        shown = "better" if all(is_above_all(differences, metric) for metric in metrics) else "not shown to be better"
+        lines.append(f"by {' and '.join(metrics)} together: {shown} than each of {len(differences)} baselines")
     return lines
 
 
@@ -202,13 +224,14 @@ def contrast_lines(contrasts: Mapping[str, Mapping[str, Measured]]) -> list[str]
 
 
 def robustness_lines(robustness: Mapping[str, list[dict[str, Any]]]) -> list[str]:
-    """Give, for each site and device that was left out of training, the macro AUROC there and what it lost."""
+    """Give, for each site and device that was left out of training, the macro AUROC or R2 there and what it lost."""
     lines = []
     for by, left_out in robustness.items():
         for line in left_out:
+            name = "r2" if "r2" in line.get("without", {}) else "macro_auroc"
             said = line.get("absent") or (
-                f"macro AUROC {format_measured(line['without']['macro_auroc'])}, "
-                f"minus as many left out at random {format_measured(line['beyond_chance']['macro_auroc'])}"
+                f"{'R2' if name == 'r2' else 'macro AUROC'} {format_measured(line['without'][name])}, "
+                f"minus as many left out at random {format_measured(line['beyond_chance'][name])}"
             )
             lines.append(f"without {by} {line['held_out']} ({line['participants']} participants there): {said}")
     return lines
@@ -223,7 +246,7 @@ def search_lines(search: Mapping[str, Any]) -> list[str]:
     lines = [f"search: {search['trials']} tried, {search['pruned']} stopped early; best inside train: {said}"]
     lines += among_lines(search.get("among") or {}, str(search.get("metric")))
     for metric, measured in search.get("nested", {}).get("metrics", {}).items():
-        lines.append(f"nested: {metric} of the whole search on outer folds {format_measured(measured)}")
+        lines.append(f"nested: {metric} of the whole search on outer folds {format_measured(measured, metric)}")
     return lines
 
 
@@ -266,10 +289,14 @@ def p_value_line(permutation: Mapping[str, Any]) -> str:
     return f"p, labels permuted between participants {permutation['permutations']} times: {'; '.join(said)}"
 
 
-def format_measured(measured: Measured | dict[str, Any]) -> str:
-    """Write "0.71 (0.64 to 0.78)", "0.71 (too few to say)", or why there is no number."""
+def format_measured(measured: Measured | dict[str, Any], metric: str = "") -> str:
+    """Write "0.71 (0.64 to 0.78)", "0.71 (too few to say)", or why there is no number.
+
+    metric: one in the unit of the target has four digits, since the unit may be small.
+    """
     if "absent" in measured:
         return f"absent: {measured['absent']}"
+    form = ".4g" if metric in SMALLER_IS_BETTER else ".2f"
     if "too_few" in measured:
-        return f"{measured['value']:.2f} ({TOO_FEW})"
-    return f"{measured['value']:.2f} ({measured['low']:.2f} to {measured['high']:.2f})"
+        return f"{measured['value']:{form}} ({TOO_FEW})"
+    return f"{measured['value']:{form}} ({measured['low']:{form}} to {measured['high']:{form}})"

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Shaped
 
 from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.errors import CohortError
@@ -97,7 +97,7 @@ def deal_folds(train: FeatureTable, seed: int, *, folds: int = FOLDS) -> Iterato
     """Do the same one fold at a time: patch tokens are too many to hold in every fold at once."""
     count = min(folds, smallest_class(train.participant, train.y))
     if count < 2:
-        raise CohortError(TOO_FEW)
+        raise CohortError(TOO_FEW if not np.issubdtype(train.y.dtype, np.floating) else TOO_FEW_NUMBERS)
     fold = grouped_folds(train.participant, train.y, folds=count, seed=seed)
     check_no_leak({f"fold {number}": train.participant[fold == number].tolist() for number in range(count)})
     for number in range(count):
@@ -116,8 +116,22 @@ TOO_FEW = (
 )
 
 
+FEWEST_NUMBERS = 10
+"""Participants of train below which a number is not learned: every fit and every fold of it would be a guess."""
+
+TOO_FEW_NUMBERS = f"train: one participant has a number; it takes {FEWEST_NUMBERS} to learn one"
+
+
+def why_not_learned(train: FeatureTable) -> str:
+    """Say why no number can be learned from these rows; "" where it can."""
+    people = len(np.unique(train.participant))
+    if people < FEWEST_NUMBERS:
+        return f"{people} participants have a number; it takes {FEWEST_NUMBERS} to learn one"
+    return f"everybody has the same number, {train.y[0]:g}" if np.ptp(train.y) == 0 else ""
+
+
 def count_folds(
-    participant: Shaped[np.ndarray, " n"], label: Int64[np.ndarray, " n"], classes: Sequence[str], asked: int | None
+    participant: Shaped[np.ndarray, " n"], label: Shaped[np.ndarray, " n"], classes: Sequence[str], asked: int | None
 ) -> tuple[int, str | None]:
     """Give how many folds there will be, and a sentence where they are fewer than FOLDS.
 
@@ -125,6 +139,10 @@ def count_folds(
     Raises: UsageError where more folds are asked for than a class has participants, CohortError where it has one.
     """
     first = np.unique(participant, return_index=True)[1]
+    if not classes:
+        if asked is not None and asked > len(first):
+            raise UsageError(f"--folds {asked}: train has {len(first)} participants; give --folds {FOLDS} or fewer")
+        return asked or FOLDS, None
     counts = np.bincount(label[first], minlength=len(classes))
     number = min(np.flatnonzero(counts).tolist(), key=lambda one: int(counts[one]))
     name, smallest = classes[number], int(counts[number])
@@ -140,9 +158,11 @@ def count_folds(
     return asked or FOLDS, None
 
 
-def smallest_class(participant: Shaped[np.ndarray, " n"], label: Int64[np.ndarray, " n"]) -> int:
-    """Count the participants of the smallest class that is there."""
+def smallest_class(participant: Shaped[np.ndarray, " n"], label: Shaped[np.ndarray, " n"]) -> int:
+    """Count the participants of the smallest class that is there; all of them, where the labels are numbers."""
     first = np.unique(participant, return_index=True)[1]
+    if np.issubdtype(label.dtype, np.floating):
+        return len(first)
     return int(np.unique(label[first], return_counts=True)[1].min())
 
 

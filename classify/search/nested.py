@@ -11,7 +11,7 @@ from classify.cohort.splits import grouped_folds
 from classify.fitting.model import fit_model
 from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, measure
-from classify.judging.metrics import HEADLINE
+from classify.judging.kinds import measures_of
 from classify.run.predictions import Predictions, join_predictions, judged_of
 from classify.search.folds import count_folds
 from classify.search.search import Chosen, SearchPlan, choose_model
@@ -56,7 +56,7 @@ def score_nested(
         "outer_folds": outer,
         "splits": list(OUTER_SPLITS),
         "participants": len(predicted.label),
-        "metrics": {name: measured[name] for name in HEADLINE},
+        "metrics": {name: measured[name] for name in measures_of(names).headline},
         "chosen": lines,
     }
 

@@ -4,20 +4,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.features.table import FeatureChoice, FeatureTable
 from classify.fitting.model import ModelSpec, predict_out_of_fold
 from classify.fitting.source import FeatureSource
-from classify.judging.metrics import all_metrics
+from classify.judging.kinds import measures_of
 from classify.run.predictions import Predictions, join_predictions, judged_of
 from classify.search.folds import Fold, make_fold
 from embeddings_store.machine import usable_memory_bytes
-
-METRIC = "macro_auroc"
-"""Of participants, predictions of all folds together. Finer than balanced accuracy: every pair of participants counts,
-so two candidates rarely tie, and no decision threshold is tuned by accident."""
 
 KEPT_SHARE = 0.25
 """Of the machine's memory, over all workers: features of folds that are kept for the next trial, because patch tokens
@@ -61,7 +57,7 @@ class FoldScorer:
             self._kept.popitem(last=False)
 
 
-def deal_folds(people: np.ndarray, label: Int64[np.ndarray, " n"], folds: int, seed: int) -> Int64[np.ndarray, " n"]:
+def deal_folds(people: np.ndarray, label: Shaped[np.ndarray, " n"], folds: int, seed: int) -> Int64[np.ndarray, " n"]:
     """Give each row its fold; no participant has rows in two."""
     fold = grouped_folds(people, label, folds=folds, seed=seed)
     check_no_leak({f"fold {number}": people[fold == number].tolist() for number in range(folds)})
@@ -69,7 +65,11 @@ def deal_folds(people: np.ndarray, label: Int64[np.ndarray, " n"], folds: int, s
 
 
 def running_score(parts: Sequence[Predictions]) -> float:
-    """Give METRIC of the participants of these folds together."""
+    """Give searched_by of the participants of these folds together.
+
+    Of classes macro AUROC, which is finer than balanced accuracy: every pair of participants counts, so two candidates
+    rarely tie, and no decision threshold is tuned by accident. Of numbers R2.
+    """
     people = join_predictions(parts)
-    names = [str(number) for number in range(people.probability.shape[1])]
-    return float(all_metrics(people.label, people.probability, np.ones((len(people.label), 1)), names)[METRIC][0])
+    measures = measures_of(people.numbered)
+    return measures.once(people, people.numbered)[measures.searched_by]

@@ -15,10 +15,12 @@ from classify.features.table import unit_weights
 from classify.fitting.model import ModelSpec, fit_grid
 from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, replicate_metrics
-from classify.run.predictions import Predictions, join_predictions, judged_of
+from classify.judging.kinds import measures_of
+from classify.run.predictions import Predictions, join_predictions, judged_of, unit_loss
 from classify.search.among import compare_rivals
+from classify.search.folds import smallest_class
 from classify.search.ray_engine import Report, TuneCluster, import_ray, search_with_ray
-from classify.search.scoring import METRIC, FoldScorer, running_score
+from classify.search.scoring import FoldScorer, running_score
 from classify.search.spaces import AUTO, GRIDS, SearchSpace, make_space
 from classify.search.study import Study, open_study
 from classify.search.trials import TrialBudget, Tried, best_of, drawing_of, run_trials, tried_in
@@ -101,11 +103,11 @@ def choose_model(
     """
     if plan.rivals:
         return _choose_among(plan, train, runs=runs, facts=facts, tell=tell)
-    classes = len(train.cohort.task.classes)
+    classes, metric = len(train.cohort.task.classes), measures_of(train.cohort.task.classes).searched_by
     space = _space_of(plan, train)
     scorer = FoldScorer(train, classes=classes, seed=plan.seed, folds=plan.folds)
     if not plan.searched:
-        return _try_grid(plan, space, scorer)
+        return _try_grid(plan, space, scorer, metric)
     named = {**study_facts(plan, train, space), **facts}
     folder = study_folder(runs, named)
     with open_study(folder / JOURNAL, "search", drawing_of(space, plan.seed), tell) as study:
@@ -116,7 +118,7 @@ def choose_model(
             tell(f"study {folder.name}: resumed at trial {resumed}{f' of {plan.trials}' if plan.trials else ''}")
         tried, stopped_by = _search(plan, study, space, scorer, tell)
     said = {"engine": plan.engine, "stopped_by": stopped_by, "resumed_at": resumed, "study": folder.name}
-    return _chosen(plan, space, tried, said)
+    return _chosen(plan, space, tried, said | {"metric": metric})
 
 
 def _choose_among(
@@ -128,25 +130,32 @@ def _choose_among(
     tell: Callable[[str], None],
 ) -> Chosen:
     """Choose for each head, then the head whose choice did best on the same folds, and say what choosing costs."""
-    scorer = FoldScorer(train, classes=len(train.cohort.task.classes), seed=plan.seed, folds=plan.folds)
+    classes = train.cohort.task.classes
+    scorer = FoldScorer(train, classes=len(classes), seed=plan.seed, folds=plan.folds)
     rivals = [replace(one, folds=plan.folds, views=min(one.views, plan.views)) for one in plan.rivals]
     chosen, held_out = [], []
     for rival in rivals:
         found = choose_model(rival, train, runs=runs, facts=facts, tell=tell)
         with one_thread():
             held_out.append(join_predictions([scorer.predict(found.spec, fold) for fold in range(scorer.folds)]))
-        tell(f"auto: {rival.model} {running_score(held_out[-1:]):.3f} {METRIC} on participants held out of train")
+        said = f"{running_score(held_out[-1:]):.3f} {measures_of(classes).searched_by}"
+        tell(f"auto: {rival.model} {said} on participants held out of train")
         chosen.append(found)
-    best, said = compare_rivals([one.model for one in rivals], held_out, seed=plan.seed)
+    best, among = compare_rivals([one.model for one in rivals], held_out, seed=plan.seed)
     taken = chosen[best]
-    record = taken.record or _default_record(rivals[best], train, said["heads"][best]["value"])
-    return Chosen(taken.spec, record | {"among": said})
+    record = taken.record or _default_record(rivals[best], train, among["heads"][best]["value"])
+    return Chosen(taken.spec, record | {"among": among})
 
 
 def _default_record(plan: SearchPlan, train: FeatureSource, value: float) -> dict[str, Any]:
     space = _space_of(plan, train)
     tried = Tried({}, space.layers[0], space.pools[0], space.aggregations[0], value, ())
-    return _chosen(plan, space, [tried], {"sampler": "defaults"}).record or {}
+    return (
+        _chosen(
+            plan, space, [tried], {"sampler": "defaults", "metric": measures_of(train.cohort.task.classes).searched_by}
+        ).record
+        or {}
+    )
 
 
 def _search(
@@ -220,7 +229,7 @@ def _space_of(plan: SearchPlan, train: FeatureSource) -> SearchSpace:
         aggregate=plan.aggregate,
         layers=train.space.layers,
         pools=train.space.plain_pools,
-        smallest_class=int(people["label"].value_counts().min()),
+        smallest_class=smallest_class(people["participant"].to_numpy(str), people["label"].to_numpy()),
         searched=plan.searched,
         token_grid=plan.token_grid,
         device=plan.device,
@@ -228,7 +237,7 @@ def _space_of(plan: SearchPlan, train: FeatureSource) -> SearchSpace:
     )
 
 
-def _try_grid(plan: SearchPlan, space: SearchSpace, scorer: FoldScorer) -> Chosen:
+def _try_grid(plan: SearchPlan, space: SearchSpace, scorer: FoldScorer, metric: str) -> Chosen:
     """Try the grid of a head on the first of everything; a head without one keeps its defaults."""
     plain = space.first
     if plan.model not in GRIDS:
@@ -240,25 +249,28 @@ def _try_grid(plan: SearchPlan, space: SearchSpace, scorer: FoldScorer) -> Chose
         Tried(parameters, space.layers[0], space.pools[0], space.aggregations[0], value, ())
         for parameters, value in zip(GRIDS[plan.model], values, strict=True)
     ]
-    said = {"sampler": "grid", "taken": "the smallest log-loss within one standard error of the best score"}
+    loss = "log-loss" if scorer.classes else "squared error"
+    said = {"sampler": "grid", "taken": f"the smallest {loss} within one standard error of the best score"}
+    said |= {"metric": metric}
     return _chosen(plan, space, tried, said, best=tried[take_sharpest(held_out, values, seed=plan.seed)])
 
 
 def take_sharpest(held_out: Sequence[Predictions], values: Sequence[float], *, seed: int) -> int:
-    """Choose, of candidates within one standard error of the best score, the one with the smallest log-loss.
+    """Choose, of candidates within one standard error of the best score, the one with the smallest loss.
 
+    The loss is that of probabilities, or the squared error of numbers.
     A ranking alone is blind to scale: a penalty that shrinks every logit to nothing may rank best by a hair. The
     standard error is that of the paired difference to the best, by a bootstrap of participants.
     """
     best = int(np.nanargmax(values))
     people = held_out[best]
     drawn = draw_replicates(people.participant, replicates=ERROR_REPLICATES, seed=seed)
-    names = [str(number) for number in range(people.logits.shape[1])]
-    scores = [replicate_metrics(one, drawn, names)[METRIC] for one in held_out]
+    searched_by = measures_of(people.numbered).searched_by
+    scores = [replicate_metrics(one, drawn, people.numbered)[searched_by] for one in held_out]
     error = [np.nanstd(scores[best][1:] - one[1:]) for one in scores]
     near = [n for n, value in enumerate(values) if values[best] - value <= error[n] + 1e-12]
     weights = unit_weights(people.label, people.unit)
-    losses = {n: -np.log(held_out[n].scores[np.arange(len(people.label)), people.label]) @ weights for n in near}
+    losses = {n: unit_loss(held_out[n].scores, people) @ weights for n in near}
     return min(near, key=lambda n: losses[n])
 
 
@@ -281,7 +293,6 @@ def _chosen(
         "trials": len(tried),
         "pruned": sum(one.value is None for one in tried),
         "best": best.to_dict(),
-        "metric": METRIC,
         "sampler": "tpe",
         "folds": plan.folds,
         "space": space.to_dict(),

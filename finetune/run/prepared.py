@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from classify.cohort.questions import Task
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.vouched import NOBODY, read_vouched
+from embeddings_store.errors import UsageError
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.terminal.console import say
 from extract.device.backend import Backend
@@ -63,6 +64,11 @@ def prepare(options: OptionsT, processes: Processes) -> Iterator[Prepared[Option
         tell=say if processes.rank == 0 else lambda _: None,
     )  # fmt: skip
     task = tables.task
+    if task.is_number:
+        raise UsageError(
+            f"finetune: {task.target} is a number, and blocks are trained for classes alone; give --kind with classes, "
+            "or probe stored embeddings: classify probe --kind number"
+        )
     encoder = open_encoder(**options.choice.arguments())
     require_own_preset(
         encoder, PRESET.name, f"finetune has {PRESET.name} only: probe stored embeddings of this encoder instead"

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn import metrics as peer
 
-from classify.judging.regression import absolute_error, measure_regression, r_squared, spearman
+from classify.judging.number_metrics import absolute_error, r_squared, spearman
+from classify.judging.regression import measure_regression
 
 
 @given(seed=st.integers(0, 1000))
