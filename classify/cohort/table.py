@@ -83,13 +83,13 @@ class Cohort:
         """Table with hba1c and bmi of each volume's participant, for probes of what the embedding knows."""
         return self.table if self.clinical is None else self.table.merge(self.clinical, on="participant", how="left")
 
-    def said(self) -> list[str]:
+    def said(self, splits: Sequence[str] = SPLITS) -> list[str]:
         """Say what is asked, of whom, and how many units of each class each split has."""
         task, unit = self.task, {"participant": "participants", "eye": "eyes", "scan": "scans"}[self.task.level]
         what = "a number" if task.is_number else f"{task.kind}, {' | '.join(task.classes)}"
         positive = f" (to be found: {task.classes[1]})" if task.kind == "binary" else ""
         lines = [f"task {task.name}: {task.target}, {what}{positive}; judged by {task.level}"]
-        for split in SPLITS:
+        for split in splits:
             labels = self.units(split)["label"]
             if task.is_number:
                 told = f"{labels.min():g} to {labels.max():g}, mean {labels.mean():g}" if len(labels) else "nobody"
@@ -98,9 +98,9 @@ class Cohort:
             lines.append(f"  {split}: {len(labels)} {unit}: {told}")
         return lines
 
-    def sizes(self) -> dict[str, SplitSize]:
+    def sizes(self, splits: Sequence[str] = SPLITS) -> dict[str, SplitSize]:
         """Count participants, eyes, volumes and participants per class in each split."""
-        return {split: self._size(split) for split in SPLITS}
+        return {split: self._size(split) for split in splits}
 
     def class_weights(self, *, balanced: bool) -> dict[str, float]:
         """Tell what a participant of each class weighs in fitting: the classes alike, or everybody one."""

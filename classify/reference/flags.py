@@ -91,7 +91,7 @@ def _known_people(
     A look of the run opens the people that it saw; those of other groups, or without a volume then, stay locked.
     """
     stored = people_of(marked)
-    seen = run.analysed_test if run.record.evaluations else {}
+    seen = run.analysed_test if run.record.looks_at_test else {}
     known, numbers = dict[str, str](), set[str]()
     for split in ("val", "train"):
         part = people_of(run.cohort[run.cohort["split"] == split])

@@ -17,6 +17,8 @@ from classify.model_files import read_object
 
 RECORD = "run.json"
 MOST_CLASSES = 1000
+EXTERNAL = "external"
+"""Kind of an evaluation on people of another place; their splits are called external-1a2b3c4d, by their digest."""
 
 Count = Annotated[int, Field(ge=0)]
 Open = dict[str, Any]
@@ -76,11 +78,27 @@ class FeaturesSeen(TypedDict):
     constant: NotRequired[Count]
 
 
+class Missing(TypedDict):
+    """A baseline that could not be made, and why."""
+
+    name: str
+    reason: str
+
+
 @with_config(OPEN)
 class Evaluation(TypedDict):
-    """One look at the test split."""
+    """One look at the test split or, of kind external, at people of another place (see evaluating.external)."""
 
     date: str
+    kind: NotRequired[str]
+    cohort_sha256: NotRequired[str]
+    people: NotRequired[dict[str, list[str]]]
+    place: NotRequired[Open]
+    judged: NotRequired[Open]
+    transport: NotRequired[Open]
+    recalibration: NotRequired[Open]
+    novelty: NotRequired[list[Open]]
+    baselines_missing: NotRequired[list[Missing]]
     split: NotRequired[str]
     id: NotRequired[str]
     look: NotRequired[Count]
@@ -98,13 +116,6 @@ class Evaluation(TypedDict):
     difference_to_baselines: NotRequired[dict[str, Measures]]
     difference_to_random_twin: NotRequired[Measures]
     failures: NotRequired[dict[str, Count]]
-
-
-class Missing(TypedDict):
-    """A baseline that could not be made, and why."""
-
-    name: str
-    reason: str
 
 
 class Resplit(TypedDict):
@@ -212,7 +223,7 @@ class Rivals:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The record of a run. evaluations: one entry a look of this run at test."""
+    """The record of a run. evaluations: one entry a look of this run, at test or at people of another place."""
 
     id: str
     made: Provenance
@@ -222,6 +233,16 @@ class RunRecord:
     judged: Judgement
     rivals: Rivals = Rivals()
     evaluations: list[Evaluation] = field(default_factory=list)
+
+    @property
+    def looks_at_test(self) -> list[Evaluation]:
+        """The looks of this run at its own test split."""
+        return [entry for entry in self.evaluations if entry.get("kind") != EXTERNAL]
+
+    @property
+    def looks_outside(self) -> list[Evaluation]:
+        """The looks of this run at people of other places."""
+        return [entry for entry in self.evaluations if entry.get("kind") == EXTERNAL]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of run.json, in plain JSON types."""
