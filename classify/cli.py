@@ -33,16 +33,20 @@ def probe(options: ProbeOptions, *, json: Json = False) -> None:
 
 @verb(app)
 def evaluate(options: EvaluateOptions, *, json: Json = False) -> None:
-    """Evaluate a finished run on the locked test split; every evaluation is counted.
+    """Evaluate a finished run on the locked test split, or on people of another place; every evaluation is counted.
 
     Example: classify evaluate --run 20261122-150301-linear-four-class-0a1b2c --store store
     --participants participants.tsv --split test
+
+    Another place: classify evaluate --external --run 20261122-150301-linear-amd-0a1b2c --store there --labels there.csv
+    judges everybody there, next to what the run reached at home. Its people must be strangers to the run.
     """
     from classify.evaluate import evaluate as run_evaluate
+    from classify.run.external_summary import print_external
     from classify.run.summary import print_evaluation
 
     done = run_evaluate(options)
-    print_evaluation(done.record, done.looks)
+    (print_external if options.external else print_evaluation)(done.record, done.looks)
     say(f"run: {done.folder}")
     if json:
         emit_json(done.record.to_dict() | {"path": str(done.folder)})

@@ -7,22 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from classify_study import Study, make_study
+from classify_study import CHANNELS, Study, make_study
+from sklearn.metrics import log_loss, roc_auc_score
 
-from classify.errors import CohortError, LeakError, RunFolderError
 from classify.evaluate import evaluate
 from classify.evaluating.look import Evaluated
+from classify.evaluating.strangers import refuse_near_copies
+from classify.features.standardise import Standardiser
+from classify.features.table import FeatureTable
+from classify.judging.bootstrap import draw_replicates, measure
 from classify.options import ProbeOptions
-from classify.predict import predict
-from classify.probe import Probed, probe
+from classify.probe import probe
+from classify.reference.neighbours import KnownVolumes
+from classify.reference.training import TrainingReference
+from classify.run.external_summary import external_lines, external_table
 from classify.run.folder import load_run
 from classify.run.ledger import LEDGER
-from classify.run.predictions import judged_of, pick_predictions
-from classify.run_options import EvaluateOptions, PredictOptions
-from embeddings_store.errors import UsageError
+from classify.run_options import EvaluateOptions
 from embeddings_store.schema import volume_id
+from reports.external import other_places
+from reports.runs import FinishedRun
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 EFFECT, REPLICATES = 0.7, 100
@@ -74,7 +79,9 @@ def run(runs: Path, tmp_path: Path) -> Path:
 
 def look(study: Study, run: Path, labels: Path, **options: Any) -> Evaluated:
     asked = {"replicates": REPLICATES, "external": True, "runs": run.parent} | options
-    return evaluate(EvaluateOptions(store="there", run=run, labels=labels, **asked), now=NOW, read=lambda *_: study.stored)
+    return evaluate(
+        EvaluateOptions(store="there", run=run, labels=labels, **asked), now=NOW, read=lambda *_: study.stored
+    )
 
 
 def test_a_run_is_judged_on_people_of_another_place(run: Path, tmp_path: Path) -> None:
@@ -97,3 +104,186 @@ def test_a_run_is_judged_on_people_of_another_place(run: Path, tmp_path: Path) -
     assert len(rows[(rows["model"] == "linear") & (rows["level"] == "participant")]) == 56
     ledger = (run.parent / LEDGER).read_text().splitlines()
     assert len(json.loads(ledger[0])["people"]) == 96, "those who recalibrate were seen, too"
+
+
+def test_the_gap_is_that_of_the_published_predictions_and_its_interval_of_two_bootstraps(
+    run: Path, tmp_path: Path
+) -> None:
+    entry = look(away(), run, labels_of(away(), tmp_path), recalibrate_on=0).record.evaluations[-1]
+    loaded = load_run(run)
+    there, home = (
+        pick_predictions(loaded.predictions, model="linear", level="participant", split=split)
+        for split in (entry["split"], "val")
+    )
+    gap = entry["transport"]["gap"]["macro_auroc"]
+    areas = [roc_auc_score(part.label, part.logits[:, 1]) for part in (there, home)]
+    assert gap["value"] == pytest.approx(areas[0] - areas[1], abs=1e-9)
+    alone = [measure(part, draw_replicates(part.participant, replicates=400, seed=1), ("healthy", "rest"))[0]
+             for part in (there, home)]  # fmt: skip
+    widths = [one["macro_auroc"]["high"] - one["macro_auroc"]["low"] for one in alone]
+    assert gap["high"] - gap["low"] == pytest.approx(np.hypot(*widths), rel=0.35)
+    assert entry["recalibration"] == {"participants": 0, "absent": "nobody was drawn to recalibrate on"}
+
+
+def test_two_looks_are_two_and_leave_the_runs_own_test_locked(home: Study, run: Path, tmp_path: Path) -> None:
+    study = away()
+    labels = labels_of(study, tmp_path)
+    assert look(study, run, labels).looks == 1
+    assert look(study, run, labels, seed=5).looks == 2
+    (run.parent / LEDGER).unlink()
+    assert look(study, run, labels).looks == 3, "the record knows whom it looked at"
+    assert load_run(run).record.looks_at_test == []
+    answered = predict(
+        PredictOptions(run=run, store="store", out=tmp_path / "out.csv", runs=run.parent), read=lambda *_: home.stored
+    )
+    assert answered.summary["withheld"]["locked"] > 0, "a look outside opens no test people"
+
+
+def test_who_was_looked_at_outside_is_not_trained_on_here(run: Path, tmp_path: Path) -> None:
+    study = away()
+    labels = labels_of(study, tmp_path)
+    look(study, run, labels)
+    asked = ProbeOptions(
+        store="there", model="linear", task="healthy-vs-rest", participants=study.write(tmp_path), runs=run.parent,
+        replicates=20,
+    )  # fmt: skip
+    with pytest.raises(LeakError, match="were test in"):
+        probe(asked, now=NOW, read=lambda *_: study.stored)
+
+
+def test_people_of_the_run_are_refused_under_whatever_name(home: Study, run: Path, tmp_path: Path) -> None:
+    others = away()
+    borrowed = home.stored.pooled[:8]
+    with_copies = np.concatenate([borrowed, others.stored.pooled[8:]])
+    copied = Study(others.people, replace(others.stored, pooled=with_copies))
+    with pytest.raises(LeakError, match="people of run .* by the same scans .train: B") as refused:
+        look(copied, run, labels_of(copied, tmp_path))
+    assert "leave these out of --labels" in str(refused.value)
+    with pytest.raises(LeakError, match="test: "):
+        look(home, run, labels_of(home, tmp_path, "home.csv"))
+    assert not (run.parent / LEDGER).exists(), "nobody was looked at"
+    same_numbers = away()
+    people = same_numbers.people.assign(participant_id=same_numbers.people["participant_id"].str[1:])
+    index = same_numbers.stored.index.assign(participant=same_numbers.stored.index["participant"].str[1:])
+    renamed = Study(people, replace(same_numbers.stored, index=index))
+    assert look(renamed, run, labels_of(renamed, tmp_path, "same.csv")).looks == 1, "a number alone is nobody"
+
+
+def test_nearly_the_same_scan_as_one_of_train_is_refused_and_can_be_vouched_for(run: Path, tmp_path: Path) -> None:
+    reference, rng = TrainingReference.load(load_run(run).model_folder()), np.random.default_rng(0)
+    raw = FeatureTable(
+        x=(rng.normal(0, 1, (40, CHANNELS)) + 20).astype(np.float32), y=np.zeros(40, np.int64),
+        volume=np.arange(40).astype(str), participant=np.array([f"B{n}" for n in range(40)]),
+        eye=np.full(40, "L"), protocol=np.full(40, "spectralis_ppol_mac_hr"), split=np.full(40, "external"),
+        names=("a",) * CHANNELS, space="s",
+    )  # fmt: skip
+    wide = rng.normal(0, 1, (40, 64)).astype(np.float32)
+    known = rng.normal(0, 1, (60, 64)).astype(np.float32)
+    wide[3] = known[7] + 0.01 * rng.normal(0, 1, 64)
+    people = np.array([f"A{n}" for n in range(60)])
+    trained = replace(
+        reference, known=KnownVolumes.remember(known, people, people, np.zeros(60, np.int64)),
+        standardiser=Standardiser((), np.zeros((1, 64)), np.ones((1, 64))),
+    )  # fmt: skip
+    table = replace(raw, x=wide)
+    with pytest.raises(LeakError, match="B3 and A7 of train"):
+        refuse_near_copies(load_run(run), trained, table, NOBODY)
+    refuse_near_copies(load_run(run), trained, table, Vouched(pairs=frozenset({("A7", "B3")})))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"split": "test"}, "expected one of them"),
+        ({"external": False}, "--split test or --external: expected one of them, got neither"),
+        ({"external": False, "split": "test", "recalibrate_on": 3}, "go with --external"),
+        ({"split_column": "split"}, "not with --external"),
+        ({"measurements": Path("m.csv")}, "--measurements: not with --external"),
+        ({"random_twin": "twin"}, "--random-twin: not with --external"),
+    ],
+)
+def test_options_that_say_nothing_outside_are_refused(
+    run: Path, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        look(away(), run, labels_of(away(), tmp_path), **options)
+
+
+def test_another_embedding_space_is_refused_before_anybody_is_looked_at(run: Path, tmp_path: Path) -> None:
+    study = away()
+    other = Study(study.people, replace(study.stored, space=replace(study.stored.space, weights_sha256="7" * 64)))
+    with pytest.raises(RunFolderError, match="which differs in weights_sha256"):
+        look(other, run, labels_of(other, tmp_path))
+    assert not (run.parent / LEDGER).exists()
+
+
+def test_labels_that_the_task_does_not_know_are_listed(run: Path, tmp_path: Path) -> None:
+    study = away()
+    written = labels_of(study, tmp_path)
+    table = pd.read_csv(written)
+    table.loc[:10, "study_group"] = "type 3"
+    table.to_csv(written, index=False)
+    said: list[str] = []
+    options = EvaluateOptions(
+        store="there", run=run, labels=written, external=True, replicates=20, recalibrate_on=0, runs=run.parent
+    )
+    done = evaluate(options, now=NOW, read=lambda *_: study.stored, tell=said.append)
+    assert done.record.evaluations[-1]["place"]["unknown_values"] == {"type 3": 11}
+    assert any("does not know, left out: 'type 3' (11)" in line for line in said)
+    assert done.record.evaluations[-1]["sizes"]["participants"] == 85
+    table.assign(study_group="type 3").to_csv(written, index=False)
+    with pytest.raises(CohortError, match="no label of study_group is known .* got 'type 3' .96.; write them as"):
+        look(study, run, written)
+
+
+def test_a_class_that_is_absent_there_leaves_absent_numbers_and_no_recalibration(run: Path, tmp_path: Path) -> None:
+    study = away()
+    written = labels_of(study, tmp_path)
+    table = pd.read_csv(written)
+    table[table["study_group"] != "healthy"].to_csv(written, index=False)
+    entry = look(study, run, written).record.evaluations[-1]
+    assert entry["absent_classes"] == ["healthy"]
+    metrics = entry["judged"]["metrics"]["participant"][entry["split"]]
+    assert metrics["macro_auroc"] == {"absent": "no unit of class healthy"}
+    assert "low" in metrics["accuracy"] and "too_few" not in metrics["accuracy"]
+    assert entry["transport"]["gap"]["macro_auroc"] == {"absent": "there: no unit of class healthy"}
+    assert "of 14 participants drawn there are 0 of healthy" in entry["recalibration"]["absent"]
+    assert entry["recalibration"]["participants"] == 0 and entry["sizes"]["participants"] == 72
+
+
+def test_recalibrating_mends_a_moved_prevalence_and_its_people_are_not_judged(run: Path, tmp_path: Path) -> None:
+    study = away(400)
+    entry = look(study, run, labels_of(study, tmp_path), recalibrate_on=200).record.evaluations[-1]
+    frame = load_run(run).predictions
+    again, shown = (
+        pick_predictions(frame, model=name, level="participant", split=entry["split"])
+        for name in ("linear, recalibrated", "linear")
+    )
+    assert len(again.unit) == 200
+    assert again.probability.mean(axis=0) == pytest.approx(np.bincount(again.label) / 200, abs=0.08)
+    for name, part in (("before", shown), ("after", again)):
+        assert entry["recalibration"][name]["log_loss"]["value"] == pytest.approx(
+            log_loss(part.label, part.probability), abs=1e-9
+        )
+
+
+def test_a_scan_farther_from_train_is_told_by_device(run: Path, tmp_path: Path) -> None:
+    study = away(48, shift=30.0)
+    device = study.stored.index["device"].replace("topcon_triton", "zeiss_cirrus")
+    strange = Study(study.people, replace(study.stored, index=study.stored.index.assign(device=device)))
+    record = look(strange, run, labels_of(strange, tmp_path), recalibrate_on=0).record
+    heidelberg, zeiss = record.evaluations[-1]["novelty"]
+    assert heidelberg["beyond"] == zeiss["beyond"] == 1.0
+    assert heidelberg["in_training"] and not zeiss["in_training"]
+    said = external_lines(record, 1)
+    assert any("zeiss_cirrus" in line and "TRAINING HELD NONE OF THIS DEVICE" in line for line in said)
+    assert any(line.startswith("recalibration: absent") for line in said)
+    assert external_table(record).row_count > 5
+
+
+def test_the_study_page_has_a_section_of_its_own(run: Path, tmp_path: Path) -> None:
+    look(away(), run, labels_of(away(), tmp_path))
+    place = other_places([FinishedRun(load_run(run))])[0]
+    assert place.heading == "linear on people of berlin"
+    headings = [table.heading for table in place.tables]
+    assert headings[0] == "What the run reaches there" and "How new the scans are" in headings
