@@ -156,7 +156,7 @@ def test_people_of_the_run_are_refused_under_whatever_name(home: Study, run: Pat
     borrowed = home.stored.pooled[:8]
     with_copies = np.concatenate([borrowed, others.stored.pooled[8:]])
     copied = Study(others.people, replace(others.stored, pooled=with_copies))
-    with pytest.raises(LeakError, match="people of run .* by the same scans .train: B") as refused:
+    with pytest.raises(LeakError, match=r"people of run .* by the same scans .train: B") as refused:
         look(copied, run, labels_of(copied, tmp_path))
     assert "leave these out of --labels" in str(refused.value)
     with pytest.raises(LeakError, match="test: "):
@@ -232,7 +232,7 @@ def test_labels_that_the_task_does_not_know_are_listed(run: Path, tmp_path: Path
     assert any("does not know, left out: 'type 3' (11)" in line for line in said)
     assert done.record.evaluations[-1]["sizes"]["participants"] == 85
     table.assign(study_group="type 3").to_csv(written, index=False)
-    with pytest.raises(CohortError, match="no label of study_group is known .* got 'type 3' .96.; write them as"):
+    with pytest.raises(CohortError, match=r"no label of study_group is known .* got 'type 3' .96.; write them as"):
         look(study, run, written)
 
 
