@@ -18,6 +18,7 @@ from classify.evaluating.look import (
     open_locked,
 )
 from classify.evaluating.predict_split import hold_out, predict_beside
+from classify.features.several_stores import open_stores_of
 from classify.features.stores import ReadStore, reader_at
 from classify.fitting.model import load_model
 from classify.fitting.source import check_same_space, require_same_objects, source_on
@@ -56,8 +57,7 @@ def evaluate(
         options.label_source, question_of_record(run.record), options.measurements, options.pretrain_participants,
         vouched=vouched_of_record(run.record), tell=tell,
     )  # fmt: skip
-    number = run.record.asked.snapshot["number"]
-    stored = read(options.store, number if isinstance(number, int) else None)
+    stored = open_stores_of(run.record, options.store, read, tables.task.level, then=True)
     cohort = tables.join(stored)
     check_same_space(run.record, stored)
     require_same_objects(run, stored)

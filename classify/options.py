@@ -15,7 +15,7 @@ from embeddings_store.shared_options import (
     EndpointUrl,
     Runs,
     Seed,
-    StoreAddress,
+    StoreAddresses,
 )
 
 # Headings of the groups of options in --help that only training heads has.
@@ -162,7 +162,7 @@ class ProbeOptions(HeadOptions):
     """
 
     model: Annotated[HeadName, typer.Option(help="The head.")]
-    store: StoreAddress
+    store: StoreAddresses
     task: TaskName = None
     views: Annotated[
         int | None,

@@ -15,6 +15,7 @@ from embeddings_store.shared_options import (
     Runs,
     Seed,
     StoreAddress,
+    StoreAddresses,
 )
 
 RunFolder = Annotated[
@@ -53,7 +54,7 @@ class TestOptions(JudgedOptions):
 class EvaluateOptions(JudgedOptions):
     """The command line of ``classify evaluate``: of test, or of people of another place."""
 
-    store: StoreAddress
+    store: StoreAddresses
     split: Annotated[Literal["test"] | None, typer.Option(help=UNLOCKS, rich_help_panel=JUDGING)] = None
     external: Annotated[
         bool,
@@ -136,7 +137,7 @@ class PredictOptions(AnswerOptions):
     """The command line of ``classify predict``."""
 
     run: RunFolder
-    store: StoreAddress
+    store: StoreAddresses
     out: Annotated[
         Path,
         typer.Option(help="Where the lines go: a name that ends in .parquet or .csv.", rich_help_panel=IN_AND_OUT),

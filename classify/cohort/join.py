@@ -11,7 +11,7 @@ from classify.cohort.labels import KEYS
 from classify.cohort.near_copies import count_once
 from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.splits import SPLITS, check_no_leak
-from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, Cohort
+from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, NOT_IN, Cohort
 from classify.cohort.tasks import STUDY_GROUPS
 from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError, LeakError
@@ -133,10 +133,20 @@ def _exclusions(
         ("no label", f"{task.target} is empty, or none of the known values: {_values(rows[empty])}", empty),
         ("not asked", f"the task {task.name} leaves out {_values(rows[outside])}", outside),
         ("no split", f"the split is none of {', '.join(splits)}", known & ~rows["split"].isin(splits)),
+        *_in_one_store_only(rows),
         ("constant", "every voxel of the volume is equal", constant),
         ("not finite", "the embedding holds NaN or infinity; run extract-embeddings verify", ~finite),
         ("copy", "another volume of the same participant has the same embedding", _copies(rows[usable], pooled, rows)),
     ]
+
+
+def _in_one_store_only(rows: pd.DataFrame) -> list[tuple[str, str, "pd.Series[bool]"]]:
+    """Name what only some of several stores hold; nothing where there is one store."""
+    if NOT_IN not in rows:
+        return []
+    lacking = rows[NOT_IN] != ""
+    said = ", ".join(f"{name} ({count})" for name, count in rows.loc[lacking, NOT_IN].value_counts().items())
+    return [("not in all stores", f"no vector of it in {said}", lacking)]
 
 
 def _values(rows: pd.DataFrame) -> str:

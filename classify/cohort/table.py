@@ -19,6 +19,9 @@ COLUMNS = ("volume", "participant", "eye", "device", "protocol", "site", "age", 
 BRIGHTNESS = ("intensity_mean", "intensity_sd", "intensity_p01", "intensity_p50", "intensity_p99")
 """How bright each scan is, in stored units: columns of the store's index."""
 
+NOT_IN = "not_in"
+"""Column of an index of several stores: those that have no vector of the row, with commas; "" where all have one."""
+
 FACTS = ("frames", "rows", "columns", "spacing_frame_mm", "spacing_axial_mm", "spacing_lateral_mm")
 """What a device decides about a scan: columns of the store's index."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from classify.cohort.identity import mark_volumes, people_of
+from classify.cohort.identity import people_of
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import question_of_record
 from classify.cohort.vouched import NOBODY, read_vouched
@@ -20,6 +20,8 @@ from classify.errors import CohortError
 from classify.evaluating.abroad import Abroad, Judging
 from classify.evaluating.look import Evaluated, begin_look
 from classify.evaluating.strangers import refuse_known, refuse_near_copies
+from classify.features.fused import mark_all
+from classify.features.several_stores import open_stores_of
 from classify.features.stores import ReadStore
 from classify.features.table import FeatureTable
 from classify.fitting.model import FittedModel, load_model
@@ -107,12 +109,12 @@ def open_abroad(
     question = replace(question_of_record(run.record), covariates=None)
     tables = read_tables(source, question, None, options.pretrain_participants, tell=tell)
     unknown = count_unknown(tables, tell)
-    stored = read(options.store)
+    stored = open_stores_of(run.record, options.store, read, tables.task.level)
     check_comparable(run.record, stored)
     joined = tables.join_outside(stored, EXTERNAL)
     for line in joined.said((EXTERNAL,)):
         tell(line)
-    sha256, marked = joined.sha256, mark_volumes(stored)
+    sha256, marked = joined.sha256, mark_all(stored)
     refuse_known(run, joined, marked, stored.space_id)
     cohort = replace(joined, table=joined.table.assign(split=f"{EXTERNAL}-{sha256[:8]}"))
     features = source_on(cohort, stored)

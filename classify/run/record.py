@@ -56,9 +56,10 @@ class FlowStep(TypedDict):
 
 @with_config(OPEN)
 class SnapshotRead(TypedDict):
-    """Which snapshot of the store was read, or why none was."""
+    """Which snapshot of the store was read, or why none was; numbers: of each of several stores, by name."""
 
     number: NotRequired[int | str]
+    numbers: NotRequired[dict[str, int]]
     rows: NotRequired[Count]
     note: NotRequired[str]
 
@@ -214,11 +215,15 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Rivals:
-    """What stood beside the model, or could not. difference_to_random_twin: on val; random_twin: what it is."""
+    """What stood beside the model, or could not. difference_to_random_twin: on val; random_twin: what it is.
+
+    stores: of a run on several stores what each gives alone and all on average, see EachStore.
+    """
 
     baselines_missing: list[Missing] = field(default_factory=list)
     difference_to_random_twin: Measures = field(default_factory=dict)
     random_twin: Open | None = None
+    stores: Open | None = None
 
 
 @dataclass(frozen=True)
