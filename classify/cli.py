@@ -20,15 +20,34 @@ def probe(options: ProbeOptions, *, json: Json = False) -> None:
     """Fit one head on train, judge it on val and against the baselines; test stays locked.
 
     Example: classify probe --model linear --store store --participants participants.tsv --trials 50
+
+    Several targets: --target dr,dme,amd makes a run of each, and one table with p-values adjusted for their number.
+    Several encoders: --store a=ADDRESS --store b=ADDRESS puts their vectors side by side, and says what b adds to a.
     """
     from classify.probe import probe as run_probe
     from classify.run.summary import print_summary
+    from classify.targets import split_targets
 
+    if split_targets(options.target):
+        probe_all(options, json=json)
+        return
     done = run_probe(options)
     print_summary(done.record)
     say(f"run: {done.folder}")
     if json:
         emit_json(done.record.to_dict() | {"path": str(done.folder)})
+
+
+def probe_all(options: ProbeOptions, *, json: bool) -> None:
+    """Do classify probe for several targets."""
+    from classify.comparing.study_tables import print_targets
+    from classify.targets import probe_targets
+
+    done = probe_targets(options)
+    print_targets(done.record)
+    say(f"targets: {done.folder}")
+    if json:
+        emit_json(done.record | {"path": str(done.folder)})
 
 
 @verb(app)

@@ -87,6 +87,63 @@ def closing_lines(record: Mapping[str, Any]) -> list[str]:
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
 
 
+def print_targets(record: Mapping[str, Any]) -> None:
+    """Print one table of several targets, and what has to be said with it."""
+    console = Console(stderr=True)
+    console.print(targets_table(record))
+    for line in target_lines(record):
+        console.print(line, highlight=False)
+
+
+def targets_table(record: Mapping[str, Any]) -> Table:
+    """Lay out the targets as they were asked for, those that are absent last."""
+    lines = record["targets"]
+    metrics = list(dict.fromkeys(name for line in lines for name in line["metrics"]))
+    table = Table(title=f"{record['model']}, {len(lines) + len(record['absent'])} targets, on val")
+    names = [name.replace("_", " ") for name in metrics]
+    for column in ("", "participants", *(f"{name} {part}" for name in names for part in ("", *P_COLUMNS))):
+        table.add_column(column.strip())
+    for line in lines:
+        cells = [
+            text
+            for name in metrics
+            for text in (
+                format_measured(line["metrics"].get(name, {"absent": "of another kind"})),
+                *(_adjusted(line["p"][against].get(name)) for against in line["p"]),
+            )
+        ]
+        table.add_row(line["target"], str(line["val"].get("participants", "")), *cells)
+    for gap in record["absent"]:
+        table.add_row(gap["target"], "absent", *[NOT_MEASURED] * (3 * len(metrics)), style="dim")
+    return table
+
+
+P_COLUMNS = ("p, chance", "p, baselines")
+
+
+def target_lines(record: Mapping[str, Any]) -> list[str]:
+    """Say how the p-values are adjusted, which baseline is hardest, and which target is absent."""
+    lines = [
+        f"p: one-sided, adjusted for {len(record['targets'])} targets by Holm; baselines: against the hardest of all"
+    ]
+    for line in record["targets"]:
+        for metric, rival in line["hardest_baseline"].items():
+            if rival is not None:
+                apart = format_measured(line["difference_to_baselines"][rival][metric])
+                lines.append(f"{line['target']}: {metric}: hardest baseline {rival}, difference {apart}")
+    lines += [f"{line['target']}: run {line['run']}" for line in record["targets"]]
+    lines += [f"{gap['target']}: absent: {gap['reason']}" for gap in record["absent"]]
+    lines += ["test: never read; judge each run by classify evaluate --split test"]
+    lines += encoder_lines(record["encoder_source"])
+    return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
+
+
+def _adjusted(p: Mapping[str, Any] | None) -> str:
+    if p is None:
+        return NOT_MEASURED
+    return f"{p['holm']:.4f}" if "holm" in p else f"absent: {p['absent']}"
+
+
 def print_curve(record: Mapping[str, Any]) -> None:
     """Print the points of a learning curve, and how to read them."""
     console = Console(stderr=True)

@@ -21,7 +21,7 @@ from classify.cohort.questions import Level
 from classify.cohort.table import NOT_IN
 from classify.cohort.units import EYE, PARTICIPANT, name_eyes
 from classify.errors import CohortError
-from embeddings_store.encoder_source import EncoderSource
+from embeddings_store.encoder_source import EncoderSource, Training
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Note
 from embeddings_store.snapshot import Snapshot
@@ -34,6 +34,7 @@ NAMED = "named_by"
 
 KEPT = ("layers", "pools", "views", "token_grid", "token_dtype", "token_cosine_error")
 KEY = "key"
+BEST_FIRST: tuple[Training, ...] = ("trained", "unclear", "barely", "random")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,7 @@ def _mean_units(stored: Snapshot, level: Level) -> Snapshot:
     told = {
         "device": groups["device"].agg(_names), "protocol": groups["protocol"].agg(_names),
         "notes": groups["notes"].agg(lambda notes: reduce(or_, map(int, notes))),
-        "eye": groups["eye"].agg(lambda seen: seen.iloc[0] if seen.nunique() == 1 else "U"),
+        "eye": groups["eye"].agg(lambda seen: seen.iloc[0] if len(set(seen)) == 1 else "U"),
     }  # fmt: skip
     first = first.assign(**{name: column.loc[unit] for name, column in told.items()})
     table = first.assign(**{NAMED: first["volume"], "volume": unit}).reset_index(drop=True)
@@ -233,9 +234,7 @@ def _encoder_of(stores: Mapping[str, Snapshot], by: str) -> EncoderSource | None
     sources = {name: source for name, source in known.items() if source is not None}
     if len(sources) < len(known):
         return None
-    best = next(
-        one for one in ("trained", "unclear", "barely", "random") if one in {s.training for s in sources.values()}
-    )
+    best = min((source.training for source in sources.values()), key=BEST_FIRST.index)
     reason = "; ".join(f"{name}: {source.describe()}" for name, source in sources.items())
     name = " + ".join(source.name for source in sources.values())
     return EncoderSource(name, FAMILY, _space_of(stores, by).weights_sha256, None, best, reason)
