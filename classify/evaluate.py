@@ -47,9 +47,10 @@ def evaluate(
     """
     if options.split is None and not options.external:
         raise UsageError("--split test or --external: expected one of them, got neither")
-    run, read, now = open_locked(options), read or reader_at(options.endpoint_url), now or datetime.now(UTC)
+    read, now = read or reader_at(options.endpoint_url), now or datetime.now(UTC)
     if options.external:
-        return evaluate_external(options, run, now=now, read=read, tell=tell)
+        return evaluate_external(options, now=now, read=read, tell=tell)
+    run = open_locked(options)
     if options.recalibrate_on is not None or options.allow_near_copies is not None:
         raise UsageError("--recalibrate-on, --allow-near-copies: go with --external; a run keeps its own")
     model, calibrator = load_model(run), read_calibrator(run.model_folder(), len(run.record.asked.classes))

@@ -138,7 +138,7 @@ def check_options(options: ProbeOptions) -> tuple[Question, str | None]:
     """Give the question and the calibration; refuse what cannot be, before anything is read. Raises: UsageError."""
     question, method = options.question(options.task), find_method(options.calibrate)
     _ = options.label_source
-    if options.random_twin is not None and "" not in name_stores(options.store):
+    if "" not in name_stores(options.store) and options.random_twin is not None:
         raise UsageError("--random-twin: goes with one --store; of several, each would need a twin of its own")
     find_head(options.model)
     if options.aggregate != AUTO:

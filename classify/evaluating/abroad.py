@@ -115,7 +115,7 @@ class Judging:
             "judged": asdict(said.judged) | {"without_pretraining": said.without},
             "baselines_missing": missing,
             "transport": self._gap(people),
-            "probabilities": report_levels(levels, None, classes, **asked),
+            "probabilities": report_levels(levels, None, classes, **asked) if classes else None,
             "recalibration": {"participants": 0 if why else len(drawn), **recalibration},
             "sizes": cohort.sizes((self.abroad.split,))[self.abroad.split],
             "absent_classes": [name for number, name in enumerate(classes) if not (people.label == number).any()],

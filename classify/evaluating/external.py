@@ -32,7 +32,7 @@ from classify.judging.transport import (
 )
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.reference.training import TrainingReference
-from classify.run.folder import Run, load_run, update_run
+from classify.run.folder import Run, find_run, load_run, update_run
 from classify.run.ledger import ledger_lock
 from classify.run.predictions import stack_predictions
 from classify.run.record import EXTERNAL, Evaluation
@@ -43,7 +43,7 @@ ONLY_HERE = (("measurements", "--measurements"), ("random_twin", "--random-twin"
 
 
 def evaluate_external(
-    options: EvaluateOptions, run: Run, *, now: datetime, read: ReadStore, tell: Callable[[str], None]
+    options: EvaluateOptions, *, now: datetime, read: ReadStore, tell: Callable[[str], None]
 ) -> Evaluated:
     """Predict people of another place with a finished run, and write what came out into the run folder.
 
@@ -51,6 +51,7 @@ def evaluate_external(
     StoreError; then nobody was looked at.
     """
     check_external(options)
+    run = load_run(find_run(options.run, options.runs))
     model, calibrator = load_model(run), read_calibrator(run.model_folder(), len(run.record.asked.classes))
     reference = TrainingReference.load(run.model_folder())
     abroad = open_abroad(options, run, model, reference, read, tell)

@@ -58,8 +58,8 @@ def draw_people(participant: Shaped[np.ndarray, " n"], asked: int | None, *, see
 
 def why_not_recalibrated(drawn: Predictions, classes: Sequence[str]) -> str:
     """Say why these participants cannot recalibrate a run; "" where they can."""
-    if not len(drawn.label):
-        return "nobody was asked for" if classes else "no participant was drawn"
+    if not classes:
+        return "numbers are judged as the run predicts them"
     counts = np.bincount(drawn.label.astype(np.int64), minlength=len(classes))
     few = [f"{count} of {name}" for name, count in zip(classes, counts, strict=True) if count < FEWEST_OF_CLASS]
     who = f"of {len(np.unique(drawn.participant))} participants drawn there are {', '.join(few)}"
