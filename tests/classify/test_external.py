@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from classify_study import CHANNELS, Study, make_study
+from scipy.stats import norm
 from sklearn.metrics import log_loss, roc_auc_score
 
 from classify.evaluate import evaluate
@@ -16,7 +17,9 @@ from classify.evaluating.look import Evaluated
 from classify.evaluating.strangers import refuse_near_copies
 from classify.features.standardise import Standardiser
 from classify.features.table import FeatureTable
+from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates, measure
+from classify.judging.transport import measure_gap
 from classify.options import ProbeOptions
 from classify.probe import probe
 from classify.reference.neighbours import KnownVolumes
@@ -287,3 +290,29 @@ def test_the_study_page_has_a_section_of_its_own(run: Path, tmp_path: Path) -> N
     assert place.heading == "linear on people of berlin"
     headings = [table.heading for table in place.tables]
     assert headings[0] == "What the run reaches there" and "How new the scans are" in headings
+
+
+def binormal(rng: np.random.Generator, people: int, effect: float) -> Predictions:
+    """Scores of two classes that lie ``effect`` standard deviations apart; two scans of nobody."""
+    label = (np.arange(people) % 2).astype(np.int64)
+    score = rng.normal(effect * label, 1.0)
+    logits = np.column_stack([np.zeros(people), score])
+    names = np.array([f"p{number}" for number in range(people)])
+    return Predictions("linear", "participant", "val", names, names, label, logits, softmax(logits))
+
+
+def test_the_interval_of_the_gap_covers_the_truth() -> None:
+    truth = norm.cdf(0.6 / np.sqrt(2)) - norm.cdf(1.4 / np.sqrt(2))
+    rng, cohorts, covered = np.random.default_rng(0), 300, 0
+    for number in range(cohorts):
+        away, home = binormal(rng, 120, 0.6), binormal(rng, 90, 1.4)
+        gap = measure_gap(away, home, ("no", "yes"), replicates=300, seed=number)["macro_auroc"]
+        covered += gap["low"] <= truth <= gap["high"]
+    assert 0.92 <= covered / cohorts <= 0.98
+
+
+def test_the_draws_of_the_two_cohorts_have_nothing_in_common() -> None:
+    people = binormal(np.random.default_rng(0), 80, 1.0)
+    gap = measure_gap(people, people, ("no", "yes"), replicates=300, seed=1)["macro_auroc"]
+    assert gap["value"] == 0.0
+    assert gap["low"] < -0.05 and gap["high"] > 0.05, "one cohort against itself is no pair"
