@@ -4,14 +4,18 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from classify_study import CHANNELS, Study, make_study
 from scipy.stats import norm
 from sklearn.metrics import log_loss, roc_auc_score
 
+from classify.cohort.vouched import NOBODY, Vouched
+from classify.errors import CohortError, LeakError, RunFolderError
 from classify.evaluate import evaluate
 from classify.evaluating.look import Evaluated
 from classify.evaluating.strangers import refuse_near_copies
@@ -21,13 +25,16 @@ from classify.heads.contract import softmax
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.transport import measure_gap
 from classify.options import ProbeOptions
+from classify.predict import predict
 from classify.probe import probe
 from classify.reference.neighbours import KnownVolumes
 from classify.reference.training import TrainingReference
 from classify.run.external_summary import external_lines, external_table
 from classify.run.folder import load_run
 from classify.run.ledger import LEDGER
-from classify.run_options import EvaluateOptions
+from classify.run.predictions import Predictions, pick_predictions
+from classify.run_options import EvaluateOptions, PredictOptions
+from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
 from reports.external import other_places
 from reports.runs import FinishedRun
@@ -74,8 +81,6 @@ def runs(home: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(runs: Path, tmp_path: Path) -> Path:
     """A copy, so that each test counts its own looks."""
-    from shutil import copytree
-
     source = next(path for path in runs.iterdir() if path.name.startswith("2026"))
     return Path(copytree(source, tmp_path / "runs" / source.name))
 
