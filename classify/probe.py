@@ -100,7 +100,7 @@ def probe(
         levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         clock.lap("evaluate")
         twin = compare_to_twin(options, plan, tables, twin_stored, source, judged_of(levels))
-        stores = compare_to_each_store(options, plan, source, stored, judged_of(levels))
+        beside = twin or compare_to_each_store(options, plan, source, stored, judged_of(levels))
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
         save_parts(aside, model, remembered, val_judged.calibrator, twin)
         record = RunRecord(
@@ -113,10 +113,8 @@ def probe(
             rivals=Rivals(describe_missing(cohort)),
         )
         others = {name: part for name, part in others.items() if name != options.model}
-        if twin:
-            record, others = twin.beside(record), others | {twin.people.model: twin.people}
-        if stores:
-            record, others = stores.beside(record), others | stores.people
+        if beside:
+            record, others = beside.beside(record), others | beside.rows
         folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table, marked)
     return Probed(record, folder)
 

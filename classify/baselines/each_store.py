@@ -22,18 +22,18 @@ SIDE_BY_SIDE, AVERAGED = "side by side", "averaged"
 
 @dataclass(frozen=True)
 class EachStore:
-    """What a run says of its stores. people: predictions on the judged units, by the name that tables call them.
+    """What a run says of its stores. rows: predictions on the judged units, by the name that tables call them.
 
     told: stores, first, metrics by name, parameters by store, differences {way: {metric: minus the first store}}.
     """
 
-    people: dict[str, Predictions]
+    rows: dict[str, Predictions]
     metrics: dict[str, dict[str, Measured]]
     told: dict[str, Any]
 
     def beside(self, record: RunRecord) -> RunRecord:
         """Give the record with each store among what stands beside the model."""
-        split = next(iter(self.people.values())).split
+        split = next(iter(self.rows.values())).split
         known = record.judged.baselines | {name: {split: table} for name, table in self.metrics.items()}
         return replace(
             record, judged=replace(record.judged, baselines=known), rivals=replace(record.rivals, stores=self.told)
