@@ -124,7 +124,7 @@ def test_the_gap_is_that_of_the_published_predictions_and_its_interval_of_two_bo
         for split in (entry["split"], "val")
     )
     gap = entry["transport"]["gap"]["macro_auroc"]
-    areas = [roc_auc_score(part.label, part.logits[:, 1]) for part in (there, home)]
+    areas = [roc_auc_score(part.label, part.scores[:, 1]) for part in (there, home)]
     assert gap["value"] == pytest.approx(areas[0] - areas[1], abs=1e-9)
     alone = [measure(part, draw_replicates(part.participant, replicates=400, seed=1), ("healthy", "rest"))[0]
              for part in (there, home)]  # fmt: skip
