@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from classify.baselines.covariates import NO_RIVALS
+from classify.baselines.each_store import sign_of
 from classify.comparing.target_folder import save_targets
 from classify.errors import CohortError
 from classify.features.stores import ReadStore, reader_at
@@ -146,7 +147,7 @@ def _p_of_rivals(
     theirs = [replicate_metrics(rival, drawn, classes) for rival in rivals]
     found: dict[str, dict[str, Any]] = {}
     for metric in metrics:
-        apart = np.stack([ours[metric] - one[metric] for one in theirs])
+        apart = np.stack([sign_of(metric) * (ours[metric] - one[metric]) for one in theirs])
         if not np.isfinite(apart[:, 0]).all():
             found[metric] = {"absent": "undefined for these units"}
             continue

@@ -10,7 +10,6 @@ from classify.cohort.table import Cohort
 from classify.fitting.model import ModelSpec, fit_model
 from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
-from classify.judging.metrics import HEADLINE
 from classify.judging.simultaneous import hold_at_once
 from classify.run.predictions import Predictions, judged_of
 from classify.run.record import Measured, RunRecord
@@ -70,7 +69,7 @@ def stand_beside_each(
     own, of_first = measure(ours, drawn, classes)[1], measured[f"{first} alone"][1]
     ways = {SIDE_BY_SIDE: own, AVERAGED: measured[mean.model][1]}
     differences = {way: paired_differences(values, of_first, ours, classes) for way, values in ways.items()}
-    for metric in HEADLINE:
+    for metric in differences[AVERAGED]:
         apart = {way: ways[way][metric] - of_first[metric] for way in ways if "value" in differences[way][metric]}
         for way, interval in hold_at_once(apart).items():
             differences[way][metric]["simultaneous"] = interval
@@ -91,14 +90,19 @@ def average(parts: list[Predictions], model: str, *, is_number: bool) -> Predict
 
 
 def say_adds(differences: Mapping[str, Mapping[str, Measured]], first: str, others: list[str]) -> str:
-    """Say in a sentence whether the other stores add anything to the first: by all of HEADLINE, in either way."""
-    ways = [way for way, found in differences.items() if all(_is_above(found[metric]) for metric in HEADLINE)]
+    """Say in a sentence whether the other stores add anything to the first: by every measure, in either way."""
+    ways = [way for way, found in differences.items() if all(_is_better(name, found[name]) for name in found)]
     names = " and ".join(others)
     if ways:
-        return f"{names} added to {first}: shown, {' and '.join(ways)}, by {' and '.join(HEADLINE)}"
+        return f"{names} added to {first}: shown, {' and '.join(ways)}, by {' and '.join(differences[ways[0]])}"
     return f"{names} not shown to add anything to {first}, neither {SIDE_BY_SIDE} nor {AVERAGED}"
 
 
-def _is_above(measured: Measured) -> bool:
-    low = measured.get("simultaneous", {}).get("low")
-    return low is not None and low > 0 and "too_few" not in measured
+def sign_of(metric: str) -> int:
+    """Return 1 of a measure of which more is better, -1 of an error."""
+    return -1 if metric.endswith("error") else 1
+
+
+def _is_better(metric: str, measured: Measured) -> bool:
+    ends = [sign_of(metric) * end for end in measured.get("simultaneous", {}).values()]
+    return bool(ends) and min(ends) > 0 and "too_few" not in measured

@@ -36,8 +36,11 @@ from classify.run.predictions import Predictions, pick_predictions
 from classify.run_options import EvaluateOptions, PredictOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
+from reports.coverage import StoreFacts
 from reports.external import other_places
+from reports.options import StudyOptions
 from reports.runs import FinishedRun
+from reports.study import write_study
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 EFFECT, REPLICATES = 0.7, 100
@@ -321,3 +324,28 @@ def test_the_draws_of_the_two_cohorts_have_nothing_in_common() -> None:
     gap = measure_gap(people, people, ("no", "yes"), replicates=300, seed=1)["macro_auroc"]
     assert gap["value"] == 0.0
     assert gap["low"] < -0.05 and gap["high"] > 0.05, "one cohort against itself is no pair"
+
+
+def test_the_page_shows_the_other_place_and_runs_without_one_do_not(run: Path, tmp_path: Path) -> None:
+    def unread(_: object) -> FeatureTable:
+        raise RunFolderError("not read here")
+
+    space = load_run(run).record.asked.space
+    facts = StoreFacts("store", space, {"family": "x", "precision": "fp32", "weights_sha256": "0"}, 1, 1, {}, {})
+    options = StudyOptions(store="store", runs=run.parent, out=tmp_path / "page")
+    before = write_study(options, facts=facts, features_of=unread, now=NOW).page.read_text()
+    study = away(200)
+    look(study, run, labels_of(study, tmp_path))
+    page = write_study(options, facts=facts, features_of=unread, now=NOW).page.read_text()
+    assert "other-places" not in before
+    assert 'id="other-places"' in page and "linear on people of berlin" in page
+    assert "Minus val of the run" in page and "Recalibrated (logistic) on 40 participants" in page
+    assert "The test split was looked at: <b>never</b>" in page
+
+
+def test_a_damaged_split_of_a_run_is_still_refused(run: Path) -> None:
+    path = run / "predictions.parquet"
+    table = pd.read_parquet(path)
+    table.assign(split="externally").to_parquet(path, index=False)
+    with pytest.raises(RunFolderError, match="expected the splits"):
+        load_run(run)
