@@ -45,6 +45,10 @@ def _said(entry: Mapping[str, Any]) -> list[str]:
     if unknown := place["unknown_values"]:
         listed = ", ".join(f"“{value}” ({count})" for value, count in unknown.items())
         said.append(f"Left out, since the task does not know these labels: {listed}.")
+    if same := place["same_number"]:
+        said.append(
+            f"{same} of them carry the number of somebody of the run, with none of the same scans, and count as others."
+        )
     said += [
         f"{step['participants']} participants, {step['volumes']} volumes: {step['reason']}."
         for step in place["flow"]

@@ -40,7 +40,8 @@ class Abroad:
     """People of another place, joined and checked, and not yet predicted.
 
     cohort: its split has a name of its own. marked: what each volume is known by. raw: features of the run's choice,
-    near: of its reference's. unknown: values of the target that the task does not know, with counts.
+    near: of its reference's. unknown: values of the target that the task does not know, with counts. namesakes: who has
+    the number of somebody of the run, and none of the same scans.
     """
 
     run: Run
@@ -52,6 +53,7 @@ class Abroad:
     near: FeatureTable
     sha256: str
     unknown: Mapping[str, int]
+    namesakes: int = 0
 
     @property
     def split(self) -> str:

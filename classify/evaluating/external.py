@@ -19,7 +19,7 @@ from classify.cohort.vouched import NOBODY, read_vouched
 from classify.errors import CohortError
 from classify.evaluating.abroad import Abroad, Judging
 from classify.evaluating.look import Evaluated, begin_look
-from classify.evaluating.strangers import refuse_known, refuse_near_copies
+from classify.evaluating.strangers import count_namesakes, refuse_near_copies
 from classify.features.fused import mark_all
 from classify.features.several_stores import open_stores_of
 from classify.features.stores import ReadStore
@@ -39,6 +39,10 @@ from classify.run.record import EXTERNAL, Evaluation
 from classify.run_options import EvaluateOptions
 from embeddings_store.errors import UsageError
 
+SAME_NUMBER = (
+    "participants carry the number of somebody of the run, with none of the same scans: they count as other people; if "
+    "they are the same people at another visit, leave them out of --labels"
+)
 ONLY_HERE = (("measurements", "--measurements"), ("random_twin", "--random-twin"))
 
 
@@ -116,12 +120,14 @@ def open_abroad(
     for line in joined.said((EXTERNAL,)):
         tell(line)
     sha256, marked = joined.sha256, mark_all(stored)
-    refuse_known(run, joined, marked, stored.space_id)
+    namesakes = count_namesakes(run, joined, marked, stored.space_id)
+    if namesakes:
+        tell(f"{namesakes} {SAME_NUMBER}")
     cohort = replace(joined, table=joined.table.assign(split=f"{EXTERNAL}-{sha256[:8]}"))
     features = source_on(cohort, stored)
     near = features.table(reference.choice)
     refuse_near_copies(run, reference, near, vouched)
-    return Abroad(run, cohort, tables, stored, marked, features.table(model.features), near, sha256, unknown)
+    return Abroad(run, cohort, tables, stored, marked, features.table(model.features), near, sha256, unknown, namesakes)
 
 
 def count_unknown(tables: CohortTables, tell: Callable[[str], None]) -> dict[str, int]:
@@ -155,6 +161,7 @@ def describe_place(abroad: Abroad) -> dict[str, Any]:
         "sites": sorted(map(str, abroad.cohort.table["site"].unique())),
         "flow": list(flow),
         "unknown_values": dict(abroad.unknown),
+        "same_number": abroad.namesakes,
     }
 
 

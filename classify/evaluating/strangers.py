@@ -5,7 +5,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from classify.cohort.identity import digest_person, people_of, pick, same_people, without_keys
+from classify.cohort.identity import digest_person, people_of, pick, same_number_only, same_people, without_keys
 from classify.cohort.near_copies import find_near_copies, name_pairs
 from classify.cohort.table import Cohort
 from classify.cohort.vouched import OPTION, Vouched
@@ -19,8 +19,10 @@ NAMED = 6
 OF_TRAIN, OF_HERE = "train of the run: ", "here: "
 
 
-def refuse_known(run: Run, cohort: Cohort, marked: pd.DataFrame, space: str) -> None:
-    """Raises: LeakError where somebody of a cohort is a participant of the run, by key, md5 or vectors of a scan.
+def count_namesakes(run: Run, cohort: Cohort, marked: pd.DataFrame, space: str) -> int:
+    """Return how many of a cohort carry the number of somebody of the run, with none of the same scans.
+
+    Raises: LeakError where somebody is a participant of the run, by key, md5 or vectors of a scan.
 
     marked: everybody in the store of the cohort, as mark_volumes gives them, in this embedding space.
     """
@@ -37,6 +39,7 @@ def refuse_known(run: Run, cohort: Cohort, marked: pd.DataFrame, space: str) -> 
             f"{run.record.id}, by the same scans ({said}); a run is a stranger to people of another place: leave these "
             "out of --labels"
         )
+    return len(set().union(*(same_number_only(here, side) for side in sides.values())))
 
 
 def refuse_near_copies(run: Run, reference: TrainingReference, raw: FeatureTable, vouched: Vouched) -> None:

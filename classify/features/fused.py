@@ -64,6 +64,9 @@ def fuse(stores: Mapping[str, Snapshot], level: Level) -> FusedSnapshot:
     a store lacks stays, with NaN and its name in NOT_IN. Raises: UsageError where they share no layer or pool;
     CohortError where they share nobody, or a key is another scan or another person's in each.
     """
+    for name, stored in stores.items():
+        if stored.index.empty or stored.index["volume"].duplicated().any():
+            raise CohortError(f"--store {name}: expected volumes, each once, got none or one twice; see verify")
     layers, pools = _shared(stores, "layers"), _shared(stores, "plain_pools")
     taken = {name: _take(stored, layers, pools) for name, stored in stores.items()}
     keys, marked = [set(stored.index["volume"]) for stored in taken.values()], None

@@ -101,6 +101,8 @@ def swapped(stored: Snapshot) -> Snapshot:
             "eye",
             "share no pool",
         ),
+        (lambda s: s.where(np.zeros(len(s.index), dtype=bool)), "eye", "--store b: expected volumes, each once"),
+        (lambda s: replace(s, index=s.index.assign(volume="x")), "eye", "--store b: expected volumes, each once"),
         (swapped, "eye", "other scans, or other people's, under the same keys"),
         (lambda s: replace(s, index=s.index.assign(size=7)), "eye", "other scans, or other people's, under the same"),
         (lambda s: replace(s, index=s.index.assign(volume="x" + s.index["volume"])), "scan", "share no key"),
