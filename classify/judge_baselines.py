@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from classify.baselines.covariates import (
-    HEADLINE_BASELINE,
     TWIN_MISSING,
     choose_baselines,
     describe_units,
+    headline_of,
     predict_baselines,
 )
 from classify.cohort.tables import read_tables
@@ -38,12 +38,12 @@ def judge_baselines(
     task = tables.task
     cohort = tables.join((read or reader_at(options.endpoint_url))(options.store))
     train, judged = describe_units(cohort, "train"), describe_units(cohort, JUDGED)
-    names, missing = choose_baselines(train, judged)
-    found = predict_baselines(train, judged, classes=len(task.classes), split=JUDGED, names=names, level=task.judged)
+    names, missing = choose_baselines(task, train, judged)
+    found = predict_baselines(task, train, judged, split=JUDGED, names=names)
     people = found["dummy"]
     drawn = draw_replicates(people.participant, replicates=options.replicates, seed=options.seed)
     measured = {name: measure(people, drawn, task.classes) for name, people in found.items()}
-    reference = measured.get(HEADLINE_BASELINE)
+    reference = measured.get(headline_of(task))
     return {
         "task": task.name,
         "task_definition": task.to_dict(),
@@ -53,7 +53,7 @@ def judge_baselines(
         "differences_to_age_site": {
             name: paired_differences(values, reference[1], people, task.classes)
             for name, (_, values) in measured.items()
-            if reference and name != HEADLINE_BASELINE
+            if reference and name != headline_of(task)
         },
         "baselines_missing": [TWIN_MISSING, *missing],
         "splits": cohort.sizes(),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from classify.cohort.questions import Task
 from classify.cohort.table import Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
@@ -28,7 +29,7 @@ from classify.judging.prevalence import read_shares
 from classify.reference.flags import UNKNOWN, describe_volumes
 from classify.reference.training import TrainingReference
 from classify.run.folder import Run, find_run, load_run
-from classify.run.predictions import LEVELS, Predictions, pick_predictions
+from classify.run.predictions import Predictions, levels_of, pick_predictions
 from classify.run.record import RunRecord
 from classify.run_options import AnswerOptions, PredictOptions
 from embeddings_store.errors import UsageError
@@ -66,7 +67,8 @@ def predict(options: PredictOptions, *, read: ReadStore | None = None) -> Predic
     stored = open_stores_of(run.record, options.store, read or reader_at(options.endpoint_url), level)
     with alone_at(options.out) as aside:
         table = predict_volumes_of(run, stored, options)
-        write_table(only_participants(table) if options.participants_only else table, aside, options.out)
+        shown = only_judged(table, task_of_record(run.record)) if options.participants_only else table
+        write_table(shown, aside, options.out)
     summary = {
         "run": run.record.id,
         "model": run.record.fitted.model,
@@ -95,7 +97,7 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: AnswerOptions) -> pd
     """
     model, calibrator = load_model(run), open_calibrator(run, options.prevalence)
     reference = TrainingReference.load(run.model_folder())
-    classes = tuple(run.record.asked.classes)
+    classes, task = tuple(run.record.asked.classes), task_of_record(run.record)
     check_comparable(run.record, stored)
     lines = describe_volumes(
         stored, run, reference, answer_unknown=options.answer_unknown, show_unknown=options.show_unknown
@@ -103,14 +105,14 @@ def predict_volumes_of(run: Run, stored: Snapshot, options: AnswerOptions) -> pd
     source = open_usable(lines, stored, run.record)
     if source is None:
         nearby = pd.DataFrame({"volume": [], "ood_distance": [], "ood_percentile": []}).astype({"volume": object})
-        levels = {level: nobody(run.record.fitted.model, level, len(classes)) for level in LEVELS}
+        levels = {level: nobody(run.record.fitted.model, level, len(classes)) for level in levels_of(task)}
     else:
         nearby = describe_beside(reference, source.table(reference.choice), classes, options.nearest)
         levels = model.predict(source.table(model.features), classes=len(classes), split=PREDICTED)
     if calibrator and source:
         levels = {level: calibrator.apply(part) for level, part in levels.items()}
     told = lines.merge(nearby, on="volume", how="left")
-    table = pd.concat([lay_out(level, levels[level], told, classes) for level in LEVELS], ignore_index=True)
+    table = pd.concat([lay_out(level, levels[level], told, classes) for level in levels_of(task)], ignore_index=True)
     return mark_abstentions(
         table,
         abstain_below=options.abstain_below,
@@ -192,7 +194,8 @@ def stated(calibrator: Calibrator | None, classes: Sequence[str]) -> dict[str, f
 
 def confident_on_val(run: Run, threshold: float) -> float | None:
     """Return the share of val participants whose likeliest class reaches a probability; None where val is empty."""
-    people = pick_predictions(run.predictions, model=run.record.fitted.model, level="participant", split="val")
+    level = task_of_record(run.record).judged
+    people = pick_predictions(run.predictions, model=run.record.fitted.model, level=level, split="val")
     return float((people.probability.max(axis=1) >= threshold).mean()) if len(people.label) else None
 
 
@@ -239,9 +242,9 @@ def describe_threshold(reference: TrainingReference, percentile: float) -> dict[
     }
 
 
-def only_participants(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep the lines of participants, and the columns that say something of them."""
-    return table[table["level"] == "participant"].dropna(axis=1, how="all").reset_index(drop=True)
+def only_judged(table: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Keep the lines of the judged level (participants, eyes or scans), and the columns that say something of them."""
+    return table[table["level"] == task.judged].dropna(axis=1, how="all").reset_index(drop=True)
 
 
 def count_lines(table: pd.DataFrame) -> dict[str, Any]:

@@ -269,7 +269,10 @@ def describe_model(
 
 def describe_missing(cohort: Cohort) -> list[Missing]:
     """List the baselines that are not made, with their reasons."""
-    return [TWIN_MISSING, *choose_baselines(*(describe_units(cohort, split) for split in ("train", "val")))[1]]
+    return [
+        TWIN_MISSING,
+        *choose_baselines(cohort.task, *(describe_units(cohort, split) for split in ("train", "val")))[1],
+    ]
 
 
 def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSeen:

@@ -143,7 +143,11 @@ class PredictOptions(AnswerOptions):
         typer.Option(help="Where the lines go: a name that ends in .parquet or .csv.", rich_help_panel=IN_AND_OUT),
     ] = Path("predictions.parquet")
     participants_only: Annotated[
-        bool, typer.Option(help="Write lines of participants, none of eyes and volumes.", rich_help_panel=IN_AND_OUT)
+        bool,
+        typer.Option(
+            help="Write lines of the judged level (participants, if the task is of them) only.",
+            rich_help_panel=IN_AND_OUT,
+        ),
     ] = False
     runs: Runs = Path("runs")
     endpoint_url: EndpointUrl = None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.baselines.covariates import NO_RIVALS
+from classify.baselines.covariates import is_rival
 from classify.baselines.each_store import sign_of
 from classify.comparing.target_folder import save_targets
 from classify.errors import CohortError
@@ -112,7 +112,7 @@ def _line(name: str, run: Run, *, replicates: int, seed: int) -> dict[str, Any]:
     metrics, chance = record.judged.metrics[level][VAL], record.judged.permutation[VAL]["p_values"]
     people = pick_predictions(frame, model=record.fitted.model, level=level, split=VAL)
     differences = record.judged.difference_to_baselines
-    rivals = [pick_predictions(frame, model=one, level=level, split=VAL) for one in differences if one not in NO_RIVALS]
+    rivals = [pick_predictions(frame, model=one, level=level, split=VAL) for one in differences if is_rival(one)]
     return {
         "target": name,
         "run": record.id,

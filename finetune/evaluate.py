@@ -151,12 +151,5 @@ def take_published(run: Run, whole: Cohort) -> OpenedTest:
 def predict_others(cohort: Cohort) -> dict[str, Predictions]:
     """Predict the test split by every baseline that the cohort allows."""
     fitted_on, judged = (describe_units(cohort, split) for split in ("train", TEST))
-    names, _ = choose_baselines(fitted_on, judged)
-    return predict_baselines(
-        fitted_on,
-        judged,
-        classes=len(cohort.task.classes),
-        split=TEST,
-        names=names,
-        level=cohort.task.judged,
-    )
+    names, _ = choose_baselines(cohort.task, fitted_on, judged)
+    return predict_baselines(cohort.task, fitted_on, judged, split=TEST, names=names)

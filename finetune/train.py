@@ -50,13 +50,11 @@ class Finetuned:
     failures: dict[str, int]
 
 
-def predict_others(cohort: Cohort, classes: int) -> tuple[dict[str, Predictions], list[Missing]]:
+def predict_others(cohort: Cohort) -> tuple[dict[str, Predictions], list[Missing]]:
     """Predict val by every baseline that can be made, and name the others with their reasons."""
     fitted_on, judged_on = (describe_units(cohort, split) for split in ("train", "val"))
-    names, missing = choose_baselines(fitted_on, judged_on)
-    return predict_baselines(
-        fitted_on, judged_on, classes=classes, split="val", names=names, level=cohort.task.judged
-    ), missing
+    names, missing = choose_baselines(cohort.task, fitted_on, judged_on)
+    return predict_baselines(cohort.task, fitted_on, judged_on, split="val", names=names), missing
 
 
 def finetune(
@@ -89,7 +87,7 @@ def finetune(
         levels = predict(trainer, feeds.val(options.stages[-1]))
         if together.rank > 0:
             return None
-        others, missing = predict_others(inputs.cohort, classes)
+        others, missing = predict_others(inputs.cohort)
         eye = inputs.features.only("val").eye
         said = judge_split(
             levels, others, inputs.cohort,

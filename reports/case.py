@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.cohort.units import VOLUME, name_units
 from classify.features.tokens import with_tokens
 from classify.judging.calibrate import cross_fit, describe_method
 from classify.judging.kept_calibrator import read_calibrator
@@ -19,7 +20,7 @@ from embeddings_store.file_names import file_name
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot import Snapshot, read_features_source
 from extract.bucket.source import Source, open_source
-from reports.cases.answer import person_line
+from reports.cases.answer import of_unit, unit_line
 from reports.cases.explained import Explainer
 from reports.cases.map_files import export_maps
 from reports.cases.people import TellingCase, TrackRecord, telling_cases, track_record
@@ -33,8 +34,6 @@ from reports.model_card import write_model_card
 from reports.options import CaseOptions
 from reports.page import in_words, publish, render
 from reports.runs import (
-    AGE_SITE,
-    PRIMARY_LEVEL,
     FinishedRun,
     LeftOut,
     best_by_validation,
@@ -179,7 +178,7 @@ def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
     Raises: UsageError for a participant of the locked test split, or one that the run does not know.
     """
     if not wanted:
-        people = run.predictions(PRIMARY_LEVEL, "val")
+        people = run.predictions(run.level, "val")
         return telling_cases(people) if people is not None else []
     split = dict(zip(run.run.cohort["participant"].astype(str), run.run.cohort["split"], strict=True))
     locked = not run.record.looks_at_test
@@ -191,7 +190,18 @@ def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
                 f"--participant {name}: belongs to the locked test split; `classify evaluate --split test` opens it "
                 "and writes down that it was opened"
             )
-    return [TellingCase(name, f"asked for; of the {split[name]} split") for name in wanted]
+    return [
+        TellingCase(unit, name, f"asked for; of the {split[name]} split")
+        for name in wanted
+        for unit in _units_of(run, name)
+    ]
+
+
+def _units_of(run: FinishedRun, participant: str) -> list[str]:
+    """Name the judged units of a participant, in order."""
+    own = run.run.cohort[run.run.cohort["participant"].astype(str) == participant]
+    columns = (own[name].to_numpy(str) for name in ("participant", "eye", "volume"))
+    return sorted(set(name_units(run.level, *columns).tolist()))
 
 
 def judged_people(run: FinishedRun) -> Predictions | None:
@@ -199,7 +209,7 @@ def judged_people(run: FinishedRun) -> Predictions | None:
 
     A run made before calibration was fitted on train is calibrated here, each participant by a fit on the others.
     """
-    people = run.predictions(PRIMARY_LEVEL, "val")
+    people = run.predictions(run.level, "val")
     calibrator = read_calibrator(run.run.model_folder(), len(run.classes))
     if people is None or calibrator is None or calibrator.prevalence is not None:
         return people
@@ -216,11 +226,12 @@ def _write_case(
     judged: Predictions | None,
     frame: dict[str, Any],
 ) -> Case:
-    found = explainer.explain(who.participant)
-    person = person_line(found.table)
-    known = who.participant if person["split_of_run"] else ""  # of a stranger the run recorded nothing
-    page = options.out / f"case-{file_name(who.participant)}.html"
-    volumes = found.table[found.table["level"] == "volume"]
+    found = explainer.explain(who.participant, who.unit)
+    person = unit_line(found.table, who.unit)
+    known = who if person["split_of_run"] else None  # of a stranger the run recorded nothing
+    page = options.out / f"case-{file_name(who.unit)}.html"
+    volumes = found.table[found.table["level"] == VOLUME]
+    volumes = volumes[of_unit(volumes.assign(volume=volumes["unit"]), run.level, who.unit)]
     context = {
         **frame,
         "who": who,
@@ -241,7 +252,7 @@ def _write_case(
     text = render("case.html.j2", context)
     publish(text, page)
     explanation = f"for {run.classes[found.target]}, {run.model}"
-    maps = export_maps(options.out, who.participant, found.scans, explanation) if options.export else ()
+    maps = export_maps(options.out, who.unit, found.scans, explanation) if options.export else ()
     return Case(who.participant, page, len(found.scans), len(text.encode()), tuple(maps))
 
 
@@ -254,6 +265,8 @@ def _frame(run: FinishedRun, now: datetime) -> dict[str, Any]:
         "run": run,
         "task": run.record.asked.task,
         "classes": run.classes,
+        "question": run.task,
+        "covariates_name": " and ".join(run.covariates.split("+")) or "covariates",
         "phantom": run.is_phantom,
         "resplits": say_resplits([run]),
         **encoder_part([run]),
@@ -272,20 +285,22 @@ def _probabilities(run: FinishedRun) -> str:
     return f"{said[0].upper()}{said[1:]}" + (f"; stated at the prevalence {stated}." if stated else ".")
 
 
-def _truth(run: FinishedRun, participant: str) -> str:
-    rows = run.run.cohort[run.run.cohort["participant"] == participant]
+def _truth(run: FinishedRun, who: TellingCase | None) -> str:
+    if who is None:
+        return ""
+    rows = run.run.cohort[of_unit(run.run.cohort, run.level, who.unit)]
     return str(run.classes[int(rows["label"].iloc[0])]) if len(rows) else ""
 
 
-def _track(judged: Predictions | None, top: float, participant: str) -> TrackRecord | None:
-    return None if judged is None else track_record(top, participant, judged)
+def _track(judged: Predictions | None, top: float, who: TellingCase | None) -> TrackRecord | None:
+    return None if judged is None else track_record(top, who.participant if who else "", judged)
 
 
-def _covariates(run: FinishedRun, participant: str) -> list[float] | None:
-    """Give what age and site alone say of this participant, where the run recorded it."""
-    for split in ("val", "test"):
-        found = pick_predictions(run.run.predictions, model=AGE_SITE, level=PRIMARY_LEVEL, split=split)
-        place = np.flatnonzero(found.participant == participant)
+def _covariates(run: FinishedRun, who: TellingCase | None) -> list[float] | None:
+    """Give what the covariates alone say of this unit, where the run recorded it."""
+    for split in ("val", "test") if who else ():
+        found = pick_predictions(run.run.predictions, model=run.covariates, level=run.level, split=split)
+        place = np.flatnonzero(found.unit == (who.unit if who else ""))
         if len(place):
             return [float(p) for p in found.probability[place[0]]]
     return None

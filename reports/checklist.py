@@ -6,6 +6,7 @@ from typing import Any
 
 from reports.coverage import StoreFacts
 from reports.runs import FinishedRun
+from reports.tables import metrics_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,14 @@ def _model(run: FinishedRun) -> list[Item]:
 
 
 def _evaluation(runs: Sequence[FinishedRun]) -> list[Item]:
+    run = runs[0]
     compared = ", ".join(dict.fromkeys(name for run in runs for name in run.record.judged.baselines)) or "none"
+    measured = ", ".join(one.title for one in metrics_of(run.task))
     return [
-        Item("Methods", "Unit of analysis", "Participant (primary), eye and volume"),
-        Item("Methods", "Metrics", "Balanced accuracy (primary), macro AUROC, quadratic kappa, calibration"),
+        Item("Methods", "Unit of analysis", f"{run.task.level.capitalize()} (primary), and the levels below it"),
+        Item("Methods", "Metrics", f"{measured} (the first is primary), calibration"),
         Item("Methods", "Uncertainty", "95 % intervals by a bootstrap that draws whole participants"),
-        Item("Methods", "Comparators", f"{compared}; same participants, paired difference to age+site"),
+        Item("Methods", "Comparators", f"{compared}; same {run.units}, paired difference to {run.covariates}"),
         Item("Methods", "Number of models compared", f"{len(runs)} on this page"),
         Item("Methods", "Models tried but not on this page"),
         Item("Methods", "Fairness: groups considered, and why"),
@@ -95,7 +98,7 @@ def _results(test_looks: str) -> list[Item]:
         Item("Results", "Participants in each split and class", "Table of splits"),
         Item("Results", "Demographic and clinical characteristics"),
         Item("Results", "Performance with intervals", "Results tables and interval figure"),
-        Item("Results", "Calibration", "Reliability diagram, with the number of participants in each bin"),
+        Item("Results", "Calibration", "Reliability diagram, with the number of units in each bin"),
         Item("Results", "Errors of the model", "Confusion matrix; per-class table"),
         Item("Results", "Volumes that could not be used", "Coverage and error classes"),
         Item("Results", "Use of the test split", test_looks),

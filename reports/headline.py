@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 
 from classify.judging.bootstrap import caution_few
-from reports.runs import AGE_SITE, PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun, best_by_validation
+from reports.runs import PRIMARY_METRIC, Estimate, FinishedRun, best_by_validation
 from reports.tables import units_judged
 
 RANKING = "macro_auroc"
@@ -34,8 +34,8 @@ def make_headline(runs: Sequence[FinishedRun]) -> Headline:
     """
     run = best_by_validation(runs)
     if run is None:
-        return Headline("nothing", "No run has a balanced accuracy on validation participants.", (), None)
-    own = run.estimate(PRIMARY_LEVEL, "val", PRIMARY_METRIC)
+        return Headline("nothing", "No run has a balanced accuracy on validation.", (), None)
+    own = run.estimate(run.level, "val", PRIMARY_METRIC)
     rivals = {name: widen(found, len(runs)) for name, found in run.rivals(PRIMARY_METRIC).items()}
     rival = hardest(rivals)
     few = caution_few(run.record.cohort.splits["val"]["per_class"]) is not None
@@ -48,7 +48,7 @@ def make_headline(runs: Sequence[FinishedRun]) -> Headline:
         *_missing_sentence(run),
         _selection_sentence(runs),
     )
-    return Headline(verdict, CLAIMS[verdict].format(rival=rival), sentences, run)
+    return Headline(verdict, CLAIMS[verdict].format(rival=rival, units=run.units), sentences, run)
 
 
 def hardest(rivals: Mapping[str, Estimate]) -> str:
@@ -98,15 +98,15 @@ def confirm(verdict: str, ranking: Mapping[str, Estimate]) -> str:
 
 
 CLAIMS = {
-    "better": "On validation participants, the embedding predicts the label better than every baseline of this run; "
+    "better": "On validation {units}, the embedding predicts the label better than every baseline of this run; "
     "the hardest was {rival}.",
-    "worse": "On validation participants, the embedding predicts the label worse than {rival} does.",
+    "worse": "On validation {units}, the embedding predicts the label worse than {rival} does.",
     "no difference": "Not shown that the embedding adds anything: the interval of the difference to the hardest "
     "baseline includes 0.",
     "one number": "Not shown that the embedding adds anything: balanced accuracy lies above that of every baseline, "
     "but macro AUROC does not.",
     "not above guessing": "Nothing can be claimed: the run lies above the baselines, but not clearly above guessing.",
-    "too few": "Nothing can be claimed: a class has too few validation participants for intervals to be trusted.",
+    "too few": "Nothing can be claimed: a class has too few validation {units} for intervals to be trusted.",
     "not compared": "Nothing can be claimed: there is no interval of the difference to a baseline.",
 }
 
@@ -128,11 +128,11 @@ def number(value: float, signed: bool = False) -> str:
 
 
 def _own_sentence(run: FinishedRun, own: Estimate) -> str:
-    n = units_judged(run, PRIMARY_LEVEL, "val")
+    n = units_judged(run, run.level, "val")
     chance = number(1 / len(run.classes))
     return (
         f"The best run by validation is {run.model} ({run.id}): balanced accuracy {spell(own)} over {n} validation "
-        f"participants and {len(run.classes)} classes; guessing gives {chance}."
+        f"{run.units} and {len(run.classes)} classes; guessing gives {chance}."
     )
 
 
@@ -153,7 +153,7 @@ def _missing_sentence(run: FinishedRun) -> list[str]:
     said = [f"Baselines that are absent, so that nothing is claimed about them: {found}."] if found else []
     people = run.record.cohort.splits
     total = sum(int(people[split]["participants"]) for split in people)
-    if notes and AGE_SITE in run.record.judged.baselines:
+    if notes and run.covariates in run.record.judged.baselines:
         known = total - int(notes[0]["participants"])
         said.append(
             f"Age is known of {known} of {total} participants; the others stand at the mean of train and are marked."
@@ -163,9 +163,9 @@ def _missing_sentence(run: FinishedRun) -> list[str]:
 
 def _selection_sentence(runs: Sequence[FinishedRun]) -> str:
     chosen = (
-        "This run was the only one, and was judged on the validation participants."
+        f"This run was the only one, and was judged on the validation {runs[0].units}."
         if len(runs) == 1
-        else f"It is the best of {len(runs)} runs on the same validation participants: its number is optimistic. The "
-        "interval of the difference is widened for that choice, that of the number itself is not."
+        else f"It is the best of {len(runs)} runs on the same validation {runs[0].units}: its number is optimistic. "
+        "The interval of the difference is widened for that choice, that of the number itself is not."
     )
     return f"{chosen} Only an evaluation on the locked test split can confirm it."

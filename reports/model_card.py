@@ -12,8 +12,8 @@ from reports.encoders import describe_encoder, encoder_part
 from reports.headline import spell
 from reports.ledger import read_looks, say_looks, say_resplits
 from reports.page import publish, render
-from reports.runs import AGE_SITE, PRIMARY_LEVEL, FinishedRun
-from reports.tables import METRICS
+from reports.runs import FinishedRun
+from reports.tables import METRICS, metrics_of
 
 CARD = "model-card.html"
 
@@ -94,19 +94,19 @@ def _data(run: FinishedRun) -> list[tuple[str, str]]:
 
 def _performance(run: FinishedRun) -> list[tuple[str, str]]:
     lines = [
-        (f"{metric.title}, {split}", spell(run.estimate(PRIMARY_LEVEL, split, metric.name)))
+        (f"{metric.title}, {split}", spell(run.estimate(run.level, split, metric.name)))
         for split in run.splits_judged()
-        for metric in METRICS
+        for metric in metrics_of(run.task)
     ]
     apart = run.rivals(METRICS[0].name)
     rivals = [(f"Balanced accuracy minus {name}, val", spell(found, signed=True)) for name, found in apart.items()]
-    rivals = [line for line in rivals if AGE_SITE not in line[0]]
+    rivals = [line for line in rivals if run.covariates not in line[0]]
     if "test" in run.splits_judged():
         looks = say_looks(read_looks(run.folder.resolve().parent, [run]))
         lines.append(("The test split was looked at", f"{looks}, {COUNTED_HERE}"))
     return [
         *lines,
-        ("Balanced accuracy minus age+site, val", spell(run.difference(METRICS[0].name), signed=True)),
+        (f"Balanced accuracy minus {run.covariates}, val", spell(run.difference(METRICS[0].name), signed=True)),
         *rivals,
     ]
 

@@ -8,8 +8,8 @@ from reports.curves import bin_reliability, count_confusion, macro_roc, trace_ro
 from reports.explain import FeatureWeight
 from reports.figures import draw_confusion, draw_forest, draw_reliability, draw_roc, draw_shap
 from reports.headline import number
-from reports.runs import Estimate
-from reports.tables import Panel
+from reports.runs import Estimate, FinishedRun
+from reports.tables import Panel, units_judged
 
 SPLIT_NAMES = {"val": "Validation", "test": "Test"}
 
@@ -25,11 +25,12 @@ class Picture:
     data_uri: str
 
 
-def picture_forest(panels: Sequence[Panel], people: int, split: str, phantom: bool) -> Picture:
-    """Show every run and baseline with its interval."""
+def picture_forest(panels: Sequence[Panel], run: FinishedRun, split: str, phantom: bool) -> Picture:
+    """Show every run and baseline with its interval. run: any of those that were judged on these units."""
     caption = (
-        f"{SPLIT_NAMES[split]} participants, n = {people}. Blue dots: runs; grey diamonds: baselines; bars: 95 % "
-        "intervals. The dashed line is what guessing gives or, in the last panel, no difference to age+site."
+        f"{SPLIT_NAMES[split]} {run.units}, n = {units_judged(run, run.level, split)}. Blue dots: runs; grey diamonds: "
+        "baselines; bars: 95 % intervals. The dashed line is what guessing gives or, in the last panel, no difference "
+        "to the covariates."
     )
     first = panels[0]
     said = [f"{name} {_said(e)}" for name, e in zip(first.names, first.estimates, strict=True) if e is not None]

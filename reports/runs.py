@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from classify.baselines.covariates import headline_of
+from classify.cohort.questions import Task
+from classify.cohort.tasks import task_of_record
 from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.run.folder import PREDICTIONS, Run, load_run
 from classify.run.predictions import Predictions, pick_predictions
@@ -15,8 +18,6 @@ from embeddings_store.errors import RunError, UsageError
 from embeddings_store.terminal.console import say
 
 PRIMARY_METRIC = "balanced_accuracy"
-PRIMARY_LEVEL = "participant"
-AGE_SITE = "age+site"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,26 @@ class FinishedRun:
         return self.run.record
 
     @property
+    def task(self) -> Task:
+        """The question."""
+        return task_of_record(self.record)
+
+    @property
+    def level(self) -> str:
+        """The judged level of predictions: participant, eye or volume."""
+        return self.task.judged
+
+    @property
+    def units(self) -> str:
+        """What is judged, in words: participants, eyes or scans."""
+        return self.task.units
+
+    @property
+    def covariates(self) -> str:
+        """Name of the baseline of all covariates together, such as age+site; "" where the task has none."""
+        return headline_of(self.task)
+
+    @property
     def stages(self) -> tuple[str, ...]:
         """Name the stages of fine-tuning, in order; () for a probe, which leaves the encoder as it is."""
         return tuple(self.record.fitted.parameters.get("stages", ()))
@@ -67,7 +88,7 @@ class FinishedRun:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in clinical order."""
+        """Class names, in the order of the task."""
         return tuple(str(name) for name in self.record.asked.classes)
 
     @property
@@ -86,13 +107,15 @@ class FinishedRun:
         return self._unless_few(split, to_estimate(raw, f"not in run.json for {level}, {split}"))
 
     def baseline(self, name: str, split: str, metric: str) -> Estimate:
-        """Give a baseline's metric at participant level."""
+        """Give a baseline's metric at the judged level."""
         raw = _at(self.record.judged.baselines, name, split, metric)
         return self._unless_few(split, to_estimate(raw, f"not in run.json for {split}"))
 
     def difference(self, metric: str) -> Estimate:
-        """Give the paired difference to the age+site baseline: run minus baseline, participants of validation."""
-        if reason := next((why for name, why in self.missing() if name in {"age", "site", AGE_SITE}), ""):
+        """Give the paired difference to the baseline of the covariates: run minus baseline, units of validation."""
+        if reason := next(
+            (why for name, why in self.missing() if name in {*self.covariates.split("+"), self.covariates}), ""
+        ):
             return Estimate(None, reason=reason)
         raw = _at(self.record.judged.difference_to_age_site, metric)
         return self._unless_few("val", to_estimate(raw, "run.json holds no such difference"))
@@ -102,13 +125,13 @@ class FinishedRun:
         return [(str(line["name"]), str(line["reason"])) for line in self.record.rivals.baselines_missing]
 
     def rivals(self, metric: str) -> dict[str, Estimate]:
-        """Give the paired difference to each baseline that the run has to beat; an older run knows age+site alone.
+        """Give the paired difference to each baseline that the run has to beat; an older run knows one alone.
 
         The upper end is that which holds for all of them at once: to be worse than one of many needs more.
         """
         found = self.record.judged.difference_to_baselines
         if not found:
-            return {AGE_SITE: self.difference(metric)}
+            return {self.covariates: self.difference(metric)}
         known = {str(name): of.get(metric) for name, of in found.items()}
         return {name: self._unless_few("val", _with_high_of_all(to_estimate(raw), raw)) for name, raw in known.items()}
 
@@ -128,8 +151,8 @@ class FinishedRun:
         return tuple(_at(self.record.judged.metrics, level, split) or ())
 
     def splits_judged(self) -> tuple[str, ...]:
-        """List the splits that have metrics at participant level."""
-        return tuple(_at(self.record.judged.metrics, PRIMARY_LEVEL) or ())
+        """List the splits that have metrics at the judged level."""
+        return tuple(_at(self.record.judged.metrics, self.level) or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,16 +235,21 @@ def select_runs(runs: Sequence[FinishedRun], task: str | None, cohort: str | Non
     kept = _keep(kept, "--cohort", cohort_of, cohort, lambda value: value.startswith(cohort or ""))
     _refuse_mixture(kept, "tasks", "choose one with --task", lambda run: run.record.asked.task)
     _refuse_mixture(kept, "cohorts", "choose one with --cohort", lambda run: cohort_of(run)[:12])
-    _refuse_mixture(kept, "classes", "keep each labelling in a folder of its own", lambda run: " < ".join(run.classes))
+    _refuse_mixture(
+        kept,
+        "classes",
+        "keep each labelling in a folder of its own",
+        lambda run: f"{' < '.join(run.classes)} by {run.task.level}",
+    )
     return kept
 
 
 def best_by_validation(runs: Iterable[FinishedRun]) -> FinishedRun | None:
-    """Choose the run with the highest balanced accuracy of validation participants; the oldest of equals.
+    """Choose the run with the highest balanced accuracy on validation; the oldest of equals.
 
     None when no run has that number.
     """
-    scored = [(run.estimate(PRIMARY_LEVEL, "val", PRIMARY_METRIC).value, run) for run in runs]
+    scored = [(run.estimate(run.level, "val", PRIMARY_METRIC).value, run) for run in runs]
     known = [(value, run) for value, run in scored if value is not None]
     return max(known, key=lambda pair: pair[0])[1] if known else None
 

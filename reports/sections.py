@@ -10,8 +10,8 @@ from classify.judging.bootstrap import caution_few
 from reports.curves import count_confusion
 from reports.headline import number
 from reports.pictures import SPLIT_NAMES, Picture, picture_confusion, picture_forest, picture_reliability, picture_roc
-from reports.runs import PRIMARY_LEVEL, Estimate, FinishedRun, to_estimate
-from reports.tables import METRICS, SIDE_METRICS, Metric, ResultRow, forest, results, units_judged
+from reports.runs import Estimate, FinishedRun, to_estimate
+from reports.tables import SIDE_METRICS, UNIT_FIELD, Metric, ResultRow, forest, metrics_of, results
 
 CHANCE_AUROC = 0.5
 FEWEST_AWAY = 2  # sites or devices with an interval; one alone says little
@@ -30,32 +30,35 @@ class ResultTable:
 
 
 def result_tables(runs: Sequence[FinishedRun], phantom: bool) -> list[ResultTable]:
-    """List the tables: participants of each judged split first, then eyes and volumes."""
+    """List the tables: the judged units of each split first, then the finer levels."""
     judged = [split for split in SPLIT_NAMES if any(split in run.splits_judged() for run in runs)]
     return [table for split in judged for table in _split_tables(runs, split, phantom)]
 
 
 def _split_tables(runs: Sequence[FinishedRun], split: str, phantom: bool) -> list[ResultTable]:
-    name, people = SPLIT_NAMES[split], units_judged(runs[0], PRIMARY_LEVEL, split)
-    primary = results(runs, PRIMARY_LEVEL, split)
-    figure = picture_forest(forest(primary, METRICS, len(runs[0].classes)), people, split, phantom)
-    caption = f"{name} split, participant level (primary), n = participants. Estimate (95 % interval)."
-    side = results(runs, PRIMARY_LEVEL, split, SIDE_METRICS)
+    first, name = runs[0], SPLIT_NAMES[split]
+    level, units, metrics = first.level, first.units, metrics_of(first.task)
+    primary = results(runs, level, split, metrics)
+    panels = forest(primary, metrics, len(first.classes), first.covariates)
+    figure = picture_forest(panels, first, split, phantom)
+    caption = f"{name} split, {first.task.level} level (primary), n = {units}. Estimate (95 % interval)."
+    side = results(runs, level, split, SIDE_METRICS)
     tables = [
-        ResultTable(f"{name}: participants", caption, primary, METRICS, split == "val", figure),
-        ResultTable(f"{name}: participants, probabilities", caption, side, SIDE_METRICS, False),
+        ResultTable(f"{name}: {units}", caption, primary, metrics, split == "val", figure),
+        ResultTable(f"{name}: {units}, probabilities", caption, side, SIDE_METRICS, False),
     ]
-    for level in ("eye", "volume"):
+    finer = [*UNIT_FIELD][[*UNIT_FIELD].index(level) + 1 :]
+    for level in finer:
         caption = (
             f"{name} split, {level} level, n = {level}s; intervals draw whole participants. Estimate (95 % interval)."
         )
-        tables.append(ResultTable(f"{name}: {level}s", caption, results(runs, level, split), METRICS, False))
+        tables.append(ResultTable(f"{name}: {level}s", caption, results(runs, level, split, metrics), metrics, False))
     return tables
 
 
 def detail_pictures(run: FinishedRun, phantom: bool) -> dict[str, Picture | None]:
-    """Draw the best run's confusion matrix, ROC curves and reliability, of validation participants."""
-    predictions = run.predictions(PRIMARY_LEVEL, "val")
+    """Draw the best run's confusion matrix, ROC curves and reliability, of the judged units of validation."""
+    predictions = run.predictions(run.level, "val")
     if predictions is None:
         return {"confusion": None, "roc": None, "reliability": None}
     return {
@@ -95,7 +98,7 @@ def _notes(run: FinishedRun) -> list[str]:
 
 def _leans_on(run: FinishedRun) -> list[str]:
     """Say where a head tells classes apart over all sites (or devices), but nowhere that it was not trained on."""
-    overall = run.estimate(PRIMARY_LEVEL, "val", "macro_auroc")
+    overall = run.estimate(run.level, "val", "macro_auroc")
     return [
         f"Run {run.id} tells the classes apart over all {by}s (macro AUROC {number(overall.value or 0.0)}), but at no "
         f"{by} that it was not trained on ({', '.join(number(value) for value in away)}): what it reads may go with "
@@ -124,8 +127,8 @@ def leans(overall: Estimate, lines: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _disagrees(run: FinishedRun) -> bool:
-    predictions = run.predictions(PRIMARY_LEVEL, "val")
-    recorded = run.record.judged.confusion.get(PRIMARY_LEVEL)
+    predictions = run.predictions(run.level, "val")
+    recorded = run.record.judged.confusion.get(run.level)
     if predictions is None or recorded is None:
         return False
     return not np.array_equal(count_confusion(predictions), np.asarray(recorded))

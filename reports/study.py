@@ -27,7 +27,6 @@ from reports.options import StudyOptions
 from reports.page import publish, render
 from reports.pictures import Picture
 from reports.runs import (
-    PRIMARY_LEVEL,
     PRIMARY_METRIC,
     Estimate,
     FinishedRun,
@@ -71,7 +70,7 @@ class Study:
             "verdict": self.headline.verdict,
             "claim": self.headline.claim,
             "best_run": best.id if best else None,
-            "balanced_accuracy": _plain(best.estimate(PRIMARY_LEVEL, "val", PRIMARY_METRIC)) if best else None,
+            "balanced_accuracy": _plain(best.estimate(best.level, "val", PRIMARY_METRIC)) if best else None,
             "difference_to_age_site": _plain(best.difference(PRIMARY_METRIC)) if best else None,
             "test_looks": self.test_looks,
             "explanation_absent": self.explanation.absent,
@@ -136,6 +135,9 @@ def _frame(facts: StoreFacts, shown: FinishedRun, phantom: bool, now: datetime) 
         "classes": shown.classes,
         "cohort_sha256": shown.record.cohort.cohort_sha256,
         "chance": METRICS[0].chance(len(shown.classes)),
+        "question": shown.task,
+        "units": shown.units,
+        "covariates": shown.covariates,
         "phantom": phantom,
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": version("octprobe"),
@@ -163,7 +165,7 @@ def _detail_part(run: FinishedRun | None, phantom: bool) -> dict[str, Any]:
         "figures": detail_pictures(run, phantom),
         "class_kinds": kinds,
         "class_lines": lines,
-        "people": units_judged(run, PRIMARY_LEVEL, "val"),
+        "people": units_judged(run, run.level, "val"),
     }
 
 

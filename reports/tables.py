@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from classify.cohort.questions import Task
 from classify.cohort.splits import SPLITS
 from classify.run.record import RunRecord
-from reports.runs import PRIMARY_LEVEL, PRIMARY_METRIC, Estimate, FinishedRun
+from reports.runs import PRIMARY_METRIC, Estimate, FinishedRun
 
 READABLE_LETTERS = 120
 UNIT_FIELD = {"participant": "participants", "eye": "eyes", "volume": "volumes"}
@@ -32,12 +33,19 @@ METRICS = (
     Metric("macro_auroc", "Macro AUROC"),
     Metric("quadratic_weighted_kappa", "Quadratic kappa"),
 )
+"""Of classes in order."""
+UNORDERED = METRICS[:2]
 SIDE_METRICS = (
     Metric("accuracy", "Accuracy"),
     Metric("log_loss", "Log-loss", more_is_better=False),
     Metric("brier", "Brier score", more_is_better=False),
     Metric("expected_calibration_error", "Expected calibration error", more_is_better=False),
 )
+
+
+def metrics_of(task: Task) -> tuple[Metric, ...]:
+    """Return the metrics of a results table: distances between classes count only where these have an order."""
+    return METRICS if task.kind == "ordered" else UNORDERED
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +61,13 @@ class ResultRow:
 
 
 def results(
-    runs: Sequence[FinishedRun], level: str, split: str, metrics: Sequence[Metric] = METRICS
+    runs: Sequence[FinishedRun], level: str, split: str, metrics: Sequence[Metric] | None = None
 ) -> list[ResultRow]:
-    """List the runs, best first by the first metric, then the baselines (participant level only)."""
+    """List the runs, best first by the first metric, then the baselines (judged level only)."""
+    metrics = metrics or metrics_of(runs[0].task)
     rows = [_run_row(run_name(run, runs), run, level, split, metrics) for run in runs]
     rows.sort(key=lambda row: -(row.estimates[0].value if row.estimates[0].value is not None else -1.0))
-    return rows + (_baseline_rows(runs, split, metrics) if level == PRIMARY_LEVEL else [])
+    return rows + (_baseline_rows(runs, split, metrics) if level == runs[0].level else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,8 @@ class Panel:
     is_baseline: tuple[bool, ...]
 
 
-def forest(rows: Sequence[ResultRow], metrics: Sequence[Metric], classes: int) -> list[Panel]:
-    """Arrange the interval figure: a panel for each metric, and one for the difference to age and site."""
+def forest(rows: Sequence[ResultRow], metrics: Sequence[Metric], classes: int, covariates: str) -> list[Panel]:
+    """Arrange the interval figure: a panel for each metric, and one for the difference to the covariates."""
     names, baselines = tuple(row.name for row in rows), tuple(row.is_baseline for row in rows)
     panels = [
         Panel(metric.title, metric.chance(classes), names, tuple(row.estimates[i] for row in rows), baselines)
@@ -84,7 +93,7 @@ def forest(rows: Sequence[ResultRow], metrics: Sequence[Metric], classes: int) -
     ]
     differences = tuple(row.difference for row in rows)
     if any(difference is not None for difference in differences):
-        panels.append(Panel("Bal. accuracy − age+site", 0.0, names, differences, baselines))
+        panels.append(Panel(f"Bal. accuracy − {covariates}", 0.0, names, differences, baselines))
     return panels
 
 
@@ -107,7 +116,7 @@ def short_id(own: str, ids: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """Sizes of one split; per_class counts participants in clinical order."""
+    """Sizes of one split; per_class counts judged units in the order of the classes."""
 
     split: str
     participants: int
@@ -158,13 +167,13 @@ def used_row(run: FinishedRun) -> UsedRow:
 
 
 def class_table(run: FinishedRun, split: str) -> tuple[list[str], list[tuple[str, list[Estimate]]]]:
-    """List the per-class metrics of participants: their names, then a line for each class.
+    """List the per-class metrics of the judged units: their names, then a line for each class.
 
     A per-class metric is called "<kind>/<class>": recall/healthy, auroc/insulin_dependent ...
     """
-    names = run.metric_names(PRIMARY_LEVEL, split)
+    names = run.metric_names(run.level, split)
     kinds = list(dict.fromkeys(name.split("/", 1)[0] for name in names if "/" in name))
-    lines = [(name, [run.estimate(PRIMARY_LEVEL, split, f"{kind}/{name}") for kind in kinds]) for name in run.classes]
+    lines = [(name, [run.estimate(run.level, split, f"{kind}/{name}") for kind in kinds]) for name in run.classes]
     return kinds, lines
 
 
@@ -197,7 +206,7 @@ def _size(run: FinishedRun, split: str) -> Mapping[str, Any]:
 
 def _run_row(name: str, run: FinishedRun, level: str, split: str, metrics: Sequence[Metric]) -> ResultRow:
     estimates = tuple(run.estimate(level, split, metric.name) for metric in metrics)
-    compared = level == PRIMARY_LEVEL and split == "val"
+    compared = level == run.level and split == "val"
     difference = run.difference(PRIMARY_METRIC) if compared else None
     return ResultRow(name, run.id, False, units_judged(run, level, split), estimates, difference)
 
@@ -208,7 +217,7 @@ def _baseline_rows(runs: Sequence[FinishedRun], split: str, metrics: Sequence[Me
     for run in runs:
         for name in run.record.judged.baselines:
             estimates = tuple(run.baseline(name, split, metric.name) for metric in metrics)
-            row = ResultRow(str(name), run.id, True, units_judged(run, PRIMARY_LEVEL, split), estimates, None)
+            row = ResultRow(str(name), run.id, True, units_judged(run, run.level, split), estimates, None)
             seen.setdefault((str(name), estimates), row)
     order = [str(name) for run in runs for name in run.record.judged.baselines]
     rows = sorted(seen.values(), key=lambda row: order.index(row.name))

@@ -17,7 +17,7 @@ from classify.run.published_folder import COMPARISONS
 from reports.encoders import ENCODER_COLUMNS, WHICH_ENCODER, encoder_rows
 from reports.headline import number, spell
 from reports.page import in_words
-from reports.runs import PRIMARY_LEVEL, Estimate, FinishedRun, to_estimate
+from reports.runs import Estimate, FinishedRun, to_estimate
 
 Cell = str | Estimate
 
@@ -60,7 +60,7 @@ def p_value_sentence(run: FinishedRun) -> str:
     said = [f"{TITLES[name]} {_p(p)}" for name, p in found["p_values"].items()]
     return (
         f"Labels permuted between participants {found['permutations']} times: p = {'; '.join(said)}. "
-        "This asks whether the predictions carry any information at all, also what age or site would explain."
+        "This asks whether the predictions carry any information at all, also what the covariates would explain."
     )
 
 
@@ -134,7 +134,7 @@ def _contrasts(run: FinishedRun) -> PlainTable | None:
         (contrast.replace("_", " "), *(to_estimate(table.get(name)) for name in names))
         for contrast, table in found.items()
     ]
-    caption = "Validation participants. Two-sided questions, from the same probabilities."
+    caption = f"Validation {run.units}. Two-sided questions, from the same probabilities."
     return PlainTable("contrasts", "Two-sided questions", caption, ("Question", *(_title(n) for n in names)), rows)
 
 
@@ -147,7 +147,7 @@ def _subgroups(run: FinishedRun) -> PlainTable | None:
         for line in found
     ]
     caption = (
-        "Validation participants of each group, with scans of that group only. Small groups stay visible as small: "
+        f"Validation {run.units} of each group, with scans of that group only. Small groups stay visible as small: "
         "their intervals are wide, and below 10 participants a class too few to say."
     )
     columns = ("By", "Group", "Participants", *(TITLES[name] for name in HEADLINE))
@@ -200,7 +200,7 @@ def _calibration(run: FinishedRun) -> PlainTable | None:
 
 def _calibration_by_class(run: FinishedRun) -> PlainTable | None:
     levels = (run.record.fitted.calibration or {}).get("levels", {})
-    found = levels.get(PRIMARY_LEVEL, {}).get("by_class", {})
+    found = levels.get(run.level, {}).get("by_class", {})
     if not found:
         return None
     names = ("observed_expected", "slope", "intercept")
@@ -208,7 +208,7 @@ def _calibration_by_class(run: FinishedRun) -> PlainTable | None:
         (in_words(name), *(to_estimate(line[one]) for one in names)) for name, line in found.items()
     ]
     caption = (
-        "Validation participants at the stated prevalence. Observed/expected: how many there are for each one that the "
+        f"Validation {run.units} at the stated prevalence. Observed/expected: how many there are for each one that the "
         "probabilities promise; 1 is right, above 1 they are too low. Slope: 1 is right, below 1 they are too sure."
     )
     columns = ("Class", "Observed/expected", "Slope", "Intercept")

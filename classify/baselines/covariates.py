@@ -10,40 +10,66 @@ from jaxtyping import Float64
 from classify.baselines.brightness import brightness_of_units
 from classify.baselines.covariate_models import fit_covariates
 from classify.baselines.pixels import Sides, predict_by_pixels, thumbnails_of_units, why_no_pixels
-from classify.cohort.clinical import refuse_label_defining
+from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.table import BRIGHTNESS, FACTS, Cohort
-from classify.cohort.units import PARTICIPANT
 from classify.fitting.aggregate import SMALLEST_PROBABILITY
 from classify.heads.contract import softmax
 from classify.run.predictions import Predictions
 from classify.run.record import Missing
 
-HEADLINE_BASELINE = "age+site"
-TOGETHER = "embedding+age+site"
-"""The head's logits with age and site (see stacking); its difference to age+site is what the embedding adds."""
+DUMMY = "dummy"
+WITH_EMBEDDING = "embedding+"
+"""Begins the name of the head's logits with the covariates (see stacking): what the embedding adds to them."""
 
 CEILING = "HbA1c (ceiling)"
-"""HbA1c defines the label: what it reaches is a ceiling to compare with, no rival."""
+"""HbA1c defines the study group: what it reaches is a ceiling to compare with, no rival."""
 
 PIXELS = "pixels"
 """The pixel floor: thumbnails, principal components, logistic regression (see classify.baselines.pixels)."""
 
-COVARIATES: Mapping[str, tuple[str, ...]] = {
-    "dummy": (),
-    "age": ("age",),
-    "site": ("site",),
-    "age+site": ("age", "site"),
+DEFAULT = ("age", "site")
+OF_SCANS: Mapping[str, tuple[str, ...]] = {
     "device+protocol": ("protocols", "facts"),
     "raw intensity statistics": ("brightness",),
     PIXELS: ("thumbnails",),
-    "BMI": ("bmi",),
-    CEILING: ("hba1c",),
 }
+MEASURED: Mapping[str, tuple[str, ...]] = {"BMI": ("bmi",), CEILING: ("hba1c",)}
+"""Of AI-READI's measurements."""
 
-WITHOUT_DEVICE = ("dummy", "age", "site", "age+site")
 
-NO_RIVALS = ("dummy", TOGETHER, CEILING)
-"""What stands beside a result without being what it has to beat: the verdict compares with all others."""
+def covariates_of(task: Task) -> tuple[str, ...]:
+    """Return what the baseline next to each number knows: what the task names, else age and site."""
+    return DEFAULT if task.covariates is None else task.covariates
+
+
+def headline_of(task: Task) -> str:
+    """Name the baseline of all covariates together, such as "age+site"; "" where the task has none."""
+    return "+".join(covariates_of(task))
+
+
+def together_of(task: Task) -> str:
+    """Name the head together with the covariates: its difference to headline_of is what the embedding adds."""
+    return WITH_EMBEDDING + headline_of(task)
+
+
+def baselines_of(task: Task) -> dict[str, tuple[str, ...]]:
+    """Return the baselines of a task and what each knows: nothing, each covariate, all of them, facts of scans."""
+    own = covariates_of(task)
+    single = {name: (name,) for name in own}
+    whole = {headline_of(task): own} if len(own) > 1 else {}
+    measured = MEASURED if task.target == STUDY_GROUP else {}
+    return {DUMMY: (), **single, **whole, **OF_SCANS, **measured}
+
+
+def is_rival(name: str) -> bool:
+    """Whether a baseline is one that a result has to beat; the others stand next to it for another reason."""
+    return name not in (DUMMY, CEILING) and not name.startswith(WITH_EMBEDDING)
+
+
+KNOWN_OF_FEW = (BRIGHTNESS[0], "bmi", "hba1c")
+"""May be missing for most: what stands next to a result by itself, and not as its headline."""
+
+NO_COVARIATES = "the task names no covariates, and the labels have neither age nor site"
 
 FEWEST_KNOWN = 0.5
 """Ages that a smaller share of a split has are not usable: the baseline would be weaker than its name."""
@@ -56,22 +82,16 @@ TWIN_MISSING: Missing = {
 
 
 def predict_baselines(
-    train: pd.DataFrame,
-    judged: pd.DataFrame,
-    *,
-    classes: int,
-    split: str,
-    names: Sequence[str] = WITHOUT_DEVICE,
-    level: str = PARTICIPANT,
+    task: Task, train: pd.DataFrame, judged: pd.DataFrame, *, split: str, names: Sequence[str]
 ) -> dict[str, Predictions]:
-    """Fit each of the named baselines (of COVARIATES) on train and predict the judged units.
+    """Fit each of the named baselines (of baselines_of) on train and predict the judged units.
 
     Both tables: one line a unit, as describe_units gives them: unit, participant, site, age (years, NaN: missing),
     label, protocols (each "device/protocol" that it was scanned with, with | between), and what the name asks.
     Each is the best of a straight, a curved and a boosted model, chosen inside train (see fit_covariates); PIXELS is
     that of predict_by_pixels; the dummy gives the class frequencies of train.
     """
-    return {name: _predict(name, train, judged, classes, split, level) for name in names}
+    return {name: _predict(task, name, train, judged, split) for name in names}
 
 
 def describe_units(cohort: Cohort, split: str) -> pd.DataFrame:
@@ -92,24 +112,47 @@ def _facts_of_units(cohort: Cohort, split: str) -> pd.DataFrame | None:
     return rows.mean().astype(np.float64).join(rows.size().rename("scans").astype(np.float64)).reset_index()
 
 
-def choose_baselines(train: pd.DataFrame, judged: pd.DataFrame | None = None) -> tuple[list[str], list[Missing]]:
-    """Name the baselines that the participants allow, and the others, {"name", "reason"} each.
+def choose_baselines(
+    task: Task, train: pd.DataFrame, judged: pd.DataFrame | None = None
+) -> tuple[list[str], list[Missing]]:
+    """Name the baselines that the units allow, and the others, {"name", "reason"} each.
 
     train, judged: as describe_units gives them. A baseline without a usable value of one of its covariates (nobody
-    has it, everybody has the same one, few have it) is not made at all; nor is TOGETHER without age or site.
+    has it, everybody has the same one, few have it) is not made at all; nor is what the embedding adds to it.
     """
-    found = {name: reason for name in COVARIATES if (reason := why_no_baseline(name, train, judged))}
-    if HEADLINE_BASELINE in found:
-        found[TOGETHER] = found[HEADLINE_BASELINE]
-    return [n for n in COVARIATES if n not in found], [{"name": n, "reason": reason} for n, reason in found.items()]
+    known = baselines_of(task)
+    found = {name: reason for name in known if (reason := why_no_baseline(known[name], train, judged))}
+    whole = headline_of(task)
+    if not whole:
+        found["covariates"] = NO_COVARIATES
+    elif whole in found:
+        found[together_of(task)] = found[whole]
+    return [n for n in known if n not in found], [{"name": n, "reason": reason} for n, reason in found.items()]
 
 
-def why_no_baseline(name: str, train: pd.DataFrame, judged: pd.DataFrame | None = None) -> str:
-    """Say why a baseline cannot be made from these participants; "" where it can."""
+def why_no_baseline(columns: Sequence[str], train: pd.DataFrame, judged: pd.DataFrame | None = None) -> str:
+    """Say why a baseline of these columns cannot be made from these units; "" where it can."""
     sides = {"train": train} | ({} if judged is None else {"the judged split": judged})
-    return "; ".join(
-        reason for column in COVARIATES[name] if column in _WHY_NOT and (reason := _WHY_NOT[column](sides))
-    )
+    return "; ".join(reason for column in columns if (reason := _why_not(column, sides)))
+
+
+def _why_not(column: str, sides: Sides) -> str:
+    if column == "facts":
+        return ""
+    if column in _WHY_NOT:
+        return _WHY_NOT[column](sides)
+    if pd.api.types.is_numeric_dtype(sides["train"].get(column, pd.Series(dtype=np.float64))):
+        return _why_no_number(sides, column=column, not_given=f"the labels have no column {column}")
+    return _why_no_group(sides, column)
+
+
+def _why_no_group(sides: Sides, column: str) -> str:
+    for split, units in sides.items():
+        known = int((units[column] != "").sum())
+        if known < FEWEST_KNOWN * len(units):
+            return f"only {known} of {len(units)} of {split} have a usable {column}"
+    values = sorted(set(sides["train"][column]) - {""})
+    return "" if len(values) > 1 else f"everybody in train has the same {column} ({values[0]})"
 
 
 def _why_no_site(sides: Sides) -> str:
@@ -134,7 +177,7 @@ def _why_no_number(sides: Sides, *, column: str, not_given: str) -> str:
         known = int(people[column].notna().sum())
         if not known:
             return f"no participant of {split} has a usable {column}"
-        if column == "age" and known < FEWEST_KNOWN * len(people):
+        if column not in KNOWN_OF_FEW and known < FEWEST_KNOWN * len(people):
             return f"only {known} of {len(people)} participants of {split} have a usable {column}"
     values = sides["train"][column].dropna().unique()
     return "" if len(values) > 1 else f"everybody in train has the same {column} ({values[0]:g})"
@@ -155,39 +198,39 @@ _WHY_NOT: Mapping[str, Callable[[Sides], str]] = {
 }
 
 
-def _predict(name: str, train: pd.DataFrame, judged: pd.DataFrame, classes: int, split: str, level: str) -> Predictions:
-    columns = COVARIATES[name]
+def _predict(task: Task, name: str, train: pd.DataFrame, judged: pd.DataFrame, split: str) -> Predictions:
+    columns, classes = baselines_of(task)[name], len(task.classes)
     label = train["label"].to_numpy(np.int64)
     if name == PIXELS:
         seen, asked = list(train["thumbnails"]), list(judged["thumbnails"])
         logits = np.log(predict_by_pixels(seen, asked, label, classes=classes))
     elif columns:
-        encode = _encode if name == CEILING else encode_covariates
-        model = fit_covariates(encode(train, train, columns), label, classes=classes)
-        logits = np.log(model.probability(encode(judged, train, columns)))
+        model = fit_covariates(encode_covariates(train, train, columns), label, classes=classes)
+        logits = np.log(model.probability(encode_covariates(judged, train, columns)))
     else:
         share = np.bincount(label, minlength=classes) / len(label)
         logits = np.log(np.clip(np.tile(share, (len(judged), 1)), SMALLEST_PROBABILITY, None))
     person = judged["participant"].to_numpy(str)
     truth = judged["label"].to_numpy(np.int64)
     unit = judged["unit"].to_numpy(str)
-    return Predictions(name, level, split, unit, person, truth, logits, softmax(logits))
+    return Predictions(name, task.judged, split, unit, person, truth, logits, softmax(logits))
 
 
 def encode_covariates(
     people: pd.DataFrame, train: pd.DataFrame, columns: tuple[str, ...]
 ) -> Float64[np.ndarray, "n d"]:
-    """Encode numbers (standardised, and whether one is missing), site and protocols (one column each), as on train.
+    """Encode numbers (standardised, and whether one is missing), and groups such as site (a column each), as on train.
 
-    A missing number stands at the mean of train, with its mark. columns: of age, bmi, site, protocols, facts,
-    brightness. Raises: LeakError where one of them makes the label.
+    A missing number stands at the mean of train, with its mark; a group that train has not has no column. columns: of
+    age, bmi, hba1c, site, protocols, facts, brightness, and any covariate of the task.
     """
-    refuse_label_defining(columns)
-    return _encode(people, train, columns)
+    return np.hstack([_encoder_of(column, train)(people, train) for column in columns])
 
 
-def _encode(people: pd.DataFrame, train: pd.DataFrame, columns: tuple[str, ...]) -> Float64[np.ndarray, "n d"]:
-    return np.hstack([_ENCODERS[column](people, train) for column in columns])
+def _encoder_of(column: str, train: pd.DataFrame) -> Callable[[pd.DataFrame, pd.DataFrame], Float64[np.ndarray, "n d"]]:
+    if column in _ENCODERS:
+        return _ENCODERS[column]
+    return partial(_encode_number if pd.api.types.is_numeric_dtype(train[column]) else _encode_group, column=column)
 
 
 def _encode_number(people: pd.DataFrame, train: pd.DataFrame, *, column: str) -> Float64[np.ndarray, "n 2"]:
@@ -199,10 +242,10 @@ def _encode_number(people: pd.DataFrame, train: pd.DataFrame, *, column: str) ->
     return np.column_stack([standard, missing.astype(np.float64)])
 
 
-def _encode_site(people: pd.DataFrame, train: pd.DataFrame) -> Float64[np.ndarray, "n sites"]:
-    sites = np.unique(train["site"].to_numpy(str))
-    here = people["site"].to_numpy(str)
-    return np.asarray(here[:, None] == sites[None, :], dtype=np.float64)
+def _encode_group(people: pd.DataFrame, train: pd.DataFrame, *, column: str) -> Float64[np.ndarray, "n groups"]:
+    groups = np.unique(train[column].to_numpy(str))
+    here = people[column].to_numpy(str)
+    return np.asarray(here[:, None] == groups[None, :], dtype=np.float64)
 
 
 def _encode_protocols(people: pd.DataFrame, train: pd.DataFrame) -> Float64[np.ndarray, "n protocols"]:
@@ -223,7 +266,7 @@ _ENCODERS: Mapping[str, Callable[[pd.DataFrame, pd.DataFrame], Float64[np.ndarra
     "age": partial(_encode_number, column="age"),
     "bmi": partial(_encode_number, column="bmi"),
     "hba1c": partial(_encode_number, column="hba1c"),
-    "site": _encode_site,
+    "site": partial(_encode_group, column="site"),
     "protocols": _encode_protocols,
     "brightness": _encode_brightness,
     "facts": _encode_facts,

@@ -5,16 +5,23 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from classify.cohort.measurements import QUANTITIES, Measurements
+from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.table import Cohort, insert_notes
 from classify.errors import LeakError
 from classify.run.record import FlowStep
+from embeddings_store.text_table import fold_name
 
 LABEL_DEFINING = re.compile(r"(?<!lbscat_)a1c|gluco|insulin|c[-_ ]?peptide|diabet|study_?group|medicat", re.IGNORECASE)
 """HbA1c, glucose, insulin, C-peptide, conditions and medication decide the study group; lbscat_a1c is haemoglobin."""
 
 
-def refuse_label_defining(covariates: Iterable[str]) -> None:
-    """Raise LeakError where a covariate is what the label was made from: a label after the fact."""
+def refuse_label_defining(covariates: Iterable[str], task: Task) -> None:
+    """Raise LeakError where a covariate is the target, or what the study group was made from."""
+    for name in covariates:
+        if fold_name(name) == fold_name(task.target):
+            raise LeakError(f"covariate {name}: refused: it is the target itself")
+    if task.target != STUDY_GROUP:
+        return
     for name in covariates:
         if LABEL_DEFINING.search(name):
             raise LeakError(

@@ -78,7 +78,7 @@ def join_cohort(
         vouched.require_known(set(index["participant"]))
         rows, steps = _settle_near_copies(rows, pooled, vouched, thumbnails)
         flow.extend(steps)
-    flow.extend(_notes(rows, index, lines))
+    flow.extend(_notes(rows, index, lines, task))
     table = _analysed_table(rows, task)
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
     flow.extend(_split_steps(table, splits))
@@ -206,19 +206,28 @@ def _refuse_wrong_join(rows: pd.DataFrame) -> None:
         )
 
 
-def _notes(rows: pd.DataFrame, index: pd.DataFrame, lines: pd.DataFrame) -> list[FlowStep]:
+def _notes(rows: pd.DataFrame, index: pd.DataFrame, lines: pd.DataFrame, task: Task) -> list[FlowStep]:
     """Say what is odd about the analysed rows without being a reason to leave them out."""
     scanned = lines["participant"].isin(index["participant"])
     flagged_only = int(((lines["flagged"] == "TRUE") & ~scanned).sum())
     notes = [
         ("flag without volumes", 0, flagged_only, "retinal_oct is TRUE but the store holds no volume"),
         _note("volumes without flag", rows[rows["flagged"] == "FALSE"], "retinal_oct is FALSE but volumes exist"),
-        _note("age missing", rows[rows["age"].isna()], "no usable age; kept, and marked for the age baselines"),
+        _note(
+            "age missing",
+            rows[rows["age"].isna() & (task.covariates is None or "age" in task.covariates)],
+            "no usable age; kept, and marked for the age baselines",
+        ),
         _note(
             "site disagrees",
             rows[(rows["site"] != "") & (rows["site_of_id"] != "unknown") & (rows["site"] != rows["site_of_id"])],
             "the site of the labels differs from that of the store, or that the id encodes; the former is used",
         ),
+    ]
+    notes += [
+        _note(f"{name} missing", rows[rows[name].isna() | (rows[name] == "")], f"no usable {name}; kept, and marked")
+        for name in task.covariates or ()
+        if name in rows and name not in ("age", "site")
     ]
     return [
         {"step": step, "kind": "note", "volumes": volumes, "participants": people, "reason": reason}

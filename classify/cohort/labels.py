@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from classify.cohort.clinical import refuse_label_defining
 from classify.cohort.participants import SPLIT_WORDS, read_age_years, read_participants
 from classify.cohort.questions import Level, Question, Task, complete_task
 from classify.cohort.splits import SPLITS
@@ -18,7 +19,7 @@ from embeddings_store.cells import broken_id, is_missing, normalise_id, read_num
 from embeddings_store.schema import volume_id
 from embeddings_store.text_table import ID_NAMES, Line, TextTable, fold_name, open_table, read_file
 
-OWNERS = ("participant", *ID_NAMES)
+OWNERS = ("participant", *ID_NAMES, "patient_id", "patient", "subject_id", "subject")
 SCANS = ("file", "key")
 EYES = ("eye", "laterality")
 SITES = ("site", "clinical_site", "center", "centre")
@@ -67,6 +68,13 @@ class Labels:
     lines: pd.DataFrame
     task: Task
 
+    def owned(self, index: pd.DataFrame) -> pd.DataFrame:
+        """Return the lines with their participants, which a table of scans may leave to the store. index: of it."""
+        if self.task.level != "scan":
+            return self.lines
+        owner = index.drop_duplicates("volume").set_index("volume")["participant"]
+        return self.lines.assign(participant=self.lines["volume"].map(owner).fillna(self.lines["participant"]))
+
 
 def read_labels(source: LabelSource, question: Question, tell: Callable[[str], None] = lambda _: None) -> Labels:
     """Read the table and complete the question by it. tell: hears what was mended, with counts.
@@ -75,10 +83,15 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     does not fit the values; LeakError for a participant in two splits.
     """
     if source.participants is not None:
+        task = complete_task(question, {})
+        refuse_label_defining(task.covariates or (), task)
+        if strange := set(task.covariates or ()) - {"age", "site"}:
+            raise CohortError(
+                f"{question.where}: covariates {', '.join(sorted(strange))}: participants.tsv is read for age and site "
+                "alone; give the table as --labels, with the task or --target"
+            )
         lines = read_participants(source.participants, tell)
-        if source.everybody:
-            lines = lines.assign(split=source.everybody)
-        return Labels(lines, complete_task(question, {}))
+        return Labels(lines.assign(split=source.everybody) if source.everybody else lines, task)
     where = f"--labels {source.path.name}"
     known = (*KNOWN, fold_name(question.target))
     table = open_table(read_file(source.path, where, CohortError), where, CohortError, known)
@@ -89,15 +102,19 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     finest: Level = "scan" if columns["volume"] else "eye" if columns["eye"] else "participant"
     task = complete_task(question, Counter(str(line["group"]) for line in lines if line["group"]), finest)
     _refuse_finer(task, finest, table)
+    refuse_label_defining(task.covariates or (), task)
     frame = pd.DataFrame(lines).astype({"age": np.float64})
     if source.everybody:
         frame = frame.assign(split=source.everybody)
+    _one_split_each(frame, table)
     frame = _one_line_each(frame, task, table)
     if task.is_number:
         _require_numbers(frame, task, table)
-    _one_split_each(frame, table)
+    frame = _read_covariates(frame, columns["covariates"], table)
     for said in table.said():
         tell(said)
+    if task.covariates is None:
+        task = replace(task, covariates=tuple(name for name in ("age", "site") if columns[name]))
     return Labels(frame.sort_values(list(KEYS[task.level]), ignore_index=True), task)
 
 
@@ -116,7 +133,7 @@ def _find_columns(table: TextTable, question: Question, source: LabelSource) -> 
         "covariates": {one: _require(table, one, "covariates") for one in asked},
     }  # fmt: skip
     if not (found["participant"] or found["volume"]):
-        raise table.refuse(", ".join(table.names[:8]), f"a column {', '.join(OWNERS)}, or file")
+        raise table.refuse(", ".join(table.names[:8]), f"a column {', '.join(OWNERS[:4])} or file")
     if not split and not source.everybody:
         raise table.refuse(
             ", ".join(table.names[:8]),
@@ -150,9 +167,9 @@ def _read_line(line: Line, columns: dict[str, Any], table: TextTable) -> dict[st
         text = cells.get(columns[part], "") if columns[part] else ""
         return "" if is_missing(text) and part != "site" else text
 
-    own = line.participant or normalise_id(cells.get("participant", ""))
+    own = line.participant or normalise_id(cells.get(columns["participant"], ""))
     if spoilt := broken_id(own):
-        raise table.refuse(f"{spoilt}; save the ids as text", "a participant's id", line.number, "participant")
+        raise table.refuse(f"{spoilt}; save the ids as text", "a participant's id", line.number, columns["participant"])
     file = cell("volume").replace("\\", "/").removeprefix("./").rstrip("/")
     if not own and not file:
         raise table.refuse("an empty one", "an id", line.number, columns["participant"] or columns["volume"])
@@ -221,6 +238,26 @@ def _one_line_each(frame: pd.DataFrame, task: Task, table: TextTable) -> pd.Data
     if len(kept) < len(frame):
         table.notes[f"lines repeat a {task.level} and count once"] += len(frame) - len(kept)
     return kept
+
+
+def _read_covariates(frame: pd.DataFrame, columns: Mapping[str, str], table: TextTable) -> pd.DataFrame:
+    """Make numbers (NaN: missing) of the covariates whose filled cells are numbers; the others stay groups.
+
+    Raises: CohortError where most cells are numbers and some are not.
+    """
+    for name, column in columns.items():
+        texts = frame[name]
+        numbers = {text: read_number(text) for text in set(texts) - {""}}
+        wrong = [text for text, number in numbers.items() if number is None]
+        if wrong and 2 * len(wrong) < len(numbers):
+            found = ", ".join(repr(text[:40]) for text in sorted(wrong)[:4])
+            raise table.refuse(
+                f"{found} among numbers; write a number, or leave the cell empty", "numbers", column=column
+            )
+        if not wrong:
+            values = {text: number.value for text, number in numbers.items() if number}
+            frame = frame.assign(**{name: texts.map(values).astype(np.float64)})
+    return frame
 
 
 def _require_numbers(frame: pd.DataFrame, task: Task, table: TextTable) -> None:

@@ -53,6 +53,11 @@ class Task:
         return VOLUME if self.level == "scan" else self.level
 
     @property
+    def units(self) -> str:
+        """What is judged, in words: participants, eyes or scans."""
+        return f"{self.level}s"
+
+    @property
     def is_number(self) -> bool:
         """Whether the target is a number and no class."""
         return self.kind == "number"

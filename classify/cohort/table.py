@@ -88,7 +88,7 @@ class Cohort:
 
     def said(self, splits: Sequence[str] = SPLITS) -> list[str]:
         """Say what is asked, of whom, and how many units of each class each split has."""
-        task, unit = self.task, {"participant": "participants", "eye": "eyes", "scan": "scans"}[self.task.level]
+        task = self.task
         what = "a number" if task.is_number else f"{task.kind}, {' | '.join(task.classes)}"
         positive = f" (to be found: {task.classes[1]})" if task.kind == "binary" else ""
         lines = [f"task {task.name}: {task.target}, {what}{positive}; judged by {task.level}"]
@@ -98,7 +98,7 @@ class Cohort:
                 told = f"{labels.min():g} to {labels.max():g}, mean {labels.mean():g}" if len(labels) else "nobody"
             else:
                 told = ", ".join(f"{int((labels == n).sum())} {name}" for n, name in enumerate(task.classes))
-            lines.append(f"  {split}: {len(labels)} {unit}: {told}")
+            lines.append(f"  {split}: {len(labels)} {task.units}: {told}")
         return lines
 
     def sizes(self, splits: Sequence[str] = SPLITS) -> dict[str, SplitSize]:

@@ -96,7 +96,7 @@ class CohortTables:
         return replace(
             self.describe(cohort, without, standing.strangers),
             class_weights=cohort.class_weights(balanced=balanced),
-            test_people=test_people(self.labels.lines, people_of(marked)),
+            test_people=test_people(self.labels.owned(marked), people_of(marked)),
             resplit=standing.resplit,
         )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from classify.baselines.covariates import TOGETHER
+from classify.baselines.covariates import WITH_EMBEDDING
 from classify.baselines.random_twin import RANDOM_TWIN
 from classify.comparing.cells import Cell
 from classify.comparing.leaderboard import Entry
@@ -34,8 +34,8 @@ def entries_of(cell: Cell, cells: Sequence[Cell], random_twin: str | None) -> It
             yield Entry(cell.name, "model", found, told | {"note": note}, cell.seconds, twin)
         elif name == RANDOM_TWIN:
             yield Entry(own_twin, "baseline", found, told)
-        elif name == TOGETHER:
-            yield Entry(f"{cell.name} +age+site", "together", found, told)
+        elif name.startswith(WITH_EMBEDDING):
+            yield Entry(f"{cell.name} +{name.removeprefix(WITH_EMBEDDING)}", "together", found, told)
         elif cell is _first_with(name, cell, cells):
             alone = len({one.cohort_sha256 for one in cells}) == 1
             told_of_it = told | {"model": name, "store": ""}

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from classify.baselines.covariates import (
-    COVARIATES,
-    TOGETHER,
-    WITHOUT_DEVICE,
+    baselines_of,
     choose_baselines,
     describe_units,
     predict_baselines,
+    together_of,
 )
-from classify.cohort.questions import Task
+from classify.cohort.questions import Question, Task
 from classify.cohort.table import COLUMNS, Cohort
 from classify.cohort.tables import CohortTables
 from classify.cohort.tasks import task_of_record
@@ -30,6 +29,9 @@ from classify.run.folder import Run
 from classify.run.predictions import Predictions, judged_of, pick_predictions
 from classify.run.record import EXTERNAL, Missing
 from embeddings_store.snapshot import Snapshot
+
+KEPT = ("age", "site")
+"""The covariates of train that a run folder holds."""
 
 NOT_KEPT = "needs the scans of train, of which the run folder keeps labels, age and site alone"
 NOT_HELD_OUT = "needs predictions of held-out train, which the run folder does not keep"
@@ -148,26 +150,34 @@ def predict_beside_abroad(
 ) -> tuple[dict[str, Predictions], list[Missing]]:
     """Predict what can be said there by what the run folder keeps of train: counts of classes, age, and site.
 
-    Gives the others with their reasons. A site that train did not hold says nothing.
+    Gives the other baselines of the run's task with their reasons. A site that train did not hold says nothing.
     """
-    home = Cohort(run.cohort[list(COLUMNS)], np.zeros(len(run.cohort), np.int64), task_of_record(run.record), False)
+    task, asked = cohort.task, task_of_record(run.record)
+    home = Cohort(run.cohort[list(COLUMNS)], np.zeros(len(run.cohort), np.int64), task, phantom=False)
     fitted_on, judged = describe_units(home, "train"), describe_units(cohort, people.split)
-    able, missing = choose_baselines(fitted_on, judged)
-    reasons = {line["name"]: line["reason"] for line in missing if line["name"] in WITHOUT_DEVICE}
-    reasons |= {name: NOT_KEPT for name in COVARIATES if name not in WITHOUT_DEVICE}
+    able, missing = choose_baselines(task, fitted_on, judged)
+    kept = {name for name, columns in baselines_of(task).items() if set(columns) <= set(KEPT)}
+    reasons = {line["name"]: line["reason"] for line in missing if line["name"] in kept}
     if not set(judged["site"]) & set(fitted_on["site"]):
         new = f"train was of {_few(fitted_on['site'])}, these people are of {_few(judged['site'])}"
-        reasons |= {name: reasons.get(name, new) for name in WITHOUT_DEVICE if "site" in COVARIATES[name]}
-    names = [name for name in able if name not in reasons]
+        reasons |= {name: reasons.get(name, new) for name in kept if "site" in baselines_of(task)[name]}
+    order = [*baselines_of(task), *(name for name in baselines_of(asked) if name not in baselines_of(task))]
+    told = {name: reasons.get(name, NOT_KEPT) for name in order if name in reasons or name not in kept}
+    told[together_of(asked)] = NOT_HELD_OUT
     others = predict_baselines(
-        fitted_on, judged, classes=len(cohort.task.classes), split=people.split, names=names, level=people.level
+        task, fitted_on, judged, split=people.split, names=[name for name in able if name in kept and name not in told]
     )
-    order = [name for name in (*COVARIATES, TOGETHER) if name in reasons | {TOGETHER: NOT_HELD_OUT}]
-    told = reasons | {TOGETHER: NOT_HELD_OUT}
     own = run.record.fitted.model
-    return {name: part for name, part in others.items() if name != own}, [
-        {"name": name, "reason": told[name]} for name in order
-    ]
+    return (
+        {name: part for name, part in others.items() if name != own},
+        [{"name": name, "reason": reason} for name, reason in told.items()],
+    )
+
+
+def asked_abroad(question: Question) -> Question:
+    """Return the question of a run for people of another place: of its covariates, those that the run folder keeps."""
+    own = question.covariates
+    return replace(question, covariates=None if own is None else tuple(name for name in own if name in KEPT))
 
 
 def _few(values: "pd.Series[str]") -> str:

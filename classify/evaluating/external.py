@@ -17,7 +17,7 @@ from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.tasks import question_of_record
 from classify.cohort.vouched import NOBODY, read_vouched
 from classify.errors import CohortError
-from classify.evaluating.abroad import Abroad, Judging
+from classify.evaluating.abroad import Abroad, Judging, asked_abroad
 from classify.evaluating.look import Evaluated, begin_look
 from classify.evaluating.strangers import count_namesakes, refuse_near_copies
 from classify.features.fused import mark_all
@@ -111,7 +111,7 @@ def open_abroad(
     """Read labels and store, join them, and see that everybody is a stranger to the run."""
     vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
     source = replace(options.label_source, everybody=EXTERNAL)
-    question = replace(question_of_record(run.record), covariates=None)
+    question = asked_abroad(question_of_record(run.record))
     tables = read_tables(source, question, None, options.pretrain_participants, tell=tell)
     unknown = count_unknown(tables, tell)
     stored = open_stores_of(run.record, options.store, read, tables.task.level)

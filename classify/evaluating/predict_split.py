@@ -4,8 +4,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-from classify.baselines.covariates import TOGETHER, choose_baselines, describe_units, predict_baselines
-from classify.baselines.stacking import predict_with_age_and_site
+from classify.baselines.covariates import choose_baselines, describe_units, headline_of, predict_baselines
+from classify.baselines.stacking import predict_with_covariates
 from classify.cohort.table import Cohort
 from classify.features.table import FeatureTable
 from classify.fitting.model import FittedModel, predict_held_out
@@ -42,19 +42,13 @@ def predict_beside(held_out: Predictions, people: Predictions, cohort: Cohort, m
     held_out: of train's participants; people: the model's own participant predictions of the judged split.
     """
     fitted_on, judged = describe_units(cohort, "train"), describe_units(cohort, people.split)
-    names, missing = choose_baselines(fitted_on, judged)
-    others = predict_baselines(
-        fitted_on,
-        judged,
-        classes=len(cohort.task.classes),
-        split=people.split,
-        names=names,
-        level=people.level,
-    )
-    if model == DUMMY or TOGETHER in {line["name"] for line in missing}:  # without an embedding: age+site again
+    names, missing = choose_baselines(cohort.task, fitted_on, judged)
+    others = predict_baselines(cohort.task, fitted_on, judged, split=people.split, names=names)
+    without = {"", *(line["name"] for line in missing)}
+    if model == DUMMY or headline_of(cohort.task) in without:  # no embedding, or nothing that it could add to
         return others
-    together = predict_with_age_and_site(held_out, people, fitted_on, judged)
-    return others | {TOGETHER: together}
+    together = predict_with_covariates(cohort.task, held_out, people, fitted_on, judged)
+    return others | {together.model: together}
 
 
 @dataclass(frozen=True)

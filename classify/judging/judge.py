@@ -1,11 +1,11 @@
 """Judge predictions: metrics with intervals at each level, baselines on the same people, and the paired difference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from classify.baselines.covariates import HEADLINE_BASELINE, TOGETHER
+from classify.baselines.covariates import covariates_of, headline_of, together_of
 from classify.cohort.questions import Task
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.judging.contrasts import measure_contrasts
@@ -16,7 +16,7 @@ from classify.judging.rivals import Values, compare_with_rivals
 from classify.run.predictions import Predictions, judged_of
 from classify.run.record import Judgement, Measured
 
-NO_AGE_AND_SITE = "age and site have no usable value in this cohort; see the baselines that are missing"
+NO_COVARIATES = "{} have no usable value in this cohort; see the baselines that are missing"
 
 
 def judge(
@@ -42,8 +42,8 @@ def judge(
         metrics={level: {people.split: table} for level, (table, _) in measured.items()},
         confusion={level: _confusion(predictions, len(classes)) for level, predictions in levels.items()},
         baselines={name: {people.split: table} for name, (table, _) in others.items()},
-        difference_to_age_site=_to_age_and_site(values, "", people, classes),
-        added_to_age_site=_to_age_and_site(values, TOGETHER, people, classes),
+        difference_to_age_site=_to_covariates(values, "", people, task),
+        added_to_age_site=_to_covariates(values, together_of(task), people, task),
         difference_to_baselines=compare_with_rivals(
             values[""], {name: values[name] for name in others}, people, classes
         ),
@@ -53,13 +53,13 @@ def judge(
     )
 
 
-def _to_age_and_site(
-    values: Mapping[str, Values], name: str, people: Predictions, classes: Sequence[str]
-) -> dict[str, Measured]:
-    """Give HEADLINE of a model minus that of age and site; absent where nothing could be made from age or site."""
-    if HEADLINE_BASELINE not in values:
-        return {metric: {"absent": NO_AGE_AND_SITE} for metric in HEADLINE}
-    return paired_differences(values[name], values[HEADLINE_BASELINE], people, classes) if name in values else {}
+def _to_covariates(values: Mapping[str, Values], name: str, people: Predictions, task: Task) -> dict[str, Measured]:
+    """Return HEADLINE of a model minus that of the covariates; absent where nothing could be made from them."""
+    whole = headline_of(task)
+    if whole not in values:
+        said = NO_COVARIATES.format(" and ".join(covariates_of(task)) or "covariates")
+        return {metric: {"absent": said} for metric in HEADLINE}
+    return paired_differences(values[name], values[whole], people, task.classes) if name in values else {}
 
 
 def _confusion(predictions: Predictions, classes: int) -> list[list[int]]:

@@ -1,11 +1,12 @@
 """The same result without the participants that the encoder was pretrained on: the number that is left to believe."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 
-from classify.baselines.covariates import HEADLINE_BASELINE
+from classify.baselines.covariates import headline_of
+from classify.cohort.questions import Task
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.judging.subgroups import count_people
 from classify.run.predictions import Predictions, rows_of
@@ -15,7 +16,7 @@ def measure_without(
     people: Predictions,
     baselines: Mapping[str, Predictions],
     pretrained: Set[str] | None,
-    classes: Sequence[str],
+    task: Task,
     *,
     replicates: int,
     seed: int,
@@ -27,17 +28,18 @@ def measure_without(
     """
     if pretrained is None:
         return {}
-    return {people.split: _measure(people, baselines, pretrained, classes, replicates, seed)}
+    return {people.split: _measure(people, baselines, pretrained, task, replicates, seed)}
 
 
 def _measure(
     people: Predictions,
     baselines: Mapping[str, Predictions],
     pretrained: Set[str],
-    classes: Sequence[str],
+    task: Task,
     replicates: int,
     seed: int,
 ) -> dict[str, Any]:
+    classes, whole = task.classes, headline_of(task)
     ours = rows_of(people, ~np.isin(people.participant, list(pretrained)))
     if len(ours.label) == len(people.label):
         return {"absent": f"nobody of {people.split} was in pretraining: the result stands as it is"}
@@ -46,8 +48,8 @@ def _measure(
     drawn = draw_replicates(ours.participant, replicates=replicates, seed=seed)
     table, values = measure(ours, drawn, classes)
     found = {**count_people(ours, classes), "metrics": table}
-    if HEADLINE_BASELINE not in baselines:
+    if whole not in baselines:
         return found
-    beside = baselines[HEADLINE_BASELINE]
+    beside = baselines[whole]
     theirs = measure(rows_of(beside, ~np.isin(beside.participant, list(pretrained))), drawn, classes)[1]
     return found | {"difference_to_age_site": paired_differences(values, theirs, ours, classes)}

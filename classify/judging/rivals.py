@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from classify.baselines.covariates import NO_RIVALS
+from classify.baselines.covariates import is_rival
 from classify.judging.bootstrap import paired_differences
 from classify.judging.metrics import HEADLINE
 from classify.judging.simultaneous import hold_at_once
@@ -25,7 +25,7 @@ def compare_with_rivals(
     "Better than all" needs every plain interval above 0: an intersection-union test (Berger 1982), which more baselines
     make rarer (see is_above_all). "Worse than one of them" needs a simultaneous interval below 0.
     """
-    rivals = [name for name in others if name not in NO_RIVALS]
+    rivals = [name for name in others if is_rival(name)]
     found = {name: paired_differences(ours, others[name], people, classes) for name in rivals}
     for metric in HEADLINE:
         apart = {name: ours[metric] - others[name][metric] for name in rivals if "value" in found[name][metric]}

@@ -45,5 +45,5 @@ def judge_split(
     judged = judge(levels, others, task, replicates=replicates, seed=seed, shown=shown)
     return JudgedSplit(
         replace(judged, subgroups={people.split: groups}),
-        measure_without(people, others, pretrained, task.classes, replicates=replicates, seed=seed),
+        measure_without(people, others, pretrained, task, replicates=replicates, seed=seed),
     )

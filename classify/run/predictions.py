@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64, Shaped
 
+from classify.cohort.questions import Task
 from classify.heads.contract import softmax
 
 LEVELS = ("volume", "eye", "participant")
@@ -54,6 +55,11 @@ class Predictions:
 def judged_of(levels: Mapping[str, Predictions]) -> Predictions:
     """Return the predictions of the judged level, which is the last: participants, or eyes or volumes of such tasks."""
     return levels[next(reversed([*levels]))]
+
+
+def levels_of(task: Task) -> tuple[str, ...]:
+    """Name the levels of predictions of a task, the judged one last."""
+    return LEVELS[: LEVELS.index(task.judged) + 1]
 
 
 def rows_of(predictions: Predictions, chosen: Shaped[np.ndarray, " rows"]) -> Predictions:

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from classify.baselines.covariates import headline_of
+from classify.cohort.tasks import task_of_record
 from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.judging.metrics import HEADLINE
 from classify.judging.rivals import hardest_rival, is_above_all
@@ -104,7 +106,8 @@ def pretraining_lines(pretraining: Mapping[str, Any], split: str) -> list[str]:
 def evaluation_lines(record: RunRecord, looks: int) -> list[str]:
     """Give the closing lines of an evaluation; a second look is allowed, and said."""
     difference = record.evaluations[-1]["difference_to_age_site"]
-    lines = [f"{metric}: difference to age+site {format_measured(difference[metric])}" for metric in HEADLINE]
+    own = headline_of(task_of_record(record)) or "covariates"
+    lines = [f"{metric}: difference to {own} {format_measured(difference[metric])}" for metric in HEADLINE]
     lines += rival_lines(record.evaluations[-1].get("difference_to_baselines", {}))
     lines += [*contrast_lines(record.judged.contrasts["test"]), p_value_line(record.judged.permutation["test"])]
     if caution := caution_few(record.cohort.splits["test"]["per_class"], "test"):
@@ -121,7 +124,7 @@ def evaluation_lines(record: RunRecord, looks: int) -> list[str]:
 def _table(record: RunRecord, split: str) -> Table:
     size = describe_split(record.cohort.splits, record.cohort.pretraining, split)
     title = f"{record.fitted.model}, {record.asked.task}: {size}, 95 % intervals"
-    models = {record.fitted.model: record.judged.metrics["participant"]} | record.judged.baselines
+    models = {record.fitted.model: record.judged.metrics[task_of_record(record).judged]} | record.judged.baselines
     return _lay_out(title, {name: measured[split] for name, measured in models.items() if split in measured})
 
 
@@ -135,14 +138,15 @@ def _lay_out(title: str, models: Mapping[str, Mapping[str, Measured]]) -> Table:
 
 
 def headline(record: RunRecord) -> list[str]:
-    """Give the closing lines: the difference to age+site, what the test set saw, and what this is not."""
+    """Give the closing lines: the difference to the covariates, what the test set saw, and what this is not."""
+    own = headline_of(task_of_record(record)) or "covariates"
     lines = [
-        f"{metric}: difference to age+site {format_measured(record.judged.difference_to_age_site[metric])}"
+        f"{metric}: difference to {own} {format_measured(record.judged.difference_to_age_site[metric])}"
         for metric in HEADLINE
     ]
     lines += [*rival_lines(record.judged.difference_to_baselines), *missing_lines(record.rivals.baselines_missing)]
     lines += [
-        f"{metric}: added to age+site by the embedding {format_measured(measured)}"
+        f"{metric}: added to {own} by the embedding {format_measured(measured)}"
         for metric, measured in record.judged.added_to_age_site.items()
     ]
     lines += [
@@ -247,7 +251,7 @@ def seed_lines(sensitivity: Mapping[str, Any]) -> list[str]:
 
 
 def p_value_line(permutation: Mapping[str, Any]) -> str:
-    """Return the p-values of the permuted labels, which know nothing of age and site."""
+    """Return the p-values of the permuted labels, which know nothing of covariates."""
     said = [
         f"{metric} {p['value']:.4f}" if "value" in p else f"{metric} absent: {p['absent']}"
         for metric, p in permutation["p_values"].items()

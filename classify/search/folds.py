@@ -66,13 +66,14 @@ class TrainingPart:
         seen = [self.rows, *([] if head.pools_scans else self.rows.of_views())]
         tables = [mean_units(one) for one in seen] if of_people else seen
         weights = head_weights(head.name, tables[0]) / len(tables)
+        owner = "unit" if head.pools_scans else "participant"  # a bag is the scans of one label
         if len(tables) == 1:
-            return TrainingRows(tables[0].x, tables[0].y, weights, tables[0].participant)
+            return TrainingRows(tables[0].x, tables[0].y, weights, getattr(tables[0], owner))
         return TrainingRows(
             np.concatenate([one.x for one in tables]),
             np.concatenate([one.y for one in tables]),
             np.tile(weights, len(tables)),
-            np.concatenate([one.participant for one in tables]),
+            np.concatenate([getattr(one, owner) for one in tables]),
         )
 
 

@@ -17,7 +17,7 @@ from reports.cases.scans import ScanCase
 class Explained:
     """What a model says of one participant, and why.
 
-    table: one line a volume, eye and participant, as ``classify predict`` writes them. probability: of the participant,
+    table: one line a volume, eye and participant, as ``classify predict`` writes them. probability: of the judged unit,
     in the order of the classes. target: the number of the likeliest class, which the scans explain.
     """
 
@@ -31,6 +31,9 @@ class Explained:
 class Explainer(Protocol):
     """Explains the participants of one run."""
 
-    def explain(self, participant: str) -> Explained:
-        """Predict a participant's scans, and say what each gave. Raises: UsageError where there is none; RunError."""
+    def explain(self, participant: str, unit: str) -> Explained:
+        """Predict a participant's scans, and say what each of the unit's gave.
+
+        Raises: UsageError where there is none; RunError.
+        """
         ...

@@ -29,7 +29,7 @@ from reports.anatomy.foveal_pit import find_foveal_pit
 from reports.anatomy.regions import axial_bands, en_face_regions
 from reports.anatomy.scan import volume_geometry
 from reports.attribution.whole_model import WholeModel, explain_encoder, shuffle_blocks
-from reports.cases.answer import likeliest
+from reports.cases.answer import likeliest, of_unit
 from reports.cases.explained import Explained
 from reports.cases.recorded import describe_volume, predict_table
 from reports.cases.scans import ScanCase
@@ -38,6 +38,9 @@ from reports.runs import FinishedRun
 
 REPRODUCES_WITHIN = 0.02
 """In probability: a run's recorded predictions may come from volumes that were kept with 256 levels."""
+
+
+UNIT_PARTS = ("participant", "eye", "volume")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class FinetunedExplainer:
     device: torch.device
     seed: int
 
-    def explain(self, participant: str) -> Explained:
+    def explain(self, participant: str, unit: str) -> Explained:
         """Predict a participant's volumes, and explain each that can be read.
 
         Raises: UsageError where the bucket has none; RunError where none can be read, or they are not the run's.
@@ -85,8 +88,11 @@ class FinetunedExplainer:
             )
         split, flags = self._standing([one.ref for one in asked])
         table = self._predict(seen, [self._describe(one, split, flags) for one in asked])
-        probability, target = likeliest(table, self.run.classes)
-        return Explained(table, probability, target, [self._explain(one, target) for one in seen])
+        probability, target = likeliest(table, unit, self.run.classes)
+        lines = pd.DataFrame([{name: str(getattr(one.ref, name)) for name in UNIT_PARTS} for one in seen])
+        shown = of_unit(lines, self.run.level, unit)
+        scans = [self._explain(one, target) for one, here in zip(seen, shown, strict=True) if here]
+        return Explained(table, probability, target, scans)
 
     def _describe(self, one: SeenVolume | UnreadVolume, split: str, flags: Sequence[str]) -> dict[str, Any]:
         if isinstance(one, UnreadVolume):

@@ -19,8 +19,9 @@ APART = 0.05
 
 @dataclass(frozen=True, slots=True)
 class TellingCase:
-    """A participant worth a look, and why."""
+    """A judged unit (a participant, eye or scan) worth a look, and why."""
 
+    unit: str
     participant: str
     why: str
 
@@ -38,7 +39,7 @@ class TrackRecord:
 
 
 def telling_cases(people: Predictions) -> list[TellingCase]:
-    """Choose, of judged participants, the surest that is right, the surest that is wrong, and the least decided."""
+    """Choose, of judged units, the surest that is right, the surest that is wrong, and the least decided."""
     top = people.probability.max(axis=1)
     right = people.probability.argmax(axis=1) == people.label
     wanted = (
@@ -49,10 +50,11 @@ def telling_cases(people: Predictions) -> list[TellingCase]:
     chosen: dict[str, TellingCase] = {}
     for why, worth in wanted:
         order = np.argsort(-worth, kind="stable")
-        names = [str(people.participant[place]) for place in order if worth[place] >= 0]
-        free = next((name for name in names if name not in chosen), None)
+        places = [place for place in order if worth[place] >= 0]
+        free = next((place for place in places if str(people.unit[place]) not in chosen), None)
         if free is not None:
-            chosen[free] = TellingCase(free, why)
+            unit = str(people.unit[free])
+            chosen[unit] = TellingCase(unit, str(people.participant[free]), why)
     return list(chosen.values())
 
 

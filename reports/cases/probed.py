@@ -21,7 +21,7 @@ from reports.anatomy.regions import axial_bands, en_face_regions
 from reports.anatomy.scan import ScanGeometry, scan_geometry
 from reports.attribution.controls import make_controls
 from reports.attribution.volume import Controls, VolumeEvidence, explain_volume
-from reports.cases.answer import likeliest
+from reports.cases.answer import likeliest, of_unit
 from reports.cases.explained import Explained
 from reports.cases.scans import NO_BUCKET, ScanCase
 from reports.cases.sources import FetchedScan, fetch_scan, ref_of
@@ -36,12 +36,12 @@ class ProbeExplainer:
     snapshot: Snapshot
     scans: "ScanReader"
 
-    def explain(self, participant: str) -> Explained:
-        """Predict a participant's stored volumes, and explain each."""
+    def explain(self, participant: str, unit: str) -> Explained:
+        """Predict a participant's stored volumes, and explain each of the unit's."""
         table = predict_volumes_of(self.run.run, self._only(participant), AnswerOptions(show_unknown=True))
-        probability, target = likeliest(table, self.run.classes)
+        probability, target = likeliest(table, unit, self.run.classes)
         lines = self.snapshot.index
-        places = np.flatnonzero((lines["participant"] == participant).to_numpy())
+        places = np.flatnonzero(of_unit(lines, self.run.level, unit))
         scans = [self.scans.read(lines.iloc[place], int(place), target) for place in places]
         return Explained(table, probability, target, scans)
 

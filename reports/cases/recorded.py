@@ -15,12 +15,12 @@ from classify.judging.kept_calibrator import read_calibrator
 from classify.predict import ABSTAIN_BELOW, PREDICTED
 from classify.reference.flags import SAID_OF_NOTE, UNSEEN_DEVICE, UNSEEN_PROTOCOL
 from classify.reference.novelty import THRESHOLD_PERCENTILE
-from classify.run.predictions import LEVELS, Predictions
+from classify.run.predictions import Predictions, levels_of
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.schema import Note, VolumeRef
 from embeddings_store.snapshot import Snapshot
 from reports.anatomy.scan import scan_geometry
-from reports.cases.answer import likeliest
+from reports.cases.answer import likeliest, of_unit
 from reports.cases.explained import Explained
 from reports.cases.scans import NO_BUCKET, ScanCase
 from reports.cases.sources import ref_of
@@ -34,8 +34,8 @@ class RecordedExplainer:
     run: FinishedRun
     snapshot: Snapshot
 
-    def explain(self, participant: str) -> Explained:
-        """Show what the run predicted for each volume of a participant; nothing is computed, so nothing says where.
+    def explain(self, participant: str, unit: str) -> Explained:
+        """Show what the run predicted for each volume of a unit; nothing is computed, so nothing says where.
 
         Raises: UsageError where the run predicted nothing; RunError where the store has not these very volumes.
         """
@@ -56,8 +56,9 @@ class RecordedExplainer:
             describe_volume(self.run, ref_of(line), Note(int(line["notes"])), split, ()) for _, line in lines.iterrows()
         ]
         table = predict_table(self.run, self._predictions(own), lines["eye"].to_numpy(str), described)
-        probability, target = likeliest(table, self.run.classes)
-        return Explained(table, probability, target, [self._scan(place, line) for place, line in lines.iterrows()])
+        probability, target = likeliest(table, unit, self.run.classes)
+        shown = lines[of_unit(lines, self.run.level, unit)]
+        return Explained(table, probability, target, [self._scan(place, line) for place, line in shown.iterrows()])
 
     def _require_stored(self, units: "pd.Series[str]", places: dict[str, int]) -> None:
         missing = [unit for unit in units if unit not in places]
@@ -94,11 +95,11 @@ def predict_table(
 
     lines: of describe_volume, a line a volume, also of those that could not be read.
     """
-    levels = aggregate_levels(volumes, eye)
+    levels = aggregate_levels(volumes, eye, judged=run.level)
     if calibrator := read_calibrator(run.run.model_folder(), len(run.classes)):
         levels = {level: calibrator.apply(part) for level, part in levels.items()}
     told = pd.DataFrame(lines)
-    table = pd.concat([lay_out(level, levels[level], told, run.classes) for level in LEVELS])
+    table = pd.concat([lay_out(level, levels[level], told, run.classes) for level in levels_of(run.task)])
     return mark_abstentions(table.reset_index(drop=True), abstain_below=ABSTAIN_BELOW, percentile=THRESHOLD_PERCENTILE)
 
 

@@ -11,13 +11,13 @@ from classify_study import Study, make_study
 from classify.baselines.brightness import brightness_of_units
 from classify.baselines.covariates import (
     CEILING,
-    COVARIATES,
-    WITHOUT_DEVICE,
+    baselines_of,
     choose_baselines,
     describe_units,
     encode_covariates,
     predict_baselines,
 )
+from classify.cohort.clinical import refuse_label_defining
 from classify.cohort.labels import LabelSource
 from classify.cohort.measurements import Measurements
 from classify.cohort.table import BRIGHTNESS, Cohort
@@ -44,7 +44,7 @@ def people(count: int, *, seed: int = 0) -> pd.DataFrame:
 
 
 def accuracy(name: str, train: pd.DataFrame, judged: pd.DataFrame) -> float:
-    predictions = predict_baselines(train, judged, classes=2, split="val", names=[name])[name]
+    predictions = predict_baselines(TASKS["healthy-vs-rest"], train, judged, split="val", names=[name])[name]
     return float((predictions.probability.argmax(axis=1) == predictions.label).mean())
 
 
@@ -58,7 +58,7 @@ def test_age_is_found_and_site_is_not() -> None:
 def test_the_dummy_gives_the_frequencies_of_train() -> None:
     train = people(40).query("label == 0 or age > 72")
     share = train["label"].mean()
-    dummy = predict_baselines(train, people(10), classes=2, split="val")["dummy"]
+    dummy = predict_baselines(TASKS["healthy-vs-rest"], train, people(10), split="val", names=["dummy"])["dummy"]
     assert dummy.probability[:, 1] == pytest.approx(share)
 
 
@@ -75,8 +75,8 @@ def test_no_ages_at_all_and_an_unseen_site_still_predict() -> None:
     train, judged = people(40), people(8, seed=1)
     train["age"] = judged["age"] = np.nan
     judged["site"] = "elsewhere"
-    names = [*WITHOUT_DEVICE, "device+protocol"]
-    for name, predictions in predict_baselines(train, judged, classes=4, split="val", names=names).items():
+    names = [*("dummy", "age", "site", "age+site"), "device+protocol"]
+    for name, predictions in predict_baselines(TASKS["four-class"], train, judged, split="val", names=names).items():
         assert predictions.model == name
         assert predictions.probability.shape == (8, 4)
         assert predictions.probability.sum(axis=1) == pytest.approx(1)
@@ -110,8 +110,8 @@ def joined(study: Study, folder: Path, measured: Measurements | None = None) -> 
 
 def macro_auroc(cohort: Cohort, name: str) -> float:
     train, judged = describe_units(cohort, "train"), describe_units(cohort, "val")
-    assert name in choose_baselines(train)[0]
-    found = predict_baselines(train, judged, classes=4, split="val", names=[name])[name]
+    assert name in choose_baselines(TASKS["four-class"], train)[0]
+    found = predict_baselines(TASKS["four-class"], train, judged, split="val", names=[name])[name]
     values = all_metrics(found.label, found.probability, np.ones((len(found.label), 1)), TASKS["four-class"].classes)
     return float(values["macro_auroc"][0])
 
@@ -164,7 +164,10 @@ def measured(study: Study) -> Measurements:
 
 
 def reasons(cohort: Cohort) -> dict[str, str]:
-    return {line["name"]: line["reason"] for line in choose_baselines(describe_units(cohort, "train"))[1]}
+    return {
+        line["name"]: line["reason"]
+        for line in choose_baselines(TASKS["four-class"], describe_units(cohort, "train"))[1]
+    }
 
 
 def test_hba1c_is_a_ceiling_and_bmi_a_baseline(tmp_path: Path) -> None:
@@ -191,18 +194,17 @@ DIABETES_WORDS = ("hba1c", "HbA1c", "a1c", "glucose", "insulin", "c_peptide", "C
 
 @pytest.mark.parametrize("name", [*DIABETES_WORDS, "study_group", "medication"])
 def test_what_makes_the_label_is_no_covariate(name: str) -> None:
-    train = people(40).assign(**{name: 1.0})
     with pytest.raises(LeakError, match=f"covariate {name}: refused"):
-        encode_covariates(train, train, ("age", name))
+        refuse_label_defining(("age", name), TASKS["four-class"])
 
 
 def test_only_the_ceiling_is_fitted_on_hba1c() -> None:
-    assert [name for name, columns in COVARIATES.items() if "hba1c" in columns] == [CEILING]
+    assert [name for name, columns in baselines_of(TASKS["four-class"]).items() if "hba1c" in columns] == [CEILING]
 
 
 def test_one_site_says_nothing_and_is_absent() -> None:
     train = people(40).assign(site="UAB")
-    names, missing = choose_baselines(train)
+    names, missing = choose_baselines(TASKS["four-class"], train)
     assert "site" not in names
     assert "age" in names
     for name in ("site", "age+site", "embedding+age+site"):

@@ -26,7 +26,7 @@ def joined(study: Study, folder: Path) -> Cohort:
 
 def predicted(cohort: Cohort, split: str = "val") -> Predictions:
     train, judged = describe_units(cohort, "train"), describe_units(cohort, split)
-    return predict_baselines(train, judged, classes=4, split=split, names=[PIXELS])[PIXELS]
+    return predict_baselines(TASKS["four-class"], train, judged, split=split, names=[PIXELS])[PIXELS]
 
 
 def macro_auroc(found: Predictions) -> float:
@@ -35,7 +35,7 @@ def macro_auroc(found: Predictions) -> float:
 
 
 def reason(cohort: Cohort) -> str:
-    missing = choose_baselines(*(describe_units(cohort, split) for split in ("train", "val")))[1]
+    missing = choose_baselines(TASKS["four-class"], *(describe_units(cohort, split) for split in ("train", "val")))[1]
     return next(line["reason"] for line in missing if line["name"] == PIXELS)
 
 
@@ -81,7 +81,12 @@ def test_it_is_absent_with_its_reason(tmp_path: Path) -> None:
     assert reason(joined(Study(study.people, replace(study.stored, thumbnails=alike)), tmp_path)) == (
         "all thumbnails of train are alike"
     )
-    assert PIXELS in choose_baselines(describe_units(joined(pictured(study, effect=0), tmp_path), "train"))[0]
+    assert (
+        PIXELS
+        in choose_baselines(TASKS["four-class"], describe_units(joined(pictured(study, effect=0), tmp_path), "train"))[
+            0
+        ]
+    )
 
 
 def test_thumbnails_stay_with_their_volumes_whatever_the_order_of_the_store(tmp_path: Path) -> None:

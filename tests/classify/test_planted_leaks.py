@@ -285,7 +285,7 @@ class TestWhatIsLearnedBeforeOrAfterAHead:
         train, val = (people[people["recommended_split"] == side].reset_index(drop=True) for side in ("train", "val"))
         older = val.assign(age=[float(val["age"][0]), *(val["age"][1:] + 500)])
         one, two = (
-            predict_baselines(train, side, classes=4, split="val", names=["age+site"])["age+site"].logits[0]
+            predict_baselines(TASKS["four-class"], train, side, split="val", names=["age+site"])["age+site"].logits[0]
             for side in (val, older)
         )
         assert (one == two).all()

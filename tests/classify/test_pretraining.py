@@ -10,6 +10,7 @@ from test_evaluate import probed
 
 from classify.cohort.labels import LabelSource
 from classify.cohort.pretraining import describe_overlap, flag_pretraining, read_pretraining
+from classify.cohort.questions import Task
 from classify.cohort.tables import read_tables
 from classify.cohort.tasks import find_question
 from classify.errors import CohortError
@@ -19,6 +20,8 @@ from classify.judging.overlap import measure_without
 from classify.run.predictions import Predictions, rows_of
 from classify.run.summary import pretraining_lines
 from embeddings_store.schema import volume_id
+
+TASK = Task("mine", ("a", "b"), {}, "binary")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,7 @@ def people(count: int, seed: int = 0) -> Predictions:
 def test_the_result_without_them_is_that_of_the_others_alone() -> None:
     judged, beside = people(60), people(60, 1)
     seen = frozenset(judged.participant[:20].tolist())
-    said = measure_without(judged, {"age+site": beside}, seen, ("a", "b"), replicates=50, seed=0)["val"]
+    said = measure_without(judged, {"age+site": beside}, seen, TASK, replicates=50, seed=0)["val"]
     rest = rows_of(judged, np.arange(20, 60))
     expected, _ = measure(rest, draw_replicates(rest.participant, replicates=50, seed=0), ("a", "b"))
     assert said["participants"] == 40
@@ -91,10 +94,10 @@ def test_nobody_everybody_and_nothing_said_have_their_own_answer() -> None:
     judged = people(20)
     others = {"age+site": people(20, 1)}
     everybody = frozenset(judged.participant.tolist())
-    assert measure_without(judged, others, None, ("a", "b"), replicates=10, seed=0) == {}
-    said = measure_without(judged, others, frozenset(["9"]), ("a", "b"), replicates=10, seed=0)["val"]
+    assert measure_without(judged, others, None, TASK, replicates=10, seed=0) == {}
+    said = measure_without(judged, others, frozenset(["9"]), TASK, replicates=10, seed=0)["val"]
     assert said["absent"].startswith("nobody of val")
-    said = measure_without(judged, others, everybody, ("a", "b"), replicates=10, seed=0)["val"]
+    said = measure_without(judged, others, everybody, TASK, replicates=10, seed=0)["val"]
     assert said["absent"].startswith("everybody of val")
 
 

@@ -67,7 +67,7 @@ def headline_of(
 
 def test_a_class_of_nine_is_too_few(tmp_path: Path) -> None:
     claim, _ = headline_of(tmp_path, {"value": 0.12, "low": 0.05, "high": 0.19}, strength=3.0, smallest_class=9)
-    assert claim == CLAIMS["too few"]
+    assert claim == CLAIMS["too few"].format(units="participants")
 
 
 def test_an_interval_that_includes_zero_is_no_claim(tmp_path: Path) -> None:

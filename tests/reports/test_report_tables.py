@@ -41,10 +41,10 @@ def test_runs_of_the_same_head_are_named_by_id(tmp_path: Path) -> None:
 def test_the_forest_has_a_panel_for_the_difference_only_where_there_is_one(tmp_path: Path) -> None:
     build_run(tmp_path, "one", model="linear")
     runs = read_runs(tmp_path)
-    panels = forest(results(runs, "participant", "val"), METRICS, 4)
+    panels = forest(results(runs, "participant", "val"), METRICS, 4, "age+site")
     assert [panel.line for panel in panels] == [0.25, 0.5, 0.0, 0.0]
     assert panels[-1].estimates[1:] == (None,) * len(BASELINES)
-    assert len(forest(results(runs, "eye", "val"), METRICS, 4)) == 3
+    assert len(forest(results(runs, "eye", "val"), METRICS, 4, "age+site")) == 3
 
 
 def test_splits_and_classes_are_those_of_the_record(tmp_path: Path) -> None:

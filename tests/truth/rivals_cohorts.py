@@ -173,8 +173,8 @@ def verdict_of(
 ) -> Said:
     """Compare with the named baselines, or every one that the people allow."""
     classes = find_task(TASK).classes
-    names = names or choose_baselines(train, val)[0]
-    others = predict_baselines(train, val, classes=2, split="val", names=names)
+    names = names or choose_baselines(find_task(TASK), train, val)[0]
+    others = predict_baselines(find_task(TASK), train, val, split="val", names=names)
     drawn = draw_replicates(ours.participant, replicates=replicates, seed=0)
     own, values = measure(ours, drawn, classes)
     against = {name: measure(part, drawn, classes)[1] for name, part in others.items()}

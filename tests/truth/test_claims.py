@@ -17,6 +17,7 @@ from scipy.stats import binom
 
 from classify.baselines.covariates import choose_baselines, describe_units
 from classify.cohort.table import BRIGHTNESS
+from classify.cohort.tasks import find_task
 from classify.comparing.leaderboard import RANKED_BY, Entry, rank_entries, standing
 from classify.judging.bootstrap import draw_replicates
 from classify.run.predictions import Predictions
@@ -119,7 +120,7 @@ def test_a_covariate_without_a_usable_value_makes_no_baseline(column: str) -> No
     table = describe_units(rivals.join(rivals.draw(rivals.TRUE, 0)), "train")
     told = {"age": "age", "site": "site", BRIGHTNESS[0]: "raw intensity statistics"}[column]
     for value in ["UW"] if column == "site" else [np.nan, 50.0]:
-        names, missing = choose_baselines(table.assign(**{column: value}))
+        names, missing = choose_baselines(find_task(rivals.TASK), table.assign(**{column: value}))
         assert told not in names
         reasons = {line["name"]: line["reason"] for line in missing}
         assert reasons[told]

@@ -1,0 +1,112 @@
+"""A label belongs to a participant, an eye or a scan, and that unit is judged: never an average of two labels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from classify_study import Study, make_study
+from sklearn import metrics as peer
+
+from classify.cohort.splits import strata_of
+from classify.errors import CohortError
+from classify.evaluate import EvaluateOptions, evaluate
+from classify.options import ProbeOptions
+from classify.predict import predict_volumes_of
+from classify.probe import Probed, probe
+from classify.run.folder import load_run
+from classify.run.predictions import pick_predictions
+from classify.run_options import AnswerOptions
+from embeddings_store.schema import Note
+
+
+def planted(folder: Path, level: str, *, people: int = 96, effect: float = 2.5) -> tuple[Study, Path]:
+    """Make vectors in which each eye (or each scan) carries a label of its own, and the table of these labels."""
+    study = make_study(people, effect=0.0)
+    index, rng = study.stored.index, np.random.default_rng(3)
+    name = "eye" if level == "eye" else "volume"
+    unit = index["participant"] + ":" + index[name] if level == "eye" else index["volume"]
+    ill = dict(zip(sorted(set(unit)), rng.random(unit.nunique()) < 0.4, strict=True))
+    label = unit.map(ill).to_numpy()
+    study.stored.pooled[:, :, :, 0] += effect * label[:, None, None]
+    split = study.people.set_index("participant_id")["recommended_split"].loc[index["participant"]].to_numpy()
+    table = pd.DataFrame({"participant": index["participant"], "split": split, "dme": np.where(label, "yes", "no")})
+    table[{"eye": "eye", "scan": "file"}[level]] = index["eye" if level == "eye" else "key"].to_numpy()
+    path = folder / "labels.csv"
+    table.drop_duplicates().to_csv(path, index=False)
+    return study, path
+
+
+def probed(study: Study, folder: Path, labels: Path, **more: Any) -> Probed:
+    asked = {"model": "linear", "store": "s", "labels": labels, "target": "dme", "runs": folder / "runs"}
+    return probe(ProbeOptions(**{**asked, "replicates": 200, **more}), read=lambda *_: study.stored, tell=print)
+
+
+@pytest.mark.parametrize(("level", "judged"), [("eye", "eye"), ("scan", "volume")])
+def test_the_unit_of_the_label_is_judged_and_no_other(tmp_path: Path, level: str, judged: str) -> None:
+    study, labels = planted(tmp_path, level)
+    made = probed(study, tmp_path, labels)
+    record = made.record
+    assert list(record.judged.metrics)[-1] == judged
+    assert "participant" not in record.judged.metrics
+    found = pick_predictions(load_run(made.folder).predictions, model="linear", level=judged, split="val")
+    measured = record.judged.metrics[judged]["val"]
+    assert measured["macro_auroc"]["value"] == pytest.approx(
+        peer.roc_auc_score(found.label, found.scores[:, 1]), abs=1e-9
+    )
+    assert measured["macro_auroc"]["value"] > 0.8
+    assert (
+        len(found.unit)
+        == record.cohort.splits["val"]["per_class"]["no"] + record.cohort.splits["val"]["per_class"]["yes"]
+    )
+    per_person = pd.Series(found.label).groupby(found.participant).nunique()
+    assert (per_person > 1).any(), "some people have both labels, or the test says nothing"
+
+
+def test_an_eye_task_is_evaluated_and_predicts_eyes(tmp_path: Path) -> None:
+    study, labels = planted(tmp_path, "eye")
+    made = probed(study, tmp_path, labels)
+    options = EvaluateOptions(run=made.folder, store="s", labels=labels, split="test", runs=tmp_path / "runs")
+    seen = evaluate(options, read=lambda *_: study.stored, tell=print)
+    assert seen.record.judged.metrics["eye"]["test"]["macro_auroc"]["value"] > 0.8
+    table = predict_volumes_of(load_run(made.folder), study.stored, AnswerOptions())
+    assert list(dict.fromkeys(table["level"])) == ["volume", "eye"]
+    assert table.loc[table["level"] == "eye", "unit"].str.contains(":").all()
+
+
+@pytest.mark.parametrize(("level", "model"), [("eye", "mil"), ("eye", "knn"), ("scan", "lgbm"), ("eye", "dummy")])
+def test_every_head_learns_and_judges_at_the_level(tmp_path: Path, level: str, model: str) -> None:
+    study, labels = planted(tmp_path, level)
+    more = {} if model in {"mil", "dummy"} else {"aggregate": "mean-features"}
+    measured = probed(study, tmp_path, labels, model=model, **more).record.judged.metrics
+    assert (measured[{"eye": "eye", "scan": "volume"}[level]]["val"]["macro_auroc"]["value"] > 0.6) == (
+        model != "dummy"
+    )
+
+
+def test_labels_without_effect_stay_at_chance_at_the_level(tmp_path: Path) -> None:
+    study, labels = planted(tmp_path, "eye", effect=0.0)
+    measured = probed(study, tmp_path, labels).record.judged.metrics["eye"]["val"]["macro_auroc"]
+    assert measured["low"] < 0.5 < measured["high"]
+
+
+def test_labels_of_eyes_need_a_store_that_knows_eyes(tmp_path: Path) -> None:
+    study, labels = planted(tmp_path, "eye", people=24)
+    study.stored.index["eye"] = "U"
+    with pytest.raises(CohortError, match="expected the eye of its volumes, since the labels are of eyes"):
+        probed(study, tmp_path, labels)
+    assert Note.NONE.value == 0
+
+
+def test_labels_of_other_scans_are_refused(tmp_path: Path) -> None:
+    study, labels = planted(tmp_path, "scan", people=24)
+    labels.write_text(labels.read_text().replace(".dcm", ".png"))
+    with pytest.raises(CohortError, match="of which 0 are among"):
+        probed(study, tmp_path, labels)
+
+
+def test_a_person_with_two_labels_counts_as_the_rarer() -> None:
+    label, person = np.array([0, 0, 1, 0, 1, 0, 0, 2]), np.array([0, 0, 1, 2, 2, 3, 4, 4])
+    assert strata_of(label, person).tolist() == [0, 1, 1, 0, 2]
+    assert strata_of(np.arange(10.0), np.arange(10)).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
