@@ -90,8 +90,8 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
                 f"{question.where}: covariates {', '.join(sorted(strange))}: participants.tsv is read for age and site "
                 "alone; give the table as --labels, with the task or --target"
             )
-        lines = read_participants(source.participants, tell)
-        return Labels(lines.assign(split=source.everybody) if source.everybody else lines, task)
+        people = read_participants(source.participants, tell)
+        return Labels(people.assign(split=source.everybody) if source.everybody else people, task)
     where = f"--labels {source.path.name}"
     known = (*KNOWN, fold_name(question.target))
     table = open_table(read_file(source.path, where, CohortError), where, CohortError, known)

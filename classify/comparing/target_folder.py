@@ -17,7 +17,7 @@ TABLE = "targets"
 def save_targets(runs: Path, record: Mapping[str, Any], now: datetime) -> Path:
     """Write record and table, and give the folder. Raises: RunFolderError where the runs cannot be written."""
     with published_folder(runs, TARGETS, now) as (aside, place):
-        (aside / f"{TABLE}.json").write_text(json.dumps({"id": place.name} | record, indent=2, allow_nan=False))
+        (aside / f"{TABLE}.json").write_text(json.dumps({"id": place.name} | dict(record), indent=2, allow_nan=False))
         rows = [row_of(line) for line in record["targets"]] + [dict(gap) for gap in record["absent"]]
         for_spreadsheets(pd.DataFrame(rows)).to_csv(aside / f"{TABLE}.csv", index=False)
     return place
