@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from classify.run.external_summary import shown_measures
 from reports.page import in_words
 from reports.runs import Estimate, FinishedRun, to_estimate
 from reports.tables import run_name
@@ -31,7 +32,12 @@ def other_places(runs: Sequence[FinishedRun]) -> list[OtherPlace]:
 def _other_place(entry: Mapping[str, Any], run: FinishedRun, runs: Sequence[FinishedRun], number: int) -> OtherPlace:
     sites = ", ".join(site for site in entry["place"]["sites"] if site) or "a site without a name"
     heading = f"{run_name(run, runs)} on people of {sites}"
-    tables = (_results(entry, number), _calibration(entry, number), _novelty(entry, number), _missing(entry, number))
+    tables = (
+        _results(entry, run, number),
+        _calibration(entry, number),
+        _novelty(entry, number),
+        _missing(entry, number),
+    )
     return OtherPlace(heading, tuple(_said(entry)), tuple(table for table in tables if table))
 
 
@@ -61,11 +67,11 @@ def _said(entry: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _results(entry: Mapping[str, Any], number: int) -> PlainTable:
+def _results(entry: Mapping[str, Any], run: FinishedRun, number: int) -> PlainTable:
     judged, split, transport = entry["judged"], entry["split"], entry["transport"]
     level = next(reversed(judged["metrics"]))
     measured, home = judged["metrics"][level][split], transport.get("home", "home")
-    others = [name for name in judged["baselines"] if name != "dummy"]
+    others, many = [name for name in judged["baselines"] if name != "dummy"], len(run.classes) > len(("no", "yes"))
     rows: list[tuple[Cell, ...]] = [
         (
             _title(name),
@@ -73,10 +79,7 @@ def _results(entry: Mapping[str, Any], number: int) -> PlainTable:
             _gap(transport, name),
             *(to_estimate(judged["baselines"][other][split].get(name)) for other in others),
         )
-        for name in [
-            *(one for one in measured if "/" not in one),
-            *(one for one in measured if one.startswith("auroc/")),
-        ]
+        for name in [*shown_measures(run.record, measured), *(f"auroc/{one}" for one in run.classes if many)]
     ]
     caption = (
         f"People of another place, {level} level. Transport gap: there minus {home} of the run, from independent "

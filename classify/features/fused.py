@@ -206,9 +206,8 @@ def _places(stored: Snapshot, volumes: Sequence[str]) -> Int64[np.ndarray, " n"]
 
 
 def _align(pooled: Float32[np.ndarray, "rows L P C"], place: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n L P C"]:
-    rows = pooled[np.maximum(place, 0)]
-    rows[place < 0] = np.nan
-    return rows
+    there = (place >= 0)[:, None, None, None]
+    return np.where(there, pooled[np.maximum(place, 0)], np.float32(np.nan))
 
 
 def _align_thumbnails(thumbnails: Thumbnails, place: Int64[np.ndarray, " n"]) -> Thumbnails:

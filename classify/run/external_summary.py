@@ -1,6 +1,6 @@
 """What ``classify evaluate --external`` prints for people, on stderr."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +19,9 @@ from classify.run.summary import (
     rival_lines,
     step_line,
 )
+
+OF_ORDER = ("quadratic_weighted_kappa", "ordinal_error")
+"""Measures that say something where classes have an order."""
 
 FAR = 0.05
 """Share of a device's scans beyond the 99th percentile of train, which would be 0.01 of scans like it."""
@@ -41,10 +44,16 @@ def external_table(record: RunRecord) -> Table:
     table = Table(title=f"{record.fitted.model}, {record.asked.task}: {people} participants of another place")
     for name in ("", "there", f"minus {transport.get('home', 'home')} of the run"):
         table.add_column(name)
-    for name in (one for one in measured if "/" not in one):
+    for name in shown_measures(record, measured):
         gap = transport["gap"][name] if "gap" in transport else transport
         table.add_row(name.replace("_", " "), format_measured(measured[name]), format_measured(gap))
     return table
+
+
+def shown_measures(record: RunRecord, measured: Iterable[str]) -> list[str]:
+    """Name the measures of all classes together that say something of the run's kind of task."""
+    ordered = record.asked.task_definition.get("kind", "ordered") == "ordered"
+    return [name for name in measured if "/" not in name and (ordered or name not in OF_ORDER)]
 
 
 def external_lines(record: RunRecord, looks: int) -> list[str]:
