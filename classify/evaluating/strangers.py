@@ -36,8 +36,8 @@ def count_namesakes(run: Run, cohort: Cohort, marked: pd.DataFrame, space: str) 
         said = "; ".join(f"{split}: {_named(people)}" for split, people in found.items() if people)
         raise LeakError(
             f"--external: {len(set().union(*found.values()))} of {len(here)} participants are people of run "
-            f"{run.record.id}, by the same scans ({said}); a run is a stranger to people of another place: leave these "
-            "out of --labels"
+            f"{run.record.id}, by the same scans ({said}); people of another place must be strangers to the run: leave "
+            "these out of --labels"
         )
     return len(set().union(*(same_number_only(here, side) for side in sides.values())))
 

@@ -169,7 +169,7 @@ def test_people_of_the_run_are_refused_under_whatever_name(home: Study, run: Pat
     copied = Study(others.people, replace(others.stored, pooled=with_copies))
     with pytest.raises(LeakError, match=r"people of run .* by the same scans .train: B") as refused:
         look(copied, run, labels_of(copied, tmp_path))
-    assert "leave these out of --labels" in str(refused.value)
+    assert "must be strangers to the run: leave these out of --labels" in str(refused.value)
     with pytest.raises(LeakError, match="test: "):
         look(home, run, labels_of(home, tmp_path, "home.csv"))
     assert not (run.parent / LEDGER).exists(), "nobody was looked at"
