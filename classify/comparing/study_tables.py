@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from classify.comparing.leaderboard import at_once, count_worse, standing
-from classify.judging.bootstrap import caution_few
+from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.judging.metrics import HEADLINE
 from classify.run.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
 
@@ -96,42 +96,33 @@ def print_targets(record: Mapping[str, Any]) -> None:
 
 
 def targets_table(record: Mapping[str, Any]) -> Table:
-    """Lay out the targets as they were asked for, those that are absent last."""
+    """Lay out the targets as they were asked for, a line a measure; those that are absent last."""
     lines = record["targets"]
-    metrics = list(dict.fromkeys(name for line in lines for name in line["metrics"]))
     table = Table(title=f"{record['model']}, {len(lines) + len(record['absent'])} targets, on val")
-    names = [name.replace("_", " ") for name in metrics]
-    for column in ("", "participants", *(f"{name} {part}" for name in names for part in ("", *P_COLUMNS))):
-        table.add_column(column.strip())
+    for column in ("target", "participants", "measure", "", "p, chance", "p, baselines"):
+        table.add_column(column)
     for line in lines:
-        cells = [
-            text
-            for name in metrics
-            for text in (
-                format_measured(line["metrics"].get(name, {"absent": "of another kind"})),
-                *(_adjusted(line["p"][against].get(name)) for against in line["p"]),
-            )
-        ]
-        table.add_row(line["target"], str(line["val"].get("participants", "")), *cells)
+        for name, measured in line["metrics"].items():
+            p = [_adjusted(found.get(name)) for found in line["p"].values()]
+            people = str(line["val"].get("participants", ""))
+            table.add_row(line["target"], people, name.replace("_", " "), format_measured(measured), *p)
     for gap in record["absent"]:
-        table.add_row(gap["target"], "absent", *[NOT_MEASURED] * (3 * len(metrics)), style="dim")
+        table.add_row(gap["target"], "absent", *[NOT_MEASURED] * 4, style="dim")
     return table
-
-
-P_COLUMNS = ("p, chance", "p, baselines")
 
 
 def target_lines(record: Mapping[str, Any]) -> list[str]:
     """Say how the p-values are adjusted, which baseline is hardest, and which target is absent."""
-    lines = [
-        f"p: one-sided, adjusted for {len(record['targets'])} targets by Holm; baselines: against the hardest of all"
-    ]
+    lines = ["p: one-sided, adjusted by Holm for the targets that have one; baselines: against the hardest of all"]
     for line in record["targets"]:
         for metric, rival in line["hardest_baseline"].items():
             if rival is not None:
                 apart = format_measured(line["difference_to_baselines"][rival][metric])
                 lines.append(f"{line['target']}: {metric}: hardest baseline {rival}, difference {apart}")
-    lines += [f"{line['target']}: run {line['run']}" for line in record["targets"]]
+    for line in record["targets"]:
+        why = {p["absent"] for found in line["p"].values() for p in found.values() if "absent" in p}
+        lines += [f"{line['target']}: a p is absent: {said}" for said in sorted(why)]
+        lines.append(f"{line['target']}: run {line['run']}")
     lines += [f"{gap['target']}: absent: {gap['reason']}" for gap in record["absent"]]
     lines += ["test: never read; judge each run by classify evaluate --split test"]
     lines += encoder_lines(record["encoder_source"])
@@ -141,7 +132,7 @@ def target_lines(record: Mapping[str, Any]) -> list[str]:
 def _adjusted(p: Mapping[str, Any] | None) -> str:
     if p is None:
         return NOT_MEASURED
-    return f"{p['holm']:.4f}" if "holm" in p else f"absent: {p['absent']}"
+    return f"{p['holm']:.4f}" if "holm" in p else TOO_FEW
 
 
 def print_curve(record: Mapping[str, Any]) -> None:

@@ -71,9 +71,9 @@ def test_the_table_is_kept_and_printed(done: Targets) -> None:
     rows = pd.read_csv(done.folder / "targets.csv")
     assert list(rows["target"]) == ["dr", "noise", "empty", "nowhere"]
     assert rows["reason"].str.contains("no such column").any()
-    assert targets_table(done.record).row_count == 4
+    assert targets_table(done.record).row_count == 6
     said = "\n".join(target_lines(done.record))
-    assert "adjusted for 2 targets by Holm" in said and "nowhere: absent:" in said
+    assert "adjusted by Holm for the targets that have one" in said and "nowhere: absent:" in said
 
 
 def test_where_no_target_can_be_used_the_first_error_stands(tmp_path: Path) -> None:
