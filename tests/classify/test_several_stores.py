@@ -23,6 +23,8 @@ from classify.run_options import EvaluateOptions, PredictOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
 from embeddings_store.snapshot import Snapshot
+from reports.runs import FinishedRun
+from reports.validity import validity_tables
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
 TWO = ("a=first", "b=second")
@@ -148,6 +150,8 @@ def test_a_store_with_a_signal_of_its_own_adds_and_the_run_remembers_both(tmp_pa
     assert any("side by side minus a alone" in line for line in store_lines(told))
 
     run = tmp_path / "runs" / record.id
+    table = next(one for one in validity_tables(FinishedRun(load_run(run))) if one.anchor == "stores")
+    assert len(table.rows) == 4 and "minus a alone" in table.caption and "b added to a: shown" in table.caption
     frame = load_run(run).predictions
     alone, mean = (
         pick_predictions(frame, model=name, level="participant", split="val") for name in ("b alone", "mean of a, b")
