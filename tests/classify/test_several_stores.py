@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from classify_study import Study, make_study
 
-from classify.errors import CohortError, LeakError
+from classify.errors import CohortError, LeakError, RunFolderError
 from classify.evaluate import evaluate
 from classify.features.fused import fuse, stores_of_space
 from classify.features.several_stores import name_stores
+from classify.fitting.source import source_of_run
 from classify.options import ProbeOptions
 from classify.predict import predict
 from classify.probe import Probed, probe
@@ -166,6 +167,8 @@ def test_a_store_with_a_signal_of_its_own_adds_and_the_run_remembers_both(tmp_pa
     seen = evaluate(EvaluateOptions(store=turned, **asked), now=NOW, read=read).record
     assert seen.judged.metrics["participant"]["test"]["macro_auroc"]["low"] > 0.7, "in the order of the run"
 
+    with pytest.raises(RunFolderError, match="reads the stores a, b side by side, here is one store"):
+        source_of_run(load_run(run), study.stored)
     lacking = reading(first=study.stored, second=second.where(np.arange(len(second.index)) > 0))
     options = PredictOptions(store=turned, run=run, out=tmp_path / "out.csv", runs=tmp_path / "runs")
     lines = predict(options, read=lacking).table
