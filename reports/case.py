@@ -266,7 +266,7 @@ def _frame(run: FinishedRun, now: datetime) -> dict[str, Any]:
         "task": run.record.asked.task,
         "classes": run.classes,
         "question": run.task,
-        "covariates_name": " and ".join(run.covariates.split("+")) or "covariates",
+        "covariates_name": in_words(" and ".join(run.covariates.replace("+", ", ").rsplit(", ", 1))) or "covariates",
         "phantom": run.is_phantom,
         "resplits": say_resplits([run]),
         **encoder_part([run]),

@@ -100,11 +100,11 @@ class Reader:
         splits = open_splits(self.tables.labels.lines, self.task)
         load = new_loader(source, Recipe(PRESET, self.encoder.architecture.image_size), StageClock())
         vectors = self.stored.by_volume() if self.stored else {}
-        count = len(self.processes.share([ref for ref in refs if is_open(ref, splits)]))
+        count = len(self.processes.share([ref for ref in refs if is_open(ref, self.task, splits)]))
         with show_progress(count) as progress:
             advance: Callable[[bool], None] = lambda failed: progress.advance(failed=failed)  # noqa: E731
             read = read_volumes(
-                refs, lambda ref: is_open(ref, splits), load, self.images,
+                refs, lambda ref: is_open(ref, self.task, splits), load, self.images,
                 EncodedVector(BatchEncoder(self.encoder, self.backend), vectors), advance, processes=self.processes,
             )  # fmt: skip
         cohort = make_cohort(read, self.tables)

@@ -51,7 +51,7 @@ def loss_weights(table: FeatureTable, sampling: str, *, class_weights: bool) -> 
 
     Where participants are drawn equally often, the drawing has done the second already.
     """
-    weights = unit_weights(table.y, table.participant, balanced=class_weights)
+    weights = unit_weights(table.y, table.unit, balanced=class_weights)
     _, first, inverse, volumes = np.unique(
         table.participant, return_index=True, return_inverse=True, return_counts=True
     )

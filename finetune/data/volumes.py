@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
+from classify.cohort.labels import KEYS
 from classify.cohort.questions import Task
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables
@@ -49,15 +50,16 @@ class ReadVolumes:
     thumbnails: Thumbnails
 
 
-def is_open(ref: VolumeRef, split_of: dict[str, str]) -> bool:
-    """Say whether a volume may be read: a participant of train or val with a known study group."""
-    return split_of.get(ref.participant) in {"train", "val"}
+def is_open(ref: VolumeRef, task: Task, split_of: Mapping[tuple[str, ...], str]) -> bool:
+    """Say whether a volume may be read: its unit is of train or val, with a label that the task knows."""
+    return split_of.get(tuple(str(getattr(ref, name)) for name in KEYS[task.level])) in {"train", "val"}
 
 
-def open_splits(participants: pd.DataFrame, task: Task) -> dict[str, str]:
-    """Give the split of each participant whose label the task knows."""
-    labelled = participants[participants["group"].isin(list(task.class_of))]
-    return dict(zip(labelled["participant"], labelled["split"], strict=True))
+def open_splits(lines: pd.DataFrame, task: Task) -> dict[tuple[str, ...], str]:
+    """Return the split of each unit, by its KEYS, whose label the task knows."""
+    labelled = lines[lines["group"].isin(list(task.class_of))]
+    keys = labelled[list(KEYS[task.level])].astype(str).itertuples(index=False, name=None)
+    return dict(zip(keys, labelled["split"], strict=True))
 
 
 def read_volumes(

@@ -96,14 +96,13 @@ def hide_layout(folder: Path) -> None:
     (folder / "scans.tsv").write_text("\n".join(lines) + "\n")
     with (folder / "participants.tsv").open(newline="") as file:
         people = list(csv.DictReader(file, delimiter="\t"))
-    columns = ("clinical_site", "study_group", "age", "recommended_split")
     own_sites = {"UW": "north", "UCSD": "east", "UAB": "south"}
-    rows = [["participant_id", *columns]]
+    rows = [["participant", "eye", "diagnosis", "age", "site", "split"]]
     for one in people:
-        rows.append(
-            [f"P-{one['participant_id']}", own_sites[one["clinical_site"]], *(one[name] for name in columns[1:])]
-        )
-    (folder / "people.tsv").write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
+        ill = "normal" if one["study_group"] == "healthy" else "DME"
+        site, split = own_sites[one["clinical_site"]], one["recommended_split"]
+        rows += [[f"P-{one['participant_id']}", eye, ill, one["age"], site, split] for eye in "LR"]
+    (folder / "labels.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
 
 
 CHECKPOINT = """
