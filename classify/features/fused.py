@@ -101,10 +101,10 @@ def _shared(stores: Mapping[str, Snapshot], what: str) -> tuple[str, ...]:
 
 def _take(stored: Snapshot, layers: Sequence[str], pools: Sequence[str]) -> Snapshot:
     """Keep some layers and pools; what else a store keeps is let go."""
-    places = np.ix_([stored.layers.index(one) for one in layers], [stored.pools.index(one) for one in pools])
+    layer, pool = np.ix_([stored.layers.index(one) for one in layers], [stored.pools.index(one) for one in pools])
     kept = {one.name: getattr(stored, one.name) for one in fields(Snapshot)}
     space = replace(stored.space, layers=tuple(layers), pools=tuple(pools), token_grid=None, views=None)
-    kept |= {"pooled": stored.pooled[:, *places], "space": space, "layers": tuple(layers), "pools": tuple(pools)}
+    kept |= {"pooled": stored.pooled[:, layer, pool], "space": space, "layers": tuple(layers), "pools": tuple(pools)}
     return Snapshot(**kept)
 
 
@@ -137,9 +137,11 @@ def _mean_units(stored: Snapshot, level: Level) -> Snapshot:
     if level == PARTICIPANT:
         unit, flat = _mean_by(flat, np.array([one.rpartition(":")[0] for one in eyes], dtype=str))
     names = name_eyes(person, eye) if level == EYE else person
-    lines = index[sound].assign(unit=names[sound])
-    groups = lines.sort_values(["unit", "volume"]).groupby("unit", sort=True)
-    first = groups.first().loc[unit]
+    if not sound.any():
+        raise CohortError(f"--store: no volume can be averaged by {level}: constant, broken, or of an unknown eye")
+    lines = index[sound].assign(unit=names[sound]).sort_values(["unit", "volume"])
+    groups = lines.groupby("unit", sort=True)
+    first = lines.drop_duplicates("unit").set_index("unit").loc[unit]
     told = {
         "device": groups["device"].agg(_names), "protocol": groups["protocol"].agg(_names),
         "notes": groups["notes"].agg(lambda notes: reduce(or_, map(int, notes))),
@@ -174,9 +176,7 @@ def _side_by_side(stores: Mapping[str, Snapshot], by: str) -> FusedSnapshot:
     lines = pd.concat([stored.index for stored in stores.values()]).drop_duplicates("volume")
     index = lines.set_index("volume").loc[volumes].reset_index()
     names = np.array(list(stores))
-    index = index.assign(
-        **{NOT_IN: [", ".join(names[row]) for row in lacking], "row": np.arange(len(volumes))},
-    )
+    index = index.assign(row=np.arange(len(volumes)), **{NOT_IN: [", ".join(names[row]) for row in lacking]})
     if by != KEY:
         together = [stored.index.set_index("volume")[["device", "protocol"]] for stored in stores.values()]
         for name in ("device", "protocol"):
