@@ -60,7 +60,13 @@ def evaluate_external(
     reference = TrainingReference.load(run.model_folder())
     abroad = open_abroad(options, run, model, reference, read, tell)
     seed = run.record.made.seeds["bootstrap"] if options.seed is None else options.seed
-    drawn = draw_people(abroad.cohort.table["participant"].to_numpy(str), options.recalibrate_on, seed=seed)
+    people = abroad.cohort.table["participant"].to_numpy(str)
+    if (count := options.recalibrate_on) and count >= len(set(people)):
+        raise UsageError(
+            f"--recalibrate-on {count}: expected fewer than the {len(set(people))} participants there; they are not "
+            "judged, and nobody would be left"
+        )
+    drawn = draw_people(people, options.recalibrate_on, seed=seed)
     seen = people_of(abroad.marked[abroad.marked["volume"].isin(abroad.cohort.table["volume"])])
     look = begin_look(run, abroad.cohort, now=now, tell=tell, outside=seen)
     judging = Judging(abroad, model, calibrator, options.replicates, seed)

@@ -53,7 +53,7 @@ def draw_people(participant: Shaped[np.ndarray, " n"], asked: int | None, *, see
     """Draw participants to recalibrate on, without replacement. asked None: SHARE of them, at most MOST."""
     people = np.unique(participant)
     count = min(int(SHARE * len(people)), MOST) if asked is None else asked
-    return np.sort(np.random.default_rng(seed).choice(people, size=min(count, len(people)), replace=False))
+    return np.sort(np.random.default_rng(seed).choice(people, size=count, replace=False))
 
 
 def why_not_recalibrated(drawn: Predictions, classes: Sequence[str]) -> str:

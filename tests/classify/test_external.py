@@ -211,6 +211,7 @@ def test_nearly_the_same_scan_as_one_of_train_is_refused_and_can_be_vouched_for(
         ({"external": False}, "--split test or --external: expected one of them, got neither"),
         ({"external": False, "split": "test", "recalibrate_on": 3}, "go with --external"),
         ({"split_column": "split"}, "not with --external"),
+        ({"recalibrate_on": 96}, "--recalibrate-on 96: expected fewer than the 96 participants there"),
         ({"measurements": Path("m.csv")}, "--measurements: not with --external"),
         ({"random_twin": "twin"}, "--random-twin: not with --external"),
     ],
