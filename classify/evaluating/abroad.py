@@ -27,7 +27,7 @@ from classify.judging.split import judge_split
 from classify.judging.transport import compare_calibration, measure_gap, recalibrate, why_not_recalibrated
 from classify.run.folder import Run
 from classify.run.predictions import Predictions, judged_of, pick_predictions
-from classify.run.record import EXTERNAL, Missing
+from classify.run.record import Missing
 from embeddings_store.snapshot import Snapshot
 
 KEPT = ("age", "site")
@@ -60,7 +60,7 @@ class Abroad:
     @property
     def split(self) -> str:
         """Name of the split."""
-        return f"{EXTERNAL}-{self.sha256[:8]}"
+        return str(self.cohort.table["split"].iloc[0])
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,7 @@ def open_abroad(
     cohort = replace(joined, table=joined.table.assign(split=f"{EXTERNAL}-{sha256[:8]}"))
     features = source_on(cohort, stored)
     near = features.table(reference.choice)
+    vouched.require_known({*cohort.table["participant"], *run.cohort["participant"]})
     refuse_near_copies(run, reference, near, vouched)
     return Abroad(run, cohort, tables, stored, marked, features.table(model.features), near, sha256, unknown, namesakes)
 
