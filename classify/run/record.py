@@ -95,6 +95,8 @@ class Evaluation(TypedDict):
     cohort_sha256: NotRequired[str]
     people: NotRequired[dict[str, list[str]]]
     place: NotRequired[Open]
+    sizes: NotRequired[SplitSize]
+    absent_classes: NotRequired[list[str]]
     judged: NotRequired[Open]
     transport: NotRequired[Open]
     recalibration: NotRequired[Open]
