@@ -86,7 +86,13 @@ def evaluate_external(
         "calibration": calibrator.method if calibrator else None,
         "place": describe_place(abroad),
         "novelty": novelty_by_device(reference, abroad.near, abroad.cohort.table, run.cohort),
-        **found,
+        "judged": found["judged"],
+        "baselines_missing": found["baselines_missing"],
+        "transport": found["transport"],
+        "probabilities": found["probabilities"],
+        "recalibration": found["recalibration"],
+        "sizes": found["sizes"],
+        "absent_classes": found["absent_classes"],
     }
     with ledger_lock(run.folder.resolve().parent):
         run = load_run(run.folder)  # another look may have ended since
