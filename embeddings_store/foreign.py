@@ -10,7 +10,7 @@ _OWN = re.compile(
     r"""
     (?:.*/)?zarr\.json | layout\.crc32c | encoder\.json | LATEST
     | index/\d{6}-[0-9a-f]+(?:-[0-9a-f]{8})?\.parquet
-    | workers/\d+\.json
+    | (?:workers|running)/\d+\.json
     | (?:errors/\d+(?:\.lifted)?|kinds/\d+)\.json
     | (?:pooled|facts|thumbnail|commit|tokens|scales)(?:/[^/]+)?/c(?:\.\d+)+
     | snapshots/\d+(?:\.index\.parquet|\.crc32c|\.[0-9a-f]{32}\.claim|/[^/]+/c(?:/\d+)*)

@@ -12,6 +12,7 @@ Layout of a store (see docs/store.md)::
       commit                    int64   [capacity, 8]                       one chunk a row, WRITTEN LAST
       layout.crc32c             checksums of the Zarr documents
       workers/<id>.json         device, versions and code commit of the process that wrote a row
+      running/<id>.json         a process that is at work now: its rank and the count of ranks
       kinds/<row>.json          SOP class, Modality and ImageType of the object, as text
       errors/<row>.json         quarantine: why a volume has no row; <row>.lifted.json: lifted by retry, keeps its count
       snapshots/<n>/, LATEST    immutable copies that training reads

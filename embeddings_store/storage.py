@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -115,6 +116,12 @@ class Storage:
         with self.as_store_error("list"):
             pages = obstore.list(self.objects, folder or None, chunk_size=LIST_PAGE)
             return {entry["path"]: entry["size"] for page in pages for entry in page}
+
+    def list_times(self, folder: str) -> dict[str, datetime]:
+        """List every path below a folder with the time when it was written, by the clock of the store."""
+        with self.as_store_error("list"):
+            pages = obstore.list(self.objects, folder, chunk_size=LIST_PAGE)
+            return {entry["path"]: entry["last_modified"] for page in pages for entry in page}
 
     def first_paths(self, count: int) -> list[str]:
         """List a few paths only: cheap where a folder is large and foreign."""

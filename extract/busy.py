@@ -26,7 +26,9 @@ SLOW_LINE_ADVICE = (
     "volumes, or a machine nearer to the bucket"
 )
 ENCODE_ADVICE = {"cpu": "a GPU or a TPU, more cores, or more machines with --rank and --ranks"}
-ENCODE_ADVICE_ACCELERATOR = "--precision bf16, a larger --batch-size, or more devices with --rank and --ranks"
+ENCODE_ADVICE_ACCELERATOR = (
+    "--precision bf16, a larger --batch-size, or more devices with --gpus, --tpu-chips, or --rank and --ranks"
+)
 NOTHING_TO_DO = "there was nothing to do"
 NO_ADVICE = "no stage was busy for half of the time: the run was too short to tell, or begun and ended slowly"
 

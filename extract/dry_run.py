@@ -17,6 +17,7 @@ from extract.encoder.encoder import Encoder
 from extract.encoder.onnx_file import OnnxModule
 from extract.encoder.open import open_encoder
 from extract.load import raw_bytes
+from extract.needs import STATED_FLOP_PER_S, Needs, needs_of
 from extract.options import ExtractOptions
 from extract.pooling import parse_token_grid
 from extract.selection import Selection, select_volumes
@@ -25,10 +26,6 @@ from extract.targets import preset_in_run, require_volumes
 
 STATED_BYTES_PER_S = 125e6
 """A link of 1 Gbit/s, stated and not measured: what a single host can usually take from a bucket."""
-
-
-STATED_FLOP_PER_S = 100e12
-"""What a data-centre accelerator does in bfloat16 in practice, stated and not measured."""
 
 
 def plan_run(options: ExtractOptions) -> dict[str, Any]:
@@ -63,7 +60,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
             "encoding": "absent: how fast the encoder is here is not known before a run (try one with --limit 20)",
         },
         "encoders": [
-            _work(encoder, output.store, len(selection.refs) * (1 + options.views))
+            _work(encoder, output.store, len(selection.refs), 1 + options.views, size_bytes)
             for encoder, output in zip(encoders, options.outputs, strict=True)
         ],
         "dollars": _price(selection, options, size_bytes),
@@ -95,20 +92,22 @@ def _refusal(options: ExtractOptions, spaces: Sequence[EmbeddingSpace], selectio
     return None
 
 
-def _work(encoder: Encoder, store: str, passes: int) -> dict[str, Any]:
-    """Say what one encoder would compute, and how long that takes at a stated speed; an ONNX graph does not tell.
+def _work(encoder: Encoder, store: str, volumes: int, views: int, size_bytes: int) -> dict[str, Any]:
+    """Say what one encoder would compute, how long that takes at a stated speed, and what a device needs meanwhile.
 
-    passes: volumes, and as many again for each augmented view.
+    views: forward passes of a volume. An ONNX graph does not tell its operations.
     """
     family, flop = encoder.architecture.family, encoder.architecture.flop_per_volume
+    needs = needs_of(encoder, size_bytes / volumes, forwards=views) if volumes else None
     if isinstance(encoder.module, OnnxModule):
         return {"store": store, "family": family, "absent": "an ONNX graph does not tell its operations"}
     return {
         "store": store,
         "family": family,
         "tflop_per_volume": float(f"{flop / 1e12:.3g}"),
-        "seconds": round(passes * flop / STATED_FLOP_PER_S, 1),
+        "seconds": round(volumes * views * flop / STATED_FLOP_PER_S, 1),
         "rate": f"stated, not measured: {STATED_FLOP_PER_S / 1e12:.0f} TFLOP/s",
+        "needs": needs.to_dict() if needs else {"absent": "no volume was selected"},
     }
 
 
@@ -153,9 +152,10 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
 def _describe_work(work: Mapping[str, Any]) -> str:
     if "absent" in work:
         return f"{work['family']}: cost absent: {work['absent']}\n"
+    needs = f"{Needs(**work['needs']).describe()}\n" if "absent" not in work["needs"] else ""
     return (
         f"{work['family']}: {work['tflop_per_volume']:,.3g} TFLOP a volume, {work['seconds']:,.0f} s in all "
-        f"({work['rate']})\n"
+        f"({work['rate']})\n{needs}"
     )
 
 

@@ -18,6 +18,7 @@ from embeddings_store.shared_options import (
     EndpointUrl,
     Prefix,
 )
+from extract.device_options import Gpus, TpuChips
 from extract.encoder_options import (
     CHECKPOINT_HELP,
     ENCODER_HELP,
@@ -166,6 +167,8 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
     ] = DEFAULT_TOKEN_DTYPE
     device: DeviceName = "auto"
     precision: Precision = "fp32"
+    gpus: Gpus = None
+    tpu_chips: TpuChips = None
     batch_size: Annotated[
         int | None,
         _count("--batch-size"),
@@ -198,7 +201,7 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
         int | None,
         typer.Option(
             help="Which of --ranks processes this is, from 0.",
-            show_default="SLURM or a TPU pod says",
+            show_default="SLURM, torchrun, MPI or a TPU pod says",
             rich_help_panel=COMPUTING,
         ),
     ] = None
@@ -326,6 +329,8 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
             raise UsageError("--ray-address: only --engine ray goes to a Ray cluster; add it, or leave the address out")
         if self.engine == "ray" and self.ranks is not None:
             raise UsageError("--engine ray shares the volumes out by itself: leave out --rank and --ranks")
+        if self.engine == "ray" and (self.gpus, self.tpu_chips) != (None, None):
+            raise UsageError("--engine ray takes every GPU of the cluster: leave out --gpus and --tpu-chips")
         if self.engine == "ray" and self.device not in DEVICES_OF_RAY:
             raise UsageError(
                 f"--engine ray: expected --device {', '.join(DEVICES_OF_RAY)}, got {self.device!r}; on a TPU pod "

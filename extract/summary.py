@@ -8,6 +8,7 @@ from typing import Any
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 from embeddings_store.failed_rows import failed_rows_of
 from embeddings_store.notes import count_notes
+from embeddings_store.presence import Presence
 from embeddings_store.ranks import Rank
 from embeddings_store.reader import reader_on
 from embeddings_store.safe_keys import shortened
@@ -42,6 +43,7 @@ class Outcome:
     targets: Sequence[Target]
     jobs: Sequence[Job]
     rank: Rank
+    presence: Presence
     workers: Mapping[str, int]
     account: Account
     clock: StageClock
@@ -89,11 +91,14 @@ def summarise(run: Outcome) -> dict[str, Any]:
             volumes, counts, seconds["wall"], run.options.endpoint_url, run.options.usd_per_hour
         ),
         "peak_rss_mb": account.peak_rss_mb,
+        "peak_device_mb": account.peak_device_mb,
         "device": account.device,
         "precision": run.targets[0].opened.space.precision,
         "batch_sizes": list(account.batch_sizes),
         "rank": run.rank.number,
         "ranks": run.rank.count,
+        "twins": run.presence.twins,
+        "processes": account.processes,
         "stopped_by": run.stop.name,
         "compilations": account.compilations,
         "fallbacks": dict(account.fallbacks),
@@ -115,14 +120,16 @@ def _account_store(run: Outcome, number: int) -> dict[str, Any]:
     rows, committed = set(index["row"][chosen]), store.committed_among(len(index))
     made = [row for job in run.jobs if number in job.lines and committed[row := job.lines[number].row]]
     records = [record for record in store.quarantined() if record.row in rows]
+    done = int(committed[chosen].sum())
     return {
         "space": store.space_id,
         "store": target.opened.store,
-        "committed": int(committed[chosen].sum()),
+        "committed": done,
         "already_done": len(selection.refs) - len(target.missing),
         "errors": dict(Counter(record.failure.error for record in records if not record.failure.whole)),
         "first_errors": [one for one in failed_rows_of(store) if one["key"] in keys][:FIRST],
         "parts": sum(bool(record.failure.whole) for record in records),
+        "left": len(selection.refs) - done - len(records),
         "notes": [note] if note else [],
         "volume_notes": [asdict(one) for one in count_notes(store, index, made)],
     }
@@ -167,11 +174,11 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
         f"{summary['listed']:,} objects listed, {summary['selected']:,} volumes selected, "
         f"{summary['skipped']:,} skipped{_in_brackets(summary['skipped_reasons'])}\n"
         + "".join(f"skipped, {reason}: {said}\n" for reason, said in summary["skipped_examples"].items())
-        + "".join(_describe_store(store) for store in store_accounts(summary))
+        + "".join(_describe_store(store) + _describe_left(store, summary) for store in store_accounts(summary))
         + f"{summary['volumes_per_second']:.2f} volumes/s, {summary['bytes'] / 1e6:,.1f} MB in {requests:,} requests"
         f"{_describe_parts(summary['partial_reads'])}; "
-        f"{seconds['wall']:.1f} s ({stages}); peak memory {summary['peak_rss_mb']:,.0f} MB; "
-        f"{summary['device']}, {summary['precision']}\n"
+        f"{seconds['wall']:.1f} s ({stages}); peak memory {summary['peak_rss_mb']:,.0f} MB"
+        f"{_describe_device(summary)}, {summary['precision']}\n"
         f"{describe_limit(summary)}{describe_cost(summary['cost_per_1000_volumes_usd'])}"
     )
 
@@ -193,6 +200,23 @@ def _describe_store(store: Mapping[str, Any]) -> str:
             f"note {one['note']}: {one['rows']:,} of the volumes encoded now, such as {one['example']}\n"
             for one in store["volume_notes"]
         )
+    )
+
+
+def _describe_device(summary: Mapping[str, Any]) -> str:
+    """Name the device, how many there were, and the most memory that one of them held."""
+    several = f"{summary['processes']} x " if summary["processes"] > 1 else ""
+    held = "" if summary["peak_device_mb"] is None else f" (of the device {summary['peak_device_mb']:,.0f} MB)"
+    return f"{held}; {several}{summary['device']}"
+
+
+def _describe_left(store: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """Say that other ranks have not done their share, or not yet: nothing else would, where they never come."""
+    if not store["left"] or summary["ranks"] == 1 or summary["stopped_by"]:
+        return ""
+    return (
+        f"{store['left']:,} volumes have no row yet: they belong to the other ranks; where those are not at work, "
+        f"start each of the {summary['ranks']}, or this command without --rank and --ranks\n"
     )
 
 

@@ -22,7 +22,7 @@ HELP = """Train the encoder end to end, in stages, on the volumes of a bucket, a
 
     Example: finetune --checkpoint best.pt --bucket eye-dataset --participants participants.tsv --stages head,last
 
-    The same command goes on where it was killed. Under torchrun, each process takes its share of every batch.
+    The same command goes on where it was killed. On several GPUs, a process for each takes its share of every batch.
     Exit codes: 0 done, 1 the run failed, 2 wrong usage, 3 done, but some volumes could not be used.
 """
 
@@ -32,12 +32,16 @@ app = new_app(HELP)
 @verb(app, main=True)
 def finetune(options: FinetuneOptions, *, json: Json = False) -> None:
     """Train; see HELP."""
+    from finetune.parallel.launch import gpus_to_start, start_processes
     from finetune.parallel.processes import open_processes, require_several_processes
     from finetune.train import finetune as run_finetune
 
+    options.require_source()
+    if len(gpus := gpus_to_start(options.device, options.gpus)) > 1 and options.needs_volumes:
+        raise typer.Exit(start_processes(gpus, options.command[1:]))
     if options.parallel is not None:
         require_several_processes("--parallel")
-    done = run_finetune(options, processes=open_processes())
+    done = run_finetune(options, processes=open_processes(options.device))
     if done is not None:
         _finish(done, as_json=json)
 
@@ -75,7 +79,7 @@ def evaluate(options: LookOptions, *, json: Json = False) -> None:
     from finetune.evaluate import evaluate as look
     from finetune.parallel.processes import require_one_process
 
-    require_one_process()
+    require_one_process(options.device)
     done = look(options)
     print_evaluation(done.record, done.looks)
     failures = done.record.evaluations[-1]["failures"]

@@ -24,6 +24,7 @@ from embeddings_store.shared_options import (
     Seed,
 )
 from embeddings_store.terminal.provenance import package_versions
+from extract.device_options import Gpus
 from extract.encoder_options import DeviceName, EncoderChoice
 from extract.layouts.options import LayoutOptions
 from extract.options import Limit
@@ -151,6 +152,7 @@ class FinetuneOptions(TrainingOptions):
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Volumes per step, over --config.", rich_help_panel=TRAINING)
     ] = None
+    gpus: Gpus = None
     parallel: Annotated[
         Literal["ddp", "fsdp"] | None,
         typer.Option(

@@ -13,7 +13,7 @@ attention           ``prepare`` chooses it (EncoderModule.use_attention)
 compile count       ``compilations``, and ``fallbacks`` for what was computed on the host instead
 memory              ``free_memory_bytes``; after a batch too large, ``is_out_of_memory`` and ``forget_freed``
 seed                nobody: inference draws no numbers, and random encoders are drawn by NumPy on the host
-rank, world size    ``rank``, where the runtime started several processes; nothing is exchanged between devices
+rank, world size    not here: one process a device, started by extract.engines; of a TPU's machines extract.device.tpu
 ==================  ====================================================================================================
 """
 
@@ -76,9 +76,6 @@ class Backend(Protocol):
 
     def forget_freed(self) -> None:
         """Give memory back to the device that was freed, but kept for later."""
-
-    def rank(self) -> tuple[int, int]:
-        """Give the number of this process, from 0, among those that the device's runtime started, and their count."""
 
     def compilations(self) -> int:
         """Count the programs compiled since this back end was opened; 0 where nothing is compiled."""

@@ -8,8 +8,13 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from extract.device.backend import DTYPES, ModuleT, Precision
+from extract.device.cuda_attention import AMPERE, choose_attention, describe_attention, kernels_of
 from extract.device.eager import Eager
+from extract.encoder.module import EncoderModule
 from extract.errors import DeviceError
+
+NO_MEMORY = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+"""What cuBLAS, cuDNN and the driver say, in a RuntimeError without a class of its own."""
 
 
 class CudaBackend(Eager):
@@ -28,15 +33,24 @@ class CudaBackend(Eager):
         self.precision: Precision = precision
         self._dtype = DTYPES[precision]
         self._device = torch.device("cuda", torch.cuda.current_device())
+        self._capability = torch.cuda.get_device_capability(self._device)
+        if not kernels_of(self._capability, self._dtype):
+            have, need = (".".join(map(str, one)) for one in (self._capability, AMPERE))
+            raise DeviceError(
+                f"device cuda: {precision} needs compute capability {need}, this GPU has {have}; use --precision fp32"
+            )
 
     @property
     def description(self) -> str:
-        """Name the GPU."""
-        return torch.cuda.get_device_name(self._device)
+        """Name the GPU, and the kernel that its attention asks first."""
+        return f"{torch.cuda.get_device_name(self._device)}, {describe_attention(self._capability, self.precision)}"
 
     def prepare(self, module: ModuleT) -> ModuleT:
-        """Give a copy on the GPU."""
-        return deepcopy(module).to(self._device, self._dtype)
+        """Give a copy on the GPU, with the attention that suits it."""
+        prepared = deepcopy(module).to(self._device, self._dtype)
+        if isinstance(prepared, EncoderModule):
+            prepared.use_attention(choose_attention(self._capability))
+        return prepared
 
     def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
         """Copy through pinned memory, and round on the GPU."""
@@ -52,6 +66,10 @@ class CudaBackend(Eager):
         """Give what no process holds on the GPU now."""
         free, _ = torch.cuda.mem_get_info(self._device)
         return free
+
+    def is_out_of_memory(self, error: RuntimeError) -> bool:
+        """Tell by torch's own class, or by the words of the libraries that allocate besides torch."""
+        return super().is_out_of_memory(error) or any(words in str(error) for words in NO_MEMORY)
 
     def forget_freed(self) -> None:
         """Empty torch's cache, whose blocks may be too small for what comes next."""

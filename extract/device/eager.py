@@ -24,10 +24,6 @@ class Eager:
     def forget_freed(self) -> None:
         """Do nothing: the host's allocator gives memory back by itself."""
 
-    def rank(self) -> tuple[int, int]:
-        """Give the first of one: nothing here starts processes."""
-        return 0, 1
-
     def compilations(self) -> int:
         """Give 0."""
         return 0

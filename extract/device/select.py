@@ -1,8 +1,6 @@
 """From --device and --precision to a back end."""
 
-import os
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import torch
 
@@ -10,6 +8,7 @@ from embeddings_store.errors import UsageError
 from extract.device.backend import DTYPES, Backend, Precision
 from extract.device.cpu import CpuBackend
 from extract.device.cuda import CudaBackend
+from extract.device.tpu import runtime_kind
 from extract.device.xla import XlaBackend
 from extract.errors import DeviceError
 
@@ -28,15 +27,19 @@ def open_device(name: str = "auto", precision: str = "fp32") -> Backend:
     chosen = next((known for known in DTYPES if known == precision), None)
     if chosen is None:
         raise UsageError(f"precision {precision!r}: expected {' or '.join(DTYPES)}")
-    if name == "auto":
-        name = _best()
+    name = resolve(name)
     if name not in BACKENDS:
         raise DeviceError(f"device {name!r}: this build has the back ends {', '.join(BACKENDS)}; choose one, or auto")
     return BACKENDS[name](chosen)
 
 
-def _best() -> str:
-    """Take a TPU where the surroundings promise one (XLA on a CPU is slower than the CPU), else a GPU, else the CPU."""
-    if os.environ.get("PJRT_DEVICE") == "TPU" and find_spec("torch_xla") is not None:
+def resolve(name: str) -> str:
+    """Say what "auto" is here: a TPU, as its runtime says (XLA on a CPU is slower than the CPU), a GPU, else the CPU.
+
+    Raises DeviceError where there is a TPU that cannot be used: a run that took the CPU would look as if it worked.
+    """
+    if name != "auto":
+        return name
+    if runtime_kind() == "TPU":
         return "xla"
     return "cuda" if torch.cuda.is_available() else "cpu"

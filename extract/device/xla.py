@@ -1,7 +1,7 @@
 """A TPU through torch_xla; also XLA on the CPU, which is how the same path is tested without one.
 
-The only module that imports torch_xla (with xla_attention, its kernel), and only when the device is opened: it needs a
-torch of its own version (2.9), so most environments lack it.
+The only module that computes with torch_xla (with xla_attention, its kernel), which is imported only when the device is
+opened: it needs a torch of its own version (2.9), so most environments lack it.
 """
 
 import os
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from extract.device.backend import DTYPES, ModuleT, Precision
 from extract.device.cpu import process_peak_bytes
+from extract.device.tpu import INSTALL, VISIBLE_CHIPS, accelerator_type, take_chip
 from extract.device.xla_attention import choose_attention
 from extract.encoder.module import EncoderModule
 from extract.errors import DeviceError
@@ -29,11 +30,9 @@ CACHE_VARIABLE = "XLA_PERSISTENT_CACHE_PATH"
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 """How XLA begins the message of the RuntimeError when a program does not fit, as it compiles or as it runs."""
 
-INSTALL = "make an environment of its own with pip install 'octprobe[tpu]', or use another --device"
-
 
 class XlaBackend:
-    """The first XLA device of this process, in programs compiled once for each shape.
+    """One XLA device, in programs compiled once for each shape; of a TPU one chip, whoever uses the others.
 
     On a TPU compiled programs are kept in the user's cache folder, so a second run starts without compiling.
     Raises DeviceError where torch_xla is missing, does not fit this torch, or finds no device.
@@ -53,6 +52,7 @@ class XlaBackend:
             matmul.set_mat_mul_precision("highest")
         try:
             if self._kind == "TPU":
+                self._take_chips()
                 _keep_programs(self._runtime)
             self._device = self._xla.device()
         except (RuntimeError, OSError) as error:
@@ -66,7 +66,7 @@ class XlaBackend:
     @property
     def description(self) -> str:
         """Name the kind of device, the accelerator type where the machine tells it, and torch_xla's version."""
-        accelerator = os.environ.get("TPU_ACCELERATOR_TYPE", "") if self._kind == "TPU" else ""
+        accelerator = accelerator_type() if self._kind == "TPU" else ""
         return f"XLA on {self._kind} {accelerator}".rstrip() + f", torch_xla {version('torch_xla')}"
 
     def prepare(self, module: ModuleT) -> ModuleT:
@@ -108,10 +108,6 @@ class XlaBackend:
     def forget_freed(self) -> None:
         """Do nothing: XLA frees by itself."""
 
-    def rank(self) -> tuple[int, int]:
-        """Ask the runtime: several where torch_xla.launch started one process a chip, else the first of one."""
-        return int(self._runtime.global_ordinal()), int(self._runtime.world_size())
-
     def compilations(self) -> int:
         """Count compiled programs; one that came from the cache folder is not counted."""
         return self._compiled() - self._compiled_before
@@ -120,6 +116,10 @@ class XlaBackend:
         """Count the operators, such as "aten::nonzero", that torch_xla cannot lower and computes on the host."""
         before = self._fallen_back_before
         return {name: n - before.get(name, 0) for name, n in self._fallen_back().items() if n > before.get(name, 0)}
+
+    def _take_chips(self) -> None:
+        """Take one chip, unless this process has one already."""
+        take_chip(0)
 
     def _compiled(self) -> int:
         data = self._metrics.metric_data("CompileTime")
@@ -152,7 +152,7 @@ def _keep_programs(runtime: Any) -> None:
 def cache_folder(process_index: int) -> Path:
     """Make a folder for this process alone: two that write into one may read each other's half-written programs."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    chips = os.environ.get("TPU_VISIBLE_CHIPS", "all").replace(",", "-")
+    chips = os.environ.get(VISIBLE_CHIPS, "all").replace(",", "-")
     folder = root / "octprobe" / f"torch_xla-{version('torch_xla')}" / f"process-{process_index}-chips-{chips}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -4,18 +4,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from statistics import fmean, median
 from time import perf_counter
 
 import numpy as np
 from jaxtyping import Float32
 
 from embeddings_store.index import IndexRow
+from embeddings_store.machine import usable_cores
 from embeddings_store.schema import ObjectInfo, VolumeRef
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.source import Fetched, Source, Wanted, open_source
 from extract.doctor.report import Check, Report, Status, measured
+from extract.encoder.encoder import Encoder
 from extract.layouts.options import LayoutOptions
 from extract.load import FailedVolume, LoadedVolume, new_loader
+from extract.needs import needs_of
 from extract.preset import Recipe
 from extract.stages import StageClock
 
@@ -78,16 +82,26 @@ def examine_bucket(
     return report, (source, listing.refs)
 
 
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """What the sample volumes are encoded with. device: "cpu", "cuda" ..."""
+
+    encoder: Encoder
+    device: str
+    encode: Encode
+
+
 def examine_volumes(
-    source: Source, refs: Sequence[VolumeRef], count: int, recipe: Recipe, encode: Encode | None
+    source: Source, refs: Sequence[VolumeRef], count: int, recipe: Recipe, computing: Computing | None
 ) -> tuple[Report, Samples]:
     """Take a few volumes, spread over the listing, through every stage, one after the other.
 
-    The stages' times are those of the first volume that comes through. Raises BucketError when the bucket goes away.
+    The stages' times are the medians of those that come through: the first one also starts what is not running yet.
+    Raises BucketError when the bucket goes away.
     """
     timed, samples = TimedSource(source), Samples([], [])
     failed: list[FailedVolume] = []
-    stages = Report()
+    through: list[tuple[LoadedVolume, StageClock]] = []
     load = new_loader(timed, recipe, StageClock())
     for number, ref in enumerate(spread(refs, count)):
         clock = StageClock()
@@ -95,11 +109,12 @@ def examine_volumes(
         if isinstance(volume, FailedVolume):
             failed += [volume] if not volume.failure.whole else []  # the other is a part of a volume that may be read
             continue
-        if encode is not None:
+        if computing is not None:
             with clock.time("encode"):
-                samples.tokens.append(encode(volume.image))
+                samples.tokens.append(computing.encode(volume.image))
         samples.images.append(volume.image)
-        stages = stages if stages.checks else _describe_stages(volume, clock, encoded=encode is not None)
+        through.append((volume, clock))
+    stages = _describe_stages(through, computing) if through else Report()
     return _describe_volumes(timed, samples, failed) + stages, samples
 
 
@@ -124,11 +139,22 @@ def _describe_volumes(timed: TimedSource, samples: Samples, failed: Sequence[Fai
     return Report((Check("volumes", status, words),), figures) + speed
 
 
-def _describe_stages(volume: LoadedVolume, clock: StageClock, *, encoded: bool) -> Report:
-    taken = clock.seconds()
-    seconds = {stage: taken[stage] for stage in STAGES if encoded or stage != "encode"}
-    words = ", ".join(f"{stage} {value:.3f} s" for stage, value in seconds.items())
-    facts = volume.facts
-    shape = f"{facts.frames} frames of {facts.rows} x {facts.columns}, {volume.source_size / 1e6:,.1f} MB"
-    check = Check("stages", Status.OK, f"volume {volume.line.ref.volume} ({shape}): {words}")
-    return Report((check,), {"sample_volume": str(volume.line.ref.volume), "stage_seconds": seconds})
+def _describe_stages(through: Sequence[tuple[LoadedVolume, StageClock]], computing: Computing | None) -> Report:
+    """Say how long each stage took, and what a device at work needs of its host for that."""
+    taken = [clock.seconds() for _, clock in through]
+    stages = [stage for stage in STAGES if computing is not None or stage != "encode"]
+    seconds = {stage: round(median(one[stage] for one in taken), 3) for stage in stages}
+    size = fmean(volume.source_size for volume, _ in through)
+    first, count = through[0][0], f"median of {len(through)} volumes" if len(through) > 1 else "one volume"
+    facts, said = first.facts, ", ".join(f"{stage} {value:.3f} s" for stage, value in seconds.items())
+    shape = f"such as {first.line.ref.volume}: {facts.frames} frames of {facts.rows} x {facts.columns}"
+    words = f"{count} of {size / 1e6:,.1f} MB ({shape}): {said}"
+    figures = {"sample_volume": str(first.line.ref.volume), "stage_seconds": seconds}
+    report = Report((Check("stages", Status.OK, words),), figures)
+    if computing is None:
+        return report + Report(absent={"needs": "without an encoder nothing says how fast a device is"})
+    needs = needs_of(computing.encoder, size, seconds, computing.device)
+    if needs is None:
+        return report + Report(absent={"needs": "an ONNX graph does not tell its operations"})
+    words = f"{needs.describe()}; this machine has {usable_cores()} cores"
+    return report + Report((Check("feeding", Status.OK, words),), {"needs": needs.to_dict()})

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from extract.device.backend import Backend
-from extract.doctor.bucket import Encode, Samples, examine_bucket, examine_volumes
+from extract.doctor.bucket import Computing, Encode, Samples, examine_bucket, examine_volumes
 from extract.doctor.decoders import examine_decoders, examine_versions
 from extract.doctor.export import examine_export
 from extract.doctor.geometry import examine_geometry
@@ -80,9 +80,11 @@ def _bucket(visit: Examination, options: DoctorOptions, encoder: Encoder | None,
     if found is None:
         return
     source, refs = found
-    encode = _tokens_with(encoder, backend) if encoder is not None and backend is not None else None
+    computing = None
+    if encoder is not None and backend is not None:
+        computing = Computing(encoder, backend.name, _tokens_with(encoder, backend))
     samples = visit.attempt(
-        "volumes", lambda: examine_volumes(source, refs, options.volumes, _recipe(options, encoder), encode)
+        "volumes", lambda: examine_volumes(source, refs, options.volumes, _recipe(options, encoder), computing)
     )
     if samples is None or encoder is None or backend is None:
         visit.add(

@@ -12,13 +12,16 @@ from extract.targets import OpenedEncoder
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Of one process or of several. batch_sizes: as they ended, by target; peak_rss_mb: of the largest process."""
+    """Of one process or of several. batch_sizes: as they ended, by target; peak_rss_mb, peak_device_mb:
+    of the largest process, and of the device that held most (None on CPUs)."""
 
     device: str
     batch_sizes: tuple[int, ...]
     compilations: int
     fallbacks: Mapping[str, int]
     peak_rss_mb: float
+    peak_device_mb: float | None
+    processes: int = 1
 
 
 def account_here(backend: Backend, encoders: Sequence[OpenedEncoder]) -> Account:
@@ -29,6 +32,7 @@ def account_here(backend: Backend, encoders: Sequence[OpenedEncoder]) -> Account
         compilations=backend.compilations(),
         fallbacks=dict(backend.fallbacks()),
         peak_rss_mb=round(_peak_rss_mb(), 1),
+        peak_device_mb=None if backend.name == "cpu" else round(backend.peak_memory_bytes() / 1e6, 1),
     )
 
 
@@ -43,6 +47,8 @@ def account_together(accounts: Sequence[Account]) -> Account:
         compilations=sum(one.compilations for one in accounts),
         fallbacks=dict(fallbacks),
         peak_rss_mb=max(one.peak_rss_mb for one in accounts),
+        peak_device_mb=max((one.peak_device_mb for one in accounts if one.peak_device_mb is not None), default=None),
+        processes=len(accounts),
     )
 
 

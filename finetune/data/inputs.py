@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
@@ -21,9 +22,10 @@ from extract.encode import BatchEncoder
 from extract.encoder.encoder import Encoder
 from extract.load import new_loader
 from extract.preset import Recipe
-from extract.progress import show_progress
+from extract.progress import Progress, show_progress
 from extract.stages import StageClock
 from finetune.data.images import ImageCache
+from finetune.data.kept_vectors import KeptVectors
 from finetune.data.stored import LAYER, POOL, ReadTokens, StoredVectors
 from finetune.data.volumes import (
     SELECTED_BY_VAL,
@@ -62,7 +64,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads what a run learns from; test is counted, and neither opened nor predicted."""
+    """Reads what a run learns from; test is counted, and neither opened nor predicted.
+
+    backend: encodes what the store lacks, in the precision of ``space``. kept: what it has encoded already.
+    """
 
     options: TrainingOptions
     task: Task
@@ -73,6 +78,7 @@ class Reader:
     images: ImageCache
     processes: Processes
     stored: StoredVectors | None
+    kept: KeptVectors
 
     def read(self) -> Inputs:
         """Read store and bucket, as far as they are needed. Raises: RunError, CohortError, LeakError, BucketError."""
@@ -101,11 +107,13 @@ class Reader:
         load = new_loader(source, Recipe(PRESET, self.encoder.architecture.image_size), StageClock())
         vectors = self.stored.by_volume() if self.stored else {}
         count = len(self.processes.share([ref for ref in refs if is_open(ref, self.task, splits)]))
-        with show_progress(count) as progress:
+        first = self.processes.rank == 0
+        with show_progress(count) if first else nullcontext(Progress(count)) as progress:
             advance: Callable[[bool], None] = lambda failed: progress.advance(failed=failed)  # noqa: E731
             read = read_volumes(
                 refs, lambda ref: is_open(ref, self.task, splits), load, self.images,
-                EncodedVector(BatchEncoder(self.encoder, self.backend), vectors), advance, processes=self.processes,
+                EncodedVector(BatchEncoder(self.encoder, self.backend), vectors, self.kept), advance,
+                processes=self.processes,
             )  # fmt: skip
         cohort = make_cohort(read, self.tables)
         features = make_features(cohort, read.vectors, self.space, layer=LAYER, pools=(POOL,))

@@ -13,7 +13,8 @@ from embeddings_store.space import EmbeddingSpace
 
 LAYER, POOL = "last", "mean"
 
-IDENTITY = ("family", "weights_sha256", "image_size", "patch", "width", "depth", "heads", "preset", "precision")
+PRECISION = "precision"
+IDENTITY = ("family", "weights_sha256", "image_size", "patch", "width", "depth", "heads", "preset", PRECISION)
 
 ReadTokens = Callable[[list[str]], Float32[np.ndarray, "b N C"]]
 
@@ -25,6 +26,18 @@ class StoredVectors:
     snapshot: Snapshot
     url: str
     endpoint_url: str | None
+
+    def differs_from(self, space: EmbeddingSpace) -> str | None:
+        """Say what a store's other precision means for what is learned; None where it is that of ``space``."""
+        own = self.snapshot.space.precision
+        if own == space.precision:
+            return None
+        return (
+            f"--store {self.url}: the head begins with {own} vectors, for which weights and activations were rounded; "
+            f"training rounds the encoder's products alone, and keeps weights and norms in {space.precision}. Their "
+            "cosine is 0.999 or more (extract-embeddings doctor measures it). Volumes that the store lacks are encoded "
+            f"in {own}, too"
+        )
 
     def by_volume(self) -> dict[str, Float32[np.ndarray, " C"]]:
         """Give the mean-pooled vector of the last layer of each volume."""
@@ -51,15 +64,25 @@ class StoredVectors:
         return read
 
 
-def open_stored(url: str, endpoint_url: str | None, wanted: EmbeddingSpace) -> StoredVectors:
-    """Open a store whose vectors are those of the starting encoder. Raises SpaceMismatchError, StoreError."""
+def open_stored(url: str, endpoint_url: str | None, wanted: EmbeddingSpace, precision: str) -> StoredVectors:
+    """Open a store whose vectors are those of the starting encoder, in fp32 or in the precision of the recipe.
+
+    Raises SpaceMismatchError, StoreError.
+    """
     found = read_features_source(url, endpoint_url=endpoint_url)
     unlike = [name for name, value in _identity(wanted).items() if _identity(found.space)[name] != value]
+    if unlike == [PRECISION] and found.space.precision == precision:
+        unlike = []
+    if unlike == [PRECISION]:
+        raise SpaceMismatchError(
+            f"--store {url}: expected vectors in fp32, or in the recipe's precision ({precision}), got "
+            f"{found.space.precision}: say --set precision={found.space.precision}, or extract in --precision fp32"
+        )
     if unlike or LAYER not in found.layers or POOL not in found.pools:
         raise SpaceMismatchError(
             f"--store {url}: expected layer {LAYER!r}, pool {POOL!r} of the encoder that is fine-tuned, in its preset "
-            f"and fp32; other there: {', '.join(unlike) or 'layers or pools'}; extract with that encoder, or leave "
-            "--store out"
+            f"and precision; other there: {', '.join(unlike) or 'layers or pools'}; extract with that encoder, or "
+            "leave --store out"
         )
     return StoredVectors(found, url, endpoint_url)
 

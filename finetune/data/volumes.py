@@ -24,6 +24,7 @@ from extract.load import FailedVolume, LoadedVolume, VolumeLoader
 from extract.thumbnail import make_thumbnail
 from finetune.data.ahead import read_ahead
 from finetune.data.images import ImageCache
+from finetune.data.kept_vectors import KeptVectors
 from finetune.parallel.processes import Processes
 
 STREAMS = 32
@@ -169,20 +170,25 @@ def index_of(read: ReadVolumes) -> pd.DataFrame:
 class EncodedVector:
     """The mean-pooled vector of the starting encoder; stored: by volume, those that need no encoding.
 
-    One volume is alone in its batch, so that copies of a scan have equal vectors.
+    kept: what an earlier start of the same run has encoded. One volume is alone in its batch, so that copies of a scan
+    have equal vectors.
     """
 
     encoder: BatchEncoder
     stored: Mapping[str, Float32[np.ndarray, " C"]]
+    kept: KeptVectors
 
     def __call__(self, volume: LoadedVolume) -> Float32[np.ndarray, " C"] | FailedVolume:
         """Take or make the vector."""
         if volume.line.ref.volume in self.stored:
             return self.stored[volume.line.ref.volume]
+        if (known := self.kept.read(volume.line.ref)) is not None:
+            return known
         encoded = self.encoder.encode(volume.image[None])
         if encoded.failures:
             return FailedVolume(volume.line, describe_failure(encoded.failures[0]))
         pooled: np.ndarray = encoded.pooled[0, 0, 0]
+        self.kept.write(volume.line.ref, pooled)
         return pooled
 
 

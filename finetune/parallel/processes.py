@@ -1,14 +1,21 @@
-"""The seam to other processes of the same run: torchrun starts them, and each has its share of every batch."""
+"""The seam to other processes of the same run: a launcher starts them, and each has its share of every batch."""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import torch
-
 from embeddings_store.errors import UsageError
+from embeddings_store.ranks import Rank
+from extract.device.here import take_device
+from extract.device.select import resolve
+from extract.device.tpu import find_host
+from extract.rank import Launched, Surroundings, find_launched, find_turn
 
 Part = TypeVar("Part")
+
+FIRST_PORT, PORTS = 29_500, 10_000
+"""Where processes meet unless MASTER_PORT says so; jobs of one machine at ports of their own."""
 
 
 @runtime_checkable
@@ -48,15 +55,18 @@ class LaterHost(OneProcess):
 
 
 class TorchProcesses:
-    """The processes that torchrun started, through torch.distributed (gloo on CPUs, NCCL between GPUs)."""
+    """The processes that a launcher started, through torch.distributed (gloo on CPUs, NCCL between GPUs).
 
-    def __init__(self) -> None:
+    device: "cpu" or "cuda"; each process takes one of its machine's GPUs, which becomes torch's current one.
+    """
+
+    def __init__(self, launched: Launched, device: str) -> None:
         from torch import distributed
 
         self._distributed = distributed
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        take_device(device, find_turn(Rank(launched.number, launched.count), os.environ))
+        os.environ.update(meeting_place(launched, os.environ))
+        distributed.init_process_group("nccl" if device == "cuda" else "gloo")
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
 
     def share(self, items: Sequence[Part]) -> Sequence[Part]:
@@ -70,24 +80,68 @@ class TorchProcesses:
         return found
 
 
-def require_one_process() -> None:
-    """Raise UsageError where torchrun, or a TPU slice of several hosts, started this process among others."""
-    others = (
-        int(os.environ.get("WORLD_SIZE", "1")) > 1 or len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
-    )
-    if others:
+def meeting_place(launched: Launched, surroundings: Surroundings) -> Mapping[str, str]:
+    """Give the variables by which torch.distributed meets: what torchrun exports, of srun and mpirun too.
+
+    Raises UsageError where nothing tells the address of the first machine.
+    """
+    address = surroundings.get("MASTER_ADDR") or _first_machine(launched, surroundings)
+    if not address:
+        raise UsageError(
+            f"{launched.by} started {launched.count} processes on several machines, and nothing says where they meet: "
+            "export MASTER_ADDR (the first machine) and MASTER_PORT, or start them with torchrun"
+        )
+    job = surroundings.get("SLURM_JOB_ID", "")
+    port = FIRST_PORT + (int(job) if job.isdecimal() else 0) % PORTS
+    return {
+        "RANK": str(launched.number),
+        "WORLD_SIZE": str(launched.count),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": surroundings.get("MASTER_PORT") or str(port),
+    }
+
+
+def _first_machine(launched: Launched, surroundings: Surroundings) -> str:
+    """Read the first of "node[03-05,9],other"; of one machine this one."""
+    if launched.local_count == launched.count:
+        return "127.0.0.1"
+    names = surroundings.get("SLURM_STEP_NODELIST") or surroundings.get("SLURM_JOB_NODELIST", "")
+    found = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\]([^,]*))?", names)
+    return "".join(part or "" for part in found.groups()) if found else ""
+
+
+def require_one_process(device: str) -> None:
+    """Raise UsageError where a launcher, or a TPU slice of several machines, has this process among others."""
+    host = find_host() if resolve(device) == "xla" else None
+    if find_launched(os.environ) or _world_size() > 1 or (host and host.count > 1):
         raise UsageError("evaluate runs in one process on one host, so that a look is counted once; start it alone")
 
 
 def require_several_processes(option: str) -> None:
-    """Raise UsageError where torchrun did not start this process among others."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        raise UsageError(f"{option} says how processes share the training; this is one: start it with torchrun")
+    """Raise UsageError where nobody started this process among others."""
+    if find_launched(os.environ) is None:
+        raise UsageError(
+            f"{option} says how processes share the training; this is one: --gpus or torchrun start several"
+        )
 
 
-def open_processes() -> Processes:
-    """Join the processes of torchrun where it started this one; know a later host of a TPU slice; else be alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return TorchProcesses()
-    host = int(os.environ.get("TPU_WORKER_ID", "0")) if os.environ.get("PJRT_DEVICE") == "TPU" else 0
-    return LaterHost(host) if host else OneProcess()
+def open_processes(device: str) -> Processes:
+    """Join the processes of a launcher where one started this one; know a later host of a TPU slice; else be alone.
+
+    Raises: UsageError, DeviceError.
+    """
+    kind = resolve(device)
+    if kind == "xla":
+        host = find_host()
+        return LaterHost(host.number) if host and host.number else OneProcess()
+    if launched := find_launched(os.environ):
+        return TorchProcesses(launched, kind)
+    if (size := _world_size()) > 1:
+        raise UsageError(f"WORLD_SIZE={size}: expected RANK, too, as torchrun sets it, got none")
+    return OneProcess()
+
+
+def _world_size() -> int:
+    """Read what torchrun says of the count of processes, even where it does not say which one this is."""
+    said = os.environ.get("WORLD_SIZE", "")
+    return int(said) if said.isdecimal() else 1

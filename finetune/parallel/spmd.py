@@ -5,7 +5,7 @@ chips their part, so all hosts must share --runs and --cache-dir. The arithmetic
 virtual chips (CPU_NUM_DEVICES); a program of several hosts has not been run.
 """
 
-import os
+from copy import copy
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,8 +16,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
-from extract.device.backend import Backend, ModuleT
-from extract.device.select import open_device
+from extract.device.backend import DTYPES, Backend, ModuleT, Precision
+from extract.device.select import open_device, resolve
 from extract.device.xla import XlaBackend
 from extract.device.xla_attention import FLASH_BLOCK_TOKENS, attend_in_chunks
 from extract.encoder.module import EncoderModule
@@ -39,6 +39,9 @@ class SpmdBackend(XlaBackend):
         self._mesh = self._spmd.Mesh(np.arange(self.chips), (self.chips,), (VOLUMES,))
         self._flash = self._kind == "TPU" and bf16
 
+    def _take_chips(self) -> None:
+        """Leave this process all of its machine's chips."""
+
     def prepare(self, module: ModuleT) -> ModuleT:
         """Give a copy on the devices; on a TPU in bf16 with flash attention, each chip on its own volumes."""
         prepared = super().prepare(module)
@@ -53,6 +56,12 @@ class SpmdBackend(XlaBackend):
             self._spmd.mark_sharding(placed, self._mesh, (VOLUMES, *(None,) * (batch.ndim - 1)))
         return placed
 
+    def in_precision(self, precision: Precision) -> "SpmdBackend":
+        """Give the same devices, with weights and activations in another precision."""
+        other = copy(self)
+        other.precision, other._dtype = precision, DTYPES[precision]
+        return other
+
 
 def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: Any) -> Tensor:
     """Attend with the Pallas kernel on each chip's share of the batch; in chunks where blocks do not fit the tokens."""
@@ -64,10 +73,18 @@ def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: 
     return mixed
 
 
+def encoding_device(backend: Backend, precision: str) -> Backend:
+    """Give the device of a training for encoding in a precision, as extraction would."""
+    if precision == backend.precision:
+        return backend
+    if isinstance(backend, SpmdBackend):
+        return backend.in_precision(next(known for known in DTYPES if known == precision))
+    return open_device(backend.name, precision)
+
+
 def open_trainer(name: str, *, bf16: bool, forward_size: int) -> Backend:
     """Open the device to train on. Raises DeviceError, and UsageError where the chips cannot share a batch evenly."""
-    wants_tpu = name == "auto" and os.environ.get("PJRT_DEVICE") == "TPU" and find_spec("torch_xla") is not None
-    if name != "xla" and not wants_tpu:
+    if resolve(name) != "xla":
         return open_device(name)
     backend = SpmdBackend(bf16=bf16)
     if forward_size % backend.chips:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from classify.cohort.questions import Task
@@ -17,14 +17,15 @@ from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import require_own_preset
 from finetune.data.images import ImageCache
 from finetune.data.inputs import Inputs, Reader
+from finetune.data.kept_vectors import KeptVectors
 from finetune.data.stored import LAYER, POOL, open_stored
 from finetune.options import PRESET, TrainingOptions, image_recipe
 from finetune.parallel.processes import Processes
-from finetune.parallel.spmd import open_trainer
+from finetune.parallel.spmd import encoding_device, open_trainer
 from finetune.run.workplace import work_folder
 from finetune.training.stages import require_blocks
 
-IMAGES = "images"
+IMAGES, VECTORS = "images", "vectors"
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,15 @@ def prepare(options: TrainingOptions, processes: Processes) -> Iterator[Prepared
     space = build_space(
         encoder, PRESET.to_dict(), layers=(LAYER,), pools=(POOL,), token_grid=None, precision=backend.precision
     )
-    stored = open_stored(options.store, options.endpoint_url, space) if options.store else None
+    stored = open_stored(options.store, options.endpoint_url, space, config.precision) if options.store else None
+    if stored is not None and (differs := stored.differs_from(space)):
+        space = replace(space, precision=stored.snapshot.space.precision)
+        if processes.rank == 0:
+            say(differs)
     with work_folder(options.runs, options.key(encoder), processes) as work:
         recipe = image_recipe(encoder.architecture.image_size)
         images = ImageCache(options.cache_dir or work / IMAGES, recipe, config.cache)
-        reader = Reader(options, task, tables, encoder, backend, space, images, processes, stored)
+        kept = KeptVectors(work / VECTORS, f"{space.id}\n{recipe}\n{config.cache}")
+        encoding = encoding_device(backend, space.precision)
+        reader = Reader(options, task, tables, encoder, encoding, space, images, processes, stored, kept)
         yield Prepared(task, encoder, backend, space, images, reader.read(), tables, work)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embeddings_store.errors import RunError
+from extract.device.cuda import NO_MEMORY as OF_CUDA
 from finetune.data.feeds import Feed, LabelledBatch
 from finetune.model.network import VolumeClassifier
 from finetune.parallel.sharing import Parallel
 
-NO_MEMORY = ("RESOURCE_EXHAUSTED", "can't allocate memory", "out of memory")
+NO_MEMORY = ("RESOURCE_EXHAUSTED", "can't allocate memory", "out of memory", *OF_CUDA)
 
 
 def weighted_loss(logits: Float[Tensor, "b k"], label: Float[Tensor, "b k"]) -> Float[Tensor, ""]:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from small_bucket import options
 
-from extract.engines.ray_cluster import LOOK, Cluster, LostWorkerError
-from extract.engines.ray_worker import Assignment, Greeting, WorkReport
+from extract.engines.cluster import LOOK, Cluster, LostWorkerError
+from extract.engines.hired_worker import Assignment, Greeting, WorkReport
 
 
 class ClusterContract:

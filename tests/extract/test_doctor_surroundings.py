@@ -70,6 +70,9 @@ def test_a_bucket_is_listed_and_a_few_volumes_go_through_every_stage(tmp_path: P
     assert report.figures["sample_volumes"] == 3
     assert report.figures["sample_volume"] == volume_id(key_of(0))
     assert {*report.figures["stage_seconds"]} == {"fetch", "decode", "preprocess", "encode"}
+    assert message_of(report, "stages").startswith("median of 3 volumes of ")
+    assert report.figures["needs"]["cores"] >= 1
+    assert message_of(report, "feeding").startswith("one device at ")
     assert report.figures["list_keys_per_second"] > 0
     assert report.figures["bytes_per_second_per_stream"] > 0
     assert 1 <= report.figures["effective_rank"] <= 2
@@ -103,7 +106,7 @@ def test_a_bucket_that_is_not_there_fails_and_the_others_go_on(tmp_path: Path) -
 def test_without_an_encoder_the_bucket_is_examined_alone(tmp_path: Path) -> None:
     report = examined(encoder=None, bucket=str(fill(tmp_path / "bucket", good=2)))
     assert {*report.figures["stage_seconds"]} == {"fetch", "decode", "preprocess"}
-    assert {"effective_rank", "effective_rank_tokens", "twin_cka"} <= {*report.absent}
+    assert {"effective_rank", "effective_rank_tokens", "twin_cka", "needs"} <= {*report.absent}
     assert "encoder" not in statuses(report)
 
 

@@ -53,6 +53,10 @@ def test_the_sums(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert plan["store_bytes"] == 3 * plan["row_bytes"]
     assert "not measured" in plan["transfer_s"]["rate"]
+    (work,) = plan["encoders"]
+    assert work["needs"]["line_mb_per_second"] == pytest.approx(
+        work["needs"]["volumes_per_second"] * 1800 / 1e6, rel=0.01
+    )
 
 
 def test_tokens_make_a_larger_store(bucket: Path) -> None:
@@ -98,6 +102,7 @@ def test_the_words(bucket: Path) -> None:
         "dollars absent",
         "hidden file 1",
         "5.4 kB in 3",
+        "needs cores: not known, the doctor times volumes and a line of",
     ):
         assert words in told
     assert "1001" not in told

@@ -119,7 +119,7 @@ def test_another_error_of_an_accelerator_is_the_devices() -> None:
 @pytest.mark.parametrize("batch_size", ["auto", "5"])
 def test_a_whole_run_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: str) -> None:
     bucket, backend = fill_bucket(tmp_path / "bucket", 9), SmallGpu(fits=3)
-    monkeypatch.setattr("extract.pipeline.open_device", lambda *_: backend)
+    monkeypatch.setattr("extract.engines.select.open_device", lambda *_: backend)
     summary = extract(options(bucket, tmp_path / "store", batch_size=batch_size))
     assert (summary["committed"], summary["errors"], errors(tmp_path / "store")) == (9, {}, {})
     assert summary["batch_sizes"][0] <= 3 < max(backend.seen)

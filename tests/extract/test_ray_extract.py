@@ -33,7 +33,7 @@ SCRIPT = Path(sys.executable).parent / "extract-embeddings"
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """One head and one other node, with one CPU each, in processes of their own."""
-    from extract.engines.ray_cluster import import_ray
+    from extract.engines.ray import import_ray
 
     import_ray()
     from ray.cluster_utils import Cluster
@@ -70,7 +70,7 @@ def when(found: Callable[[], bool], act: Callable[[], object]) -> Thread:
 class TestRayCluster(ClusterContract):
     @pytest.fixture
     def hiring(self, cluster: Any) -> Iterator[Any]:
-        from extract.engines.ray_cluster import open_ray_cluster
+        from extract.engines.ray import open_ray_cluster
 
         with open_ray_cluster(cluster.address, "auto") as joined:
             yield joined

@@ -20,12 +20,13 @@ from embeddings_store.schema import VolumeRef
 from extract.bucket.folder import FolderSource
 from extract.bucket.source import Fetched, ObjectInfo, Wanted
 from extract.encode import BatchEncoder
-from extract.engines.ray import engine_on
-from extract.engines.ray_cluster import Seat, find_seats, reason_in
-from extract.engines.ray_hand import Hand
-from extract.engines.ray_queue import JobQueue
-from extract.engines.ray_worker import Assignment, Build, Greeting, WorkReport
+from extract.engines.cluster import Seat
+from extract.engines.hand import Hand
+from extract.engines.hired_worker import Assignment, Build, Greeting, WorkReport
+from extract.engines.job_queue import JobQueue
+from extract.engines.ray import find_seats, reason_in
 from extract.engines.select import ENGINES
+from extract.engines.sharing import engine_on
 from extract.errors import BucketError, CheckpointError, DeviceError
 from extract.layouts.ai_readi import parse_object
 from extract.options import ExtractOptions
@@ -44,7 +45,7 @@ def bucket(tmp_path: Path) -> Path:
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Use:
     """Put a cluster behind --engine ray; workers report often."""
-    monkeypatch.setattr("extract.engines.ray_worker.LOOK_S", 0.01)
+    monkeypatch.setattr("extract.engines.hired_worker.LOOK_S", 0.01)
 
     def put(cluster: ThreadCluster) -> ThreadCluster:
         monkeypatch.setitem(ENGINES, "ray", lambda opened: engine_on(cluster, opened))
@@ -119,7 +120,7 @@ def test_what_a_lost_worker_has_not_committed_goes_to_others(
     assert (summary["committed"], summary["errors"]) == (VOLUMES, {})
     assert [worker.seat.node for worker in cluster.hired] == ["a", "b", "a"], "another is hired in its place"
     said = capsys.readouterr().err
-    back = int(said.split("the worker on a was lost; ")[1].split()[0])
+    back = int(said.split("the worker on node a was lost; ")[1].split()[0])
     assert 0 < back < given(cluster.hired[0]), "committed rows are not done again"
     assert sum(given(worker) for worker in cluster.hired) == VOLUMES + back
     assert f"{VOLUMES} of {VOLUMES} volumes, 0 errors" in said
@@ -277,10 +278,10 @@ def node(name: str, *, alive: bool = True, **resources: float) -> dict[str, Any]
 
 def test_one_worker_a_gpu_where_there_are_any_else_one_a_node() -> None:
     nodes = [node("a", CPU=16.0, GPU=4.0), node("b", CPU=8.0), node("c", CPU=8.0, alive=False), node("d")]
-    of_gpu = [Seat("a", "ip-a", 4, 1, 4)] * 4
+    of_gpu = [Seat("a", "ip-a", 4, "cuda", 4)] * 4
     assert find_seats(nodes, "auto") == find_seats(nodes, "cuda") == of_gpu
-    assert find_seats(nodes, "cpu") == [Seat("a", "ip-a", 16, 0, 1), Seat("b", "ip-b", 8, 0, 1)]
-    assert find_seats(nodes[1:], "auto") == [Seat("b", "ip-b", 8, 0, 1)]
+    assert find_seats(nodes, "cpu") == [Seat("a", "ip-a", 16, "cpu", 1), Seat("b", "ip-b", 8, "cpu", 1)]
+    assert find_seats(nodes[1:], "auto") == [Seat("b", "ip-b", 8, "cpu", 1)]
     assert {seat.device for seat in of_gpu} == {"cuda"}
     with pytest.raises(DeviceError, match="none of the cluster's 2 nodes offers a GPU"):
         find_seats(nodes[1:], "cuda")

@@ -5,8 +5,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from extract.engines.ray_cluster import LOOK, LostWorkerError, Seat
-from extract.engines.ray_worker import Assignment, RayWorker, WorkReport
+from extract.engines.cluster import LOOK, LostWorkerError, Seat
+from extract.engines.hired_worker import Assignment, HiredWorker, WorkReport
 
 Doctor = Callable[["Hired", Any], Any]
 
@@ -17,7 +17,7 @@ class Hired:
 
     number: int
     seat: Seat
-    inner: RayWorker
+    inner: HiredWorker
     lost: bool = False
     calls: list[tuple[str, int]] = field(default_factory=list)
     threads: dict[bool, ThreadPoolExecutor] = field(
@@ -28,6 +28,8 @@ class Hired:
 class ThreadCluster:
     """seats: one for each name. change: what an assignment becomes; hear: sees every answer, and may change it."""
 
+    name = "ray"
+
     def __init__(
         self,
         names: Sequence[str],
@@ -36,14 +38,14 @@ class ThreadCluster:
         change: Callable[[int, Assignment], Assignment] = lambda _, given: given,
         hear: Doctor = lambda _, answer: answer,
     ) -> None:
-        self.seats = [Seat(name, name, cores, 0, len(names)) for name in names]
+        self.seats = [Seat(name, name, cores, "cpu", len(names)) for name in names]
         self.hired: list[Hired] = []
         self._change, self._hear = change, hear
         self._asked: dict[Future[Any], Hired] = {}
 
     def hire(self, seat: Seat, assignment: Assignment) -> Hired:
         number = len(self.hired)
-        self.hired.append(Hired(number, seat, RayWorker(self._change(number, assignment))))
+        self.hired.append(Hired(number, seat, HiredWorker(self._change(number, assignment))))
         return self.hired[-1]
 
     def ask(self, worker: Hired, method: str, *given: Any) -> Future[Any]:

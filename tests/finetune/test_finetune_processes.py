@@ -26,10 +26,20 @@ from torch.distributed.tensor import DTensor
 
 from classify.run.folder import load_run
 from embeddings_store.errors import UsageError
+from extract.device.tpu import TpuHost
+from extract.rank import find_launched
 from finetune.data.images import ImageCache
 from finetune.data.sampling import Draw
 from finetune.model.network import VolumeClassifier, whole
-from finetune.parallel.processes import OneProcess, Processes, TorchProcesses, open_processes, require_several_processes
+from finetune.parallel.processes import (
+    OneProcess,
+    Processes,
+    TorchProcesses,
+    meeting_place,
+    open_processes,
+    require_one_process,
+    require_several_processes,
+)
 from finetune.parallel.sharing import start_parallel
 from finetune.recipe.config import FinetuneConfig
 from finetune.recipe.load import load_config
@@ -71,7 +81,7 @@ def joined(work: Callable[..., None], rank: int, port: int, *arguments: Any) -> 
         "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }  # fmt: skip
-    together = open_processes()
+    together = open_processes("cpu")
     assert isinstance(together, TorchProcesses)
     work(together, *arguments)
 
@@ -190,7 +200,7 @@ def test_a_killed_training_goes_on_in_two_processes_however_the_model_is_held(
 
 def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    alone = open_processes()
+    alone = open_processes("cpu")
     assert isinstance(alone, OneProcess)
     assert isinstance(alone, Processes)
     assert list(alone.share([1, 2])) == [1, 2]
@@ -199,11 +209,58 @@ def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         require_several_processes("--parallel")
 
 
+def test_a_process_that_does_not_know_its_number_does_not_train_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match="WORLD_SIZE=4: expected RANK, too"):
+        open_processes("cpu")
+
+
 def test_a_later_host_of_a_slice_knows_that_it_does_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.setenv("TPU_WORKER_ID", "3")
-    assert open_processes().rank == 0
-    monkeypatch.setenv("PJRT_DEVICE", "TPU")
-    later = open_processes()
-    assert isinstance(later, Processes)
-    assert (later.rank, later.size, later.share([1, 2])) == (3, 1, [1, 2])
+    """Whatever variables are set: the slice's metadata says so."""
+    hosts = (None, TpuHost(0, 4, ("0",)), TpuHost(3, 4, ("0",)))
+    found = []
+    for host in hosts:
+        monkeypatch.setattr("finetune.parallel.processes.find_host", lambda host=host: host)
+        found.append(open_processes("xla"))
+        if host is not None:
+            with pytest.raises(UsageError, match="evaluate runs in one process on one host"):
+                require_one_process("xla")
+    assert [(one.rank, one.size, one.share([1, 2])) for one in found] == [(rank, 1, [1, 2]) for rank in (0, 0, 3)]
+    assert isinstance(found[2], Processes)
+    monkeypatch.setattr("finetune.parallel.processes.find_host", lambda: TpuHost(0, 1, ("0",)))
+    require_one_process("xla")
+
+
+SRUN = {
+    "SLURM_JOB_ID": "20123", "SLURM_STEP_ID": "0", "SLURM_PROCID": "6", "SLURM_NTASKS": "8", "SLURM_LOCALID": "2",
+    "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "4(x2)", "SLURM_STEP_NODELIST": "gpu[07-08]",
+}  # fmt: skip
+MPI = {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"}
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "rank", "place"),
+    [
+        (SRUN, "6", "gpu07:29623"),
+        (SRUN | {"SLURM_STEP_NODELIST": "gpu[3,5-9]-ib,other"}, "6", "gpu3-ib:29623"),
+        (SRUN | {"SLURM_STEP_NODELIST": "a,b"}, "6", "a:29623"),
+        (SRUN | {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000"}, "6", "10.0.0.1:4000"),
+        (SRUN | {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_NODEID": "0"}, "2", "127.0.0.1:29623"),
+        (MPI | {"MPI_LOCALNRANKS": "2"}, "1", "127.0.0.1:29500"),
+    ],
+)
+def test_tasks_of_srun_and_mpirun_meet_where_their_launcher_says(
+    surroundings: dict[str, str], rank: str, place: str
+) -> None:
+    launched = find_launched(surroundings)
+    assert launched is not None
+    found = meeting_place(launched, surroundings)
+    assert (found["RANK"], f"{found['MASTER_ADDR']}:{found['MASTER_PORT']}") == (rank, place)
+
+
+def test_processes_that_cannot_meet_are_refused() -> None:
+    launched = find_launched(MPI)
+    assert launched is not None
+    with pytest.raises(UsageError, match=r"MPI started 2 processes on several machines, .* export MASTER_ADDR"):
+        meeting_place(launched, MPI)

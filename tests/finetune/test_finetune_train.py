@@ -23,6 +23,7 @@ from embeddings_store.schema import volume_id
 from extract.bucket.folder import FolderSource
 from extract.bucket.source import ObjectInfo
 from extract.dicom.reader import read_dicom
+from extract.encode import BatchEncoder, EncodedBatch
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.random_init import random_encoder
 from extract.options import ExtractOptions
@@ -305,6 +306,74 @@ def test_a_store_saves_the_encoding_of_later_stages(
 def test_a_store_of_another_encoder_is_refused(phantom: Path, tmp_path: Path, store: str) -> None:
     with pytest.raises(SpaceMismatchError, match="weights_sha256"):
         run(phantom, tmp_path, store=store, encoder="random:tiny,seed=2")
+
+
+@pytest.fixture(scope="module")
+def rounded(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same in bf16, of some volumes."""
+    place = str(tmp_path_factory.mktemp("rounded") / "store")
+    extract(parse_words(
+        ExtractOptions, bucket=str(phantom), store=place, encoder="random:tiny", image_size="4,32,32", pools="mean",
+        tokens="none", device="cpu", precision="bf16", limit=20,
+    ))  # fmt: skip
+    return place
+
+
+def test_a_store_in_bf16_serves_a_recipe_in_bf16_and_the_rest_is_encoded_alike(
+    phantom: Path, tmp_path: Path, store: str, rounded: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    config = load_config(None, changes=(*PLAIN, *EXACT, "precision=bf16"), epochs=1)
+    encoded: list[str] = []
+    encode = BatchEncoder.encode
+
+    def count(encoder: BatchEncoder, batch: np.ndarray) -> EncodedBatch:
+        encoded.append(encoder._backend.precision)
+        return encode(encoder, batch)
+
+    monkeypatch.setattr(BatchEncoder, "encode", count)
+    done = run(phantom, tmp_path / "bf16", stages=("last",), config=config, store=rounded)
+    assert set(encoded) == {"bf16"}
+    assert done.record.asked.embedding_space["precision"] == "bf16"
+    said = capsys.readouterr().err
+    assert f"--store {rounded}: the head begins with bf16 vectors" in said
+    exact = run(phantom, tmp_path / "fp32", stages=("head",), config=config, store=store)
+    assert exact.record.asked.embedding_space["precision"] == "fp32"
+    assert "the head begins with" not in capsys.readouterr().err
+
+
+def test_a_store_in_bf16_is_refused_where_the_recipe_is_exact(phantom: Path, tmp_path: Path, rounded: str) -> None:
+    with pytest.raises(SpaceMismatchError, match=r"vectors in fp32, .* got bf16: say --set precision=bf16, or"):
+        run(phantom, tmp_path, store=rounded)
+    with pytest.raises(SpaceMismatchError, match="weights_sha256, precision"):
+        run(phantom, tmp_path, store=rounded, encoder="random:tiny,seed=2")
+
+
+def test_a_run_that_goes_on_encodes_nothing_again(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first start dies in training; its work folder has the vectors, and one of them is damaged."""
+    config = load_config(None, changes=(*PLAIN, *EXACT), epochs=1)
+    whole = run(phantom, tmp_path / "whole", stages=("head",), config=config)
+    encoded: list[int] = []
+    encode = BatchEncoder.encode
+
+    def count(encoder: BatchEncoder, batch: np.ndarray) -> EncodedBatch:
+        encoded.append(len(batch))
+        return encode(encoder, batch)
+
+    monkeypatch.setattr(BatchEncoder, "encode", count)
+    with monkeypatch.context() as dying:
+        dying.setattr("finetune.train.new_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(phantom, tmp_path / "again", stages=("head",), config=config)
+    kept = sorted((tmp_path / "again").rglob("vectors/*.npy"))
+    assert len(kept) == len(encoded) > 5
+    kept[0].write_bytes(kept[0].read_bytes()[:-1])
+    encoded.clear()
+    again = run(phantom, tmp_path / "again", stages=("head",), config=config)
+    assert len(encoded) == 1
+    assert again.record.judged.metrics == whole.record.judged.metrics
 
 
 def test_a_run_without_a_source_is_refused(phantom: Path, tmp_path: Path, store: str) -> None:

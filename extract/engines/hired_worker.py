@@ -1,7 +1,7 @@
-"""One process of a Ray cluster: the whole way from the bucket to the stores, for the volumes that it is given.
+"""A process that others gave work: the whole way from the bucket to the stores, for the volumes that it is given.
 
 The driver calls one method after the other; only ``look`` is answered meanwhile. Errors for people travel as values,
-because Ray would wrap an exception in its own words.
+because a cluster would wrap an exception in its own words.
 """
 
 import time
@@ -86,8 +86,8 @@ def build_here() -> Build:
 
 
 @dataclass
-class RayWorker:
-    """Opens everything once, and encodes what it is given until it is dismissed. Needs no Ray to be tried."""
+class HiredWorker:
+    """Opens everything once, and encodes what it is given until it is dismissed. Needs no cluster to be tried."""
 
     assignment: Assignment
     _clock: StageClock = field(default_factory=StageClock)
@@ -175,7 +175,7 @@ class RayWorker:
         except OctProbeError as error:
             self._failure = error
         except BaseException as error:  # noqa: BLE001 - nobody joins this thread: the next report tells
-            self._failure = _unexpected(error)
+            self._failure = unexpected(error)
         finally:
             jobs.give_up()
             self._passes += 1
@@ -200,8 +200,8 @@ def _require_shared(opened: OpenedEncoder, driver_id: int, options: ExtractOptio
         )
 
 
-def _unexpected(error: BaseException) -> RunError:
-    """Name the place, but not the words: a foreign message may quote a file's name."""
+def unexpected(error: BaseException) -> RunError:
+    """Name the place of a failure, but not the words: a foreign message may quote a file's name."""
     place = extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
     return RunError(f"unexpected {type(error).__name__} at {where}; please report it")

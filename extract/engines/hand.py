@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from embeddings_store.errors import OctProbeError
 from extract.bucket.source import TransferCounts
-from extract.engines.ray_cluster import Seat
-from extract.engines.ray_worker import Greeting, WorkReport
+from extract.engines.cluster import Seat
+from extract.engines.hired_worker import Greeting, WorkReport
 from extract.engines.work import Pass
 from extract.targets import Job
 
@@ -87,8 +87,8 @@ class Hand:
         return f"{account.device}, {self.greeting.threads.describe(account.batch_sizes)}"
 
     def blame(self, error: OctProbeError) -> OctProbeError:
-        """Name the node in an error that came from it."""
-        return type(error)(f"node {self.seat.address}: {error}")
+        """Name the place in an error that came from it."""
+        return type(error)(f"{self.seat.place}: {error}")
 
 
 def _add_transfer(counts: TransferCounts, new: Mapping[str, int]) -> None:
