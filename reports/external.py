@@ -15,10 +15,10 @@ PROBABILITIES = ("log_loss", "brier", "expected_calibration_error")
 
 @dataclass(frozen=True, slots=True)
 class OtherPlace:
-    """One look of a run at people of another place. said: sentences that go before the tables."""
+    """One look of a run at people of another place. words: sentences that go before the tables."""
 
     heading: str
-    said: tuple[str, ...]
+    words: tuple[str, ...]
     tables: tuple[PlainTable, ...]
 
 

@@ -1,4 +1,4 @@
-"""Several stores beside each other: what each gives alone, all on average, and whether the others add to the first."""
+"""Several stores next to each other: what each gives alone, all on average, and whether the others add to the first."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,19 +23,19 @@ SIDE_BY_SIDE, AVERAGED = "side by side", "averaged"
 class EachStore:
     """What a run says of its stores. rows: predictions on the judged units, by the name that tables call them.
 
-    told: stores, first, metrics by name, parameters by store, differences {way: {metric: minus the first store}}.
+    record: stores, first, metrics by name, parameters by store, differences {way: {metric: minus the first store}}.
     """
 
     rows: dict[str, Predictions]
     metrics: dict[str, dict[str, Measured]]
-    told: dict[str, Any]
+    record: dict[str, Any]
 
     def beside(self, record: RunRecord) -> RunRecord:
-        """Give the record with each store among what stands beside the model."""
+        """Return the record with each store among what stands next to the model."""
         split = next(iter(self.rows.values())).split
         known = record.judged.baselines | {name: {split: table} for name, table in self.metrics.items()}
         return replace(
-            record, judged=replace(record.judged, baselines=known), rivals=replace(record.rivals, stores=self.told)
+            record, judged=replace(record.judged, baselines=known), rivals=replace(record.rivals, stores=self.record)
         )
 
 
@@ -73,11 +73,11 @@ def stand_beside_each(
         apart = {way: ways[way][metric] - of_first[metric] for way in ways if "value" in differences[way][metric]}
         for way, interval in hold_at_once(apart).items():
             differences[way][metric]["simultaneous"] = interval
-    told = {
+    kept = {
         "stores": list(parts), "first": first, "split": ours.split, "parameters": parameters,
         "differences_to_first": differences, "adds": say_adds(differences, first, [*parts][1:]),
     }  # fmt: skip
-    return EachStore(people, {name: table for name, (table, _) in measured.items()}, told)
+    return EachStore(people, {name: table for name, (table, _) in measured.items()}, kept)
 
 
 def average(parts: list[Predictions], model: str, *, is_number: bool) -> Predictions:

@@ -1,4 +1,4 @@
-"""People of another place, predicted and judged beside what the run folder allows, and against the run's own people."""
+"""People of another place, predicted and judged next to what the run folder allows, and the run's own people."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace

@@ -57,7 +57,7 @@ def shown_measures(record: RunRecord, measured: Iterable[str]) -> list[str]:
 
 
 def external_lines(record: RunRecord, looks: int) -> list[str]:
-    """Say who was judged, beside what, how the probabilities did, and how new the scans are."""
+    """Say who was judged, next to what, how the probabilities did, and how new the scans are."""
     entry = record.looks_outside[-1]
     judged, split, place = entry["judged"], entry["split"], entry["place"]
     lines = [step_line(step) for step in place["flow"] if step["kind"] != "total"]
