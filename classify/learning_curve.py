@@ -74,7 +74,7 @@ def learning_curve(
             "id": place.name,
             "created": now.isoformat(timespec="seconds"),
             "command": list(asked.command),
-            "model": asked.model,
+            "model": chosen.spec.model,
             "task": task.name,
             "classes": list(task.classes),
             "space": stored.space_id,

@@ -26,7 +26,10 @@ JUDGING = "Judging"
 AUTO = "auto"
 CORES = usable_cores()
 
-HeadName = Literal["linear", "mlp", "lgbm", "ordinal", "knn", "attentive", "mil", "dummy"]
+HeadName = Literal["linear", "mlp", "lgbm", "forest", "ordinal", "knn", "tokens-linear", "attentive", "mil", "dummy"]
+
+ModelName = Literal[HeadName, "auto"]
+MODEL_HELP = "The head, or auto: each that fits is searched, and the best inside train is taken."
 
 
 def parse_token_grid(text: str) -> tuple[int, int, int]:
@@ -113,13 +116,17 @@ class HeadOptions(TargetOptions):
         tuple[int, int, int] | None,
         Text(parse_token_grid),
         typer.Option(
-            help="Grid of patch tokens for attentive, such as 4x6x6; if not given, at most 150 tokens per volume.",
+            help="Grid of patch tokens for attentive and tokens-linear, such as 4x6x6; if not given, at most 150 (36) "
+            "tokens per volume.",
             rich_help_panel=FEATURES,
         ),
     ] = None
     device: Annotated[
         Literal["cpu", "cuda", "auto"],
-        typer.Option(help="For linear, mlp, attentive and mil; the others stay on the CPU.", rich_help_panel=COMPUTING),
+        typer.Option(
+            help="For linear heads, mlp, attentive and mil; the others stay on the CPU.",
+            rich_help_panel=COMPUTING,
+        ),
     ] = "cpu"
     trials: Annotated[
         int, typer.Option(min=0, help="Optuna trials inside train; 0: safe defaults.", rich_help_panel=SEARCH)
@@ -161,7 +168,7 @@ class ProbeOptions(HeadOptions):
     Example: ProbeOptions(model="linear", store="./store", participants=Path("participants.tsv"), trials=50).
     """
 
-    model: Annotated[HeadName, typer.Option(help="The head.")]
+    model: Annotated[ModelName, typer.Option(help=MODEL_HELP)]
     store: StoreAddresses
     task: TaskName = None
     views: Annotated[

@@ -30,7 +30,7 @@ from classify.judging.calibrate import Calibrator, find_method
 from classify.judging.nuisance import probe_nuisance
 from classify.judging.robustness import leave_one_out
 from classify.options import AUTO, ProbeOptions
-from classify.probe_checks import check_device, check_tokens, count_views
+from classify.probe_checks import check_device, check_tokens, count_views, rivals_of
 from classify.reference.training import TrainingReference, remember_train
 from classify.run.earlier import check_earlier
 from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
@@ -107,12 +107,12 @@ def probe(
             id=run_id,
             made=describe_making(options, stored, now, clock, digest_models(aside)),
             asked=describe_question(cohort, stored),
-            cohort=tables.describe_run(cohort, marked, said.without, standing, balanced=HEADS[options.model].balanced),
+            cohort=tables.describe_run(cohort, marked, said.without, standing, balanced=model.head.balanced),
             fitted=describe_model(options, model, features, cohort, chosen, val_judged.calibration),
             judged=said.judged,
             rivals=Rivals(describe_missing(cohort)),
         )
-        others = {name: part for name, part in others.items() if name != options.model}
+        others = {name: part for name, part in others.items() if name != model.head.name}
         if beside:
             record, others = beside.beside(record), others | beside.rows
         folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table, marked)
@@ -138,15 +138,16 @@ def check_options(options: ProbeOptions) -> tuple[Question, str | None]:
     _ = options.label_source
     if "" not in name_stores(options.store) and options.random_twin is not None:
         raise UsageError("--random-twin: goes with one --store; of several, each would need a twin of its own")
-    find_head(options.model)
-    if options.aggregate != AUTO:
-        check_aggregation(options.model, options.aggregate)
-    check_tokens(options.model, options.pools, options.token_grid)
+    if options.model != AUTO:
+        find_head(options.model)
+        check_tokens(options.model, options.pools, options.token_grid)
+        if options.aggregate != AUTO:
+            check_aggregation(options.model, options.aggregate)
     check_device(options.device)
     if AUTO in options.pools and len(options.pools) > 1:
         raise UsageError("--pool: expected auto, or names of pools; got both")
     check_plan(SearchPlan(options.model, trials=options.trials, minutes=options.minutes, engine=options.engine))
-    if options.nested and not (options.trials or options.minutes):
+    if options.nested and not (options.trials or options.minutes or options.model == AUTO):
         raise UsageError("--nested: expected --trials or --minutes with it; without a search there is nothing to judge")
     return question, method
 
@@ -165,11 +166,21 @@ def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[st
         folds, said = count_folds(people, label, cohort.task.classes, options.folds)
     if said:
         tell(said)
+    if options.model != AUTO:
+        return _plan_head(options, options.model, options.views, folds, source)
+    names = rivals_of(options.pools, options.aggregate, source)
+    plain = {name for name in names if not (HEADS[name].reads_tokens or HEADS[name].pools_scans)}
+    rivals = [_plan_head(options, name, options.views if name in plain else None, folds, source) for name in names]
+    return replace(rivals[0], model=AUTO, views=max(one.views for one in rivals), rivals=tuple(rivals))
+
+
+def _plan_head(options: ProbeOptions, model: str, views: int | None, folds: int, source: FeatureSource) -> SearchPlan:
+    head = HEADS[model]
     return SearchPlan(
-        options.model, options.layer, ",".join(options.pools), options.aggregate, options.trials, options.minutes,
+        model, options.layer, ",".join(options.pools), options.aggregate, options.trials, options.minutes,
         folds, options.jobs, options.engine, options.ray_address, options.seed,
-        resolve_grid(source.space, options.token_grid) if HEADS[options.model].reads_tokens else None,
-        find_device(options.device), count_views(options.model, options.views, source),
+        resolve_grid(source.space, options.token_grid, head.most_tokens) if head.reads_tokens else None,
+        find_device(options.device), count_views(model, views, source),
     )  # fmt: skip
 
 
@@ -254,7 +265,7 @@ def describe_model(
     """Say what was fitted, and what its features know, beyond the predictions of val."""
     asked = {"replicates": options.replicates, "seed": options.seed}
     return ModelFacts(
-        options.model,
+        model.head.name,
         describe_features(model, features),
         model.head.get_params(),
         search=chosen.record,
@@ -282,6 +293,7 @@ def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSee
         "pools": list(model.features.pools),
         "token_grid": list(model.features.token_grid) if model.features.token_grid else None,
         "views": model.features.views,
+        **({"mirror": True} if model.features.mirror else {}),
         "aggregation": SAID[model.aggregation.name],
         "aggregation_learned": model.aggregation.to_dict(),
         "standardise": "within protocol, fitted on train",

@@ -1,5 +1,7 @@
 """What the options of a probe may be, checked before anything is read or as soon as the store is known."""
 
+from classify.fitting.aggregate import MEAN_LOGITS
+from classify.fitting.model import aggregations_of
 from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
 from classify.heads.device import find_device
@@ -25,6 +27,27 @@ def check_tokens(model: str, pools: tuple[str, ...], token_grid: Grid | None) ->
     if token_grid and not HEADS[model].reads_tokens:
         readers = ", ".join(name for name, head in HEADS.items() if head.reads_tokens)
         raise UsageError(f"--token-grid: {model} reads pooled vectors; patch tokens are read by {readers}")
+
+
+def rivals_of(pools: tuple[str, ...], aggregate: str, source: FeatureSource) -> list[str]:
+    """Name the heads that auto chooses among: those that these features can be read by.
+
+    Tokens where the store has them and no pool is asked for; bags of scans where somebody has several; an order of
+    classes where there are more than two.
+    """
+    table = source.cohort.table
+    several = len(set(source.cohort.unit.tolist())) < len(table)
+
+    def fits(name: str) -> bool:
+        head = HEADS[name]
+        return (
+            (name != "ordinal" or (source.cohort.task.kind == "ordered" and len(source.cohort.task.classes) > 2))
+            and (not head.pools_scans or several)
+            and (not head.reads_tokens or (source.space.token_grid is not None and pools == (AUTO,)))
+            and (aggregate in (AUTO, MEAN_LOGITS) or aggregate in aggregations_of(name))
+        )
+
+    return [name for name in HEADS if name != "dummy" and fits(name)]
 
 
 def count_views(model: str, asked: int | None, source: FeatureSource) -> int:

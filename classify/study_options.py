@@ -8,9 +8,10 @@ import typer
 
 from classify.options import (
     JUDGING,
-    HeadName,
+    MODEL_HELP,
     HeadOptions,
     Measurements,
+    ModelName,
     NearCopies,
     Pretrained,
     ProbeOptions,
@@ -106,7 +107,7 @@ class CompareOptions(HeadOptions):
 class CurveOptions(HeadOptions):
     """One head on growing parts of train: the command line of ``classify learning-curve``."""
 
-    model: Annotated[HeadName, typer.Option(help="The head.")]
+    model: Annotated[ModelName, typer.Option(help=MODEL_HELP)]
     store: StoreAddress
     task: TaskName = None
     allow_near_copies: NearCopies = None

@@ -1,6 +1,6 @@
 """A batch of preprocessed volumes through the encoder: pooled vectors and token grids, ready for rows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from embeddings_store.errors import UsageError
 from embeddings_store.grid import Grid
+from embeddings_store.row_checks import all_finite
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.terminal.console import say
 from extract.device.backend import Backend
@@ -20,6 +21,9 @@ from extract.encoder.module import prefix_of
 from extract.errors import DeviceError, EncodeError, NotFinite, TokenOverflow
 from extract.pooling import CLS, pool, reduce_tokens, require_division, require_pools
 from extract.views import Views
+
+Volumes = Float32[np.ndarray, "b V D H W"] | Sequence[Float32[np.ndarray, "V D H W"]]
+"""A batch; as volumes that lie apart it needs no copy of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,13 @@ class EncodedBatch:
 class SubmittedBatch:
     """A batch on the device, perhaps still being computed; ``count`` leaves out what only padded it.
 
-    pooled: of the volumes themselves, then of each of their augmented views.
+    pooled: of the volumes themselves, then of each of their augmented views. All are on their way to the host; a call
+    waits for one.
     """
 
     count: int
-    pooled: Sequence[Float32[Tensor, "B L P C"]]
-    tokens: Mapping[str, Float16[Tensor, "B gd gh gw C"]]
+    pooled: Sequence[Callable[[], Float32[np.ndarray, "B L P C"]]]
+    tokens: Mapping[str, Callable[[], Float16[np.ndarray, "B gd gh gw C"]]]
 
 
 class BatchEncoder:
@@ -81,22 +86,26 @@ class BatchEncoder:
         self._channels = channels
         self.batch_size = batch_size
 
-    def encode(self, batch: Float32[np.ndarray, "b V D H W"]) -> EncodedBatch:
+    def encode(self, batch: Volumes) -> EncodedBatch:
         """Encode 1 to batch_size volumes, each with V - 1 augmented views of it behind it."""
         return self.collect(self.submit(batch))
 
-    def submit(self, batch: Float32[np.ndarray, "b V D H W"]) -> SubmittedBatch:
+    def submit(self, batch: Volumes) -> SubmittedBatch:
         """Start to encode 1 to batch_size volumes; on an accelerator this returns before they are done.
 
         Submit a batch before collecting the one before it, and the device computes while the host reads and writes.
-        Of views the pooled vectors are kept, and no tokens.
+        Keep the volumes until the batch is collected. Of views the pooled vectors are kept, and no tokens.
         """
-        step = self._channels
-        pooled, tokens = self._forward(batch[:, :step], self._token_grid)
-        of_views = [self._forward(batch[:, at : at + step], None)[0] for at in range(step, batch.shape[1], step)]
-        return SubmittedBatch(len(batch), [pooled, *of_views], tokens)
+        self._require_size(len(batch))
+        step, send = self._channels, self._backend.send
+        views = [[image[at : at + step] for image in batch] for at in range(0, len(batch[0]), step)]
+        pooled, tokens = self._forward(views[0], self._token_grid)
+        vectors = [send(pooled)]
+        grids = {layer: send(grid) for layer, grid in tokens.items()}
+        vectors += [send(self._forward(view, None)[0]) for view in views[1:]]
+        return SubmittedBatch(len(batch), vectors, grids)
 
-    def submit_fitting(self, batch: Float32[np.ndarray, "b V D H W"]) -> Iterator[SubmittedBatch]:
+    def submit_fitting(self, batch: Volumes) -> Iterator[SubmittedBatch]:
         """Do the same in as many parts as the device's memory asks for; from then on ``batch_size`` is that of a part.
 
         Raises DeviceError where one volume is too much, or where the device compiles for each shape: there the whole
@@ -121,9 +130,9 @@ class BatchEncoder:
         Raises DeviceError where a device that computes late finds only now that the batch does not fit.
         """
         try:
-            seen = [self._backend.to_host(vectors)[: submitted.count] for vectors in submitted.pooled]
+            seen = [wait()[: submitted.count] for wait in submitted.pooled]
             vectors = seen[0] if len(seen) == 1 else np.concatenate(seen, axis=2)
-            tokens = {name: self._backend.to_host(grid)[: submitted.count] for name, grid in submitted.tokens.items()}
+            tokens = {name: wait()[: submitted.count] for name, wait in submitted.tokens.items()}
         except RuntimeError as error:
             self._shrink(submitted.count, error)
             raise
@@ -137,20 +146,22 @@ class BatchEncoder:
         self, batch: Float32[np.ndarray, "b channels D H W"]
     ) -> tuple[Float32[np.ndarray, "b N C"], Float32[np.ndarray, "b P C"] | None]:
         """Give the patch tokens of the last layer, and its prefix tokens where there are any."""
+        self._require_size(len(batch))
         with torch.no_grad():
-            found = self._module(self._place(batch), (LAST,))
+            found = self._module(self._place(list(batch)), (LAST,))
         kept = [found[name].to(torch.float32) for name in (LAST, prefix_of(LAST)) if name in found]
         self._backend.launch()
         tokens, *prefix = [self._backend.to_host(one)[: len(batch)] for one in kept]
         return tokens, next(iter(prefix), None)
 
-    def _place(self, batch: np.ndarray) -> Tensor:
-        if not 1 <= len(batch) <= self.batch_size:
-            raise UsageError(f"batch: expected 1 to {self.batch_size} volumes, got {len(batch)}")
+    def _require_size(self, volumes: int) -> None:
+        if not 1 <= volumes <= self.batch_size:
+            raise UsageError(f"batch: expected 1 to {self.batch_size} volumes, got {volumes}")
+
+    def _place(self, batch: Sequence[np.ndarray]) -> Tensor:
         missing = self.batch_size - len(batch)
         if self._backend.static_shapes and missing:
-            padding = np.zeros((missing, *batch.shape[1:]), batch.dtype)
-            return self._backend.place(np.concatenate([batch, padding]))
+            return self._backend.place([*batch, *[np.zeros_like(batch[0])] * missing])
         return self._backend.place(batch)
 
     def _shrink(self, volumes: int, error: RuntimeError) -> None:
@@ -181,7 +192,7 @@ class BatchEncoder:
         say(f"device {name}: a batch of {volumes} volumes does not fit its memory; going on with {half}")
 
     def _forward(
-        self, batch: Float32[np.ndarray, "b channels D H W"], token_grid: Grid | None
+        self, batch: Sequence[Float32[np.ndarray, "channels D H W"]], token_grid: Grid | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             reduced = self._reduced(self._place(batch), token_grid)
@@ -248,4 +259,4 @@ def _failures(vectors: np.ndarray, tokens: Mapping[str, np.ndarray]) -> dict[int
 
 
 def _not_finite(arrays: np.ndarray) -> list[int]:
-    return [index for index, array in enumerate(arrays) if not np.isfinite(array).all()]
+    return [index for index, array in enumerate(arrays) if not all_finite(array)]

@@ -22,7 +22,7 @@ from extract.options import PartialReads
 from extract.partial.downstream import Downstream
 from extract.partial.reader import VolumeReader
 from extract.parts import PartFinder
-from extract.preprocess import frame_chooser, preprocess_and_measure
+from extract.preprocess import Room, frame_chooser, plain_room, preprocess_and_measure
 from extract.preset import Preset, Recipe
 from extract.scan import AnyFetched, read_fetched
 from extract.stages import StageClock
@@ -77,6 +77,7 @@ class VolumeLoader:
     decode_frames: FrameDecoder
     views: Views
     allowed: frozenset[str] = frozenset()
+    room: Room = plain_room
 
     def __call__(self, line: IndexRow) -> LoadedVolume | FailedVolume:
         """Load one volume for one recipe. Raises only what must stop the run (RunError)."""
@@ -137,8 +138,11 @@ class VolumeLoader:
                 others=others, decode=self.decode_frames, allowed=self.allowed,
             )  # fmt: skip
         with self.clock.time("preprocess"):
-            seen = {one: preprocess_and_measure(volume, one.preset, one.image_size) for one in recipes}
-            images = {recipe: self.views.beside(one.image, volume.eye, ref.volume) for recipe, one in seen.items()}
+            first = plain_room if self.views.count else self.room  # views are copied behind it
+            seen = {one: preprocess_and_measure(volume, one.preset, one.image_size, first) for one in recipes}
+            images = {
+                recipe: self.views.beside(one.image, volume.eye, ref.volume, self.room) for recipe, one in seen.items()
+            }
         notes = volume.notes | _note_of_md5(fetched)
         facts = {recipe: replace(volume.facts, intensity=one.intensity, notes=notes) for recipe, one in seen.items()}
         return DecodedVolume(images, facts, fetched.md5, fetched.size)
@@ -152,15 +156,16 @@ def new_loader(
     partial_reads: PartialReads = "off",
     views: int = 0,
     allowed: frozenset[str] = frozenset(),
+    room: Room = plain_room,
 ) -> VolumeLoader:
-    """Make a loader that decodes as many volumes at once as there are cores.
+    """Make a loader that decodes as many volumes at once as there are cores. room: gives the memory of inputs.
 
     Raises: UsageError for parts of volumes of which the preset looks at all.
     """
     require_parts(recipe.preset, partial_reads)
     reader = VolumeReader(source, partial_reads, has_room=Downstream(clock).has_room)
     decoding = Semaphore(usable_cores())
-    return VolumeLoader(reader, PartFinder(source), recipe, clock, decoding, DecoderPool(), Views(views), allowed)
+    return VolumeLoader(reader, PartFinder(source), recipe, clock, decoding, DecoderPool(), Views(views), allowed, room)
 
 
 def require_parts(preset: Preset, partial_reads: PartialReads) -> None:

@@ -56,6 +56,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
             partial_reads=options.partial_reads,
             views=options.views,
             allowed=options.allowed_classes,
+            room=backend.room,
         )
         before, recent = clock.seconds(), RecentWork(clock, source.counts, workers)
         rows, unit = sum(len(job.lines) for job in jobs), "volumes" if len(targets) == 1 else "rows"

@@ -1,6 +1,6 @@
 """Volume -> encoder input: the resize stays in the stored type until the frames that it needs are blended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,13 @@ from extract.volume import Volume
 __all__ = ["PRESETS", "EncoderInput", "Preset", "frame_chooser", "frames_needed", "load_preset", "preprocess"]
 
 NO_RESCALE = (1.0, 0.0)
+
+Room = Callable[[Sequence[int]], Float32[np.ndarray, "..."]]
+
+
+def plain_room(shape: Sequence[int]) -> Float32[np.ndarray, "..."]:
+    """Give memory that no device fetches from."""
+    return np.empty(tuple(shape), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,8 @@ def preprocess(volume: Volume, preset: Preset, image_size: Grid) -> Float32[np.n
     return preprocess_and_measure(volume, preset, image_size).image
 
 
-def preprocess_and_measure(volume: Volume, preset: Preset, image_size: Grid) -> EncoderInput:
-    """Do the same, and measure the brightness on the way.
+def preprocess_and_measure(volume: Volume, preset: Preset, image_size: Grid, room: Room = plain_room) -> EncoderInput:
+    """Do the same, and measure the brightness on the way. room: gives the memory that the image is made in.
 
     The brightness is of the resized volume in stored units: before rescale, and before any other step of the preset
     but its mask and margins, so that it is the same for every preset. Where a preset changes values before the resize,
@@ -59,23 +66,24 @@ def preprocess_and_measure(volume: Volume, preset: Preset, image_size: Grid) -> 
             f"{volume.source}: preset {preset.name!r} takes 8-bit frames, got {volume.voxels.dtype}; give a preset of "
             "your own (.yaml) with the same steps, and min_max: true in place of scale"
         )
+    at_once = room if preset.channels == 1 and preset.mean is None else plain_room
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error of this volume, below
         if preset.frames == "even":
             image, intensity = _pictures(volume, preset, image_size)
         elif preset.needs_all_frames:
             values = _change_values(volume, preset)
-            image, _ = _resize(values, plan_blend(len(values), image_size[0]), image_size, preset, NO_RESCALE)
+            image, _ = _resize(values, plan_blend(len(values), image_size[0]), image_size, preset, NO_RESCALE, at_once)
             intensity = measure_stored(
                 volume.voxels, _decoded_slots(volume, plan_blend(volume.frame_count, image_size[0])), image_size
             )
         else:
             rescale = volume.rescale if preset.rescale else NO_RESCALE
             blend = _decoded_slots(volume, plan_blend(volume.frame_count, image_size[0]))
-            image, sample = _resize(volume.voxels, blend, image_size, preset, rescale)
+            image, sample = _resize(volume.voxels, blend, image_size, preset, rescale, at_once)
             intensity = sample.measure()
     if image is None:
         raise PreprocessError(f"{volume.source}: preset {preset.name!r} gives values that are not finite")
-    return EncoderInput(_channels(image, preset), intensity)
+    return EncoderInput(_channels(image, preset, room), intensity)
 
 
 def frames_needed(frame_count: int, depth: int) -> Int[np.ndarray, "k"]:
@@ -116,14 +124,18 @@ def _pictures(
     return image if moments.fit_float32() else None, intensity
 
 
-def _channels(image: Float32[np.ndarray, "D H W"], preset: Preset) -> Float32[np.ndarray, "C D H W"]:
+def _channels(image: Float32[np.ndarray, "D H W"], preset: Preset, room: Room) -> Float32[np.ndarray, "C D H W"]:
     """Copy a grey volume to every channel, and standardise each as the preset says."""
     if preset.scale is not None and preset.frames == "blend":
         image /= np.float32(preset.scale)
     if preset.mean is None or preset.std is None:
-        return image[None] if preset.channels == 1 else np.stack([image] * preset.channels)
-    moments = zip(preset.mean, preset.std, strict=True)
-    return np.stack([(image - np.float32(mean)) / np.float32(std) for mean, std in moments])
+        if preset.channels == 1:
+            return image[None]
+        copies = [image] * preset.channels
+    else:
+        moments = zip(preset.mean, preset.std, strict=True)
+        copies = [(image - np.float32(mean)) / np.float32(std) for mean, std in moments]
+    return np.stack(copies, out=room((len(copies), *image.shape)))
 
 
 def _decoded_slots(volume: Volume, blend: Blend) -> Blend:
@@ -144,9 +156,10 @@ def _resize(
     image_size: Grid,
     preset: Preset,
     rescale: tuple[float, float],
+    room: Room,
 ) -> tuple[Float32[np.ndarray, "D H W"] | None, BrightnessSample]:
     """Resize, rescale and standardise, slice by slice; None in place of what is not finite."""
-    resized = np.empty(image_size, np.float32)
+    resized = room(image_size)
     moments, sample, origin = Moments(), BrightnessSample(image_size), origin_of(frames)
     slope, intercept = np.float32(rescale[0]), np.float32(rescale[1])
     for planes in resize_slices(frames, blend, resized):

@@ -41,6 +41,9 @@ SEARCH = "Search"
 
 PRESET = PRESETS["pretrain"]
 
+NO_WEIGHT = ("save_every_steps", "workers", "parallel", "micro_batch_size", "recompute")
+"""Keys of the recipe that change no weight but by rounding."""
+
 RecipeName = Annotated[
     Any,  # str, FinetuneConfig or None: the class is too heavy for --help
     Text(str),
@@ -119,7 +122,7 @@ class TrainingOptions(EncoderChoice, LayoutOptions, TargetOptions):
 
     def key(self, encoder: "Encoder") -> str:
         """Name everything that decides the weights, as 16 hex digits: a resumed run must agree in all of it."""
-        recipe = self.recipe.model_dump() | {"save_every_steps": 0, "workers": 0, "parallel": "ddp"}
+        recipe = self.recipe.model_dump() | dict.fromkeys(NO_WEIGHT)
         parts = (
             recipe, self.stages, str(self.question(self.task)), self.seed, self.bucket, self.prefix,
             self.endpoint_url, self.store,

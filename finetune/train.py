@@ -70,6 +70,7 @@ def finetune(
     clock, together, now = Stopwatch(), processes or OneProcess(), now or datetime.now(UTC)
     with prepare(options, together) as ready:
         clock.lap("read")
+        options = ready.options
         task, inputs, backend = ready.task, ready.inputs, ready.backend
         marked = with_groups(inputs.marked, inputs.cohort)
         space, why = ready.space.id, options.resplit

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from classify.run.summary import describe_search
 from reports.coverage import StoreFacts
 from reports.runs import FinishedRun
 from reports.tables import metrics_of
@@ -135,7 +136,7 @@ def _search_said(run: FinishedRun) -> str:
     search = run.record.fitted.search
     if not search:
         return "default parameters, no search"
-    return f"{search.get('trials')} trials inside the training participants, chosen by {search.get('metric')}"
+    return f"{describe_search(search)}, inside the training participants"
 
 
 def _preset_said(preset: Any) -> str:

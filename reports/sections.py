@@ -82,7 +82,7 @@ def find_warnings(runs: Sequence[FinishedRun], store_space: str) -> list[str]:
         names = ", ".join(run.id for run in runs if run.is_phantom)
         found.append(f"Some runs saw a synthetic phantom ({names}) and others did not.")
     found += [f"Run {run.id}: {caution}." for run in runs if (caution := run.record.fitted.parameters.get("caution"))]
-    found += [said for run in runs for said in _leans_on(run)]
+    found += [said for run in runs for said in (*_leans_on(run), *_cannot_tell(run))]
     found += [f"Run {run.id}: {note}." for run in runs for note in _notes(run)]
     if caution := caution_few(runs[0].record.cohort.splits["val"]["per_class"]):
         found.append(f"{caution[0].upper()}{caution[1:]}.")
@@ -106,6 +106,23 @@ def _leans_on(run: FinishedRun) -> list[str]:
         for by, lines in (run.record.fitted.robustness or {}).items()
         if (away := leans(overall, lines))
     ]
+
+
+def _cannot_tell(run: FinishedRun) -> list[str]:
+    """Say where it was asked on what a head leans, and too few people are left at each place to answer.
+
+    Where a class goes with the site, the other classes are few at each: the silence of _leans_on means nothing there.
+    """
+    said = []
+    for by, lines in (run.record.fitted.robustness or {}).items():
+        away = [line["without"]["macro_auroc"] for line in lines if "macro_auroc" in (line.get("without") or {})]
+        judged = sum(to_estimate(one).has_interval for one in away)
+        if len(away) >= FEWEST_AWAY > judged:
+            said.append(
+                f"Run {run.id}: whether it leans on the {by} cannot be known: of {len(lines)} {by}s, {judged} hold "
+                "enough of each class in validation to judge it there."
+            )
+    return said
 
 
 def leans(overall: Estimate, lines: Sequence[Mapping[str, Any]]) -> list[float]:

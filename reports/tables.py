@@ -9,6 +9,7 @@ from typing import Any
 from classify.cohort.questions import Task
 from classify.cohort.splits import SPLITS
 from classify.run.record import RunRecord
+from classify.run.summary import describe_search
 from reports.runs import PRIMARY_METRIC, Estimate, FinishedRun
 
 READABLE_LETTERS = 120
@@ -161,7 +162,7 @@ def used_row(run: FinishedRun) -> UsedRow:
         aggregation=str(features.get("aggregation", "unknown")),
         dimensions=str(features.get("dimensions", "unknown")),
         snapshot=f"{snapshot.get('number', 'unknown')} ({snapshot.get('rows', 'unknown')} rows)",
-        search=f"{search.get('trials')} trials by {search.get('metric')}" if search else "none",
+        search=describe_search(search) if search else "none",
         space=run.record.asked.space,
     )
 

@@ -19,13 +19,15 @@ class FeatureChoice:
     """Which stored vectors become features: a layer, and its pools side by side in the order given.
 
     token_grid: the patch tokens of the layer on this grid (D, H, W) instead of the pools, which are then (). views: how
-    many augmented views of each volume of train a head learns from as well; nothing is ever judged by them.
+    many augmented views of each volume of train a head learns from as well; nothing is ever judged by them. mirror: the
+    tokens of left eyes from right to left, so that a place means the same (nasal, temporal) in both eyes.
     """
 
     layer: str = "last"
     pools: tuple[str, ...] = ("mean",)
     token_grid: Grid | None = None
     views: int = 0
+    mirror: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from classify.cohort.table import Cohort
 from classify.features.table import FeatureChoice, FeatureTable, table_of
@@ -16,6 +16,7 @@ from embeddings_store.errors import StoreError, UsageError
 from embeddings_store.grid import Grid
 from embeddings_store.machine import usable_memory_bytes
 from embeddings_store.reader import StoreReader, open_reader
+from embeddings_store.schema import Eye
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.token_pooling import coarsen_tokens
@@ -59,7 +60,10 @@ class TokenReader:
         check_memory(len(rows), grid, space, self.memory_bytes)
         places = [f"d{depth}h{height}w{width}" for depth, height, width in product(*map(range, grid))]
         names = tuple(f"{choice.layer}/{place}/{channel:03d}" for place in places for channel in range(space.width))
-        return table_of(cohort, _read_tokens(reader, rows, choice.layer, grid), names, space, tokens=len(places))
+        x = _read_tokens(reader, rows, choice.layer, grid)
+        if choice.mirror:
+            x[cohort.table["eye"] == Eye.LEFT] = mirrored(x[cohort.table["eye"] == Eye.LEFT], grid)
+        return table_of(cohort, x, names, space, tokens=len(places))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +81,8 @@ def with_tokens(snapshot: Snapshot, store: str, *, endpoint_url: str | None = No
     return TokenSnapshot(**kept, read_tokens=reader)
 
 
-def resolve_grid(space: EmbeddingSpace, asked: Grid | None) -> Grid:
-    """Give the grid asked for, or the finest one of at most MOST_TOKENS tokens that is coarsened most evenly.
+def resolve_grid(space: EmbeddingSpace, asked: Grid | None, most: int | None = None) -> Grid:
+    """Give the grid asked for, or the finest one of at most so many (MOST_TOKENS) that is coarsened most evenly.
 
     Raises: UsageError where the store holds no tokens, or the grid does not divide theirs.
     """
@@ -90,9 +94,14 @@ def resolve_grid(space: EmbeddingSpace, asked: Grid | None) -> Grid:
             f"another store with --tokens {advice}"
         )
     if asked is None:
-        return _finest(space.token_grid, MOST_TOKENS)
+        return _finest(space.token_grid, most or MOST_TOKENS)
     coarsen_tokens(np.zeros((*space.token_grid, 1), np.float16), asked)
     return asked
+
+
+def mirrored(rows: Float[np.ndarray, "n d"], grid: Grid) -> Float[np.ndarray, "n d"]:
+    """Give the tokens of each row from right to left within a B-scan."""
+    return np.ascontiguousarray(rows.reshape(len(rows), *grid, -1)[:, :, :, ::-1]).reshape(rows.shape)
 
 
 def parse_token_grid(text: str) -> Grid:

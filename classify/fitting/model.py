@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from classify.cohort.units import EYE, VOLUME, name_units
 from classify.errors import RunFolderError
@@ -166,27 +165,31 @@ def predict_out_of_fold(
 def predict_held_out(model: FittedModel, train: FeatureTable, *, classes: int, seed: int) -> dict[str, Predictions]:
     """Predict all of train at every level, each participant by a fit like the model's on the other folds.
 
-    A fit on fewer people may be louder or quieter about a class as a whole (boosted trees are), which is no evidence:
-    the logits of each fold are moved by the mean difference between what the model and the fold's fit say of the rows
-    that they were fitted on. train: raw features of the model's choice. Raises: CohortError where a class has one
-    participant.
+    A fit on fewer people may be louder or quieter, about a class (boosted trees are) or about everybody (an epoch that
+    chance decides), which is no evidence: the logits of each fold get the mean and the spread that the model's have
+    on the rows that both were fitted on. train: raw features of the model's choice. Raises: CohortError where a class
+    has one participant.
     """
-    whole = _mean_logits(model.predict(train, classes=classes, split="train"))
+    whole = model.predict(train, classes=classes, split="train")
     parts = []
     for fold in deal_folds(train, seed, folds=HELD_OUT_FOLDS):
         fitted = fit_on(model.spec, fold.fit, classes=classes, seed=seed)
-        own = _mean_logits(fitted.predict_standardised(fold.fit.rows, classes=classes, split="train"))
+        own = fitted.predict_standardised(fold.fit.rows, classes=classes, split="train")
         held = fitted.predict_standardised(fold.held, classes=classes, split="train")
-        parts.append({level: _move(held[level], whole[level] - own[level]) for level in held})
+        parts.append({level: _speak_like(whole[level], own[level], held[level]) for level in held})
     return {level: join_predictions([part[level] for part in parts]) for level in whole}
 
 
-def _move(part: Predictions, by: Float64[np.ndarray, " k"]) -> Predictions:
-    return replace(part, logits=part.logits + by, probability=softmax(part.logits + by))
+def _speak_like(whole: Predictions, own: Predictions, held: Predictions) -> Predictions:
+    """Give the held-out logits of a fold's fit the mean and the spread of the model's, known by what both say of own.
 
-
-def _mean_logits(levels: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
-    return {level: part.logits.mean(axis=0) for level, part in levels.items()}
+    One factor for all classes, so that no order of scores changes within a fold; none where either never varies.
+    """
+    known = whole.logits[np.isin(whole.unit, own.unit)]
+    loud, quiet = (float(np.var(said - said.mean(axis=1, keepdims=True), axis=0).sum()) for said in (known, own.logits))
+    factor = np.sqrt(loud / quiet) if min(loud, quiet) > 0 else 1.0
+    logits = known.mean(axis=0) + factor * (held.logits - own.logits.mean(axis=0))
+    return replace(held, logits=logits, probability=softmax(logits))
 
 
 def load_model(run: Run, part: str = MODEL) -> FittedModel:
@@ -211,7 +214,11 @@ def load_model(run: Run, part: str = MODEL) -> FittedModel:
         chosen, aggregation = state["features"], Aggregation(**state["aggregation"])
         grid = chosen["token_grid"]
         features = FeatureChoice(
-            chosen["layer"], tuple(chosen["pools"]), tuple(grid) if grid else None, chosen.get("views", 0)
+            chosen["layer"],
+            tuple(chosen["pools"]),
+            tuple(grid) if grid else None,
+            chosen.get("views", 0),
+            bool(chosen.get("mirror", False)),
         )
         if not all(weight >= 0 for weight in (*aggregation.weights.values(), aggregation.other)):
             raise ValueError("expected weights of protocols of at least 0")

@@ -7,12 +7,14 @@ from classify.features.standardise import Standardiser
 from classify.heads.attentive import AttentiveHead
 from classify.heads.contract import STATE, Head
 from classify.heads.dummy import DummyHead
+from classify.heads.forest import ForestHead
 from classify.heads.knn import KnnHead
 from classify.heads.lgbm import LgbmHead
 from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
 from classify.heads.mlp import MlpHead
 from classify.heads.ordinal import OrdinalHead
+from classify.heads.tokens_linear import TokensLinearHead
 from classify.model_files import read_object
 from embeddings_store.errors import UsageError
 
@@ -22,9 +24,11 @@ HEADS: dict[str, type[Head]] = {
     "dummy": DummyHead,
     "linear": LinearHead,
     "lgbm": LgbmHead,
+    "forest": ForestHead,
     "mlp": MlpHead,
     "ordinal": OrdinalHead,
     "knn": KnnHead,
+    "tokens-linear": TokensLinearHead,
     "attentive": AttentiveHead,
     "mil": MilHead,
 }

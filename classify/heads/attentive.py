@@ -7,18 +7,21 @@ There is one query, so the key projection joins it (q.Wx = (W'q).x) and the valu
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classify.heads.contract import softmax
 from classify.heads.members import Units
-from classify.heads.network import NetworkHead
+from classify.heads.network import NetworkHead, mean_of_members
 
 BLOCK_BYTES = 64e6
 """Tokens that are predicted at once, in float64."""
+
+POSITION_SCALE = 4.0
+"""A place's number learns so much faster than a coordinate of a query, of which there are many."""
 
 START_SPREAD = 0.02
 """Standard deviation of a fresh query, as in V-JEPA."""
@@ -28,14 +31,18 @@ START_SPREAD = 0.02
 class AttentiveNetwork:
     """Weights: query [H, C]; value [H, C, width/H]; residual, scale, shift [width]; weight [k, width]; bias [k].
 
-    residual is the query token itself, which the block adds to what it saw. A fresh query looks everywhere alike: the
-    probe starts as one on mean-pooled tokens. A fresh weight is not 0, or no query would learn where to look.
+    And, where places are learned, position [H, tokens]: what a place adds to the score of its token. There is one query
+    a head, so a learned vector for each place, added to the keys, comes to one number a head and place. residual is the
+    query token itself, which the block adds to what it saw. A fresh query looks everywhere alike: the probe starts as
+    one on mean-pooled tokens. A fresh weight is not 0, or no query would learn where to look.
     """
 
+    tokens: int
     channels: int
     heads: int
     width: int
     classes: int
+    positions: bool = False
 
     @property
     def dropped(self) -> int:
@@ -47,7 +54,8 @@ class AttentiveNetwork:
         import torch
 
         each = self.width // self.heads
-        return {
+        places = {"position": torch.zeros(self.heads, self.tokens)} if self.positions else {}
+        return places | {
             "query": torch.zeros(self.heads, self.channels),
             "value": torch.randn(self.heads, self.channels, each, generator=rng) / self.channels**0.5,
             "residual": START_SPREAD * torch.randn(self.width, generator=rng),
@@ -60,7 +68,10 @@ class AttentiveNetwork:
     def attend(self, weights: Mapping[str, Any], tokens: Any) -> Any:
         """Give how much each head of each member looks at each token: [B, T, M*H], 1 over T."""
         query = weights["query"].flatten(0, 1)
-        return (tokens.flatten(0, 1) @ query.T).reshape(*tokens.shape[:2], -1).softmax(dim=1)
+        score = (tokens.flatten(0, 1) @ query.T).reshape(*tokens.shape[:2], -1)
+        if "position" in weights:
+            score = score + POSITION_SCALE * weights["position"].flatten(0, 1).T
+        return score.softmax(dim=1)
 
     def logits(self, weights: Mapping[str, Any], inputs: tuple[Any, ...], keep: Any) -> Any:
         """Classify tokens [B, T, C]: logits [M, B, k]."""
@@ -80,7 +91,8 @@ class AttentiveNetwork:
 class AttentiveHead(NetworkHead):
     """Rows are the tokens of a volume, one after another: X [n, tokens*C].
 
-    heads: places that may be looked at apart. width: length of the vector that is classified, shared by the heads.
+    heads: queries, each of which looks at places of its own. width: length of the vector that is classified, shared by
+    the heads. positions: whether a query learns places of the grid too, besides what tokens hold.
     Other parameters: see NetworkHead.
     """
 
@@ -93,6 +105,7 @@ class AttentiveHead(NetworkHead):
         tokens: int = 1,
         heads: int = 4,
         width: int = 64,
+        positions: bool = True,
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         dropout: float = 0.5,
@@ -100,12 +113,14 @@ class AttentiveHead(NetworkHead):
         max_epochs: int = 100,
         patience: int = 6,
         hold_out: int = 5,
+        ensemble: int = 3,
         device: str = "cpu",
         random_state: int | None = 0,
     ) -> None:
         self.tokens = tokens
         self.heads = heads
         self.width = width
+        self.positions = positions
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.dropout = dropout
@@ -113,11 +128,12 @@ class AttentiveHead(NetworkHead):
         self.max_epochs = max_epochs
         self.patience = patience
         self.hold_out = hold_out
+        self.ensemble = ensemble
         self.device = device
         self.random_state = random_state
 
     def attention(self, X: Any) -> Float64[np.ndarray, "n heads tokens"]:
-        """Give how much each head looks at each token of each row; 1 over the tokens."""
+        """Give how much each head of each network looks at each token of each row; 1 over the tokens."""
         check_is_fitted(self, "classes_")
         rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         weights, network = self._exact_weights(), self._network()
@@ -134,7 +150,7 @@ class AttentiveHead(NetworkHead):
         for part in self._blocks(rows):
             tokens = part.clone().requires_grad_()
             with torch.enable_grad():
-                logs = network.logits(weights, (tokens,), None)[0].log_softmax(dim=1)
+                logs = network.logits(weights, (tokens,), None).softmax(dim=2).mean(dim=0).log()
                 by_class = [
                     torch.autograd.grad(logs[:, number].sum(), tokens, retain_graph=True)[0]
                     for number in range(logs.shape[1])
@@ -150,7 +166,12 @@ class AttentiveHead(NetworkHead):
             )
         if self.width % self.heads:
             raise ValueError(f"AttentiveHead: width must be a multiple of heads, got {self.width} and {self.heads}")
-        return AttentiveNetwork(self.n_features_in_ // self.tokens, self.heads, self.width, len(self.classes_))
+        channels = self.n_features_in_ // self.tokens
+        return AttentiveNetwork(self.tokens, channels, self.heads, self.width, len(self.classes_), self.positions)
+
+    def _read(self, folder: Path) -> None:
+        super()._read(folder)
+        self.positions = "position" in self.weights_  # there are none in a run of before
 
     def _units(
         self,
@@ -169,8 +190,8 @@ class AttentiveHead(NetworkHead):
 
         weights, network = self._exact_weights(), self._network()
         with torch.inference_mode():
-            logits = [network.logits(weights, (part,), None)[0].numpy() for part in self._blocks(rows)]
-        return softmax(np.concatenate(logits))
+            logits = [network.logits(weights, (part,), None).numpy() for part in self._blocks(rows)]
+        return mean_of_members(np.concatenate(logits, axis=1))
 
     def _blocks(self, rows: np.ndarray) -> Iterator[Any]:
         """Give tokens [b, T, C] in float64, a few volumes at a time."""

@@ -60,6 +60,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     pools_scans = False  # whether it takes all scans of an eye or participant at once, by predict_bags
     keeps_rows = False  # whether it is saved with rows of training participants in it
     reads_tokens = False  # whether its rows are patch tokens side by side, as many as its parameter ``tokens`` says
+    most_tokens: int | None = None  # of a volume, where no grid is asked for; None: as many as features.tokens says
     classes_: np.ndarray
     n_features_in_: int
     standardiser_: Standardiser | None = None  # of the run whose head was read alone
@@ -182,7 +183,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         """Read what _write wrote."""
 
 
-def softmax(logits: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
+def softmax(logits: Float64[np.ndarray, "... k"]) -> Float64[np.ndarray, "... k"]:
     """Turn logits into probabilities, row by row."""
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))

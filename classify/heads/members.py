@@ -1,13 +1,13 @@
 """Many small networks of one shape trained at once: each batch is read once for all of them.
 
-A member is one candidate of learning rate, weight decay and dropout. All members start from the same weights, see the
-same batches in the same order and draw the same random numbers, so they differ by their candidate alone, and a member
-comes out the same in whatever company it was trained.
+A member is one candidate of learning rate, weight decay and dropout, and a number that its first weights are drawn by.
+All members see the same batches in the same order and draw the same random numbers for dropout, so a member comes out
+the same in whatever company it was trained.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,14 +16,18 @@ from jaxtyping import Bool, Float64, Int64
 MOMENTS = (0.9, 0.999)
 EPSILON = 1e-8
 
+APART = 1_000_003
+"""Between the seeds of two starts: no seed that a user would give beside another."""
+
 
 @dataclass(frozen=True)
 class Member:
-    """One candidate."""
+    """One candidate. start: which first weights it has."""
 
     learning_rate: float
     weight_decay: float
     dropout: float
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Units:
 
 @dataclass
 class Trained:
-    """The best epoch of one member: its weights (no member axis), on the CPU, its held-back loss and that epoch."""
+    """One member at its best or last epoch: its weights (no member axis), on the CPU, held-back loss and that epoch."""
 
     loss: float = float("inf")
     epoch: int = 0
@@ -93,35 +97,61 @@ def train_members(network: Network, units: Units, members: Sequence[Member], sch
     """Train every member until its held-back loss stops falling; give the best epoch of each, in their order."""
     import torch
 
-    rng = torch.Generator().manual_seed(schedule.seed)
+    held = torch.split(torch.from_numpy(np.flatnonzero(units.held)), schedule.batch_size)
     with one_thread():
-        state = _start(network, members, rng, schedule.device)
+        state = _start(network, members, schedule)
         best = [Trained(weights=_weights_of(state, place)) for place in range(len(members))]
-        kept, held = (torch.from_numpy(np.flatnonzero(chosen)) for chosen in (~units.held, units.held))
-        for epoch in range(1, schedule.max_epochs + 1):
-            for batch in torch.split(kept[torch.randperm(len(kept), generator=rng)], schedule.batch_size):
-                _learn(network, state, units, batch, rng, schedule.device)
-            losses = _held_losses(network, state, units, torch.split(held, schedule.batch_size), schedule.device)
+        for epoch in _epochs(network, state, units, schedule):
+            losses = _held_losses(network, state, units, held, schedule.device)
             for place, (number, loss) in enumerate(zip(state.number, losses, strict=True)):
                 if loss < best[number].loss:
                     best[number] = Trained(loss, epoch, _weights_of(state, place))
-            going = [epoch - best[number].epoch < schedule.patience for number in state.number]
-            if not any(going):
-                break
-            _keep_going(state, going)
+            _keep_going(state, [epoch - best[number].epoch < schedule.patience for number in state.number])
     return best
 
 
-def _start(network: Network, members: Sequence[Member], rng: Any, device: str) -> _State:
+def train_for(
+    network: Network, units: Units, members: Sequence[Member], epochs: Sequence[int], schedule: Schedule
+) -> list[Trained]:
+    """Train every member for its own number of epochs, in their order; nothing is looked at on the way."""
+    with one_thread():
+        state = _start(network, members, schedule)
+        last = [Trained() for _ in members]
+        for epoch in _epochs(network, state, units, replace(schedule, max_epochs=max(epochs))):
+            for place, number in enumerate(state.number):
+                if epoch == epochs[number]:
+                    last[number] = Trained(epoch=epoch, weights=_weights_of(state, place))
+            _keep_going(state, [epoch < epochs[number] for number in state.number])
+    return last
+
+
+def _epochs(network: Network, state: _State, units: Units, schedule: Schedule) -> Iterator[int]:
+    """Take the steps of an epoch, and give its number, while there are members that still learn."""
     import torch
 
-    count = len(members)
-    one = network.start(rng)
-    weights = {name: value.expand(count, *value.shape).clone().to(device) for name, value in one.items()}
+    rng = torch.Generator().manual_seed(schedule.seed)
+    kept = torch.from_numpy(np.flatnonzero(~units.held))
+    for epoch in range(1, schedule.max_epochs + 1):
+        if not state.number:
+            return
+        for batch in torch.split(kept[torch.randperm(len(kept), generator=rng)], schedule.batch_size):
+            _learn(network, state, units, batch, rng, schedule.device)
+        yield epoch
+
+
+def _start(network: Network, members: Sequence[Member], schedule: Schedule) -> _State:
+    import torch
+
+    drawn = {
+        number: network.start(torch.Generator().manual_seed(schedule.seed + APART * number))
+        for number in {member.start for member in members}
+    }
+    each = [drawn[member.start] for member in members]
+    weights = {name: torch.stack([one[name] for one in each]).to(schedule.device) for name in each[0]}
     first, second = ({name: torch.zeros_like(value) for name, value in weights.items()} for _ in range(2))
-    candidates = [[getattr(member, name) for member in members] for name in Member.__annotations__]
-    rate, decay, dropout = (torch.tensor(values, dtype=torch.float32, device=device) for values in candidates)
-    return _State(list(range(count)), weights, first, second, rate, decay, dropout)
+    values = [(member.learning_rate, member.weight_decay, member.dropout) for member in members]
+    rate, decay, dropout = torch.tensor(values, dtype=torch.float32, device=schedule.device).unbind(dim=1)
+    return _State(list(range(len(members))), weights, first, second, rate, decay, dropout)
 
 
 def _learn(network: Network, state: _State, units: Units, batch: Any, rng: Any, device: str) -> None:

@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classify.heads.contract import softmax
 from classify.heads.members import Units
-from classify.heads.network import NetworkHead
+from classify.heads.network import NetworkHead, mean_of_members
 
 BLOCK_BAGS = 256
 
@@ -87,6 +86,7 @@ class MilHead(NetworkHead):
         max_epochs: int = 100,
         patience: int = 6,
         hold_out: int = 5,
+        ensemble: int = 3,
         device: str = "cpu",
         random_state: int | None = 0,
     ) -> None:
@@ -98,6 +98,7 @@ class MilHead(NetworkHead):
         self.max_epochs = max_epochs
         self.patience = patience
         self.hold_out = hold_out
+        self.ensemble = ensemble
         self.device = device
         self.random_state = random_state
 
@@ -107,8 +108,8 @@ class MilHead(NetworkHead):
         """Give the names of the groups, sorted, and the probability of each class of classes_ for the rows of each."""
         rows = self._rows(X)
         names, bag = np.unique(groups, return_inverse=True)
-        logits, _ = self._forward(rows, _places(bag))
-        return names, softmax(logits)
+        probability, _ = self._forward(rows, _places(bag))
+        return names, probability
 
     def scan_weights(self, X: Any, groups: Shaped[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         """Give how much each row counts in its bag; 1 over a bag."""
@@ -143,8 +144,7 @@ class MilHead(NetworkHead):
         return Units(lambda bags: _take(scans, places[bags.numpy()]), code, heaviness, held), np.arange(len(code))
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
-        logits, _ = self._forward(rows, np.arange(len(rows))[:, None])
-        return softmax(logits)
+        return self._forward(rows, np.arange(len(rows))[:, None])[0]
 
     def _forward(
         self, rows: np.ndarray, places: Int64[np.ndarray, "bags scans"]
@@ -156,10 +156,10 @@ class MilHead(NetworkHead):
         with torch.inference_mode():
             for first in range(0, len(places), BLOCK_BAGS):
                 block = _take(np.asarray(rows, np.float64), places[first : first + BLOCK_BAGS])
-                logits.append(network.logits(weights, block, None)[0].numpy())
-                share = network.attend(weights, block)[1][0].numpy()
+                logits.append(network.logits(weights, block, None).numpy())
+                share = network.attend(weights, block)[1].mean(dim=0).numpy()
                 shares.append(np.pad(share, ((0, 0), (0, places.shape[1] - share.shape[1]))))
-        return np.concatenate(logits), np.concatenate(shares)
+        return mean_of_members(np.concatenate(logits, axis=1)), np.concatenate(shares)
 
 
 def _places(bag: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "bags scans"]:

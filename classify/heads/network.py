@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from classify.cohort.splits import grouped_folds
-from classify.heads.contract import Head, TrainingRows
+from classify.heads.contract import Head, TrainingRows, softmax
 from classify.heads.device import find_device
-from classify.heads.members import Member, Network, Schedule, Trained, Units, train_members
+from classify.heads.members import Member, Network, Schedule, Trained, Units, train_for, train_members
 
 MODEL = "head.safetensors"
 
@@ -24,13 +25,19 @@ BATCHES = (32, 256)
 """Smaller batches than a cohort needs cost time and nothing else: a step takes as long for 32 units as for 100."""
 
 
-class NetworkHead(Head):
-    """AdamW and early stopping on participants held back from its own training rows, as the MLP does.
+FINALISTS, LOOKS = 3, 3
+"""Candidates that are looked at again, and on how many different parts that were held back, the first one included."""
 
-    learning_rate, weight_decay: None trains every one of LEARNING_RATES, WEIGHT_DECAYS at once and keeps the member
-    with the smallest held-back loss. hold_out: one participant in this many is held back, stratified by class.
-    batch_size: None for STEPS an epoch, within BATCHES. device: cpu, cuda or auto; only where it is computed.
-    Learned: member_ (the candidate that was kept), n_iter_ (its best epoch), weights_.
+
+class NetworkHead(Head):
+    """AdamW for as many epochs as held-back participants of its own training rows ask for, then on all of them.
+
+    learning_rate, weight_decay: None trains every one of LEARNING_RATES, WEIGHT_DECAYS at once; the FINALISTS with the
+    smallest held-back loss are trained again with other participants held back, and the one with the smallest mean
+    loss is kept. hold_out: one participant in this many is held back at a time, stratified by class. ensemble: how many
+    networks of different first weights are then trained on everybody, for the mean of the best epochs; their
+    probabilities are averaged. batch_size: None for STEPS an epoch, within BATCHES. device: cpu, cuda or auto; only
+    where it is computed. Learned: member_ (the candidate that was kept), n_iter_ (its epochs), weights_ [ensemble, *].
     """
 
     learning_rate: float | None
@@ -40,6 +47,7 @@ class NetworkHead(Head):
     max_epochs: int
     patience: int
     hold_out: int
+    ensemble: int
     device: str
     random_state: int | None
     member_: Member
@@ -71,35 +79,30 @@ class NetworkHead(Head):
         people: Int64[np.ndarray, " n"],
     ) -> None:
         company = self._company or (self,)
-        asked = [(head, member) for head in company for member in head._members()]
-        trained = self._train([member for _, member in asked], rows, codes, weights, people)
-        for head in company:
-            own = [(member, result) for (owner, member), result in zip(asked, trained, strict=True) if owner is head]
-            head.member_, best = min(own, key=lambda pair: pair[1].loss)
-            head.weights_, head.n_iter_ = best.weights, best.epoch
+        course = self._course(rows, codes, weights, people)
+        tried = [course.hold_back([member for head in company for member in head._members()], 0)]
+        finals = [sorted(head._members(), key=lambda one: tried[0][one].loss)[:FINALISTS] for head in company]
+        tried += [course.hold_back([member for some in finals for member in some], part) for part in course.others]
+        for head, some in zip(company, finals, strict=True):
+            head.member_ = min(some, key=lambda one: float(np.mean([found[one].loss for found in tried])))
+            head.n_iter_ = max(1, round(float(np.mean([found[head.member_].epoch for found in tried]))))
             head.classes_, head.n_features_in_ = self.classes_, self.n_features_in_
+        for head, grown in zip(company, course.finish(company), strict=True):
+            head.weights_ = grown
 
     def _members(self) -> list[Member]:
         rates = LEARNING_RATES if self.learning_rate is None else (self.learning_rate,)
         decays = WEIGHT_DECAYS if self.weight_decay is None else (self.weight_decay,)
         return [Member(rate, decay, self.dropout) for rate in rates for decay in decays]
 
-    def _train(
-        self,
-        members: Sequence[Member],
-        rows: np.ndarray,
-        codes: np.ndarray,
-        weights: np.ndarray,
-        people: np.ndarray,
-    ) -> list[Trained]:
+    def _course(self, rows: np.ndarray, codes: np.ndarray, weights: np.ndarray, people: np.ndarray) -> "_Course":
         network = self._network()
         units, owner = self._units(rows, codes, weights, people)
         seed = 0 if self.random_state is None else self.random_state
-        held = grouped_folds(owner, units.codes, folds=self.hold_out, seed=seed) == 0
+        part = grouped_folds(owner, units.codes, folds=self.hold_out, seed=seed)
         batch_size = self.batch_size or int(np.clip(len(units.codes) // STEPS, *BATCHES))
         schedule = Schedule(batch_size, self.max_epochs, self.patience, seed, find_device(self.device))
-        scaled = units.weights / units.weights.mean()
-        return train_members(network, Units(units.take, units.codes, scaled, held), members, schedule)
+        return _Course(network, replace(units, weights=units.weights / units.weights.mean()), part, schedule)
 
     @abstractmethod
     def _units(
@@ -118,7 +121,8 @@ class NetworkHead(Head):
     def _write(self, folder: Path) -> None:
         from safetensors.torch import save_file
 
-        kept = {name: str(value) for name, value in vars(self.member_).items()} | {"n_iter": str(self.n_iter_)}
+        kept = {name: str(value) for name, value in vars(self.member_).items()}
+        kept |= {"n_iter": str(self.n_iter_), "ensemble": str(self.ensemble)}
         save_file({name: value.contiguous() for name, value in self.weights_.items()}, folder / MODEL, metadata=kept)
 
     def _read(self, folder: Path) -> None:
@@ -127,12 +131,51 @@ class NetworkHead(Head):
         with safe_open(folder / MODEL, framework="pt") as stored:
             self.weights_ = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
             kept = stored.metadata()
-        self.n_iter_ = int(kept.pop("n_iter"))
-        self.member_ = Member(**{name: float(value) for name, value in kept.items()})
+        if "ensemble" not in kept:  # a run of before: one network, without an axis for more
+            self.weights_ = {name: value.unsqueeze(0) for name, value in self.weights_.items()}
+        self.ensemble = len(next(iter(self.weights_.values())))
+        self.n_iter_ = int(kept["n_iter"])
+        self.member_ = Member(float(kept["learning_rate"]), float(kept["weight_decay"]), float(kept["dropout"]))
 
     def _exact_weights(self) -> dict[str, Any]:
-        """Give the weights as one member in float64: rows are then predicted alike in whatever company."""
-        return {name: value.double().unsqueeze(0) for name, value in self.weights_.items()}
+        """Give the weights in float64: rows are then predicted alike in whatever company."""
+        return {name: value.double() for name, value in self.weights_.items()}
+
+
+def mean_of_members(logits: Float64[np.ndarray, "members n k"]) -> Float64[np.ndarray, "n k"]:
+    """Average the probabilities of networks."""
+    return np.asarray(softmax(logits).mean(axis=0))
+
+
+@dataclass(frozen=True)
+class _Course:
+    """Units to learn from, and the part in which each is held back."""
+
+    network: Network
+    units: Units
+    part: Int64[np.ndarray, " u"]
+    schedule: Schedule
+
+    @property
+    def others(self) -> list[int]:
+        """The parts besides the first one that are looked at, of those that somebody is in."""
+        return [number for number in range(1, LOOKS) if (self.part == number).any()]
+
+    def hold_back(self, members: Sequence[Member], number: int) -> dict[Member, Trained]:
+        """Train without the units of one part; two heads may ask for the same member."""
+        different = list(dict.fromkeys(members))
+        units = replace(self.units, held=self.part == number)
+        return dict(zip(different, train_members(self.network, units, different, self.schedule), strict=True))
+
+    def finish(self, heads: Sequence[NetworkHead]) -> list[dict[str, Any]]:
+        """Train what the heads have chosen on everybody, from as many starts as each averages."""
+        import torch
+
+        asked = [(replace(head.member_, start=start), head.n_iter_) for head in heads for start in range(head.ensemble)]
+        members, epochs = zip(*asked, strict=True)
+        found = iter(train_for(self.network, self.units, members, epochs, self.schedule))
+        own = [[next(found).weights for _ in range(head.ensemble)] for head in heads]
+        return [{name: torch.stack([one[name] for one in some]) for name in some[0]} for some in own]
 
 
 def _alike(heads: Sequence[NetworkHead]) -> list[tuple[NetworkHead, ...]]:

@@ -3,8 +3,8 @@
 Every class's score may speak for every class (Guo et al., ICML 2017, section 4.2), but equal steps from class to class
 are nearly free and everything else is dear: without that, what a few hundred people tell of a middle class is mostly
 noise. Slopes are then multiplied by scales, at most 1, that are best on participants held out of their own fit (van
-Houwelingen & le Cessie, Statistics in Medicine 1990;9:1303): one of the steps and one of everything else, since the
-latter holds more noise.
+Houwelingen & le Cessie, Statistics in Medicine 1990;9:1303): one of the steps, and one of everything else for each
+class, since the latter holds more noise, and a middle class, which moves least, more of it than signal.
 """
 
 from typing import Any
@@ -30,15 +30,16 @@ Weights = Float64[np.ndarray, " n"]
 
 
 def fit_matrix(logits: Logits, label: Int64[np.ndarray, " n"], weights: Weights, fold: np.ndarray) -> dict[str, Any]:
-    """Return slopes[score, class], shift[class], spread and scale (the larger). fold: of participants."""
+    """Return slopes[score, class], shift[class], spread and scale (the largest). fold: of participants."""
     classes = logits.shape[1]
     spread = _spread(logits, weights)
     scores, truth = _centred(logits) / spread, np.eye(classes)[label]
-    evidence = np.zeros((2, *scores.shape))
+    parts = _fit_slopes(scores, truth, weights)
+    evidence = np.zeros((len(parts), *scores.shape))
     for number in np.unique(fold):
         fitted = fold != number
         evidence[:, ~fitted] = scores[~fitted] @ _fit_slopes(scores[fitted], truth[fitted], weights[fitted])
-    parts, scale = _fit_slopes(scores, truth, weights), _find_scales(evidence, truth, weights)
+    scale = _find_scales(evidence, truth, weights)
     slopes = np.tensordot(scale, parts, 1)
     _, shift, _ = _fit_scales((scores @ slopes)[None], truth, weights, lowest=1.0)
     return {"slopes": slopes.tolist(), "shift": shift.tolist(), "spread": spread, "scale": float(scale.max())}
@@ -55,21 +56,26 @@ def says_nothing(parameters: dict[str, Any]) -> bool:
     return float(parameters.get("scale", 1.0)) < LEAST_SCALE
 
 
-def _find_scales(evidence: Float64[np.ndarray, "2 n k"], truth: Logits, weights: Weights) -> Float64[np.ndarray, " 2"]:
-    """Return the scales of the two parts of the slopes, by what they told of participants who were held out.
+def _find_scales(
+    evidence: Float64[np.ndarray, "parts n k"], truth: Logits, weights: Weights
+) -> Float64[np.ndarray, " parts"]:
+    """Return the scales of the parts of the slopes, by what they told of participants who were held out.
 
-    Of two classes the parts are one, and its scale is taken only where people ask for it by more than a free parameter
-    is worth (Akaike 1974): of a rare class, it is mostly noise, and never makes anybody surer.
+    Two classes have one part, and its scale is taken only where people ask for it by more than a free parameter is
+    worth (Akaike 1974): of a rare class, it is mostly noise, and never makes anybody surer.
     """
-    if truth.shape[1] > 2:
-        return _fit_scales(evidence, truth, weights, lowest=0.0)[0]
-    together = evidence.sum(axis=0, keepdims=True)
-    free, whole = (_fit_scales(together, truth, weights, lowest=lowest) for lowest in (0.0, 1.0))
-    return np.repeat(free[0], 2) if whole[2] - free[2] > 1 else np.ones(2)
+    free = _fit_scales(evidence, truth, weights, lowest=0.0)
+    if len(evidence) > 1:
+        return free[0]
+    whole = _fit_scales(evidence, truth, weights, lowest=1.0)
+    return free[0] if whole[2] - free[2] > 1 else np.ones(1)
 
 
-def _fit_slopes(scores: Logits, truth: Logits, weights: Weights) -> Float64[np.ndarray, "2 k k"]:
-    """Return slopes[part, score, class], penalised by RIDGE and DEVIATION: equal steps, and everything else."""
+def _fit_slopes(scores: Logits, truth: Logits, weights: Weights) -> Float64[np.ndarray, "parts k k"]:
+    """Return slopes[part, score, class], penalised by RIDGE and DEVIATION: equal steps, and everything else by class.
+
+    Of two classes all of it is one part.
+    """
     classes = truth.shape[1]
     order = np.arange(classes) - (classes - 1) / 2
     order /= np.linalg.norm(order)
@@ -89,7 +95,10 @@ def _fit_slopes(scores: Logits, truth: Logits, weights: Weights) -> Float64[np.n
     found = minimize(
         loss, np.zeros(len(penalty)), jac=True, method="L-BFGS-B", options={"maxiter": 1000, "ftol": 1e-12}
     )
-    return slopes_of(found.x)
+    steps, other = slopes_of(found.x)
+    if classes == 2:
+        return np.asarray(steps + other)[None]
+    return np.stack([steps, *(other * column for column in np.eye(classes))])
 
 
 def _fit_scales(

@@ -72,6 +72,7 @@ class FeaturesSeen(TypedDict):
     pools: NotRequired[list[str]]
     token_grid: NotRequired[list[int] | None]
     views: NotRequired[Count]
+    mirror: NotRequired[bool]
     aggregation: NotRequired[str]
     aggregation_learned: NotRequired[Open]
     standardise: NotRequired[str]

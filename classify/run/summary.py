@@ -235,9 +235,30 @@ def search_lines(search: Mapping[str, Any]) -> list[str]:
     best, features = search["best"], search["best"]["features"]
     said = f"layer {features['layer']}, {','.join(features['pools']) or 'tokens'}, {best['aggregation']}"
     lines = [f"search: {search['trials']} tried, {search['pruned']} stopped early; best inside train: {said}"]
+    lines += among_lines(search.get("among") or {}, str(search.get("metric")))
     for metric, measured in search.get("nested", {}).get("metrics", {}).items():
         lines.append(f"nested: {metric} of the whole search on outer folds {format_measured(measured)}")
     return lines
+
+
+def describe_search(search: Mapping[str, Any]) -> str:
+    """Say in a few words how parameters, and with auto the head, were chosen."""
+    heads = len((search.get("among") or {}).get("heads", []))
+    among = f", and the best of {heads} heads" if heads else ""
+    return f"{search.get('trials')} trials by {search.get('metric')}{among}"
+
+
+def among_lines(among: Mapping[str, Any], metric: str) -> list[str]:
+    """Say which heads auto chose among, the best first, and by how much the best value flatters it."""
+    heads = sorted(among.get("heads", []), key=lambda one: -(one["value"] or 0.0))
+    if not heads:
+        return []
+    told = ", ".join(
+        f"{one['model']} {'absent' if one['value'] is None else format(one['value'], '.3f')}" for one in heads
+    )
+    cost = among.get("cost_of_choosing")
+    flattered = "" if cost is None else f"; the best is {cost:.3f} too high for having been chosen among {len(heads)}"
+    return [f"auto: {metric} inside train: {told}{flattered}"]
 
 
 def seed_lines(sensitivity: Mapping[str, Any]) -> list[str]:

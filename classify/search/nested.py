@@ -70,6 +70,7 @@ def _predict_outer(chosen: Chosen, whole: FeatureSource, held: np.ndarray, class
 def _describe(chosen: Chosen) -> dict[str, Any]:
     spec = chosen.spec
     return {
+        "model": spec.model,
         "parameters": dict(spec.parameters),
         "features": {"layer": spec.features.layer, "pools": list(spec.features.pools)},
         "aggregation": spec.aggregation,

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -16,6 +16,7 @@ from classify.fitting.model import ModelSpec, fit_grid
 from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, replicate_metrics
 from classify.run.predictions import Predictions, join_predictions, judged_of
+from classify.search.among import compare_rivals
 from classify.search.ray_engine import Report, TuneCluster, import_ray, search_with_ray
 from classify.search.scoring import METRIC, FoldScorer, running_score
 from classify.search.spaces import AUTO, GRIDS, SearchSpace, make_space
@@ -40,7 +41,7 @@ class SearchPlan:
 
     trials, minutes: the budget, whichever ends first; without both nothing is searched but a small grid.
     views: augmented views of each volume to learn from. folds: how many, each with every class.
-    jobs: processes, one thread each.
+    jobs: processes, one thread each. rivals: of model auto, the plan of each head that may be chosen.
     """
 
     model: str
@@ -57,6 +58,7 @@ class SearchPlan:
     token_grid: Grid | None = None
     device: str = "cpu"
     views: int = 0
+    rivals: tuple["SearchPlan", ...] = ()
 
     @property
     def searched(self) -> bool:
@@ -97,6 +99,8 @@ def choose_model(
     runs: where the folder of studies lies. facts: what else names the study (task, versions). tell: says what is
     worth knowing, such as that a study goes on. Raises: UsageError, CohortError, RunFolderError.
     """
+    if plan.rivals:
+        return _choose_among(plan, train, runs=runs, facts=facts, tell=tell)
     classes = len(train.cohort.task.classes)
     space = _space_of(plan, train)
     scorer = FoldScorer(train, classes=classes, seed=plan.seed, folds=plan.folds)
@@ -113,6 +117,36 @@ def choose_model(
         tried, stopped_by = _search(plan, study, space, scorer, tell)
     said = {"engine": plan.engine, "stopped_by": stopped_by, "resumed_at": resumed, "study": folder.name}
     return _chosen(plan, space, tried, said)
+
+
+def _choose_among(
+    plan: SearchPlan,
+    train: FeatureSource,
+    *,
+    runs: Path,
+    facts: Mapping[str, Any],
+    tell: Callable[[str], None],
+) -> Chosen:
+    """Choose for each head, then the head whose choice did best on the same folds, and say what choosing costs."""
+    scorer = FoldScorer(train, classes=len(train.cohort.task.classes), seed=plan.seed, folds=plan.folds)
+    rivals = [replace(one, folds=plan.folds, views=min(one.views, plan.views)) for one in plan.rivals]
+    chosen, held_out = [], []
+    for rival in rivals:
+        found = choose_model(rival, train, runs=runs, facts=facts, tell=tell)
+        with one_thread():
+            held_out.append(join_predictions([scorer.predict(found.spec, fold) for fold in range(scorer.folds)]))
+        tell(f"auto: {rival.model} {running_score(held_out[-1:]):.3f} {METRIC} on participants held out of train")
+        chosen.append(found)
+    best, said = compare_rivals([one.model for one in rivals], held_out, seed=plan.seed)
+    taken = chosen[best]
+    record = taken.record or _default_record(rivals[best], train, said["heads"][best]["value"])
+    return Chosen(taken.spec, record | {"among": said})
+
+
+def _default_record(plan: SearchPlan, train: FeatureSource, value: float) -> dict[str, Any]:
+    space = _space_of(plan, train)
+    tried = Tried({}, space.layers[0], space.pools[0], space.aggregations[0], value, ())
+    return _chosen(plan, space, [tried], {"sampler": "defaults"}).record or {}
 
 
 def _search(
@@ -223,7 +257,7 @@ def take_sharpest(held_out: Sequence[Predictions], values: Sequence[float], *, s
     scores = [replicate_metrics(one, drawn, names)[METRIC] for one in held_out]
     error = [np.nanstd(scores[best][1:] - one[1:]) for one in scores]
     near = [n for n, value in enumerate(values) if values[best] - value <= error[n] + 1e-12]
-    weights = unit_weights(people.label, people.participant)
+    weights = unit_weights(people.label, people.unit)
     losses = {n: -np.log(held_out[n].scores[np.arange(len(people.label)), people.label]) @ weights for n in near}
     return min(near, key=lambda n: losses[n])
 

@@ -19,18 +19,21 @@ Range = tuple[str, float, float]
 
 @dataclass(frozen=True)
 class Among:
-    """A few numbers to choose among."""
+    """A few numbers or names to choose among."""
 
-    numbers: tuple[int, ...]
+    numbers: tuple[Any, ...]
 
 
 Values = tuple[str, ...]
 """Names to choose among."""
 
+MIRROR = "mirror"
+"""Whether left eyes are mirrored: searched with a head's parameters, and a matter of its features."""
+
 SPACES: Mapping[str, Mapping[str, Range | Among]] = {
     "linear": {"C": ("log", 1e-6, 1e1)},
     "ordinal": {"C": ("log", 1e-6, 1e1)},
-    "knn": {"n_neighbors": ("log int", 3.0, 300.0)},
+    "knn": {"n_neighbors": ("log int", 3.0, 300.0), "pca": Among((0, 16, 64)), "cosine": Among((0, 1))},
     "lgbm": {
         "n_estimators": ("int", 50.0, 400.0),
         "learning_rate": ("log", 0.01, 0.2),
@@ -41,6 +44,11 @@ SPACES: Mapping[str, Mapping[str, Range | Among]] = {
         "lambda_l2": ("log", 0.1, 100.0),
         "pca": Among((0, 32, 128)),
     },
+    "forest": {
+        "kind": Among(("extra", "random")),
+        "max_features": ("log", 0.01, 0.6),
+        "min_leaf_share": ("log", 0.001, 0.05),
+    },
     "mlp": {
         "width": ("log int", 32.0, 512.0),
         "depth": ("int", 1.0, 3.0),
@@ -48,7 +56,11 @@ SPACES: Mapping[str, Mapping[str, Range | Among]] = {
         "learning_rate": ("log", 1e-4, 1e-2),
         "weight_decay": ("log", 1e-4, 1.0),
     },
+    "tokens-linear": {"C": ("log", 1e-7, 1e0), MIRROR: Among((False, True))},
     "attentive": {
+        MIRROR: Among((False, True)),
+        "heads": Among((4, 1, 16, 32)),
+        "positions": Among((True, False)),
         "dropout": ("linear", 0.2, 0.8),
         "learning_rate": ("log", 1e-3, 3e-2),
         "weight_decay": ("log", 0.03, 30.0),
@@ -66,7 +78,13 @@ trees of 6 that see 0.2 by 0.002 of macro AUROC, which is noise, and took 1.7 ti
 GRIDS: Mapping[str, list[dict[str, Any]]] = {
     "linear": [{"C": float(strength)} for strength in np.logspace(-5, 1, 13)],
     "ordinal": [{"C": float(strength)} for strength in np.logspace(-5, 1, 7)],
-    "knn": [{"n_neighbors": count} for count in (240, 120, 60, 30, 15, 8)],
+    "knn": [
+        {"n_neighbors": count, "pca": pca, "cosine": cosine}
+        for count in (240, 120, 60, 30, 15, 8)
+        for pca in (0, 32)
+        for cosine in (1, 0)
+    ],
+    "tokens-linear": [{"C": float(strength)} for strength in np.logspace(-6, 0, 13)],
 }
 """Tried without --trials, from the smoothest head on; of equals the first is taken."""
 
@@ -93,9 +111,11 @@ class SearchSpace:
 
     def spec(self, parameters: Mapping[str, Any], layer: str, pools: str, aggregation: str) -> ModelSpec:
         """Make the spec of one choice."""
-        features = FeatureChoice(layer, tuple(pools.split(",")) if pools else (), self.token_grid, self.views)
+        mirror = bool(parameters.get(MIRROR, False))
+        features = FeatureChoice(layer, tuple(pools.split(",")) if pools else (), self.token_grid, self.views, mirror)
+        own = {name: value for name, value in parameters.items() if name != MIRROR}
         moved = {"device": self.device} if self.device != "cpu" and "device" in HEADS[self.model]().get_params() else {}
-        return ModelSpec(self.model, {**parameters, **moved}, features, aggregation)
+        return ModelSpec(self.model, {**own, **moved}, features, aggregation)
 
     @property
     def first(self) -> ModelSpec:
@@ -104,7 +124,7 @@ class SearchSpace:
 
     def defaults(self) -> dict[str, Any]:
         """Give the head's own parameters where they lie in the ranges, and the first of what has names to choose."""
-        own = HEADS[self.model]().get_params()
+        own = {MIRROR: False} | HEADS[self.model]().get_params()
         inside = {name: own[name] for name, one in self.ranges.items() if is_inside(own[name], one)}
         return inside | {name: values[0] for name, values in self.names.items() if len(values) > 1}
 

@@ -5,7 +5,7 @@ usually asks of a device, and where it is answered here:
 
 ==================  ====================================================================================================
 device              held by the back end; ``name`` and ``description`` tell which
-place               ``prepare`` for weights, ``place`` for batches, ``to_host`` for results
+place               ``prepare`` for weights, ``place`` for batches made in ``room``, ``to_host`` or ``send`` for results
 precision           ``prepare`` and ``place`` round to DTYPES: one type for weights and activations, no autocast
 compile             ``static_shapes``: the caller pads, so that one shape is compiled once
 step mark           ``launch``: a lazy back end computes there what was asked so far
@@ -17,18 +17,21 @@ rank, world size    not here: one process a device, started by extract.engines; 
 ==================  ====================================================================================================
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Float32, Shaped
 from torch import Tensor, nn
 
 Precision = Literal["fp32", "bf16"]
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Of weights and activations; pooling is float32 in both."""
+
+Batch = Shaped[np.ndarray, "..."] | Sequence[Shaped[np.ndarray, "..."]]
+"""One array, or its first axis as arrays of one shape."""
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -56,8 +59,14 @@ class Backend(Protocol):
     def prepare(self, module: ModuleT) -> ModuleT:
         """Give the module on the device in the precision; the module passed in is not changed."""
 
-    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
-        """Carry a batch to the device, in the precision."""
+    def room(self, shape: Sequence[int]) -> Float32[np.ndarray, "..."]:
+        """Give memory for an input, from where the device can fetch it; it may hold anything."""
+
+    def place(self, batch: Batch) -> Shaped[Tensor, "..."]:
+        """Carry a batch to the device: fractions in the precision, whole numbers as they are.
+
+        What was made in ``room`` stays as it is until something computed of it has come back.
+        """
 
     def launch(self) -> None:
         """Start computing everything asked so far, as one program; does not wait for it."""
@@ -65,8 +74,18 @@ class Backend(Protocol):
     def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
         """Bring a float32 or float16 result back; waits until it is computed."""
 
+    def send(self, tensor: Shaped[Tensor, "..."]) -> Callable[[], Shaped[np.ndarray, "..."]]:
+        """Start to bring a result back; calling what this gives waits for it alone, not for what was asked later."""
+
     def peak_memory_bytes(self) -> int:
         """Give the largest amount of memory held so far: of the device, or of the process on the CPU."""
+
+    @property
+    def prefers_bf16(self) -> bool:
+        """Say whether the device computes in bfloat16 by itself, and faster than in float32."""
+
+    def memory_bytes(self) -> int | None:
+        """Give all memory of the device, whoever holds it; None where training may take what there is."""
 
     def free_memory_bytes(self) -> int | None:
         """Give what the device could still allocate; None where it does not tell."""

@@ -7,10 +7,10 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
-from extract.device.backend import DTYPES, ModuleT, Precision
+from extract.device.backend import DTYPES, Batch, ModuleT, Precision
 from extract.device.eager import Eager
 
 ALLOCATOR = "DefaultCPUAllocator"
@@ -36,10 +36,13 @@ class CpuBackend(Eager):
             return module
         return deepcopy(module).to(self._dtype)
 
-    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
-        """Wrap the batch without a copy where it may be written to (torch refuses read-only memory)."""
+    def place(self, batch: Batch) -> Shaped[Tensor, "..."]:
+        """Wrap an array, or several that are one, without a copy where it may be written to (torch asks for that)."""
+        if not isinstance(batch, np.ndarray):
+            batch = batch[0][None] if len(batch) == 1 else np.stack(batch)
         writeable = batch if batch.flags.writeable else batch.copy()
-        return torch.from_numpy(writeable).to(self._dtype)
+        placed = torch.from_numpy(writeable)
+        return placed.to(self._dtype) if placed.is_floating_point() else placed
 
     def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
         """Give the numbers as they lie."""

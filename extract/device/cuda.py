@@ -1,15 +1,17 @@
 """One NVIDIA GPU."""
 
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Float32, Shaped
 from torch import Tensor
 
-from extract.device.backend import DTYPES, ModuleT, Precision
+from extract.device.backend import DTYPES, Batch, ModuleT, Precision
 from extract.device.cuda_attention import AMPERE, choose_attention, describe_attention, kernels_of
 from extract.device.eager import Eager
+from extract.device.host_ring import HostRing
 from extract.encoder.module import EncoderModule
 from extract.errors import DeviceError
 
@@ -39,6 +41,9 @@ class CudaBackend(Eager):
             raise DeviceError(
                 f"device cuda: {precision} needs compute capability {need}, this GPU has {have}; use --precision fp32"
             )
+        self.prefers_bf16 = self._capability >= AMPERE
+        self._coming, self._going = (torch.cuda.Stream(self._device) for _ in range(2))  # type: ignore[no-untyped-call]  # torch has no type for it
+        self._ring = HostRing(lambda size: torch.empty(size, dtype=torch.uint8, pin_memory=True))
 
     @property
     def description(self) -> str:
@@ -52,15 +57,46 @@ class CudaBackend(Eager):
             prepared.use_attention(choose_attention(self._capability))
         return prepared
 
-    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
-        """Copy through pinned memory, and round on the GPU."""
-        writeable = batch if batch.flags.writeable else batch.copy()
-        pinned = torch.from_numpy(writeable).pin_memory()
-        return pinned.to(self._device, non_blocking=True).to(self._dtype)
+    def room(self, shape: Sequence[int]) -> Float32[np.ndarray, "..."]:
+        """Give page-locked memory."""
+        return self._ring.take(shape)
 
-    def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
-        """Copy back, which waits for the GPU."""
-        return tensor.cpu().numpy()
+    def place(self, batch: Batch) -> Shaped[Tensor, "..."]:
+        """Copy on a stream of its own while the GPU computes, each volume from where it lies; round on the GPU.
+
+        What does not lie in page-locked memory is copied there first.
+        """
+        arrays = [batch] if isinstance(batch, np.ndarray) else list(batch)
+        whole = arrays[0] is batch
+        parts = [torch.from_numpy(one if one.flags.writeable else one.copy()) for one in arrays]
+        computing = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._coming):
+            shape = parts[0].shape if whole else (len(parts), *parts[0].shape)
+            there = torch.empty(shape, dtype=parts[0].dtype, device=self._device)
+            for row, part in zip([there] if whole else there, parts, strict=True):
+                row.copy_(part if part.is_pinned() else part.pin_memory(), non_blocking=True)
+        computing.wait_stream(self._coming)
+        there.record_stream(computing)  # or its memory would be given away before the forward has read it
+        return there.to(self._dtype) if there.is_floating_point() else there
+
+    def send(self, tensor: Shaped[Tensor, "..."]) -> Callable[[], Shaped[np.ndarray, "..."]]:
+        """Copy into page-locked memory, on a stream that waits for this result and for nothing after it."""
+        self._going.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._going):
+            host = tensor.to("cpu", non_blocking=True)
+            tensor.record_stream(self._going)
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]  # as above
+            arrived.record()
+
+        def wait() -> Shaped[np.ndarray, "..."]:
+            arrived.synchronize()
+            return host.numpy()
+
+        return wait
+
+    def memory_bytes(self) -> int:
+        """Give the memory of the GPU."""
+        return int(torch.cuda.get_device_properties(self._device).total_memory)
 
     def free_memory_bytes(self) -> int:
         """Give what no process holds on the GPU now."""

@@ -1,17 +1,37 @@
 """What the back ends have in common that compute each operator as it is called."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
+from jaxtyping import Float32, Shaped
+from torch import Tensor
 
 
 class Eager:
     """Nothing is put off, nothing is compiled, and shapes are free."""
 
     static_shapes = False
+    prefers_bf16 = False
 
     def launch(self) -> None:
         """Do nothing: the computation is on its way already."""
+
+    def room(self, shape: Sequence[int]) -> Float32[np.ndarray, "..."]:
+        """Give ordinary memory."""
+        return np.empty(tuple(shape), np.float32)
+
+    def send(self, tensor: Shaped[Tensor, "..."]) -> Callable[[], Shaped[np.ndarray, "..."]]:
+        """Take the result when it is asked for: the host has computed it."""
+        return lambda: self.to_host(tensor)
+
+    def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
+        """Copy back, which waits for the device."""
+        return tensor.cpu().numpy()
+
+    def memory_bytes(self) -> int | None:
+        """Give None: memory of the host is shared with everything else on it."""
+        return None
 
     def free_memory_bytes(self) -> int | None:
         """Give None: memory of the host is shared with everything else on it."""

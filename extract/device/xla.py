@@ -5,7 +5,7 @@ opened: it needs a torch of its own version (2.9), so most environments lack it.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from importlib import import_module
 from importlib.metadata import version
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Float32, Shaped
 from torch import Tensor
 
-from extract.device.backend import DTYPES, ModuleT, Precision
+from extract.device.backend import DTYPES, Batch, ModuleT, Precision
 from extract.device.cpu import process_peak_bytes
 from extract.device.tpu import INSTALL, VISIBLE_CHIPS, accelerator_type, take_chip
 from extract.device.xla_attention import choose_attention
@@ -77,10 +77,20 @@ class XlaBackend:
             copy.use_attention(choose_attention(self._kind, self.precision))
         return copy.to(self._device)
 
-    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
+    def room(self, shape: Sequence[int]) -> Float32[np.ndarray, "..."]:
+        """Give ordinary memory: the runtime copies what it sends."""
+        return np.empty(tuple(shape), np.float32)
+
+    def place(self, batch: Batch) -> Shaped[Tensor, "..."]:
         """Round on the host, which halves the bytes to send in bf16, and send without waiting."""
+        if not isinstance(batch, np.ndarray):
+            rounded = torch.empty((len(batch), *batch[0].shape), dtype=self._dtype)
+            for row, one in zip(rounded, batch, strict=True):
+                row.copy_(torch.from_numpy(one if one.flags.writeable else one.copy()))
+            return rounded.to(self._device)
         writeable = batch if batch.flags.writeable else batch.copy()
-        return torch.from_numpy(writeable).to(self._dtype).to(self._device)
+        numbers = torch.from_numpy(writeable)
+        return (numbers.to(self._dtype) if numbers.is_floating_point() else numbers).to(self._device)
 
     def launch(self) -> None:
         """Compile, where the shapes are new, and start everything asked so far as one program."""
@@ -90,12 +100,25 @@ class XlaBackend:
         """Copy back whole, which waits for the device; a slice of it taken on the device would be another program."""
         return tensor.cpu().numpy()
 
+    def send(self, tensor: Shaped[Tensor, "..."]) -> Callable[[], Shaped[np.ndarray, "..."]]:
+        """Take the result when it is asked for: the runtime then waits for the program that makes it alone."""
+        return lambda: self.to_host(tensor)
+
     def peak_memory_bytes(self) -> int:
         """Give the peak of the device's memory, or of the process where XLA runs on the CPU."""
         if self._kind == "CPU":
             return process_peak_bytes()
         memory = self._xla_model.get_memory_info(self._device)
         return int(memory.get("peak_bytes_used", memory["bytes_used"]))
+
+    @property
+    def prefers_bf16(self) -> bool:
+        """Say whether it is a TPU."""
+        return self._kind == "TPU"
+
+    def memory_bytes(self) -> int | None:
+        """Give None: what a program needs is known only once it is compiled."""
+        return None
 
     def free_memory_bytes(self) -> int | None:
         """Give None: what a program needs is known only once it is compiled."""

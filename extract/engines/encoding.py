@@ -88,7 +88,7 @@ def _begin(batch: Batch, encoder: BatchEncoder) -> list[tuple[Batch, SubmittedBa
 def _submit(batch: Batch, encoder: BatchEncoder) -> list[tuple[Batch, SubmittedBatch | VolumeFailure]]:
     parts = list[tuple[Batch, SubmittedBatch | VolumeFailure]]()
     left = batch.volumes
-    for submitted in encoder.submit_fitting(_stack(batch.volumes)):
+    for submitted in encoder.submit_fitting(_images(batch.volumes)):
         parts.append((Batch(batch.target, left[: submitted.count]), submitted))
         left = left[submitted.count :]
     return parts
@@ -106,7 +106,7 @@ def _finish(
         if len(batch.volumes) == 1:
             return [RefusedVolume(batch.target, batch.volumes[0], found)]
         alone = [Batch(batch.target, [volume]) for volume in batch.volumes]
-        again = [attempt("encode", partial(encoder.encode, _stack(one.volumes))) for one in alone]
+        again = [attempt("encode", partial(encoder.encode, _images(one.volumes))) for one in alone]
         return [_take_apart(one, result, 0) for one, result in zip(alone, again, strict=True)]
 
 
@@ -120,6 +120,5 @@ def _take_apart(batch: Batch, encoded: EncodedBatch | VolumeFailure, index: int)
     return EncodedVolume(batch.target, volume, encoded.pooled[index], tokens)
 
 
-def _stack(volumes: Sequence[LoadedVolume]) -> Float32[np.ndarray, "b V D H W"]:
-    """Make a batch; of one volume without a copy."""
-    return volumes[0].image[None] if len(volumes) == 1 else np.stack([volume.image for volume in volumes])
+def _images(volumes: Sequence[LoadedVolume]) -> list[Float32[np.ndarray, "V D H W"]]:
+    return [volume.image for volume in volumes]

@@ -154,6 +154,7 @@ class HiredWorker:
             partial_reads=options.partial_reads,
             views=options.views,
             allowed=options.allowed_classes,
+            room=self._backend.room,
         )
         share = Share(self.assignment.cores, usable_memory_bytes() // self.assignment.neighbours)
         self._threads = choose_workers(options, self._backend, self._encoders, share)

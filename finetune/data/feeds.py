@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from classify.features.table import FeatureTable
 from extract.device.backend import Backend
 from finetune.data.dataset import VolumeDataset, read_batches
+from finetune.data.raw import RawVolumes, make_volumes
 from finetune.data.sampling import Draw
 from finetune.model.network import TOKENS, VECTORS, VOLUMES
 
@@ -59,10 +61,11 @@ class VolumeFeed:
         return self.dataset.table
 
     def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[LabelledBatch]:
-        """Read volumes, and carry them to the device; what pads a batch weighs nothing."""
+        """Read volumes, and carry them to the device, which changes raw ones; what pads a batch weighs nothing."""
         for volumes, label, group in read_batches(self.dataset, draws, self.workers):
-            missing = max(0, (self.pad_to or 0) - len(volumes))
-            inputs = self.backend.place(_padded(volumes, missing).numpy())
+            missing = max(0, (self.pad_to or 0) - len(label))
+            carry = partial(_carry, self.backend, missing)
+            inputs = make_volumes(volumes.mapped(carry)) if isinstance(volumes, RawVolumes) else carry(volumes)
             yield LabelledBatch(
                 inputs, _padded(label, missing).to(inputs.device), _padded(group, missing).to(inputs.device)
             )
@@ -137,6 +140,10 @@ def _batch(
     label[np.arange(len(rows)), feed.table.y[rows]] = feed.weights[rows] * counts
     placed = feed.backend.place(inputs)
     return LabelledBatch(placed, torch.from_numpy(label).to(placed.device), torch.from_numpy(group).to(placed.device))
+
+
+def _carry(backend: Backend, missing: int, tensor: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "more ..."]:
+    return backend.place(_padded(tensor, missing).numpy())
 
 
 def _padded(tensor: Shaped[Tensor, "b ..."], missing: int) -> Shaped[Tensor, "more ..."]:

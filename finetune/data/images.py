@@ -25,6 +25,9 @@ BYTES_OF = {"uint8": 1, "float32": 4}
 """A voxel on disk. uint8 spreads 256 levels between the smallest and the largest voxel of a volume."""
 
 
+UNSCALED = np.array([0, 1], np.float32)
+
+
 @dataclass(frozen=True)
 class ImageCache:
     """A folder with one file a volume: the encoder's input, and what was noted about the volume.
@@ -96,8 +99,16 @@ class ImageCache:
 
     def image(self, volume: str) -> Float32[np.ndarray, "1 D H W"]:
         """Read one volume by its id. Raises RunError where its file is gone or damaged."""
+        stored, scale = self.stored(volume)
+        return from_levels(stored, scale) if stored.dtype == np.uint8 else stored
+
+    def stored(
+        self, volume: str
+    ) -> tuple[UInt8[np.ndarray, "1 D H W"] | Float32[np.ndarray, "1 D H W"], Float32[np.ndarray, " 2"]]:
+        """Read one volume as it is kept, with its scale: see to_levels. Raises RunError as image does."""
         try:
-            return _unpack(_read_arrays(self.paths[volume]))
+            kept = _read_arrays(self.paths[volume])
+            return (kept["image"], UNSCALED) if "image" in kept else (kept["levels"], kept["scale"])
         except _DAMAGED as error:
             raise RunError(
                 f"--cache-dir {self.folder}: the preprocessed volume {volume} is gone or damaged "

@@ -12,11 +12,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Shaped
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
-from extract.device.backend import DTYPES, Backend, ModuleT, Precision
+from extract.device.backend import DTYPES, Backend, Batch, ModuleT, Precision
 from extract.device.select import open_device, resolve
 from extract.device.xla import XlaBackend
 from extract.device.xla_attention import FLASH_BLOCK_TOKENS, attend_in_chunks
@@ -29,7 +29,7 @@ VOLUMES = "volumes"
 class SpmdBackend(XlaBackend):
     """All XLA devices of a slice as one. Raises DeviceError as XlaBackend does."""
 
-    def __init__(self, *, bf16: bool) -> None:
+    def __init__(self, *, bf16: bool | None) -> None:
         if find_spec("torch_xla") is not None:  # else XlaBackend says what to do
             import_module("torch_xla.runtime").use_spmd()
         super().__init__("fp32")  # of the weights; autocast rounds the encoder's arithmetic
@@ -37,7 +37,7 @@ class SpmdBackend(XlaBackend):
         self.chips = int(self._runtime.global_runtime_device_count())
         self.host = int(self._runtime.process_index())
         self._mesh = self._spmd.Mesh(np.arange(self.chips), (self.chips,), (VOLUMES,))
-        self._flash = self._kind == "TPU" and bf16
+        self._flash = self._kind == "TPU" and bf16 is not False
 
     def _take_chips(self) -> None:
         """Leave this process all of its machine's chips."""
@@ -49,11 +49,11 @@ class SpmdBackend(XlaBackend):
             prepared.use_attention(partial(flash_attention_by_chip, mesh=self._mesh))
         return prepared
 
-    def place(self, batch: Float32[np.ndarray, "..."]) -> Float[Tensor, "..."]:
+    def place(self, batch: Batch) -> Shaped[Tensor, "..."]:
         """Send a batch, cut over the chips where its volumes can be dealt out evenly."""
         placed = super().place(batch)
-        if self.chips > 1 and len(batch) % self.chips == 0:
-            self._spmd.mark_sharding(placed, self._mesh, (VOLUMES, *(None,) * (batch.ndim - 1)))
+        if self.chips > 1 and len(placed) % self.chips == 0:
+            self._spmd.mark_sharding(placed, self._mesh, (VOLUMES, *(None,) * (placed.ndim - 1)))
         return placed
 
     def in_precision(self, precision: Precision) -> "SpmdBackend":
@@ -82,8 +82,11 @@ def encoding_device(backend: Backend, precision: str) -> Backend:
     return open_device(backend.name, precision)
 
 
-def open_trainer(name: str, *, bf16: bool, forward_size: int) -> Backend:
-    """Open the device to train on. Raises DeviceError, and UsageError where the chips cannot share a batch evenly."""
+def open_trainer(name: str, *, bf16: bool | None, forward_size: int) -> Backend:
+    """Open the device to train on. bf16: None where the device decides.
+
+    Raises DeviceError, and UsageError where the chips cannot share a batch evenly.
+    """
     if resolve(name) != "xla":
         return open_device(name)
     backend = SpmdBackend(bf16=bf16)

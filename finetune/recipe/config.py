@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
-    from extract.augment.change import Changes
+    from extract.augment.draws import Changes
 
 
 def _read_number(raw: object) -> object:
@@ -126,7 +126,7 @@ HeadConfig = Annotated[LinearConfig | MlpConfig | OrdinalConfig | AttentiveConfi
 
 
 class AugmentConfig(Strict):
-    """How far volumes are changed at strength 1, as extract.augment.change.Changes says; 0 leaves a change out.
+    """How far volumes are changed at strength 1, as extract.augment.draws.Changes says; 0 leaves a change out.
 
     mixup, cutmix: parameter of the Beta distribution of the shares; mixing: probability that a volume is mixed at all.
     """
@@ -149,7 +149,7 @@ class AugmentConfig(Strict):
     @property
     def changes(self) -> "Changes":
         """What is done to one volume, without mixing."""
-        from extract.augment.change import Changes
+        from extract.augment.draws import Changes
 
         return Changes(**self.model_dump(exclude={"mixup", "cutmix", "mixing"}))
 
@@ -157,11 +157,13 @@ class AugmentConfig(Strict):
 class FinetuneConfig(Strict):
     """The whole recipe.
 
-    batch_size: volumes a step, over all processes. micro_batch_size: volumes a forward of one process; null: all of
-    its share at once; smaller ones are summed, with equal results. gradient_clip: largest norm of the gradient.
-    precision: of the encoder's arithmetic; weights stay float32. recompute: keep no activations inside a block.
+    batch_size: volumes a step, over all processes. micro_batch_size: volumes a forward of one process; null: as many of
+    its share as fit the device; smaller ones are summed, with equal results. gradient_clip: largest norm of the
+    gradient. precision: of the encoder's arithmetic; weights stay float32; null: bf16 where the device is fast in it.
+    recompute: keep no activations inside a block; null: only where nothing else fits. See recipe.fitting.
     sampling: participants equally often, or volumes once an epoch. class_weights: classes weigh the same in the loss.
-    cache: how preprocessed volumes are kept on disk. workers: processes that load volumes; 0: none beside this one.
+    cache: how preprocessed volumes are kept on disk. workers: processes that load volumes; 0: none beside this one;
+    null: as many as this process has cores, and none where the CPU itself trains.
     parallel: how processes of torchrun share the training: each with the whole model (ddp), or with a part of what is
     trained, its gradients and its moments (fsdp).
     save_every_steps: how often the training state is saved within an epoch; it always is after one.
@@ -173,12 +175,12 @@ class FinetuneConfig(Strict):
     batch_size: int = Field(default=8, ge=1)
     micro_batch_size: Annotated[int, Field(ge=1)] | None = None
     gradient_clip: Rate = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    recompute: bool = False
+    precision: Literal["fp32", "bf16"] | None = None
+    recompute: bool | None = None
     sampling: Literal["participants", "volumes"] = "participants"
     class_weights: bool = True
     cache: Literal["uint8", "float32"] = "uint8"
-    workers: int = Field(default=0, ge=0)
+    workers: Annotated[int, Field(ge=0)] | None = None
     parallel: Literal["ddp", "fsdp"] = "ddp"
     save_every_steps: int = Field(default=200, ge=1)
 

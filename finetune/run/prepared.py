@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from classify.cohort.questions import Task
 from classify.cohort.tables import CohortTables, read_tables
@@ -22,16 +23,22 @@ from finetune.data.stored import LAYER, POOL, open_stored
 from finetune.options import PRESET, TrainingOptions, image_recipe
 from finetune.parallel.processes import Processes
 from finetune.parallel.spmd import encoding_device, open_trainer
+from finetune.recipe.fitting import describe_fit, fit_recipe
 from finetune.run.workplace import work_folder
 from finetune.training.stages import require_blocks
 
 IMAGES, VECTORS = "images", "vectors"
 
+OptionsT = TypeVar("OptionsT", bound=TrainingOptions)
+
 
 @dataclass(frozen=True)
-class Prepared:
-    """work: a folder for whatever must survive a kill. space: of the starting encoder's vectors."""
+class Prepared(Generic[OptionsT]):
+    """options: with the recipe that fits the device. work: a folder for whatever must survive a kill. space: of the
+    starting encoder's vectors.
+    """
 
+    options: OptionsT
     task: Task
     encoder: Encoder
     backend: Backend
@@ -43,7 +50,7 @@ class Prepared:
 
 
 @contextmanager
-def prepare(options: TrainingOptions, processes: Processes) -> Iterator[Prepared]:
+def prepare(options: OptionsT, processes: Processes) -> Iterator[Prepared[OptionsT]]:
     """Check what is cheap to check, then read store and bucket; the volumes of test are not opened.
 
     Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError).
@@ -62,11 +69,18 @@ def prepare(options: TrainingOptions, processes: Processes) -> Iterator[Prepared
     )
     require_blocks(config, options.stages, encoder.architecture.depth)
     forward_size = config.micro_batch_size or config.batch_size
-    backend = open_trainer(options.device, bf16=config.precision == "bf16", forward_size=forward_size)
+    bf16 = None if config.precision is None else config.precision == "bf16"
+    backend = open_trainer(options.device, bf16=bf16, forward_size=forward_size)
+    config = fit_recipe(config, options.stages, encoder.architecture, backend, processes.size)
+    options = replace(options, config=config, change=())
+    if processes.rank == 0 and options.stages != ("head",):
+        say(describe_fit(config, options.stages, encoder.architecture, backend.memory_bytes(), processes.size))
     space = build_space(
         encoder, PRESET.to_dict(), layers=(LAYER,), pools=(POOL,), token_grid=None, precision=backend.precision
     )
-    stored = open_stored(options.store, options.endpoint_url, space, config.precision) if options.store else None
+    stored = (
+        open_stored(options.store, options.endpoint_url, space, config.precision or "fp32") if options.store else None
+    )
     if stored is not None and (differs := stored.differs_from(space)):
         space = replace(space, precision=stored.snapshot.space.precision)
         if processes.rank == 0:
@@ -77,4 +91,4 @@ def prepare(options: TrainingOptions, processes: Processes) -> Iterator[Prepared
         kept = KeptVectors(work / VECTORS, f"{space.id}\n{recipe}\n{config.cache}")
         encoding = encoding_device(backend, space.precision)
         reader = Reader(options, task, tables, encoder, encoding, space, images, processes, stored, kept)
-        yield Prepared(task, encoder, backend, space, images, reader.read(), tables, work)
+        yield Prepared(options, task, encoder, backend, space, images, reader.read(), tables, work)

@@ -16,7 +16,7 @@ from finetune.data.inputs import Inputs
 from finetune.options import FinetuneOptions
 from finetune.training.epochs import METRIC, Epoch, compare_stages
 
-PACKAGES = ("octprobe", "torch", "numpy", "pandas", "scikit-learn", "pydicom", "safetensors", "monai")
+PACKAGES = ("octprobe", "torch", "numpy", "pandas", "scikit-learn", "pydicom", "safetensors")
 OPTIMISTIC = "val chose the best epoch, so its numbers are optimistic; only a split that chose nothing can judge it"
 
 

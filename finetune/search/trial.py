@@ -61,7 +61,7 @@ class TrialRunner:
         return len(np.unique(self.inputs.features.only("val").participant))
 
 
-def inside_train(ready: Prepared, options: TrainingOptions) -> TrialRunner:
+def inside_train(ready: Prepared[Any], options: TrainingOptions) -> TrialRunner:
     """Hold back one participant in FOLDS of train, stratified by class; val and test are left out altogether."""
     train = ready.inputs.features.only("train")
     held = grouped_folds(train.participant, train.y, folds=FOLDS, seed=options.seed) == 0

@@ -69,7 +69,7 @@ def train_stage(
         position = position if trainer.processes.rank == 0 or parallel.size == 1 else replace(position, loss=0.0)
     trainer = replace(trainer, model=parallel.model)
     with ExitStack() as during:
-        on = config.recompute and isinstance(stage, EncoderStage)
+        on = bool(config.recompute) and isinstance(stage, EncoderStage)
         during.enter_context(recomputing(trainer.model.encoder, on=on, device=trainer.backend.name))
         if isinstance(stage, EncoderStage):
             during.enter_context(dropping_paths(trainer.model.encoder, stage.drop_path))

@@ -1,10 +1,12 @@
 """The stages of one training, from prepared inputs to a model with the best weights of all."""
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from classify.features.standardise import Standardiser
+from embeddings_store.machine import usable_cores
 from extract.device.backend import Backend
 from extract.encoder.encoder import Encoder
 from finetune.data.augment.augmenter import Augmenter
@@ -21,6 +23,9 @@ from finetune.training.epochs import Epoch
 from finetune.training.loop import Trainer, train_stage
 from finetune.training.resume import require_same_weights
 from finetune.training.stages import set_trainable
+
+MOST_WORKERS = 16
+"""A worker reads some 100 cached volumes/s; each holds two batches ahead."""
 
 
 def new_model(
@@ -74,9 +79,17 @@ class Feeds:
 
 
 def feed_volumes(dataset: VolumeDataset, config: FinetuneConfig, backend: Backend) -> VolumeFeed:
-    """Feed volumes as a recipe says, padded where the device compiles for each shape."""
+    """Feed volumes as a recipe says, padded where the device compiles for each shape; an accelerator changes them."""
     size = (config.micro_batch_size or config.batch_size) if backend.static_shapes else None
-    return VolumeFeed(dataset, backend, config.workers, size)
+    return VolumeFeed(replace(dataset, raw=backend.name != "cpu"), backend, choose_workers(config, backend.name), size)
+
+
+def choose_workers(config: FinetuneConfig, device: str) -> int:
+    """Give the loading processes: the recipe's, or by the cores of this process; none on a CPU, where it trains."""
+    if config.workers is not None:
+        return config.workers
+    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 0 if device == "cpu" else min(MOST_WORKERS, max(1, usable_cores() // neighbours))
 
 
 def train_stages(trainer: Trainer, stages: Sequence[str], feeds: Feeds) -> tuple[list[Epoch], Epoch]:

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
+from classify.features.tokens import mirrored
 from classify.fitting.aggregate import SMALLEST_PROBABILITY
 from classify.fitting.model import FittedModel
 from reports.attribution.pooling import RegionSums, region_sums, require_replaceable
@@ -36,16 +37,19 @@ class HeadScore:
     """Evidence for each class by a model, of raw feature rows of one protocol.
 
     order: the control by model randomisation feeds the channels to the head in another order; None: as they are.
+    mirrored: the rows are tokens of an eye that the model sees mirrored.
     """
 
     model: FittedModel
     protocol: str
     classes: int
     order: Int64[np.ndarray, " D"] | None = None
+    mirrored: bool = False
 
     def __call__(self, raw: Float64[np.ndarray, "m D"]) -> Float64[np.ndarray, "m k"]:
         """Standardise, ask the head, and take the evidence."""
-        protocol = np.full(len(raw), self.protocol)
+        protocol, grid = np.full(len(raw), self.protocol), self.model.features.token_grid
+        raw = mirrored(raw, grid) if self.mirrored and grid else raw
         x = self.model.standardiser.transform(raw.astype(np.float32), protocol)
         x = x if self.order is None else np.ascontiguousarray(x[:, self.order])
         probability = np.full((len(raw), self.classes), SMALLEST_PROBABILITY)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
+from classify.features.tokens import mirrored
 from classify.fitting.model import FittedModel
 from classify.heads.attentive import AttentiveHead
 from classify.heads.linear import LinearHead
@@ -117,41 +118,52 @@ def explain_volume(
     bands: RegionsOf,
     controls: Controls,
     seed: int,
+    left: bool = False,
 ) -> VolumeEvidence:
     """Explain a model's evidence for one class on one volume, from its stored tokens alone.
 
     tokens: the full stored grid of the model's layer. stored: the volume's raw features as the store keeps them, None
-    for a head that reads tokens.
+    for a head that reads tokens. left: a left eye, which some models see mirrored; maps show it as it is.
     """
+    flipped = left and model.features.mirror
     grid = model.features.token_grid
     read = (tokens if grid is None else coarsen_tokens(tokens, grid)).astype(np.float64)
     size = (read.shape[0], read.shape[1], read.shape[2])
     scores = {
-        "model": HeadScore(model, protocol, classes),
-        "dealt labels": HeadScore(controls.dealt_labels, protocol, classes),
-        "shuffled channels": HeadScore(model, protocol, classes, controls.order),
+        "model": HeadScore(model, protocol, classes, mirrored=flipped),
+        "dealt labels": HeadScore(controls.dealt_labels, protocol, classes, mirrored=flipped),
+        "shuffled channels": HeadScore(model, protocol, classes, controls.order, flipped),
     }
     parts = [_explain_regions(scores, read, regions(size), target, seed) for regions in (en_face, bands)]
     whole = parts[0].base + parts[0].share.sum(axis=0)
     by_vector = whole if stored is None else scores["model"](stored[None, :])[0]
     rounding = float(np.abs(by_vector - whole).max())
-    shares, looked = _token_shares(model, read, protocol), _look(model, read, protocol, parts[0], target)
+    shares, looked = _token_shares(model, read, protocol), _look(model, read, protocol, parts[0], target, flipped)
     return VolumeEvidence(target, by_vector, parts[0], parts[1], shares, looked, rounding)
 
 
 def _look(
-    model: FittedModel, tokens: Shaped[np.ndarray, "gd gh gw C"], protocol: str, regions: RegionShares, target: int
+    model: FittedModel,
+    tokens: Shaped[np.ndarray, "gd gh gw C"],
+    protocol: str,
+    regions: RegionShares,
+    target: int,
+    flipped: bool,
 ) -> Looked | None:
     if not isinstance(model.head, AttentiveHead):
         return None
-    grid = tokens.shape[:3]
-    row = tokens.reshape(1, -1).astype(np.float32)
+    grid = (tokens.shape[0], tokens.shape[1], tokens.shape[2])
+
+    def turn(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(mirrored(rows, grid)) if flipped else rows
+
+    row = turn(tokens.reshape(1, -1)).astype(np.float32)
     x = model.standardiser.transform(row, np.array([protocol]))
     by_class = model.head.gradients(x)[0]
     others = np.delete(np.arange(len(by_class)), target)
     of_evidence = by_class[target] - by_class[others].mean(axis=0)
-    gradient = (of_evidence * x.reshape(of_evidence.shape)).sum(axis=1)
-    attention = model.head.attention(x)[0].mean(axis=0)
+    gradient = turn((of_evidence * x.reshape(of_evidence.shape)).sum(axis=1)[None])[0]
+    attention = turn(model.head.attention(x)[0].mean(axis=0)[None])[0]
     names, label = regions.regions.names, regions.regions.label.ravel()
     held = np.array([name not in regions.regions.empty for name in names])
     agreement = {

@@ -14,6 +14,7 @@ from classify.predict import predict_volumes_of
 from classify.run_options import AnswerOptions
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.reader import StoreReader
+from embeddings_store.schema import Eye
 from embeddings_store.snapshot import Snapshot
 from extract.bucket.source import Source
 from reports.anatomy.foveal_pit import find_foveal_pit
@@ -129,6 +130,7 @@ class ScanReader:
                 bands=axial_bands,
                 controls=self.controls,
                 seed=self.seed,
+                left=line["eye"] == Eye.LEFT,
             )
         except OctProbeError as error:
             return None, str(error)

@@ -35,6 +35,8 @@ BENCHMARKS = {
     "report": "bench_report",
     "partial": "bench_partial",
     "p17": "bench_slow_line",
+    "p21": "bench_device_feed",
+    "p24": "bench_augment",
 }
 
 

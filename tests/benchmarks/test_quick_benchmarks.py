@@ -5,7 +5,14 @@ from importlib.util import find_spec
 import pytest
 import run as bench
 
-PEERS = {"p1": ("transformers",), "p2": ("monai",), "p4": ("h5py",), "p7": ("shap",), "p14": ("monai",)}
+PEERS = {
+    "p1": ("transformers",),
+    "p2": ("monai",),
+    "p4": ("h5py",),
+    "p7": ("shap",),
+    "p14": ("monai",),
+    "p24": ("monai",),
+}
 """Packages of peers that a benchmark compares with."""
 
 MODULES = pytest.mark.parametrize("name", bench.BENCHMARKS)

@@ -1,17 +1,20 @@
 """The attentive probe looks where the signal is, and trains many candidates at once as if each were alone."""
 
+import json
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
 from classify.heads.attentive import AttentiveHead, AttentiveNetwork
 from classify.heads.contract import TrainingRows
 from classify.heads.linear import LinearHead
-from classify.heads.members import Member, Network, Schedule, Trained, Units, train_members
+from classify.heads.members import Member, Network, Schedule, Trained, Units, train_for, train_members
 
 TOKENS, CHANNELS, TELLING = 16, 24, 5
 QUICK = {"tokens": TOKENS, "learning_rate": 1e-2, "weight_decay": 1.0, "max_epochs": 8}
@@ -38,7 +41,7 @@ def test_it_finds_the_token_that_mean_pooling_loses() -> None:
     head = AttentiveHead(tokens=TOKENS).fit(x[:250], y[:250])
     assert auroc(head, x[250:], y[250:]) > auroc(linear, mean[250:], y[250:]) + 0.15
     attention = head.attention(x[250:])
-    assert attention.shape == (250, 4, TOKENS)
+    assert attention.shape == (250, head.ensemble * 4, TOKENS)
     np.testing.assert_allclose(attention.sum(axis=2), 1)
     assert attention.mean(axis=(0, 1)).argmax() == TELLING
     assert attention.mean(axis=0)[:, TELLING].max() > 4 / TOKENS
@@ -65,7 +68,7 @@ def test_candidates_together_equal_each_alone() -> None:
     ]
     (together,) = AttentiveHead.fit_grid([part], candidates, random_state=3)
     assert len({head.n_iter_ for head in together}) > 1
-    assert len({float(head.weights_["bias"][0]) for head in together}) == len(candidates)
+    assert len({float(head.weights_["bias"][0, 0]) for head in together}) == len(candidates)
     for head, candidate in zip(together, candidates, strict=True):
         alone = AttentiveHead(random_state=3, **candidate).fit(x, y, None, people)
         assert head.get_params() == alone.get_params()
@@ -79,41 +82,102 @@ def test_candidates_of_another_shape_train_apart() -> None:
     x, y = make_tokens(60)
     candidates = [QUICK | {"max_epochs": 2, "width": width} for width in (16, 32)]
     ((narrow, wide),) = AttentiveHead.fit_grid([TrainingRows(x, y)], candidates, random_state=0)
-    assert (len(narrow.weights_["residual"]), len(wide.weights_["residual"])) == (16, 32)
+    assert (narrow.weights_["residual"].shape, wide.weights_["residual"].shape) == ((3, 16), (3, 32))
 
 
-def test_the_best_of_all_candidates_is_kept_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_candidate_with_the_smallest_loss_over_three_parts_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = make_tokens(150)
-    losses: dict[Member, float] = {}
+    seen: list[dict[Member, float]] = []
+    parts: list[np.ndarray] = []
 
     def watch(network: Network, units: Units, members: list[Member], schedule: Schedule) -> list[Trained]:
         trained = train_members(network, units, members, schedule)
-        losses.update(zip(members, (one.loss for one in trained), strict=True))
+        seen.append(dict(zip(members, (one.loss for one in trained), strict=True)))
+        parts.append(units.held)
         return trained
 
     monkeypatch.setattr("classify.heads.network.train_members", watch)
     found = AttentiveHead(tokens=TOKENS, max_epochs=6).fit(x, y)
-    assert len(losses) == 12
-    assert losses[found.member_] == min(losses.values())
+    assert [len(losses) for losses in seen] == [12, 3, 3]
+    assert set(seen[1]) == set(seen[2]) == set(sorted(seen[0], key=lambda one: seen[0][one])[:3])
+    assert found.member_ == min(seen[1], key=lambda one: sum(losses[one] for losses in seen))
+    assert np.sum(parts, axis=0).max() == 1
     named = {"learning_rate": found.member_.learning_rate, "weight_decay": found.member_.weight_decay}
     alone = AttentiveHead(tokens=TOKENS, max_epochs=6, **named).fit(x, y)
     np.testing.assert_allclose(alone.predict_proba(x), found.predict_proba(x), rtol=0, atol=1e-5)
 
 
-def test_the_best_epoch_is_kept_and_nothing_after_it_matters() -> None:
+def test_it_ends_on_everybody_for_the_mean_of_the_best_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = make_tokens(100, effect=1.0)
-    asked = QUICK | {"max_epochs": 40, "patience": 5}
-    head = AttentiveHead(**asked).fit(x, y)
-    assert head.n_iter_ < 35
-    stopped_there = AttentiveHead(**asked | {"max_epochs": head.n_iter_}).fit(x, y)
-    assert (stopped_there.predict_proba(x) == head.predict_proba(x)).all()
+    asked: list[tuple[list[Member], list[int], int]] = []
+
+    def watch(
+        network: Network, units: Units, members: list[Member], epochs: list[int], schedule: Schedule
+    ) -> list[Trained]:
+        asked.append((list(members), list(epochs), int(units.held.sum())))
+        return train_for(network, units, members, epochs, schedule)
+
+    monkeypatch.setattr("classify.heads.network.train_for", watch)
+    head = AttentiveHead(**QUICK | {"max_epochs": 40, "patience": 5}).fit(x, y)
+    ((members, epochs, held),) = asked
+    assert held == 0
+    assert [member.start for member in members] == [0, 1, 2]
+    assert epochs == [head.n_iter_] * 3
+    assert 1 <= head.n_iter_ < 35
+    first, second, _ = head.weights_["weight"]
+    assert not torch.equal(first, second)
+
+
+def test_a_member_is_the_same_whenever_its_company_ends() -> None:
+    x, y = make_tokens(60)
+    grid = torch.from_numpy(x).reshape(60, TOKENS, CHANNELS)
+    network = AttentiveNetwork(TOKENS, CHANNELS, 2, 8, 2, positions=True)
+    units = Units(lambda rows: (grid[rows],), y, np.ones(60), np.zeros(60, bool))
+    members, schedule = [Member(1e-2, 1.0, 0.3), Member(1e-3, 1.0, 0.3, 1)], Schedule(16, 9, 5, 7, "cpu")
+    short, long = train_for(network, units, members, [2, 5], schedule)
+    (alone,) = train_for(network, units, members[1:], [5], schedule)
+    assert (short.epoch, long.epoch) == (2, 5)
+    for name, value in alone.weights.items():
+        np.testing.assert_allclose(long.weights[name], value, rtol=0, atol=1e-6)
+
+
+def test_places_are_learned_where_tokens_do_not_tell_them() -> None:
+    """No token says where it is, and one place tells: only a query that knows places finds it."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 800)
+    x = rng.normal(size=(800, TOKENS, CHANNELS))
+    x[:, TELLING, 0] += 2.0 * y
+    rows = x.reshape(800, -1).astype(np.float32)
+    with_places, without = (
+        auroc(AttentiveHead(tokens=TOKENS, positions=there, ensemble=1).fit(rows[:400], y[:400]), rows[400:], y[400:])
+        for there in (True, False)
+    )
+    assert with_places > 0.85
+    assert with_places > without + 0.1
+
+
+def test_a_run_of_before_has_one_network_and_no_places(tmp_path: Path) -> None:
+    x, y = make_tokens(60)
+    head = AttentiveHead(tokens=TOKENS, max_epochs=2, ensemble=1, positions=False).fit(x, y)
+    head.save(tmp_path)
+    with safe_open(tmp_path / "head.safetensors", framework="pt") as stored:
+        kept = {name: stored.get_tensor(name)[0].contiguous() for name in stored.keys()}  # noqa: SIM118 - no mapping
+        said = {name: value for name, value in stored.metadata().items() if name not in {"ensemble", "start"}}
+    save_file(kept, tmp_path / "head.safetensors", metadata=said)
+    state = json.loads((tmp_path / "head.json").read_text())
+    for name in ("ensemble", "positions"):
+        del state["parameters"][name]
+    (tmp_path / "head.json").write_text(json.dumps(state))
+    again = AttentiveHead().load(tmp_path)
+    assert (again.ensemble, again.positions) == (1, False)
+    np.testing.assert_allclose(again.predict_proba(x), head.predict_proba(x), rtol=0, atol=1e-12)
 
 
 def test_a_step_is_that_of_adamw() -> None:
     """Trained for one epoch of one batch and no dropout, weights move as torch's own optimiser moves them."""
     x, y = make_tokens(40)
     grid = torch.from_numpy(x).reshape(40, TOKENS, CHANNELS)
-    network = AttentiveNetwork(CHANNELS, heads=2, width=8, classes=2)
+    network = AttentiveNetwork(TOKENS, CHANNELS, heads=2, width=8, classes=2, positions=True)
     held = np.arange(40) < 10
     units = Units(lambda rows: (grid[rows],), y, np.ones(40), held)
     (trained,) = train_members(network, units, [Member(1e-2, 3.0, 0.0)], Schedule(30, 1, 5, 7, "cpu"))
@@ -144,7 +208,7 @@ def test_attention_is_that_of_a_transformer_with_one_query() -> None:
         each = width // heads
         asked = (to_query @ query[0, 0]).reshape(heads, each) / each**0.5
         joined = torch.einsum("he,hec->hc", asked, to_key.reshape(heads, each, width))
-        network = AttentiveNetwork(width, heads, width, classes=2)
+        network = AttentiveNetwork(5, width, heads, width, classes=2)
         found = network.attend({"query": joined[None]}, tokens)
         values = torch.einsum("bth,btc->bhc", found, tokens)
         ours = torch.einsum("bhc,hec->bhe", values, to_value.reshape(heads, each, width)).flatten(1)
@@ -163,9 +227,10 @@ def test_held_back_participants_are_whole(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("classify.heads.network.train_members", watch)
     AttentiveHead(**QUICK).fit(x, np.repeat(y[:30], 3), None, people)
-    (held,) = seen
-    assert held.mean() == pytest.approx(0.2)
-    assert not set(people[held]) & set(people[~held])
+    assert len(seen) == 3
+    for held in seen:
+        assert held.mean() == pytest.approx(0.2)
+        assert not set(people[held]) & set(people[~held])
 
 
 def test_a_wrong_number_of_tokens_is_one_message() -> None:

@@ -1,22 +1,27 @@
 """Every head is a scikit-learn classifier, repeats itself per seed, and survives its folder without pickle."""
 
+import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classify.errors import RunFolderError
-from classify.heads import HEADS, find_head, load_head
+from classify.heads import HEADS, find_head, load_head, mlp
 from classify.heads.attentive import AttentiveHead
-from classify.heads.contract import Head
+from classify.heads.contract import ARRAYS, Head
 from classify.heads.dummy import DummyHead
+from classify.heads.forest import ForestHead
 from classify.heads.knn import KnnHead
 from classify.heads.lgbm import LgbmHead
 from classify.heads.linear import LinearHead
 from classify.heads.mil import MilHead
 from classify.heads.ordinal import OrdinalHead, penalised_loss
+from classify.heads.tokens_linear import TokensLinearHead
 from classify.options import HeadName
 from embeddings_store.errors import UsageError
 
@@ -27,6 +32,9 @@ KNOWN_DEVIATIONS = {
     },
     "OrdinalHead": {
         "check_classifiers_train": "the check wants 83 % of three blobs whose classes lie in no order",
+    },
+    "ForestHead": {
+        "check_sample_weight_equivalence_on_dense_data": "rows are drawn and leaves are counted, whatever they weigh",
     },
     "KnnHead": {
         "check_sample_weight_equivalence_on_dense_data": "the nearest rows are counted, whatever they weigh",
@@ -48,6 +56,8 @@ QUICK = {"learning_rate": 1e-2, "weight_decay": 0.1, "max_epochs": 30}
         LgbmHead(feature_fraction=1.0, lambda_l2=0.0),
         OrdinalHead(C=1.0),
         KnnHead(),
+        ForestHead(n_estimators=30),
+        TokensLinearHead(C=1.0),
         AttentiveHead(**QUICK),
         MilHead(**QUICK),
     ],
@@ -147,6 +157,26 @@ class TestKnn(HeadContract):
         return HEADS["knn"](n_neighbors=9)
 
 
+class TestKnnAlongComponentsByAngle(HeadContract):
+    def make(self) -> Head:
+        return HEADS["knn"](n_neighbors=9, pca=4, cosine=1)
+
+
+class TestForest(HeadContract):
+    def make(self) -> Head:
+        return HEADS["forest"](n_estimators=40, max_features=1.0, min_leaf_share=0.1)
+
+
+class TestRandomForest(HeadContract):
+    def make(self) -> Head:
+        return HEADS["forest"](n_estimators=40, max_features=1.0, min_leaf_share=0.1, kind="random")
+
+
+class TestTokensLinear(HeadContract):
+    def make(self) -> Head:
+        return HEADS["tokens-linear"](tokens=2, C=1.0)
+
+
 class TestAttentive(HeadContract):
     def make(self) -> Head:
         return HEADS["attentive"](tokens=2, heads=2, **QUICK)
@@ -188,20 +218,102 @@ def test_the_ordinal_head_recovers_its_own_model() -> None:
     np.testing.assert_allclose(head.cuts_, [-1.0, 0.5, 2.0], atol=0.08)
 
 
-def test_the_mlp_stops_on_participants_it_did_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from classify.heads import mlp
+def test_the_mlp_counts_epochs_on_participants_it_did_not_fit_and_ends_on_everybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen, sizes, whole = {}, [], mlp.MlpHead._epochs
 
-    seen = {}
-    monkeypatch.setattr(mlp.MlpHead, "_train", lambda self, rows, codes, weights, held: seen.update(held=held))
+    def watch(self: mlp.MlpHead, rows: tuple[np.ndarray, ...], seed: int, count: int) -> object:
+        sizes.append((len(rows[0]), count))
+        return whole(self, rows, seed, count)
+
+    find = mlp.MlpHead._find_epochs
+    monkeypatch.setattr(
+        mlp.MlpHead,
+        "_find_epochs",
+        lambda self, rows, held, seed: seen.update(held=held) or find(self, rows, held, seed),
+    )
+    monkeypatch.setattr(mlp.MlpHead, "_epochs", watch)
     x, y, people = make_rows(4)
-    mlp.MlpHead().fit(x, y, None, people)
+    head = mlp.MlpHead(width=16, max_epochs=9).fit(x, y, None, people)
     assert 0.1 < seen["held"].mean() < 0.3
     assert not set(people[seen["held"]]) & set(people[~seen["held"]])
+    assert sizes == [(int((~seen["held"]).sum()), 9), *[(len(y), head.n_iter_)] * 3]
+
+
+def test_an_mlp_of_before_is_one_network(tmp_path: Path) -> None:
+    x, y, people = make_rows(3)
+    head = mlp.MlpHead(width=8, max_epochs=4, ensemble=1).fit(x, y, None, people)
+    head.save(tmp_path)
+    kept = {name.split("/")[1]: value for name, value in load_file(tmp_path / "head.safetensors").items()}
+    save_file(kept, tmp_path / "head.safetensors")
+    state = json.loads((tmp_path / "head.json").read_text())
+    del state["parameters"]["ensemble"]
+    (tmp_path / "head.json").write_text(json.dumps(state))
+    again = load_head(tmp_path)
+    assert again.get_params()["ensemble"] == 1
+    np.testing.assert_allclose(again.predict_proba(x), head.predict_proba(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["extra", "random"])
+def test_a_forest_predicts_from_its_arrays_as_scikit_learn_does(kind: str) -> None:
+    x, y, _ = make_rows(4)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    head = ForestHead(n_estimators=25, max_features=0.5, min_leaf_share=0.02, kind=kind, random_state=3)
+    theirs = {"extra": ExtraTreesClassifier, "random": RandomForestClassifier}[kind](
+        25, max_features=0.5, min_samples_leaf=2, random_state=3
+    ).fit(x, y, weights / weights.mean())
+    fresh = np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32)
+    np.testing.assert_allclose(head.fit(x, y, weights).predict_proba(fresh), theirs.predict_proba(fresh), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("children", lambda part: part * 0),  # a loop
+        ("children", lambda part: part + 10_000),
+        ("children", lambda part: part.astype(np.float64)),
+        ("feature", lambda part: part + 100),
+        ("feature", lambda part: part[:-1]),
+        ("threshold", lambda part: part[:-1]),
+        ("value", lambda part: part * 2),
+        ("value", lambda part: part[:, :-1]),
+        ("roots", lambda part: part[:0]),
+        ("roots", lambda part: part - 1),
+    ],
+)
+def test_a_damaged_forest_is_refused(name: str, spoil: Any, tmp_path: Path) -> None:
+    x, y, _ = make_rows(3)
+    ForestHead(n_estimators=3).fit(x, y).save(tmp_path)
+    with np.load(tmp_path / ARRAYS) as stored:
+        arrays = dict(stored)
+    np.savez(tmp_path / ARRAYS, **arrays | {name: spoil(arrays[name])})
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        load_head(tmp_path)
+
+
+def test_neighbours_by_angle_do_not_see_length() -> None:
+    x, y, _ = make_rows(3)
+    plain, angle = (KnnHead(n_neighbors=7, cosine=cosine).fit(x, y) for cosine in (0, 1))
+    fresh = x[::5] + 0.01
+    np.testing.assert_allclose(angle.predict_proba(fresh * 9), angle.predict_proba(fresh))
+    assert not np.allclose(plain.predict_proba(fresh * 9), plain.predict_proba(fresh))
+
+
+def test_neighbours_along_components_do_not_see_the_rest() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = 0.1 * rng.normal(size=(120, 30))
+    x[:, 0] += 5 * y
+    head = KnnHead(n_neighbors=5, pca=1).fit(x, y)
+    moved = x.copy()
+    moved[:, 1:] += 3 * (np.eye(29)[rng.integers(0, 29, 120)])
+    assert (head.predict(moved) == y).mean() > 0.95
 
 
 def test_an_unknown_head_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="dummy, linear, lgbm, mlp, ordinal, knn"):
-        find_head("forest")
+    with pytest.raises(UsageError, match="dummy, linear, lgbm, forest, mlp, ordinal, knn"):
+        find_head("oracle")
     with pytest.raises(RunFolderError, match="cannot be read"):
         load_head(tmp_path)
 

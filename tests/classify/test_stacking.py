@@ -12,7 +12,9 @@ from classify.cohort.table import Cohort
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.evaluating.predict_split import predict_beside
 from classify.features.table import FeatureTable, make_features
-from classify.fitting.model import ModelSpec, fit_model, predict_held_out
+from classify.fitting.model import FittedModel, ModelSpec, fit_model, fit_on, predict_held_out
+from classify.heads.linear import LinearHead
+from classify.search.folds import TrainingPart
 
 
 def joined(study: Study, folder: Path) -> tuple[Cohort, FeatureTable]:
@@ -60,3 +62,26 @@ def test_nobody_is_predicted_by_a_head_that_saw_them(tmp_path: Path) -> None:
 def test_an_embedding_without_an_effect_adds_nothing(tmp_path: Path) -> None:
     found = balanced_accuracy(make_study(160, seed=6), tmp_path)
     assert found["embedding+age+site"] < 0.45
+
+
+def test_folds_that_are_louder_or_quieter_by_chance_are_heard_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As networks are that stop at an epoch decided by chance: what each fold's scores rank is kept, their size not."""
+    study = make_study(120, seed=5)
+    train = joined(study, tmp_path)[1].only("train")
+    model = fit_model(ModelSpec("linear", {"C": 0.1}), train, classes=4, seed=0)
+    expected = predict_held_out(model, train, classes=4, seed=0)
+    loud = iter(np.geomspace(0.1, 10, 10))
+
+    def fit_loudly(spec: ModelSpec, part: TrainingPart, *, classes: int, seed: int) -> FittedModel:
+        fitted = fit_on(spec, part, classes=classes, seed=seed)
+        by = next(loud)
+        assert isinstance(fitted.head, LinearHead)
+        fitted.head.coef_, fitted.head.intercept_ = by * fitted.head.coef_, by * fitted.head.intercept_ + 3 * by
+        return fitted
+
+    monkeypatch.setattr("classify.fitting.model.fit_on", fit_loudly)
+    found = predict_held_out(model, train, classes=4, seed=0)
+    for level in ("volume", "eye", "participant"):
+        np.testing.assert_allclose(found[level].probability, expected[level].probability, atol=1e-9)

@@ -95,7 +95,7 @@ def test_a_token_run_is_evaluated_on_test(folder: Path, done: Probed) -> None:
 
 def test_what_does_not_fit_together_is_refused_first(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match="--token-grid: linear reads pooled vectors; patch tokens are read by attentive"
+        UsageError, match="--token-grid: linear reads pooled vectors; patch tokens are read by tokens-linear, attentive"
     ):
         run(folder, tmp_path, "linear", token_grid=GRID)
     with pytest.raises(UsageError, match="--pool: attentive reads patch tokens"):

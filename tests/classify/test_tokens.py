@@ -15,6 +15,11 @@ from classify.cohort.tasks import TASKS
 from classify.features.standardise import Standardiser
 from classify.features.table import FeatureChoice, FeatureTable
 from classify.features.tokens import MOST_TOKENS, check_memory, parse_token_grid, resolve_grid, with_tokens
+from classify.fitting.model import load_model
+from classify.fitting.source import source_of_run
+from classify.options import ProbeOptions
+from classify.probe import probe
+from classify.run.folder import load_run
 from classify.search.folds import deal_folds
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot, read_features_source
@@ -152,3 +157,42 @@ def test_folds_of_tokens_are_made_one_at_a_time(
     folds = deal_folds(read(stored).only("train"), 0)
     next(folds)
     assert made == [1]
+
+
+def test_left_eyes_are_mirrored_where_asked(stored: tuple[str, Snapshot, Cohort, np.ndarray]) -> None:
+    *_, cohort, tokens = stored
+    plain, table = read(stored), read(stored, replace(CHOICE, mirror=True))
+    left = (cohort.table["eye"] == "L").to_numpy()
+    assert 0 < left.sum() < len(left)
+    assert (table.x[~left] == plain.x[~left]).all()
+    turned = tokens[left, 1][:, :, :, ::-1].reshape(int(left.sum()), -1)
+    assert (table.x[left] == turned.astype(np.float32)).all()
+    assert table.names == plain.names
+
+
+def test_the_search_may_choose_to_mirror_and_the_model_remembers(tmp_path: Path) -> None:
+    """Everybody's left eye shows at the mirrored place: heads that know places are better where it is turned."""
+    study, tokens = make_token_study(80, effect=1.2, seed=1)
+    left = (study.stored.index["eye"] == "L").to_numpy()
+    tokens[left] = tokens[left][:, :, :, :, ::-1]
+    url = str(tmp_path / "store")
+    fill_token_store(study, tokens, Path(url))
+    snapshot = with_tokens(read_features_source(url), url)
+    asked = {"store": "store", "model": "tokens-linear", "participants": study.write(tmp_path), "replicates": 20}
+    done = probe(
+        ProbeOptions(**asked, runs=tmp_path / "runs", trials=12, layer="last", aggregate="mean-logits", jobs=1),
+        read=lambda *_: snapshot,
+        tell=lambda _: None,
+    )
+    features = done.record.fitted.features
+    assert features["mirror"] is True
+    assert "mirror" not in done.record.fitted.parameters
+    again = load_run(done.folder)
+    model = load_model(again)
+    assert model.features.mirror
+    raw = source_of_run(again, snapshot).table(model.features).only("val")
+    seen = model.predict(raw, classes=4, split="val")["participant"]
+    kept = again.predictions.query("model == 'tokens-linear' and level == 'participant' and split == 'val'")
+    assert seen.participant.tolist() == kept["participant"].tolist()
+    columns = [name for name in kept.columns if name.startswith("logit")]
+    np.testing.assert_allclose(seen.logits, kept[columns].to_numpy(), atol=1e-5)

@@ -56,7 +56,7 @@ def test_collecting_late_gives_what_encoding_gives() -> None:
 def test_a_padded_batch_keeps_its_count_until_it_is_collected() -> None:
     encoder = new_encoder(LazyCpu())
     submitted = encoder.submit(BATCHES[-1])
-    assert (submitted.count, len(submitted.pooled[0])) == (1, 2)
+    assert (submitted.count, len(submitted.pooled[0]())) == (1, 2)
     assert len(encoder.collect(submitted).pooled) == 1
 
 

@@ -280,3 +280,24 @@ def test_a_head_that_leans_on_the_site_is_said(tmp_path: Path, lows: tuple[float
     study, page = make(tmp_path)
     assert any("no site that it was not trained on" in warning for warning in study.warnings) is is_said
     assert ("may go with the site" in page.text) is is_said
+    assert "cannot be known" not in page.text
+
+
+@pytest.mark.parametrize(("known", "is_said"), [(0, True), (1, True), (2, False)])
+def test_places_with_too_few_people_are_no_sign_that_nothing_leans(tmp_path: Path, known: int, is_said: bool) -> None:
+    lines = [away(0.6, 0.55, 0.7) | {"held_out": site} for site in ("UW", "UAB")][:known]
+    few = [
+        {
+            "held_out": "UCSD",
+            "participants": 9,
+            "without": {"macro_auroc": {"value": 0.4, "low": 0.1, "high": 0.9, "too_few": "3"}},
+        }
+    ]
+    few += [{"held_out": "x", "participants": 9, "without": {"macro_auroc": {"absent": "no unit of class healthy"}}}]
+    alone = [{"held_out": "one", "participants": 9, "absent": "all of train is device one: nothing is left to fit on"}]
+    build_run(tmp_path / "runs", "a", change={"robustness": {"site": [*lines, *few], "device": alone}})
+    study, page = make(tmp_path)
+    expected = f"leans on the site cannot be known: of {known + 2} sites, {known} hold enough of each class"
+    assert any(expected in warning for warning in study.warnings) is is_said
+    assert ("leans on the site cannot be known" in page.text) is is_said
+    assert "leans on the device" not in page.text

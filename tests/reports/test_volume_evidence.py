@@ -1,6 +1,7 @@
 """Explanations of single volumes on simulated tokens: evidence lies in one sector, and is found there."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from classify.features.table import FeatureChoice, FeatureTable
 from classify.fitting.model import FittedModel, ModelSpec, fit_model
 from embeddings_store.schema import Eye
 from embeddings_store.token_pooling import pool_tokens
-from reports.anatomy.regions import SECTORS, axial_bands, en_face_regions
+from reports.anatomy.regions import SECTORS, Regions, axial_bands, en_face_regions
 from reports.anatomy.scan import ScanGeometry
 from reports.attribution.controls import deal_labels, make_controls
 from reports.attribution.volume import VolumeEvidence, explain_volume
@@ -161,6 +162,41 @@ def test_an_attentive_head_is_explained_by_regions_attention_and_gradients() -> 
     slope = (logs[0] - logs[1]) / 2e-3
     gradient = head.head.gradients(standard)[0, :, 5, 0]  # type: ignore[attr-defined]  # of the attentive head
     np.testing.assert_allclose(gradient, slope, atol=2e-3)
+
+
+def test_a_mirrored_left_eye_is_shown_as_it_is() -> None:
+    """What a model that sees left eyes mirrored says of one is what it says of its mirror image, turned back."""
+    simulated = simulate(("mean",), people=60)
+    count = int(np.prod(GRID))
+    table = replace(
+        simulated.table,
+        x=simulated.tokens.reshape(60, -1).astype(np.float32),
+        names=("t",) * count * CHANNELS,
+        tokens=count,
+    )
+    parameters = {"tokens": count, "max_epochs": 12, "learning_rate": 1e-2, "weight_decay": 1e-2, "ensemble": 1}
+    plain = fit_model(ModelSpec("attentive", parameters, FeatureChoice("last", (), GRID)), table, classes=2, seed=0)
+    model = replace(plain, features=replace(plain.features, mirror=True))
+    image = np.ascontiguousarray(simulated.tokens[1][:, :, ::-1])
+
+    def regions(grid: tuple[int, int, int], *, turned: bool) -> Regions:
+        found = en_face_regions(SCAN, grid)
+        return replace(found, label=found.label[:, :, ::-1]) if turned else found
+
+    left, right = (
+        explain_volume(
+            model, tokens, None, "triton_3d_radial", classes=2, target=1,
+            en_face=partial(regions, turned=is_left), bands=axial_bands,
+            controls=make_controls(model, table, classes=2, seed=1), seed=0, left=is_left,
+        )
+        for tokens, is_left in ((image, True), (simulated.tokens[1], False))
+    )  # fmt: skip
+    np.testing.assert_allclose(left.evidence, right.evidence, atol=1e-9)
+    np.testing.assert_allclose(left.regions.share, right.regions.share, atol=1e-9)
+    assert left.looked is not None
+    assert right.looked is not None
+    np.testing.assert_allclose(left.looked.attention[:, :, ::-1], right.looked.attention, atol=1e-12)
+    np.testing.assert_allclose(left.looked.gradient[:, :, ::-1], right.looked.gradient, atol=1e-9)
 
 
 def test_a_knn_head_is_explained_too() -> None:

@@ -5,7 +5,7 @@ devices are of unequal size; people have one or two eyes and one to three device
 """
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from classify.search.search import SearchPlan, choose_model
 from reports.runs import to_estimate
 from reports.sections import leans
 
-PEOPLE, TRAIN, WIDTH = 480, 320, 24
+PEOPLE, WIDTH = 480, 24
 SITES, DEVICES = np.array(["UW", "UCSD", "UAB"]), np.array(["a", "b", "c"])
 
 
@@ -33,6 +33,9 @@ class Kind:
     """prevalence: of each site. retina: effect on the embedding. offset: between sites' looks, in standard deviations.
 
     marked_site, marked_device: how far scans of the ill lie apart at UCSD alone, or on device b alone.
+    offset_device: of scans of device b. own_device: share of people of whom the ill have scans of device b alone, and
+    the healthy none of it.
+    people: two thirds of them are train.
     """
 
     prevalence: tuple[float, float, float] = (0.4, 0.4, 0.4)
@@ -40,6 +43,9 @@ class Kind:
     offset: float = 0.0
     marked_site: float = 0.0
     marked_device: float = 0.0
+    offset_device: float = 0.0
+    own_device: float = 0.0
+    people: int = PEOPLE
 
 
 UNEQUAL = (0.15, 0.5, 0.85)
@@ -53,30 +59,42 @@ CONFOUNDED = {
     "class goes with the site, no other effect": Kind(UNEQUAL, retina=0.0, offset=1.5),
     "the ill are marked at one site": Kind(marked_site=3.0),
     "the ill are marked on one device": Kind(marked_device=3.0),
+    **{
+        f"as in a phantom, class goes with the {by}, {people} people": replace(kind, people=people)
+        for by, kind in (
+            ("site", Kind((0.36, 0.9, 0.86), retina=0.0, offset=1.5)),
+            ("device", Kind(retina=0.0, offset_device=1.5, own_device=0.7)),
+        )
+        for people in (160, 480, 1920)
+    },
 }
 
 
 def draw(kind: Kind, seed: int) -> FeatureSource:
     """Draw a cohort of two classes; sites hold 50, 30 and 20 % of people, devices scanned 80, 60 and 40 % of them."""
-    rng = np.random.default_rng([seed, int(100 * sum(astuple(kind)[1:]))])
-    site = rng.choice(3, PEOPLE, p=[0.5, 0.3, 0.2])
-    label = (rng.random(PEOPLE) < np.array(kind.prevalence)[site]).astype(np.int64)
-    has = rng.random((PEOPLE, 3)) < [0.8, 0.6, 0.4]
+    people = kind.people
+    rng = np.random.default_rng([seed, int(100 * sum(astuple(kind)[1:5]))])
+    site = rng.choice(3, people, p=[0.5, 0.3, 0.2])
+    label = (rng.random(people) < np.array(kind.prevalence)[site]).astype(np.int64)
+    has = rng.random((people, 3)) < [0.8, 0.6, 0.4]
+    if kind.own_device:
+        bound = rng.random(people) < kind.own_device
+        has[bound] = (np.arange(3) == 1) == label[bound, None]
     has[~has.any(axis=1), 0] = True
-    eyes = rng.integers(1, 3, PEOPLE)
-    scans = [(p, d, e) for p in range(PEOPLE) for e in range(eyes[p]) for d in np.flatnonzero(has[p])]
+    eyes = rng.integers(1, 3, people)
+    scans = [(p, d, e) for p in range(people) for e in range(eyes[p]) for d in np.flatnonzero(has[p])]
     person, device, eye = np.array(scans).T
-    own = rng.normal(size=(PEOPLE, WIDTH))
+    own = rng.normal(size=(people, WIDTH))
     own[:, 0] += kind.retina * label
     own[:, 1] += kind.offset * site + kind.marked_site * label * (site == 1)
     x = own[person] + rng.normal(0, 0.7, (len(person), WIDTH))
-    x[:, 2] += kind.marked_device * label[person] * (device == 1)
+    x[:, 2] += (kind.marked_device * label[person] + kind.offset_device) * (device == 1)
     table = pd.DataFrame(
         {
             "volume": [f"v{number:06d}" for number in range(len(person))],
-            "participant": np.array([f"{number:04d}" for number in range(PEOPLE)])[person],
+            "participant": np.array([f"{number:04d}" for number in range(people)])[person],
             "eye": np.array(["L", "R"])[eye], "device": DEVICES[device], "protocol": "p", "site": SITES[site][person],
-            "age": 60.0, "label": label[person], "split": np.where(person < TRAIN, "train", "val"),
+            "age": 60.0, "label": label[person], "split": np.where(3 * person < 2 * people, "train", "val"),
         }
     )  # fmt: skip
     cohort = Cohort(table, np.arange(len(table)), TASKS["healthy-vs-rest"], True)

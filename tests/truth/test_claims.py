@@ -104,9 +104,14 @@ def test_the_shortcut_of_boards_is_what_compare_computes(setting: Setting) -> No
 def test_no_place_is_called_leaned_on_without_a_confound_and_planted_ones_are() -> None:
     honest = [places.said_of(kind, seed) for kind in places.HONEST.values() for seed in range(2)]
     assert sum(map(bool, honest)) <= 1
-    expected = ("leans on the site", "site macro_auroc", "device macro_auroc")
-    for kind, words in zip(places.CONFOUNDED.values(), expected, strict=True):
-        assert sum(words in places.said_of(kind, seed) for seed in range(3)) >= 1
+    expected = {
+        "class goes with the site, no other effect": "leans on the site",
+        "the ill are marked at one site": "site macro_auroc",
+        "the ill are marked on one device": "device macro_auroc",
+        "as in a phantom, class goes with the device, 480 people": "leans on the device",
+    }
+    for name, words in expected.items():
+        assert sum(words in places.said_of(places.CONFOUNDED[name], seed) for seed in range(3)) >= 1
 
 
 def test_a_high_share_of_beaten_orders_does_not_say_that_a_map_is_right() -> None:

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
+from embeddings_store.grid import Grid
 from embeddings_store.schema import Eye
-from finetune.data.augment.augmenter import Augmenter, Mixing
+from extract.augment.change import change_volume
+from finetune.data.augment.augmenter import Mixing
+from finetune.data.augment.mixing import mix
 from finetune.recipe.config import AugmentConfig
 
 Volume = Float32[np.ndarray, "1 D H W"]
@@ -35,7 +39,8 @@ def montage_panels(
                 (f"{name} {value:g}", _changed(volume, eye, NOTHING.model_copy(update={name: value}), seed)[0])
             )
     for way in ("mixup", "cutmix"):
-        mixed, share = Mixing(way, 0.6).apply(volume, other, np.random.default_rng(seed))
+        mixture, share = Mixing(way, 0.6).draw(_size(volume), np.random.default_rng(seed))
+        mixed = mix(*map(torch.from_numpy, (volume, other, mixture[None]))).numpy()
         panels.append((f"{way}, {share:.2f} of the first", mixed))
     for number in range(WHOLE):
         drawn, now = _changed(volume, eye, config, seed + number)
@@ -66,4 +71,9 @@ def draw_montage(volume: Volume, other: Volume, eye: Eye, config: AugmentConfig,
 
 
 def _changed(volume: Volume, eye: Eye, config: AugmentConfig, seed: int) -> tuple[Volume, Eye]:
-    return Augmenter(config, 1.0, ()).change(volume, eye, np.random.default_rng(seed))
+    return change_volume(volume, eye, config.changes, 1.0, np.random.default_rng(seed))
+
+
+def _size(volume: Volume) -> Grid:
+    frames, rows, columns = volume.shape[1:]
+    return frames, rows, columns

@@ -1,0 +1,142 @@
+"""Every head with its search beside tuned peers, on cohorts of known truth: same folds, as many trials.
+
+A cell is a structure, a size, a number of classes, a seed and a model; each is written when it is measured, so the same
+command goes on where it stopped. --draw puts the table of what is measured into docs/choosing.md.
+"""
+
+import argparse
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from head_peers import PEERS, search_peer
+from head_signals import GRID, STRUCTURES, Drawn, draw
+from heads_measured import draw_table, macro_auroc, replace_table
+from threadpoolctl import threadpool_limits
+
+from classify.features.table import FeatureChoice
+from classify.fitting.model import fit_model
+from classify.heads import HEADS
+from classify.probe_checks import rivals_of
+from classify.search.folds import FOLDS
+from classify.search.scoring import deal_folds
+from classify.search.search import SearchPlan, choose_model
+from classify.search.spaces import AUTO
+from embeddings_store.publish import published
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "choosing.md"
+OURS = (*(name for name in HEADS if name != "dummy"), AUTO)
+TOKEN_PEERS = ("attentive with positions", "LogisticRegression on tokens")
+SHORT = {"sizes": (100,), "classes": (4,), "seeds": (0,), "trials": 6, "width": 32}
+FULL = {"sizes": (100, 300, 743), "classes": (2, 4), "seeds": (0, 1, 2), "trials": 50, "width": 256}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is missing, then print the table."""
+    options = _parse(arguments)
+    known: dict[str, dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else {}
+    for key, cell in _cells(options):
+        if key in known:
+            continue
+        known[key] = cell | measure(cell, trials=options.trials, width=options.width)
+        print(f"{key}: {known[key]['score']:.3f} in {known[key]['seconds']:.0f} s", flush=True)
+        with published(options.out) as aside:
+            aside.write_text(json.dumps(known, indent=1))
+    table = draw_table(known.values(), (*OURS, *PEERS, *TOKEN_PEERS))
+    print(table)
+    if options.draw:
+        PAGE.write_text(replace_table(PAGE.read_text(), table))
+    return 0
+
+
+def measure(cell: dict[str, Any], *, trials: int, width: int) -> dict[str, Any]:
+    """Give macro AUROC of fresh participants, that of the truth, and seconds of search and fit."""
+    drawn = draw(cell["structure"], cell["size"], cell["classes"], cell["seed"], width=width)
+    begun = perf_counter()
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore")
+        found = _ours(cell, drawn, trials) if cell["model"] in OURS else _peer(cell, drawn, trials)
+    return {"bayes": drawn.bayes, "seconds": perf_counter() - begun, "trials": trials, "width": width, **found}
+
+
+def _ours(cell: dict[str, Any], drawn: Drawn, trials: int) -> dict[str, Any]:
+    model, seed = cell["model"], cell["seed"]
+    names = rivals_of((AUTO,), AUTO, drawn.train) if model == AUTO else [model]
+    plans = [
+        SearchPlan(name, trials=trials, seed=seed, folds=FOLDS, token_grid=GRID if HEADS[name].reads_tokens else None)
+        for name in names
+    ]
+    plan = replace(plans[0], model=AUTO, rivals=tuple(plans)) if model == AUTO else plans[0]
+    with tempfile.TemporaryDirectory() as runs:
+        chosen = choose_model(plan, drawn.train, runs=Path(runs), facts={}, tell=lambda _: None)
+    spec = chosen.spec
+    fitted = fit_model(spec, drawn.train.table(spec.features), classes=cell["classes"], seed=seed)
+    people = fitted.predict(drawn.fresh.table(spec.features), classes=cell["classes"], split="test")["participant"]
+    return {
+        "score": macro_auroc(people.label, people.logits),
+        "chosen": {"model": spec.model, "parameters": dict(spec.parameters), "aggregation": spec.aggregation},
+    }
+
+
+def _peer(cell: dict[str, Any], drawn: Drawn, trials: int) -> dict[str, Any]:
+    on_tokens = cell["model"] in TOKEN_PEERS
+    choice = FeatureChoice("last", (), GRID) if on_tokens else FeatureChoice()
+    train, fresh = drawn.train.table(choice), drawn.fresh.table(choice)
+    fold = dict(
+        zip(train.participant.tolist(), deal_folds(train.participant, train.y, FOLDS, cell["seed"]), strict=True)
+    )
+    if cell["model"] == TOKEN_PEERS[0]:
+        from head_token_peer import search_attentive
+
+        return {"score": search_attentive(train, fresh, fold, cell["seed"])}
+    space = PEERS["LogisticRegression" if on_tokens else cell["model"]]
+    return {"score": search_peer(space, train, fresh, fold, cell["seed"], trials)}
+
+
+def _cells(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    for structure, size, classes, seed in product(options.structures, options.sizes, options.classes, options.seeds):
+        tokens = structure in {"region", "moving-region", "everywhere"}
+        for model in options.models:
+            if not tokens and (model in TOKEN_PEERS or (model in HEADS and HEADS[model].reads_tokens)):
+                continue
+            key = f"{structure}/{size}/{classes}/{seed}/{options.trials}/{model}"
+            yield key, {"structure": structure, "size": size, "classes": classes, "seed": seed, "model": model}
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="heads.py", description=__doc__)
+    every = (*OURS, *PEERS, *TOKEN_PEERS)
+    parser.add_argument("--short", action="store_true", help="100 participants, 32 dimensions, 6 trials: minutes")
+    parser.add_argument("--structures", type=_among(STRUCTURES), default=tuple(STRUCTURES))
+    parser.add_argument("--models", type=_among(every), default=every, help="names with commas between")
+    for name in ("sizes", "classes", "seeds"):
+        parser.add_argument(f"--{name}", type=lambda text: tuple(int(part) for part in text.split(",")))
+    parser.add_argument("--trials", type=int, help="of each search, ours and peers'")
+    parser.add_argument("--width", type=int, help="dimensions of pooled vectors")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "heads.json")
+    parser.add_argument("--draw", action="store_true", help="put the table into docs/choosing.md")
+    options = parser.parse_args(arguments)
+    for name, value in (SHORT if options.short else FULL).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
+
+
+def _among(known: Any) -> Any:
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; expected some of {', '.join(known)}")
+        return names
+
+    return parse
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
