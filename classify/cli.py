@@ -20,10 +20,17 @@ def probe(options: ProbeOptions, *, json: Json = False) -> None:
     """Fit one head on train, judge it on val and against the baselines; test stays locked.
 
     Example: classify probe --model linear --store store --participants participants.tsv --trials 50
+
+    Several targets: --target dr,dme,amd makes a run of each, and one table with p-values adjusted for their number.
+    Several encoders: --store a=ADDRESS --store b=ADDRESS puts their vectors side by side, and says what b adds to a.
     """
     from classify.probe import probe as run_probe
     from classify.run.summary import print_summary
+    from classify.targets import split_targets
 
+    if split_targets(options.target):
+        probe_all(options, json=json)
+        return
     done = run_probe(options)
     print_summary(done.record)
     show(f"run: {done.folder}")
@@ -31,18 +38,34 @@ def probe(options: ProbeOptions, *, json: Json = False) -> None:
         emit_json(done.record.to_dict() | {"path": str(done.folder)})
 
 
+def probe_all(options: ProbeOptions, *, json: bool) -> None:
+    """Do classify probe for several targets."""
+    from classify.comparing.study_tables import print_targets
+    from classify.targets import probe_targets
+
+    done = probe_targets(options)
+    print_targets(done.record)
+    show(f"targets: {done.folder}")
+    if json:
+        emit_json(done.record | {"path": str(done.folder)})
+
+
 @verb(app)
 def evaluate(options: EvaluateOptions, *, json: Json = False) -> None:
-    """Evaluate a finished run on the locked test split; every evaluation is counted.
+    """Evaluate a finished run on the locked test split, or on people of another place; every evaluation is counted.
 
     Example: classify evaluate --run 20261122-150301-linear-four-class-0a1b2c --store store
     --participants participants.tsv --split test
+
+    Another place: classify evaluate --external --run 20261122-150301-linear-amd-0a1b2c --store there --labels there.csv
+    judges everybody there, next to what the run reached at home. Its people must be strangers to the run.
     """
     from classify.evaluate import evaluate as run_evaluate
+    from classify.run.external_summary import print_external
     from classify.run.summary import print_evaluation
 
     done = run_evaluate(options)
-    print_evaluation(done.record, done.looks)
+    (print_external if options.external else print_evaluation)(done.record, done.looks)
     show(f"run: {done.folder}")
     if json:
         emit_json(done.record.to_dict() | {"path": str(done.folder)})

@@ -15,7 +15,7 @@ from embeddings_store.shared_options import (
     EndpointUrl,
     Runs,
     Seed,
-    StoreAddress,
+    StoreAddresses,
 )
 
 # Headings of the groups of options in --help that only training heads has.
@@ -169,7 +169,7 @@ class ProbeOptions(HeadOptions):
     """
 
     model: Annotated[ModelName, typer.Option(help=MODEL_HELP)]
-    store: StoreAddress
+    store: StoreAddresses
     task: TaskName = None
     views: Annotated[
         int | None,

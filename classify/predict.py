@@ -18,6 +18,7 @@ from classify.cohort.table import Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError, RunFolderError
 from classify.evaluating.prediction_table import describe_beside, lay_out, mark_abstentions
+from classify.features.several_stores import open_stores_of
 from classify.features.stores import ReadStore, reader_at
 from classify.features.table import FeatureTable
 from classify.fitting.model import load_model
@@ -63,7 +64,8 @@ def predict(options: PredictOptions, *, read: ReadStore | None = None) -> Predic
     run = load_run(find_run(options.run, options.runs))
     refuse_of_number(run, options)
     reference, calibrator = TrainingReference.load(run.model_folder()), open_calibrator(run, options.prevalence)
-    stored = (read or reader_at(options.endpoint_url))(options.store)
+    level = task_of_record(run.record).level
+    stored = open_stores_of(run.record, options.store, read or reader_at(options.endpoint_url), level)
     with alone_at(options.out) as aside:
         table = predict_volumes_of(run, stored, options)
         shown = only_judged(table, task_of_record(run.record)) if options.participants_only else table

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_units
+from classify.baselines.each_store import EachStore, stand_beside_each
 from classify.baselines.random_twin import Twin, read_checked_twin, stand_beside
-from classify.cohort.identity import mark_volumes, with_groups
+from classify.cohort.identity import with_groups
 from classify.cohort.questions import Question
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.vouched import NOBODY, read_vouched
 from classify.evaluating.predict_split import DUMMY, judge_val
+from classify.features.fused import FusedSnapshot, mark_all
+from classify.features.several_stores import name_stores, numbers_of, open_stores
 from classify.features.stores import ReadStore, reader_at
 from classify.features.table import FeatureTable, count_constant
 from classify.features.tokens import resolve_grid
@@ -71,12 +74,12 @@ def probe(
     tables = read_tables_of(options, question, tell)
     task = check_kind(tables.task, options)
     now, read = now or datetime.now(UTC), read or reader_at(options.endpoint_url)
-    stored = read(options.store)
+    stored = open_stores(options.store, read, task.level)
     twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
     cohort = tables.join(stored)
     for line in cohort.said():
         tell(line)
-    marked = with_groups(mark_volumes(stored), cohort)
+    marked = with_groups(mark_all(stored), cohort)
     standing = check_earlier(options.runs, cohort, marked, stored.space_id, resplit=options.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(options, source, tell)
@@ -97,6 +100,7 @@ def probe(
         levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         clock.lap("evaluate")
         twin = compare_to_twin(options, plan, tables, twin_stored, source, judged_of(levels))
+        beside = twin or compare_to_each_store(options, plan, source, stored, judged_of(levels))
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
         save_parts(aside, model, remembered, val_judged.calibrator, twin)
         record = RunRecord(
@@ -109,8 +113,8 @@ def probe(
             rivals=Rivals(describe_missing(cohort)),
         )
         others = {name: part for name, part in others.items() if name != model.head.name}
-        if twin:
-            record, others = twin.beside(record), others | {twin.people.model: twin.people}
+        if beside:
+            record, others = beside.beside(record), others | beside.rows
         folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table, marked)
     return Probed(record, folder)
 
@@ -132,6 +136,8 @@ def check_options(options: ProbeOptions) -> tuple[Question, str | None]:
     """Give the question and the calibration; refuse what cannot be, before anything is read. Raises: UsageError."""
     question, method = options.question(options.task), find_method(options.calibrate)
     _ = options.label_source
+    if "" not in name_stores(options.store) and options.random_twin is not None:
+        raise UsageError("--random-twin: goes with one --store; of several, each would need a twin of its own")
     if options.model != AUTO:
         find_head(options.model)
         check_tokens(options.model, options.pools, options.token_grid)
@@ -230,6 +236,19 @@ def compare_to_twin(
     )
 
 
+def compare_to_each_store(
+    options: ProbeOptions, plan: SearchPlan, source: FeatureSource, stored: Snapshot, people: Predictions
+) -> EachStore | None:
+    """Search and fit once more on each of several stores alone, and judge that on the same people."""
+    if not isinstance(stored, FusedSnapshot):
+        return None
+    alone = replace(options, nested=False)
+    return stand_beside_each(
+        people, source.cohort, stored.parts, lambda part: search(alone, plan, part, say).spec,
+        replicates=options.replicates, seed=options.seed,
+    )  # fmt: skip
+
+
 def check_seeds(
     options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort
 ) -> dict[str, Any] | None:
@@ -313,5 +332,6 @@ def describe_question(cohort: Cohort, stored: Snapshot) -> Asked:
             "number": "live" if stored.number is None else stored.number,
             "rows": len(stored.index),
             "note": stored.note,
+            **numbers_of(stored),
         },
     )

@@ -79,7 +79,11 @@ class TargetOptions(TableOptions):
     """What is asked of the labels, where no task file says it. What is not given is found from the labels."""
 
     target: Annotated[
-        str | None, typer.Option(help="Column of --labels that is predicted.", rich_help_panel=QUESTION)
+        str | None,
+        typer.Option(
+            help="Column of --labels that is predicted; classify probe takes several, with commas, one by one.",
+            rich_help_panel=QUESTION,
+        ),
     ] = None
     kind: Annotated[
         Literal["binary", "nominal", "ordered", "number"] | None,

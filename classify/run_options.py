@@ -15,6 +15,7 @@ from embeddings_store.shared_options import (
     Runs,
     Seed,
     StoreAddress,
+    StoreAddresses,
 )
 
 RunFolder = Annotated[
@@ -22,18 +23,17 @@ RunFolder = Annotated[
 ]
 
 
+UNLOCKS = "Unlocks test, and writes a line into the ledger of the runs."
+
+
 @dataclass(frozen=True, kw_only=True)
-class TestOptions(TableOptions):
-    """One evaluation of the locked test split, whoever predicts. seed None: the bootstrap seed of the run.
+class JudgedOptions(TableOptions):
+    """One evaluation of a finished run, whoever predicts. seed None: the bootstrap seed of the run.
 
     measurements, pretrain_participants: as for a probe; they are not kept with a run, so they are given again.
     """
 
     run: RunFolder
-    split: Annotated[
-        Literal["test"],
-        typer.Option(help="Unlocks test, and writes a line into the ledger of the runs.", rich_help_panel=JUDGING),
-    ]
     replicates: Replicates = 2000
     measurements: Measurements = None
     pretrain_participants: Pretrained = None
@@ -44,10 +44,35 @@ class TestOptions(TableOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(TestOptions):
-    """The command line of ``classify evaluate``."""
+class TestOptions(JudgedOptions):
+    """One evaluation of the locked test split, whoever predicts."""
 
-    store: StoreAddress
+    split: Annotated[Literal["test"], typer.Option(help=UNLOCKS, rich_help_panel=JUDGING)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(JudgedOptions):
+    """The command line of ``classify evaluate``: of test, or of people of another place."""
+
+    store: StoreAddresses
+    split: Annotated[Literal["test"] | None, typer.Option(help=UNLOCKS, rich_help_panel=JUDGING)] = None
+    external: Annotated[
+        bool,
+        typer.Option(
+            help="Judge people of another place, all of --store that --labels knows; locked and counted like test.",
+            rich_help_panel=JUDGING,
+        ),
+    ] = False
+    recalibrate_on: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="With --external: so many of them, drawn by participant, recalibrate the run and are not judged; if "
+            "not given a fifth of them, at most 100. 0: none.",
+            rich_help_panel=JUDGING,
+        ),
+    ] = None
+    allow_near_copies: NearCopies = None
     random_twin: Annotated[
         str | None,
         typer.Option(help="Store of the run's random twin, to evaluate it too.", rich_help_panel=JUDGING),
@@ -112,7 +137,7 @@ class PredictOptions(AnswerOptions):
     """The command line of ``classify predict``."""
 
     run: RunFolder
-    store: StoreAddress
+    store: StoreAddresses
     out: Annotated[
         Path,
         typer.Option(help="Where the lines go: a name that ends in .parquet or .csv.", rich_help_panel=IN_AND_OUT),

@@ -24,6 +24,13 @@ EndpointUrl = Annotated[
 StoreAddress = Annotated[
     str, typer.Option(help="Embeddings: a folder or s3://bucket/prefix.", rich_help_panel=IN_AND_OUT)
 ]
+StoreAddresses = Annotated[
+    str | tuple[str, ...],
+    typer.Option(
+        help="Embeddings: a folder or s3://bucket/prefix; of several encoders NAME=ADDRESS each, repeated.",
+        rich_help_panel=IN_AND_OUT,
+    ),
+]
 Prefix = Annotated[str, typer.Option(help="Where the dataset begins inside the bucket.", rich_help_panel=SOURCE)]
 ParticipantsTable = Annotated[Path, typer.Option(help="The dataset's participants.tsv.", rich_help_panel=IN_AND_OUT)]
 Runs = Annotated[Path, typer.Option(help="Folder of finished runs; new ones go there.", rich_help_panel=IN_AND_OUT)]

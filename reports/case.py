@@ -181,7 +181,7 @@ def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
         people = run.predictions(run.level, "val")
         return telling_cases(people) if people is not None else []
     split = dict(zip(run.run.cohort["participant"].astype(str), run.run.cohort["split"], strict=True))
-    locked = not run.record.evaluations
+    locked = not run.record.looks_at_test
     for name in wanted:
         if name not in split:
             raise UsageError(f"--participant {name}: the run {run.id} was made without this participant")

@@ -17,6 +17,7 @@ from reports.checklist import make_checklist
 from reports.coverage import StoreFacts, read_store_facts
 from reports.encoders import encoder_part
 from reports.explanations import Explanation, FeaturesOf, explain_study
+from reports.external import other_places
 from reports.flow import StoreCounts, make_flow
 from reports.flow_diagram import lay_out
 from reports.headline import Headline, make_headline
@@ -114,6 +115,7 @@ def write_study(
         "results": result_tables(runs, phantom),
         "leaderboard": comparison_tables(options.runs, shown.record.asked.task),
         **_validity_part(options.runs, headline.run, features_of),
+        "places": other_places(runs),
         "explanation": explanation,
         "training": present([picture_training(run) for run in runs]),
         "runs": runs,

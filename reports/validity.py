@@ -47,7 +47,7 @@ def validity_tables(run: FinishedRun) -> list[PlainTable]:
     """List the tables of one run, in the order in which a reader asks."""
     makers: Iterable[Callable[[FinishedRun], PlainTable | None]] = (
         _contrasts, _subgroups, _hold_outs, _calibration, _calibration_by_class, _nuisance, _seeds, _pretraining,
-        _twin, _weights,
+        _twin, _stores, _weights,
     )  # fmt: skip
     return [table for make in makers if (table := make(run)) is not None]
 
@@ -270,6 +270,23 @@ def _twin(run: FinishedRun) -> PlainTable | None:
     rows = [(TITLES.get(name, name), to_estimate(measured)) for name, measured in found.items()]
     caption = "The same head on the same architecture with random weights: what pretraining is worth here."
     return PlainTable("twin", "Against the random twin", caption, ("Metric", "Difference"), rows, signed=True)
+
+
+def _stores(run: FinishedRun) -> PlainTable | None:
+    found = run.record.rivals.stores
+    if not found:
+        return None
+    rows: list[tuple[Cell, ...]] = [
+        (way, TITLES.get(name, name), to_estimate(measured))
+        for way, measures in found["differences_to_first"].items()
+        for name, measured in measures.items()
+    ]
+    caption = (
+        f"The run reads the stores {', '.join(found['stores'])}: one head on the features of all side by side, or the "
+        f"mean of a head's probabilities on each, minus {found['first']} alone, on the same people. {found['adds']}."
+    )
+    columns = ("All stores", "Metric", f"Minus {found['first']} alone")
+    return PlainTable("stores", "What the other stores add", caption, columns, rows, signed=True)
 
 
 def _weights(run: FinishedRun) -> PlainTable | None:

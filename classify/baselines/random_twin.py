@@ -43,6 +43,11 @@ class Twin:
     difference: dict[str, Measured]
     told: dict[str, Any]
 
+    @property
+    def rows(self) -> dict[str, Predictions]:
+        """Its predictions, by the name that tables call it."""
+        return {self.people.model: self.people}
+
     def beside(self, record: RunRecord) -> RunRecord:
         """Give the record with the twin among the baselines."""
         missing = [one for one in record.rivals.baselines_missing if one != TWIN_MISSING]

@@ -1,5 +1,6 @@
 """The one door through which volumes meet labels: store index x participants -> Cohort, and who was left out."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -10,7 +11,7 @@ from classify.cohort.labels import KEYS
 from classify.cohort.near_copies import count_once
 from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.splits import SPLITS, check_no_leak
-from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, Cohort
+from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, NOT_IN, Cohort
 from classify.cohort.tasks import STUDY_GROUPS
 from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError, LeakError
@@ -38,6 +39,7 @@ def join_cohort(
     task: Task,
     vouched: Vouched | None = NOBODY,
     thumbnails: Thumbnails | None = None,
+    splits: Sequence[str] = SPLITS,
 ) -> Cohort:
     """Join the rows of a store with the lines of a table of labels; the order of either does not matter.
 
@@ -46,7 +48,8 @@ def join_cohort(
     or nearly the same under two of different splits.
     lines: as read_labels gives them for the task. vouched: whose near copies are none; None: pooled holds no
     embeddings, and nothing is near.
-    thumbnails: one a row of index, as a snapshot has them.
+    thumbnails: one a row of index, as a snapshot has them. splits: those that lines have; without train nothing is
+    fitted, and no class has to be there.
     """
     if index.empty:
         raise CohortError("the store: expected committed volumes, got none; run extract-embeddings first")
@@ -66,7 +69,7 @@ def join_cohort(
     rows = rows.rename(columns={"site": "site_of_id"}).merge(wanted, on=keys, how="left", validate="m:1")
     _refuse_wrong_join(rows)
     flow: list[FlowStep] = [_step("store", "total", rows, "volumes with an embedding")]
-    for step, reason, bad in _exclusions(rows, pooled, task):
+    for step, reason, bad in _exclusions(rows, pooled, task, splits):
         bad_now = bad[rows.index]
         if bad_now.any():
             flow.append(_step(step, "excluded", rows[bad_now], reason))
@@ -78,13 +81,13 @@ def join_cohort(
     flow.extend(_notes(rows, index, lines, task))
     table = _analysed_table(rows, task)
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
-    flow.extend(_split_steps(table))
+    flow.extend(_split_steps(table, splits))
     position = rows["position"].to_numpy(np.int64)
     cohort = Cohort(
         table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=_facts(rows),
         thumbnails=None if thumbnails is None else thumbnails.take(position), named=_named(rows, task),
     )  # fmt: skip
-    _check_usable(cohort)
+    _check_usable(cohort, splits)
     return cohort
 
 
@@ -114,7 +117,7 @@ def _analysed_table(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
 
 
 def _exclusions(
-    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], task: Task
+    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], task: Task, splits: Sequence[str]
 ) -> list[tuple[str, str, "pd.Series[bool]"]]:
     """Name every reason to leave a volume out, in the order in which they are asked."""
     known = rows["group"].notna()
@@ -129,11 +132,21 @@ def _exclusions(
         ("no participant", NO_LINE[task.level], ~known),
         ("no label", f"{task.target} is empty, or none of the known values: {_values(rows[empty])}", empty),
         ("not asked", f"the task {task.name} leaves out {_values(rows[outside])}", outside),
-        ("no split", f"the split is none of {', '.join(SPLITS)}", known & ~rows["split"].isin(SPLITS)),
+        ("no split", f"the split is none of {', '.join(splits)}", known & ~rows["split"].isin(splits)),
+        *_in_one_store_only(rows),
         ("constant", "every voxel of the volume is equal", constant),
         ("not finite", "the embedding holds NaN or infinity; run extract-embeddings verify", ~finite),
         ("copy", "another volume of the same participant has the same embedding", _copies(rows[usable], pooled, rows)),
     ]
+
+
+def _in_one_store_only(rows: pd.DataFrame) -> list[tuple[str, str, "pd.Series[bool]"]]:
+    """Name what only some of several stores hold; nothing where there is one store."""
+    if NOT_IN not in rows:
+        return []
+    lacking = rows[NOT_IN] != ""
+    said = ", ".join(f"{name} ({count})" for name, count in rows.loc[lacking, NOT_IN].value_counts().items())
+    return [("not in all stores", f"no vector of it in {said}", lacking)]
 
 
 def _values(rows: pd.DataFrame) -> str:
@@ -232,9 +245,9 @@ def _step(step: str, kind: str, rows: pd.DataFrame, reason: str) -> FlowStep:
     return {"step": step, "kind": kind, "volumes": len(rows), "participants": people, "reason": reason}
 
 
-def _split_steps(table: pd.DataFrame) -> list[FlowStep]:
+def _split_steps(table: pd.DataFrame, splits: Sequence[str]) -> list[FlowStep]:
     reasons = {"train": "fitted on", "val": "predicted", "test": "locked: neither fitted on nor predicted"}
-    return [_step(split, "total", table[table["split"] == split], reason) for split, reason in reasons.items()]
+    return [_step(one, "total", table[table["split"] == one], reasons.get(one, "of another place")) for one in splits]
 
 
 def _is_phantom(index: pd.DataFrame) -> bool:
@@ -245,13 +258,15 @@ def _has_note(rows: pd.DataFrame, note: Note) -> "pd.Series[bool]":
     return (rows["notes"].astype(np.int64) & note.value) != 0
 
 
-def _check_usable(cohort: Cohort) -> None:
+def _check_usable(cohort: Cohort, splits: Sequence[str]) -> None:
     """Refuse a cohort on which nothing can be learned or judged."""
     if cohort.table.empty:
         reasons = "; ".join(f"{step['step']}: {step['volumes']}" for step in cohort.flow if step["kind"] == "excluded")
         raise CohortError(f"no volume is left to analyse ({reasons}); do the store and the table belong together?")
-    sides = {split: cohort.units(split)["participant"].tolist() for split in SPLITS}
+    sides = {split: cohort.units(split)["participant"].tolist() for split in splits}
     check_no_leak(sides)
+    if "train" not in splits:
+        return
     sizes = cohort.sizes()
     for split in ("train", "val"):
         if not sizes[split]["participants"]:

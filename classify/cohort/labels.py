@@ -42,11 +42,15 @@ KEYS: Mapping[Level, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class LabelSource:
-    """Which table: AI-READI's participants.tsv, or one of labels with the column that says the split."""
+    """Which table: AI-READI's participants.tsv, or one of labels with the column that says the split.
+
+    everybody: the split of all of them, whatever the table says; None: as it says.
+    """
 
     participants: Path | None
     labels: Path | None = None
     split_column: str | None = None
+    everybody: str | None = None
 
     @property
     def path(self) -> Path:
@@ -86,11 +90,12 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
                 f"{question.where}: covariates {', '.join(sorted(strange))}: participants.tsv is read for age and site "
                 "alone; give the table as --labels, with the task or --target"
             )
-        return Labels(read_participants(source.participants, tell), task)
+        people = read_participants(source.participants, tell)
+        return Labels(people.assign(split=source.everybody) if source.everybody else people, task)
     where = f"--labels {source.path.name}"
     known = (*KNOWN, fold_name(question.target))
     table = open_table(read_file(source.path, where, CohortError), where, CohortError, known)
-    columns = _find_columns(table, question, source.split_column)
+    columns = _find_columns(table, question, source)
     lines = [_read_line(line, columns, table) for line in table.read((columns["group"],), _wanted(columns))]
     if not lines:
         raise table.refuse("a header alone", "at least one line")
@@ -99,6 +104,8 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     _refuse_finer(task, finest, table)
     refuse_label_defining(task.covariates or (), task)
     frame = pd.DataFrame(lines).astype({"age": np.float64})
+    if source.everybody:
+        frame = frame.assign(split=source.everybody)
     _one_split_each(frame, table)
     frame = _one_line_each(frame, task, table)
     if task.is_number:
@@ -111,10 +118,14 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     return Labels(frame.sort_values(list(KEYS[task.level]), ignore_index=True), task)
 
 
-def _find_columns(table: TextTable, question: Question, split_column: str | None) -> dict[str, Any]:
+def _find_columns(table: TextTable, question: Question, source: LabelSource) -> dict[str, Any]:
     """Find the column of each part of a line, "" where there is none. Raises: CohortError naming the nearest ones."""
     target = _require(table, question.target, "--target")
-    split = _require(table, split_column, "--split-column") if split_column else _first(table, SPLIT_COLUMNS)
+    split = _first(table, SPLIT_COLUMNS)
+    if source.split_column:
+        split = _require(table, source.split_column, "--split-column")
+    if source.everybody:
+        split = ""
     asked = [one for one in question.covariates or () if fold_name(one) not in (*SITES, *AGES)]
     found = {
         "participant": _first(table, OWNERS), "volume": _first(table, SCANS), "eye": _first(table, EYES),
@@ -123,7 +134,7 @@ def _find_columns(table: TextTable, question: Question, split_column: str | None
     }  # fmt: skip
     if not (found["participant"] or found["volume"]):
         raise table.refuse(", ".join(table.names[:8]), f"a column {', '.join(OWNERS[:4])} or file")
-    if not split:
+    if not split and not source.everybody:
         raise table.refuse(
             ", ".join(table.names[:8]),
             "a column split (train, val, test), or --split-column NAME of the one that says it",

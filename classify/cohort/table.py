@@ -19,6 +19,9 @@ COLUMNS = ("volume", "participant", "eye", "device", "protocol", "site", "age", 
 BRIGHTNESS = ("intensity_mean", "intensity_sd", "intensity_p01", "intensity_p50", "intensity_p99")
 """How bright each scan is, in stored units: columns of the store's index."""
 
+NOT_IN = "not_in"
+"""Column of an index of several stores: those that have no vector of the row, with commas; "" where all have one."""
+
 FACTS = ("frames", "rows", "columns", "spacing_frame_mm", "spacing_axial_mm", "spacing_lateral_mm")
 """What a device decides about a scan: columns of the store's index."""
 
@@ -83,13 +86,13 @@ class Cohort:
         """Table with hba1c and bmi of each volume's participant, for probes of what the embedding knows."""
         return self.table if self.clinical is None else self.table.merge(self.clinical, on="participant", how="left")
 
-    def said(self) -> list[str]:
+    def said(self, splits: Sequence[str] = SPLITS) -> list[str]:
         """Say what is asked, of whom, and how many units of each class each split has."""
         task = self.task
         what = "a number" if task.is_number else f"{task.kind}, {' | '.join(task.classes)}"
         positive = f" (to be found: {task.classes[1]})" if task.kind == "binary" else ""
         lines = [f"task {task.name}: {task.target}, {what}{positive}; judged by {task.level}"]
-        for split in SPLITS:
+        for split in splits:
             labels = self.units(split)["label"]
             if task.is_number:
                 told = f"{labels.min():g} to {labels.max():g}, mean {labels.mean():g}" if len(labels) else "nobody"
@@ -98,9 +101,9 @@ class Cohort:
             lines.append(f"  {split}: {len(labels)} {task.units}: {told}")
         return lines
 
-    def sizes(self) -> dict[str, SplitSize]:
+    def sizes(self, splits: Sequence[str] = SPLITS) -> dict[str, SplitSize]:
         """Count participants, eyes, volumes and participants per class in each split."""
-        return {split: self._size(split) for split in SPLITS}
+        return {split: self._size(split) for split in splits}
 
     def class_weights(self, *, balanced: bool) -> dict[str, float]:
         """Tell what a participant of each class weighs in fitting: the classes alike, or everybody one."""

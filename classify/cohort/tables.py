@@ -51,6 +51,11 @@ class CohortTables:
         """Join everything with the rows of a store. Raises: CohortError, LeakError."""
         return self.join_rows(stored.index, stored.pooled, stored.thumbnails)
 
+    def join_outside(self, stored: Snapshot, split: str) -> Cohort:
+        """Do the same with people of another place, who all are of one split. Raises: CohortError, LeakError."""
+        lines, index, pictures = self.labels.lines, stored.index, stored.thumbnails
+        return self.beside(join_cohort(index, stored.pooled, lines, self.task, self.vouched, pictures, splits=(split,)))
+
     def join_rows(
         self,
         index: pd.DataFrame,

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from classify.comparing.leaderboard import at_once, count_worse, standing
-from classify.judging.bootstrap import caution_few
+from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.judging.kinds import measures_of
 from classify.run.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
 from embeddings_store.terminal.console import show, show_table
@@ -85,6 +85,53 @@ def closing_lines(record: Mapping[str, Any]) -> list[str]:
     for store, source in record["encoders"].items():
         lines += encoder_lines(source, f" of {store}")
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
+
+
+def print_targets(record: Mapping[str, Any]) -> None:
+    """Print one table of several targets, and what has to be said with it."""
+    show_table(targets_table(record))
+    for line in target_lines(record):
+        show(line)
+
+
+def targets_table(record: Mapping[str, Any]) -> Table:
+    """Lay out the targets as they were asked for, a line a measure; those that are absent last."""
+    lines = record["targets"]
+    table = Table(title=f"{record['model']}, {len(lines) + len(record['absent'])} targets, on val")
+    for column in ("target", "participants", "measure", "", "p, chance", "p, baselines"):
+        table.add_column(column)
+    for line in lines:
+        for name, measured in line["metrics"].items():
+            p = [_adjusted(found.get(name)) for found in line["p"].values()]
+            people = str(line["val"].get("participants", ""))
+            table.add_row(line["target"], people, name.replace("_", " "), format_measured(measured), *p)
+    for gap in record["absent"]:
+        table.add_row(gap["target"], "absent", *[NOT_MEASURED] * 4, style="dim")
+    return table
+
+
+def target_lines(record: Mapping[str, Any]) -> list[str]:
+    """Say how the p-values are adjusted, which baseline is hardest, and which target is absent."""
+    lines = ["p: one-sided, adjusted by Holm for the targets that have one; baselines: against the hardest of all"]
+    for line in record["targets"]:
+        for metric, rival in line["hardest_baseline"].items():
+            if rival is not None:
+                apart = format_measured(line["difference_to_baselines"][rival][metric])
+                lines.append(f"{line['target']}: {metric}: hardest baseline {rival}, difference {apart}")
+    for line in record["targets"]:
+        why = {p["absent"] for found in line["p"].values() for p in found.values() if "absent" in p}
+        lines += [f"{line['target']}: a p is absent: {said}" for said in sorted(why)]
+        lines.append(f"{line['target']}: run {line['run']}")
+    lines += [f"{gap['target']}: absent: {gap['reason']}" for gap in record["absent"]]
+    lines += ["test: never read; judge each run by classify evaluate --split test"]
+    lines += encoder_lines(record["encoder_source"])
+    return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
+
+
+def _adjusted(p: Mapping[str, Any] | None) -> str:
+    if p is None:
+        return NOT_MEASURED
+    return f"{p['holm']:.4f}" if "holm" in p else TOO_FEW
 
 
 def print_curve(record: Mapping[str, Any]) -> None:

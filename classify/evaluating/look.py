@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from classify.baselines.random_twin import Twin
+from classify.cohort.identity import People
 from classify.cohort.splits import check_no_leak
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables
@@ -28,7 +29,7 @@ from classify.run.folder import Run, find_run, load_run, update_run
 from classify.run.ledger import LEDGER, LedgerLine, append_look, ledger_lock, read_ledger
 from classify.run.predictions import Predictions, judged_of, stack_predictions
 from classify.run.record import Evaluation, FlowStep, RunRecord
-from classify.run_options import TestOptions
+from classify.run_options import JudgedOptions
 from embeddings_store.terminal.console import say
 
 TEST = "test"
@@ -75,7 +76,7 @@ class Evaluated:
     looks: int
 
 
-def open_locked(options: TestOptions) -> Run:
+def open_locked(options: JudgedOptions) -> Run:
     """Open the run that shall be evaluated. Raises: RunFolderError, UsageError where no run has its name."""
     return load_run(find_run(options.run, options.runs))
 
@@ -99,13 +100,16 @@ def check_same_cohort(run: Run, cohort: Cohort) -> None:
     check_no_leak({"train": fitted_on, TEST: test})
 
 
-def begin_look(run: Run, cohort: Cohort, *, now: datetime, tell: Callable[[str], None] = say) -> Look:
+def begin_look(
+    run: Run, cohort: Cohort, *, now: datetime, tell: Callable[[str], None] = say, outside: People | None = None
+) -> Look:
     """Write the ledger line; cohort: as check_same_cohort let it pass. Raises: RunFolderError, then nobody looked.
 
-    tell: hears of ledger lines that were cut, and of earlier runs that cannot be read.
+    tell: hears of ledger lines that were cut, and of earlier runs that cannot be read. outside: the people of another
+    place who are looked at; None: those of the run's test split.
     """
     runs, date = run.folder.resolve().parent, now.isoformat(timespec="seconds")
-    people = EarlierRun(run.record, run.cohort).analysed_test
+    people = EarlierRun(run.record, run.cohort).analysed_test if outside is None else outside
     line = LedgerLine(run.record.id, date, cohort.sha256, secrets.token_hex(8), people)
     with ledger_lock(runs):
         if cut := read_ledger(runs).cut:
@@ -116,7 +120,7 @@ def begin_look(run: Run, cohort: Cohort, *, now: datetime, tell: Callable[[str],
 
 
 def finish_look(
-    look: Look, predicted: PredictedSplit, options: TestOptions, tables: CohortTables, *, by: str
+    look: Look, predicted: PredictedSplit, options: JudgedOptions, tables: CohortTables, *, by: str
 ) -> Evaluated:
     """Judge what was predicted, and write it into the run folder. by: the command that looked, as the flow names it.
 

@@ -10,6 +10,7 @@ from classify.cohort.identity import mark_volumes, other_objects
 from classify.cohort.table import COLUMNS, Cohort
 from classify.cohort.tasks import task_of_record
 from classify.errors import RunFolderError
+from classify.features.fused import stores_of_space
 from classify.features.table import FeatureChoice, FeatureTable, make_features
 from classify.features.tokens import TokenSnapshot, with_tokens
 from classify.fitting.model import load_model
@@ -126,11 +127,22 @@ KEPT = ("layers", "pools", "views", "token_grid", "token_dtype", "token_cosine_e
 """Fields of a space that say what was kept of the encoder's output, and change none of what two stores both hold."""
 
 
+def refuse_one_of_several(record: RunRecord, snapshot: Snapshot) -> None:
+    """Raises: RunFolderError where a run reads several stores, and here is one."""
+    names = stores_of_space(record.asked.embedding_space)
+    if names and not stores_of_space(snapshot.space.to_dict()):
+        raise RunFolderError(
+            f"run {record.id}: it reads the stores {', '.join(names)} side by side, here is one store; classify "
+            f"evaluate and predict take all of them: {' '.join(f'--store {name}=ADDRESS' for name in names)}"
+        )
+
+
 def check_comparable(record: RunRecord, snapshot: Snapshot) -> None:
     """Refuse vectors that a run's model cannot read: made otherwise than those that it was fitted on.
 
     What else a store keeps (tokens, views, other layers) does not matter. Raises: RunFolderError naming the fields.
     """
+    refuse_one_of_several(record, snapshot)
     mine, theirs = record.asked.embedding_space, snapshot.space.to_dict()
     unlike = sorted(name for name in mine | theirs if name not in KEPT and mine.get(name) != theirs.get(name))
     if unlike:
@@ -142,6 +154,7 @@ def check_comparable(record: RunRecord, snapshot: Snapshot) -> None:
 
 def check_same_space(record: RunRecord, snapshot: Snapshot) -> None:
     """Raises: RunFolderError where a snapshot holds another embedding space than the run was made in."""
+    refuse_one_of_several(record, snapshot)
     if snapshot.space_id != record.asked.space:
         raise RunFolderError(
             f"run {record.id}: made in the embedding space {record.asked.space}, the store holds "

@@ -113,11 +113,15 @@ def paired_differences(
 
 
 def why_too_few(people: Predictions, classes: Sequence[str]) -> str | None:
-    """Say why intervals of these units must not be shown: too few in the smallest class, or at all of a number."""
+    """Say why intervals of these units must not be shown: too few in the smallest class, or at all of a number.
+
+    A class that nobody is of has no say: what needs it is absent, and says so.
+    """
     if not classes:
         count = len(set(people.participant.tolist()))
         return None if count >= FEW_PARTICIPANTS else f"{count} participants; intervals need {FEW_PARTICIPANTS}"
-    count, name = min((len(set(people.participant[people.label == c])), of) for c, of in enumerate(classes))
+    counts = [(len(set(people.participant[people.label == c])), of) for c, of in enumerate(classes)]
+    count, name = min((one for one in counts if one[0]), default=(0, "any class"))
     return None if count >= FEW_PARTICIPANTS else f"{count} participants of {name}; intervals need {FEW_PARTICIPANTS}"
 
 

@@ -15,6 +15,7 @@ from classify.cohort.identity import (
     same_people,
     without_keys,
 )
+from classify.cohort.table import NOT_IN
 from classify.reference.fences import of_new_size
 from classify.reference.training import TrainingReference
 from classify.run.earlier import EarlierRun
@@ -34,6 +35,7 @@ UNLIKE_SIZE = "frames, rows or columns not in training"
 LOCKED = "locked: of the run's test split, where classify evaluate --split test looks and counts its looks"
 CONSTANT = "constant: every voxel of the volume is equal"
 NOT_FINITE = "not finite: the embedding holds NaN or infinity; run extract-embeddings verify"
+ONE_STORE = "not in all stores: one of the stores that the run reads has no vector of it"
 UNKNOWN = "unknown"
 COPY = "copy: another volume of the same participant has the same embedding"
 
@@ -91,7 +93,7 @@ def _known_people(
     A look of the run opens the people that it saw; those of other groups, or without a volume then, stay locked.
     """
     stored = people_of(marked)
-    seen = run.analysed_test if run.record.evaluations else {}
+    seen = run.analysed_test if run.record.looks_at_test else {}
     known, numbers = dict[str, str](), set[str]()
     for split in ("val", "train"):
         part = people_of(run.cohort[run.cohort["split"] == split])
@@ -137,6 +139,7 @@ def _withheld(
     copy = lines[usable].assign(digest=np.array(digest)[usable]).duplicated(["participant", "digest"])
     reasons = {
         LOCKED: locked.to_numpy(),
+        ONE_STORE: (lines[NOT_IN] != "").to_numpy() if NOT_IN in lines else np.zeros(len(lines), dtype=bool),
         CONSTANT: constant,
         NOT_FINITE: ~finite,
         COPY: copy.reindex(lines.index, fill_value=False).to_numpy(),

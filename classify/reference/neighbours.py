@@ -29,6 +29,10 @@ class KnownVolumes:
         """Keep directions in float16: 1.5 kB a vector of 768, and distances good to about 1e-4."""
         return cls(_directions(x).astype(np.float16), volume, participant, label)
 
+    def with_directions_of(self, x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "m d"]:
+        """Give the directions of other standardised features, and under them those that are known."""
+        return np.concatenate([_directions(x), self.direction.astype(np.float32)])
+
     def nearest(
         self, x: Float32[np.ndarray, "n d"], count: int
     ) -> tuple[Int64[np.ndarray, "n found"], Float64[np.ndarray, "n found"]]:

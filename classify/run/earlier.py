@@ -26,7 +26,7 @@ from classify.errors import LeakError, RunFolderError
 from classify.model_files import read_json
 from classify.run.folder import COHORT
 from classify.run.ledger import LEDGER, LedgerLine, read_ledger
-from classify.run.record import RECORD, Resplit, RunRecord
+from classify.run.record import RECORD, Evaluation, Resplit, RunRecord
 
 DEPTH = 3
 """How many folders below the runs a copy of a run is looked for."""
@@ -104,12 +104,17 @@ def find_looks(runs: Path, people: People, cohort_sha256: str, earlier: Sequence
 def _looks_of_record(run: EarlierRun, in_ledgers: Set[str]) -> list[tuple[LedgerLine, int]]:
     """Give the looks that a record tells of, and the how-manieth each was; numbers of test are one look at least."""
     cohort, entries = run.record.cohort.cohort_sha256, run.record.evaluations
-    if not entries and "test" in run.record.judged.metrics.get("participant", {}) and run.id not in in_ledgers:
-        return [(LedgerLine(run.id, "", cohort), 1)]
-    return [
-        (LedgerLine(run.id, str(entry["date"]), cohort, str(entry.get("id", ""))), int(entry.get("look", 1)))
-        for entry in entries
-    ]
+    looks = [(_line_of(run.id, entry, cohort), int(entry.get("look", 1))) for entry in entries]
+    has_test = "test" in run.record.judged.metrics.get("participant", {})
+    if has_test and not run.record.looks_at_test and run.id not in in_ledgers:
+        looks.append((LedgerLine(run.id, "", cohort), 1))
+    return looks
+
+
+def _line_of(run: str, entry: Evaluation, cohort: str) -> LedgerLine:
+    """Give the ledger line of a look of a record; of one outside, whose people stand in the entry itself."""
+    seen = entry.get("cohort_sha256", cohort)
+    return LedgerLine(run, str(entry["date"]), seen, str(entry.get("id", "")), entry.get("people"))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ import pandas as pd
 from classify.cohort.splits import SPLITS
 from classify.errors import RunFolderError
 from classify.model_files import check_digests, check_finite, digest_files, readable
-from classify.run.record import RECORD, RunRecord, read_record
+from classify.run.record import EXTERNAL, RECORD, RunRecord, read_record
 from embeddings_store.errors import UsageError
 from embeddings_store.publish import place_aside, publish, published
 
@@ -181,7 +181,8 @@ def _check_tables(predictions: pd.DataFrame, cohort: pd.DataFrame, classes: int)
         check_finite(f"{name}: label", label)
         if len(label) and classes and not 0 <= label.min() <= label.max() < classes:
             raise ValueError(f"{name}: expected labels of {classes} classes, got {label.min()} to {label.max()}")
-        if unknown := set(table["split"].unique()) - set(SPLITS):
+        outside = {split for split in table["split"].unique() if str(split).startswith(f"{EXTERNAL}-")}
+        if unknown := set(table["split"].unique()) - set(SPLITS) - outside:
             raise ValueError(f"{name}: expected the splits {', '.join(SPLITS)}, got {sorted(map(str, unknown))[0]!r}")
     for kind in ("probability", "logit"):
         check_finite(

@@ -11,6 +11,7 @@ from embeddings_store.publish import published
 
 COMPARISONS = "comparisons"
 LEARNING_CURVES = "learning-curves"
+TARGETS = "targets"
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from classify.model_files import read_object
 
 RECORD = "run.json"
 MOST_CLASSES = 1000
+EXTERNAL = "external"
+"""Kind of an evaluation on people of another place; their splits are called external-1a2b3c4d, by their digest."""
 
 Count = Annotated[int, Field(ge=0)]
 Open = dict[str, Any]
@@ -54,9 +56,10 @@ class FlowStep(TypedDict):
 
 @with_config(OPEN)
 class SnapshotRead(TypedDict):
-    """Which snapshot of the store was read, or why none was."""
+    """Which snapshot of the store was read, or why none was; numbers: of each of several stores, by name."""
 
     number: NotRequired[int | str]
+    numbers: NotRequired[dict[str, int]]
     rows: NotRequired[Count]
     note: NotRequired[str]
 
@@ -77,11 +80,29 @@ class FeaturesSeen(TypedDict):
     constant: NotRequired[Count]
 
 
+class Missing(TypedDict):
+    """A baseline that could not be made, and why."""
+
+    name: str
+    reason: str
+
+
 @with_config(OPEN)
 class Evaluation(TypedDict):
-    """One look at the test split."""
+    """One look at the test split or, of kind external, at people of another place (see evaluating.external)."""
 
     date: str
+    kind: NotRequired[str]
+    cohort_sha256: NotRequired[str]
+    people: NotRequired[dict[str, list[str]]]
+    place: NotRequired[Open]
+    sizes: NotRequired[SplitSize]
+    absent_classes: NotRequired[list[str]]
+    judged: NotRequired[Open]
+    transport: NotRequired[Open]
+    recalibration: NotRequired[Open]
+    novelty: NotRequired[list[Open]]
+    baselines_missing: NotRequired[list[Missing]]
     split: NotRequired[str]
     id: NotRequired[str]
     look: NotRequired[Count]
@@ -99,13 +120,6 @@ class Evaluation(TypedDict):
     difference_to_baselines: NotRequired[dict[str, Measures]]
     difference_to_random_twin: NotRequired[Measures]
     failures: NotRequired[dict[str, Count]]
-
-
-class Missing(TypedDict):
-    """A baseline that could not be made, and why."""
-
-    name: str
-    reason: str
 
 
 class Resplit(TypedDict):
@@ -207,16 +221,20 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Rivals:
-    """What stood beside the model, or could not. difference_to_random_twin: on val; random_twin: what it is."""
+    """What stood beside the model, or could not. difference_to_random_twin: on val; random_twin: what it is.
+
+    stores: of a run on several stores what each gives alone and all on average, see EachStore.
+    """
 
     baselines_missing: list[Missing] = field(default_factory=list)
     difference_to_random_twin: Measures = field(default_factory=dict)
     random_twin: Open | None = None
+    stores: Open | None = None
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The record of a run. evaluations: one entry a look of this run at test."""
+    """The record of a run. evaluations: one entry a look of this run, at test or at people of another place."""
 
     id: str
     made: Provenance
@@ -226,6 +244,16 @@ class RunRecord:
     judged: Judgement
     rivals: Rivals = Rivals()
     evaluations: list[Evaluation] = field(default_factory=list)
+
+    @property
+    def looks_at_test(self) -> list[Evaluation]:
+        """The looks of this run at its own test split."""
+        return [entry for entry in self.evaluations if entry.get("kind") != EXTERNAL]
+
+    @property
+    def looks_outside(self) -> list[Evaluation]:
+        """The looks of this run at people of other places."""
+        return [entry for entry in self.evaluations if entry.get("kind") == EXTERNAL]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of run.json, in plain JSON types."""

@@ -170,6 +170,7 @@ def headline(record: RunRecord) -> list[str]:
         f"{metric}: difference to random twin {format_measured(measured, metric)}"
         for metric, measured in record.rivals.difference_to_random_twin.items()
     ]
+    lines += store_lines(record.rivals.stores or {})
     lines += [f"random twin: {note}" for note in (record.rivals.random_twin or {}).get("notes", [])]
     lines += [*contrast_lines(record.judged.contrasts["val"]), p_value_line(record.judged.permutation["val"])]
     if caution := caution_of(record.cohort.splits, "val"):
@@ -189,6 +190,16 @@ def headline(record: RunRecord) -> list[str]:
     lines += resplit_lines(record.cohort.resplit)
     lines += encoder_lines(record.asked.encoder_source)
     return [*lines, *([PHANTOM] if record.asked.phantom else []), RESEARCH_ONLY]
+
+
+def store_lines(stores: Mapping[str, Any]) -> list[str]:
+    """Say what several stores give beyond the first of them, in each way to use them."""
+    lines = [
+        f"{metric}: {way} minus {stores['first']} alone {format_measured(found[metric])}"
+        for way, found in stores.get("differences_to_first", {}).items()
+        for metric in found
+    ]
+    return [*lines, f"stores: {stores['adds']}"] if lines else []
 
 
 def rival_lines(differences: Mapping[str, Any]) -> list[str]:
