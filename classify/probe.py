@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_units
 from classify.baselines.random_twin import Twin, read_checked_twin, stand_beside
 from classify.cohort.identity import mark_volumes, with_groups
@@ -13,6 +15,8 @@ from classify.cohort.questions import Question
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.vouched import NOBODY, read_vouched
+from classify.evaluating.cross_validation import Asked as AskedOfFolds
+from classify.evaluating.cross_validation import CrossValidated, cross_validate, deal_outer
 from classify.evaluating.predict_split import DUMMY, judge_val
 from classify.features.stores import ReadStore, reader_at
 from classify.features.table import FeatureTable, count_constant
@@ -25,9 +29,10 @@ from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
 from classify.judging.calibrate import Calibrator, find_method
 from classify.judging.nuisance import probe_nuisance
+from classify.judging.prevalence import state_prevalence
 from classify.judging.robustness import leave_one_out
 from classify.options import AUTO, ProbeOptions
-from classify.probe_checks import check_device, check_tokens, count_views
+from classify.probe_checks import check_crossed, check_device, check_tokens, count_views
 from classify.reference.training import TrainingReference, remember_train
 from classify.run.earlier import check_earlier
 from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
@@ -70,6 +75,8 @@ def probe(
     clock, (question, method) = Stopwatch(), check_options(options)
     tables = read_tables_of(options, question, tell)
     task = tables.task
+    if tables.labels.crossed:
+        check_crossed(options)
     now, read = now or datetime.now(UTC), read or reader_at(options.endpoint_url)
     stored = read(options.store)
     twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
@@ -79,7 +86,9 @@ def probe(
     marked = with_groups(mark_volumes(stored), cohort)
     standing = check_earlier(options.runs, cohort, marked, stored.space_id, resplit=options.resplit, tell=tell)
     source = source_on(cohort, stored)
+    folds = deal_outer(cohort, options.cross_validate, options.seed) if tables.labels.crossed else None
     plan = plan_search(options, source, tell)
+    tables.keep_splits(marked, tell)
     clock.lap("read")
     run_id = new_run_id(now, options.model, task.name)
     with run_folder(options.runs, run_id) as aside:
@@ -90,7 +99,8 @@ def probe(
         train, val = features.only("train"), features.only("val")
         model = fit_model(chosen.spec, train, classes=len(task.classes), seed=options.seed)
         clock.lap("fit")
-        val_judged = judge_val(
+        crossed = cross(options, method, source, folds, model, tables, tell) if folds else None
+        val_judged = crossed.judged if crossed else judge_val(
             model, method, train, val, cohort, prevalence=options.prevalence, pretrained=tables.pretrained,
             replicates=options.replicates, seed=options.seed,
         )  # fmt: skip
@@ -104,14 +114,17 @@ def probe(
             made=describe_making(options, stored, now, clock, digest_models(aside)),
             asked=describe_question(cohort, stored),
             cohort=tables.describe_run(cohort, marked, said.without, standing, balanced=HEADS[options.model].balanced),
-            fitted=describe_model(options, model, features, cohort, chosen, val_judged.calibration),
+            fitted=describe_model(options, model, features, cohort, chosen, val_judged.calibration, crossed),
             judged=said.judged,
-            rivals=Rivals(describe_missing(cohort)),
+            rivals=Rivals([TWIN_MISSING, *crossed.missing] if crossed else describe_missing(cohort)),
         )
         others = {name: part for name, part in others.items() if name != options.model}
         if twin:
             record, others = twin.beside(record), others | {twin.people.model: twin.people}
-        folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table, marked)
+        table = cohort.table
+        if crossed:
+            table = table.assign(fold=table["participant"].map(crossed.fold).fillna(""))
+        folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), table, marked)
     return Probed(record, folder)
 
 
@@ -167,17 +180,39 @@ def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[st
     )  # fmt: skip
 
 
-def search(options: ProbeOptions, plan: SearchPlan, source: FeatureSource, tell: Callable[[str], None]) -> Chosen:
-    """Choose on train alone; nested: also judge such a choice on outer folds of train and val."""
+def search(
+    options: ProbeOptions, plan: SearchPlan, source: FeatureSource, tell: Callable[[str], None], outer: int | None = None
+) -> Chosen:
+    """Choose on train alone; nested: also judge such a choice on outer folds of train and val.
+
+    outer: number of the fold of a cross-validation that the search is inside of.
+    """
     facts = {
         "task": source.cohort.task.to_dict(),
         "versions": package_versions(PACKAGES) | {"commit": code_commit()},
+        **({} if outer is None else {"outer": outer}),
     }
     chosen = choose_model(plan, source.only("train"), runs=options.runs, facts=facts, tell=tell)
     if not options.nested or chosen.record is None:
         return chosen
     outer = score_nested(plan, source, runs=options.runs, facts=facts, replicates=options.replicates, tell=tell)
     return replace(chosen, record=chosen.record | {"nested": outer})
+
+
+def cross(
+    options: ProbeOptions, method: str | None, source: FeatureSource, folds: tuple[np.ndarray, list[str]],
+    final: FittedModel, tables: CohortTables, tell: Callable[[str], None],
+) -> CrossValidated:  # fmt: skip
+    """Judge everybody on outer folds, the whole search inside each."""
+
+    def choose(inside: FeatureSource, number: int) -> Chosen:
+        plan = plan_search(options, inside, tell)
+        return search(options, plan, inside, tell, outer=number)
+
+    asked = AskedOfFolds(
+        method, state_prevalence(options.prevalence, source.cohort), tables.pretrained, options.replicates, options.seed
+    )
+    return cross_validate(source, folds, choose, final, asked, tell)
 
 
 def save_parts(
@@ -230,7 +265,7 @@ def check_seeds(
 
 def describe_model(
     options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort, chosen: Chosen,
-    calibration: dict[str, Any] | None,
+    calibration: dict[str, Any] | None, crossed: CrossValidated | None = None,
 ) -> ModelFacts:  # fmt: skip
     """Say what was fitted, and what its features know, beyond the predictions of val."""
     asked = {"replicates": options.replicates, "seed": options.seed}
@@ -240,11 +275,12 @@ def describe_model(
         model.head.get_params(),
         search=chosen.record,
         calibration=calibration,
-        probes_of_nuisance=probe_nuisance(features, cohort.measured(), **asked),
+        probes_of_nuisance=[] if crossed else probe_nuisance(features, cohort.measured(), **asked),
         robustness=leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
         if options.robustness
         else None,
         seed_sensitivity=check_seeds(options, model, features, cohort),
+        cross_validation=crossed.told if crossed else None,
     )
 
 

@@ -3,6 +3,7 @@
 from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
 from classify.heads.device import find_device
+from classify.options import ProbeOptions
 from classify.search.spaces import AUTO
 from embeddings_store.errors import UsageError
 from embeddings_store.grid import Grid
@@ -14,6 +15,19 @@ def check_device(name: str) -> None:
         find_device(name)
     except ValueError as error:
         raise UsageError(f"--{error}") from error
+
+
+def check_crossed(options: ProbeOptions) -> None:
+    """Raises: UsageError where a cross-validation is asked for what needs a val split, or is one already."""
+    needs = {
+        "--nested": (options.nested, "the whole search is inside each fold already"),
+        "--robustness": (options.robustness, "it leaves places out of train and judges on val"),
+        "--seeds": (options.seeds > 1, "it judges fits with other seeds on val"),
+        "--random-twin": (options.random_twin is not None, "compare two cross-validated runs in its place"),
+    }
+    for option, (given, why) in needs.items():
+        if given:
+            raise UsageError(f"{option}: a cross-validation has no val split; leave it out: {why}")
 
 
 def check_tokens(model: str, pools: tuple[str, ...], token_grid: Grid | None) -> None:

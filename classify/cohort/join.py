@@ -10,6 +10,7 @@ from classify.cohort.labels import KEYS
 from classify.cohort.near_copies import count_once
 from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.splits import SPLITS, check_no_leak
+from classify.cohort.splitting import FOLD
 from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, Cohort
 from classify.cohort.tasks import STUDY_GROUPS
 from classify.cohort.vouched import NOBODY, Vouched
@@ -78,11 +79,12 @@ def join_cohort(
     flow.extend(_notes(rows, index, lines))
     table = _analysed_table(rows, task)
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
-    flow.extend(_split_steps(table))
+    flow.extend(_split_steps(table, crossed=FOLD in rows))
     position = rows["position"].to_numpy(np.int64)
     cohort = Cohort(
         table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=_facts(rows),
         thumbnails=None if thumbnails is None else thumbnails.take(position), named=_named(rows, task),
+        folds=rows[["volume", FOLD]].reset_index(drop=True) if FOLD in rows else None,
     )  # fmt: skip
     _check_usable(cohort)
     return cohort
@@ -223,8 +225,10 @@ def _step(step: str, kind: str, rows: pd.DataFrame, reason: str) -> FlowStep:
     return {"step": step, "kind": kind, "volumes": len(rows), "participants": people, "reason": reason}
 
 
-def _split_steps(table: pd.DataFrame) -> list[FlowStep]:
+def _split_steps(table: pd.DataFrame, *, crossed: bool) -> list[FlowStep]:
     reasons = {"train": "fitted on", "val": "predicted", "test": "locked: neither fitted on nor predicted"}
+    if crossed:
+        reasons = {"train": "fitted on, and predicted by fits without them", "test": reasons["test"]}
     return [_step(split, "total", table[table["split"] == split], reason) for split, reason in reasons.items()]
 
 
@@ -244,7 +248,7 @@ def _check_usable(cohort: Cohort) -> None:
     sides = {split: cohort.units(split)["participant"].tolist() for split in SPLITS}
     check_no_leak(sides)
     sizes = cohort.sizes()
-    for split in ("train", "val"):
+    for split in ("train",) if cohort.folds is not None else ("train", "val"):
         if not sizes[split]["participants"]:
             raise CohortError(f"the {split} split is empty: expected participants whose split is {split!r}")
     absent = [name for name, count in sizes["train"].get("per_class", {}).items() if not count]
