@@ -45,7 +45,8 @@ def evaluate(
     run = open_locked(options)
     model, calibrator = load_model(run), read_calibrator(run.model_folder(), len(run.record.asked.classes))
     tables = read_tables(
-        options.label_source, question_of_record(run.record), options.measurements, options.pretrain_participants,
+        options.label_source.of_run(run.record), question_of_record(run.record), options.measurements,
+        options.pretrain_participants,
         vouched=vouched_of_record(run.record), tell=tell,
     )  # fmt: skip
     read, number = read or reader_at(options.endpoint_url), run.record.asked.snapshot["number"]

@@ -16,6 +16,7 @@ from classify.run.earlier import check_earlier
 from classify.run.published_folder import LEARNING_CURVES, published_folder
 from classify.run.stopwatch import Stopwatch
 from classify.study_options import CurveOptions
+from embeddings_store.errors import UsageError
 from embeddings_store.terminal.console import say
 
 CURVE = "curve.json"
@@ -52,6 +53,11 @@ def learning_curve(
     clock, asked, fractions = Stopwatch(), options.probed, check_fractions(options.fractions)
     question, _ = check_options(asked)
     tables = read_tables_of(asked, question, tell)
+    if tables.labels.crossed:
+        raise UsageError(
+            "learning-curve: the labels say folds, and a curve is judged on one val split; give a column of train, val "
+            "and test, or --make-splits 70/15/15"
+        )
     task = tables.task
     now = now or datetime.now(UTC)
     stored = (read or reader_at(options.endpoint_url))(options.store)
@@ -60,6 +66,7 @@ def learning_curve(
     standing = check_earlier(asked.runs, cohort, marked, stored.space_id, resplit=asked.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(asked, source, tell)
+    tables.keep_splits(marked, tell)
     clock.lap("read")
     chosen = search(asked, plan, source, tell)
     clock.lap("search")

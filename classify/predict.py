@@ -189,8 +189,11 @@ def stated(calibrator: Calibrator | None, classes: Sequence[str]) -> dict[str, f
 
 
 def confident_on_val(run: Run, threshold: float) -> float | None:
-    """Return the share of val participants whose likeliest class reaches a probability; None where val is empty."""
-    people = pick_predictions(run.predictions, model=run.record.fitted.model, level="participant", split=run.record.judged_split)
+    """Return the share of the run's judged participants whose likeliest class reaches a probability; None of nobody."""
+    record = run.record
+    people = pick_predictions(
+        run.predictions, model=record.fitted.model, level="participant", split=record.judged_split
+    )
     return float((people.probability.max(axis=1) >= threshold).mean()) if len(people.label) else None
 
 

@@ -181,7 +181,11 @@ def plan_search(options: ProbeOptions, source: FeatureSource, tell: Callable[[st
 
 
 def search(
-    options: ProbeOptions, plan: SearchPlan, source: FeatureSource, tell: Callable[[str], None], outer: int | None = None
+    options: ProbeOptions,
+    plan: SearchPlan,
+    source: FeatureSource,
+    tell: Callable[[str], None],
+    outer: int | None = None,
 ) -> Chosen:
     """Choose on train alone; nested: also judge such a choice on outer folds of train and val.
 

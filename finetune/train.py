@@ -76,6 +76,8 @@ def finetune(
         marked = with_groups(inputs.marked, inputs.cohort)
         space, why = ready.space.id, options.resplit
         standing = check_earlier(options.runs, inputs.cohort, marked, space, resplit=why, tell=tell)
+        if together.rank == 0:
+            ready.tables.keep_splits(marked, tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from classify.cohort.participants import read_age_years, read_participants
 from classify.cohort.questions import Level, Question, Task, complete_task
 from classify.cohort.splitting import FOLD, Splitting, choose_splitting
 from classify.errors import CohortError, LeakError
+from classify.run.record import RunRecord
 from embeddings_store.cells import broken_id, is_missing, normalise_id, read_number
 from embeddings_store.schema import volume_id
 from embeddings_store.text_table import ID_NAMES, Line, TextTable, fold_name, open_table, read_file
@@ -55,6 +56,13 @@ class LabelSource:
     folds: int | None = None
     crosses: bool = False
 
+    def of_run(self, record: RunRecord) -> "LabelSource":
+        """Return the same with the split column of a run, where its labels have one and none was named."""
+        column = record.cohort.splits_from.get("column")
+        if self.labels is None or self.split_column or not isinstance(column, str):
+            return self
+        return replace(self, split_column=column)
+
     @property
     def path(self) -> Path:
         """The table."""
@@ -73,7 +81,7 @@ class Labels:
 
     lines: pd.DataFrame
     task: Task
-    splitting: Splitting = Splitting()
+    splitting: Splitting = field(default_factory=Splitting)
     settled: bool = True
 
     def of(self, index: pd.DataFrame, tell: Callable[[str], None] = lambda _: None) -> "Labels":

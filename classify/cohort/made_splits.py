@@ -197,9 +197,7 @@ def read_split(text: str, line: Line, table: TextTable, column: str) -> str:
     number = re.fullmatch(r"(\d{1,6})(?:\.0+)?", text)
     split = str(int(number[1])) if number else SPLIT_WORDS.get(text.lower())
     if split is None:
-        raise table.refuse(
-            repr(text[:40]), f"one of {', '.join(SPLITS)}, or the number of a fold", line.number, column
-        )
+        raise table.refuse(repr(text[:40]), f"one of {', '.join(SPLITS)}, or the number of a fold", line.number, column)
     return split
 
 

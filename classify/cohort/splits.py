@@ -11,6 +11,9 @@ SPLITS = ("train", "val", "test")
 OUT_OF_FOLD = "out-of-fold"
 """Name of the split of predictions that a cross-validation makes: of everybody, each by fits without them."""
 
+NO_TEST = "cross-validated, no test split: each participant was predicted by fits without them"
+"""What a cross-validated run claims, in short."""
+
 
 def check_no_leak(sides: Mapping[str, Sequence[str]]) -> None:
     """Refuse participants that stand on two sides.

@@ -8,7 +8,6 @@ from classify.comparing.cells import Cell
 from classify.comparing.leaderboard import Entry
 from classify.run.predictions import pick_predictions
 
-VAL = "val"
 CHOSEN_ON_VAL = "fine-tuned: val chose when its training stopped, so val is too optimistic"
 
 
@@ -23,11 +22,12 @@ def entries_of(cell: Cell, cells: Sequence[Cell], random_twin: str | None) -> It
         "note": "",
     }
     frame = cell.run.predictions
-    people = frame[(frame["level"] == "participant") & (frame["split"] == VAL)]
+    split = record.judged_split
+    people = frame[(frame["level"] == "participant") & (frame["split"] == split)]
     names = [str(name) for name in people["model"].unique()]
     own_twin = f"{cell.name} {RANDOM_TWIN}"
     for name in names:
-        found = pick_predictions(people, model=name, level="participant", split=VAL)
+        found = pick_predictions(people, model=name, level="participant", split=split)
         if name == record.fitted.model:
             twin = own_twin if RANDOM_TWIN in names else _name_of_twin(cell, random_twin)
             note = CHOSEN_ON_VAL if "stages" in record.fitted.parameters else ""

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from classify.baselines.covariates import choose_baselines, describe_units
-from classify.cohort.splits import OUT_OF_FOLD, check_no_leak, grouped_folds
+from classify.cohort.splits import NO_TEST, OUT_OF_FOLD, check_no_leak, grouped_folds
 from classify.cohort.splitting import FOLD
 from classify.cohort.table import Cohort
 from classify.errors import CohortError
@@ -39,8 +39,6 @@ from embeddings_store.errors import UsageError
 
 FEWEST = 3
 """Participants of a class: one is held out, and two are left for the folds inside."""
-
-NO_TEST = "cross-validated, no test split: everybody was fitted on, and judged by fits without them"
 
 Choose = Callable[[FeatureSource, int], Chosen]
 """Searches the train split of a source; the number is that of the outer fold."""
@@ -219,9 +217,7 @@ def _fit_fold(
 def _join(fits: Sequence[FoldFit], level: str, *, number: bool) -> Predictions:
     shown = fits[0].calibration is not None
     moved = _shifts([fit.own[level] for fit in fits], number=number)
-    return join_predictions(
-        [_move(fit.levels[level], by, shown=shown) for fit, by in zip(fits, moved, strict=True)]
-    )
+    return join_predictions([_move(fit.levels[level], by, shown=shown) for fit, by in zip(fits, moved, strict=True)])
 
 
 def _join_others(fits: Sequence[FoldFit], name: str, *, number: bool) -> Predictions:

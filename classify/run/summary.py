@@ -28,8 +28,8 @@ def print_summary(record: RunRecord) -> None:
 
 
 def metric_table(record: RunRecord) -> Table:
-    """Lay out the model and the baselines, one line each, at participant level on val."""
-    return _table(record, "val")
+    """Lay out the model and the baselines, one line each, on val, or out of fold."""
+    return _table(record, record.judged_split)
 
 
 def print_evaluation(record: RunRecord, looks: int) -> None:
@@ -150,10 +150,11 @@ def headline(record: RunRecord) -> list[str]:
         for metric, measured in record.rivals.difference_to_random_twin.items()
     ]
     lines += [f"random twin: {note}" for note in (record.rivals.random_twin or {}).get("notes", [])]
-    lines += [*contrast_lines(record.judged.contrasts["val"]), p_value_line(record.judged.permutation["val"])]
-    if caution := caution_few(record.cohort.splits["val"]["per_class"]):
+    split = record.judged_split
+    lines += [*contrast_lines(record.judged.contrasts[split]), p_value_line(record.judged.permutation[split])]
+    if caution := caution_few(record.cohort.splits[split]["per_class"], split):
         lines.append(caution)
-    lines += pretraining_lines(record.cohort.pretraining, "val")
+    lines += pretraining_lines(record.cohort.pretraining, split)
     lines += [step_line(step) for step in record.cohort.flow if step["kind"] != "total"]
     if constant := record.fitted.features.get("constant", 0):
         lines.append(
@@ -161,8 +162,10 @@ def headline(record: RunRecord) -> list[str]:
         )
     lines += robustness_lines(record.fitted.robustness or {})
     lines += [*search_lines(record.fitted.search or {}), *seed_lines(record.fitted.seed_sensitivity or {})]
+    lines += fold_lines(record.fitted.cross_validation or {})
     locked = record.cohort.splits["test"]["participants"]
-    lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
+    if locked or not record.is_crossed:
+        lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
     if beyond := len(record.cohort.test_people) - locked:
         lines.append(f"test: {beyond} more of the table stay locked, without a volume here or left out by the task")
     lines += resplit_lines(record.cohort.resplit)
@@ -223,6 +226,18 @@ def search_lines(search: Mapping[str, Any]) -> list[str]:
     for metric, measured in search.get("nested", {}).get("metrics", {}).items():
         lines.append(f"nested: {metric} of the whole search on outer folds {format_measured(measured)}")
     return lines
+
+
+def fold_lines(crossed: Mapping[str, Any]) -> list[str]:
+    """Say what each fold of a cross-validation found, and that no test is claimed."""
+    if not crossed:
+        return []
+    lines = [
+        f"fold {line['fold']}: {line['participants']} participants: "
+        + ", ".join(f"{metric} {format_measured(measured)}" for metric, measured in line["metrics"].items())
+        for line in crossed["lines"]
+    ]
+    return [*lines, crossed["claim"]]
 
 
 def seed_lines(sensitivity: Mapping[str, Any]) -> list[str]:
