@@ -121,9 +121,7 @@ def probe(
         others = {name: part for name, part in others.items() if name != options.model}
         if twin:
             record, others = twin.beside(record), others | {twin.people.model: twin.people}
-        table = cohort.table
-        if crossed:
-            table = table.assign(fold=table["participant"].map(crossed.fold).fillna(""))
+        table = crossed.with_folds(cohort.table) if crossed else cohort.table
         folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), table, marked)
     return Probed(record, folder)
 

@@ -27,8 +27,8 @@ FOLD = "fold"
 """Column of the lines of a cross-validation: the number of a fold that the labels say, or "" where it is dealt."""
 
 THREE_WAYS = (
-    "--split-column NAME of a column that says train, val or test (or numbers of folds), --make-splits 70/15/15, or, of "
-    "classify probe, --cross-validate 5 where there are too few people for a split"
+    "--split-column NAME of a column that says train, val or test (or numbers of folds), --make-splits 70/15/15, or "
+    "(classify probe, compare) --cross-validate 5 where there are too few people for a split"
 )
 
 
@@ -106,7 +106,7 @@ class Splitting:
         """Write splits that were made next to the labels, and say so. Raises: CohortError where that cannot be."""
         if self.making is None:
             return
-        sites = " and site" if lines["site"].nunique() > 1 else ""
+        sites = " and site" if len(set(lines["site"])) > 1 else ""
         told = f"by participant, stratified by {task.target}{sites}; target {task.target} of each {task.level}"
         owned = lines[lines["participant"] != ""].drop_duplicates("participant")
         split = dict(zip(owned["participant"], owned["split"], strict=True))

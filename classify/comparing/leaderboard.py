@@ -105,7 +105,8 @@ def keep_common(entries: Sequence[Entry]) -> list[Entry]:
         shared &= set(entry.people.unit.tolist())
     if not shared:
         raise CohortError(
-            f"the models to compare share no participant of {entries[0].people.split}; a difference needs people that both predicted"
+            f"the models to compare share no participant of {entries[0].people.split}; a difference needs people that "
+            "both predicted"
         )
     names = np.array(sorted(shared))
     kept = []

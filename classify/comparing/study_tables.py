@@ -73,7 +73,8 @@ def leaderboard_lines(board: Mapping[str, Any]) -> list[str]:
     if len(board["cohorts"]) > 1:
         sizes = "; ".join(f"{', '.join(one['names'])}: {one['val']['participants']}" for one in board["cohorts"])
         lines.append(
-            f"the cohorts differ; only the {board['participants']} participants of {board['split']} in all are used ({sizes})"
+            f"the cohorts differ; only the {board['participants']} participants of {board['split']} in all are used "
+            f"({sizes})"
         )
     if caution := caution_few(board["per_class"], board["split"]):
         lines.append(caution)

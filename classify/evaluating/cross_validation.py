@@ -1,4 +1,4 @@
-"""Judge everybody on outer folds of participants: the whole search, fit and calibration inside each, none of it outside.
+"""Judge everybody on outer folds of participants: the whole search, the fit and the calibration inside each.
 
 One set of out-of-fold predictions comes of it, which is judged as a split is. Before they are put together, the logits
 of each fold are moved by what its fit says of the people that it was fitted on, on average: a fit without one class's
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float64, Int64
 
 from classify.baselines.covariates import choose_baselines, describe_units
@@ -83,6 +84,10 @@ class CrossValidated:
     told: dict[str, Any]
     fold: dict[str, str]
     missing: list[Missing]
+
+    def with_folds(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Add the fold of each volume's participant to the table of a cohort, "" to those of test."""
+        return table.assign(fold=table["participant"].map(self.fold).fillna(""))
 
 
 def deal_outer(cohort: Cohort, asked: int | None, seed: int) -> tuple[Int64[np.ndarray, " n"], list[str]]:
