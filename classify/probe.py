@@ -17,7 +17,7 @@ from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.vouched import NOBODY, read_vouched
 from classify.evaluating.cross_validation import Asked as AskedOfFolds
 from classify.evaluating.cross_validation import CrossValidated, cross_validate, deal_outer
-from classify.evaluating.predict_split import DUMMY, judge_val
+from classify.evaluating.predict_split import DUMMY, ValJudged, judge_val
 from classify.features.stores import ReadStore, reader_at
 from classify.features.table import FeatureTable, count_constant
 from classify.features.tokens import resolve_grid
@@ -75,8 +75,6 @@ def probe(
     clock, (question, method) = Stopwatch(), check_options(options)
     tables = read_tables_of(options, question, tell)
     task = tables.task
-    if tables.labels.crossed:
-        check_crossed(options)
     now, read = now or datetime.now(UTC), read or reader_at(options.endpoint_url)
     stored = read(options.store)
     twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
@@ -96,14 +94,10 @@ def probe(
         keep_journal(options.runs, chosen, aside)
         clock.lap("search")
         features = source.table(chosen.spec.features)
-        train, val = features.only("train"), features.only("val")
-        model = fit_model(chosen.spec, train, classes=len(task.classes), seed=options.seed)
+        model = fit_model(chosen.spec, features.only("train"), classes=len(task.classes), seed=options.seed)
         clock.lap("fit")
         crossed = cross(options, method, source, folds, model, tables, tell) if folds else None
-        val_judged = crossed.judged if crossed else judge_val(
-            model, method, train, val, cohort, prevalence=options.prevalence, pretrained=tables.pretrained,
-            replicates=options.replicates, seed=options.seed,
-        )  # fmt: skip
+        val_judged = crossed.judged if crossed else judge(options, method, model, features, cohort, tables)
         levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         clock.lap("evaluate")
         twin = compare_to_twin(options, plan, tables, twin_stored, source, judged_of(levels))
@@ -127,16 +121,14 @@ def probe(
 
 
 def read_tables_of(options: ProbeOptions, question: Question, tell: Callable[[str], None]) -> CohortTables:
-    """Read the tables that the options name. Raises: CohortError, LeakError."""
+    """Read the tables that the options name. Raises: CohortError, LeakError; UsageError for what folds cannot have."""
     vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
-    return read_tables(
-        options.label_source,
-        question,
-        options.measurements,
-        options.pretrain_participants,
-        vouched=vouched,
-        tell=tell,
+    tables = read_tables(
+        options.label_source, question, options.measurements, options.pretrain_participants, vouched=vouched, tell=tell
     )
+    if tables.labels.crossed:
+        check_crossed(options)
+    return tables
 
 
 def check_options(options: ProbeOptions) -> tuple[Question, str | None]:
@@ -199,6 +191,17 @@ def search(
         return chosen
     outer = score_nested(plan, source, runs=options.runs, facts=facts, replicates=options.replicates, tell=tell)
     return replace(chosen, record=chosen.record | {"nested": outer})
+
+
+def judge(
+    options: ProbeOptions, method: str | None, model: FittedModel, features: FeatureTable, cohort: Cohort,
+    tables: CohortTables,
+) -> ValJudged:  # fmt: skip
+    """Judge val."""
+    return judge_val(
+        model, method, features.only("train"), features.only("val"), cohort, prevalence=options.prevalence,
+        pretrained=tables.pretrained, replicates=options.replicates, seed=options.seed,
+    )  # fmt: skip
 
 
 def cross(

@@ -179,7 +179,7 @@ def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
     Raises: UsageError for a participant of the locked test split, or one that the run does not know.
     """
     if not wanted:
-        people = run.predictions(PRIMARY_LEVEL, "val")
+        people = run.predictions(PRIMARY_LEVEL, run.record.judged_split)
         return telling_cases(people) if people is not None else []
     split = dict(zip(run.run.cohort["participant"].astype(str), run.run.cohort["split"], strict=True))
     locked = not run.record.evaluations
@@ -199,7 +199,7 @@ def judged_people(run: FinishedRun) -> Predictions | None:
 
     A run made before calibration was fitted on train is calibrated here, each participant by a fit on the others.
     """
-    people = run.predictions(PRIMARY_LEVEL, "val")
+    people = run.predictions(PRIMARY_LEVEL, run.record.judged_split)
     calibrator = read_calibrator(run.run.model_folder(), len(run.classes))
     if people is None or calibrator is None or calibrator.prevalence is not None:
         return people
@@ -283,7 +283,7 @@ def _track(judged: Predictions | None, top: float, participant: str) -> TrackRec
 
 def _covariates(run: FinishedRun, participant: str) -> list[float] | None:
     """Give what age and site alone say of this participant, where the run recorded it."""
-    for split in ("val", "test"):
+    for split in (run.record.judged_split, "test"):
         found = pick_predictions(run.run.predictions, model=AGE_SITE, level=PRIMARY_LEVEL, split=split)
         place = np.flatnonzero(found.participant == participant)
         if len(place):

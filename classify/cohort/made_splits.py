@@ -208,7 +208,7 @@ def check_fit(found: SplitsFile, people: frozenset[str], labelled: frozenset[str
     """
     where, known = f"{found.path.name} next to {labels}", frozenset(found.split)
     cure = f"move it away and make others with --make-splits, or add them to it ({labels} and it must stay together)"
-    require_match(people, known, where, CohortError, where)
+    require_match(people, known, f"--labels {labels}", CohortError, f"{found.path.name} next to it")
     if missing := sorted(one for one in labelled if not found.split.get(one)):
         raise CohortError(
             f"{where}: {len(missing)} participants with a label have no split in it, such as "

@@ -66,7 +66,9 @@ class Splitting:
             for said in check_fit(self.kept, people, labelled, self.labels.name):
                 tell(said)
             made = f", made {self.kept.making.said} from {self.kept.making.made_from}" if self.kept.making else ""
-            tell(f"splits: of {SPLITS_FILE} next to {self.labels.name}{made}")
+            column = self.told.get("column_not_used")
+            instead = f"; not of its column {column}, for which give --split-column {column}" if column else ""
+            tell(f"splits: of {SPLITS_FILE} next to {self.labels.name}{made}{instead}")
             lines = lines.assign(split=lines["participant"].map(self.kept.split).fillna(""))
         numbers = lines["split"].str.isdigit()
         if not numbers.any() and self.folds is None:
@@ -149,7 +151,7 @@ def choose_splitting(
             )
     if kept is not None and (own or shares is not None or not found):
         told = _told_of(kept.making, "kept") if kept.making else {"kind": "kept", "file": SPLITS_FILE}
-        return replace(plain, told=told, kept=kept)
+        return replace(plain, told=told | ({"column_not_used": found} if found else {}), kept=kept)
     if asked or found:
         return replace(plain, told={"kind": "column", "column": asked or found})
     if folds is not None:
