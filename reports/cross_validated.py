@@ -1,4 +1,4 @@
-"""Runs that were cross-validated: judged on everybody, fold by fold, without a test split; their own words and tables."""
+"""Runs that were cross-validated: judged on everybody, fold by fold, without a test split; in words of their own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,10 +37,9 @@ def crossed_headline(runs: Sequence[FinishedRun]) -> Headline:
         return Headline("cross-validated", CLAIM, ("No run has a balanced accuracy.",), None)
     run = max(known, key=lambda pair: pair[0])[1]
     metric = PRIMARY_METRIC
-    sentences = [
-        f"The highest of {len(runs)} is {run.model} ({run.id}): {_title(metric).lower()} {spell(_judged(run, metric))} "
-        f"over {_units(run)}, each predicted by a fit on the other folds of {_crossed(run)['folds']}."
-    ]
+    found = f"{_title(metric).lower()} {spell(_judged(run, metric))} over {_units(run)}"
+    how = f"each predicted by a fit on the other folds of {_crossed(run)['folds']}"
+    sentences = [f"The highest of {len(runs)} is {run.model} ({run.id}): {found}, {how}."]
     if len(runs) > 1:
         sentences.append("It was chosen as the highest on the same people, so its number is too optimistic.")
     rivals = {name: to_estimate(of.get(metric)) for name, of in run.record.judged.difference_to_baselines.items()}
@@ -67,8 +66,9 @@ def _overall(runs: Sequence[FinishedRun]) -> PlainTable:
             found = of.get(OUT_OF_FOLD, {})
             rows.append((run.id, f"baseline {name}", _units(run), *(to_estimate(found.get(one)) for one in metrics)))
     caption = (
-        "All out-of-fold predictions together: everybody is predicted once, by a model whose search, fit and calibration "
-        "did not see them. Intervals draw whole participants; they do not hold the luck of how the folds were dealt."
+        "All out-of-fold predictions together: everybody is predicted once, by a model whose search, fit and "
+        "calibration did not see them. Intervals draw whole participants; they do not hold the luck of how the folds "
+        "were dealt."
     )
     columns = ("Run", "Model", "Judged", *(_title(name) for name in _metrics(runs[0])))
     return PlainTable("cross-validated", "Cross-validated, no test split", caption, columns, rows)
