@@ -115,7 +115,7 @@ def deal_splits(lines: pd.DataFrame, task: Task, making: Making) -> dict[str, st
             )
         place = {name: number for number, name in enumerate(rng.permutation(np.unique(site[members])))}
         order = np.lexsort([rng.random(len(members)), [place[name] for name in site[members]]])
-        found[members[order]] = _deal(len(members), making.shares, each=value >= 0)
+        found[members[order]] = _deal(len(members), making.shares, each=bool(value >= 0))
     return dict(zip(names.tolist(), found.tolist(), strict=True))
 
 

@@ -99,9 +99,7 @@ class Splitting:
         if not self.told.get("kind"):
             return lines.assign(fold="", split="train")
         if locked := int(lines.loc[lines["split"] == "test", "participant"].nunique()):
-            tell(
-                f"cross-validation: {locked} test participants of {where} stay locked, neither fitted on nor predicted"
-            )
+            tell(f"cross-validation: {locked} test participants of {where} stay locked, and in no fold")
         return lines.assign(fold="", split=lines["split"].where(lines["split"].isin(["", "test"]), "train"))
 
     def keep(self, lines: pd.DataFrame, task: Task, tell: Callable[[str], None]) -> None:

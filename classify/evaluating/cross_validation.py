@@ -19,7 +19,7 @@ from classify.cohort.splits import NO_TEST, OUT_OF_FOLD, check_no_leak, grouped_
 from classify.cohort.splitting import FOLD
 from classify.cohort.table import Cohort
 from classify.errors import CohortError
-from classify.evaluating.predict_split import ValJudged, hold_out, predict_beside, predict_calibrated
+from classify.evaluating.predict_split import DUMMY, ValJudged, hold_out, predict_beside, predict_calibrated
 from classify.features.table import FeatureTable
 from classify.fitting.model import FittedModel, fit_model
 from classify.fitting.source import FeatureSource
@@ -30,9 +30,10 @@ from classify.judging.calibration_report import report_calibration, shown_by
 from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.metrics import HEADLINE
 from classify.judging.prevalence import Prevalence
+from classify.judging.rivals import compare_with_rivals
 from classify.judging.split import judge_split
 from classify.run.predictions import Predictions, join_predictions, judged_of, rows_of
-from classify.run.record import Missing
+from classify.run.record import Measured, Missing
 from classify.search.folds import HELD_OUT_FOLDS, smallest_class
 from classify.search.nested import describe_chosen
 from classify.search.search import Chosen
@@ -40,6 +41,9 @@ from embeddings_store.errors import UsageError
 
 FEWEST = 3
 """Participants of a class: one is held out, and two are left for the folds inside."""
+
+GUESSING = "guessing"
+"""The dummy as a rival: of a run that has no split, it has to be beaten like any other baseline."""
 
 Choose = Callable[[FeatureSource, int], Chosen]
 """Searches the train split of a source; the number is that of the outer fold."""
@@ -172,6 +176,8 @@ def cross_validate(
         shown=shown_by(calibrated.calibrator, asked.stated) if calibrated else AS_THE_HEAD,
         pretrained=asked.pretrained, replicates=asked.replicates, seed=asked.seed,
     )  # fmt: skip
+    rivals = _with_guessing(judged_of(levels), others, task.classes, asked)
+    said = replace(said, judged=replace(said.judged, difference_to_baselines=rivals))
     report = None
     if calibrated:
         train = source.table(final.features).only("train")
@@ -260,6 +266,21 @@ def _people_of(fits: Sequence[FoldFit], cohort: Cohort, *, number: bool) -> Call
         return join_predictions(parts)
 
     return predict
+
+
+def _with_guessing(
+    people: Predictions, others: Mapping[str, Predictions], classes: Sequence[str], asked: Asked
+) -> dict[str, dict[str, Measured]]:
+    """Compare with every rival, and with guessing among them.
+
+    What knows nothing lands below chance in folds as easily as above it: a site that goes with the label outside a fold
+    by luck goes against it inside. To be above such a baseline is no merit.
+    """
+    drawn = draw_replicates(people.participant, replicates=asked.replicates, seed=asked.seed)
+    values = {name: measure(part, drawn, classes)[1] for name, part in others.items()}
+    if DUMMY in values:
+        values[GUESSING] = values[DUMMY]
+    return compare_with_rivals(measure(people, drawn, classes)[1], values, people, classes)
 
 
 def _calibrate_final(final: FittedModel, source: FeatureSource, asked: Asked) -> Choice | None:

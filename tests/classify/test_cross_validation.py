@@ -113,6 +113,13 @@ def test_a_baseline_that_knows_nothing_is_at_chance_in_uneven_folds(crossed: Pro
     assert crossed.record.judged.baselines["dummy"][OUT_OF_FOLD]["macro_auroc"]["value"] == 0.5
 
 
+def test_guessing_has_to_be_beaten_too(crossed: Probed) -> None:
+    """A site that knows nothing may lie far below chance in folds; being above it is no merit."""
+    found = crossed.record.judged.difference_to_baselines
+    own = crossed.record.judged.metrics["participant"][OUT_OF_FOLD]["macro_auroc"]["value"]
+    assert found["guessing"]["macro_auroc"]["value"] == pytest.approx(own - 0.5)
+
+
 def test_the_final_model_is_fitted_on_everybody_and_predicts(crossed: Probed, study: Study, tmp_path: Path) -> None:
     asked = PredictOptions(run=crossed.folder, store="x", out=tmp_path / "new.csv")
     done = predict(asked, read=lambda *_: study.stored)
