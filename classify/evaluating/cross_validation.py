@@ -42,6 +42,9 @@ from embeddings_store.errors import UsageError
 FEWEST = 3
 """Participants of a class: one is held out, and two are left for the folds inside."""
 
+DECIMALS = 12
+"""Of logits that were moved: those of one value stay tied, whatever the last bit of their mean."""
+
 GUESSING = "guessing"
 """The dummy as a rival: of a run that has no split, it has to be beaten like any other baseline."""
 
@@ -226,27 +229,31 @@ def _fit_fold(
 
 
 def _join(fits: Sequence[FoldFit], level: str, *, number: bool) -> Predictions:
-    shown = fits[0].calibration is not None
-    moved = _shifts([fit.own[level] for fit in fits], number=number)
-    return join_predictions([_move(fit.levels[level], by, shown=shown) for fit, by in zip(fits, moved, strict=True)])
+    parts, own = [fit.levels[level] for fit in fits], [fit.own[level] for fit in fits]
+    return _put_together(parts, own, None if number else np.mean(own, axis=0), shown=_is_shown(fits))
 
 
 def _join_others(fits: Sequence[FoldFit], name: str, *, number: bool) -> Predictions:
-    moved = _shifts([fit.own_of_others[name] for fit in fits], number=number)
-    return join_predictions([_move(fit.others[name], by, shown=False) for fit, by in zip(fits, moved, strict=True)])
+    parts, own = [fit.others[name] for fit in fits], [fit.own_of_others[name] for fit in fits]
+    return _put_together(parts, own, None if number else np.mean(own, axis=0), shown=False)
 
 
-def _shifts(own: Sequence[np.ndarray], *, number: bool) -> list[np.ndarray]:
-    """Return what each fold's logits are moved by; a number that is predicted stays what it is."""
-    mean = np.mean(own, axis=0)
-    return [np.zeros_like(one) if number else mean - one for one in own]
+def _is_shown(fits: Sequence[FoldFit]) -> bool:
+    """Say whether probabilities are calibrated, and so at one prevalence in every fold."""
+    return fits[0].calibration is not None
 
 
-def _move(part: Predictions, by: np.ndarray, *, shown: bool) -> Predictions:
-    """Move logits; shown: the probabilities are calibrated, and so at one prevalence already."""
-    if not by.any():
-        return part
-    logits = part.logits + by
+def _put_together(
+    parts: Sequence[Predictions], own: Sequence[np.ndarray], mean: np.ndarray | None, *, shown: bool
+) -> Predictions:
+    """Move the logits of each part from the mean of its own fit to that of all; None: numbers stay what they are."""
+    if mean is None:
+        return join_predictions(parts)
+    return join_predictions([_move(part, one, mean, shown=shown) for part, one in zip(parts, own, strict=True)])
+
+
+def _move(part: Predictions, own: np.ndarray, mean: np.ndarray, *, shown: bool) -> Predictions:
+    logits = np.round(part.logits - own, DECIMALS) + mean
     return replace(part, logits=logits, probability=part.probability if shown else softmax(logits))
 
 
@@ -254,16 +261,17 @@ def _people_of(fits: Sequence[FoldFit], cohort: Cohort, *, number: bool) -> Call
     """Predict units from a part of their volumes, each by the fit without them."""
     place = {int(row): at for at, row in enumerate(np.flatnonzero(cohort.table["split"] == OUT_OF_FOLD))}
     level = judged_of(fits[0].levels).level
-    moved = _shifts([fit.own[level] for fit in fits], number=number)
+    mean = None if number else np.mean([fit.own[level] for fit in fits], axis=0)
 
     def predict(chosen: np.ndarray) -> Predictions:
-        parts = []
-        for fit, by in zip(fits, moved, strict=True):
+        parts, own = [], []
+        for fit in fits:
             mine = chosen[[place[int(row)] for row in fit.rows]]
             if mine.any():
                 found = predict_calibrated(fit.model, fit.calibration, fit.held.where(mine), fit.cohort, OUT_OF_FOLD)
-                parts.append(_move(judged_of(found), by, shown=fit.calibration is not None))
-        return join_predictions(parts)
+                parts.append(judged_of(found))
+                own.append(fit.own[level])
+        return _put_together(parts, own, mean, shown=_is_shown(fits))
 
     return predict
 

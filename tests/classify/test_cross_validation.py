@@ -69,7 +69,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def crossed(study: Study, place: Path) -> Probed:
-    return run(study, place, labels_of(study))
+    return run(study, place, labels_of(study, age=40 + np.arange(PEOPLE) % 7))
 
 
 def test_everybody_is_predicted_once_and_judged_together(crossed: Probed, study: Study) -> None:
@@ -111,6 +111,25 @@ def test_a_participant_has_one_fold_and_the_folds_have_every_class(crossed: Prob
 def test_a_baseline_that_knows_nothing_is_at_chance_in_uneven_folds(crossed: Probed) -> None:
     """The class shares without a fold go against those in it: without moving the logits the AUROC would be below."""
     assert crossed.record.judged.baselines["dummy"][OUT_OF_FOLD]["macro_auroc"]["value"] == 0.5
+
+
+def test_a_group_of_everybody_has_the_numbers_of_everybody(crossed: Probed) -> None:
+    whole = crossed.record.judged.metrics["participant"][OUT_OF_FOLD]["macro_auroc"]["value"]
+    groups = {line["value"]: line for line in crossed.record.judged.subgroups[OUT_OF_FOLD]}
+    assert groups["under 50"]["participants"] == groups["L"]["participants"] == PEOPLE
+    assert groups["under 50"]["macro_auroc"]["value"] == whole
+    assert groups["L"]["macro_auroc"]["value"] > 0.8
+
+
+def test_baselines_and_the_embedding_with_age_and_site_are_made_in_each_fold(crossed: Probed) -> None:
+    found = crossed.record.judged.baselines
+    assert {"dummy", "age", "site", "age+site", "embedding+age+site"} <= set(found)
+    assert found["embedding+age+site"][OUT_OF_FOLD]["macro_auroc"]["value"] > 0.8
+    assert "value" in crossed.record.judged.added_to_age_site["macro_auroc"]
+    people = load_run(crossed.folder).predictions
+    for name in found:
+        part = people[(people["model"] == name) & (people["level"] == "participant")]
+        assert part["unit"].nunique() == len(part) == PEOPLE
 
 
 def test_guessing_has_to_be_beaten_too(crossed: Probed) -> None:
@@ -224,7 +243,9 @@ def only_dummy(
     return {"dummy": Predictions("dummy", people.level, people.split, unit, person, label, logits, np.exp(logits) / 2)}
 
 
-def judge(source: FeatureSource, folder: Path, folds: tuple[np.ndarray, list[str]]) -> Predictions:
+def judge(
+    source: FeatureSource, folder: Path, folds: tuple[np.ndarray, list[str]], method: str | None = "logistic"
+) -> Predictions:
     """Cross-validate as the verb does."""
 
     def choose(inside: FeatureSource, number: int) -> Chosen:
@@ -233,7 +254,7 @@ def judge(source: FeatureSource, folder: Path, folds: tuple[np.ndarray, list[str
 
     spec = choose(source, -1).spec
     final = fit_model(spec, source.table(spec.features).only("train"), classes=2, seed=0)
-    asked = Asked("logistic", state_prevalence("no=0.6,yes=0.4", source.cohort), None, 10, 0)
+    asked = Asked(method, state_prevalence("no=0.6,yes=0.4", source.cohort), None, 10, 0)
     return judged_of(cross_validate(source, folds, choose, final, asked, lambda _: None).judged.levels)
 
 
@@ -258,11 +279,11 @@ def test_without_an_effect_the_search_and_the_folds_stay_at_chance(
 ) -> None:
     monkeypatch.setattr(cross_validation, "predict_beside", only_dummy)
     found = []
-    for seed in range(6):
+    for seed in range(5):
         study, rng = make_study(PEOPLE, seed=seed), np.random.default_rng(seed)
         labels = labels_of(study).assign(dr=rng.permutation(["yes"] * 17 + ["no"] * 23))
         source = source_of(study, labels, tmp_path)
-        people = judge(source, tmp_path, deal_outer(source.cohort, FOLDS, seed))
+        people = judge(source, tmp_path, deal_outer(source.cohort, FOLDS, seed), None)
         values = all_metrics(people.label, people.scores, np.ones((PEOPLE, 1)), ["no", "yes"])
         found.append(values["macro_auroc"][0])
     assert abs(np.mean(found) - 0.5) < 0.1
