@@ -49,6 +49,7 @@ def _data(facts: StoreFacts, run: FinishedRun) -> list[Item]:
     sites = ", ".join(row.value for row in facts.coverage.get("site", ())) or "unknown"
     splits = run.record.cohort.splits
     sizes = ", ".join(f"{name} {size['participants']}" for name, size in splits.items())
+    where = f", by {said}" if (said := say_splits(run.record.cohort.splits_from)) else ""
     return [
         Item("Methods", "Data source", f"{facts.indexed:,} volumes indexed; sites: {sites}; devices: {devices}"),
         Item("Methods", "How participants were recruited, and whom they represent"),
@@ -56,7 +57,7 @@ def _data(facts: StoreFacts, run: FinishedRun) -> list[Item]:
         Item("Methods", "Reference standard: classes", " < ".join(run.classes)),
         Item("Methods", "Reference standard: how, when and by whom the label was made"),
         Item("Methods", "Missing data", "Left out, with counts and reasons; nothing was imputed in the embeddings"),
-        Item("Methods", "Data partitions", f"Participants: {sizes}; all scans of a person are in one split"),
+        Item("Methods", "Data partitions", f"Participants: {sizes}; all scans of a person are in one split{where}"),
         Item("Methods", "Sample size: justification"),
     ]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64, Int64
 
 from classify.cohort.participants import SPLIT_WORDS
 from classify.cohort.questions import Task
@@ -30,7 +31,8 @@ FEWEST = 3
 """Participants of a class, of which each of the three splits needs one."""
 
 HOW = re.compile(r"shares\s+([\d.]+/[\d.]+/[\d.]+)\W+seed\s+(\d+)\W+.*made from (.+) \(\d+ participants\)")
-LARGEST_COMMENT = 4096
+QUOTED_COMMENT = re.compile(rb'\A(\xef\xbb\xbf)?"(#)')
+"""A spreadsheet quotes a comment in which its separator stands."""
 
 Shares = tuple[float, float, float]
 
@@ -88,7 +90,7 @@ def _wrong_shares(got: str) -> UsageError:
     )
 
 
-def write_shares(shares: Shares) -> str:
+def write_shares(shares: Sequence[float]) -> str:
     """Write shares as they are typed."""
     return "/".join(f"{share:g}" for share in shares)
 
@@ -105,6 +107,7 @@ def deal_splits(lines: pd.DataFrame, task: Task, making: Making) -> dict[str, st
     stratum = _strata(known, task, person, len(names))
     site = known.groupby("participant")["site"].min().reindex(names).to_numpy(str)
     rng, found = np.random.default_rng(making.seed), np.full(len(names), SPLITS[0], dtype=object)
+    owed = np.zeros(len(SPLITS))
     for value in np.unique(stratum):
         members = np.flatnonzero(stratum == value)
         if value >= 0 and len(members) < FEWEST:
@@ -115,7 +118,8 @@ def deal_splits(lines: pd.DataFrame, task: Task, making: Making) -> dict[str, st
             )
         place = {name: number for number, name in enumerate(rng.permutation(np.unique(site[members])))}
         order = np.lexsort([rng.random(len(members)), [place[name] for name in site[members]]])
-        found[members[order]] = _deal(len(members), making.shares, each=bool(value >= 0))
+        sizes, owed = _sizes(len(members), making.shares, owed, each=bool(value >= 0))
+        found[members[order]] = _spread(sizes)
     return dict(zip(names.tolist(), found.tolist(), strict=True))
 
 
@@ -136,21 +140,30 @@ def _strata(known: pd.DataFrame, task: Task, person: np.ndarray, people: int) ->
     return found
 
 
-def _deal(count: int, shares: Shares, *, each: bool) -> list[str]:
-    """Return so many splits, as near to the shares as whole people can be, each stretch of them as near as it can.
+def _sizes(
+    count: int, shares: Shares, owed: Float64[np.ndarray, " 3"], *, each: bool
+) -> tuple[Int64[np.ndarray, " 3"], Float64[np.ndarray, " 3"]]:
+    """Return how many of so many people each split gets, and what rounding still owes it, for the next class.
 
     each: every split gets one at least.
     """
-    wanted = np.array(shares) / 100 * count
-    sizes = np.floor(wanted).astype(np.int64)
-    for place in np.argsort(sizes - wanted, kind="stable")[: count - int(sizes.sum())]:
-        sizes[place] += 1
+    wanted = np.array(shares) / 100 * count + owed
+    sizes = np.floor(np.clip(wanted, 0, None)).astype(np.int64)
+    while sizes.sum() != count:
+        step = 1 if sizes.sum() < count else -1
+        sizes[np.where(sizes + step < 0, -np.inf, step * (wanted - sizes)).argmax()] += step
+    still = wanted - sizes
     while each and sizes.min() < 1:
         sizes[sizes.argmax()] -= 1
         sizes[sizes.argmin()] += 1
+    return sizes, still
+
+
+def _spread(sizes: Int64[np.ndarray, " 3"]) -> list[str]:
+    """Return the splits of a row of people, each stretch of which has the shares as nearly as it can."""
     given, found = np.zeros(len(SPLITS), np.int64), []
-    for number in range(1, count + 1):
-        behind = np.where(given < sizes, sizes * number / count - given, -np.inf)
+    for number in range(1, int(sizes.sum()) + 1):
+        behind = np.where(given < sizes, sizes * number / sizes.sum() - given, -np.inf)
         given[behind.argmax()] += 1
         found.append(SPLITS[int(behind.argmax())])
     return found
@@ -163,6 +176,7 @@ def read_splits_file(path: Path) -> SplitsFile:
     """
     where = f"{path.name} next to the labels"
     data = read_file(path, where, CohortError)
+    data = QUOTED_COMMENT.sub(rb"\1\2", data)
     table = open_table(data, where, CohortError, (*OWNERS, *SPLIT_COLUMNS))
     owner, column = (next((name for name in names if table.has(name)), "") for names in (OWNERS, SPLIT_COLUMNS))
     if not owner or not column:
@@ -181,12 +195,12 @@ def read_splits_file(path: Path) -> SplitsFile:
                 f"{where}: participant {own} stands in two splits, {found[own] or 'none'} and {split or 'none'}; keep "
                 "one line for each"
             )
-    return SplitsFile(path, found, _read_making(data))
+    return SplitsFile(path, found, _read_making(table.lines[: table.first]))
 
 
-def _read_making(data: bytes) -> Making | None:
-    head = data[:LARGEST_COMMENT].decode("utf-8", errors="replace").lstrip("\ufeff\"' ")
-    how = HOW.search(head.splitlines()[0]) if head.startswith("#") else None
+def _read_making(above: Sequence[str]) -> Making | None:
+    """Read the comment above the header, however a spreadsheet saved it."""
+    how = next((found for line in above if (found := HOW.search(line))), None)
     return Making(parse_shares(how[1]), int(how[2]), how[3]) if how else None
 
 

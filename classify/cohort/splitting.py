@@ -16,6 +16,7 @@ from classify.cohort.made_splits import (
     count_splits,
     deal_splits,
     read_splits_file,
+    write_shares,
     write_splits_file,
 )
 from classify.cohort.questions import Task
@@ -122,6 +123,15 @@ def _asked(lines: pd.DataFrame, task: Task) -> "pd.Series[bool]":
     if task.is_number:
         return (lines["group"] != "") & ~lines["group"].isin(task.exclude)
     return lines["group"].isin(list(task.class_of))
+
+
+def say_splits(told: Mapping[str, Any]) -> str:
+    """Say where the splits of a record come from; "" where it does not tell."""
+    if told.get("kind") == "column":
+        return f"the column {told['column']} of the labels"
+    if "shares" in told:
+        return f"{told['file']} next to the labels, made {write_shares(told['shares'])}, seed {told['seed']}"
+    return f"{told['file']} next to the labels" if "file" in told else ""
 
 
 def choose_splitting(

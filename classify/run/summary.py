@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from classify.cohort.splitting import say_splits
 from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.judging.metrics import HEADLINE
 from classify.judging.rivals import hardest_rival, is_above_all
@@ -163,6 +164,8 @@ def headline(record: RunRecord) -> list[str]:
     lines += robustness_lines(record.fitted.robustness or {})
     lines += [*search_lines(record.fitted.search or {}), *seed_lines(record.fitted.seed_sensitivity or {})]
     lines += fold_lines(record.fitted.cross_validation or {})
+    if said := say_splits(record.cohort.splits_from):
+        lines.append(f"splits: {said}")
     locked = record.cohort.splits["test"]["participants"]
     if locked or not record.is_crossed:
         lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")

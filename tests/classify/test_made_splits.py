@@ -58,6 +58,15 @@ def test_made_splits_have_the_shares_in_each_class_and_site(tmp_path: Path) -> N
         assert (table - [0.7, 0.15, 0.15]).abs().to_numpy().max() < 0.08
 
 
+@pytest.mark.parametrize("classes", [2, 7, 20])
+def test_many_small_classes_still_give_the_shares_in_all(tmp_path: Path, classes: int) -> None:
+    people = make_people(200).assign(dr=[f"class {number % classes}" for number in range(200)])
+    counts = read(write(tmp_path, people), shares=(80.0, 15.0, 5.0)).lines["split"].value_counts()
+    assert counts.sum() == 200
+    assert abs(counts["val"] - 30) <= 2
+    assert counts["test"] in (range(9, 12) if classes < 20 else range(20, 22))  # each class has one at least
+
+
 def test_they_depend_on_people_labels_and_seed_alone(tmp_path: Path) -> None:
     people = make_people()
     first = splits_of(read(write(tmp_path, people), shares=SHARES))
