@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from classify.cohort.splitting import say_splits
 from reports.coverage import StoreFacts
 from reports.runs import FinishedRun
 
