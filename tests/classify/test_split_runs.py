@@ -64,6 +64,16 @@ def test_made_splits_are_used_by_later_runs_and_their_test_is_locked(study: Stud
     assert not (tmp_path / SPLITS_FILE).exists()
 
 
+def test_a_cross_validated_run_has_looked_at_everybody(study: Study, tmp_path: Path) -> None:
+    write(tmp_path, study)
+    run(study, tmp_path, cross_validate=2)
+    made = run(study, tmp_path, make_splits=SHARES)
+    asked = EvaluateOptions(
+        run=made.folder, store="x", split="test", labels=tmp_path / "labels.csv", runs=tmp_path / "runs", replicates=20
+    )
+    assert evaluate(asked, read=lambda *_: study.stored, tell=lambda _: None).looks == 2
+
+
 def test_a_run_that_is_refused_leaves_no_splits(study: Study, tmp_path: Path) -> None:
     write(tmp_path, study)
     with pytest.raises(OctProbeError, match="--folds 99"):
