@@ -214,9 +214,8 @@ def cross(
         plan = plan_search(options, inside, tell)
         return search(options, plan, inside, tell, outer=number)
 
-    asked = AskedOfFolds(
-        method, state_prevalence(options.prevalence, source.cohort), tables.pretrained, options.replicates, options.seed
-    )
+    stated = None if tables.task.is_number else state_prevalence(options.prevalence, source.cohort)
+    asked = AskedOfFolds(method, stated, tables.pretrained, options.replicates, options.seed)
     return cross_validate(source, folds, choose, final, asked, tell)
 
 

@@ -54,13 +54,19 @@ Choose = Callable[[FeatureSource, int], Chosen]
 
 @dataclass(frozen=True)
 class Asked:
-    """How the folds are judged. method: of calibration, None for none; pretrained: see judge_split."""
+    """How the folds are judged. method: of calibration, None for none; stated: None of a number; pretrained: see
+    judge_split.
+    """
 
     method: str | None
-    stated: Prevalence
+    stated: Prevalence | None
     pretrained: Set[str] | None
     replicates: int
     seed: int
+
+    def calibrate(self, held_out: Mapping[str, Predictions]) -> Choice | None:
+        """Fit the calibration on held-out predictions of training people."""
+        return calibrate_on(self.method, held_out, self.stated.shares if self.stated else (), seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -133,9 +139,13 @@ def deal_outer(cohort: Cohort, asked: int | None, seed: int) -> tuple[Int64[np.n
 def _refuse_too_many(
     folds: int, people: np.ndarray, label: np.ndarray, classes: Sequence[str], *, by_hand: bool
 ) -> None:
-    counts = {one: len(set(people[label == number])) for number, one in enumerate(classes)}
-    name, smallest = min(counts.items(), key=lambda item: item[1]) if counts else ("the cohort", len(set(people)))
     option = f"{folds} folds of the labels" if by_hand else f"--cross-validate {folds}"
+    counts = {one: len(set(people[label == number])) for number, one in enumerate(classes)}
+    if not counts:
+        if folds > (count := len(set(people))):
+            raise UsageError(f"{option}: there are {count} participants; give fewer folds")
+        return
+    name, smallest = min(counts.items(), key=lambda item: item[1])
     if smallest < FEWEST:
         raise CohortError(
             f"{option}: every class needs {FEWEST} participants, and {name} has {smallest}; leave {name} out of the "
@@ -182,7 +192,7 @@ def cross_validate(
     rivals = _with_guessing(judged_of(levels), others, task.classes, asked)
     said = replace(said, judged=replace(said.judged, difference_to_baselines=rivals))
     report = None
-    if calibrated:
+    if calibrated and asked.stated:
         train = source.table(final.features).only("train")
         inner = min(HELD_OUT_FOLDS, smallest_class(train.participant, train.y))
         report = report_calibration(
@@ -213,7 +223,7 @@ def _fit_fold(
     train, apart = features.only("train"), features.only(OUT_OF_FOLD)
     model = fit_model(chosen.spec, train, classes=len(whole.task.classes), seed=asked.seed)
     held_out = hold_out(model, train, cohort, seed=asked.seed)
-    fitted = calibrate_on(asked.method, held_out, asked.stated.shares, seed=asked.seed)
+    fitted = asked.calibrate(held_out)
     levels = predict_calibrated(model, fitted, apart, cohort, OUT_OF_FOLD)
     own = {
         level: part.logits.mean(axis=0)
@@ -293,9 +303,7 @@ def _with_guessing(
 
 def _calibrate_final(final: FittedModel, source: FeatureSource, asked: Asked) -> Choice | None:
     train = source.table(final.features).only("train")
-    return calibrate_on(
-        asked.method, hold_out(final, train, source.cohort, seed=asked.seed), asked.stated.shares, seed=asked.seed
-    )
+    return asked.calibrate(hold_out(final, train, source.cohort, seed=asked.seed))
 
 
 def _renamed(cohort: Cohort) -> Cohort:
