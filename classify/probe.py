@@ -284,7 +284,7 @@ def describe_model(
         if options.robustness
         else None,
         seed_sensitivity=check_seeds(options, model, features, cohort),
-        cross_validation=crossed.told if crossed else None,
+        cross_validation=crossed.record if crossed else None,
     )
 
 

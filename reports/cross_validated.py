@@ -67,8 +67,8 @@ def _overall(runs: Sequence[FinishedRun]) -> PlainTable:
             rows.append((run.id, f"baseline {name}", _units(run), *(to_estimate(found.get(one)) for one in metrics)))
     caption = (
         "All out-of-fold predictions together: everybody is predicted once, by a model whose search, fit and "
-        "calibration did not see them. Intervals draw whole participants; they do not hold the luck of how the folds "
-        "were dealt."
+        "calibration did not see them. Intervals draw whole participants; they do not hold the luck of who came "
+        "into which fold."
     )
     columns = ("Run", "Model", "Judged", *(_title(name) for name in _metrics(runs[0])))
     return PlainTable("cross-validated", "Cross-validated, no test split", caption, columns, rows)

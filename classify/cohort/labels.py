@@ -124,7 +124,7 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
         source.path, asked=columns["split"] if source.split_column else "", found=columns["split"],
         shares=source.shares, seed=source.seed, folds=source.folds, crosses=source.crosses,
     )  # fmt: skip
-    if splitting.told.get("kind") != "column":
+    if splitting.origin.get("kind") != "column":
         columns["split"] = ""
     lines = [_read_line(line, columns, table) for line in table.read((columns["group"],), _wanted(columns))]
     if not lines:

@@ -1,4 +1,4 @@
-"""Splits of participants that were made, not given: dealt by label and site, and kept in splits.csv next to the labels.
+"""Splits that were made, not given: by label and site of participants, kept in splits.csv next to the labels.
 
 The file is an ordinary table (participant, split) below one comment line that says how it was made; whoever has splits
 of their own may write it by hand, without the comment.
@@ -96,10 +96,10 @@ def write_shares(shares: Sequence[float]) -> str:
 
 
 def deal_splits(lines: pd.DataFrame, task: Task, making: Making) -> dict[str, str]:
-    """Deal every participant of a table of labels into a split, class by class and in it site by site.
+    """Give every participant of a table of labels a split, class by class and in it site by site.
 
     lines: participant, group and site; of a participant with several classes the rarest counts, of numbers fifths of
-    the participants' means; whoever has no label of the task is dealt as a class of its own. The order of the lines
+    the participants' means; whoever has no label of the task is taken as a class of its own. The order of the lines
     does not matter. Raises: CohortError where a class has fewer participants than there are splits.
     """
     known = lines[lines["participant"] != ""]
@@ -232,10 +232,10 @@ def check_fit(found: SplitsFile, people: frozenset[str], labelled: frozenset[str
     return [f"{where}: {more} of its {len(known)} participants are not in {labels}"] if more else []
 
 
-def write_splits_file(path: Path, split: Mapping[str, str], making: Making, told: str) -> None:
+def write_splits_file(path: Path, split: Mapping[str, str], making: Making, how: str) -> None:
     """Keep made splits next to the labels, whole; what lies there already stays.
 
-    told: what they were made by, for the comment line. Raises: CohortError where the folder cannot be written, or
+    how: what they were made by, for the comment line. Raises: CohortError where the folder cannot be written, or
     another file was put there meanwhile.
     """
     if path.exists():
@@ -245,7 +245,7 @@ def write_splits_file(path: Path, split: Mapping[str, str], making: Making, told
     try:
         with published(path, alone=True) as aside, aside.open("w", encoding="utf-8", newline="") as file:
             shares, seed, made_from = write_shares(making.shares), making.seed, making.made_from
-            file.write(f"# splits by octprobe: shares {shares}; seed {seed}; {told}; made from {made_from} ")
+            file.write(f"# splits by octprobe: shares {shares}; seed {seed}; {how}; made from {made_from} ")
             file.write(f"({len(split)} participants)\n")
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("participant", "split"))

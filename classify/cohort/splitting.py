@@ -25,7 +25,7 @@ from classify.errors import CohortError
 from embeddings_store.errors import UsageError
 
 FOLD = "fold"
-"""Column of the lines of a cross-validation: the number of a fold that the labels say, or "" where it is dealt."""
+"""Column of the lines of a cross-validation: the number of a fold that the labels say, "" where they do not."""
 
 THREE_WAYS = (
     "--split-column NAME of a column that says train, val or test (or numbers of folds), --make-splits 70/15/15, or "
@@ -37,11 +37,11 @@ THREE_WAYS = (
 class Splitting:
     """How the lines of a table get their splits.
 
-    told: for the record. kept: what splits.csv says, None where a column does. making: how splits shall be made, None
+    origin: for the record. kept: what splits.csv says, None where a column does. making: how splits shall be made, None
     where there are some. folds: of a cross-validation, as asked for. crosses: whether the verb can cross-validate.
     """
 
-    told: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
     labels: Path = Path()
     kept: SplitsFile | None = None
     making: Making | None = None
@@ -67,7 +67,7 @@ class Splitting:
             for said in check_fit(self.kept, people, labelled, self.labels.name):
                 tell(said)
             made = f", made {self.kept.making.said} from {self.kept.making.made_from}" if self.kept.making else ""
-            column = self.told.get("column_not_used")
+            column = self.origin.get("column_not_used")
             instead = f"; not of its column {column}, for which give --split-column {column}" if column else ""
             tell(f"splits: of {SPLITS_FILE} next to {self.labels.name}{made}{instead}")
             lines = lines.assign(split=lines["participant"].map(self.kept.split).fillna(""))
@@ -78,7 +78,7 @@ class Splitting:
 
     def _cross(self, lines: pd.DataFrame, numbers: "pd.Series[bool]", tell: Callable[[str], None]) -> pd.DataFrame:
         """Put everybody into train but those of test, who stay locked, and say the fold where the labels do."""
-        where = str(self.told.get("column") or SPLITS_FILE)
+        where = str(self.origin.get("column") or SPLITS_FILE)
         if numbers.any():
             words = sorted(set(lines.loc[~numbers, "split"]) - {""})
             if words:
@@ -97,7 +97,7 @@ class Splitting:
                 wanted = f"{self.folds} folds, as --cross-validate says" if self.folds else "at least two folds"
                 raise CohortError(f"{self.labels.name}: {where}: expected {wanted}, got {count}")
             return lines.assign(fold=given, split=given.where(given == "", "train"))
-        if not self.told.get("kind"):
+        if not self.origin.get("kind"):
             return lines.assign(fold="", split="train")
         if locked := int(lines.loc[lines["split"] == "test", "participant"].nunique()):
             tell(f"cross-validation: {locked} test participants of {where} stay locked, and in no fold")
@@ -108,10 +108,10 @@ class Splitting:
         if self.making is None:
             return
         sites = " and site" if len(set(lines["site"])) > 1 else ""
-        told = f"by participant, stratified by {task.target}{sites}; target {task.target} of each {task.level}"
+        how = f"by participant, stratified by {task.target}{sites}; target {task.target} of each {task.level}"
         owned = lines[lines["participant"] != ""].drop_duplicates("participant")
         split = dict(zip(owned["participant"], owned["split"], strict=True))
-        write_splits_file(self.labels.parent / SPLITS_FILE, split, self.making, told)
+        write_splits_file(self.labels.parent / SPLITS_FILE, split, self.making, how)
         tell(
             f"splits: made {self.making.said}, {count_splits(split)} participants; kept in {SPLITS_FILE} next to "
             f"{self.labels.name}, for each later run on it"
@@ -125,13 +125,13 @@ def _asked(lines: pd.DataFrame, task: Task) -> "pd.Series[bool]":
     return lines["group"].isin(list(task.class_of))
 
 
-def say_splits(told: Mapping[str, Any]) -> str:
-    """Say where the splits of a record come from; "" where it does not tell."""
-    if told.get("kind") == "column":
-        return f"the column {told['column']} of the labels"
-    if "shares" in told:
-        return f"{told['file']} next to the labels, made {write_shares(told['shares'])}, seed {told['seed']}"
-    return f"{told['file']} next to the labels" if "file" in told else ""
+def say_splits(origin: Mapping[str, Any]) -> str:
+    """Say where the splits of a record come from; "" where it does not say."""
+    if origin.get("kind") == "column":
+        return f"the column {origin['column']} of the labels"
+    if "shares" in origin:
+        return f"{origin['file']} next to the labels, made {write_shares(origin['shares'])}, seed {origin['seed']}"
+    return f"{origin['file']} next to the labels" if "file" in origin else ""
 
 
 def choose_splitting(
@@ -150,7 +150,7 @@ def choose_splitting(
     if shares is not None:
         making = Making(shares, seed, labels.name)
         if kept is None:
-            return replace(plain, told=_told_of(making, "made"), making=making)
+            return replace(plain, origin=_origin_of(making, "made"), making=making)
         if kept.making is None or (kept.making.shares, kept.making.seed) != (shares, seed):
             was = f"made {kept.making.said}" if kept.making else "not made by --make-splits"
             raise UsageError(
@@ -158,10 +158,10 @@ def choose_splitting(
                 "option out to use it, or move it away to make others"
             )
     if kept is not None and (own or shares is not None or not found):
-        told = _told_of(kept.making, "kept") if kept.making else {"kind": "kept", "file": SPLITS_FILE}
-        return replace(plain, told=told | ({"column_not_used": found} if found else {}), kept=kept)
+        origin = _origin_of(kept.making, "kept") if kept.making else {"kind": "kept", "file": SPLITS_FILE}
+        return replace(plain, origin=origin | ({"column_not_used": found} if found else {}), kept=kept)
     if asked or found:
-        return replace(plain, told={"kind": "column", "column": asked or found})
+        return replace(plain, origin={"kind": "column", "column": asked or found})
     if folds is not None:
         return plain
     raise CohortError(
@@ -170,7 +170,7 @@ def choose_splitting(
     )
 
 
-def _told_of(making: Making, kind: str) -> dict[str, Any]:
+def _origin_of(making: Making, kind: str) -> dict[str, Any]:
     return {
         "kind": kind, "file": SPLITS_FILE, "shares": list(making.shares), "seed": making.seed,
         "made_from": making.made_from,

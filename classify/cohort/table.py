@@ -32,7 +32,7 @@ class Cohort:
     position: where each volume's vector lies in the snapshot's pooled array. flow: from store rows to analysed.
     brightness: volume and BRIGHTNESS (NaN: the store does not know it). clinical: participant, hba1c and bmi, one line
     each, where measurements were given. facts: volume and those of FACTS that the store knows. thumbnails: one a line
-    of table (see all_known), None where the store has none. folds: volume and fold ("": dealt later) of a
+    of table (see all_known), None where the store has none. folds: volume and fold ("": not known yet) of a
     cross-validation, whose people are all train, but for those of test, who are locked. All six are no part of table,
     so that nothing is fitted on them by accident.
     """

@@ -100,7 +100,7 @@ class CohortTables:
             self.describe(cohort, without, standing.strangers),
             class_weights=cohort.class_weights(balanced=balanced),
             test_people=test_people(self.labels.of(marked).lines, people_of(marked)),
-            splits_from=dict(self.labels.splitting.told),
+            splits_from=dict(self.labels.splitting.origin),
             resplit=standing.resplit,
         )
 

@@ -40,7 +40,7 @@ Values = Mapping[str, Float64[np.ndarray, " R"]]
 
 @dataclass(frozen=True)
 class Entry:
-    """One line to be: predictions on val, or out of fold (participants; volumes too), and what to say beside them.
+    """One line to be: predictions on val, or out of fold (participants; volumes too), and what to say of them.
 
     kind: model (may be the best), together (a model with age and site) or baseline. twin: name of the entry that the
     same head makes of the random encoder. seconds: of search and fit.

@@ -94,7 +94,7 @@ class CrossValidated:
     """
 
     judged: ValJudged
-    told: dict[str, Any]
+    record: dict[str, Any]
     fold: dict[str, str]
     missing: list[Missing]
 
@@ -106,7 +106,7 @@ class CrossValidated:
 def deal_outer(cohort: Cohort, asked: int | None, seed: int) -> tuple[Int64[np.ndarray, " n"], list[str]]:
     """Give each line of the cohort the number of its fold, -1 to those of test, and the names of the folds.
 
-    asked: how many are dealt, where the labels do not say them. Raises: UsageError for more folds than the smallest
+    asked: how many, where the labels do not say them. Raises: UsageError for more folds than the smallest
     class has participants, CohortError where a fold leaves too few of a class to fit on; LeakError for a participant
     in two folds.
     """
@@ -199,7 +199,7 @@ def cross_validate(
             calibrated, asked.stated, levels, task.classes, folds=inner, replicates=asked.replicates, seed=asked.seed
         ) | {"fitted_on": "out-of-fold predictions of everybody", "judged_by": "the calibration of each fold's own"}
     judged = ValJudged(levels, others, said, calibrated.calibrator if calibrated else None, report)
-    told = {
+    record = {
         "folds": len(names),
         "by": "participant",
         "seed": asked.seed,
@@ -208,7 +208,7 @@ def cross_validate(
     }
     owners = source.cohort.table["participant"].to_numpy(str)
     of_person = {owners[row]: names[fold[row]] for row in np.flatnonzero(fold >= 0)}
-    return CrossValidated(judged, told, of_person, missing)
+    return CrossValidated(judged, record, of_person, missing)
 
 
 def _fit_fold(

@@ -235,7 +235,7 @@ def test_scans_of_a_person_in_two_folds_are_a_leak(study: Study, tmp_path: Path)
 def only_dummy(
     held_out: Predictions, people: Predictions, cohort: object, model: str, *, and_train: bool = False
 ) -> dict[str, Predictions]:
-    """What stands beside the head where the baselines are not asked: nothing that takes time."""
+    """What stands next to the head where the baselines are not asked: nothing that takes time."""
     logits = np.zeros((len(people.label) + len(held_out.label), 2))
     unit, person, label = (
         np.concatenate([getattr(people, name), getattr(held_out, name)]) for name in ("unit", "participant", "label")

@@ -120,7 +120,7 @@ def test_the_file_says_how_it_was_made_and_later_runs_use_it(tmp_path: Path) -> 
     )
     later = read(path, said=said)
     assert splits_of(later) == splits_of(made)
-    assert later.splitting.told == {"kind": "kept", "file": SPLITS_FILE, "shares": [70.0, 15.0, 15.0], "seed": 0,
+    assert later.splitting.origin == {"kind": "kept", "file": SPLITS_FILE, "shares": [70.0, 15.0, 15.0], "seed": 0,
                                     "made_from": "labels.csv"}  # fmt: skip
     assert "splits: of splits.csv next to labels.csv, made 70/15/15, seed 0 from labels.csv" in said
     assert splits_of(read(path, shares=SHARES)) == splits_of(made)
@@ -139,9 +139,9 @@ def test_made_splits_come_before_a_column_that_nobody_asked_for(tmp_path: Path) 
     made = splits_of(read(path, shares=SHARES, kept=True))
     assert splits_of(read(path, said=said)) == made
     assert "not of its column split, for which give --split-column split" in said[-1]
-    assert read(path, split_column="split").splitting.told == {"kind": "column", "column": "split"}
+    assert read(path, split_column="split").splitting.origin == {"kind": "column", "column": "split"}
     other = write(tmp_path, make_people().assign(split=["train", "val"] * 50), "others.csv")
-    assert read(other).splitting.told == {"kind": "column", "column": "split"}
+    assert read(other).splitting.origin == {"kind": "column", "column": "split"}
 
 
 def test_a_file_as_a_spreadsheet_saves_it_still_fits(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_splits_written_by_hand_are_used(tmp_path: Path) -> None:
     write(tmp_path, people[["participant"]].assign(split=["train", "Validation"] * 50), SPLITS_FILE)
     labels = read(write(tmp_path, people))
     assert set(labels.lines["split"]) == {"train", "val"}
-    assert labels.splitting.told == {"kind": "kept", "file": SPLITS_FILE}
+    assert labels.splitting.origin == {"kind": "kept", "file": SPLITS_FILE}
     with pytest.raises(
         UsageError, match=r"splits\.csv next to labels\.csv is there already, not made by --make-splits"
     ):
