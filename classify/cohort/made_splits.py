@@ -31,6 +31,7 @@ FEWEST = 3
 """Participants of a class, of which each of the three splits needs one."""
 
 HOW = re.compile(r"shares\s+([\d.]+/[\d.]+/[\d.]+)\W+seed\s+(\d+)\W+.*made from (.+) \(\d+ participants\)")
+COMMENT_BYTES = 4096
 QUOTED_COMMENT = re.compile(rb'\A(\xef\xbb\xbf)?"(#)')
 """A spreadsheet quotes a comment in which its separator stands."""
 
@@ -196,6 +197,12 @@ def read_splits_file(path: Path) -> SplitsFile:
                 "one line for each"
             )
     return SplitsFile(path, found, _read_making(table.lines[: table.first]))
+
+
+def is_made_from(path: Path, labels: Path) -> bool:
+    """Return whether a splits file says that it was made from a table of labels; whatever else it may be."""
+    how = HOW.search(read_file(path, path.name, CohortError)[:COMMENT_BYTES].decode("utf-8", errors="replace"))
+    return how is not None and how[3] == labels.name
 
 
 def _read_making(above: Sequence[str]) -> Making | None:

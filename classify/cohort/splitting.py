@@ -15,6 +15,7 @@ from classify.cohort.made_splits import (
     check_fit,
     count_splits,
     deal_splits,
+    is_made_from,
     read_splits_file,
     write_shares,
     write_splits_file,
@@ -145,8 +146,8 @@ def choose_splitting(
     """
     plain = Splitting({}, labels, None, None, folds, crosses)
     path = labels.parent / SPLITS_FILE
-    kept = read_splits_file(path) if not asked and path.exists() and path.resolve() != labels.resolve() else None
-    own = kept is not None and kept.making is not None and kept.making.made_from == labels.name
+    is_there = not asked and path.exists() and path.resolve() != labels.resolve()
+    kept = read_splits_file(path) if is_there and (shares or not found or is_made_from(path, labels)) else None
     if shares is not None:
         making = Making(shares, seed, labels.name)
         if kept is None:
@@ -157,7 +158,7 @@ def choose_splitting(
                 f"--make-splits {making.said}: {SPLITS_FILE} next to {labels.name} is there already, {was}; leave the "
                 "option out to use it, or move it away to make others"
             )
-    if kept is not None and (own or shares is not None or not found):
+    if kept is not None:
         origin = _origin_of(kept.making, "kept") if kept.making else {"kind": "kept", "file": SPLITS_FILE}
         return replace(plain, origin=origin | ({"column_not_used": found} if found else {}), kept=kept)
     if asked or found:

@@ -142,6 +142,8 @@ def test_made_splits_come_before_a_column_that_nobody_asked_for(tmp_path: Path) 
     assert read(path, split_column="split").splitting.origin == {"kind": "column", "column": "split"}
     other = write(tmp_path, make_people().assign(split=["train", "val"] * 50), "others.csv")
     assert read(other).splitting.origin == {"kind": "column", "column": "split"}
+    (tmp_path / SPLITS_FILE).write_text("something,else\n1,2\n")
+    assert read(other).splitting.origin == {"kind": "column", "column": "split"}
 
 
 def test_a_file_as_a_spreadsheet_saves_it_still_fits(tmp_path: Path) -> None:
