@@ -189,8 +189,8 @@ def search(
     chosen = choose_model(plan, source.only("train"), runs=options.runs, facts=facts, tell=tell)
     if not options.nested or chosen.record is None:
         return chosen
-    outer = score_nested(plan, source, runs=options.runs, facts=facts, replicates=options.replicates, tell=tell)
-    return replace(chosen, record=chosen.record | {"nested": outer})
+    nested = score_nested(plan, source, runs=options.runs, facts=facts, replicates=options.replicates, tell=tell)
+    return replace(chosen, record=chosen.record | {"nested": nested})
 
 
 def judge(

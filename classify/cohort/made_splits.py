@@ -118,7 +118,8 @@ def deal_splits(lines: pd.DataFrame, task: Task, making: Making) -> dict[str, st
                 f"and {what} {len(members)}; join it with another class, or judge everybody by --cross-validate"
             )
         place = {name: number for number, name in enumerate(rng.permutation(np.unique(site[members])))}
-        order = np.lexsort([rng.random(len(members)), [place[name] for name in site[members]]])
+        of_site = np.array([place[name] for name in site[members]], dtype=np.int64)
+        order = np.lexsort((rng.random(len(members)), of_site))
         sizes, owed = _sizes(len(members), making.shares, owed, each=bool(value >= 0))
         found[members[order]] = _spread(sizes)
     return dict(zip(names.tolist(), found.tolist(), strict=True))
