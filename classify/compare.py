@@ -17,7 +17,7 @@ from classify.baselines.random_twin import refuse_trained
 from classify.cohort.identity import people_of, same_number_only
 from classify.cohort.tasks import task_of_record
 from classify.comparing.cells import Cell, run_cells
-from classify.comparing.entries import VAL, entries_of
+from classify.comparing.entries import entries_of
 from classify.comparing.folder import save_comparison
 from classify.comparing.leaderboard import rank_entries
 from classify.errors import CohortError
@@ -25,6 +25,7 @@ from classify.features.stores import ReadStore, reader_at
 from classify.heads import find_head
 from classify.run.earlier import EarlierRun, count_changes
 from classify.run.folder import Run, find_run, load_run
+from classify.run.record import RunRecord, SplitSize
 from classify.run.summary import missing_lines
 from classify.study_options import CompareOptions
 from embeddings_store.command_line import several
@@ -73,6 +74,7 @@ def compare(
     boards = {}
     for task in dict.fromkeys(cell.task for cell in cells):
         here = [cell for cell in cells if cell.task == task]
+        refuse_other_kinds(here)
         refuse_disagreement(here)
         by_number = describe_strangers(here)
         for said in by_number:
@@ -145,6 +147,17 @@ def refuse_other_tasks(options: CompareOptions, given: list[Cell]) -> None:
             )
 
 
+def refuse_other_kinds(cells: list[Cell]) -> None:
+    """Raises: UsageError where some runs are cross-validated and others judged on val."""
+    crossed = [cell.name for cell in cells if cell.run.record.is_crossed]
+    others = [cell.name for cell in cells if not cell.run.record.is_crossed]
+    if crossed and others:
+        raise UsageError(
+            f"compare: {', '.join(crossed)}: cross-validated; {', '.join(others)}: judged on val: their numbers are of "
+            "other people and other fits; compare runs of one kind"
+        )
+
+
 def refuse_disagreement(cells: list[Cell]) -> None:
     """Runs are compared when their classes agree, and people by their volumes: split, number, label, age and site.
 
@@ -208,12 +221,41 @@ def describe_unlike_train(cells: list[Cell]) -> list[str]:
         f"{len(people & first[1])} in both; a difference may be that of train"
         for name, people in others
         if people != first[1]
+    ] + describe_folds(cells)
+
+
+def describe_folds(cells: list[Cell]) -> list[str]:
+    """Say of each cross-validated run whether its people were in other folds than those of the first."""
+    first, *others = cells
+    if not first.run.record.is_crossed:
+        return []
+    folds = [_folds(cell) for cell in (first, *others)]
+    return [
+        f"{cell.name} was cross-validated in other folds than {first.name}; a difference may be that of the folds"
+        for cell, of in zip(others, folds[1:], strict=True)
+        if not _same_folds(folds[0], of)
     ]
+
+
+def _folds(cell: Cell) -> "pd.Series[str]":
+    return cell.run.cohort.drop_duplicates("participant").set_index("participant")["fold"]
+
+
+def _same_folds(ours: "pd.Series[str]", theirs: "pd.Series[str]") -> bool:
+    """Say whether those who stand in both are together, and apart, in both; names of folds do not matter."""
+    both = ours.index.intersection(theirs.index)
+    pairs = set(zip(ours[both], theirs[both], strict=True))
+    return len(pairs) == len({one for one, _ in pairs}) == len({one for _, one in pairs})
 
 
 def _people_of_train(cell: Cell) -> list[str]:
     splits = _splits(cell)
     return [str(name) for name in splits.index[splits == "train"]]
+
+
+def judged_size(record: RunRecord) -> SplitSize:
+    """Return the size of the split that a run judged."""
+    return record.cohort.splits[record.judged_split]
 
 
 def describe_cohorts(cells: list[Cell]) -> list[dict[str, Any]]:
@@ -222,6 +264,6 @@ def describe_cohorts(cells: list[Cell]) -> list[dict[str, Any]]:
     for cell in cells:
         groups.setdefault(cell.cohort_sha256, []).append(cell)
     return [
-        {"cohort_sha256": digest, "val": same[0].run.record.cohort.splits[VAL], "names": [cell.name for cell in same]}
+        {"cohort_sha256": digest, "val": judged_size(same[0].run.record), "names": [cell.name for cell in same]}
         for digest, same in groups.items()
     ]

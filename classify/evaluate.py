@@ -55,7 +55,8 @@ def evaluate(
         raise UsageError("--recalibrate-on, --allow-near-copies: go with --external; a run keeps its own")
     model, calibrator = load_model(run), read_calibrator(run.model_folder(), len(run.record.asked.classes))
     tables = read_tables(
-        options.label_source, question_of_record(run.record), options.measurements, options.pretrain_participants,
+        options.label_source.of_run(run.record), question_of_record(run.record), options.measurements,
+        options.pretrain_participants,
         vouched=vouched_of_record(run.record), tell=tell,
     )  # fmt: skip
     stored = open_stores_of(run.record, options.store, read, tables.task.level, then=True)

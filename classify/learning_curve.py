@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.cohort.identity import mark_volumes, with_groups
+from classify.cohort.tables import CohortTables
 from classify.features.stores import ReadStore, reader_at
 from classify.fitting.source import source_on
 from classify.judging.learning import check_fractions, trace_curve
@@ -17,6 +18,7 @@ from classify.run.earlier import check_earlier
 from classify.run.published_folder import LEARNING_CURVES, published_folder
 from classify.run.stopwatch import Stopwatch
 from classify.study_options import CurveOptions
+from embeddings_store.errors import UsageError
 from embeddings_store.terminal.console import say
 
 CURVE = "curve.json"
@@ -52,7 +54,7 @@ def learning_curve(
     """
     clock, asked, fractions = Stopwatch(), options.probed, check_fractions(options.fractions)
     question, _ = check_options(asked)
-    tables = read_tables_of(asked, question, tell)
+    tables = refuse_folds(read_tables_of(asked, question, tell))
     task = check_kind(tables.task, asked)
     now = now or datetime.now(UTC)
     stored = (read or reader_at(options.endpoint_url))(options.store)
@@ -61,6 +63,7 @@ def learning_curve(
     standing = check_earlier(asked.runs, cohort, marked, stored.space_id, resplit=asked.resplit, tell=tell)
     source = source_on(cohort, stored)
     plan = plan_search(asked, source, tell)
+    tables.keep_splits(marked, tell)
     clock.lap("read")
     chosen = search(asked, plan, source, tell)
     clock.lap("search")
@@ -97,3 +100,13 @@ def learning_curve(
         }
         (aside / CURVE).write_text(json.dumps(record, indent=2, allow_nan=False))
     return Curve(record, place)
+
+
+def refuse_folds(tables: CohortTables) -> CohortTables:
+    """Return the tables. Raises: UsageError where the labels say folds in the place of splits."""
+    if tables.labels.crossed:
+        raise UsageError(
+            "learning-curve: the labels say folds, and a curve is judged on one val split; give a column of train, val "
+            "and test, or --make-splits 70/15/15"
+        )
+    return tables

@@ -1,22 +1,25 @@
 """The options of classify: what each verb takes, with its help, its choices and its defaults."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from classify.question_options import TargetOptions, TaskName, names_text
 from embeddings_store.command_line import Text
+from embeddings_store.errors import UsageError
 from embeddings_store.machine import usable_cores
 from embeddings_store.shared_options import (
     COMPUTING,
     IN_AND_OUT,
     EndpointUrl,
     Runs,
-    Seed,
     StoreAddresses,
 )
+
+if TYPE_CHECKING:
+    from classify.cohort.labels import LabelSource
 
 # Headings of the groups of options in --help that only training heads has.
 FEATURES = "Features"
@@ -69,6 +72,15 @@ Resplit = Annotated[
     ),
 ]
 Replicates = Annotated[int, typer.Option(min=1, help="Bootstrap replicates.", rich_help_panel=JUDGING)]
+CrossValidate = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help="Judge everybody on so many folds of participants, the whole search inside each, where there are too few "
+        "people for a split; no test split is claimed.",
+        rich_help_panel=JUDGING,
+    ),
+]
 Prevalence = Annotated[
     str | None,
     typer.Option(
@@ -148,7 +160,6 @@ class HeadOptions(TargetOptions):
             rich_help_panel=SEARCH,
         ),
     ] = CORES
-    seed: Seed = 0
     replicates: Replicates = 2000
     runs: Runs = Path("runs")
     resplit: Resplit = None
@@ -196,6 +207,7 @@ class ProbeOptions(HeadOptions):
     ] = False
     engine: SearchEngine = "local"
     ray_address: RayAddress = None
+    cross_validate: CrossValidate = None
     seeds: Annotated[
         int,
         typer.Option(
@@ -224,3 +236,13 @@ class ProbeOptions(HeadOptions):
             rich_help_panel=JUDGING,
         ),
     ] = None
+
+    @property
+    def label_source(self) -> "LabelSource":
+        """Return where labels and splits are; folds may take the place of splits. Raises: UsageError."""
+        if self.cross_validate and self.make_splits:
+            raise UsageError(
+                "--make-splits and --cross-validate: expected one of them; made splits lock a part of the people as "
+                "test, cross-validation judges everybody and claims no test split"
+            )
+        return replace(super().label_source, folds=self.cross_validate, crosses=True)

@@ -185,9 +185,10 @@ def stated(calibrator: Calibrator | None, classes: Sequence[str]) -> dict[str, f
 
 
 def confident_on_val(run: Run, threshold: float) -> float | None:
-    """Return the share of val's judged units whose likeliest class reaches a probability; None where val is empty."""
-    level = task_of_record(run.record).judged
-    people = pick_predictions(run.predictions, model=run.record.fitted.model, level=level, split="val")
+    """Return the share of the run's judged units whose likeliest class reaches a probability; None of nobody."""
+    record = run.record
+    level, split = task_of_record(record).judged, record.judged_split
+    people = pick_predictions(run.predictions, model=record.fitted.model, level=level, split=split)
     return float((people.probability.max(axis=1) >= threshold).mean()) if len(people.label) else None
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_units
 from classify.baselines.each_store import EachStore, stand_beside_each
 from classify.baselines.random_twin import Twin, read_checked_twin, stand_beside
@@ -14,7 +16,9 @@ from classify.cohort.questions import Question
 from classify.cohort.table import Cohort
 from classify.cohort.tables import CohortTables, read_tables
 from classify.cohort.vouched import NOBODY, read_vouched
-from classify.evaluating.predict_split import DUMMY, judge_val
+from classify.evaluating.cross_validation import Asked as AskedOfFolds
+from classify.evaluating.cross_validation import CrossValidated, cross_validate, deal_outer
+from classify.evaluating.predict_split import DUMMY, ValJudged, judge_val
 from classify.features.fused import FusedSnapshot, mark_all
 from classify.features.several_stores import name_stores, numbers_of, open_stores
 from classify.features.stores import ReadStore, reader_at
@@ -28,9 +32,18 @@ from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
 from classify.judging.calibrate import Calibrator, find_method
 from classify.judging.nuisance import probe_nuisance
+from classify.judging.prevalence import state_prevalence
 from classify.judging.robustness import leave_one_out
 from classify.options import AUTO, ProbeOptions
-from classify.probe_checks import check_device, check_kind, check_learnable, check_tokens, count_views, rivals_of
+from classify.probe_checks import (
+    check_crossed,
+    check_device,
+    check_kind,
+    check_learnable,
+    check_tokens,
+    count_views,
+    rivals_of,
+)
 from classify.reference.training import TrainingReference, remember_train
 from classify.run.earlier import check_earlier
 from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
@@ -82,7 +95,9 @@ def probe(
     marked = with_groups(mark_all(stored), cohort)
     standing = check_earlier(options.runs, cohort, marked, stored.space_id, resplit=options.resplit, tell=tell)
     source = source_on(cohort, stored)
+    folds = deal_outer(cohort, options.cross_validate, options.seed) if tables.labels.crossed else None
     plan = plan_search(options, source, tell)
+    tables.keep_splits(marked, tell)
     clock.lap("read")
     run_id = new_run_id(now, options.model, task.name)
     with run_folder(options.runs, run_id) as aside:
@@ -90,13 +105,10 @@ def probe(
         keep_journal(options.runs, chosen, aside)
         clock.lap("search")
         features = source.table(chosen.spec.features)
-        train, val = features.only("train"), features.only("val")
-        model = fit_model(chosen.spec, train, classes=len(task.classes), seed=options.seed)
+        model = fit_model(chosen.spec, features.only("train"), classes=len(task.classes), seed=options.seed)
         clock.lap("fit")
-        val_judged = judge_val(
-            model, method, train, val, cohort, prevalence=options.prevalence, pretrained=tables.pretrained,
-            replicates=options.replicates, seed=options.seed,
-        )  # fmt: skip
+        crossed = cross(options, method, source, folds, model, tables, tell) if folds else None
+        val_judged = crossed.judged if crossed else judge(options, method, model, features, cohort, tables)
         levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         clock.lap("evaluate")
         twin = compare_to_twin(options, plan, tables, twin_stored, source, judged_of(levels))
@@ -108,28 +120,27 @@ def probe(
             made=describe_making(options, stored, now, clock, digest_models(aside)),
             asked=describe_question(cohort, stored),
             cohort=tables.describe_run(cohort, marked, said.without, standing, balanced=model.head.balanced),
-            fitted=describe_model(options, model, features, cohort, chosen, val_judged.calibration),
+            fitted=describe_model(options, model, features, cohort, chosen, val_judged.calibration, crossed),
             judged=said.judged,
-            rivals=Rivals(describe_missing(cohort)),
+            rivals=Rivals([TWIN_MISSING, *crossed.missing] if crossed else describe_missing(cohort)),
         )
         others = {name: part for name, part in others.items() if name != model.head.name}
         if beside:
             record, others = beside.beside(record), others | beside.rows
-        folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), cohort.table, marked)
+        table = crossed.with_folds(cohort.table) if crossed else cohort.table
+        folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), table, marked)
     return Probed(record, folder)
 
 
 def read_tables_of(options: ProbeOptions, question: Question, tell: Callable[[str], None]) -> CohortTables:
-    """Read the tables that the options name. Raises: CohortError, LeakError."""
+    """Read the tables that the options name. Raises: CohortError, LeakError; UsageError for what folds cannot have."""
     vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
-    return read_tables(
-        options.label_source,
-        question,
-        options.measurements,
-        options.pretrain_participants,
-        vouched=vouched,
-        tell=tell,
+    tables = read_tables(
+        options.label_source, question, options.measurements, options.pretrain_participants, vouched=vouched, tell=tell
     )
+    if tables.labels.crossed:
+        check_crossed(options)
+    return tables
 
 
 def check_options(options: ProbeOptions) -> tuple[Question, str | None]:
@@ -185,17 +196,53 @@ def _plan_head(options: ProbeOptions, model: str, views: int | None, folds: int,
     )  # fmt: skip
 
 
-def search(options: ProbeOptions, plan: SearchPlan, source: FeatureSource, tell: Callable[[str], None]) -> Chosen:
-    """Choose on train alone; nested: also judge such a choice on outer folds of train and val."""
+def search(
+    options: ProbeOptions,
+    plan: SearchPlan,
+    source: FeatureSource,
+    tell: Callable[[str], None],
+    outer: int | None = None,
+) -> Chosen:
+    """Choose on train alone; nested: also judge such a choice on outer folds of train and val.
+
+    outer: number of the fold of a cross-validation that the search is inside of.
+    """
     facts = {
         "task": source.cohort.task.to_dict(),
         "versions": package_versions(PACKAGES) | {"commit": code_commit()},
+        **({} if outer is None else {"outer": outer}),
     }
     chosen = choose_model(plan, source.only("train"), runs=options.runs, facts=facts, tell=tell)
     if not options.nested or chosen.record is None:
         return chosen
-    outer = score_nested(plan, source, runs=options.runs, facts=facts, replicates=options.replicates, tell=tell)
-    return replace(chosen, record=chosen.record | {"nested": outer})
+    nested = score_nested(plan, source, runs=options.runs, facts=facts, replicates=options.replicates, tell=tell)
+    return replace(chosen, record=chosen.record | {"nested": nested})
+
+
+def judge(
+    options: ProbeOptions, method: str | None, model: FittedModel, features: FeatureTable, cohort: Cohort,
+    tables: CohortTables,
+) -> ValJudged:  # fmt: skip
+    """Judge val."""
+    return judge_val(
+        model, method, features.only("train"), features.only("val"), cohort, prevalence=options.prevalence,
+        pretrained=tables.pretrained, replicates=options.replicates, seed=options.seed,
+    )  # fmt: skip
+
+
+def cross(
+    options: ProbeOptions, method: str | None, source: FeatureSource, folds: tuple[np.ndarray, list[str]],
+    final: FittedModel, tables: CohortTables, tell: Callable[[str], None],
+) -> CrossValidated:  # fmt: skip
+    """Judge everybody on outer folds, the whole search inside each."""
+
+    def choose(inside: FeatureSource, number: int) -> Chosen:
+        plan = plan_search(options, inside, tell)
+        return search(options, plan, inside, tell, outer=number)
+
+    stated = None if tables.task.is_number else state_prevalence(options.prevalence, source.cohort)
+    asked = AskedOfFolds(method, stated, tables.pretrained, options.replicates, options.seed)
+    return cross_validate(source, folds, choose, final, asked, tell)
 
 
 def save_parts(
@@ -261,7 +308,7 @@ def check_seeds(
 
 def describe_model(
     options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort, chosen: Chosen,
-    calibration: dict[str, Any] | None,
+    calibration: dict[str, Any] | None, crossed: CrossValidated | None = None,
 ) -> ModelFacts:  # fmt: skip
     """Say what was fitted, and what its features know, beyond the predictions of val."""
     asked = {"replicates": options.replicates, "seed": options.seed}
@@ -271,11 +318,12 @@ def describe_model(
         model.head.get_params(),
         search=chosen.record,
         calibration=calibration,
-        probes_of_nuisance=probe_nuisance(features, cohort.measured(), **asked),
+        probes_of_nuisance=[] if crossed else probe_nuisance(features, cohort.measured(), **asked),
         robustness=leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
         if options.robustness
         else None,
         seed_sensitivity=check_seeds(options, model, features, cohort),
+        cross_validation=crossed.record if crossed else None,
     )
 
 

@@ -24,6 +24,19 @@ def check_device(name: str) -> None:
         raise UsageError(f"--{error}") from error
 
 
+def check_crossed(options: ProbeOptions) -> None:
+    """Raises: UsageError where a cross-validation is asked for what needs a val split, or is one already."""
+    needs = {
+        "--nested": (options.nested, "the whole search is inside each fold already"),
+        "--robustness": (options.robustness, "it leaves places out of train and judges on val"),
+        "--seeds": (options.seeds > 1, "it judges fits with other seeds on val"),
+        "--random-twin": (options.random_twin is not None, "compare two cross-validated runs in its place"),
+    }
+    for option, (given, why) in needs.items():
+        if given:
+            raise UsageError(f"{option}: a cross-validation has no val split; leave it out: {why}")
+
+
 def check_tokens(model: str, pools: tuple[str, ...], token_grid: Grid | None) -> None:
     """Raises: UsageError where a head that reads tokens is given pools, or another one a token grid."""
     if HEADS[model].reads_tokens and pools != (AUTO,):

@@ -1,6 +1,6 @@
 """The options that say where labels stand and what is asked of them; every verb that joins labels has them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -8,7 +8,7 @@ import typer
 
 from embeddings_store.command_line import Options, Text
 from embeddings_store.errors import UsageError
-from embeddings_store.shared_options import IN_AND_OUT
+from embeddings_store.shared_options import IN_AND_OUT, Seed
 
 if TYPE_CHECKING:
     from classify.cohort.labels import LabelSource
@@ -54,7 +54,9 @@ class TableOptions(Options):
     split_column: Annotated[
         str | None,
         typer.Option(
-            help="Column of --labels that says train, val or test; if not given: split.", rich_help_panel=IN_AND_OUT
+            help="Column of --labels that says train, val or test, or numbers of folds to cross-validate by; if not "
+            "given: what splits.csv next to --labels says, else split.",
+            rich_help_panel=IN_AND_OUT,
         ),
     ] = None
 
@@ -74,10 +76,27 @@ class TableOptions(Options):
         return LabelSource(self.participants, self.labels, self.split_column)
 
 
+def parse_shares(text: str) -> tuple[float, float, float]:
+    """Read "70/15/15"; else UsageError."""
+    from classify.cohort.made_splits import parse_shares as parse
+
+    return parse(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions(TableOptions):
     """What is asked of the labels, where no task file says it. What is not given is found from the labels."""
 
+    make_splits: Annotated[
+        tuple[float, float, float] | None,
+        Text(parse_shares),
+        typer.Option(
+            help="Make splits of the participants of --labels, in percent of train/val/test, such as 70/15/15; they "
+            "are kept in splits.csv next to it, and used by each later run on these labels.",
+            rich_help_panel=IN_AND_OUT,
+        ),
+    ] = None
+    seed: Seed = 0
     target: Annotated[
         str | None,
         typer.Option(
@@ -117,6 +136,22 @@ class TargetOptions(TableOptions):
         names_text("--exclude"),
         typer.Option(help="Values of --target to leave out, with commas.", rich_help_panel=QUESTION),
     ] = None
+
+    @property
+    def label_source(self) -> "LabelSource":
+        """Return where labels and splits are. Raises: UsageError as above, and for two ways to say the splits."""
+        found = super().label_source
+        if self.make_splits is None:
+            return found
+        if self.labels is None:
+            raise UsageError("--make-splits: goes with --labels; participants.tsv has recommended_split")
+        if self.split_column:
+            raise UsageError(
+                f"--make-splits and --split-column {self.split_column}: expected one of them; a column says the splits"
+            )
+        from classify.cohort.made_splits import check_shares
+
+        return replace(found, shares=check_shares(self.make_splits), seed=self.seed)
 
     def question(self, task: str | None) -> "Question":
         """Return what is asked: a task by name or file, or --target. Raises: UsageError."""

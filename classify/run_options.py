@@ -13,7 +13,6 @@ from embeddings_store.shared_options import (
     IN_AND_OUT,
     EndpointUrl,
     Runs,
-    Seed,
     StoreAddress,
     StoreAddresses,
 )
@@ -87,7 +86,6 @@ class BaselineOptions(TargetOptions):
     task: TaskName = None
     measurements: Measurements = None
     allow_near_copies: NearCopies = None
-    seed: Seed = 0
     replicates: Replicates = 2000
     endpoint_url: EndpointUrl = None
 

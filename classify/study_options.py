@@ -9,6 +9,7 @@ import typer
 from classify.options import (
     JUDGING,
     MODEL_HELP,
+    CrossValidate,
     HeadOptions,
     Measurements,
     ModelName,
@@ -70,6 +71,7 @@ class CompareOptions(HeadOptions):
             rich_help_panel=JUDGING,
         ),
     ] = None
+    cross_validate: CrossValidate = None
     measurements: Measurements = None
     pretrain_participants: Pretrained = None
     allow_near_copies: NearCopies = None
@@ -97,7 +99,7 @@ class CompareOptions(HeadOptions):
     def probe(self, model: Any, store: str, task: str | None) -> ProbeOptions:
         """Return the options of one cell."""
         return ProbeOptions(
-            **self.shared(), model=model, store=store, task=task,
+            **self.shared(), model=model, store=store, task=task, cross_validate=self.cross_validate,
             measurements=self.measurements, pretrain_participants=self.pretrain_participants,
             allow_near_copies=self.allow_near_copies,
         )  # fmt: skip

@@ -72,7 +72,8 @@ def evaluate(options: LookOptions, *, now: datetime | None = None, tell: Callabl
     run = open_locked(options)
     classifier = load_classifier(run)
     tables = read_tables(
-        options.label_source, question_of_record(run.record), options.measurements, options.pretrain_participants,
+        options.label_source.of_run(run.record), question_of_record(run.record), options.measurements,
+        options.pretrain_participants,
         tell=tell,
     )  # fmt: skip
     whole = rebuild_cohort(run, tables)

@@ -21,7 +21,6 @@ from embeddings_store.shared_options import (
     EndpointUrl,
     Prefix,
     Runs,
-    Seed,
 )
 from embeddings_store.terminal.provenance import package_versions
 from extract.device_options import Gpus
@@ -85,7 +84,6 @@ class TrainingOptions(EncoderChoice, LayoutOptions, TargetOptions):
     change: Changes = ()
     device: DeviceName = "auto"
     limit: Limit = None
-    seed: Seed = 0
     runs: Runs = Path("runs")
     cache_dir: CacheDir = None
     stages: tuple[str, ...] = STAGES[:2]

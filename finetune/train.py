@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
 from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_units, predict_baselines
 from classify.cohort.identity import with_groups
 from classify.cohort.table import Cohort
 from classify.features.standardise import Standardiser
 from classify.fitting.aggregate import aggregate_levels
 from classify.judging.split import judge_split
-from classify.run.earlier import check_earlier
+from classify.run.earlier import Standing, check_earlier
 from classify.run.folder import MODEL, digest_models, new_run_id, run_folder, save_run
 from classify.run.predictions import Predictions, judged_of, rows_of, stack_predictions
 from classify.run.record import Missing, ModelFacts, Rivals, RunRecord
@@ -23,7 +25,7 @@ from finetune.model.network import MODEL_NAME
 from finetune.options import FinetuneOptions
 from finetune.parallel.processes import OneProcess, Processes
 from finetune.recipe.load import save_config
-from finetune.run.prepared import prepare
+from finetune.run.prepared import Prepared, prepare
 from finetune.run.record import (
     OPTIMISTIC,
     describe_features,
@@ -73,8 +75,7 @@ def finetune(
         options = ready.options
         task, inputs, backend = ready.task, ready.inputs, ready.backend
         marked = with_groups(inputs.marked, inputs.cohort)
-        space, why = ready.space.id, options.resplit
-        standing = check_earlier(options.runs, inputs.cohort, marked, space, resplit=why, tell=tell)
+        standing = check_people(options, ready, marked, together, tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed)
@@ -118,3 +119,19 @@ def finetune(
             predicted = [*levels.values(), *others.values()]
             folder = save_run(aside, record, stack_predictions(predicted), inputs.cohort.table, marked)
     return Finetuned(record, folder, inputs.failures)
+
+
+def check_people(
+    options: FinetuneOptions,
+    ready: Prepared[FinetuneOptions],
+    marked: pd.DataFrame,
+    together: Processes,
+    tell: Callable[[str], None],
+) -> Standing:
+    """Say how people stand against earlier runs, then keep splits that were made for this one. Raises: LeakError."""
+    standing = check_earlier(
+        options.runs, ready.inputs.cohort, marked, ready.space.id, resplit=options.resplit, tell=tell
+    )
+    if together.rank == 0:
+        ready.tables.keep_splits(marked, tell)
+    return standing

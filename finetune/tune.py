@@ -55,6 +55,7 @@ def tune(options: TuneOptions, *, tell: Callable[[str], None] = say, at_once: in
     folder, trials = options.study, options.trials
     with prepare(options, OneProcess()) as ready:
         options = ready.options
+        ready.tables.keep_splits(ready.inputs.marked, tell)
         runner = inside_train(ready, options)
         space = Space(ready.encoder.architecture.depth if LAST in options.stages else 0)
         drawing, key = space.drawing(options.seed), options.key(ready.encoder)

@@ -178,7 +178,7 @@ def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
     Raises: UsageError for a participant of the locked test split, or one that the run does not know.
     """
     if not wanted:
-        people = run.predictions(run.level, "val")
+        people = run.predictions(run.level, run.record.judged_split)
         return telling_cases(people) if people is not None else []
     split = dict(zip(run.run.cohort["participant"].astype(str), run.run.cohort["split"], strict=True))
     locked = not run.record.looks_at_test
@@ -209,7 +209,7 @@ def judged_people(run: FinishedRun) -> Predictions | None:
 
     A run made before calibration was fitted on train is calibrated here, each participant by a fit on the others.
     """
-    people = run.predictions(run.level, "val")
+    people = run.predictions(run.level, run.record.judged_split)
     calibrator = read_calibrator(run.run.model_folder(), len(run.classes))
     if people is None or calibrator is None or calibrator.prevalence is not None:
         return people
@@ -298,7 +298,7 @@ def _track(judged: Predictions | None, top: float, who: TellingCase | None) -> T
 
 def _covariates(run: FinishedRun, who: TellingCase | None) -> list[float] | None:
     """Give what the covariates alone say of this unit, where the run recorded it."""
-    for split in ("val", "test") if who else ():
+    for split in (run.record.judged_split, "test") if who else ():
         found = pick_predictions(run.run.predictions, model=run.covariates, level=run.level, split=split)
         place = np.flatnonzero(found.unit == (who.unit if who else ""))
         if len(place):

@@ -15,6 +15,7 @@ from embeddings_store.errors import OctProbeError
 from embeddings_store.reader import open_reader
 from reports.checklist import make_checklist
 from reports.coverage import StoreFacts, read_store_facts
+from reports.cross_validated import crossed_alone, crossed_headline, crossed_tables, split_kinds
 from reports.encoders import encoder_part
 from reports.explanations import Explanation, FeaturesOf, explain_study
 from reports.external import other_places
@@ -94,7 +95,10 @@ def write_study(
     facts = facts or read_store_facts(open_reader(store, endpoint_url=endpoint_url))
     features_of = features_of or partial(rebuild_features, store=store, endpoint_url=endpoint_url)
     now, left_out = now or datetime.now(UTC), list[LeftOut]()
-    runs = select_runs(read_runs(options.runs, tell=left_out.append), options.task, options.cohort)
+    found, crossed = split_kinds(read_runs(options.runs, tell=left_out.append))
+    if wanted := crossed_alone(found, crossed, options.task, options.cohort):
+        return _write_crossed(options, select_runs(wanted, options.task, options.cohort), facts, now, left_out)
+    runs = select_runs(found, options.task, options.cohort)
     headline = make_headline(runs)
     shown = headline.run or runs[-1]
     phantom = any(run.is_phantom for run in runs)
@@ -114,6 +118,7 @@ def write_study(
         "counted_here": COUNTED_HERE,
         "results": result_tables(runs, phantom),
         "leaderboard": comparison_tables(options.runs, shown.record.asked.task),
+        "crossed": crossed_tables([run for run in crossed if run.record.asked.task == shown.record.asked.task]),
         **_validity_part(options.runs, headline.run, features_of),
         "places": other_places(runs),
         "explanation": explanation,
@@ -126,6 +131,28 @@ def write_study(
     write_model_card(shown, options.out, now=now)
     publish(render("study.html.j2", context), page)
     return Study(page, tuple(runs), headline, phantom, len(looks), tuple(warnings), explanation, tuple(left_out))
+
+
+def _write_crossed(
+    options: StudyOptions, runs: list[FinishedRun], facts: StoreFacts, now: datetime, left_out: list[LeftOut]
+) -> Study:
+    """Publish the page of runs that have no split: what they found, and no claim of a test."""
+    headline, shown, phantom = crossed_headline(runs), runs[-1], any(run.is_phantom for run in runs)
+    context = {
+        **_frame(facts, shown, phantom, now),
+        **encoder_part(runs),
+        **_cohort_part(facts, shown),
+        "resplits": say_resplits(runs),
+        "headline": headline,
+        "warnings": say_left_out(left_out),
+        "crossed": crossed_tables(runs),
+        "runs": runs,
+    }
+    page = options.out / PAGE
+    write_model_card(shown, options.out, now=now)
+    publish(render("cross_validated.html.j2", context), page)
+    none = Explanation(None, "a cross-validated run is not explained")
+    return Study(page, tuple(runs), headline, phantom, 0, tuple(say_left_out(left_out)), none, tuple(left_out))
 
 
 def _frame(facts: StoreFacts, shown: FinishedRun, phantom: bool, now: datetime) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from classify.cohort.labels import KEYS
 from classify.cohort.near_copies import count_once
 from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.splits import SPLITS, check_no_leak
+from classify.cohort.splitting import FOLD
 from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, NOT_IN, Cohort
 from classify.cohort.tasks import STUDY_GROUPS
 from classify.cohort.vouched import NOBODY, Vouched
@@ -81,11 +82,12 @@ def join_cohort(
     flow.extend(_notes(rows, index, lines, task))
     table = _analysed_table(rows, task)
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
-    flow.extend(_split_steps(table, splits))
+    flow.extend(_split_steps(table, splits, crossed=FOLD in rows))
     position = rows["position"].to_numpy(np.int64)
     cohort = Cohort(
         table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=_facts(rows),
         thumbnails=None if thumbnails is None else thumbnails.take(position), named=_named(rows, task),
+        folds=rows[["volume", FOLD]].reset_index(drop=True) if FOLD in rows else None,
     )  # fmt: skip
     _check_usable(cohort, splits)
     return cohort
@@ -245,8 +247,10 @@ def _step(step: str, kind: str, rows: pd.DataFrame, reason: str) -> FlowStep:
     return {"step": step, "kind": kind, "volumes": len(rows), "participants": people, "reason": reason}
 
 
-def _split_steps(table: pd.DataFrame, splits: Sequence[str]) -> list[FlowStep]:
+def _split_steps(table: pd.DataFrame, splits: Sequence[str], *, crossed: bool) -> list[FlowStep]:
     reasons = {"train": "fitted on", "val": "predicted", "test": "locked: neither fitted on nor predicted"}
+    if crossed:
+        splits, reasons["train"] = ("train", "test"), "fitted on, and predicted by fits without them"
     return [_step(one, "total", table[table["split"] == one], reasons.get(one, "of another place")) for one in splits]
 
 
@@ -268,7 +272,7 @@ def _check_usable(cohort: Cohort, splits: Sequence[str]) -> None:
     if "train" not in splits:
         return
     sizes = cohort.sizes()
-    for split in ("train", "val"):
+    for split in ("train",) if cohort.folds is not None else ("train", "val"):
         if not sizes[split]["participants"]:
             raise CohortError(f"the {split} split is empty: expected participants whose split is {split!r}")
     absent = [name for name, count in sizes["train"].get("per_class", {}).items() if not count]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,26 +11,28 @@ import numpy as np
 import pandas as pd
 
 from classify.cohort.clinical import refuse_label_defining
-from classify.cohort.participants import SPLIT_WORDS, read_age_years, read_participants
+from classify.cohort.made_splits import OWNERS, SPLIT_COLUMNS, Shares, read_split
+from classify.cohort.participants import read_age_years, read_participants
 from classify.cohort.questions import Level, Question, Task, complete_task
-from classify.cohort.splits import SPLITS
+from classify.cohort.splitting import FOLD, Splitting, choose_splitting
 from classify.errors import CohortError, LeakError
+from classify.run.record import RunRecord
 from embeddings_store.cells import broken_id, is_missing, normalise_id, read_number
 from embeddings_store.schema import volume_id
 from embeddings_store.text_table import ID_NAMES, Line, TextTable, fold_name, open_table, read_file
 
-OWNERS = ("participant", *ID_NAMES, "patient_id", "patient", "subject_id", "subject")
 SCANS = ("file", "key")
 EYES = ("eye", "laterality")
 SITES = ("site", "clinical_site", "center", "centre")
 AGES = ("age", "age_years")
-SPLIT_COLUMNS = ("split", "recommended_split")
 KNOWN = (*OWNERS, *SCANS, *EYES, *SITES, *AGES, *SPLIT_COLUMNS)
 LEFT, RIGHT = frozenset(("l", "os", "left", "links", "g")), frozenset(("r", "od", "right", "rechts", "d"))
 
 LINES = ("participant", "eye", "volume", "site", "group", "age", "split", "flagged")
 """Columns of the lines that are joined with a store, and the covariates of the task after them. group: the value of
 the target as it is written; "" missing. eye, volume: "" where the table, or the level of the task, has none."""
+
+OF_AI_READI = {"kind": "column", "column": "recommended_split"}
 
 KEYS: Mapping[Level, tuple[str, ...]] = {
     "participant": ("participant",),
@@ -42,15 +44,27 @@ KEYS: Mapping[Level, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class LabelSource:
-    """Which table: AI-READI's participants.tsv, or one of labels with the column that says the split.
+    """Which table: AI-READI's participants.tsv, or one of labels; and where its splits come from.
 
-    everybody: the split of all of them, whatever the table says; None: as it says.
+    everybody: the split of all of them, whatever the table says; None: as it says. shares, seed: of splits that shall
+    be made. folds: of a cross-validation; crosses: whether the verb can do that.
     """
 
     participants: Path | None
     labels: Path | None = None
     split_column: str | None = None
     everybody: str | None = None
+    shares: Shares | None = None
+    seed: int = 0
+    folds: int | None = None
+    crosses: bool = False
+
+    def of_run(self, record: RunRecord) -> "LabelSource":
+        """Return the same with the split column of a run, where its labels have one and none was named."""
+        column = record.cohort.splits_from.get("column")
+        if self.labels is None or self.split_column or not isinstance(column, str):
+            return self
+        return replace(self, split_column=column)
 
     @property
     def path(self) -> Path:
@@ -63,10 +77,36 @@ class LabelSource:
 
 @dataclass(frozen=True)
 class Labels:
-    """The lines of a table (LINES and covariates), joined by KEYS of the task's level, and the completed task."""
+    """The lines of a table (LINES and covariates), joined by KEYS of the task's level, and the completed task.
+
+    Of a cross-validation they have FOLD, too. splitting: where the splits come from.
+    """
 
     lines: pd.DataFrame
     task: Task
+    splitting: Splitting = field(default_factory=Splitting)
+    settled: bool = True
+
+    def of(self, index: pd.DataFrame, tell: Callable[[str], None] = lambda _: None) -> "Labels":
+        """Give every line its split, by the owners that volumes have in an index where the table names none.
+
+        index: volume and participant. Raises: as Splitting.settle.
+        """
+        if self.settled:
+            return self
+        owners = dict(zip(index["volume"].astype(str), index["participant"].astype(str), strict=True))
+        known = self.lines["participant"]
+        owned = self.lines.assign(participant=known.where(known != "", self.lines["volume"].map(owners).fillna("")))
+        return replace(self, lines=self.splitting.settle(owned, self.task, tell), settled=True)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether everybody is judged on folds, and nobody on a split."""
+        return self.splitting.folds is not None or FOLD in self.lines
+
+    def keep_splits(self, tell: Callable[[str], None]) -> None:
+        """Keep splits that were made in a file next to the labels. Raises: CohortError where that cannot be."""
+        self.splitting.keep(self.lines, self.task, tell)
 
     def owned(self, index: pd.DataFrame) -> pd.DataFrame:
         """Return the lines with their participants, which a table of scans may leave to the store. index: of it."""
@@ -83,19 +123,17 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     does not fit the values; LeakError for a participant in two splits.
     """
     if source.participants is not None:
-        task = complete_task(question, {})
-        refuse_label_defining(task.covariates or (), task)
-        if strange := set(task.covariates or ()) - {"age", "site"}:
-            raise CohortError(
-                f"{question.where}: covariates {', '.join(sorted(strange))}: participants.tsv is read for age and site "
-                "alone; give the table as --labels, with the task or --target"
-            )
-        people = read_participants(source.participants, tell)
-        return Labels(people.assign(split=source.everybody) if source.everybody else people, task)
+        return _read_people(source, question, tell)
     where = f"--labels {source.path.name}"
     known = (*KNOWN, fold_name(question.target))
     table = open_table(read_file(source.path, where, CohortError), where, CohortError, known)
     columns = _find_columns(table, question, source)
+    splitting = Splitting() if source.everybody else choose_splitting(
+        source.path, asked=columns["split"] if source.split_column else "", found=columns["split"],
+        shares=source.shares, seed=source.seed, folds=source.folds, crosses=source.crosses,
+    )  # fmt: skip
+    if splitting.origin.get("kind") != "column":
+        columns["split"] = ""
     lines = [_read_line(line, columns, table) for line in table.read((columns["group"],), _wanted(columns))]
     if not lines:
         raise table.refuse("a header alone", "at least one line")
@@ -115,7 +153,28 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
         tell(said)
     if task.covariates is None:
         task = replace(task, covariates=tuple(name for name in ("age", "site") if columns[name]))
-    return Labels(frame.sort_values(list(KEYS[task.level]), ignore_index=True), task)
+    frame = frame.sort_values(list(KEYS[task.level]), ignore_index=True)
+    if source.everybody:
+        return Labels(frame, task)
+    labels = Labels(frame, task, splitting, settled=False)
+    waits = splitting.needs_owners and (frame["participant"] == "").any()
+    return labels if waits else labels.of(frame, tell)
+
+
+def _read_people(source: LabelSource, question: Question, tell: Callable[[str], None]) -> Labels:
+    """Read AI-READI's participants.tsv."""
+    task = complete_task(question, {})
+    refuse_label_defining(task.covariates or (), task)
+    if strange := set(task.covariates or ()) - {"age", "site"}:
+        raise CohortError(
+            f"{question.where}: covariates {', '.join(sorted(strange))}: participants.tsv is read for age and site "
+            "alone; give the table as --labels, with the task or --target"
+        )
+    people = read_participants(source.path, tell)
+    if source.everybody:
+        return Labels(people.assign(split=source.everybody), task)
+    splitting = Splitting(OF_AI_READI, source.path, folds=source.folds, crosses=source.crosses)
+    return Labels(splitting.settle(people, task, tell), task, splitting)
 
 
 def _find_columns(table: TextTable, question: Question, source: LabelSource) -> dict[str, Any]:
@@ -134,11 +193,6 @@ def _find_columns(table: TextTable, question: Question, source: LabelSource) -> 
     }  # fmt: skip
     if not (found["participant"] or found["volume"]):
         raise table.refuse(", ".join(table.names[:8]), f"a column {', '.join(OWNERS[:4])} or file")
-    if not split and not source.everybody:
-        raise table.refuse(
-            ", ".join(table.names[:8]),
-            "a column split (train, val, test), or --split-column NAME of the one that says it",
-        )
     return found
 
 
@@ -180,7 +234,7 @@ def _read_line(line: Line, columns: dict[str, Any], table: TextTable) -> dict[st
         "site": cell("site"),
         "group": cell("group"),
         "age": read_age_years(cell("age"), line, table, columns["age"]) if columns["age"] else float("nan"),
-        "split": _read_split(cell("split"), line, table, columns["split"]),
+        "split": read_split(cell("split"), line, table, columns["split"]),
         "flagged": "",
         **{name: _missing_empty(cells.get(column, "")) for name, column in columns["covariates"].items()},
     }
@@ -195,15 +249,6 @@ def _read_eye(text: str, line: Line, table: TextTable) -> str:
     if not folded or folded in LEFT | RIGHT:
         return "" if not folded else "L" if folded in LEFT else "R"
     raise table.refuse(repr(text[:40]), "an eye (L or R, OS or OD, left or right)", line.number, "eye")
-
-
-def _read_split(text: str, line: Line, table: TextTable, column: str) -> str:
-    if not text:
-        return ""
-    split = SPLIT_WORDS.get(text.lower())
-    if split is None:
-        raise table.refuse(repr(text[:40]), f"one of {', '.join(SPLITS)}", line.number, column)
-    return split
 
 
 def _refuse_finer(task: Task, finest: Level, table: TextTable) -> None:

@@ -8,6 +8,11 @@ from jaxtyping import Float64, Int64, Shaped
 from classify.errors import LeakError
 
 SPLITS = ("train", "val", "test")
+OUT_OF_FOLD = "out-of-fold"
+"""Name of the split of predictions that a cross-validation makes: of everybody, each by fits without them."""
+
+NO_TEST = "cross-validated, no test split: each participant was predicted by fits without them"
+"""What a cross-validated run claims, in short."""
 
 
 def check_no_leak(sides: Mapping[str, Sequence[str]]) -> None:

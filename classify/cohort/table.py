@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Int64, Shaped
 
 from classify.cohort.questions import Task
-from classify.cohort.splits import SPLITS
+from classify.cohort.splits import OUT_OF_FOLD, SPLITS
 from classify.cohort.units import name_units
 from classify.run.record import FlowStep, SplitSize
 from embeddings_store.thumbnails import Thumbnails
@@ -35,8 +35,9 @@ class Cohort:
     position: where each volume's vector lies in the snapshot's pooled array. flow: from store rows to analysed.
     brightness: volume and BRIGHTNESS (NaN: the store does not know it). clinical: participant, hba1c and bmi, one line
     each, where measurements were given. facts: volume and those of FACTS that the store knows. thumbnails: one a line
-    of table (see all_known), None where the store has none. All five are no part of table, so that nothing is fitted on
-    them by accident.
+    of table (see all_known), None where the store has none. folds: volume and fold ("": not known yet) of a
+    cross-validation, whose people are all train, but for those of test, who are locked. All six are no part of table,
+    so that nothing is fitted on them by accident.
     """
 
     table: pd.DataFrame
@@ -49,6 +50,7 @@ class Cohort:
     facts: pd.DataFrame | None = None
     thumbnails: Thumbnails | None = None
     named: pd.DataFrame | None = None
+    folds: pd.DataFrame | None = None
 
     @property
     def sha256(self) -> str:
@@ -92,18 +94,20 @@ class Cohort:
         what = "a number" if task.is_number else f"{task.kind}, {' | '.join(task.classes)}"
         positive = f" (to be found: {task.classes[1]})" if task.kind == "binary" else ""
         lines = [f"task {task.name}: {task.target}, {what}{positive}; judged by {task.level}"]
-        for split in splits:
+        for split in splits if self.folds is None else ("train", "test"):
             labels = self.units(split)["label"]
             if task.is_number:
                 told = f"{labels.min():g} to {labels.max():g}, mean {labels.mean():g}" if len(labels) else "nobody"
             else:
                 told = ", ".join(f"{int((labels == n).sum())} {name}" for n, name in enumerate(task.classes))
-            lines.append(f"  {split}: {len(labels)} {task.units}: {told}")
+            name = "in folds" if self.folds is not None and split == "train" else split
+            lines.append(f"  {name}: {len(labels)} {task.units}: {told}")
         return lines
 
     def sizes(self, splits: Sequence[str] = SPLITS) -> dict[str, SplitSize]:
         """Count participants, eyes, volumes and participants per class in each split."""
-        return {split: self._size(split) for split in splits}
+        found = {split: self._size(split) for split in splits}
+        return found if self.folds is None else found | {OUT_OF_FOLD: found["train"]}
 
     def class_weights(self, *, balanced: bool) -> dict[str, float]:
         """Tell what a participant of each class weighs in fitting: the classes alike, or everybody one."""

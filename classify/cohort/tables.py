@@ -47,6 +47,13 @@ class CohortTables:
         """The question, completed by the labels."""
         return self.labels.task
 
+    def keep_splits(self, index: pd.DataFrame, tell: Callable[[str], None]) -> None:
+        """Keep splits that were made for these labels, once everything was checked. Raises: CohortError.
+
+        index: volume and participant of what was joined.
+        """
+        self.labels.of(index).keep_splits(tell)
+
     def join(self, stored: Snapshot) -> Cohort:
         """Join everything with the rows of a store. Raises: CohortError, LeakError."""
         return self.join_rows(stored.index, stored.pooled, stored.thumbnails)
@@ -63,7 +70,8 @@ class CohortTables:
         thumbnails: Thumbnails | None,
     ) -> Cohort:
         """Do the same with rows that no store holds. Raises: CohortError, LeakError."""
-        return self.beside(join_cohort(index, pooled, self.labels.lines, self.task, self.vouched, thumbnails))
+        lines = self.labels.of(index).lines
+        return self.beside(join_cohort(index, pooled, lines, self.task, self.vouched, thumbnails))
 
     def beside(self, cohort: Cohort) -> Cohort:
         """Put what else was read beside a cohort of these people."""
@@ -96,7 +104,8 @@ class CohortTables:
         return replace(
             self.describe(cohort, without, standing.strangers),
             class_weights=cohort.class_weights(balanced=balanced),
-            test_people=test_people(self.labels.owned(marked), people_of(marked)),
+            test_people=test_people(self.labels.of(marked).owned(marked), people_of(marked)),
+            splits_from=dict(self.labels.splitting.origin),
             resplit=standing.resplit,
         )
 

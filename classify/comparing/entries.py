@@ -9,7 +9,6 @@ from classify.comparing.cells import Cell
 from classify.comparing.leaderboard import Entry
 from classify.run.predictions import pick_predictions
 
-VAL = "val"
 CHOSEN_ON_VAL = "fine-tuned: val chose when its training stopped, so val is too optimistic"
 
 
@@ -24,12 +23,12 @@ def entries_of(cell: Cell, cells: Sequence[Cell], random_twin: str | None) -> It
         "note": "",
     }
     frame = cell.run.predictions
-    level = task_of_record(record).judged
-    people = frame[(frame["level"] == level) & (frame["split"] == VAL)]
+    level, split = task_of_record(record).judged, record.judged_split
+    people = frame[(frame["level"] == level) & (frame["split"] == split)]
     names = [str(name) for name in people["model"].unique()]
     own_twin = f"{cell.name} {RANDOM_TWIN}"
     for name in names:
-        found = pick_predictions(people, model=name, level=level, split=VAL)
+        found = pick_predictions(people, model=name, level=level, split=split)
         if name == record.fitted.model:
             twin = own_twin if RANDOM_TWIN in names else _name_of_twin(cell, random_twin)
             note = CHOSEN_ON_VAL if "stages" in record.fitted.parameters else ""

@@ -41,7 +41,7 @@ Values = Mapping[str, Float64[np.ndarray, " R"]]
 
 @dataclass(frozen=True)
 class Entry:
-    """One line to be: predictions on val (participants; volumes too), and what to say beside them.
+    """One line to be: predictions on val, or out of fold (participants; volumes too), and what to say of them.
 
     kind: model (may be the best), together (a model with age and site) or baseline. twin: name of the entry that the
     same head makes of the random encoder. seconds: of search and fit.
@@ -88,7 +88,7 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
     lines.sort(key=lambda line: _rank(line["metrics"][ranked_by]))
     corrected = judge_choice(models, drawn, values, classes) if best else {}
     return {
-        "split": "val",
+        "split": common[0].people.split,
         "ranked_by": ranked_by,
         "participants": len(label),
         "per_class": {name: int((label == number).sum()) for number, name in enumerate(classes)},
@@ -108,7 +108,8 @@ def keep_common(entries: Sequence[Entry]) -> list[Entry]:
         shared &= set(entry.people.unit.tolist())
     if not shared:
         raise CohortError(
-            "the models to compare share no participant of val; a difference needs people that both predicted"
+            f"the models to compare share no participant of {entries[0].people.split}; a difference needs people that "
+            "both predicted"
         )
     names = np.array(sorted(shared))
     kept = []

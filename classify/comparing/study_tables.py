@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from classify.cohort.splits import NO_TEST, OUT_OF_FOLD
 from classify.comparing.leaderboard import at_once, count_worse, standing
 from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.judging.kinds import measures_of
@@ -72,16 +73,20 @@ def leaderboard_lines(board: Mapping[str, Any]) -> list[str]:
     if len(board["cohorts"]) > 1:
         sizes = "; ".join(f"{', '.join(one['names'])}: {one['val']['participants']}" for one in board["cohorts"])
         lines.append(
-            f"the cohorts differ; only the {board['participants']} participants of val in all are used ({sizes})"
+            f"the cohorts differ; only the {board['participants']} participants of {board['split']} in all are used "
+            f"({sizes})"
         )
-    if caution := caution_few(board["per_class"], people=board["participants"]):
+    if caution := caution_few(board["per_class"], board["split"], people=board["participants"]):
         lines.append(caution)
     return lines
 
 
 def closing_lines(record: Mapping[str, Any]) -> list[str]:
     """Say that test was left alone, and what this is not."""
-    lines = ["test: never read; judge the one that you choose by classify evaluate --split test"]
+    crossed = any(board["split"] == OUT_OF_FOLD for board in record["tasks"].values())
+    lines = [
+        NO_TEST if crossed else "test: never read; judge the one that you choose by classify evaluate --split test"
+    ]
     for store, source in record["encoders"].items():
         lines += encoder_lines(source, f" of {store}")
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]

@@ -30,6 +30,7 @@ from classify.run.ledger import LEDGER, LedgerLine, append_look, ledger_lock, re
 from classify.run.predictions import Predictions, judged_of, stack_predictions
 from classify.run.record import Evaluation, FlowStep, RunRecord
 from classify.run_options import JudgedOptions
+from embeddings_store.errors import UsageError
 from embeddings_store.terminal.console import say
 
 TEST = "test"
@@ -77,8 +78,18 @@ class Evaluated:
 
 
 def open_locked(options: JudgedOptions) -> Run:
-    """Open the run that shall be evaluated. Raises: RunFolderError, UsageError where no run has its name."""
-    return load_run(find_run(options.run, options.runs))
+    """Open the run that shall be evaluated.
+
+    Raises: RunFolderError, UsageError where no run has its name, or it is cross-validated.
+    """
+    run = load_run(find_run(options.run, options.runs))
+    if run.record.is_crossed:
+        raise UsageError(
+            f"--run {run.record.id}: it is cross-validated and has no test split to look at; its own numbers, each "
+            "participant predicted by fits without them, are all that it claims. For a locked test make a run with "
+            "--make-splits"
+        )
+    return run
 
 
 def check_same_cohort(run: Run, cohort: Cohort) -> None:

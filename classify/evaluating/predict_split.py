@@ -4,6 +4,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from classify.baselines.covariates import choose_baselines, describe_units, headline_of, predict_baselines
 from classify.baselines.stacking import predict_with_covariates
 from classify.cohort.table import Cohort
@@ -14,7 +16,7 @@ from classify.judging.calibration_report import report_calibration, report_numbe
 from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.prevalence import state_prevalence
 from classify.judging.split import JudgedSplit, judge_split
-from classify.run.predictions import Predictions, judged_of
+from classify.run.predictions import Predictions, join_predictions, judged_of
 from classify.search.folds import HELD_OUT_FOLDS, smallest_class
 
 DUMMY = "dummy"
@@ -36,13 +38,19 @@ def predict_calibrated(
     return {level: fitted.calibrator.apply(part) for level, part in raw.items()} if fitted else raw
 
 
-def predict_beside(held_out: Predictions, people: Predictions, cohort: Cohort, model: str) -> dict[str, Predictions]:
+def predict_beside(
+    held_out: Predictions, people: Predictions, cohort: Cohort, model: str, *, and_train: bool = False
+) -> dict[str, Predictions]:
     """Predict what the head is compared with: the baselines, and the head together with age and site.
 
     held_out: of train's participants; people: the model's own participant predictions of the judged split.
+    and_train: predict train's as well, after them.
     """
     fitted_on, judged = describe_units(cohort, "train"), describe_units(cohort, people.split)
     names, missing = choose_baselines(cohort.task, fitted_on, judged)
+    if and_train:
+        judged = pd.concat([judged, fitted_on], ignore_index=True)
+        people = join_predictions([people, held_out])
     others = predict_baselines(cohort.task, fitted_on, judged, split=people.split, names=names)
     without = {"", *(line["name"] for line in missing)}
     if model == DUMMY or headline_of(cohort.task) in without:  # no embedding, or nothing that it could add to

@@ -64,6 +64,11 @@ class EarlierRun:
         return {person: sorted({*marks, *known.get(person, [])}) for person, marks in people.items()}
 
     @property
+    def judged_out_of_fold(self) -> People:
+        """Give everybody whom a cross-validated run judged."""
+        return people_of(self.cohort[self.cohort["split"] == "train"])
+
+    @property
     def test_people(self) -> People:
         """Give all test people; of an older run those that it analysed, the others it does not know."""
         return self.record.cohort.test_people or self.analysed_test
@@ -102,9 +107,14 @@ def find_looks(runs: Path, people: People, cohort_sha256: str, earlier: Sequence
 
 
 def _looks_of_record(run: EarlierRun, in_ledgers: Set[str]) -> list[tuple[LedgerLine, int]]:
-    """Give the looks that a record tells of, and the how-manieth each was; numbers of test are one look at least."""
+    """Give the looks that a record tells of, and the how-manieth each was; numbers of test are one look at least.
+
+    A cross-validated run has looked at everybody in its folds.
+    """
     cohort, entries = run.record.cohort.cohort_sha256, run.record.evaluations
     looks = [(_line_of(run.id, entry, cohort), int(entry.get("look", 1))) for entry in entries]
+    if run.record.is_crossed:
+        looks.append((LedgerLine(run.id, run.record.made.created, cohort, "", run.judged_out_of_fold), 0))
     has_test = "test" in run.record.judged.metrics.get("participant", {})
     if has_test and not run.record.looks_at_test and run.id not in in_ledgers:
         looks.append((LedgerLine(run.id, "", cohort), 1))

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from classify.cohort.splits import SPLITS
+from classify.cohort.splits import OUT_OF_FOLD, SPLITS
 from classify.errors import RunFolderError
 from classify.model_files import check_digests, check_finite, digest_files, readable
 from classify.run.record import EXTERNAL, RECORD, RunRecord, read_record
@@ -182,8 +182,9 @@ def _check_tables(predictions: pd.DataFrame, cohort: pd.DataFrame, classes: int)
         if len(label) and classes and not 0 <= label.min() <= label.max() < classes:
             raise ValueError(f"{name}: expected labels of {classes} classes, got {label.min()} to {label.max()}")
         outside = {split for split in table["split"].unique() if str(split).startswith(f"{EXTERNAL}-")}
-        if unknown := set(table["split"].unique()) - set(SPLITS) - outside:
-            raise ValueError(f"{name}: expected the splits {', '.join(SPLITS)}, got {sorted(map(str, unknown))[0]!r}")
+        known = (*SPLITS, OUT_OF_FOLD) if name == PREDICTIONS else SPLITS
+        if unknown := set(table["split"].unique()) - set(known) - outside:
+            raise ValueError(f"{name}: expected the splits {', '.join(known)}, got {sorted(map(str, unknown))[0]!r}")
     for kind in ("probability", "logit"):
         check_finite(
             f"{PREDICTIONS}: {kind}", predictions[[f"{kind}_{n}" for n in range(max(classes, 1))]].to_numpy(np.float64)

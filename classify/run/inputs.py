@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.cohort.made_splits import SPLITS_FILE
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.terminal.provenance import package_versions
 
@@ -18,6 +19,8 @@ WITHOUT_EFFECT = frozenset({"runs", "command", "jobs", "resplit", "store", "endp
 def digest_inputs(options: Mapping[str, Any], rows_sha256: str) -> str:
     """Digest the options of a verb (files by their content), the rows of its store, and the version of this code."""
     asked = {name: _content(value) for name, value in options.items() if name not in WITHOUT_EFFECT}
+    if labels := options.get("labels"):
+        asked["splits"] = _content(labels.parent / SPLITS_FILE)
     return sha256(
         json.dumps([asked, rows_sha256, package_versions(("octprobe",))], sort_keys=True).encode()
     ).hexdigest()

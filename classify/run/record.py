@@ -12,6 +12,7 @@ from typing import Annotated, Any, NotRequired
 from pydantic import ConfigDict, Field, StrictBool, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from classify.cohort.splits import OUT_OF_FOLD
 from classify.errors import RunFolderError
 from classify.model_files import read_object
 
@@ -167,6 +168,7 @@ class CohortFacts:
 
     test_people: all test people of the participants table, see People. near_copies_allowed: of Vouched. pretraining:
     how many of each split the encoder has seen, and {split: the result without them}. table_notes: what was mended.
+    splits_from: kind (column, made or kept), and the column, or the file and how it was made; {}: folds alone.
     """
 
     cohort_sha256: str
@@ -178,6 +180,7 @@ class CohortFacts:
     table_notes: list[str] = field(default_factory=list)
     near_copies_allowed: Open = field(default_factory=dict)
     test_people: dict[str, list[str]] = field(default_factory=dict)
+    splits_from: Open = field(default_factory=dict)
     resplit: Resplit | None = None
 
 
@@ -187,6 +190,7 @@ class ModelFacts:
 
     probes_of_nuisance: how well site, device, protocol, eye and age are guessed from the features. robustness: one line
     a site or device left out, where asked for. seed_sensitivity: val again with other seeds of the final fit.
+    cross_validation: of a run without a split its folds, one line each; the model then is fitted on everybody.
     """
 
     model: str
@@ -197,6 +201,7 @@ class ModelFacts:
     probes_of_nuisance: list[Open] = field(default_factory=list)
     robustness: dict[str, list[Open]] | None = None
     seed_sensitivity: Open | None = None
+    cross_validation: Open | None = None
 
 
 @dataclass(frozen=True)
@@ -254,6 +259,16 @@ class RunRecord:
     def looks_outside(self) -> list[Evaluation]:
         """The looks of this run at people of other places."""
         return [entry for entry in self.evaluations if entry.get("kind") == EXTERNAL]
+
+    @property
+    def is_crossed(self) -> bool:
+        """Whether everybody was judged out of fold: such a run has no val and no test."""
+        return self.fitted.cross_validation is not None
+
+    @property
+    def judged_split(self) -> str:
+        """Name of the split that the run itself judged."""
+        return OUT_OF_FOLD if self.is_crossed else "val"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of run.json, in plain JSON types."""

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from classify.baselines.covariates import headline_of
 from classify.cohort.questions import Task
+from classify.cohort.splitting import say_splits
 from classify.cohort.tasks import parse_task, task_of_record
 from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.judging.kinds import SMALLER_IS_BETTER, measures_of
@@ -30,8 +31,8 @@ def print_summary(record: RunRecord) -> None:
 
 
 def metric_table(record: RunRecord) -> Table:
-    """Lay out the model and the baselines, one line each, at participant level on val."""
-    return _table(record, "val")
+    """Lay out the model and the baselines, one line each, on val, or out of fold."""
+    return _table(record, record.judged_split)
 
 
 def print_evaluation(record: RunRecord, looks: int) -> None:
@@ -172,10 +173,11 @@ def headline(record: RunRecord) -> list[str]:
     ]
     lines += store_lines(record.rivals.stores or {})
     lines += [f"random twin: {note}" for note in (record.rivals.random_twin or {}).get("notes", [])]
-    lines += [*contrast_lines(record.judged.contrasts["val"]), p_value_line(record.judged.permutation["val"])]
-    if caution := caution_of(record.cohort.splits, "val"):
+    split = record.judged_split
+    lines += [*contrast_lines(record.judged.contrasts[split]), p_value_line(record.judged.permutation[split])]
+    if caution := caution_of(record.cohort.splits, split):
         lines.append(caution)
-    lines += pretraining_lines(record.cohort.pretraining, "val")
+    lines += pretraining_lines(record.cohort.pretraining, split)
     lines += [step_line(step) for step in record.cohort.flow if step["kind"] != "total"]
     if constant := record.fitted.features.get("constant", 0):
         lines.append(
@@ -183,8 +185,12 @@ def headline(record: RunRecord) -> list[str]:
         )
     lines += robustness_lines(record.fitted.robustness or {})
     lines += [*search_lines(record.fitted.search or {}), *seed_lines(record.fitted.seed_sensitivity or {})]
+    lines += fold_lines(record.fitted.cross_validation or {})
+    if said := say_splits(record.cohort.splits_from):
+        lines.append(f"splits: {said}")
     locked = record.cohort.splits["test"]["participants"]
-    lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
+    if locked or not record.is_crossed:
+        lines.append(f"test: {locked} participants locked, neither fitted on nor predicted")
     if beyond := len(record.cohort.test_people) - locked:
         lines.append(f"test: {beyond} more of the table stay locked, without a volume here or left out by the task")
     lines += resplit_lines(record.cohort.resplit)
@@ -279,6 +285,18 @@ def among_lines(among: Mapping[str, Any], metric: str) -> list[str]:
     cost = among.get("cost_of_choosing")
     flattered = "" if cost is None else f"; the best is {cost:.3f} too high for having been chosen among {len(heads)}"
     return [f"auto: {metric} inside train: {told}{flattered}"]
+
+
+def fold_lines(crossed: Mapping[str, Any]) -> list[str]:
+    """Say what each fold of a cross-validation found, and that no test is claimed."""
+    if not crossed:
+        return []
+    lines = [
+        f"fold {line['fold']}: {line['participants']} participants: "
+        + ", ".join(f"{metric} {format_measured(measured)}" for metric, measured in line["metrics"].items())
+        for line in crossed["lines"]
+    ]
+    return [*lines, crossed["claim"]]
 
 
 def seed_lines(sensitivity: Mapping[str, Any]) -> list[str]:

@@ -47,7 +47,7 @@ def score_nested(
             replace(plan, folds=min(plan.folds, inner)), inside, runs=runs, facts={**facts, "outer": number}, tell=tell
         )
         parts.append(_predict_outer(chosen, whole, fold == number, len(names), plan.seed))
-        lines.append(_describe(chosen))
+        lines.append(describe_chosen(chosen))
     predicted = join_predictions(parts)
     measured, _ = measure(
         predicted, draw_replicates(predicted.participant, replicates=replicates, seed=plan.seed), names
@@ -67,7 +67,8 @@ def _predict_outer(chosen: Chosen, whole: FeatureSource, held: np.ndarray, class
     return judged_of(model.predict(raw.where(held), classes=classes, split="+".join(OUTER_SPLITS)))
 
 
-def _describe(chosen: Chosen) -> dict[str, Any]:
+def describe_chosen(chosen: Chosen) -> dict[str, Any]:
+    """Say what a search chose, for the line of an outer fold."""
     spec = chosen.spec
     return {
         "model": spec.model,

@@ -103,7 +103,7 @@ class Reader:
         assert options.bucket is not None  # noqa: S101 - require_source has seen to it
         source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS, layout=options)
         refs = list_volumes(source).refs[: options.limit]
-        splits = open_splits(self.tables.labels.lines, self.task)
+        splits = open_splits(self.tables.labels.of(mark_listed(refs, source)).lines, self.task)
         load = new_loader(source, Recipe(PRESET, self.encoder.architecture.image_size), StageClock())
         vectors = self.stored.by_volume() if self.stored else {}
         count = len(self.processes.share([ref for ref in refs if is_open(ref, self.task, splits)]))

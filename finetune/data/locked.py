@@ -117,7 +117,7 @@ def _join(run: Run, tables: CohortTables, index: pd.DataFrame, thumbnails: Thumb
     numbers[unknown] = np.flatnonzero(unknown)[:, None]  # finite, and like no other
     high = numbers.astype(np.float32)
     vectors = np.hstack([high, (numbers - high).astype(np.float32)])
-    lines = tables.labels.lines
+    lines = tables.labels.of(index).lines
     cohort = join_cohort(index, vectors[:, None, None], lines, tables.task, vouched=None, thumbnails=thumbnails)
     return tables.beside(replace(cohort, phantom=bool(run.record.asked.phantom)))
 

@@ -144,6 +144,23 @@ def test_the_test_split_is_neither_read_nor_predicted(phantom: Path, tmp_path: P
     assert same_numbers(done, run(phantom, tmp_path / "others", stages=("head",)))
 
 
+def test_splits_are_made_for_scans_that_name_nobody_and_used_again(phantom: Path, tmp_path: Path) -> None:
+    group = table(phantom).set_index("participant_id")["study_group"]
+    files = sorted(phantom.rglob("*.dcm"))
+    case = ["yes" if group[path.parent.name] == max(group) else "no" for path in files]
+    lines = [f"{path.relative_to(phantom).as_posix()},{one}" for path, one in zip(files, case, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,dr", *lines]))
+    asked = {"participants": None, "labels": tmp_path / "labels.csv", "target": "dr", "stages": ("head",)}
+    first = run(phantom, tmp_path / "runs", make_splits=(50.0, 25.0, 25.0), **asked)
+    assert (tmp_path / "splits.csv").exists()
+    cohort = load_run(first.folder).cohort
+    assert cohort.groupby("participant")["split"].nunique().max() == 1
+    assert set(cohort["split"]) == {"train", "val", "test"}
+    again = run(phantom, tmp_path / "runs", **asked)
+    assert again.record.cohort.cohort_sha256 == first.record.cohort.cohort_sha256
+    assert again.record.cohort.splits_from["kind"] == "kept"
+
+
 def test_val_chooses_and_never_teaches(phantom: Path, tmp_path: Path) -> None:
     one_epoch = load_config(None, changes=PLAIN, epochs=1)
     before = run(phantom, tmp_path / "runs", config=one_epoch, stages=("last",))
