@@ -1,14 +1,13 @@
 """The verb ``classify probe``: train one head on stored embeddings and judge it on val. Reads from top to bottom."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from classify.baselines.covariates import TWIN_MISSING, choose_baselines, describe_units
+from classify.baselines.covariates import TWIN_MISSING
 from classify.baselines.each_store import EachStore, stand_beside_each
 from classify.baselines.random_twin import Twin, read_checked_twin, stand_beside
 from classify.cohort.identity import with_groups
@@ -20,20 +19,16 @@ from classify.evaluating.cross_validation import Asked as AskedOfFolds
 from classify.evaluating.cross_validation import CrossValidated, cross_validate, deal_outer
 from classify.evaluating.predict_split import DUMMY, ValJudged, judge_val
 from classify.features.fused import FusedSnapshot, mark_all
-from classify.features.several_stores import name_stores, numbers_of, open_stores
+from classify.features.several_stores import name_stores, open_stores
 from classify.features.stores import ReadStore, reader_at
-from classify.features.table import FeatureTable, count_constant
+from classify.features.table import FeatureTable
 from classify.features.tokens import resolve_grid
-from classify.fitting.aggregate import SAID
 from classify.fitting.model import FittedModel, check_aggregation, fit_model
-from classify.fitting.sensitivity import vary_seeds
 from classify.fitting.source import FeatureSource, source_on
 from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
 from classify.judging.calibrate import Calibrator, find_method
-from classify.judging.nuisance import probe_nuisance
 from classify.judging.prevalence import state_prevalence
-from classify.judging.robustness import leave_one_out
 from classify.options import AUTO, ProbeOptions
 from classify.probe_checks import (
     check_crossed,
@@ -44,12 +39,18 @@ from classify.probe_checks import (
     count_views,
     rivals_of,
 )
+from classify.probe_record import (
+    PACKAGES,
+    describe_making,
+    describe_missing,
+    describe_model,
+    describe_question,
+)
 from classify.reference.training import TrainingReference, remember_train
 from classify.run.earlier import check_earlier
 from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
-from classify.run.inputs import digest_inputs, digest_rows
 from classify.run.predictions import Predictions, judged_of, stack_predictions
-from classify.run.record import Asked, FeaturesSeen, Missing, ModelFacts, Provenance, Rivals, RunRecord
+from classify.run.record import Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
 from classify.search.folds import FOLDS, count_folds
 from classify.search.nested import score_nested
@@ -58,8 +59,6 @@ from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.terminal.console import say
 from embeddings_store.terminal.provenance import code_commit, package_versions
-
-PACKAGES = ("octprobe", "numpy", "pandas", "scikit-learn", "lightgbm", "optuna", "torch")
 
 
 @dataclass(frozen=True)
@@ -294,92 +293,3 @@ def compare_to_each_store(
         people, source.cohort, stored.parts, lambda part: search(alone, plan, part, say).spec,
         replicates=options.replicates, seed=options.seed,
     )  # fmt: skip
-
-
-def check_seeds(
-    options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort
-) -> dict[str, Any] | None:
-    """Fit again with other seeds, where more than one was asked for."""
-    if options.seeds < 2:
-        return None
-    seeds = range(options.seed, options.seed + options.seeds)
-    return vary_seeds(model.spec, features.only("train"), features.only("val"), cohort.task.classes, seeds=seeds)
-
-
-def describe_model(
-    options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort, chosen: Chosen,
-    calibration: dict[str, Any] | None, crossed: CrossValidated | None = None,
-) -> ModelFacts:  # fmt: skip
-    """Say what was fitted, and what its features know, beyond the predictions of val."""
-    asked = {"replicates": options.replicates, "seed": options.seed}
-    return ModelFacts(
-        model.head.name,
-        describe_features(model, features),
-        model.head.get_params(),
-        search=chosen.record,
-        calibration=calibration,
-        probes_of_nuisance=[] if crossed else probe_nuisance(features, cohort.measured(), **asked),
-        robustness=leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
-        if options.robustness
-        else None,
-        seed_sensitivity=check_seeds(options, model, features, cohort),
-        cross_validation=crossed.record if crossed else None,
-    )
-
-
-def describe_missing(cohort: Cohort) -> list[Missing]:
-    """List the baselines that are not made, with their reasons."""
-    return [
-        TWIN_MISSING,
-        *choose_baselines(cohort.task, *(describe_units(cohort, split) for split in ("train", "val")))[1],
-    ]
-
-
-def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSeen:
-    """Say what the head saw, and how scans became participants."""
-    return {
-        "layer": model.features.layer,
-        "pools": list(model.features.pools),
-        "token_grid": list(model.features.token_grid) if model.features.token_grid else None,
-        "views": model.features.views,
-        **({"mirror": True} if model.features.mirror else {}),
-        "aggregation": SAID[model.aggregation.name],
-        "aggregation_learned": model.aggregation.to_dict(),
-        "standardise": "within protocol, fitted on train",
-        "dimensions": features.x.shape[1],
-        "constant": count_constant(features, "train"),
-    }
-
-
-def describe_making(
-    options: ProbeOptions, stored: Snapshot, now: datetime, clock: Stopwatch, models: dict[str, dict[str, str]]
-) -> Provenance:
-    """Say when and by what the run was made."""
-    return Provenance(
-        now.isoformat(timespec="seconds"),
-        list(options.command),
-        digest_inputs(asdict(options), digest_rows(stored)),
-        {"head": options.seed, "folds": options.seed, "bootstrap": options.seed},
-        package_versions(PACKAGES) | {"commit": code_commit()},
-        clock.seconds(),
-        models,
-    )
-
-
-def describe_question(cohort: Cohort, stored: Snapshot) -> Asked:
-    """Say what was asked of which vectors."""
-    return Asked(
-        cohort.task.name,
-        list(cohort.task.classes),
-        stored.space_id,
-        cohort.phantom,
-        cohort.task.to_dict(),
-        stored.space.to_dict(),
-        stored.encoder.to_record() if stored.encoder else None,
-        {
-            "number": "live" if stored.number is None else stored.number,
-            "rows": len(stored.index),
-            "note": stored.note,
-            **numbers_of(stored),
-        },
-    )

@@ -59,6 +59,7 @@ def capability(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "set_device": lambda _: None,
+        "Stream": lambda _: None,
         "get_device_name": lambda _: "H200",
         "get_device_capability": lambda _: have[0],
     }.items():
