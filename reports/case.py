@@ -209,6 +209,8 @@ def judged_people(run: FinishedRun) -> Predictions | None:
 
     A run made before calibration was fitted on train is calibrated here, each participant by a fit on the others.
     """
+    if run.task.is_number:
+        return None
     people = run.predictions(run.level, run.record.judged_split)
     calibrator = read_calibrator(run.run.model_folder(), len(run.classes))
     if people is None or calibrator is None or calibrator.prevalence is not None:
@@ -241,7 +243,7 @@ def _write_case(
         "target": found.target,
         "probabilities": _probabilities(run),
         "truth": _truth(run, known),
-        "record": _track(judged, max(found.probability), known),
+        "record": _track(judged, max(found.probability, default=0.0), known),
         "covariates": _covariates(run, known),
         "spread": spread_over_scans(volumes, run.classes),
         "volumes": volume_lines(volumes, in_words),
@@ -251,7 +253,7 @@ def _write_case(
     }
     text = render("case.html.j2", context)
     publish(text, page)
-    explanation = f"for {run.classes[found.target]}, {run.model}"
+    explanation = f"for {run.classes[found.target] if run.classes else run.task.target}, {run.model}"
     maps = export_maps(options.out, who.unit, found.scans, explanation) if options.export else ()
     return Case(who.participant, page, len(found.scans), len(text.encode()), tuple(maps))
 
@@ -289,7 +291,10 @@ def _truth(run: FinishedRun, who: TellingCase | None) -> str:
     if who is None:
         return ""
     rows = run.run.cohort[of_unit(run.run.cohort, run.level, who.unit)]
-    return str(run.classes[int(rows["label"].iloc[0])]) if len(rows) else ""
+    if not len(rows):
+        return ""
+    label = rows["label"].iloc[0]
+    return str(run.classes[int(label)]) if run.classes else f"{label:g}"
 
 
 def _track(judged: Predictions | None, top: float, who: TellingCase | None) -> TrackRecord | None:
@@ -298,7 +303,7 @@ def _track(judged: Predictions | None, top: float, who: TellingCase | None) -> T
 
 def _covariates(run: FinishedRun, who: TellingCase | None) -> list[float] | None:
     """Give what the covariates alone say of this unit, where the run recorded it."""
-    for split in (run.record.judged_split, "test") if who else ():
+    for split in (run.record.judged_split, "test") if who and run.classes else ():
         found = pick_predictions(run.run.predictions, model=run.covariates, level=run.level, split=split)
         place = np.flatnonzero(found.unit == (who.unit if who else ""))
         if len(place):

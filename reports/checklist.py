@@ -8,7 +8,7 @@ from classify.cohort.splitting import say_splits
 from classify.run.summary import describe_search
 from reports.coverage import StoreFacts
 from reports.runs import FinishedRun
-from reports.tables import metrics_of
+from reports.tables import metrics_of, say_question
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def _data(facts: StoreFacts, run: FinishedRun) -> list[Item]:
         Item("Methods", "Data source", f"{facts.indexed:,} volumes indexed; sites: {sites}; devices: {devices}"),
         Item("Methods", "How participants were recruited, and whom they represent"),
         Item("Methods", "Eligibility and flow", "Section “Who was analysed”, from indexed volumes to splits"),
-        Item("Methods", "Reference standard: classes", " < ".join(run.classes)),
+        Item("Methods", "Reference standard: classes", say_question(run.task)),
         Item("Methods", "Reference standard: how, when and by whom the label was made"),
         Item("Methods", "Missing data", "Left out, with counts and reasons; nothing was imputed in the embeddings"),
         Item("Methods", "Data partitions", f"Participants: {sizes}; all scans of a person are in one split{where}"),

@@ -6,7 +6,7 @@ from typing import Any
 from classify.cohort.splits import OUT_OF_FOLD
 from classify.cohort.tasks import task_of_record
 from reports.headline import Headline, hardest, spell
-from reports.runs import PRIMARY_METRIC, Estimate, FinishedRun, cohort_of, to_estimate
+from reports.runs import Estimate, FinishedRun, cohort_of, to_estimate
 from reports.validity import TITLES, Cell, PlainTable
 
 CLAIM = (
@@ -32,11 +32,11 @@ def crossed_alone(
 
 def crossed_headline(runs: Sequence[FinishedRun]) -> Headline:
     """Say what the first of the best cross-validated runs found, without any claim about a test."""
-    known = [(value, run) for run in runs if (value := _judged(run, PRIMARY_METRIC).value) is not None]
+    known = [(value, run) for run in runs if (value := _judged(run, run.primary).value) is not None]
     if not known:
-        return Headline("cross-validated", CLAIM, ("No run has a balanced accuracy.",), None)
+        return Headline("cross-validated", CLAIM, ("No run has a result.",), None)
     run = max(known, key=lambda pair: pair[0])[1]
-    metric = PRIMARY_METRIC
+    metric = run.primary
     found = f"{_title(metric).lower()} {spell(_judged(run, metric))} over {_units(run)}"
     how = f"each predicted by a fit on the other folds of {_crossed(run)['folds']}"
     sentences = [f"The highest of {len(runs)} is {run.model} ({run.id}): {found}, {how}."]
@@ -115,7 +115,7 @@ def _crossed(run: FinishedRun) -> Mapping[str, Any]:
 
 def _metrics(run: FinishedRun) -> tuple[str, ...]:
     """Name the metrics that the run stands by, as its folds have them."""
-    return tuple(_crossed(run)["lines"][0]["metrics"]) if _crossed(run)["lines"] else (PRIMARY_METRIC,)
+    return tuple(_crossed(run)["lines"][0]["metrics"]) if _crossed(run)["lines"] else (run.primary,)
 
 
 def _judged(run: FinishedRun, metric: str) -> Estimate:

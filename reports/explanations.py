@@ -35,6 +35,8 @@ class Explanation:
 
 def explain_study(runs: Sequence[FinishedRun], features_of: FeaturesOf) -> Explanation:
     """Explain the best LightGBM or linear run by validation, on its validation volumes only: test stays locked."""
+    if not runs[0].classes:
+        return Explanation(None, "SHAP values are drawn for the scores of classes; this target is a number")
     run = best_by_validation(run for run in runs if run.model in EXPLAINERS and not run.stages)
     if run is None:
         return Explanation(None, "no LightGBM or linear run with a validation result is on this page")

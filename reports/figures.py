@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
@@ -142,6 +142,32 @@ def draw_reliability(reliability: Reliability, phantom: bool) -> str:
         bottom.margins(y=0.28)
         bottom.set_ylabel("Units")
         bottom.set_xlabel("Probability given to the predicted class")
+        return to_data_uri(figure, phantom)
+
+
+def draw_agreement(
+    truth: Float64[np.ndarray, " n"],
+    said: Float64[np.ndarray, " n"],
+    limits: tuple[float, float, float],
+    target: str,
+    phantom: bool,
+) -> str:
+    """Draw predictions over the truth, and their difference over their mean. limits: lower, bias, upper."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 4.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        ends = [min(truth.min(), said.min()), max(truth.max(), said.max())]
+        left.plot(ends, ends, color=PALE, linewidth=1, linestyle=(0, (4, 3)))
+        left.plot(truth, said, "o", color=COLOURS[0], markersize=5, alpha=0.6)
+        left.set_xlabel(f"True {shorten(target, 40)}")
+        left.set_ylabel("Predicted")
+        right.plot((truth + said) / 2, said - truth, "o", color=COLOURS[0], markersize=5, alpha=0.6)
+        for value, dash in zip(limits, ((0, (4, 3)), "-", (0, (4, 3))), strict=True):
+            right.axhline(value, color=INK, linewidth=1, linestyle=dash)
+        right.set_xlabel("Mean of the two")
+        right.set_ylabel("Predicted minus true")
+        for ax in (left, right):
+            ax.grid(color="#e9e9e9", linewidth=0.7)
         return to_data_uri(figure, phantom)
 
 

@@ -6,11 +6,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from classify.judging.bootstrap import caution_few
-from reports.runs import PRIMARY_METRIC, Estimate, FinishedRun, best_by_validation
-from reports.tables import units_judged
-
-RANKING = "macro_auroc"
+from classify.judging.kinds import sign_of
+from reports.runs import Estimate, FinishedRun, best_by_validation, caution_of_run
+from reports.tables import title_of, units_judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +27,31 @@ class Headline:
 def make_headline(runs: Sequence[FinishedRun]) -> Headline:
     """Say what the best run by validation shows against every baseline that stands beside it.
 
-    "Better" needs the interval of the difference to each of them above 0, by balanced accuracy and by macro AUROC; the
+    "Better" needs the interval of the difference to each of them above 0, by both metrics of the headline; the
     one that reaches lowest is named. That the run was chosen among several widens the intervals (Bonferroni).
     """
     run = best_by_validation(runs)
     if run is None:
-        return Headline("nothing", "No run has a balanced accuracy on validation.", (), None)
-    own = run.estimate(run.level, "val", PRIMARY_METRIC)
-    rivals = {name: widen(found, len(runs)) for name, found in run.rivals(PRIMARY_METRIC).items()}
+        return Headline("nothing", "No run has a result on validation.", (), None)
+    own = run.estimate(run.level, "val", run.primary)
+    rivals = {name: widen(found, len(runs)) for name, found in run.rivals(run.primary).items()}
     rival = hardest(rivals)
-    few = caution_few(run.record.cohort.splits["val"]["per_class"]) is not None
-    verdict = judge(own, rivals[rival], chance=1 / len(run.classes), few=few)
-    ranking = {name: widen(found, len(runs)) for name, found in run.rivals(RANKING).items()}
-    verdict = confirm(verdict, ranking)
+    few = caution_of_run(run, "val") is not None
+    verdict = judge(own, rivals[rival], chance=chance_of(run), few=few)
+    ranking = {name: widen(found, len(runs)) for name, found in run.rivals(run.ranking).items()}
+    verdict = confirm(verdict, ranking, sign_of(run.ranking))
     sentences = (
         _own_sentence(run, own),
         _difference_sentence(run, rival, rivals),
         *_missing_sentence(run),
         _selection_sentence(runs),
     )
-    return Headline(verdict, CLAIMS[verdict].format(rival=rival, units=run.units), sentences, run)
+    return Headline(
+        verdict,
+        CLAIMS[verdict].format(rival=rival, units=run.units, first=title_of(run.primary), second=title_of(run.ranking)),
+        sentences,
+        run,
+    )
 
 
 def hardest(rivals: Mapping[str, Estimate]) -> str:
@@ -91,9 +94,17 @@ def judge(own: Estimate, difference: Estimate, *, chance: float, few: bool = Fal
     return "better" if own.low is not None and own.low > chance else "not above guessing"
 
 
-def confirm(verdict: str, ranking: Mapping[str, Estimate]) -> str:
-    """Keep "better" only where macro AUROC lies above each baseline, too (see is_above_all)."""
-    above = all(one.low is not None and one.low > 0 for one in ranking.values())
+def chance_of(run: FinishedRun) -> float:
+    """Return what guessing reaches by the primary metric: one of so many classes, or the mean of everybody."""
+    return 1 / len(run.classes) if run.classes else 0.0
+
+
+def confirm(verdict: str, ranking: Mapping[str, Estimate], sign: float = 1.0) -> str:
+    """Keep "better" only where the second metric beats each baseline, too (see is_above_all). sign: -1 of an error."""
+    above = all(
+        one.low is not None and one.high is not None and min(sign * one.low, sign * one.high) > 0
+        for one in ranking.values()
+    )
     return "one number" if verdict == "better" and not above else verdict
 
 
@@ -103,8 +114,8 @@ CLAIMS = {
     "worse": "On validation {units}, the embedding predicts the label worse than {rival} does.",
     "no difference": "Not shown that the embedding adds anything: the interval of the difference to the hardest "
     "baseline includes 0.",
-    "one number": "Not shown that the embedding adds anything: balanced accuracy lies above that of every baseline, "
-    "but macro AUROC does not.",
+    "one number": "Not shown that the embedding adds anything: {first} is better than that of every baseline, "
+    "but {second} is not.",
     "not above guessing": "Nothing can be claimed: the run lies above the baselines, but not clearly above guessing.",
     "too few": "Nothing can be claimed: a class has too few validation {units} for intervals to be trusted.",
     "not compared": "Nothing can be claimed: there is no interval of the difference to a baseline.",
@@ -129,15 +140,15 @@ def number(value: float, signed: bool = False) -> str:
 
 def _own_sentence(run: FinishedRun, own: Estimate) -> str:
     n = units_judged(run, run.level, "val")
-    chance = number(1 / len(run.classes))
+    among = f" and {len(run.classes)} classes" if run.classes else ""
     return (
-        f"The best run by validation is {run.model} ({run.id}): balanced accuracy {spell(own)} over {n} validation "
-        f"{run.units} and {len(run.classes)} classes; guessing gives {chance}."
+        f"The best run by validation is {run.model} ({run.id}): {title_of(run.primary)} {spell(own)} over {n} "
+        f"validation {run.units}{among}; guessing gives {number(chance_of(run))}."
     )
 
 
 def _difference_sentence(run: FinishedRun, rival: str, rivals: Mapping[str, Estimate]) -> str:
-    theirs = run.baseline(rival, "val", PRIMARY_METRIC)
+    theirs = run.baseline(rival, "val", run.primary)
     others = ", ".join(name for name in rivals if name != rival)
     compared = f"compared with {len(rivals)} baselines ({rival}, {others})" if others else "no other was compared"
     return (

@@ -13,7 +13,7 @@ from reports.headline import spell
 from reports.ledger import read_looks, say_looks, say_resplits
 from reports.page import publish, render
 from reports.runs import FinishedRun
-from reports.tables import METRICS, metrics_of
+from reports.tables import metrics_of, say_question
 
 CARD = "model-card.html"
 
@@ -72,7 +72,7 @@ def _prevalence(calibration: Mapping[str, Any] | None) -> str:
 
 def _use(run: FinishedRun) -> list[tuple[str, str]]:
     return [
-        ("Question", " < ".join(name.replace("_", " ") for name in run.classes)),
+        ("Question", say_question(run.task)),
         ("For", "Research on retinal OCT. Not for clinical decisions."),
         ("Not for", "Screening, diagnosis or treatment of anybody; scanners and protocols that training did not hold"),
         ("Users it is meant for", ""),
@@ -98,15 +98,21 @@ def _performance(run: FinishedRun) -> list[tuple[str, str]]:
         for split in run.splits_judged()
         for metric in metrics_of(run.task)
     ]
-    apart = run.rivals(METRICS[0].name)
-    rivals = [(f"Balanced accuracy minus {name}, val", spell(found, signed=True)) for name, found in apart.items()]
+    apart = run.rivals(run.primary)
+    rivals = [
+        (f"{metrics_of(run.task)[0].title} minus {name}, val", spell(found, signed=True))
+        for name, found in apart.items()
+    ]
     rivals = [line for line in rivals if run.covariates not in line[0]]
     if "test" in run.splits_judged():
         looks = say_looks(read_looks(run.folder.resolve().parent, [run]))
         lines.append(("The test split was looked at", f"{looks}, {COUNTED_HERE}"))
     return [
         *lines,
-        (f"Balanced accuracy minus {run.covariates}, val", spell(run.difference(METRICS[0].name), signed=True)),
+        (
+            f"{metrics_of(run.task)[0].title} minus {run.covariates}, val",
+            spell(run.difference(run.primary), signed=True),
+        ),
         *rivals,
     ]
 

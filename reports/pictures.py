@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from classify.run.predictions import Predictions
 from reports.curves import bin_reliability, count_confusion, macro_roc, trace_roc
 from reports.explain import FeatureWeight
-from reports.figures import draw_confusion, draw_forest, draw_reliability, draw_roc, draw_shap
+from reports.figures import draw_agreement, draw_confusion, draw_forest, draw_reliability, draw_roc, draw_shap
 from reports.headline import number
 from reports.runs import Estimate, FinishedRun
 from reports.tables import Panel, units_judged
@@ -76,6 +78,21 @@ def picture_reliability(predictions: Predictions, phantom: bool) -> Picture:
     ]
     alt = f"Reliability diagram. Probability given: {'; '.join(filled)}."
     return Picture("reliability", "Reliability.", caption, alt, draw_reliability(reliability, phantom))
+
+
+def picture_agreement(predictions: Predictions, target: str, phantom: bool) -> Picture:
+    """Show each unit's number against what was predicted, and how far the two lie apart (Bland-Altman)."""
+    truth, said = predictions.label.astype(np.float64), predictions.probability[:, 0]
+    apart = said - truth
+    bias, reach = float(apart.mean()), 1.96 * float(apart.std(ddof=1)) if len(apart) > 1 else 0.0
+    caption = (
+        f"{_people(predictions)}. Left: on the dashed line the prediction is right. Right: prediction minus truth over "
+        f"their mean; lines: bias {bias:.4g} and limits of agreement {bias - reach:.4g} to {bias + reach:.4g} "
+        "(Bland & Altman 1986)."
+    )
+    alt = f"Predicted {target} against the true one, and their difference; bias {bias:.4g}."
+    drawn = draw_agreement(truth, said, (bias - reach, bias, bias + reach), target, phantom)
+    return Picture("agreement", f"Predicted and true {target}.", caption, alt, drawn)
 
 
 def picture_shap(

@@ -10,14 +10,13 @@ from classify.baselines.covariates import headline_of
 from classify.cohort.questions import Task
 from classify.cohort.tasks import task_of_record
 from classify.judging.bootstrap import TOO_FEW, caution_few
+from classify.judging.kinds import measures_of
 from classify.run.folder import PREDICTIONS, Run, load_run
 from classify.run.predictions import Predictions, pick_predictions
 from classify.run.record import RECORD, RunRecord
 from embeddings_store.encoder_source import EncoderSource, source_of_record
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.terminal.console import say
-
-PRIMARY_METRIC = "balanced_accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,16 @@ class FinishedRun:
     def units(self) -> str:
         """What is judged, in words: participants, eyes or scans."""
         return self.task.units
+
+    @property
+    def primary(self) -> str:
+        """Name of the metric that runs are ordered by: balanced accuracy, or of a number R2."""
+        return measures_of(self.classes).headline[0]
+
+    @property
+    def ranking(self) -> str:
+        """Name of the second metric of a verdict: macro AUROC, or of a number the mean absolute error."""
+        return measures_of(self.classes).headline[1]
 
     @property
     def covariates(self) -> str:
@@ -137,8 +146,7 @@ class FinishedRun:
 
     def _unless_few(self, split: str, estimate: Estimate) -> Estimate:
         """Drop an interval that so few participants of a class cannot carry."""
-        per_class = (self.record.cohort.splits.get(split) or {}).get("per_class") or {}
-        few = caution_few(per_class, split) is not None if per_class else False
+        few = caution_of_run(self, split) is not None
         return replace(estimate, low=None, high=None, reason=TOO_FEW) if few and estimate.has_interval else estimate
 
     def predictions(self, level: str, split: str) -> Predictions | None:
@@ -153,6 +161,14 @@ class FinishedRun:
     def splits_judged(self) -> tuple[str, ...]:
         """List the splits that have metrics at the judged level."""
         return tuple(_at(self.record.judged.metrics, self.level) or ())
+
+
+def caution_of_run(run: FinishedRun, split: str) -> str | None:
+    """Say why a split has too few people for intervals; None where it has enough, or did not count them."""
+    size = run.record.cohort.splits.get(split) or {}
+    if not (size.get("per_class") or (run.task.is_number and "participants" in size)):
+        return None
+    return caution_few(size.get("per_class", {}), split, people=int(size.get("participants", 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +261,11 @@ def select_runs(runs: Sequence[FinishedRun], task: str | None, cohort: str | Non
 
 
 def best_by_validation(runs: Iterable[FinishedRun]) -> FinishedRun | None:
-    """Choose the run with the highest balanced accuracy on validation; the oldest of equals.
+    """Choose the run with the highest primary metric on validation; the oldest of equals.
 
     None when no run has that number.
     """
-    scored = [(run.estimate(run.level, "val", PRIMARY_METRIC).value, run) for run in runs]
+    scored = [(run.estimate(run.level, "val", run.primary).value, run) for run in runs]
     known = [(value, run) for value, run in scored if value is not None]
     return max(known, key=lambda pair: pair[0])[1] if known else None
 

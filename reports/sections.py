@@ -6,12 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from classify.judging.bootstrap import caution_few
 from reports.curves import count_confusion
 from reports.headline import number
-from reports.pictures import SPLIT_NAMES, Picture, picture_confusion, picture_forest, picture_reliability, picture_roc
-from reports.runs import Estimate, FinishedRun, to_estimate
-from reports.tables import SIDE_METRICS, UNIT_FIELD, Metric, ResultRow, forest, metrics_of, results
+from reports.pictures import (
+    SPLIT_NAMES,
+    Picture,
+    picture_agreement,
+    picture_confusion,
+    picture_forest,
+    picture_reliability,
+    picture_roc,
+)
+from reports.runs import Estimate, FinishedRun, caution_of_run, to_estimate
+from reports.tables import UNIT_FIELD, Metric, ResultRow, forest, metrics_of, results, side_metrics_of
 
 CHANCE_AUROC = 0.5
 FEWEST_AWAY = 2  # sites or devices with an interval; one alone says little
@@ -42,10 +49,12 @@ def _split_tables(runs: Sequence[FinishedRun], split: str, phantom: bool) -> lis
     panels = forest(primary, metrics, len(first.classes), first.covariates)
     figure = picture_forest(panels, first, split, phantom)
     caption = f"{name} split, {first.task.level} level (primary), n = {units}. Estimate (95 % interval)."
-    side = results(runs, level, split, SIDE_METRICS)
+    beside = side_metrics_of(first.task)
+    side = results(runs, level, split, beside)
+    second = "errors" if first.task.is_number else "probabilities"
     tables = [
         ResultTable(f"{name}: {units}", caption, primary, metrics, split == "val", figure),
-        ResultTable(f"{name}: {units}, probabilities", caption, side, SIDE_METRICS, False),
+        ResultTable(f"{name}: {units}, {second}", caption, side, beside, False),
     ]
     finer = [*UNIT_FIELD][[*UNIT_FIELD].index(level) + 1 :]
     for level in finer:
@@ -59,6 +68,8 @@ def _split_tables(runs: Sequence[FinishedRun], split: str, phantom: bool) -> lis
 def detail_pictures(run: FinishedRun, phantom: bool) -> dict[str, Picture | None]:
     """Draw the best run's confusion matrix, ROC curves and reliability, of the judged units of validation."""
     predictions = run.predictions(run.level, "val")
+    if predictions is not None and run.task.is_number:
+        return {"agreement": picture_agreement(predictions, run.task.target, phantom)}
     if predictions is None:
         return {"confusion": None, "roc": None, "reliability": None}
     return {
@@ -84,7 +95,7 @@ def find_warnings(runs: Sequence[FinishedRun], store_space: str) -> list[str]:
     found += [f"Run {run.id}: {caution}." for run in runs if (caution := run.record.fitted.parameters.get("caution"))]
     found += [said for run in runs for said in (*_leans_on(run), *_cannot_tell(run))]
     found += [f"Run {run.id}: {note}." for run in runs for note in _notes(run)]
-    if caution := caution_few(runs[0].record.cohort.splits["val"]["per_class"]):
+    if caution := caution_of_run(runs[0], "val"):
         found.append(f"{caution[0].upper()}{caution[1:]}.")
     return found
 

@@ -27,7 +27,7 @@ from reports.headline import spell
 from reports.ledger import say_resplits
 from reports.model_card import CARD
 from reports.page import content_policy, is_page, render
-from reports.runs import PRIMARY_METRIC, LeftOut, read_runs, say_left_out
+from reports.runs import LeftOut, read_runs, say_left_out
 
 HTML = "text/html; charset=utf-8"
 HEADERS = {
@@ -65,8 +65,8 @@ class Dashboard:
                 run.id,
                 run.model,
                 run.record.asked.task,
-                spell(run.estimate(run.level, "val", PRIMARY_METRIC)),
-                spell(run.difference(PRIMARY_METRIC), signed=True),
+                spell(run.estimate(run.level, "val", run.primary)),
+                spell(run.difference(run.primary), signed=True),
             )
             for run in reversed(runs)
         ]

@@ -21,14 +21,13 @@ from reports.explanations import Explanation, FeaturesOf, explain_study
 from reports.external import other_places
 from reports.flow import StoreCounts, make_flow
 from reports.flow_diagram import lay_out
-from reports.headline import Headline, make_headline
+from reports.headline import Headline, chance_of, make_headline
 from reports.ledger import read_looks, say_looks, say_resplits
 from reports.model_card import CARD, write_model_card
 from reports.options import StudyOptions
 from reports.page import publish, render
 from reports.pictures import Picture
 from reports.runs import (
-    PRIMARY_METRIC,
     Estimate,
     FinishedRun,
     LeftOut,
@@ -37,7 +36,7 @@ from reports.runs import (
     select_runs,
 )
 from reports.sections import detail_pictures, find_warnings, result_tables
-from reports.tables import METRICS, class_table, splits_table, units_judged, used_row
+from reports.tables import class_table, splits_table, title_of, units_judged, used_row
 from reports.training_pictures import picture_training
 from reports.validity import comparison_tables, p_value_sentence, validity_tables
 from reports.validity_pictures import map_embedding, picture_decision, picture_learning_curve, picture_map, present
@@ -71,8 +70,10 @@ class Study:
             "verdict": self.headline.verdict,
             "claim": self.headline.claim,
             "best_run": best.id if best else None,
-            "balanced_accuracy": _plain(best.estimate(best.level, "val", PRIMARY_METRIC)) if best else None,
-            "difference_to_age_site": _plain(best.difference(PRIMARY_METRIC)) if best else None,
+            (best.primary if best else "balanced_accuracy"): _plain(best.estimate(best.level, "val", best.primary))
+            if best
+            else None,
+            "difference_to_age_site": _plain(best.difference(best.primary)) if best else None,
             "test_looks": self.test_looks,
             "explanation_absent": self.explanation.absent,
             "warnings": list(self.warnings),
@@ -161,9 +162,10 @@ def _frame(facts: StoreFacts, shown: FinishedRun, phantom: bool, now: datetime) 
         "task": shown.record.asked.task,
         "classes": shown.classes,
         "cohort_sha256": shown.record.cohort.cohort_sha256,
-        "chance": METRICS[0].chance(len(shown.classes)),
+        "chance": chance_of(shown),
         "question": shown.task,
         "units": shown.units,
+        "primary": title_of(shown.primary),
         "covariates": shown.covariates,
         "phantom": phantom,
         "date": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -214,7 +216,8 @@ def _map_picture(run: FinishedRun, features_of: FeaturesOf) -> Picture | None:
     seen = table.where(table.split != "test")
     lines = run.run.cohort.set_index("volume").loc[seen.volume]
     columns = {name: lines[name].to_numpy(str) for name in ("site", "device")}
-    columns["label"] = np.array(run.classes)[lines["label"].to_numpy(np.int64)]
+    if run.classes:
+        columns["label"] = np.array(run.classes)[lines["label"].to_numpy(np.int64)]
     return picture_map(map_embedding(seen, columns, seed=0), run.is_phantom)
 
 

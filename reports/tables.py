@@ -10,7 +10,7 @@ from classify.cohort.questions import Task
 from classify.cohort.splits import SPLITS
 from classify.run.record import RunRecord
 from classify.run.summary import describe_search
-from reports.runs import PRIMARY_METRIC, Estimate, FinishedRun
+from reports.runs import Estimate, FinishedRun
 
 READABLE_LETTERS = 120
 UNIT_FIELD = {"participant": "participants", "eye": "eyes", "volume": "volumes"}
@@ -26,7 +26,8 @@ class Metric:
 
     def chance(self, classes: int) -> float | None:
         """Give the value of a model that knows nothing."""
-        return {"balanced_accuracy": 1 / classes, "macro_auroc": 0.5, "quadratic_weighted_kappa": 0.0}.get(self.name)
+        known = {"macro_auroc": 0.5, "quadratic_weighted_kappa": 0.0, "r2": 0.0, "spearman": 0.0}
+        return 1 / classes if self.name == "balanced_accuracy" else known.get(self.name)
 
 
 METRICS = (
@@ -36,6 +37,19 @@ METRICS = (
 )
 """Of classes in order."""
 UNORDERED = METRICS[:2]
+OF_NUMBER = (
+    Metric("r2", "R²"),
+    Metric("mean_absolute_error", "Mean absolute error", more_is_better=False),
+    Metric("spearman", "Spearman’s rho"),
+)
+SIDE_OF_NUMBER = (
+    Metric("root_mean_squared_error", "Root mean squared error", more_is_better=False),
+    Metric("calibration_slope", "Slope of truth on prediction"),
+    Metric("calibration_intercept", "Intercept"),
+    Metric("bland_altman_bias", "Bias (Bland-Altman)"),
+    Metric("bland_altman_low", "Lower limit of agreement"),
+    Metric("bland_altman_high", "Upper limit of agreement"),
+)
 SIDE_METRICS = (
     Metric("accuracy", "Accuracy"),
     Metric("log_loss", "Log-loss", more_is_better=False),
@@ -46,7 +60,28 @@ SIDE_METRICS = (
 
 def metrics_of(task: Task) -> tuple[Metric, ...]:
     """Return the metrics of a results table: distances between classes count only where these have an order."""
+    if task.is_number:
+        return OF_NUMBER
     return METRICS if task.kind == "ordered" else UNORDERED
+
+
+def side_metrics_of(task: Task) -> tuple[Metric, ...]:
+    """Return the metrics of the second table: of probabilities, or of how far a number is off."""
+    return SIDE_OF_NUMBER if task.is_number else SIDE_METRICS
+
+
+def say_question(task: Task) -> str:
+    """Say what a task asks: its classes, in order where they have one, or that it is a number."""
+    if task.is_number:
+        return f"{task.target}, a number"
+    between = " < " if task.kind == "ordered" else ", "
+    return between.join(name.replace("_", " ") for name in task.classes)
+
+
+def title_of(metric: str) -> str:
+    """Name a metric in a sentence."""
+    title = next((one.title for one in (*METRICS, *OF_NUMBER) if one.name == metric), metric.replace("_", " "))
+    return title if title.startswith("R") else title[0].lower() + title[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +129,7 @@ def forest(rows: Sequence[ResultRow], metrics: Sequence[Metric], classes: int, c
     ]
     differences = tuple(row.difference for row in rows)
     if any(difference is not None for difference in differences):
-        panels.append(Panel(f"Bal. accuracy − {covariates}", 0.0, names, differences, baselines))
+        panels.append(Panel(f"{metrics[0].title} − {covariates}", 0.0, names, differences, baselines))
     return panels
 
 
@@ -208,7 +243,7 @@ def _size(run: FinishedRun, split: str) -> Mapping[str, Any]:
 def _run_row(name: str, run: FinishedRun, level: str, split: str, metrics: Sequence[Metric]) -> ResultRow:
     estimates = tuple(run.estimate(level, split, metric.name) for metric in metrics)
     compared = level == run.level and split == "val"
-    difference = run.difference(PRIMARY_METRIC) if compared else None
+    difference = run.difference(run.primary) if compared else None
     return ResultRow(name, run.id, False, units_judged(run, level, split), estimates, difference)
 
 

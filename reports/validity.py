@@ -11,19 +11,23 @@ from typing import Any
 from classify.comparing.folder import COMPARISON
 from classify.comparing.leaderboard import OLD_BOARD, at_once, count_worse, standing
 from classify.judging.calibrate import describe_method
-from classify.judging.metrics import HEADLINE
+from classify.judging.kinds import measures_of
 from classify.model_files import read_object, readable
 from classify.run.published_folder import COMPARISONS
 from reports.encoders import ENCODER_COLUMNS, WHICH_ENCODER, encoder_rows
 from reports.headline import number, spell
 from reports.page import in_words
 from reports.runs import Estimate, FinishedRun, to_estimate
+from reports.tables import title_of
 
 Cell = str | Estimate
 
 TITLES = {
     "balanced_accuracy": "Balanced accuracy",
     "macro_auroc": "Macro AUROC",
+    "r2": "R²",
+    "mean_absolute_error": "Mean absolute error",
+    "root_mean_squared_error": "Root mean squared error",
     "auroc": "AUROC",
     "sensitivity_at_specificity_80": "Sensitivity at specificity 0.80",
     "sensitivity_at_specificity_90": "… at 0.90",
@@ -80,26 +84,28 @@ def _encoders(encoders: Mapping[str, Any]) -> PlainTable:
 
 
 def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
+    headline = measures_of(board["classes"]).headline
     rows: list[tuple[Cell, ...]] = [
         (
             str(line["name"]),
             "baseline" if line["kind"] == "baseline" else str(line["model"]),
-            *(to_estimate(line["metrics"].get(name)) for name in HEADLINE),
+            *(to_estimate(line["metrics"].get(name)) for name in headline),
             _minus_best(line, board),
             standing(line, board),
-            to_estimate((line["difference_to_random_twin"] or {}).get(HEADLINE[0], {"absent": "no twin"})),
+            to_estimate((line["difference_to_random_twin"] or {}).get(headline[0], {"absent": "no twin"})),
             "" if line["seconds"] is None else f"{line['seconds']:.1f}",
         )
         for line in board["lines"]
     ]
     chosen = board["best_of_n"]
-    corrected = to_estimate((chosen["corrected"] or {}).get(HEADLINE[0]))
+    corrected = to_estimate((chosen["corrected"] or {}).get(headline[0]))
     caption = (
         f"{board['participants']} validation participants, all lines on the same bootstrap draws, best first. "
         f"{chosen['compared']} models were compared: the number of the first is too optimistic, since it was chosen as "
-        "the best. Chosen anew in every draw and judged on the people not drawn, the first has a balanced accuracy of "
-        f"{spell(corrected)}. The intervals of “Minus best” hold for all lines at once, whichever model came first by "
-        f"luck: a model is worse than the best only where its interval lies below 0: {count_worse(board)}."
+        "the best. Chosen anew in every draw and judged on the people not drawn, the first has a "
+        f"{title_of(headline[0])} of {spell(corrected)}. The intervals of “Minus best” hold for all lines at once, "
+        f"whichever model came first by luck: a model is worse than the best only where its interval lies below 0: "
+        f"{count_worse(board)}."
     )
     missing = [f"Not made for {name}: {said}." for name, said in board.get("baselines_missing", {}).items()]
     caption = " ".join(
@@ -108,8 +114,7 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
     columns = (
         "Model",
         "Kind",
-        "Balanced accuracy",
-        "Macro AUROC",
+        *(TITLES[name] for name in headline),
         "Minus best",
         "Standing",
         "Minus random twin",
@@ -119,7 +124,7 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
 
 
 def _minus_best(line: Mapping[str, Any], board: Mapping[str, Any]) -> Estimate:
-    found = (line["difference_to_best"] or {}).get(HEADLINE[0])
+    found = (line["difference_to_best"] or {}).get(measures_of(board["classes"]).headline[0])
     if found is None:
         return Estimate(None, reason="it is the best")
     return to_estimate(at_once(found if "differences_hold" in board else {**found, "too_few": OLD_BOARD}))
@@ -143,38 +148,48 @@ def _subgroups(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     rows: list[tuple[Cell, ...]] = [
-        (str(line["by"]).replace("_", " "), str(line["value"]), str(line["participants"]), *_of_group(line))
+        (
+            str(line["by"]).replace("_", " "),
+            str(line["value"]),
+            str(line["participants"]),
+            *_of_group(line, _headline_of(run)),
+        )
         for line in found
     ]
     caption = (
         f"Validation {run.units} of each group, with scans of that group only. Small groups stay visible as small: "
         "their intervals are wide, and below 10 participants a class too few to say."
     )
-    columns = ("By", "Group", "Participants", *(TITLES[name] for name in HEADLINE))
+    columns = ("By", "Group", "Participants", *(TITLES[name] for name in _headline_of(run)))
     return PlainTable("subgroups", "Subgroups", caption, columns, rows)
 
 
-def _of_group(line: Mapping[str, Any]) -> list[Estimate]:
+def _headline_of(run: FinishedRun) -> tuple[str, ...]:
+    return measures_of(run.classes).headline
+
+
+def _of_group(line: Mapping[str, Any], headline: Sequence[str]) -> list[Estimate]:
     few = {"too_few": line["caution"]} if line.get("caution") else {}
-    return [to_estimate(line[name] | few) for name in HEADLINE]
+    return [to_estimate(line[name] | few) for name in headline]
 
 
 def _hold_outs(run: FinishedRun) -> PlainTable | None:
     found = run.record.fitted.robustness
     if not found:
         return None
-    rows = [_hold_out(by, line) for by, lines in found.items() for line in lines]
+    metric = run.primary if run.task.is_number else run.ranking
+    rows = [_hold_out(by, line, metric) for by, lines in found.items() for line in lines]
     caption = (
         "The head was fitted again without each site and each device, and judged there. The last column is what was "
         "lost beyond leaving out as many people at random (mean of ten draws); only an interval below 0 there, which "
         "holds for all lines at once, says that the head leaned on that site or device."
     )
-    columns = ("Left out", "Participants", "Macro AUROC without it", "… with it", "Minus as many at random")
+    columns = ("Left out", "Participants", f"{TITLES[metric]} without it", "… with it", "Minus as many at random")
     return PlainTable("hold-outs", "Leave one site or device out", caption, columns, rows)
 
 
-def _hold_out(by: str, line: Mapping[str, Any]) -> tuple[Cell, ...]:
-    parts = [line.get(part, {}).get("macro_auroc", {"absent": line.get("absent", NOT_COMPUTED)}) for part in _PARTS]
+def _hold_out(by: str, line: Mapping[str, Any], metric: str) -> tuple[Cell, ...]:
+    parts = [line.get(part, {}).get(metric, {"absent": line.get("absent", NOT_COMPUTED)}) for part in _PARTS]
     return (f"{by} {line['held_out']}", str(line["participants"]), *(to_estimate(part) for part in parts))
 
 
@@ -186,6 +201,8 @@ def _calibration(run: FinishedRun) -> PlainTable | None:
     found = run.record.fitted.calibration
     if not found:
         return None
+    if run.task.is_number:
+        return _calibration_of_number(found)
     rows = [
         (level, *(number(at[when][name]) for name in ("log_loss", "expected_calibration_error") for when in _WHEN))
         for level, at in found["levels"].items()
@@ -195,6 +212,23 @@ def _calibration(run: FinishedRun) -> PlainTable | None:
         shares = ", ".join(f"{in_words(name)} {share:.3f}" for name, share in stated.items())
         caption += f" Stated at the prevalence {shares} ({found['prevalence_of']}), and validation is weighed to it."
     columns = ("Level", "Log-loss before", "after", "Calibration error before", "after")
+    return PlainTable("calibration", "Calibration", caption, columns, rows)
+
+
+def _calibration_of_number(found: Mapping[str, Any]) -> PlainTable:
+    rows: list[tuple[Cell, ...]] = []
+    for level, at in found["levels"].items():
+        reach = at.get("interval", {})
+        held = f"±{reach['half_width']:.4g}" if "half_width" in reach else "absent"
+        share = to_estimate(reach.get("covered"), "not measured")
+        errors = (to_estimate(at[when].get("root_mean_squared_error")) for when in _WHEN)
+        rows.append((level, *errors, held, share))
+    caption = (
+        f"{describe_method(found)[0].upper()}{describe_method(found)[1:]}. Before: as the head gives the number. "
+        "The interval is that of a single answer, from predictions of people held out of training, and how many of "
+        "validation it holds."
+    )
+    columns = ("Level", "Root mean squared error before", "after", "Interval of an answer", "It holds")
     return PlainTable("calibration", "Calibration", caption, columns, rows)
 
 
@@ -253,13 +287,13 @@ def _pretraining(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     rows = [
-        (split, str(told.get("participants", "")), *_headline(told.get("metrics", told)))
+        (split, str(told.get("participants", "")), *_headline(told.get("metrics", told), _headline_of(run)))
         for split, told in found.items()
     ]
     caption = "The result without the participants that the encoder was pretrained on, known by number alone."
     if doubtful := run.record.cohort.pretraining.get("with_other_volumes"):
         caption += f" {doubtful} of these numbers have other volumes here than in an earlier run: they are doubtful."
-    columns = ("Split", "Participants left", *(TITLES[name] for name in HEADLINE))
+    columns = ("Split", "Participants left", *(TITLES[name] for name in _headline_of(run)))
     return PlainTable("pretraining", "Without participants of pretraining", caption, columns, rows)
 
 
@@ -298,8 +332,8 @@ def _weights(run: FinishedRun) -> PlainTable | None:
     return PlainTable("weights", "Class weights", caption, ("Class", "Weight"), rows)
 
 
-def _headline(table: Mapping[str, Any]) -> list[Estimate]:
-    return [to_estimate(table.get(name, table if "absent" in table else None)) for name in HEADLINE]
+def _headline(table: Mapping[str, Any], headline: Sequence[str]) -> list[Estimate]:
+    return [to_estimate(table.get(name, table if "absent" in table else None)) for name in headline]
 
 
 def _title(name: str) -> str:

@@ -10,7 +10,12 @@ from classify.cohort.units import name_units
 
 
 def likeliest(table: pd.DataFrame, unit: str, classes: Sequence[str]) -> tuple[list[float], int]:
-    """Return the unit's probabilities in the order of the classes, and the number of the likeliest class."""
+    """Return the unit's probabilities in the order of the classes, and the number of the likeliest class.
+
+    Of a number, which has no classes, no probability and 0.
+    """
+    if not classes:
+        return [], 0
     line = unit_line(table, unit)
     probability = [float(line[f"probability_{name}"]) for name in classes]
     return probability, int(np.argmax(probability))

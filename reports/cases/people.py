@@ -40,6 +40,8 @@ class TrackRecord:
 
 def telling_cases(people: Predictions) -> list[TellingCase]:
     """Choose, of judged units, the surest that is right, the surest that is wrong, and the least decided."""
+    if people.probability.shape[1] == 1:
+        return _telling_numbers(people)
     top = people.probability.max(axis=1)
     right = people.probability.argmax(axis=1) == people.label
     wanted = (
@@ -56,6 +58,17 @@ def telling_cases(people: Predictions) -> list[TellingCase]:
             unit = str(people.unit[free])
             chosen[unit] = TellingCase(unit, str(people.participant[free]), why)
     return list(chosen.values())
+
+
+def _telling_numbers(people: Predictions) -> list[TellingCase]:
+    """Choose the unit whose number is predicted best, worst, and in the middle of all errors."""
+    order = np.argsort(np.abs(people.probability[:, 0] - people.label), kind="stable")
+    chosen = {
+        int(order[0]): "the one that the model gets nearest",
+        int(order[len(order) // 2]): "one of a middling error",
+        int(order[-1]): "the one that the model is farthest off",
+    }
+    return [TellingCase(str(people.unit[place]), str(people.participant[place]), why) for place, why in chosen.items()]
 
 
 def track_record(top: float, participant: str, judged: Predictions) -> TrackRecord | None:

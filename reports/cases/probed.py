@@ -57,7 +57,7 @@ def open_probe(run: FinishedRun, reader: StoreReader, snapshot: Snapshot, source
     """Load a probe, and fit its controls. Raises: RunError, StoreError for what cannot be read."""
     model, classes, seed = load_model(run.run), len(run.classes), int(run.record.made.seeds["head"])
     train = source_of_run(run.run, snapshot).table(model.features).only("train")
-    controls = make_controls(model, train, classes=classes, seed=seed)
+    controls = make_controls(model, train, classes=classes, seed=seed) if classes else None
     return ProbeExplainer(run, snapshot, ScanReader(reader, snapshot, model, controls, source, classes, seed))
 
 
@@ -82,7 +82,7 @@ class ScanReader:
     reader: StoreReader
     snapshot: Snapshot
     model: FittedModel
-    controls: Controls
+    controls: Controls | None
     source: Source | None
     classes: int
     seed: int
@@ -112,6 +112,8 @@ class ScanReader:
     def _explain(
         self, line: pd.Series, position: int, target: int, geometry: ScanGeometry, pit: tuple[float, float] | None
     ) -> tuple[VolumeEvidence | None, str]:
+        if self.controls is None:
+            return None, "a map shows the evidence for a class, and the target of this run is a number"
         if self.reader.space.token_grid is None:
             return None, "the store keeps no tokens; extract with --tokens full (or a coarser grid) to see where"
         if cut := shows_a_part(self.reader.space.preset):

@@ -117,13 +117,15 @@ def _volume_line(line: dict[str, Any], in_words: Callable[[str], str]) -> dict[s
     novelty = line["ood_percentile"]
     said = (
         f"not predicted: {line['reason']}"
-        if pd.isna(line["predicted"])
+        if pd.isna(line.get("predicted", line.get("value")))
+        else f"{line['value']:.4g}"
+        if "value" in line
         else f"{in_words(line['predicted'])} {100 * line['confidence']:.0f}\u00a0%"
     )
     return {
         "protocol": str(line["protocol"]),
         "eye": str(line["eye"]),
-        "said": f"{said} ({line['reason']})" if line["abstain"] and not pd.isna(line["predicted"]) else said,
+        "said": f"{said} ({line['reason']})" if line["abstain"] and not said.startswith("not predicted") else said,
         "novelty": f"{novelty:.1f} %" if not pd.isna(novelty) else _why_no_novelty(line),
         "flags": str(line["flags"]),
         "nearest": "; ".join(_nearest(line, in_words)) or "none",
@@ -137,7 +139,12 @@ def _why_no_novelty(line: dict[str, Any]) -> str:
 def _nearest(line: dict[str, Any], in_words: Callable[[str], str]) -> list[str]:
     places = [name.removesuffix("_volume") for name in line if name.startswith("nearest_") and name.endswith("_volume")]
     return [
-        f"{line[f'{place}_participant']} ({in_words(line[f'{place}_class'])}, {line[f'{place}_distance']:.2f})"
+        f"{line[f'{place}_participant']} ({_label_of(line, place, in_words)}, {line[f'{place}_distance']:.2f})"
         for place in places
         if not pd.isna(line[f"{place}_distance"])
     ]
+
+
+def _label_of(line: dict[str, Any], place: str, in_words: Callable[[str], str]) -> str:
+    """Name the class of a training case, or its number."""
+    return f"{line[f'{place}_value']:.4g}" if f"{place}_value" in line else in_words(line[f"{place}_class"])

@@ -52,7 +52,7 @@ if __name__ == "__main__":
     assert type_in("reports track --runs r --to wandb") == 2
     assert type_in("reports track --runs r --to mlflow") == 2
 """
-MISSING = ("matplotlib", "matplotlib", "onnx", "ray", "wandb", "mlflow")
+MISSING = ("jinja2", "matplotlib", "onnx", "ray", "wandb", "mlflow")
 
 
 def test_the_base_alone_extracts_shows_and_probes(clinic: Path) -> None:

@@ -19,7 +19,7 @@ class TableExplainer:
     def __init__(self, run: FinishedRun, split_of_run: str) -> None:
         self.run, self.split = run, split_of_run
 
-    def explain(self, participant: str) -> Explained:
+    def explain(self, participant: str, unit: str) -> Explained:
         classes = self.run.classes
         shares = [0.6, *[0.4 / (len(classes) - 1)] * (len(classes) - 1)]
         line = {
@@ -35,7 +35,9 @@ class TableExplainer:
             "ood_percentile": np.nan,
             "split_of_run": self.split,
         }
-        table = pd.DataFrame([line | {"level": level} for level in ("volume", "participant")])
+        table = pd.DataFrame(
+            [line | {"level": level, "unit": of} for level, of in (("volume", "v"), ("participant", unit))]
+        )
         return Explained(table, shares, 0, [])
 
 

@@ -85,7 +85,7 @@ def test_a_clear_difference_is_claimed_for_validation_only(tmp_path: Path) -> No
 def test_a_difference_by_one_number_alone_is_no_claim(tmp_path: Path) -> None:
     difference, ranking = {"value": 0.12, "low": 0.05, "high": 0.19}, {"value": 0.02, "low": -0.01, "high": 0.05}
     claim, _ = headline_of(tmp_path, difference, strength=3.0, ranking=ranking)
-    assert claim == CLAIMS["one number"]
+    assert claim == CLAIMS["one number"].format(first="balanced accuracy", second="macro AUROC")
 
 
 def test_an_absent_difference_says_its_reason(tmp_path: Path) -> None:
