@@ -46,12 +46,9 @@ def make_headline(runs: Sequence[FinishedRun]) -> Headline:
         *_missing_sentence(run),
         _selection_sentence(runs),
     )
-    return Headline(
-        verdict,
-        CLAIMS[verdict].format(rival=rival, units=run.units, first=title_of(run.primary), second=title_of(run.ranking)),
-        sentences,
-        run,
-    )
+    claim = TOO_FEW_OF_NUMBER if verdict == "too few" and run.task.is_number else CLAIMS[verdict]
+    words = {"rival": rival, "units": run.units, "first": title_of(run.primary), "second": title_of(run.ranking)}
+    return Headline(verdict, claim.format(**words), sentences, run)
 
 
 def hardest(rivals: Mapping[str, Estimate]) -> str:
@@ -108,6 +105,7 @@ def confirm(verdict: str, ranking: Mapping[str, Estimate], sign: float = 1.0) ->
     return "one number" if verdict == "better" and not above else verdict
 
 
+TOO_FEW_OF_NUMBER = "Nothing can be claimed: there are too few validation {units} for intervals to be trusted."
 CLAIMS = {
     "better": "On validation {units}, the embedding predicts the label better than every baseline of this run; "
     "the hardest was {rival}.",

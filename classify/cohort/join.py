@@ -1,6 +1,7 @@
 """The one door through which volumes meet labels: store index x participants -> Cohort, and who was left out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -79,6 +80,7 @@ def join_cohort(
         vouched.require_known(set(index["participant"]))
         rows, steps = _settle_near_copies(rows, pooled, vouched, thumbnails)
         flow.extend(steps)
+    task = _with_covariates(task, rows)
     flow.extend(_notes(rows, index, lines, task))
     table = _analysed_table(rows, task)
     flow.append(_step("analysed", "total", table, "volumes with a label and a split"))
@@ -91,6 +93,15 @@ def join_cohort(
     )  # fmt: skip
     _check_usable(cohort, splits)
     return cohort
+
+
+def _with_covariates(task: Task, rows: pd.DataFrame) -> Task:
+    """Name age and site as covariates where the labels or the store know them, and nobody named any."""
+    if task.covariates is not None or task.target == STUDY_GROUP:
+        return task
+    sites = rows["site"].where(rows["site"] != "", rows["site_of_id"])
+    known = (("age", rows["age"].notna().any()), ("site", len(sites.unique()) > 1))
+    return replace(task, covariates=tuple(name for name, there in known if there and name != task.target))
 
 
 def _brightness(rows: pd.DataFrame) -> pd.DataFrame | None:

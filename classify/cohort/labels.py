@@ -151,8 +151,6 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     frame = _read_covariates(frame, columns["covariates"], table)
     for said in table.said():
         tell(said)
-    if task.covariates is None:
-        task = replace(task, covariates=tuple(name for name in ("age", "site") if columns[name]))
     frame = frame.sort_values(list(KEYS[task.level]), ignore_index=True)
     if source.everybody:
         return Labels(frame, task)

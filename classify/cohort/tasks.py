@@ -61,9 +61,14 @@ def _whole(question: Question) -> Task:
 
 
 def task_of_record(record: RunRecord) -> Task:
-    """Return the task of a run as its record defines it; an older record only names one of TASKS."""
+    """Return the task of a run as its record defines it; an older record only names it."""
     definition = record.asked.task_definition
-    return parse_task(definition, f"run {record.id}") if definition else find_task(record.asked.task)
+    if definition:
+        return parse_task(definition, f"run {record.id}")
+    if record.asked.task in TASKS:
+        return TASKS[record.asked.task]
+    classes = tuple(record.asked.classes)
+    return Task(record.asked.task, classes, {}, "binary" if len(classes) == len(("no", "yes")) else "ordered")
 
 
 def question_of_record(record: RunRecord) -> Question:

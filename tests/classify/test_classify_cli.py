@@ -82,7 +82,7 @@ def test_evaluate_counts_its_looks_and_names_nobody(
 @pytest.mark.parametrize(
     ("changed", "code", "message"),
     [
-        ({"--model": "forest"}, 2, "is not one of"),
+        ({"--model": "oracle"}, 2, "is not one of"),
         ({"--task": "five-class"}, 2, "expected one of four-class"),
         ({"--layer": "9"}, 2, "--layer: the store holds 1, last"),
         ({"--pool": "mean,,max"}, 2, "--pool: expected different names"),

@@ -337,7 +337,7 @@ def test_what_cannot_be_compared_is_refused(study: Study, stores: dict[str, Snap
     with pytest.raises(UsageError, match="nothing to compare"):
         run(study, {}, tmp_path)
     with pytest.raises(UsageError, match="--model: expected one of"):
-        run(study, stores, tmp_path, ("forest",))
+        run(study, stores, tmp_path, ("oracle",))
     with pytest.raises(RunFolderError):
         run(study, {}, tmp_path, run=(tmp_path,))
 

@@ -139,7 +139,7 @@ def test_montage_writes_a_picture(phantom: Path, tmp_path: Path, monkeypatch: py
     [
         (("montage", "nothing.dcm", "--out", "x.png"), "cannot be read"),
         (("montage", "a", "b", "c", "--out", "x.png"), "one file or two"),
-        (("--bucket", "x"), "--participants is missing"),
+        (("--bucket", "x"), "--labels or --participants: expected one of them"),
     ],
 )
 def test_wrong_words_are_one_message(

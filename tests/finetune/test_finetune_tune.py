@@ -133,6 +133,6 @@ def test_a_missing_ray_and_an_address_without_it_are_one_message(
     with pytest.raises(UsageError, match="--ray-address belongs to --engine ray"):
         tune(searched(asked, trials=1, study=tmp_path, ray_address="ray://x:1"), tell=print)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"install octprobe\[ray\]"):
+    with pytest.raises(UsageError, match=r"pip install 'octprobe\[ray\]'"):
         tune(searched(asked, trials=1, study=tmp_path, engine="ray"), tell=print)
     assert not (tmp_path / "runs").exists()

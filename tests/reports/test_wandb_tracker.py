@@ -170,7 +170,7 @@ def test_another_tracker_and_a_missing_package_are_said(tmp_path: Path, monkeypa
     with pytest.raises(UsageError, match="expected mlflow or wandb, got 'paper'"), open_tracker("paper", "", "study"):
         pass
     monkeypatch.setitem(sys.modules, "wandb", None)
-    missing = pytest.raises(UsageError, match=r"install octprobe\[wandb\]")
+    missing = pytest.raises(UsageError, match=r"pip install 'octprobe\[wandb\]'")
     with missing, open_tracker("wandb", str(tmp_path), "study"):
         pass
 
