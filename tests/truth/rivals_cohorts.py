@@ -26,14 +26,15 @@ from classify.cohort.tasks import STUDY_GROUPS, find_question, find_task
 from classify.fitting.model import fit_model
 from classify.fitting.source import source_on
 from classify.judging.bootstrap import draw_replicates, measure
+from classify.judging.metrics import HEADLINE
 from classify.judging.rivals import compare_with_rivals
 from classify.run.predictions import Predictions
 from classify.search.search import SearchPlan, choose_model
 from embeddings_store.schema import FACT_COLUMNS, Eye, Note, VolumeRef, site_of, volume_id
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.writer import open_writer
-from reports.headline import RANKING, confirm, hardest, judge
-from reports.runs import PRIMARY_METRIC, to_estimate
+from reports.headline import confirm, hardest, judge
+from reports.runs import to_estimate
 
 TASK = "healthy-vs-rest"
 PEOPLE, TRAIN = 480, 320
@@ -181,12 +182,12 @@ def verdict_of(
     found = compare_with_rivals(values, against, ours, classes)
     rivals = {}
     for name, of in found.items():
-        raw = of[PRIMARY_METRIC]
+        raw = of[HEADLINE[0]]
         at_once = raw.get("simultaneous", {}).get("high", -1.0)
         rivals[name] = to_estimate(raw | ({"high": max(raw["high"], at_once)} if "high" in raw else {}))
     rival = hardest(rivals)
-    first = judge(to_estimate(own[PRIMARY_METRIC]), rivals[rival], chance=0.5)
-    verdict = confirm(first, {name: to_estimate(of[RANKING]) for name, of in found.items()})
+    first = judge(to_estimate(own[HEADLINE[0]]), rivals[rival], chance=0.5)
+    verdict = confirm(first, {name: to_estimate(of[HEADLINE[1]]) for name, of in found.items()})
     return Said(verdict, rival, rivals[rival].value or 0.0)
 
 
