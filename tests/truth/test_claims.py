@@ -63,7 +63,9 @@ def test_page_and_terminal_say_what_the_functions_say(
         "--json",
     )
     assert page.code == 0, page.stderr
-    assert page.json["claim"] == CLAIMS[expected.verdict].format(rival=expected.rival)
+    assert page.json["claim"] == CLAIMS[expected.verdict].format(
+        rival=expected.rival, units="participants", first="balanced accuracy", second="macro AUROC"
+    )
     apart = done.json["difference_to_baselines"][expected.rival]["balanced_accuracy"]
     assert apart["value"] == pytest.approx(expected.difference, abs=1e-12)
     last = "better than each of" if expected.verdict == "better" else "not shown to be better than each of"
