@@ -92,3 +92,35 @@ def test_eyes_that_count_as_people_would_be_found() -> None:
             widths.append(one["high"] - one["low"])
         ratios.append(widths[0] / widths[1])
     assert np.mean(ratios) > 1.15
+
+
+@pytest.mark.slow
+def test_intervals_of_r2_of_eyes_cover_in_300_cohorts() -> None:
+    """A number of each eye, guessed with an error that the two eyes of a person share in part."""
+    rng, people = np.random.default_rng(8), 120
+
+    def draw(count: int) -> Predictions:
+        person = np.repeat(np.arange(count), 2)
+
+        def noise() -> np.ndarray:
+            own, common = rng.normal(size=2 * count), rng.normal(size=count)
+            return np.asarray(np.sqrt(SHARED) * common[person] + np.sqrt(1 - SHARED) * own)
+
+        truth = noise()
+        said = (0.6 * truth + 0.5 * noise())[:, None]
+        names = np.array([f"{number:06d}" for number in person])
+        units = np.array([f"{name}:{eye}" for name, eye in zip(names, "LR" * count, strict=True)])
+        return Predictions("m", "eye", "val", units, names, truth, said, said)
+
+    true = np.mean(
+        [
+            measure(one, draw_replicates(one.participant, replicates=1, seed=0), ())[1]["r2"][0]
+            for one in map(draw, [20_000] * 4)
+        ]
+    )
+    covered = 0
+    for number in range(300):
+        cohort = draw(people)
+        found = measure(cohort, draw_replicates(cohort.participant, replicates=500, seed=number), ())[0]["r2"]
+        covered += found["low"] <= true <= found["high"]
+    assert 0.92 <= covered / 300 <= 0.98, covered / 300
