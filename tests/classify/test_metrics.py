@@ -46,6 +46,8 @@ def theirs(label: np.ndarray, probability: np.ndarray, weights: np.ndarray | Non
         "log_loss": peer.log_loss(label, probability, labels=numbers, sample_weight=weights),
         "brier": peer.brier_score_loss(label, probability, labels=numbers, sample_weight=weights),
     }
+    if binary:
+        expected["average_precision"] = peer.average_precision_score(label, sample_weight=weights, **score)
     for number in numbers:
         name = CLASSES[number]
         expected[f"precision/{name}"] = by_class[0][number]
