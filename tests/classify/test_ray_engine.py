@@ -31,7 +31,9 @@ def scorer(folder: Path) -> FoldScorer:
 
 def test_a_missing_ray_is_one_message_that_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"instead of --engine local: ray is not installed: pip install 'octprobe\[ray\]'"):
+    with pytest.raises(
+        UsageError, match=r"instead of --engine local: ray is not installed: pip install 'octprobe\[ray\]'"
+    ):
         import_ray()
     plan = SearchPlan("linear", trials=2, engine="ray", folds=2)
     with pytest.raises(UsageError, match=r"pip install 'octprobe\[ray\]'"):

@@ -78,6 +78,8 @@ def _answer(line: socket.socket, loaded: dict) -> NoReturn:
     asked = json.loads(body)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
+    # Those of the server know its own files, such as whether one can be searched in.
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
