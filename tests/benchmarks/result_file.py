@@ -35,7 +35,7 @@ def machine_name() -> str:
 def make_record(
     rows: Sequence[Mapping[str, Any]], earlier: Mapping[str, Any] | None, *, today: date, cores: int
 ) -> dict[str, Any]:
-    """Join new rows with earlier ones of the same versions; a benchmark replaces all its rows of the same size.
+    """Join new rows with earlier ones of the same versions of others; a benchmark replaces all its rows of one size.
 
     Each row keeps the date and commit of its own measurement, and the digest of the code that it measured.
     provisional: some row was measured while more was waiting to run than there are cores.
@@ -44,7 +44,7 @@ def make_record(
     stamped: list[dict[str, Any]] = [
         {**row, "date": today.isoformat(), "commit": commit, "sources": sources_digest(row["bench"])} for row in rows
     ]
-    kept = list(earlier["rows"]) if earlier and earlier["versions"] == versions else []
+    kept = list(earlier["rows"]) if earlier and _of_others(earlier["versions"]) == _of_others(versions) else []
     replaced = {(row["bench"], row["full"]) for row in stamped}
     stamped += [row for row in kept if (row["bench"], row["full"]) not in replaced]
     ordered = sorted(stamped, key=lambda row: (int(row["id"].removeprefix("P")), row["full"]))
@@ -54,6 +54,11 @@ def make_record(
         "provisional": any(row["load_average"]["before"] > cores for row in ordered),
         "rows": ordered,
     }
+
+
+def _of_others(versions: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions of all but this project, whose code each row knows by commit and digest."""
+    return {name: version for name, version in versions.items() if name != "octprobe"}
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
