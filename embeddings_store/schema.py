@@ -241,6 +241,15 @@ INCOMPLETE = "IncompleteConcatenation"
 """The class of error rows that another object in the folder may mend."""
 
 
+SEVERAL = "|"
+"""Between the objects of one volume, where a table names them all in one cell."""
+
+
+def parts_key(first: str) -> str:
+    """Return the key of a volume of several objects, the folder they lie in. first: key of one of them."""
+    return first.rpartition("/")[0]
+
+
 def volume_id(key: str) -> VolumeId:
     """Name a volume by its key below the prefix, so that a moved bucket keeps its ids."""
     return VolumeId(sha256(key.encode()).hexdigest()[:16])

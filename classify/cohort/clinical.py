@@ -11,14 +11,27 @@ from classify.errors import LeakError
 from classify.run.record import FlowStep
 from embeddings_store.text_table import fold_name
 
+SITES = ("site", "clinical_site", "center", "centre")
+AGES = ("age", "age_years")
+
 LABEL_DEFINING = re.compile(r"(?<!lbscat_)a1c|gluco|insulin|c[-_ ]?peptide|diabet|study_?group|medicat", re.IGNORECASE)
 """HbA1c, glucose, insulin, C-peptide, conditions and medication decide the study group; lbscat_a1c is haemoglobin."""
+
+
+def covariate_name(name: str) -> str:
+    """Return the name that a column of labels has as a covariate: age or site, whatever the table calls them.
+
+    >>> covariate_name("Clinical Site"), covariate_name("IOP")
+    ('site', 'IOP')
+    """
+    folded = fold_name(name)
+    return "site" if folded in SITES else "age" if folded in AGES else name
 
 
 def refuse_label_defining(covariates: Iterable[str], task: Task) -> None:
     """Raise LeakError where a covariate is the target, or what the study group was made from."""
     for name in covariates:
-        if fold_name(name) == fold_name(task.target):
+        if fold_name(covariate_name(name)) == fold_name(covariate_name(task.target)):
             raise LeakError(f"covariate {name}: refused: it is the target itself")
     if task.target != STUDY_GROUP:
         return

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32
 
-from classify.cohort.labels import KEYS
+from classify.cohort.clinical import covariate_name
+from classify.cohort.label_lines import KEYS
 from classify.cohort.near_copies import count_once
 from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.splits import SPLITS, check_no_leak
@@ -66,6 +67,9 @@ def join_cohort(
             "the store: expected the eye of its volumes, since the labels are of eyes, got volumes whose eye nobody "
             "knows; give --scans with a column eye when extracting, or labels of participants or scans"
         )
+    if task.level == "scan":
+        _refuse_other_people(index, lines)
+    _refuse_names_of_store(index, task)
     rows = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
     wanted = lines.drop(columns=[name for name in UNIT_COLUMNS if name in lines and name not in keys])
     rows = rows.rename(columns={"site": "site_of_id"}).merge(wanted, on=keys, how="left", validate="m:1")
@@ -101,7 +105,8 @@ def _with_covariates(task: Task, rows: pd.DataFrame) -> Task:
         return task
     sites = rows["site"].where(rows["site"] != "", rows["site_of_id"])
     known = (("age", rows["age"].notna().any()), ("site", len(sites.unique()) > 1))
-    return replace(task, covariates=tuple(name for name, there in known if there and name != task.target))
+    asked = covariate_name(task.target)
+    return replace(task, covariates=tuple(name for name, there in known if there and name != asked))
 
 
 def _brightness(rows: pd.DataFrame) -> pd.DataFrame | None:
@@ -205,6 +210,30 @@ def _settle_near_copies(
     if unseen:
         steps.append(_step("near copies", "note", rows, unseen))
     return rows[~repeated], steps
+
+
+def _refuse_other_people(index: pd.DataFrame, lines: pd.DataFrame) -> None:
+    """Raise CohortError where the labels know of one person whose scans the store keeps under several participants."""
+    both = lines.loc[lines["participant"] != "", ["volume", "participant"]].merge(
+        index[["volume", "participant"]], on="volume", suffixes=("", "_of_store")
+    )
+    kept = both.groupby("participant")["participant_of_store"].nunique()
+    if (kept > 1).any():
+        raise CohortError(
+            f"labels: {int((kept > 1).sum())} participants, such as {kept.index[kept > 1][0]}, have scans that the "
+            "store keeps under several participants, so that folds would tear a person apart; expected the same "
+            "people in both: extract with --scans and a column participant that says what the labels say"
+        )
+
+
+def _refuse_names_of_store(index: pd.DataFrame, task: Task) -> None:
+    """Raise CohortError where a covariate of the labels has the name of a column that every store has."""
+    taken = sorted((set(task.covariates or ()) - {"age", "site"}) & {*index.columns, *COLUMNS, "unit", "protocols"})
+    if taken:
+        raise CohortError(
+            f"covariate {taken[0]}: the store has a column of that name, which is not the one of the labels; rename "
+            f"it in the labels, to {taken[0]}_of_labels or so"
+        )
 
 
 def _refuse_wrong_join(rows: pd.DataFrame) -> None:

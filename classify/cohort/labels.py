@@ -1,7 +1,7 @@
 """Read any table of labels: a line a participant, eye or scan, one column of it asked for, all else as it is needed."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,21 +10,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from classify.cohort.clinical import refuse_label_defining
+from classify.cohort.clinical import AGES, SITES, covariate_name, refuse_label_defining
+from classify.cohort.label_lines import (
+    KEYS,
+    NONE,
+    one_line_each,
+    one_split_each,
+    read_covariates,
+    require_numbers,
+    settle_none,
+    words_of,
+)
 from classify.cohort.made_splits import OWNERS, SPLIT_COLUMNS, Shares, read_split
 from classify.cohort.participants import read_age_years, read_participants
 from classify.cohort.questions import Level, Question, Task, complete_task
 from classify.cohort.splitting import FOLD, Splitting, choose_splitting
-from classify.errors import CohortError, LeakError
+from classify.errors import CohortError
 from classify.run.record import RunRecord
-from embeddings_store.cells import broken_id, is_missing, normalise_id, read_number
-from embeddings_store.schema import volume_id
+from embeddings_store.cells import broken_id, is_missing, normalise_id
+from embeddings_store.schema import SEVERAL, parts_key, volume_id
 from embeddings_store.text_table import ID_NAMES, Line, TextTable, fold_name, open_table, read_file
 
 SCANS = ("file", "key")
 EYES = ("eye", "laterality")
-SITES = ("site", "clinical_site", "center", "centre")
-AGES = ("age", "age_years")
 KNOWN = (*OWNERS, *SCANS, *EYES, *SITES, *AGES, *SPLIT_COLUMNS)
 LEFT, RIGHT = frozenset(("l", "os", "left", "links", "g")), frozenset(("r", "od", "right", "rechts", "d"))
 
@@ -33,13 +41,6 @@ LINES = ("participant", "eye", "volume", "site", "group", "age", "split", "flagg
 the target as it is written; "" missing. eye, volume: "" where the table, or the level of the task, has none."""
 
 OF_AI_READI = {"kind": "column", "column": "recommended_split"}
-
-KEYS: Mapping[Level, tuple[str, ...]] = {
-    "participant": ("participant",),
-    "eye": ("participant", "eye"),
-    "scan": ("volume",),
-}
-"""What a line is joined by, by the level of the task."""
 
 
 @dataclass(frozen=True)
@@ -134,21 +135,23 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     )  # fmt: skip
     if splitting.origin.get("kind") != "column":
         columns["split"] = ""
-    lines = [_read_line(line, columns, table) for line in table.read((columns["group"],), _wanted(columns))]
+    words = words_of(question)
+    lines = [_read_line(line, columns, table, words) for line in table.read((columns["group"],), _wanted(columns))]
     if not lines:
         raise table.refuse("a header alone", "at least one line")
+    frame = settle_none(pd.DataFrame(lines).astype({"age": np.float64}), question, table)
     finest: Level = "scan" if columns["volume"] else "eye" if columns["eye"] else "participant"
-    task = complete_task(question, Counter(str(line["group"]) for line in lines if line["group"]), finest)
+    question = replace(question, covariates=_name_covariates(question, table))
+    task = complete_task(question, Counter(frame.loc[frame["group"] != "", "group"].astype(str)), finest)
     _refuse_finer(task, finest, table)
     refuse_label_defining(task.covariates or (), task)
-    frame = pd.DataFrame(lines).astype({"age": np.float64})
     if source.everybody:
         frame = frame.assign(split=source.everybody)
-    _one_split_each(frame, table)
-    frame = _one_line_each(frame, task, table)
+    one_split_each(frame, table)
+    frame = one_line_each(frame, task, table)
     if task.is_number:
-        _require_numbers(frame, task, table)
-    frame = _read_covariates(frame, columns["covariates"], table)
+        require_numbers(frame, task, table)
+    frame = read_covariates(frame, columns["covariates"], table)
     for said in table.said():
         tell(said)
     frame = frame.sort_values(list(KEYS[task.level]), ignore_index=True)
@@ -183,7 +186,7 @@ def _find_columns(table: TextTable, question: Question, source: LabelSource) -> 
         split = _require(table, source.split_column, "--split-column")
     if source.everybody:
         split = ""
-    asked = [one for one in question.covariates or () if fold_name(one) not in (*SITES, *AGES)]
+    asked = [one for one in _name_covariates(question, table) or () if one not in ("age", "site")]
     found = {
         "participant": _first(table, OWNERS), "volume": _first(table, SCANS), "eye": _first(table, EYES),
         "site": _first(table, SITES), "age": _first(table, AGES), "split": split, "group": target,
@@ -192,6 +195,17 @@ def _find_columns(table: TextTable, question: Question, source: LabelSource) -> 
     if not (found["participant"] or found["volume"]):
         raise table.refuse(", ".join(table.names[:8]), f"a column {', '.join(OWNERS[:4])} or file")
     return found
+
+
+def _name_covariates(question: Question, table: TextTable) -> tuple[str, ...] | None:
+    """Call the columns of age and site so, whatever the table calls them; a second such column keeps its name."""
+
+    def name(asked: str) -> str:
+        short, folded = covariate_name(asked), fold_name(asked)
+        column = {"site": _first(table, SITES), "age": _first(table, AGES)}.get(short, "")
+        return asked if table.has(folded) and folded != column else short
+
+    return None if question.covariates is None else tuple(dict.fromkeys(map(name, question.covariates)))
 
 
 def _first(table: TextTable, names: Sequence[str]) -> str:
@@ -212,17 +226,24 @@ def _wanted(columns: dict[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in (columns["group"], *ID_NAMES))
 
 
-def _read_line(line: Line, columns: dict[str, Any], table: TextTable) -> dict[str, Any]:
+def _read_line(line: Line, columns: dict[str, Any], table: TextTable, words: frozenset[str]) -> dict[str, Any]:
+    """Read the parts of a line. words: what is a value of the target, though elsewhere it says that there is none."""
     cells = line.cells
 
     def cell(part: str) -> str:
         text = cells.get(columns[part], "") if columns[part] else ""
         return "" if is_missing(text) and part != "site" else text
 
+    def group() -> str:
+        text = cells[columns["group"]]
+        return text if text in words or text.lower() == NONE else "" if is_missing(text) else text
+
     own = line.participant or normalise_id(cells.get(columns["participant"], ""))
     if spoilt := broken_id(own):
         raise table.refuse(f"{spoilt}; save the ids as text", "a participant's id", line.number, columns["participant"])
     file = cell("volume").replace("\\", "/").removeprefix("./").rstrip("/")
+    if SEVERAL in file:
+        file = parts_key(file.partition(SEVERAL)[0])
     if not own and not file:
         raise table.refuse("an empty one", "an id", line.number, columns["participant"] or columns["volume"])
     return {
@@ -230,7 +251,7 @@ def _read_line(line: Line, columns: dict[str, Any], table: TextTable) -> dict[st
         "eye": _read_eye(cell("eye"), line, table),
         "volume": str(volume_id(file)) if file else "",
         "site": cell("site"),
-        "group": cell("group"),
+        "group": group(),
         "age": read_age_years(cell("age"), line, table, columns["age"]) if columns["age"] else float("nan"),
         "split": read_split(cell("split"), line, table, columns["split"]),
         "flagged": "",
@@ -255,72 +276,3 @@ def _refuse_finer(task: Task, finest: Level, table: TextTable) -> None:
     order = ("participant", "eye", "scan")
     if order.index(task.level) > order.index(finest):
         raise table.refuse(", ".join(table.names[:8]), f"{needs[task.level]} for labels of the level {task.level}")
-
-
-def _one_line_each(frame: pd.DataFrame, task: Task, table: TextTable) -> pd.DataFrame:
-    """Keep one line a unit. Raises: CohortError where two lines of a unit say different things of the label."""
-    keys = list(KEYS[task.level])
-    if task.level != "scan":
-        if nobody := int((frame[keys] == "").any(axis=1).sum()):
-            table.notes[f"lines name no {task.level} and are left out"] += nobody
-        frame = frame[(frame[keys] != "").all(axis=1)]
-    known = frame[frame["group"] != ""]
-    values = known.groupby(keys)["group"].nunique()
-    if (values > 1).any():
-        first = values.index[values > 1][0]
-        found = sorted(known.set_index(keys).loc[[first], "group"].unique())
-        who = first if isinstance(first, str) else " ".join(first)
-        hint = "" if task.level == "scan" else "; if a label belongs to an eye or a scan, say so with --level"
-        raise table.refuse(
-            f"{int((values > 1).sum())} with several, such as {who if task.level != 'scan' else 'one scan'}: "
-            f"{', '.join(found[:4])}{hint}",
-            f"one {task.target} for each {task.level}",
-        )
-    filled = frame.sort_values("group", key=lambda column: column == "", kind="stable")
-    kept = filled.drop_duplicates(keys)
-    if len(kept) < len(frame):
-        table.notes[f"lines repeat a {task.level} and count once"] += len(frame) - len(kept)
-    return kept
-
-
-def _read_covariates(frame: pd.DataFrame, columns: Mapping[str, str], table: TextTable) -> pd.DataFrame:
-    """Make numbers (NaN: missing) of the covariates whose filled cells are numbers; the others stay groups.
-
-    Raises: CohortError where most cells are numbers and some are not.
-    """
-    for name, column in columns.items():
-        texts = frame[name]
-        numbers = {text: read_number(text) for text in set(texts) - {""}}
-        wrong = [text for text, number in numbers.items() if number is None]
-        if wrong and 2 * len(wrong) < len(numbers):
-            found = ", ".join(repr(text[:40]) for text in sorted(wrong)[:4])
-            raise table.refuse(
-                f"{found} among numbers; write a number, or leave the cell empty", "numbers", column=column
-            )
-        if not wrong:
-            values = {text: number.value for text, number in numbers.items() if number}
-            frame = frame.assign(**{name: texts.map(values).astype(np.float64)})
-    return frame
-
-
-def _require_numbers(frame: pd.DataFrame, task: Task, table: TextTable) -> None:
-    """Refuse a number that is text."""
-    wrong = Counter(text for text in frame["group"] if text and task.number_of(text) is None)
-    if wrong:
-        found = ", ".join(f"{text[:40]!r} ({count})" for text, count in wrong.most_common(4))
-        found += "; exclude them with --exclude, or leave the cell empty"
-        raise table.refuse(found, "numbers", column=task.target)
-    if any((number := read_number(text)) and number.comma for text in frame["group"] if text):
-        table.notes[f"the numbers of {task.target} are written with a decimal comma"] += 1
-
-
-def _one_split_each(frame: pd.DataFrame, table: TextTable) -> None:
-    """Raises: LeakError where a participant's lines stand in several splits."""
-    known = frame[(frame["participant"] != "") & (frame["split"] != "")]
-    several = known.groupby("participant")["split"].nunique()
-    if (several > 1).any():
-        names = ", ".join(map(str, several.index[several > 1][:4]))
-        raise LeakError(
-            f"participants in two splits of {table.where}: {names} ({int((several > 1).sum())} in all); keep every "
-            "scan of a person in one split"
-        )

@@ -17,13 +17,12 @@ from scipy.optimize import minimize_scalar
 
 from classify.cohort.splits import grouped_folds
 from classify.errors import RunFolderError
-from classify.features.table import unit_weights
 from classify.heads.contract import softmax
 from classify.judging.matrix_scaling import apply_matrix, fit_matrix, says_nothing
 from classify.judging.number_calibration import FITS, LINE, apply_line, choose_line
 from classify.judging.prevalence import move
 from classify.model_files import read_object
-from classify.run.predictions import Predictions, judged_of, rows_of
+from classify.run.predictions import Predictions, judged_of, rows_of, weigh_as_judged
 from embeddings_store.errors import UsageError
 
 CALIBRATION = "calibration.json"
@@ -117,6 +116,7 @@ def choose_calibrator(
     asked: a method, or auto for the one with the smallest cross-fitted log-loss. Where it is no better than saying the
     class shares to everybody, or ends at its limit, the class shares are what everybody gets, with the reason.
     """
+    held_out = weigh_as_judged(held_out)
     people = judged_of(held_out)
     losses = {
         name: log_loss(cross_fit(name, people, seed).probability, people)
@@ -155,8 +155,8 @@ def cross_fit(method: str, predictions: Predictions, seed: int) -> Predictions:
 
 
 def log_loss(probability: Float64[np.ndarray, "n k"], truth: Predictions) -> float:
-    """Return the mean over participants of minus the logarithm of the probability of what they are."""
-    weights = unit_weights(truth.label, truth.participant, balanced=False)
+    """Return the mean over what is judged of minus the logarithm of the probability of what they are."""
+    weights = truth.fit_weights
     right = probability[np.arange(len(truth.label)), truth.label]
     return float(-np.log(np.clip(right, SMALLEST, None)) @ weights / weights.sum())
 
@@ -220,7 +220,7 @@ def _apply_temperature(logits: np.ndarray, parameters: Parameters) -> np.ndarray
 
 
 def _fit_logistic(predictions: Predictions) -> Parameters:
-    weights = unit_weights(predictions.label, predictions.participant, balanced=False)
+    weights = predictions.fit_weights
     fold = grouped_folds(predictions.participant, predictions.label, folds=FOLDS, seed=0)
     return fit_matrix(predictions.logits, predictions.label, weights, fold)
 
@@ -232,7 +232,7 @@ def _fit_isotonic(predictions: Predictions) -> Parameters:
     """
     from sklearn.isotonic import IsotonicRegression
 
-    weights = unit_weights(predictions.label, predictions.participant, balanced=False)
+    weights = predictions.fit_weights
     known = softmax(predictions.logits)
     curves = []
     for number in range(predictions.logits.shape[1]):
@@ -250,7 +250,7 @@ def _apply_isotonic(logits: np.ndarray, parameters: Parameters) -> np.ndarray:
 
 
 def _fit_constant(predictions: Predictions) -> Parameters:
-    weights = unit_weights(predictions.label, predictions.participant, balanced=False)
+    weights = predictions.fit_weights
     people = np.bincount(predictions.label, weights, minlength=predictions.logits.shape[1])
     return {"shares": ((people + 0.5) / (people + 0.5).sum()).tolist()}
 

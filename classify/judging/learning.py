@@ -140,7 +140,7 @@ def _compare_to_all(
 
 def _count(train: FeatureTable, people: Shaped[np.ndarray, " people"], classes: Sequence[str]) -> Point:
     rows = np.isin(train.participant, people)
-    label = train.y[rows][np.unique(train.participant[rows], return_index=True)[1]]
+    label = train.y[rows][np.unique(train.unit[rows], return_index=True)[1]]
     return {
         "participants": len(people),
         "volumes": int(rows.sum()),

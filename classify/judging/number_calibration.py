@@ -5,6 +5,7 @@ conformal with the absolute residual): it holds 95 % of new people like those of
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -12,10 +13,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from classify.cohort.splits import grouped_folds
-from classify.features.table import unit_weights
 from classify.judging.bootstrap import Replicates, draw_replicates, measure, summarise
 from classify.judging.kinds import measures_of
-from classify.run.predictions import Predictions, judged_of, rows_of, unit_loss
+from classify.run.predictions import Predictions, judged_of, rows_of, unit_loss, weigh_as_judged
 
 LINE, AS_IS, MEAN = "line", "as-is", "mean"
 SHARE = 0.95
@@ -29,8 +29,8 @@ SAYS_NOTHING = "on participants held out of train the numbers say no more than t
 
 
 def fit_line(part: Predictions) -> Parameters:
-    """Fit truth = shift + slope * number by least squares, every participant weighing one."""
-    weights = unit_weights(part.label, part.participant)
+    """Fit truth = shift + slope * number by least squares, everybody weighing one."""
+    weights = part.fit_weights
     x, y = part.logits[:, 0], part.label
     level, mean = float(weights @ y / weights.sum()), float(weights @ x / weights.sum())
     spread = float(weights @ (x - mean) ** 2)
@@ -40,7 +40,7 @@ def fit_line(part: Predictions) -> Parameters:
 
 def fit_mean(part: Predictions) -> Parameters:
     """Take the mean of participants."""
-    weights = unit_weights(part.label, part.participant)
+    weights = part.fit_weights
     return {"slope": 0.0, "shift": float(weights @ part.label / weights.sum())}
 
 
@@ -64,9 +64,10 @@ def choose_line(
 
     asked: None leaves the head's numbers as they are.
     """
+    held_out = weigh_as_judged(held_out)
     people = judged_of(held_out)
     crossed = {name: cross_fit_line(name, people, seed) for name in FITS}
-    weights = unit_weights(people.label, people.participant)
+    weights = people.fit_weights
     losses = {n: float(unit_loss(part.probability, people) @ weights / weights.sum()) for n, part in crossed.items()}
     name = AS_IS if asked is None else min((LINE, AS_IS), key=lambda one: losses[one])
     why = ""
@@ -83,7 +84,7 @@ def cross_fit_line(name: str, part: Predictions, seed: int) -> Predictions:
     for number in np.unique(fold):
         fitted = FITS[name](rows_of(part, fold != number))
         shown[fold == number] = apply_line(part.logits[fold == number], fitted)
-    return Predictions(part.model, part.level, part.split, part.unit, part.participant, part.label, part.logits, shown)
+    return replace(part, probability=shown)
 
 
 def _reach(crossed: Predictions) -> Parameters:
@@ -94,7 +95,7 @@ def _reach(crossed: Predictions) -> Parameters:
     if wanted > 1:
         return {}
     order = np.argsort(residual, kind="stable")
-    weight = unit_weights(crossed.label, crossed.participant)[order]
+    weight = crossed.fit_weights[order]
     place = int(np.searchsorted(np.cumsum(weight) / weight.sum(), wanted - 1e-9))
     return {HALF_WIDTH: float(residual[order][min(place, len(order) - 1)])}
 
@@ -116,7 +117,7 @@ def report_numbers(
 
 def plain_metrics(part: Predictions, shown: Column) -> dict[str, float]:
     """Give every metric of numbers that is defined, without intervals."""
-    own = Predictions(part.model, part.level, part.split, part.unit, part.participant, part.label, shown, shown)
+    own = replace(part, logits=shown, probability=shown)
     values = measures_of(()).compute(own, np.ones((len(own.label), 1)), ())
     return {name: float(value[0]) for name, value in values.items() if np.isfinite(value[0])}
 

@@ -26,11 +26,11 @@ class Prevalence:
 
 
 def state_prevalence(asked: str | None, cohort: Cohort) -> Prevalence:
-    """Return --prevalence, or the class shares of all participants of train and val. Raises: UsageError."""
+    """Return --prevalence, or the class shares of all that is judged in train and val. Raises: UsageError."""
     classes = cohort.task.classes
     if asked is not None:
         return Prevalence(read_shares(asked, classes), OF_OPTION)
-    known = cohort.table[cohort.table["split"].isin(LEARNED_ON)].drop_duplicates("participant")
+    known = cohort.table.assign(unit=cohort.unit)[cohort.table["split"].isin(LEARNED_ON)].drop_duplicates("unit")
     counted = np.bincount(known["label"].to_numpy(np.int64), minlength=len(classes)).astype(np.float64)
     return Prevalence(tuple((counted / counted.sum()).tolist()), OF_COHORT)
 

@@ -8,6 +8,8 @@ import pandas as pd
 from jaxtyping import Float64, Int64, Shaped
 
 from classify.cohort.questions import Task
+from classify.cohort.units import PARTICIPANT
+from classify.features.table import unit_weights
 from classify.heads.contract import softmax
 
 LEVELS = ("volume", "eye", "participant")
@@ -20,7 +22,8 @@ class Predictions:
     unit: volume id, "participant:eye" or participant. label: class numbers. logits: the head's own, mostly of a fit in
     which every class weighs the same; they rank and decide. probability: what is shown, at the stated prevalence where
     the model is calibrated, else the softmax of the logits. Of a task that asks for a number, label is the number, and
-    both have one column: the head's own number and the one that is shown.
+    both have one column: the head's own number and the one that is shown. by_unit: in what is fitted on them every unit
+    weighs one; else every participant, whose units share it.
     """
 
     model: str
@@ -31,6 +34,12 @@ class Predictions:
     label: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"]
     logits: Float64[np.ndarray, "n k"]
     probability: Float64[np.ndarray, "n k"]
+    by_unit: bool = False
+
+    @property
+    def fit_weights(self) -> Float64[np.ndarray, " n"]:
+        """What each unit weighs in what is fitted on them; the sum is the number of units, or of participants."""
+        return unit_weights(self.label, self.unit if self.by_unit else self.participant, balanced=False)
 
     @property
     def numbered(self) -> tuple[str, ...]:
@@ -61,6 +70,12 @@ class Predictions:
 def judged_of(levels: Mapping[str, Predictions]) -> Predictions:
     """Return the predictions of the judged level, which is the last: participants, or eyes or volumes of such tasks."""
     return levels[next(reversed([*levels]))]
+
+
+def weigh_as_judged(levels: Mapping[str, Predictions]) -> dict[str, Predictions]:
+    """Let every unit weigh one where eyes or scans are judged, as in their metrics; else every participant."""
+    by_unit = judged_of(levels).level != PARTICIPANT
+    return {level: replace(part, by_unit=by_unit) for level, part in levels.items()}
 
 
 def levels_of(task: Task) -> tuple[str, ...]:

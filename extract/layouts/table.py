@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from embeddings_store.errors import UsageError
-from embeddings_store.schema import ObjectInfo, Reading
+from embeddings_store.schema import SEVERAL, ObjectInfo, Reading, parts_key
 from embeddings_store.terminal.console import say
 from embeddings_store.text_table import TextTable, fold_name, open_table, read_file
 from extract.bucket.source import Source
@@ -33,7 +33,6 @@ from extract.layouts.options import SCAN_COLUMNS
 from extract.layouts.several import split_number
 
 GLOB = re.compile(r"[*?\[]")
-SEVERAL = "|"
 EXPECTED: Mapping[str, str] = {Skip.NO_LINE: "a line of the table for each file or its folder"}
 OF_SURVEY = ("scan", "visit", "frames", "rows", "columns", "bits", "sha256", "notes")
 """Further columns of a survey, which are no labels."""
@@ -65,7 +64,7 @@ class Objects:
         if SEVERAL in text:
             parts = [self._by_key.get(part.strip()) for part in text.split(SEVERAL)]
             known = [info for info in parts if info is not None]
-            return parts_key(known) if len(known) == len(parts) else text, known if len(known) == len(parts) else []
+            return (parts_key(known[0].key), known) if len(known) == len(parts) else (text, [])
         return text, sorted(self._matching(text), key=lambda info: natural(info.key)) if GLOB.search(text) else []
 
     def _matching(self, text: str) -> Iterator[ObjectInfo]:
@@ -88,11 +87,6 @@ def frames_of(objects: Sequence[ObjectInfo]) -> list[ObjectInfo]:
         if found:
             return sorted(found, key=lambda info: natural(info.key))
     return []
-
-
-def parts_key(objects: Sequence[ObjectInfo]) -> str:
-    """Give the key of a volume of several objects: the folder they lie in."""
-    return objects[0].key.rpartition("/")[0]
 
 
 class TableLayout:

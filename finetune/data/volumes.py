@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from classify.cohort.labels import KEYS
+from classify.cohort.label_lines import KEYS
 from classify.cohort.questions import Task
 from classify.cohort.table import BRIGHTNESS, Cohort
 from classify.cohort.tables import CohortTables

@@ -8,6 +8,7 @@ import pytest
 from classify.cohort.labels import Labels, LabelSource, read_labels
 from classify.cohort.questions import Question
 from classify.cohort.tasks import find_question
+from classify.errors import CohortError, LeakError
 from classify.options import ProbeOptions
 from classify.question_options import TargetOptions
 from embeddings_store.errors import OctProbeError, UsageError
@@ -61,6 +62,57 @@ def test_the_finest_column_says_whose_the_label_is(tmp_path: Path) -> None:
     scans = read(tmp_path, SCANS, target="label")
     assert (scans.task.level, scans.task.kind) == ("scan", "nominal")
     assert set(scans.lines["volume"]) == {str(volume_id(key)) for key in ("a/x.dcm", "a/y.dcm", "b")}
+    joined = read(tmp_path, SCANS.replace("b/,", "c/1.png|c/2.png,"), target="label")
+    assert str(volume_id("c")) in set(joined.lines["volume"])
+
+
+def grades(*words: str) -> str:
+    return "participant,dr,split\n" + "".join(f"p{n},{word},train\n" for n, word in enumerate(words))
+
+
+def test_a_grade_called_none_is_a_value_where_the_question_or_one_other_value_says_so(tmp_path: Path) -> None:
+    three = grades("None", "mild", "severe", "unknown", "")
+    for asked in (
+        {"classes": ("None", "mild", "severe"), "kind": "ordered"},
+        {"classes": ("None", "mild"), "positive": "mild"},
+    ):
+        assert read(tmp_path, three, target="dr", **asked).lines["group"].tolist() == ["None", "mild", "severe", "", ""]
+    assert "unknown" in set(
+        read(tmp_path, three, target="dr", exclude=("None", "unknown"), positive="severe").lines["group"]
+    )
+    assert read(tmp_path, grades("none", "amd"), target="dr").task.classes == ("none", "amd")
+
+
+def test_none_among_numbers_is_no_value_and_among_words_nobody_knows(tmp_path: Path) -> None:
+    numbers = read(tmp_path, grades("3", "none", "4.5", "5"), target="dr", kind="number")
+    assert numbers.lines["group"].tolist() == ["3", "", "4.5", "5"]
+    with pytest.raises(CohortError, match=r"'None' in 2 lines, which may be a class or no value; name it in --classes"):
+        read(tmp_path, grades("None", "mild", "severe", "None"), target="dr")
+
+
+def test_lines_of_a_unit_fill_each_other_and_what_differs_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "participant,dme,iop,age,split\np1,no,,60,train\np1,no,14,61,\np2,yes,15,,val\n"
+    found = read(tmp_path, text, target="dme", covariates=("age", "iop")).lines
+    assert found[["iop", "age"]].iloc[0].tolist() == [14, 60]
+    assert "1 participants have several values of age, of which the first counts" in capsys.readouterr().out
+
+
+def test_site_and_age_are_covariates_by_any_of_their_names(tmp_path: Path) -> None:
+    text = PEOPLE.replace("site", "Clinical Site")
+    assert read(tmp_path, text, target="dme", covariates=("clinical_site", "age")).task.covariates == ("site", "age")
+    with pytest.raises(LeakError, match="covariate site: refused: it is the target itself"):
+        read(tmp_path, text, target="clinical_site", positive="B", covariates=("site",))
+
+
+def test_limits_are_counted_and_excluded_words_are_no_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = grades("12", ">89", "13", "not done")
+    found = read(tmp_path, text, target="dr", kind="number", exclude=("not done",))
+    assert found.task.number_of(">89") == 89
+    assert "1 values of dr are limits, such as >89, and count as the limit" in capsys.readouterr().out
 
 
 def test_covariates_are_numbers_or_groups_and_may_be_missing(tmp_path: Path) -> None:

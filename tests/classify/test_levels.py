@@ -12,6 +12,7 @@ from sklearn import metrics as peer
 from classify.cohort.splits import strata_of
 from classify.errors import CohortError
 from classify.evaluate import EvaluateOptions, evaluate
+from classify.judging.calibrate import load_calibrator
 from classify.options import ProbeOptions
 from classify.predict import predict_volumes_of
 from classify.probe import Probed, probe
@@ -97,6 +98,41 @@ def test_labels_of_eyes_need_a_store_that_knows_eyes(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="expected the eye of its volumes, since the labels are of eyes"):
         probed(study, tmp_path, labels)
     assert Note.NONE.value == 0
+
+
+def test_labels_and_store_must_know_the_same_people(tmp_path: Path) -> None:
+    study, labels = planted(tmp_path, "scan", people=24)
+    first, second, *_ = sorted(set(study.stored.index["participant"]))
+    table = pd.read_csv(labels, dtype=str)
+    table["participant"] = table["participant"].replace(second, first)
+    table.loc[table["participant"] == first, "split"] = "train"
+    table.to_csv(labels, index=False)
+    with pytest.raises(CohortError, match=f"1 participants, such as {first}, have scans that the store keeps under"):
+        probed(study, tmp_path, labels)
+
+
+def test_a_site_that_is_asked_for_is_no_covariate_and_a_name_of_the_store_is_none(tmp_path: Path) -> None:
+    study, labels = planted(tmp_path, "eye")
+    table = pd.read_csv(labels, dtype=str)
+    table["clinical_site"] = np.where(table["dme"] == "yes", "North", "South")
+    table["device"] = "X"
+    table.to_csv(labels, index=False)
+    made = probed(study, tmp_path, labels, target="clinical_site", positive="North")
+    assert "site" not in made.record.to_dict()["baselines"]
+    with pytest.raises(CohortError, match="covariate device: the store has a column of that name"):
+        probed(study, tmp_path, labels, covariates=("device",))
+
+
+@pytest.mark.parametrize("level", ["eye", "scan"])
+def test_prevalence_and_calibration_count_what_is_judged(tmp_path: Path, level: str) -> None:
+    study, labels = planted(tmp_path, level)
+    made = probed(study, tmp_path, labels)
+    counts = [made.record.cohort.splits[split]["per_class"] for split in ("train", "val")]
+    of_both = sum(one["yes"] for one in counts) / sum(sum(one.values()) for one in counts)
+    assert made.record.to_dict()["calibration"]["prevalence"]["yes"] == pytest.approx(of_both, abs=1e-12)
+    calibrator = load_calibrator(made.folder / "model")
+    train = counts[0]
+    assert calibrator.shares[1] == pytest.approx((train["yes"] + 0.5) / (sum(train.values()) + 1), abs=1e-12)
 
 
 def test_labels_of_other_scans_are_refused(tmp_path: Path) -> None:
