@@ -216,6 +216,15 @@ def test_folds_of_a_column_are_those_of_the_cross_validation(study: Study, tmp_p
     assert [names[number] for number in fold] == [str(asked[person]) for person in cohort.table["participant"]]
 
 
+def test_locked_people_are_in_no_fold(study: Study, tmp_path: Path) -> None:
+    labels = labels_of(study, split=["train", "val", "test", "train"] * 10)
+    cohort = source_of(study, labels, tmp_path, split_column="split").cohort
+    fold, _ = deal_outer(cohort, FOLDS, 0)
+    locked = set(labels.loc[labels["split"] == "test", "participant"])
+    assert set(cohort.table.loc[fold == -1, "participant"]) == locked
+    assert set(fold[~cohort.table["participant"].isin(locked).to_numpy()]) == set(range(FOLDS))
+
+
 def test_a_fold_without_which_a_class_is_gone_is_refused(study: Study, tmp_path: Path) -> None:
     labels = labels_of(study)
     labels = labels.assign(fold=np.where(labels["dr"] == "yes", 1, 2))

@@ -74,6 +74,9 @@ def test_an_eye_task_is_evaluated_and_predicts_eyes(tmp_path: Path) -> None:
     table = predict_volumes_of(load_run(made.folder), study.stored, AnswerOptions())
     assert list(dict.fromkeys(table["level"])) == ["volume", "eye"]
     assert table.loc[table["level"] == "eye", "unit"].str.contains(":").all()
+    study.stored.index["device"] = "one that the run has not seen"
+    nothing = predict_volumes_of(load_run(made.folder), study.stored, AnswerOptions())
+    assert "participant" not in set(nothing["level"])
 
 
 @pytest.mark.parametrize(("level", "model"), [("eye", "mil"), ("eye", "knn"), ("scan", "lgbm"), ("eye", "dummy")])

@@ -58,6 +58,15 @@ def test_made_splits_have_the_shares_in_each_class_and_site(tmp_path: Path) -> N
         assert (table - [0.7, 0.15, 0.15]).abs().to_numpy().max() < 0.08
 
 
+def test_sites_have_the_shares_whatever_the_seed(tmp_path: Path) -> None:
+    path, worst = write(tmp_path, make_people()), []
+    for seed in range(20):
+        lines = read(path, shares=SHARES, seed=seed).lines
+        table = pd.crosstab(lines["site"], lines["split"], normalize="index")[["train", "val", "test"]]
+        worst.append((table - [0.7, 0.15, 0.15]).abs().to_numpy().max())
+    assert max(worst) < 0.06, "people drawn without a look at their site are up to 0.10 off in these seeds"
+
+
 @pytest.mark.parametrize("classes", [2, 7, 20])
 def test_many_small_classes_still_give_the_shares_in_all(tmp_path: Path, classes: int) -> None:
     people = make_people(200).assign(dr=[f"class {number % classes}" for number in range(200)])
