@@ -105,7 +105,7 @@ def confirm(verdict: str, ranking: Mapping[str, Estimate], sign: float = 1.0) ->
     return "one number" if verdict == "better" and not above else verdict
 
 
-TOO_FEW_OF_NUMBER = "Nothing can be claimed: there are too few validation {units} for intervals to be trusted."
+TOO_FEW_OF_NUMBER = "Nothing can be claimed: there are too few validation participants for intervals to be trusted."
 CLAIMS = {
     "better": "On validation {units}, the embedding predicts the label better than every baseline of this run; "
     "the hardest was {rival}.",
@@ -115,7 +115,7 @@ CLAIMS = {
     "one number": "Not shown that the embedding adds anything: {first} is better than that of every baseline, "
     "but {second} is not.",
     "not above guessing": "Nothing can be claimed: the run lies above the baselines, but not clearly above guessing.",
-    "too few": "Nothing can be claimed: a class has too few validation {units} for intervals to be trusted.",
+    "too few": "Nothing can be claimed: a class has too few validation participants for intervals to be trusted.",
     "not compared": "Nothing can be claimed: there is no interval of the difference to a baseline.",
 }
 

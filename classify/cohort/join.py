@@ -62,13 +62,7 @@ def join_cohort(
     of_table, of_store = (frozenset(part[keys[0]].astype(str)) for part in (lines, index))
     where = TABLE if task.target == STUDY_GROUP else LABELS
     require_match(of_table, of_store, where, CohortError, "the store", keys[0])
-    if task.level == "eye" and not index["eye"].isin(["L", "R"]).any():
-        raise CohortError(
-            "the store: expected the eye of its volumes, since the labels are of eyes, got volumes whose eye nobody "
-            "knows; give --scans with a column eye when extracting, or labels of participants or scans"
-        )
-    if task.level == "scan":
-        _refuse_other_people(index, lines)
+    _refuse_levels(index, lines, task)
     _refuse_names_of_store(index, task)
     rows = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
     wanted = lines.drop(columns=[name for name in UNIT_COLUMNS if name in lines and name not in keys])
@@ -210,6 +204,17 @@ def _settle_near_copies(
     if unseen:
         steps.append(_step("near copies", "note", rows, unseen))
     return rows[~repeated], steps
+
+
+def _refuse_levels(index: pd.DataFrame, lines: pd.DataFrame, task: Task) -> None:
+    """Raise CohortError where labels of eyes meet scans of unknown eyes, or labels of scans other people."""
+    if task.level == "eye" and not index["eye"].isin(["L", "R"]).any():
+        raise CohortError(
+            "the store: expected the eye of its volumes, since the labels are of eyes, got volumes whose eye nobody "
+            "knows; give --scans with a column eye when extracting, or labels of participants or scans"
+        )
+    if task.level == "scan":
+        _refuse_other_people(index, lines)
 
 
 def _refuse_other_people(index: pd.DataFrame, lines: pd.DataFrame) -> None:

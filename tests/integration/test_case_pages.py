@@ -109,7 +109,7 @@ def test_a_case_page_works_in_a_browser_from_disk(study: Path) -> None:
         assert opened.requested == []
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (800, True)])
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (1024, True), (820, False), (390, True)])
 def test_no_page_is_wider_than_its_screen(study: Path, width: int, *, dark: bool) -> None:
     for path in (study / "study.html", cases(study)[0]):
         with open_page(path, width=width, dark=dark) as opened:

@@ -94,7 +94,7 @@ def test_one_map_is_shown_at_a_time(made: Path) -> None:
         assert opened.requested == []
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (800, True)])
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (1024, True), (820, False), (390, True)])
 def test_it_is_no_wider_than_its_screen(made: Path, width: int, *, dark: bool) -> None:
     with open_page(page(made), width=width, dark=dark) as opened:
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
