@@ -55,7 +55,7 @@ def draw_forest(panels: Sequence[Panel], phantom: bool) -> str:
             _draw_intervals(ax, panel)
             if panel.line is not None:
                 ax.axvline(panel.line, color=INK, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
-            ax.set_title(panel.title)
+            ax.set_title(fill(panel.title, 72 // len(panels)), verticalalignment="bottom")
             ax.xaxis.set_major_locator(MaxNLocator(4))
             ax.grid(axis="x", color="#e3e3e3", linewidth=0.7)
             ax.set_axisbelow(True)

@@ -166,9 +166,7 @@ class FinishedRun:
 def caution_of_run(run: FinishedRun, split: str) -> str | None:
     """Say why a split has too few people for intervals; None where it has enough, or did not count them."""
     size = run.record.cohort.splits.get(split) or {}
-    if not (size.get("per_class") or (run.task.is_number and "participants" in size)):
-        return None
-    return caution_few(size.get("per_class", {}), split, people=int(size.get("participants", 0)))
+    return caution_few(size, split) if run.task.is_number or size.get("per_class") else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,15 +119,18 @@ class Cohort:
 
     def _size(self, split: str) -> SplitSize:
         part = self.table[self.table["split"] == split]
-        labels = self.units(split)["label"]
+        units = self.units(split)
         found: SplitSize = {
             "participants": int(part["participant"].nunique()),
             "eyes": len(part.drop_duplicates(["participant", "eye"])),
             "volumes": len(part),
         }
         if not self.task.is_number:
-            per_class = {name: int((labels == number).sum()) for number, name in enumerate(self.task.classes)}
-            found["per_class"] = per_class
+            of_class = [units.loc[units["label"] == number, "participant"] for number in range(len(self.task.classes))]
+            found["per_class"] = {name: len(of) for name, of in zip(self.task.classes, of_class, strict=True)}
+            own = {name: int(of.nunique()) for name, of in zip(self.task.classes, of_class, strict=True)}
+            if own != found["per_class"]:
+                found["participants_per_class"] = own
         return found
 
 

@@ -15,6 +15,7 @@ from classify.errors import CohortError
 from classify.judging.bootstrap import (
     TOO_FEW,
     Replicates,
+    count_people,
     draw_replicates,
     measure,
     paired_differences,
@@ -62,7 +63,6 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
     entries give a participant different labels.
     """
     common = keep_common(entries)
-    label = common[0].people.label
     drawn = draw_replicates(common[0].people.participant, replicates=replicates, seed=seed)
     measured = {entry.name: measure(entry.people, drawn, classes) for entry in common}
     values = {name: drawn_values for name, (_, drawn_values) in measured.items()}
@@ -75,7 +75,7 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
             "name": entry.name,
             "kind": entry.kind,
             **entry.told,
-            "participants": len(original.people.label),
+            "participants": len(set(original.people.participant.tolist())),
             "seconds": entry.seconds,
             "metrics": {name: measured[entry.name][0][name] for name in measures.overall},
             "difference_to_best": _differences(values, entry.name, best, entry.people, classes),
@@ -90,8 +90,7 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
     return {
         "split": common[0].people.split,
         "ranked_by": ranked_by,
-        "participants": len(label),
-        "per_class": {name: int((label == number).sum()) for number, name in enumerate(classes)},
+        **count_people(common[0].people, classes),
         "replicates": replicates,
         "seed": seed,
         "best": best,

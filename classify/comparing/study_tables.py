@@ -76,7 +76,7 @@ def leaderboard_lines(board: Mapping[str, Any]) -> list[str]:
             f"the cohorts differ; only the {board['participants']} participants of {board['split']} in all are used "
             f"({sizes})"
         )
-    if caution := caution_few(board["per_class"], board["split"], people=board["participants"]):
+    if caution := caution_few(board, board["split"]):
         lines.append(caution)
     return lines
 

@@ -6,6 +6,7 @@ so thousands of replicates cost a few matrix products. Column 0 counts everybody
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
@@ -125,16 +126,28 @@ def why_too_few(people: Predictions, classes: Sequence[str]) -> str | None:
     return None if count >= FEW_PARTICIPANTS else f"{count} participants of {name}; intervals need {FEW_PARTICIPANTS}"
 
 
-def caution_few(per_class: Mapping[str, int], split: str = "val", *, people: int | None = None) -> str | None:
+def count_people(people: Predictions, classes: Sequence[str]) -> dict[str, Any]:
+    """Count participants, the judged units of each class, and participants of each class where these differ."""
+    of_class = [people.participant[people.label == number].tolist() for number in range(len(classes))]
+    per_class = {name: len(of) for name, of in zip(classes, of_class, strict=True)}
+    own = {name: len(set(of)) for name, of in zip(classes, of_class, strict=True)}
+    counts = {"participants": len(set(people.participant.tolist())), "per_class": per_class}
+    return counts | ({"participants_per_class": own} if own != per_class else {})
+
+
+def caution_few(counts: Mapping[str, Any], split: str = "val") -> str | None:
     """Warn where the smallest class has too few participants for a percentile interval; None where it has enough.
 
-    people: how many there are in all, which is what counts where there are no classes but numbers.
+    counts: participants, which are what counts where there are no classes but numbers; per_class: judged units, and
+    participants_per_class where several units are of one participant, as count_people gives them.
 
     A recall over n participants takes n + 1 values, so resampling few of them cannot show how far another sample
     would lie: two of two right gives an interval without width.
     """
+    per_class = counts.get("participants_per_class") or counts.get("per_class")
     if not per_class:
-        few = people is not None and people < FEW_PARTICIPANTS
+        people = counts.get("participants", FEW_PARTICIPANTS)
+        few = people < FEW_PARTICIPANTS
         return f"few participants: {split} has {people}; intervals need {FEW_PARTICIPANTS}" if few else None
     name, count = min(per_class.items(), key=lambda item: item[1])
     if count >= FEW_PARTICIPANTS:

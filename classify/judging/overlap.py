@@ -8,7 +8,7 @@ import numpy as np
 from classify.baselines.covariates import headline_of
 from classify.cohort.questions import Task
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
-from classify.judging.subgroups import count_people
+from classify.judging.subgroups import count_group
 from classify.run.predictions import Predictions, rows_of
 
 
@@ -47,7 +47,7 @@ def _measure(
         return {"absent": f"everybody of {people.split} was in pretraining"}
     drawn = draw_replicates(ours.participant, replicates=replicates, seed=seed)
     table, values = measure(ours, drawn, classes)
-    found = {**count_people(ours, classes), "metrics": table}
+    found = {**count_group(ours, classes), "metrics": table}
     if whole not in baselines:
         return found
     beside = baselines[whole]

@@ -29,7 +29,7 @@ from classify.judging.bootstrap import (
 )
 from classify.judging.kinds import measures_of
 from classify.judging.rivals import Values
-from classify.judging.subgroups import count_people
+from classify.judging.subgroups import count_group
 from classify.run.predictions import Predictions, judged_of
 from classify.run.record import Measured
 from classify.search.folds import why_not_learned
@@ -73,7 +73,7 @@ class _Leaving:
         here, split = (self.table[by] == value).to_numpy(), self.table["split"].to_numpy(str)
         judged, train = self.features.where(here & (split == "val")), split == "train"
         with_it = self._predict(self.model, judged)
-        line = {"held_out": value, "volumes": len(judged.y), **count_people(with_it, self.classes)}
+        line = {"held_out": value, "volumes": len(judged.y), **count_group(with_it, self.classes)}
         if (here & train).sum() == train.sum():
             return line | {"absent": f"all of train is {by} {value}: nothing is left to fit on"}
         left = self.features.where(~here & train)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from classify.judging.bootstrap import caution_few, draw_replicates, measure
+from classify.judging.bootstrap import caution_few, count_people, draw_replicates, measure
 from classify.judging.kinds import measures_of
 from classify.run.predictions import Predictions
 
@@ -57,14 +57,10 @@ def _measure_group(
     said = {name: measured[name] for name in headline}
     if by == "age_band" and value == UNKNOWN_AGE and chosen.all():
         said = {name: {"absent": "nobody of this split has a usable age"} for name in headline}
-    return {"by": by, "value": str(value), "volumes": int(chosen.sum()), **count_people(people, classes), **said}
+    return {"by": by, "value": str(value), "volumes": int(chosen.sum()), **count_group(people, classes), **said}
 
 
-def count_people(people: Predictions, classes: Sequence[str]) -> dict[str, Any]:
-    """Count participants, in all and by class, and caution where a class has few."""
-    per_class = {name: int((people.label == number).sum()) for number, name in enumerate(classes)}
-    return {
-        "participants": len(people.label),
-        "per_class": per_class,
-        "caution": caution_few(per_class, "this group", people=len(set(people.participant.tolist()))),
-    }
+def count_group(people: Predictions, classes: Sequence[str]) -> dict[str, Any]:
+    """Count participants and units as count_people does, and caution where a class has few people."""
+    counts = count_people(people, classes)
+    return counts | {"caution": caution_few(counts, "this group")}

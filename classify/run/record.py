@@ -36,12 +36,13 @@ OPEN = ConfigDict(extra="allow")
 
 @with_config(OPEN)
 class SplitSize(TypedDict):
-    """How many a split has; per_class: participants."""
+    """How many a split has; per_class: judged units; participants_per_class: where several are of one participant."""
 
     participants: NotRequired[Count]
     eyes: NotRequired[Count]
     volumes: NotRequired[Count]
     per_class: NotRequired[dict[str, Count]]
+    participants_per_class: NotRequired[dict[str, Count]]
 
 
 @with_config(OPEN)

@@ -76,8 +76,7 @@ def describe_split(splits: Mapping[str, SplitSize], pretraining: Open, split: st
 
 def caution_of(splits: Mapping[str, SplitSize], split: str) -> str | None:
     """Warn where a split has too few people for intervals: see caution_few."""
-    size = splits[split]
-    return caution_few(size.get("per_class", {}), split, people=size["participants"])
+    return caution_few(splits[split], split)
 
 
 def pretraining_lines(pretraining: Mapping[str, Any], split: str) -> list[str]:

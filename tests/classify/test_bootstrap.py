@@ -8,6 +8,7 @@ from classify.heads.contract import softmax
 from classify.judging.bootstrap import (
     FEW_PARTICIPANTS,
     caution_few,
+    count_people,
     draw_replicates,
     measure,
     paired_difference,
@@ -109,10 +110,21 @@ def test_a_paired_interval_is_narrower_than_the_two_alone_suggest() -> None:
 
 
 def test_few_participants_are_cautioned_by_the_smallest_class() -> None:
-    assert caution_few({"healthy": 40, "insulin_dependent": FEW_PARTICIPANTS}) is None
-    caution = caution_few({"healthy": 40, "insulin_dependent": 2})
+    assert caution_few({"per_class": {"healthy": 40, "insulin_dependent": FEW_PARTICIPANTS}}) is None
+    caution = caution_few({"per_class": {"healthy": 40, "insulin_dependent": 2}})
     assert caution is not None
     assert "(insulin_dependent) has 2" in caution
+
+
+def test_scans_of_one_person_count_once_for_the_caution() -> None:
+    counts = count_people(make_predictions(12, scans=4), CLASSES)
+    assert counts == {
+        "participants": 12,
+        "per_class": dict.fromkeys(CLASSES, 12),
+        "participants_per_class": dict.fromkeys(CLASSES, 3),
+    }
+    assert "has 3" in str(caution_few(counts))
+    assert caution_few(count_people(make_predictions(48), CLASSES)) is None
 
 
 def test_intervals_cover_the_truth_of_simulated_cohorts() -> None:

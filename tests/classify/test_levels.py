@@ -63,6 +63,12 @@ def test_the_unit_of_the_label_is_judged_and_no_other(tmp_path: Path, level: str
     )
     per_person = pd.Series(found.label).groupby(found.participant).nunique()
     assert (per_person > 1).any(), "some people have both labels, or the test says nothing"
+    groups = {line["value"]: line for line in record.judged.subgroups["val"] if line["by"] in ("eye", "device")}
+    for line in groups.values():
+        assert line["participants"] == len(set(found.participant))
+        assert sum(line["per_class"].values()) >= line["participants"], "units of a group, several of a person"
+    own = pd.Series(found.participant).groupby(found.label).nunique()
+    assert list(record.cohort.splits["val"]["participants_per_class"].values()) == own.tolist()
 
 
 def test_an_eye_task_is_evaluated_and_predicts_eyes(tmp_path: Path) -> None:
