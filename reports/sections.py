@@ -18,7 +18,7 @@ from reports.pictures import (
     picture_roc,
 )
 from reports.runs import Estimate, FinishedRun, caution_of_run, to_estimate
-from reports.tables import UNIT_FIELD, Metric, ResultRow, forest, metrics_of, results, side_metrics_of
+from reports.tables import UNIT_FIELD, Metric, ResultRow, forest, metrics_of, results, run_name, side_metrics_of
 
 CHANCE_AUROC = 0.5
 FEWEST_AWAY = 2  # sites or devices with an interval; one alone says little
@@ -34,6 +34,7 @@ class ResultTable:
     metrics: Sequence[Metric]
     with_difference: bool
     figure: Picture | None = None
+    unjudged: Sequence[str] = ()
 
 
 def result_tables(runs: Sequence[FinishedRun], phantom: bool) -> list[ResultTable]:
@@ -42,7 +43,9 @@ def result_tables(runs: Sequence[FinishedRun], phantom: bool) -> list[ResultTabl
     return [table for split in judged for table in _split_tables(runs, split, phantom)]
 
 
-def _split_tables(runs: Sequence[FinishedRun], split: str, phantom: bool) -> list[ResultTable]:
+def _split_tables(all_runs: Sequence[FinishedRun], split: str, phantom: bool) -> list[ResultTable]:
+    runs = [run for run in all_runs if split in run.splits_judged()]
+    unjudged = [run_name(run, all_runs) for run in all_runs if run not in runs]
     first, name = runs[0], SPLIT_NAMES[split]
     level, units, metrics = first.level, first.units, metrics_of(first.task)
     primary = results(runs, level, split, metrics)
@@ -53,7 +56,7 @@ def _split_tables(runs: Sequence[FinishedRun], split: str, phantom: bool) -> lis
     side = results(runs, level, split, beside)
     second = "errors" if first.task.is_number else "probabilities"
     tables = [
-        ResultTable(f"{name}: {units}", caption, primary, metrics, split == "val", figure),
+        ResultTable(f"{name}: {units}", caption, primary, metrics, split == "val", figure, unjudged),
         ResultTable(f"{name}: {units}, {second}", caption, side, beside, False),
     ]
     finer = [*UNIT_FIELD][[*UNIT_FIELD].index(level) + 1 :]

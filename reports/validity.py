@@ -3,6 +3,7 @@
 Everything is read from the run's record; what it does not hold has no table.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +148,7 @@ def _subgroups(run: FinishedRun) -> PlainTable | None:
     found = run.record.judged.subgroups.get("val")
     if not found:
         return None
+    groups = Counter(line["by"] for line in found)
     rows: list[tuple[Cell, ...]] = [
         (
             str(line["by"]).replace("_", " "),
@@ -155,7 +157,10 @@ def _subgroups(run: FinishedRun) -> PlainTable | None:
             *_of_group(line, _headline_of(run)),
         )
         for line in found
+        if groups[line["by"]] > 1
     ]
+    if not rows:
+        return None
     caption = (
         f"Validation {run.units} of each group, with scans of that group only. Small groups stay visible as small: "
         "their intervals are wide, and below 10 participants a class too few to say."
