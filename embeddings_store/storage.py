@@ -177,7 +177,7 @@ def open_storage(url: str, *, endpoint_url: str | None = None, create: bool) -> 
     Endpoint, region, credentials and CA of S3 are found as for the bucket (see s3_access).
     Raises StoreError when the place is missing or cannot be made, and for an address with a password.
     """
-    if "://" in url:
+    if not Path(url).is_dir():
         require_no_credentials(url, "store", StoreError)
     scheme = url.partition("://")[0] if "://" in url else "file"
     if scheme not in ("file", "s3"):

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from embeddings_store.errors import OctProbeError
+from embeddings_store.addresses import require_plain_line
+from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.extras import describe_missing
 from embeddings_store.plain_text import visible
 
@@ -44,6 +45,7 @@ def run_command(app: typer.Typer) -> NoReturn:
     _prepare_process()
     try:
         with notes_on_stderr():
+            require_plain_line(sys.argv[1:], UsageError)
             sys.exit(app(standalone_mode=True))
     except OctProbeError as error:
         _complain(f"error: {error}\nhelp: {explained_at(error)}")
