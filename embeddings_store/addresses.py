@@ -64,6 +64,7 @@ def require_plain_line(words: Sequence[str], refusal: type[OctProbeError]) -> No
 
 def _refused(what: str, refusal: type[OctProbeError]) -> OctProbeError:
     return refusal(
-        f"{what}: expected a plain URL, got one with a user name or password before an @, or a token; credentials belong in"
-        " the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, MLFLOW_TRACKING_USERNAME ...) or an AWS profile"
+        f"{what}: expected a plain URL, got one with a user name or password before an @, or a token; credentials "
+        "belong in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, MLFLOW_TRACKING_USERNAME ...) or an AWS "
+        "profile"
     )

@@ -75,6 +75,8 @@ def _check_tree(block: str, number: int, features: int) -> None:
     leaves = int(_whole("num_leaves", fields["num_leaves"], 1)[0])
     if not 1 <= leaves <= MOST_LEAVES or (fields["num_cat"], fields["is_linear"]) != ("0", "0"):
         raise ValueError(f"tree {number}: expected 1 to {MOST_LEAVES} leaves, no categories, no linear ones")
+    if leaves == 1:  # of a tree without a split, some are left empty
+        fields = {name: value or "0" if name in OF_LEAVES else value for name, value in fields.items()}
     for names, length in ((OF_SPLITS, leaves - 1), (OF_LEAVES, leaves), (("shrinkage",), 1)):
         for one in names:
             (_whole if one in WHOLE else _real)(f"tree {number}, {one}", fields[one], length)
@@ -102,7 +104,7 @@ def _fields(lines: list[str], names: tuple[str, ...]) -> Mapping[str, str]:
     pairs = [line.split("=", 1) for line in lines]
     if sorted(pair[0] for pair in pairs) != sorted(names) or any(len(pair) != 2 for pair in pairs):
         raise ValueError("it has other fields")
-    return {name: value for name, value in pairs}
+    return {pair[0]: pair[1] for pair in pairs}
 
 
 def _whole(name: str, value: str, length: int) -> Int64[np.ndarray, " n"]:

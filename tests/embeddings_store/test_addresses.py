@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,21 +38,24 @@ def test_what_holds_credentials_is_known_and_nothing_else_is() -> None:
     assert [word for word in TAKEN if holds_credentials(word)] == []
 
 
+def makers_of(secret: str | Path) -> tuple[Callable[[], object], ...]:
+    """Put a word into options of every kind."""
+    return (
+        lambda: ProbeOptions(model="linear", store=str(secret), participants=Path("p")),
+        lambda: ProbeOptions(model="linear", store="s", participants=Path(secret)),
+        lambda: parse_words(ProbeOptions, model="linear", store=["a=s", str(secret)], participants="p"),
+        lambda: parse_words(ProbeOptions, model="linear", store="s", participants="p", seeds=str(secret)),
+        lambda: StudyOptions(store="s", runs=Path(secret), out=Path("o")),
+        lambda: StudyOptions(store="s", runs=Path("r"), out=Path(secret)),
+        lambda: TrackOptions(runs=Path("r"), tracking_uri=str(secret)),
+        lambda: FinetuneOptions(bucket="b", encoder="random:tiny", participants=Path("p"), cache_dir=Path(secret)),
+    )
+
+
 @pytest.mark.parametrize("kind", [str, Path])
 def test_no_option_takes_them(kind: type) -> None:
     for word in REFUSED:
-        secret = kind(word)
-        makers = (
-            lambda: ProbeOptions(model="linear", store=str(secret), participants=Path("p")),
-            lambda: ProbeOptions(model="linear", store="s", participants=Path(secret)),
-            lambda: parse_words(ProbeOptions, model="linear", store=["a=s", str(secret)], participants="p"),
-            lambda: parse_words(ProbeOptions, model="linear", store="s", participants="p", seeds=str(secret)),
-            lambda: StudyOptions(store="s", runs=Path(secret), out=Path("o")),
-            lambda: StudyOptions(store="s", runs=Path("r"), out=Path(secret)),
-            lambda: TrackOptions(runs=Path("r"), tracking_uri=str(secret)),
-            lambda: FinetuneOptions(bucket="b", encoder="random:tiny", participants=Path("p"), cache_dir=Path(secret)),
-        )
-        for make in makers:
+        for make in makers_of(kind(word)):
             with pytest.raises(UsageError) as refused:
                 make()
             assert SECRET not in str(refused.value), word
