@@ -22,6 +22,7 @@ from obstore.store import LocalStore, S3Store
 
 from embeddings_store.addresses import require_no_credentials
 from embeddings_store.errors import StoreError, UnreadableError
+from embeddings_store.regular_file import require_regular
 from embeddings_store.s3_access import (
     NOT_TRUSTED,
     PROXY_REFUSES,
@@ -76,9 +77,15 @@ class Storage:
         """Read one object whole (no copy, read-only); None when it is not there."""
         with self.as_store_error("read"):
             try:
+                self._require_plain(path)
                 return memoryview(obstore.get(self.objects, path).bytes())
             except (FileNotFoundError, NotADirectoryError):
                 return None
+
+    def _require_plain(self, path: str) -> None:
+        """Refuse what would never end, in a local folder. Raises: OSError."""
+        if isinstance(self.objects, LocalStore):
+            require_regular(Path(self.url) / path)
 
     def read_into(self, path: str, target: UInt8[np.ndarray, " bytes"]) -> Iterator[UInt8[np.ndarray, " block"]]:
         """Fill a buffer with the beginning of an object, and give each part while it is in the processor's cache.
@@ -97,6 +104,7 @@ class Storage:
         # Twice as fast as obstore's whole-object get for a token grid, which faults in new pages for every row.
         with self.as_store_error("read"):
             try:
+                require_regular(file)
                 stream = file.open("rb", buffering=0)
             except (FileNotFoundError, NotADirectoryError):
                 return

@@ -29,6 +29,7 @@ from embeddings_store.checksums import seal_fault, sealed_json
 from embeddings_store.documents import parse_object
 from embeddings_store.errors import RunError
 from embeddings_store.publish import published
+from embeddings_store.regular_file import require_regular_below
 from finetune.model.network import VolumeClassifier, host_weights, whole
 from finetune.training.epochs import BestWeights, Epoch
 from finetune.training.stages import trainable_weights
@@ -114,9 +115,8 @@ class StateFolder:
             return None
         folder = self.folder / f"{number:06d}"
         try:
-            words = parse_object(body := (folder / STATE).read_bytes())
-            if fault := seal_fault(body):
-                raise ValueError(f"{STATE}: {fault}")
+            require_regular_below(folder)
+            words = _read_state(folder)
             if words["inputs"] != self.inputs:
                 return None
             _check_sums(folder, words.get("sha256", {}))
@@ -126,7 +126,8 @@ class StateFolder:
             return Saved(folder, _read_position(words["position"]), found, best)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RunError(
-                f"the training state in {folder} is damaged ({_words_of(error)}); restore it, or delete it to begin again"
+                f"the training state in {folder} is damaged ({_words_of(error)}); restore it, or delete it to begin "
+                "again"
             ) from error
 
     def _numbers(self) -> list[int]:
@@ -182,6 +183,14 @@ def _placed_like(weight: nn.Parameter, value: Shaped[Tensor, "..."]) -> Shaped[T
     if isinstance(weight, DTensor) and value.ndim:
         return distribute_tensor(placed, weight.device_mesh, weight.placements)
     return placed
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    """Read STATE. Raises: ValueError where it is not what was saved, OSError."""
+    body = (folder / STATE).read_bytes()
+    if fault := seal_fault(body):
+        raise ValueError(f"{STATE}: {fault}")
+    return parse_object(body)
 
 
 def _check_sums(folder: Path, wanted: Mapping[str, str]) -> None:
