@@ -42,6 +42,7 @@ R = TypeVar("R")
 THREADS = 16
 AHEAD = 8
 LIST_PAGE = 10_000
+S3_PAGE = 1_000  # the most that a server gives at once
 BLOCK_BYTES = 1 << 20
 TAIL_BYTES = 64
 # obstore's default is 30 s a request: too little for a 14 MB token grid over a slow line.
@@ -121,15 +122,25 @@ class Storage:
 
     def list_sizes(self, folder: str) -> dict[str, int]:
         """List every path below a folder ("" for all) with its size in bytes, in no order."""
-        with self.as_store_error("list"):
-            pages = obstore.list(self.objects, folder or None, chunk_size=LIST_PAGE)
-            return {entry["path"]: entry["size"] for page in pages for entry in page}
+        return {entry["path"]: entry["size"] for entry in self._list(folder)}
 
     def list_times(self, folder: str) -> dict[str, datetime]:
         """List every path below a folder with the time when it was written, by the clock of the store."""
+        return {entry["path"]: entry["last_modified"] for entry in self._list(folder)}
+
+    def _list(self, folder: str) -> Iterator[Any]:
+        """Yield what lies below a folder. Raises: StoreError, also for a server that lists the same again and again."""
+        is_local, seen = isinstance(self.objects, LocalStore), set[str]()
         with self.as_store_error("list"):
-            pages = obstore.list(self.objects, folder, chunk_size=LIST_PAGE)
-            return {entry["path"]: entry["last_modified"] for page in pages for entry in page}
+            for page in obstore.list(self.objects, folder or None, chunk_size=LIST_PAGE if is_local else S3_PAGE):
+                paths = () if is_local else [entry["path"] for entry in page]
+                if again := next((path for path in paths if path in seen), None):
+                    raise StoreError(
+                        f"{self.url}: the listing goes round in circles: the server gave {again} twice. "
+                        "Is this an S3 server, and is it up to date?"
+                    )
+                seen.update(paths)
+                yield from page
 
     def first_paths(self, count: int) -> list[str]:
         """List a few paths only: cheap where a folder is large and foreign."""
