@@ -36,6 +36,7 @@ from reports.runs import (
     select_runs,
 )
 from reports.sections import detail_pictures, find_warnings, result_tables
+from reports.shap_pictures import FILE, write_explanation
 from reports.tables import class_table, splits_table, title_of, units_judged, used_row
 from reports.training_pictures import picture_training
 from reports.validity import comparison_tables, p_value_sentence, validity_tables
@@ -130,6 +131,8 @@ def write_study(
     }
     page = options.out / PAGE
     write_model_card(shown, options.out, now=now)
+    if explanation.values is not None:
+        write_explanation(explanation.values, explanation.volumes, options.out / FILE)
     publish(render("study.html.j2", context), page)
     return StudyPage(page, tuple(runs), headline, phantom, len(looks), tuple(warnings), explanation, tuple(left_out))
 
@@ -152,7 +155,7 @@ def _write_crossed(
     page = options.out / PAGE
     write_model_card(shown, options.out, now=now)
     publish(render("cross_validated.html.j2", context), page)
-    none = Explanation(None, "a cross-validated run is not explained")
+    none = Explanation(absent="a cross-validated run is not explained")
     return StudyPage(page, tuple(runs), headline, phantom, 0, tuple(say_left_out(left_out)), none, tuple(left_out))
 
 

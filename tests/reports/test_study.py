@@ -31,7 +31,7 @@ SECTIONS = {
     "checklist",
     "reading",
 }
-FIGURES = {"flow", "forest-val", "confusion", "roc", "reliability", "shap", "map"}
+FIGURES = {"flow", "forest-val", "confusion", "roc", "reliability", "shap", "shap-volumes", "shap-volume", "map"}
 LOADING = {"src", "href", "data", "action", "poster", "srcset", "xlink:href"}
 
 OWN_ADDRESSES = ("data:image/svg+xml;base64,", "#", "model-card.html")
@@ -154,7 +154,11 @@ def test_nothing_is_loaded_and_nothing_else_runs(made: tuple[StudyPage, PageRead
     assert_only_its_own_script(text)
     assert re.findall(r"(?:https?:)?//[^\s\"'<]+", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)) == ["//study/store"]
     assert "@import" not in text
-    assert sorted(path.name for path in study.page.parent.iterdir()) == ["model-card.html", "study.html"]
+    assert sorted(path.name for path in study.page.parent.iterdir()) == [
+        "explanation.npz",
+        "model-card.html",
+        "study.html",
+    ]
 
 
 def test_the_phantom_banner_is_there_for_a_phantom_only(tmp_path: Path, made: tuple[StudyPage, PageReader]) -> None:
