@@ -41,9 +41,16 @@ def as_explanation(
 
 def write_explanation(explained: Any, volumes: Sequence[str], path: Path) -> None:
     """Publish the values, the features and the names of the volumes as plain arrays. Raises: OSError."""
-    fields = {name: np.asarray(getattr(explained, name)) for name in _FIELDS}
     with published(path, durable=False) as aside, aside.open("wb") as file:
-        np.savez_compressed(file, volumes=np.array(list(volumes)), **fields)
+        np.savez_compressed(
+            file,
+            values=explained.values,
+            base_values=explained.base_values,
+            data=explained.data,
+            feature_names=np.array(explained.feature_names),
+            output_names=np.array(explained.output_names),
+            volumes=np.array(list(volumes)),
+        )
 
 
 def read_explanation(path: Path | str) -> Any:
