@@ -83,7 +83,8 @@ def _check_tree(block: str, number: int, features: int) -> None:
     split, decision = (_whole(one, fields[one], leaves - 1) for one in ("split_feature", "decision_type"))
     if ((split < 0) | (split >= features)).any() or not np.isin(decision, DECISIONS).all():
         raise ValueError(f"tree {number}: a split on no feature")
-    _check_children(*(_whole(one, fields[one], leaves - 1) for one in ("left_child", "right_child")), number)
+    left, right = (_whole(one, fields[one], leaves - 1) for one in ("left_child", "right_child"))
+    _check_children(left, right, number)
 
 
 def _check_children(left: Int64[np.ndarray, " splits"], right: Int64[np.ndarray, " splits"], number: int) -> None:
