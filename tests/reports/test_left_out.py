@@ -70,8 +70,13 @@ def test_a_copy_under_another_name_is_no_second_run(tmp_path: Path, copy: str) -
     shutil.copytree(build_run(tmp_path, "whole", model="linear"), tmp_path / copy)
     assert left_out_of(tmp_path) == (
         ["whole"],
-        [LeftOut(copy, "it is a copy of the run whole; name its folder so, or move it elsewhere")],
+        [LeftOut(copy, "it is a copy of the run whole")],
     )
+
+
+def test_a_run_whose_folder_was_renamed_is_still_read(tmp_path: Path) -> None:
+    build_run(tmp_path, "whole", model="linear").rename(tmp_path / "our best")
+    assert left_out_of(tmp_path) == (["whole"], [])
 
 
 def test_a_folder_that_nobody_may_look_into_is_named(tmp_path: Path) -> None:
