@@ -65,5 +65,5 @@ def open_encoder(
             "--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; other encoders need none"
         )
     if encoder.startswith(ONNX):
-        return open_onnx(Path(encoder.removeprefix(ONNX)), image_size)
+        return open_onnx(Path(encoder.removeprefix(ONNX)), image_size, slices)
     return random_encoder(encoder, image_size)
