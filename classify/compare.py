@@ -95,6 +95,7 @@ def compare(
         "stores": list(options.stores),
         "random_twin": options.random_twin,
         "encoders": {cell.store or cell.name: cell.run.record.asked.encoder_source for cell in cells},
+        "encoding_costs": {cell.store or cell.name: cell.run.record.asked.encoding_cost for cell in cells},
         "phantom": any(cell.run.record.asked.phantom for cell in cells),
         "runs": [{"name": cell.name, "run": cell.run.record.id, "reused": cell.reused} for cell in cells],
         "absent": absent,
