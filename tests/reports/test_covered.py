@@ -17,6 +17,7 @@ from embeddings_store.space import EmbeddingSpace
 from extract.pictures import even_frames
 from extract.preprocess import frame_chooser, preprocess
 from extract.preset import PRESETS, Edges, Preset
+from extract.seen import seen_part
 from extract.volume import Volume
 from reports.anatomy.regions import SECTORS, axial_bands, en_face_regions
 from reports.anatomy.scan import ScanGeometry
@@ -36,7 +37,9 @@ TOP, LEFT, SIDE = 40, 66, 12
 
 
 def volume(voxels: np.ndarray) -> Volume:
-    return Volume(voxels, np.arange(FRAMES), FRAMES, None, (1.0, 0.0), Eye.RIGHT, "cirrus_mac", "d", "s", Note(0))
+    return Volume(
+        voxels, np.arange(len(voxels)), len(voxels), None, (1.0, 0.0), Eye.RIGHT, "cirrus_mac", "d", "s", Note(0)
+    )
 
 
 def space_of(preset: Preset, size: Grid, patch: Grid) -> EmbeddingSpace:
@@ -109,6 +112,21 @@ def test_a_cropped_volume_has_its_map_where_it_was_seen() -> None:
     assert hot == list(range(20, 30))  # the third of four slabs, which frame 25 belongs to
     row, column = middle(opacity(drawn.layers[0].heats[frame]), (ROWS, COLUMNS))
     assert (row, column) == pytest.approx((TOP + SIDE / 2, LEFT + SIDE / 2), abs=10)
+
+
+@pytest.mark.parametrize("name", ["retfound", "mirage", "vjepa2"])
+@pytest.mark.parametrize("shape", [(100, 150), (150, 90), (97, 201)])
+@pytest.mark.parametrize("margins", [None, (10, 4, 0.0, 0.2)])
+def test_the_part_that_was_seen_is_known_to_a_pixel(name: str, shape: tuple[int, int], margins: Edges | None) -> None:
+    """A frame whose grey level is its own row or column: what comes out says where it was taken."""
+    preset = replace(PRESETS[name], mean=None, std=None, channels=1, per_slice=None, scale=None, margins=margins)
+    preset = replace(preset, slices=1 if preset.slices else None)
+    for axis, span in enumerate(seen_part(preset, (1, 64, 64), *shape)):
+        side = shape[axis]
+        ramp = np.broadcast_to(np.arange(side, dtype=np.uint8)[:, None] if axis == 0 else np.arange(side), shape)
+        seen = preprocess(volume(ramp[None].astype(np.uint8)), preset, (1, 64, 64))[0, 0].mean(axis=1 - axis)
+        wanted = (span[0] + (np.arange(64) + 0.5) / 64 * (span[1] - span[0])) * side - 0.5
+        assert np.abs(seen - wanted)[3:-3].max() < 0.75
 
 
 def test_what_lies_on_no_place_is_refused() -> None:
