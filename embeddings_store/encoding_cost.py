@@ -1,7 +1,7 @@
 """What it took to encode the volumes of a store: kept in the record of each process that did so, and added up."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from embeddings_store.checksums import SEAL, seal_fault, sealed_json
@@ -13,6 +13,8 @@ WORKERS = "workers"
 FIELD = "encoding"
 ABSENT = "not recorded: the store is older, or every run that wrote it was cut off"
 PER = 1000
+MOST = 1e12
+"""Of anything that a record states: more was never measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,20 @@ class EncodingCost:
         return f"peak memory {self.peak_rss_mb:,.0f} MB{shared}"
 
 
-def cost_of_record(record: Mapping[str, Any] | None) -> EncodingCost | None:
+def cost_of_record(record: object) -> EncodingCost | None:
     """Read what to_record gave; None where nothing, or nothing that can be, was recorded."""
-    found = dict(record or {})
-    numbers = [found.get(name) for name in ("volumes", "seconds", "peak_rss_mb", "encoders")]
-    good = all(isinstance(one, int | float) and not isinstance(one, bool) and one >= 0 for one in numbers)
-    if not good or not found["volumes"] or not isinstance(found.get("device"), str):
+    if not isinstance(record, Mapping) or not isinstance(record.get("device"), str):
         return None
-    return EncodingCost(**{one.name: found[one.name] for one in fields(EncodingCost) if one.name in found})
+    volumes, seconds, peak, encoders = (record.get(name) for name in ("volumes", "seconds", "peak_rss_mb", "encoders"))
+    price = record.get("usd_per_hour")
+    if not all(map(_is_amount, (volumes, seconds, peak, encoders, price or 0))) or volumes < 1:
+        return None
+    dollars = None if price is None else float(price)
+    return EncodingCost(int(volumes), float(seconds), float(peak), record["device"], int(encoders), dollars)
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST
 
 
 def record_encoding_cost(storage: Storage, worker_id: int, cost: EncodingCost) -> None:

@@ -43,6 +43,11 @@ def test_a_damaged_record_counts_for_nothing(tmp_path: Path) -> None:
     [
         None,
         {},
+        [1],
+        "text",
+        {"volumes": 1, "seconds": float("inf"), "peak_rss_mb": 1.0, "device": "cpu", "encoders": 1},
+        {"volumes": 1, "seconds": float("nan"), "peak_rss_mb": 1.0, "device": "cpu", "encoders": 1},
+        {"volumes": 1, "seconds": 1, "peak_rss_mb": 1.0, "device": "cpu", "encoders": 1, "usd_per_hour": "2"},
         {"volumes": 0, "seconds": 1.0, "peak_rss_mb": 1.0, "device": "cpu", "encoders": 1},
         {"volumes": 3, "seconds": "1", "peak_rss_mb": 1.0, "device": "cpu", "encoders": 1},
     ],
