@@ -95,7 +95,7 @@ def _ninths(scan: ScanGeometry, depth: int, width: int, seen: Seen) -> Int64[np.
     part = _third(left + (right - left) * np.arange(width) / width)
     if scan.eye is Eye.LEFT:
         part = 2 - part
-    return (slab[:, None] * 3 + part[None, :]).astype(np.int64)
+    return np.asarray(slab[:, None] * 3 + part[None, :], dtype=np.int64)
 
 
 def _third(places: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:

@@ -108,17 +108,17 @@ def _lay(
     rgba: UInt8[np.ndarray, "gh gw 4"], rows: Int64[np.ndarray, " n"], columns: Int64[np.ndarray, " m"]
 ) -> UInt8[np.ndarray, "n m 4"]:
     """Put painted tokens where they belong, and nothing where the number is -1."""
-    laid = rgba[np.ix_(rows, columns)]
+    laid: UInt8[np.ndarray, "n m 4"] = rgba[np.ix_(rows, columns)]
     laid[(rows < 0)[:, None] | (columns < 0)[None, :]] = 0
     return laid
 
 
 def _flatten(grey: UInt8[np.ndarray, "n rows columns"], on: Canvas) -> Float64[np.ndarray, "depth columns"]:
     """Average over the rows; of single B-scans, give each stored frame the nearest that is shown."""
-    flat = grey.mean(axis=1)
+    flat: Float64[np.ndarray, "n columns"] = grey.mean(axis=1)
     if on.seen.frames is None:
         return flat
-    return flat[np.abs(np.arange(on.shape[0])[:, None] - on.numbers).argmin(axis=1)]
+    return np.asarray(flat[np.abs(np.arange(on.shape[0])[:, None] - on.numbers).argmin(axis=1)])
 
 
 def to_grey(voxels: Shaped[np.ndarray, "n rows columns"]) -> UInt8[np.ndarray, "n rows columns"]:
