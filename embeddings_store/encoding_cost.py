@@ -63,7 +63,8 @@ def cost_of_record(record: object) -> EncodingCost | None:
     """Read what to_record gave; None where nothing, or nothing that can be, was recorded."""
     if not isinstance(record, Mapping) or not isinstance(record.get("device"), str):
         return None
-    volumes, seconds, peak, encoders = (record.get(name) for name in ("volumes", "seconds", "peak_rss_mb", "encoders"))
+    names = ("volumes", "seconds", "peak_rss_mb", "encoders")
+    volumes, seconds, peak, encoders = (record.get(name, -1) for name in names)
     price = record.get("usd_per_hour")
     if not all(map(_is_amount, (volumes, seconds, peak, encoders, price or 0))) or volumes < 1:
         return None
