@@ -82,9 +82,11 @@ class ScanReader:
         fetched, why_no_pictures = self._fetch(line, None if seen is None else frames_to_show(seen))
         pit = find_foveal_pit(fetched.spread, geometry) if fetched else None
         evidence = None
-        if seen is not None:
+        if seen is not None and self.controls is not None:
             en_face = partial(en_face_regions, geometry, centre_mm=pit, seen=seen)
-            evidence, why_not = self._explain(line, position, target, en_face, partial(axial_bands, seen=seen))
+            evidence, why_not = self._explain(
+                line, position, target, self.controls, en_face, partial(axial_bands, seen=seen)
+            )
         thumbnail = None if fetched else self._thumbnail(position)
         return ScanCase(told, geometry, evidence, why_not, fetched, why_no_pictures, pit, thumbnail, seen=seen or WHOLE)
 
@@ -113,7 +115,7 @@ class ScanReader:
         return None if known is None or not known.known[position] else known.images[position]
 
     def _explain(
-        self, line: pd.Series, position: int, target: int, en_face: RegionsOf, bands: RegionsOf
+        self, line: pd.Series, position: int, target: int, controls: Controls, en_face: RegionsOf, bands: RegionsOf
     ) -> tuple[VolumeEvidence | None, str]:
         layer = self.model.features.layer
         try:
@@ -127,7 +129,7 @@ class ScanReader:
                 target=target,
                 en_face=en_face,
                 bands=bands,
-                controls=self.controls,
+                controls=controls,
                 seed=self.seed,
                 left=line["eye"] == Eye.LEFT,
             )
