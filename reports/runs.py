@@ -198,14 +198,14 @@ def name_left_out(one: LeftOut) -> None:
 def read_runs(runs_dir: Path, *, tell: Callable[[LeftOut], None] = name_left_out) -> list[FinishedRun]:
     """Read every finished run below a folder, oldest first; a folder without run.json is an unfinished run.
 
-    tell: hears of each run that cannot be read.
+    tell: hears of each run that cannot be read, or whose folder has another name than it.
     Raises: UsageError when there is no such folder or no finished run; RunError when none of them can be read.
     """
     runs, left_out = list[FinishedRun](), list[LeftOut]()
     for folder in _run_folders(runs_dir):
         try:
             if _is_run(folder):
-                runs.append(FinishedRun(load_run(folder)))
+                runs.append(_own_run(folder))
         except (OSError, RunError) as error:
             reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
             left_out.append(LeftOut(folder.name, reason.removeprefix(f"run folder {folder.name}: ")))
@@ -219,6 +219,14 @@ def read_runs(runs_dir: Path, *, tell: Callable[[LeftOut], None] = name_left_out
     for one in left_out:
         tell(one)
     return sorted(runs, key=lambda run: (run.record.made.created, run.id))
+
+
+def _own_run(folder: Path) -> FinishedRun:
+    """Read a run; a copy of one under another name would count twice. Raises: RunError."""
+    run = FinishedRun(load_run(folder))
+    if run.id != folder.name:
+        raise RunError(f"it is a copy of the run {run.id}; name its folder so, or move it elsewhere")
+    return run
 
 
 def _run_folders(runs_dir: Path) -> list[Path]:
