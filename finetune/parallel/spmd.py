@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
@@ -29,7 +30,7 @@ VOLUMES = "volumes"
 class SpmdBackend(XlaBackend):
     """All XLA devices of a slice as one. Raises DeviceError as XlaBackend does."""
 
-    def __init__(self, *, bf16: bool | None) -> None:
+    def __init__(self) -> None:
         if find_spec("torch_xla") is not None:  # else XlaBackend says what to do
             import_module("torch_xla.runtime").use_spmd()
         super().__init__("fp32")  # of the weights; autocast rounds the encoder's arithmetic
@@ -37,16 +38,15 @@ class SpmdBackend(XlaBackend):
         self.chips = int(self._runtime.global_runtime_device_count())
         self.host = int(self._runtime.process_index())
         self._mesh = self._spmd.Mesh(np.arange(self.chips), (self.chips,), (VOLUMES,))
-        self._flash = self._kind == "TPU" and bf16 is not False
 
     def _take_chips(self) -> None:
         """Leave this process all of its machine's chips."""
 
     def prepare(self, module: ModuleT) -> ModuleT:
-        """Give a copy on the devices; on a TPU in bf16 with flash attention, each chip on its own volumes."""
+        """Give a copy on the devices; on a TPU with flash attention in bf16, each chip on its own volumes."""
         prepared = super().prepare(module)
-        if self._flash and isinstance(prepared, EncoderModule):
-            prepared.use_attention(partial(flash_attention_by_chip, mesh=self._mesh))
+        if self._kind == "TPU" and isinstance(prepared, EncoderModule):
+            prepared.use_attention(partial(flash_attention_by_chip, mesh=self._mesh, chips=self.chips))
         return prepared
 
     def place(self, batch: Batch) -> Shaped[Tensor, "..."]:
@@ -63,9 +63,13 @@ class SpmdBackend(XlaBackend):
         return other
 
 
-def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: Any) -> Tensor:
-    """Attend with the Pallas kernel on each chip's share of the batch; in chunks where blocks do not fit the tokens."""
-    if query.shape[2] % FLASH_BLOCK_TOKENS:
+def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: Any, chips: int) -> Tensor:
+    """Attend with the Pallas kernel on each chip's share of the batch, else in chunks.
+
+    The kernel rounds float32 to bfloat16, and fits whole blocks of tokens; a batch that does not divide by the chips,
+    as one volume that is encoded alone, cannot be cut, and XLA cannot look into the kernel to do it otherwise.
+    """
+    if query.dtype != torch.bfloat16 or query.shape[2] % FLASH_BLOCK_TOKENS or len(query) % chips:
         return attend_in_chunks(query, key, value)
     kernel = import_module("torch_xla.experimental.custom_kernel").flash_attention
     spec = (VOLUMES, None, None, None)
@@ -82,14 +86,14 @@ def encoding_device(backend: Backend, precision: str) -> Backend:
     return open_device(backend.name, precision)
 
 
-def open_trainer(name: str, *, bf16: bool | None, forward_size: int) -> Backend:
-    """Open the device to train on. bf16: None where the device decides.
+def open_trainer(name: str, *, forward_size: int) -> Backend:
+    """Open the device to train on.
 
     Raises DeviceError, and UsageError where the chips cannot share a batch evenly.
     """
     if resolve(name) != "xla":
         return open_device(name)
-    backend = SpmdBackend(bf16=bf16)
+    backend = SpmdBackend()
     if forward_size % backend.chips:
         raise UsageError(
             f"{forward_size} volumes a forward do not divide evenly over {backend.chips} chips; choose a multiple for "

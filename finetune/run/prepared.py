@@ -75,8 +75,7 @@ def prepare(options: OptionsT, processes: Processes) -> Iterator[Prepared[Option
     )
     require_blocks(config, options.stages, encoder.architecture.depth)
     forward_size = config.micro_batch_size or config.batch_size
-    bf16 = None if config.precision is None else config.precision == "bf16"
-    backend = open_trainer(options.device, bf16=bf16, forward_size=forward_size)
+    backend = open_trainer(options.device, forward_size=forward_size)
     config = fit_recipe(config, options.stages, encoder.architecture, backend, processes.size)
     options = replace(options, config=config, change=())
     if processes.rank == 0 and options.stages != ("head",):

@@ -51,7 +51,7 @@ def train(
 ) -> tuple[dict[str, torch.Tensor], list[Epoch], list[int]]:
     """Train the stage "all" on ten volumes: two whole batches and a short one an epoch."""
     config = CONFIG.model_copy(update={"recompute": recompute})
-    backend = open_trainer("xla", bf16=False, forward_size=4) if xla else CpuBackend("fp32")
+    backend = open_trainer("xla", forward_size=4) if xla else CpuBackend("fp32")
     encoder = small_encoder()
     rng = torch.Generator().manual_seed(0)
     images = ImageCache(folder, "none", "float32")
@@ -106,7 +106,7 @@ def test_virtual_chips_end_with_the_weights_of_the_eager_cpu(tmp_path: Path, chi
 def test_a_batch_that_cannot_be_dealt_evenly_is_refused() -> None:
     code = """
 from finetune.parallel.spmd import open_trainer
-open_trainer("xla", bf16=False, forward_size=3)
+open_trainer("xla", forward_size=3)
 """
     surroundings = {**os.environ, "PJRT_DEVICE": "CPU", "CPU_NUM_DEVICES": "2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=surroundings)
