@@ -5,6 +5,7 @@ chips their part, so all hosts must share --runs and --cache-dir. The arithmetic
 virtual chips (CPU_NUM_DEVICES); a program of several hosts has not been run.
 """
 
+from collections.abc import Callable
 from copy import copy
 from functools import partial
 from importlib import import_module
@@ -55,6 +56,15 @@ class SpmdBackend(XlaBackend):
         if self.chips > 1 and len(placed) % self.chips == 0:
             self._spmd.mark_sharding(placed, self._mesh, (VOLUMES, *(None,) * (placed.ndim - 1)))
         return placed
+
+    def send(self, tensor: Shaped[Tensor, "..."]) -> Callable[[], Shaped[np.ndarray, "..."]]:
+        """Ask for a result, which must not be computed yet, whole on every chip.
+
+        One that stays cut over the chips is gathered at each reading by a program that is compiled anew.
+        """
+        if self.chips > 1 and len(tensor) % self.chips == 0:
+            self._spmd.mark_sharding(tensor, self._mesh, (None,) * tensor.ndim)
+        return super().send(tensor)
 
     def in_precision(self, precision: Precision) -> "SpmdBackend":
         """Give the same devices, with weights and activations in another precision."""

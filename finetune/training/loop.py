@@ -99,9 +99,9 @@ def predict(trainer: Trainer, feed: Feed) -> dict[str, Predictions]:
     found: list[np.ndarray] = []
     with torch.no_grad():
         for part, batch in zip(draws, feed.batches(draws), strict=True):
-            logits = feed.logits(trainer.model, batch).float()
+            wait = trainer.backend.send(feed.logits(trainer.model, batch).float())
             trainer.backend.launch()
-            found.append(logits.cpu().numpy()[: len(part)])
+            found.append(wait()[: len(part)])
     known = np.empty((len(table.y), trainer.classes), np.float64)
     for own, given in trainer.processes.gather((rows, np.concatenate(found)[: len(rows)])):
         known[own] = given
