@@ -37,6 +37,10 @@ class Feed(Protocol):
     def table(self) -> FeatureTable:
         """Give the rows that draws name."""
 
+    @property
+    def backend(self) -> Backend:
+        """Give the device that batches are carried to."""
+
     def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[LabelledBatch]:
         """Read batches in order."""
 
@@ -66,7 +70,9 @@ class VolumeFeed:
         What pads a batch weighs nothing; it is volumes of the batch again, so that batch normalisation sees only real
         ones.
         """
-        for volumes, label, group in read_batches(self.dataset, draws, self.workers):
+        for volumes, label, group in read_batches(
+            self.dataset, draws, self.workers, page_locked=self.backend.page_locked
+        ):
             missing = max(0, (self.pad_to or 0) - len(label))
             carry = partial(_carry, self.backend, missing)
             inputs = make_volumes(volumes.mapped(carry)) if isinstance(volumes, RawVolumes) else carry(volumes)

@@ -36,7 +36,7 @@ class SpmdBackend(XlaBackend):
             import_module("torch_xla.runtime").use_spmd()
         super().__init__("fp32")  # of the weights; autocast rounds the encoder's arithmetic
         self._spmd = import_module("torch_xla.distributed.spmd")
-        self.chips = int(self._runtime.global_runtime_device_count())
+        self.chips: int = int(self._runtime.global_runtime_device_count())
         self.host = int(self._runtime.process_index())
         self._mesh = self._spmd.Mesh(np.arange(self.chips), (self.chips,), (VOLUMES,))
 

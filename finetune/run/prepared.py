@@ -79,7 +79,8 @@ def prepare(options: OptionsT, processes: Processes) -> Iterator[Prepared[Option
     config = fit_recipe(config, options.stages, encoder.architecture, backend, processes.size)
     options = replace(options, config=config, change=())
     if processes.rank == 0 and options.stages != ("head",):
-        say(describe_fit(config, options.stages, encoder.architecture, backend.memory_bytes(), processes.size))
+        memory, size = backend.memory_bytes(), processes.size
+        say(describe_fit(config, options.stages, encoder.architecture, memory, size, backend.chips))
     space = build_space(
         encoder, PRESET.to_dict(), layers=(LAYER,), pools=(POOL,), token_grid=None, precision=backend.precision
     )

@@ -81,15 +81,15 @@ class Feeds:
 def feed_volumes(dataset: VolumeDataset, config: FinetuneConfig, backend: Backend) -> VolumeFeed:
     """Feed volumes as a recipe says, padded where the device compiles for each shape; an accelerator changes them."""
     size = (config.micro_batch_size or config.batch_size) if backend.static_shapes else None
-    return VolumeFeed(replace(dataset, raw=backend.name != "cpu"), backend, choose_workers(config, backend.name), size)
+    return VolumeFeed(replace(dataset, raw=not backend.is_host), backend, choose_workers(config, backend), size)
 
 
-def choose_workers(config: FinetuneConfig, device: str) -> int:
+def choose_workers(config: FinetuneConfig, backend: Backend) -> int:
     """Give the loading processes: the recipe's, or by the cores of this process; none on a CPU, where it trains."""
     if config.workers is not None:
         return config.workers
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return 0 if device == "cpu" else min(MOST_WORKERS, max(1, usable_cores() // neighbours))
+    return 0 if backend.is_host else min(MOST_WORKERS, max(1, usable_cores() // neighbours))
 
 
 def train_stages(trainer: Trainer, stages: Sequence[str], feeds: Feeds) -> tuple[list[Epoch], Epoch]:
