@@ -106,7 +106,7 @@ def describe_fit(
 
 
 def _sizes(config: FinetuneConfig, share: int, chips: int) -> list[int]:
-    """Give the volumes that a forward of one device may take: as asked for, or what divides its share, largest first."""
+    """Give the volumes that a forward of one device may take: as asked, or what divides its share, largest first."""
     if config.micro_batch_size is not None:
         return [min(-(-config.micro_batch_size // chips), share)]
     return [size for size in range(share, 0, -1) if share % size == 0]
