@@ -38,11 +38,15 @@ UNKNOWN = (OSError, LookupError, TypeError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class TpuHost:
-    """One machine of a slice: which of how many, counted from 0, and its chips, as the runtime numbers them."""
+    """One machine of a slice: which of how many, counted from 0, and its chips, as the runtime numbers them.
+
+    first_address: of the first machine, where it is known.
+    """
 
     number: int
     count: int
     chips: tuple[str, ...]
+    first_address: str = ""
 
 
 def chips_on_bus(devices: Path = PCI_DEVICES) -> int:
@@ -87,11 +91,11 @@ def find_host(surroundings: Mapping[str, str] = os.environ) -> TpuHost | None:
     if not chips:
         return None
     if (told := _told(surroundings)) is not None:
-        return TpuHost(*told, chips)
+        return TpuHost(*told, chips, _words(surroundings["TPU_WORKER_HOSTNAMES"])[0])
     runtime = _runtime()
     try:
-        hosts = len(runtime.get_worker_ips())
-        return TpuHost(int(runtime.worker_id()) if hosts > 1 else 0, hosts, chips)
+        hosts = runtime.get_worker_ips()
+        return TpuHost(int(runtime.worker_id()) if len(hosts) > 1 else 0, len(hosts), chips, str(hosts[0]))
     except UNKNOWN as error:
         raise DeviceError(
             f"device xla: the TPU's metadata does not say which of how many machines this is ({type(error).__name__}); "

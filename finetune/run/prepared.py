@@ -22,7 +22,7 @@ from finetune.data.inputs import Inputs, Reader
 from finetune.data.kept_vectors import KeptVectors
 from finetune.data.stored import LAYER, POOL, open_stored
 from finetune.options import PRESET, TrainingOptions, image_recipe
-from finetune.parallel.processes import Processes
+from finetune.parallel.processes import Processes, require_same
 from finetune.parallel.spmd import encoding_device, open_trainer
 from finetune.recipe.fitting import describe_fit, fit_recipe
 from finetune.run.workplace import work_folder
@@ -97,4 +97,6 @@ def prepare(options: OptionsT, processes: Processes) -> Iterator[Prepared[Option
         kept = KeptVectors(work / VECTORS, f"{space.id}\n{recipe}\n{config.cache}")
         encoding = encoding_device(backend, space.precision)
         reader = Reader(options, task, tables, encoder, encoding, space, images, processes, stored, kept)
-        yield Prepared(options, task, encoder, backend, space, images, reader.read(), tables, work)
+        inputs = reader.read()
+        require_same(processes, inputs.fingerprint, "volumes and their vectors")
+        yield Prepared(options, task, encoder, backend, space, images, inputs, tables, work)

@@ -52,7 +52,7 @@ class Trainer:
 
     def is_asked_to_stop(self) -> bool:
         """Say whether any process was, to all of them alike."""
-        return any(self.processes.gather(self.stop.name is not None))
+        return any(self.processes.compare(self.stop.name is not None))
 
 
 class AskedToStop(Exception):  # noqa: N818 - no error: what was asked for
@@ -226,7 +226,7 @@ def _stopping_at(trainer: Trainer, position: Position, optimiser: torch.optim.Op
 
 
 def _stopped(trainer: Trainer, position: Position) -> StoppedError:
-    name = next(found for found in trainer.processes.gather(trainer.stop.name) if found)
+    name = next(found for found in trainer.processes.compare(trainer.stop.name) if found)
     return StoppedError(
         f"{name}: the training state is saved, of stage {position.stage}, epoch {position.epoch}, step "
         f"{position.step:,}; the same command goes on from there",
@@ -241,7 +241,7 @@ def _save(trainer: Trainer, position: Position, optimiser: torch.optim.Optimizer
     tensors = collect_tensors(trainer.model, optimiser)
     if trainer.processes.rank == 0:
         trainer.state.save(position, tensors, trainer.best)
-    trainer.processes.gather(None)
+    trainer.processes.compare(None)  # all wait until it is there
 
 
 def _of_stage(history: Sequence[Epoch], name: str) -> list[Epoch]:

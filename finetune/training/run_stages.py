@@ -17,6 +17,7 @@ from finetune.data.inputs import Inputs
 from finetune.data.sampling import loss_weights
 from finetune.model.lora import remove_lora
 from finetune.model.network import VolumeClassifier, groups_of
+from finetune.parallel.processes import require_same
 from finetune.recipe.config import FinetuneConfig
 from finetune.recipe.stage_names import STAGES
 from finetune.training.epochs import Epoch
@@ -98,6 +99,8 @@ def train_stages(trainer: Trainer, stages: Sequence[str], feeds: Feeds) -> tuple
     A saved state is gone on from: stages before its own are over.
     """
     saved = trainer.state.load() if trainer.state else None
+    begins = saved and (saved.position.stage, saved.position.epoch, saved.position.step)
+    require_same(trainer.processes, begins, "the training state")
     history: list[Epoch] = []
     if saved is not None:
         if saved.best.weights:
