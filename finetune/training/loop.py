@@ -140,7 +140,7 @@ def _run_epoch(
     rank = trainer.processes.rank if parallel.size > 1 else 0
     total = torch.tensor(position.loss)
     steps = stage.epochs * len(batches)
-    rate_at = lambda step: set_rates(  # noqa: E731
+    rate_at: Callable[[int], None] = lambda step: set_rates(  # noqa: E731
         optimiser, schedule_factor((position.epoch - 1) * len(batches) + step, steps, stage.warmup_fraction)
     )
     rate_at(max(0, position.step - 1))  # of a state that was saved after the last step, too
