@@ -4,13 +4,19 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
-XLA_VENV := .venv-xla
-XLA_BIN  := $(CURDIR)/$(XLA_VENV)/bin
+# XLA_VENV=/somewhere/xla keeps the environment of the TPU lane there, one for each content of its lock file.
+ifdef XLA_VENV
+XLA_DIR  := $(abspath $(XLA_VENV))-$(shell sha256sum requirements-xla.lock | cut -c1-12)
+else
+XLA_DIR  := .venv-xla
+XLA_MADE_OF := pyproject.toml requirements-xla.lock
+endif
+XLA_BIN  := $(abspath $(XLA_DIR))/bin
 
 # One BLAS thread a process: the suite runs one process a core, and two threads each were measured up to 19x slower.
 SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help venv demo tools test-fast test test-xla tpu-compile lint bench docs clean
+.PHONY: help venv demo tools test-fast test xla test-xla tpu-compile lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,17 +45,21 @@ test: venv  ## the whole suite
 	$(SINGLE_THREADED) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # torch_xla 2.9.0 needs exactly torch 2.9.1, so the TPU lane is an environment of its own.
-$(XLA_VENV)/.installed: pyproject.toml requirements-xla.lock
-	$(PYTHON) -m venv $(XLA_VENV)
+$(XLA_DIR)/.installed: $(XLA_MADE_OF)
+	$(PYTHON) -m venv $(XLA_DIR)
 	$(XLA_BIN)/python -m pip install --quiet --constraint requirements-xla.lock --editable . \
 		torch==2.9.1 torch_xla==2.9.0 pytest beartype
 	@touch $@
 
-test-xla: $(XLA_VENV)/.installed  ## the TPU back end on XLA's CPU device (an environment of 8 GB, made in about 4 minutes)
+xla: $(XLA_DIR)/.installed
+	@grep -qs 'file://$(CURDIR)"' $(XLA_DIR)/lib/python*/site-packages/octprobe-*.dist-info/direct_url.json || \
+		$(XLA_BIN)/python -m pip install --quiet --no-deps --editable .
+
+test-xla: xla  ## the TPU back end on XLA's CPU device (an environment of 8 GB, made in about 4 minutes)
 	PJRT_DEVICE=CPU $(SINGLE_THREADED) $(XLA_BIN)/python -m pytest -m xla tests/extract/test_xla.py tests/finetune/test_finetune_xla.py
 	OMP_NUM_THREADS=1 $(XLA_BIN)/python tests/benchmarks/tpu_compile.py
 
-tpu-compile: $(XLA_VENV)/.installed  ## add the TPU compiler, and ask it whether encoder and training step fit a chip (no TPU)
+tpu-compile: xla  ## add the TPU compiler, and ask it whether encoder and training step fit a chip (no TPU)
 	$(XLA_BIN)/python -m pip install --quiet --constraint requirements-xla.lock jax jaxlib libtpu
 	OMP_NUM_THREADS=1 $(XLA_BIN)/python tests/benchmarks/tpu_compile.py
 
@@ -68,4 +78,4 @@ docs: venv  ## the pages of docs/ as a site, in ./site: warnings are errors, not
 	@echo "open $(CURDIR)/site/index.html (its search needs a server: $(BIN)/python -m http.server -d site)"
 
 clean:  ## remove the environment and the demo
-	rm -rf $(VENV) $(XLA_VENV) demo site .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-xla demo site .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -39,7 +39,7 @@ def extract(
         bool,
         typer.Option(
             "--dry-run",
-            help="Say what would be read, moved, paid and written, and do none of it.",
+            help="Say what would be read, moved, paid and written, and only time three volumes.",
             rich_help_panel=RESULTS,
         ),
     ] = False,

@@ -1,6 +1,6 @@
 """Which of this machine's devices a run uses: the options, and how their text is read."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,6 +32,10 @@ Gpus = Annotated[
     typer.Option(
         help="GPUs of this machine, a process for each: all, how many, or which: 0,3.", rich_help_panel=COMPUTING
     ),
+]
+Compiled = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option("--compile", help="torch.compile for the encoder; auto: on a GPU in bf16.", rich_help_panel=COMPUTING),
 ]
 TpuChips = Annotated[
     int | None,

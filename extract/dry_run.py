@@ -1,4 +1,7 @@
-"""--dry-run: what a run would read, move, cost and write; nothing is fetched but the listing and its tables."""
+"""--dry-run: what a run would read, move, cost and write, and what a device needs of this host; nothing is written.
+
+Fetched are the listing, its tables, and a few volumes, to time them.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,6 +10,7 @@ from typing import Any
 
 from embeddings_store.arrays import arrays_of
 from embeddings_store.errors import StoreError
+from embeddings_store.machine import usable_cores
 from embeddings_store.room import require_room, row_files
 from embeddings_store.space import EmbeddingSpace
 from extract.all_slices import with_frames_of_bucket
@@ -16,11 +20,14 @@ from extract.encode import build_space
 from extract.encoder.encoder import Encoder
 from extract.encoder.onnx_file import OnnxModule
 from extract.encoder.open import open_encoder
-from extract.load import raw_bytes
+from extract.load import new_loader, raw_bytes
 from extract.needs import STATED_FLOP_PER_S, Needs, needs_of
 from extract.options import ExtractOptions
 from extract.pooling import parse_token_grid
+from extract.preset import Recipe
+from extract.sample_times import SampleTimes, time_samples
 from extract.selection import Selection, select_volumes
+from extract.stages import StageClock
 from extract.summary import describe_catalogue, describe_look, describe_skipped
 from extract.targets import preset_in_run, require_volumes
 
@@ -42,6 +49,8 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     spaces = [_space(options, encoder) for encoder in encoders]
     row_bytes = sum(array.row_bytes for space in spaces for array in arrays_of(space).all)
     kinds = Counter((ref.device, ref.protocol) for ref in selection.refs)
+    dollars, list_requests = _price(selection, options, size_bytes), source.counts.list_requests
+    timed = [_time(selection, options, encoder) for encoder in encoders]
     return {
         "dry_run": True,
         "listed": selection.catalogue.listing.listed,
@@ -60,17 +69,17 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
             "encoding": "absent: how fast the encoder is here is not known before a run (try one with --limit 20)",
         },
         "encoders": [
-            _work(encoder, output.store, len(selection.refs), 1 + options.views, size_bytes)
-            for encoder, output in zip(encoders, options.outputs, strict=True)
+            _work(encoder, output.store, len(selection.refs), 1 + options.views, size_bytes, times)
+            for encoder, output, times in zip(encoders, options.outputs, timed, strict=True)
         ],
-        "dollars": _price(selection, options, size_bytes),
+        "dollars": dollars,
         "row_bytes": row_bytes,
         "store_bytes": row_bytes * len(selection.refs),
         "store_files": sum(row_files(space) for space in spaces) * len(selection.refs),
         "refusal": _refusal(options, spaces, selection),
         "bucket_report": report_bucket(selection.catalogue),
         "catalogue": describe_catalogue(selection.catalogue),
-        "list_requests": source.counts.list_requests,
+        "list_requests": list_requests,
     }
 
 
@@ -92,18 +101,29 @@ def _refusal(options: ExtractOptions, spaces: Sequence[EmbeddingSpace], selectio
     return None
 
 
-def _work(encoder: Encoder, store: str, volumes: int, views: int, size_bytes: int) -> dict[str, Any]:
+def _time(selection: Selection, options: ExtractOptions, encoder: Encoder) -> SampleTimes:
+    """Time volumes as this encoder's would be made."""
+    recipe = Recipe(preset_in_run(encoder, options), encoder.architecture.image_size)
+    loader = new_loader(
+        selection.source, recipe, StageClock(),
+        partial_reads=options.partial_reads, views=options.views, allowed=options.allowed_classes,
+    )  # fmt: skip
+    return time_samples(loader, selection.refs)
+
+
+def _work(
+    encoder: Encoder, store: str, volumes: int, views: int, size_bytes: int, times: SampleTimes
+) -> dict[str, Any]:
     """Say what one encoder would compute, how long that takes at a stated speed, and what a device needs meanwhile.
 
     views: forward passes of a volume. An ONNX graph does not tell its operations.
     """
     family, flop = encoder.architecture.family, encoder.architecture.flop_per_volume
-    needs = needs_of(encoder, size_bytes / volumes, forwards=views) if volumes else None
+    needs = needs_of(encoder, size_bytes / volumes, times.seconds, forwards=views) if volumes else None
+    said = {"store": store, "family": family, "timed": times.to_dict() | {"words": times.describe()}}
     if isinstance(encoder.module, OnnxModule):
-        return {"store": store, "family": family, "absent": "an ONNX graph does not tell its operations"}
-    return {
-        "store": store,
-        "family": family,
+        return said | {"absent": "an ONNX graph does not tell its operations"}
+    return said | {
         "tflop_per_volume": float(f"{flop / 1e12:.3g}"),
         "seconds": round(volumes * views * flop / STATED_FLOP_PER_S, 1),
         "rate": f"stated, not measured: {STATED_FLOP_PER_S / 1e12:.0f} TFLOP/s",
@@ -150,12 +170,14 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
 
 
 def _describe_work(work: Mapping[str, Any]) -> str:
+    timed = f"{work['timed']['words']}\n" if work["timed"]["tried"] else ""
     if "absent" in work:
-        return f"{work['family']}: cost absent: {work['absent']}\n"
-    needs = f"{Needs(**work['needs']).describe()}\n" if "absent" not in work["needs"] else ""
+        return f"{work['family']}: cost absent: {work['absent']}\n{timed}"
+    here = f"; this machine has {usable_cores()} cores"
+    needs = f"{Needs(**work['needs']).describe()}{here}\n" if "absent" not in work["needs"] else ""
     return (
         f"{work['family']}: {work['tflop_per_volume']:,.3g} TFLOP a volume, {work['seconds']:,.0f} s in all "
-        f"({work['rate']})\n{needs}"
+        f"({work['rate']})\n{timed}{needs}"
     )
 
 

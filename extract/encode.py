@@ -18,6 +18,7 @@ from embeddings_store.row_checks import all_finite
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.terminal.console import say
 from extract.device.backend import Backend
+from extract.device.compiled import CompileMode, compiled_forward
 from extract.encoder.architecture import LAST
 from extract.encoder.encoder import Encoder
 from extract.encoder.module import prefix_of
@@ -60,6 +61,7 @@ class BatchEncoder:
     channels: of a preprocessed volume.
     batch_size: volumes a forward at most; where the device compiles for each shape, short batches are padded to it.
     It shrinks where the device turns out too small for it (submit_fitting).
+    compiled: whether torch.compile is used; see extract.device.compiled.
     Raises UsageError on unknown layers or pools, or a grid that does not divide the encoder's.
     """
 
@@ -73,6 +75,7 @@ class BatchEncoder:
         token_grid: Grid | None = None,
         channels: int = 1,
         batch_size: int = 1,
+        compiled: CompileMode = "off",
     ) -> None:
         self.layers = encoder.architecture.require_layers(layers)
         self.pools = require_pools(pools)
@@ -84,7 +87,7 @@ class BatchEncoder:
             require_division(encoder.architecture.grid, token_grid)
         self._architecture = encoder.architecture
         self._backend = backend
-        self._module = backend.prepare(encoder.module)
+        self._module = compiled_forward(backend.prepare(encoder.module), backend, compiled)
         self._token_grid = token_grid
         self._channels = channels
         self.batch_size = batch_size

@@ -18,7 +18,7 @@ from embeddings_store.shared_options import (
     EndpointUrl,
     Prefix,
 )
-from extract.device_options import Gpus, TpuChips
+from extract.device_options import Compiled, Gpus, TpuChips
 from extract.encoder_options import (
     CHECKPOINT_HELP,
     ENCODER_HELP,
@@ -167,6 +167,7 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
     ] = DEFAULT_TOKEN_DTYPE
     device: DeviceName = "auto"
     precision: Precision = "fp32"
+    compiled: Compiled = "auto"
     gpus: Gpus = None
     tpu_chips: TpuChips = None
     batch_size: Annotated[

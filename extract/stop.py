@@ -1,5 +1,6 @@
-"""SIGINT and SIGTERM while volumes are encoded: the first asks for a clean end, the second is obeyed at once."""
+"""SIGINT and SIGTERM in a long run: the first asks for a clean end, the second is obeyed at once."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,22 +46,28 @@ def exit_code_of(name: str) -> int:
     return SHELL_OFFSET + signal.Signals[name]
 
 
+ENCODING = (
+    "no new volumes are taken; what the encoder has begun is finished and written, which takes as long as one forward "
+    "pass (a full-size volume on a CPU: a minute); the rest is left for the next run. A second signal ends this one at "
+    "once; no row can be half-written"
+)
+
+
 @contextmanager
-def stop_on_signals(tell: Callable[[str], None] = say) -> Iterator[StopRequest]:
+def stop_on_signals(tell: Callable[[str], None] = say, words: str = ENCODING) -> Iterator[StopRequest]:
     """Turn the first signal into a request, and let the second end the process as if nobody had listened.
 
+    words: what a person reads at the first one. Processes that are forked meanwhile leave both to this one.
     Only the main thread may listen for signals: elsewhere nobody does, and the caller's own rules hold.
     """
-    request = StopRequest()
+    request, own = StopRequest(), os.getpid()
 
     def obey(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != own:
+            return
         for one in SIGNALS:
             signal.signal(one, signal.SIG_DFL)
-        tell(
-            f"{signal.Signals(number).name}: no new volumes are taken; what the encoder has begun is finished and "
-            "written, which takes as long as one forward pass (a full-size volume on a CPU: a minute); the rest is "
-            "left for the next run. A second signal ends this one at once; no row can be half-written"
-        )
+        tell(f"{signal.Signals(number).name}: {words}")
         request.ask(number)
 
     if current_thread() is not main_thread():

@@ -143,6 +143,7 @@ def _open_encoder(output: Output, options: ExtractOptions, backend: Backend) -> 
         token_grid=grid,
         channels=preset.channels,
         batch_size=options.batch_size or starting_batch_size(backend, architecture, len(options.layers)),
+        compiled=options.compiled,
     )
     space = build_space(
         encoder,

@@ -122,7 +122,7 @@ def read_anew(
     images = ImageCache(folder, image_recipe(size), config.cache)
     found = read_test(run, tables, source, new_loader(source, Recipe(PRESET, size), StageClock()), images)
     forward_size = config.micro_batch_size or config.batch_size
-    backend = open_trainer(device, bf16=config.precision == "bf16", forward_size=forward_size)
+    backend = open_trainer(device, forward_size=forward_size)
     model, classes = place_model(classifier.model, backend), len(classifier.classes)
     trainer = Trainer(model, config, classes, 0, backend, OneProcess(), BestWeights(), lambda _: None)
     nothing = np.empty((len(found.cohort.table), 0), np.float32)

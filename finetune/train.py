@@ -19,9 +19,10 @@ from classify.run.predictions import Predictions, judged_of, rows_of, stack_pred
 from classify.run.record import Missing, ModelFacts, Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
 from embeddings_store.terminal.console import say
+from extract.stop import StopRequest, stop_on_signals
 from finetune.data.locked import save_seen
 from finetune.model.checkpoint import RECIPE, save_model
-from finetune.model.network import MODEL_NAME
+from finetune.model.network import MODEL_NAME, VolumeClassifier
 from finetune.options import FinetuneOptions
 from finetune.parallel.processes import OneProcess, Processes
 from finetune.recipe.load import save_config
@@ -41,6 +42,7 @@ from finetune.training.run_stages import Feeds, new_model, train_stages
 __all__ = ["OPTIMISTIC", "FinetuneOptions", "Finetuned", "finetune"]
 
 STATE = "state"
+TRAINING = "the step at hand is finished, and the training state is saved; a second signal ends the run at once"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def finetune(
 
     The volumes of test are neither read nor predicted. tell: hears of every epoch. processes: those of torchrun; the
     first publishes, the others give None. A run that was killed goes on where it was, with the same weights in the end.
-    Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError, DivergedError).
+    Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError, DivergedError,
+    StoppedError).
     """
     clock, together, now = Stopwatch(), processes or OneProcess(), now or datetime.now(UTC)
     with prepare(options, together) as ready:
@@ -79,12 +82,10 @@ def finetune(
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
         model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed)
-        trainer = Trainer(
-            model, options.recipe, classes, options.seed, backend, together, BestWeights(),
-            tell if together.rank == 0 else lambda _: None, state=StateFolder(ready.work / STATE, inputs.fingerprint),
-        )  # fmt: skip
         feeds = Feeds(options.recipe, inputs, ready.images, standardiser, backend, classes, options.seed)
-        history, best = train_stages(trainer, options.stages, feeds)
+        with stop_on_signals(tell, TRAINING) as stop:
+            trainer = _new_trainer(model, ready, together, tell, stop)
+            history, best = train_stages(trainer, options.stages, feeds)
         clock.lap("fit")
         levels = predict(trainer, feeds.val(options.stages[-1]))
         if together.rank > 0:
@@ -119,6 +120,20 @@ def finetune(
             predicted = [*levels.values(), *others.values()]
             folder = save_run(aside, record, stack_predictions(predicted), inputs.cohort.table, marked)
     return Finetuned(record, folder, inputs.failures)
+
+
+def _new_trainer(
+    model: VolumeClassifier,
+    ready: Prepared[FinetuneOptions],
+    together: Processes,
+    tell: Callable[[str], None],
+    stop: StopRequest,
+) -> Trainer:
+    return Trainer(
+        model, ready.options.recipe, len(ready.task.classes), ready.options.seed, ready.backend, together,
+        BestWeights(), tell if together.rank == 0 else lambda _: None,
+        state=StateFolder(ready.work / STATE, ready.inputs.fingerprint), stop=stop,
+    )  # fmt: skip
 
 
 def check_people(

@@ -1,4 +1,4 @@
-"""What extraction asks of an accelerator.
+"""What extraction and fine-tuning ask of an accelerator.
 
 A back end is one file with one class beside this one, and one line in ``extract.device.select``. What torch code
 usually asks of a device, and where it is answered here:
@@ -12,12 +12,14 @@ step mark           ``launch``: a lazy back end computes there what was asked so
 attention           ``prepare`` chooses it (EncoderModule.use_attention)
 compile count       ``compilations``, and ``fallbacks`` for what was computed on the host instead
 memory              ``free_memory_bytes``; after a batch too large, ``is_out_of_memory`` and ``forget_freed``
-seed                nobody: inference draws no numbers, and random encoders are drawn by NumPy on the host
+seed                ``seeded``, for what training draws; random encoders are drawn by NumPy on the host
+checkpoint          ``computed_again``: a part of a network whose activations are not kept
 rank, world size    not here: one process a device, started by extract.engines; of a TPU's machines extract.device.tpu
 ==================  ====================================================================================================
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -68,8 +70,26 @@ class Backend(Protocol):
         What was made in ``room`` stays as it is until something computed of it has come back.
         """
 
+    @property
+    def is_host(self) -> bool:
+        """Say whether it is the host itself, which has no cores left to prepare batches on."""
+
+    @property
+    def chips(self) -> int:
+        """Count the devices over which a batch is cut."""
+
+    @property
+    def page_locked(self) -> bool:
+        """Say whether batches of other makers travel faster from page-locked memory."""
+
     def launch(self) -> None:
         """Start computing everything asked so far, as one program; does not wait for it."""
+
+    def seeded(self, number: int) -> AbstractContextManager[None]:
+        """Draw what is random, as dropout is, from a seed below 2^63; the host's random state stays as it was."""
+
+    def computed_again(self, forward: Callable[[Tensor], Tensor], tokens: Shaped[Tensor, "..."]) -> Tensor:
+        """Call a part of a network, keep none of its activations, and compute them again in the backward pass."""
 
     def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
         """Bring a float32 or float16 result back; waits until it is computed."""
@@ -85,7 +105,7 @@ class Backend(Protocol):
         """Say whether the device computes in bfloat16 by itself, and faster than in float32."""
 
     def memory_bytes(self) -> int | None:
-        """Give all memory of the device, whoever holds it; None where training may take what there is."""
+        """Give all memory of one device, whoever holds it; None where training may take what there is."""
 
     def free_memory_bytes(self) -> int | None:
         """Give what the device could still allocate; None where it does not tell."""

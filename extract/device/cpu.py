@@ -20,6 +20,7 @@ class CpuBackend(Eager):
     """Eager torch on the CPU; the number of threads is the caller's affair (torch.set_num_threads)."""
 
     name = "cpu"
+    is_host = True
 
     def __init__(self, precision: Precision) -> None:
         self.precision: Precision = precision
@@ -49,8 +50,8 @@ class CpuBackend(Eager):
         return tensor.numpy()
 
     def is_out_of_memory(self, error: RuntimeError) -> bool:
-        """Tell by the name of torch's allocator: its error has no class of its own on the CPU."""
-        return ALLOCATOR in str(error)
+        """Tell by the name of torch's allocator, too: its error has no class of its own on the CPU."""
+        return super().is_out_of_memory(error) or ALLOCATOR in str(error)
 
     def peak_memory_bytes(self) -> int:
         """Give the peak resident set of this process."""

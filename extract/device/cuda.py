@@ -23,6 +23,7 @@ class CudaBackend(Eager):
     """Eager torch on the current GPU. Raises DeviceError where this machine, or this torch, has none."""
 
     name = "cuda"
+    page_locked = True
 
     def __init__(self, precision: Precision) -> None:
         if not torch.cuda.is_available():

@@ -1,11 +1,13 @@
 """What the back ends have in common that compute each operator as it is called."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Shaped
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 class Eager:
@@ -13,9 +15,25 @@ class Eager:
 
     static_shapes = False
     prefers_bf16 = False
+    is_host = False
+    chips = 1
+    page_locked = False
 
     def launch(self) -> None:
         """Do nothing: the computation is on its way already."""
+
+    @contextmanager
+    def seeded(self, number: int) -> Iterator[None]:
+        """Seed torch, and the current GPU where there is one."""
+        gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices=gpus):
+            torch.manual_seed(number)
+            yield
+
+    def computed_again(self, forward: Callable[[Tensor], Tensor], tokens: Shaped[Tensor, "..."]) -> Tensor:
+        """Use torch's own checkpoint."""
+        changed: Tensor = checkpoint(forward, tokens, use_reentrant=False)
+        return changed
 
     def room(self, shape: Sequence[int]) -> Float32[np.ndarray, "..."]:
         """Give ordinary memory."""

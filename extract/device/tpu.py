@@ -22,6 +22,9 @@ CHIPS = frozenset({"0x0027", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076"})
 COUNTED_IN_CORES = ("v2", "v3", "v4", "v5p")
 """Whose slices are named by TensorCores, two a chip; those of the others by chips."""
 
+DEVICE_GB = {"v2": 8, "v3": 16, "v4": 32, "v5litepod": 16, "v5e": 16, "v5p": 95, "v6e": 32}
+"""Of what torch_xla calls a device: a chip, of v2 and v3 a TensorCore. https://cloud.google.com/tpu/docs/system-architecture-tpu-vm"""
+
 FIRST_PORT = 8476  # as torch_xla numbers the ports of its processes
 VISIBLE_CHIPS = "TPU_VISIBLE_CHIPS"
 BOUNDS = "TPU_CHIPS_PER_PROCESS_BOUNDS"
@@ -35,11 +38,15 @@ UNKNOWN = (OSError, LookupError, TypeError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class TpuHost:
-    """One machine of a slice: which of how many, counted from 0, and its chips, as the runtime numbers them."""
+    """One machine of a slice: which of how many, counted from 0, and its chips, as the runtime numbers them.
+
+    first_address: of the first machine, where it is known.
+    """
 
     number: int
     count: int
     chips: tuple[str, ...]
+    first_address: str = ""
 
 
 def chips_on_bus(devices: Path = PCI_DEVICES) -> int:
@@ -84,11 +91,11 @@ def find_host(surroundings: Mapping[str, str] = os.environ) -> TpuHost | None:
     if not chips:
         return None
     if (told := _told(surroundings)) is not None:
-        return TpuHost(*told, chips)
+        return TpuHost(*told, chips, _words(surroundings["TPU_WORKER_HOSTNAMES"])[0])
     runtime = _runtime()
     try:
-        hosts = len(runtime.get_worker_ips())
-        return TpuHost(int(runtime.worker_id()) if hosts > 1 else 0, hosts, chips)
+        hosts = runtime.get_worker_ips()
+        return TpuHost(int(runtime.worker_id()) if len(hosts) > 1 else 0, len(hosts), chips, str(hosts[0]))
     except UNKNOWN as error:
         raise DeviceError(
             f"device xla: the TPU's metadata does not say which of how many machines this is ({type(error).__name__}); "
@@ -102,6 +109,12 @@ def accelerator_type(surroundings: Mapping[str, str] = os.environ) -> str:
         return surroundings.get("TPU_ACCELERATOR_TYPE") or str(_runtime().get_tpu_env()["ACCELERATOR_TYPE"])
     except UNKNOWN:
         return ""
+
+
+def chip_memory_bytes(accelerator: str) -> int | None:
+    """Give the memory of a device of a slice, as "v5litepod-8"; None where the kind is not known."""
+    gb = DEVICE_GB.get(accelerator.partition("-")[0])
+    return None if gb is None else gb * 10**9
 
 
 def describe_missing_hosts(host: TpuHost, surroundings: Mapping[str, str] = os.environ) -> str | None:

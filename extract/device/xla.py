@@ -5,7 +5,8 @@ opened: it needs a torch of its own version (2.9), so most environments lack it.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from importlib import import_module
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from extract.device.backend import DTYPES, Batch, ModuleT, Precision
 from extract.device.cpu import process_peak_bytes
-from extract.device.tpu import INSTALL, VISIBLE_CHIPS, accelerator_type, take_chip
+from extract.device.tpu import INSTALL, VISIBLE_CHIPS, accelerator_type, chip_memory_bytes, take_chip
 from extract.device.xla_attention import choose_attention
 from extract.encoder.module import EncoderModule
 from extract.errors import DeviceError
@@ -40,6 +41,9 @@ class XlaBackend:
 
     name = "xla"
     static_shapes = True
+    is_host = False
+    chips = 1
+    page_locked = False
 
     def __init__(self, precision: Precision) -> None:
         self._xla, self._xla_model, self._runtime, self._metrics, matmul = _import_torch_xla()
@@ -96,6 +100,20 @@ class XlaBackend:
         """Compile, where the shapes are new, and start everything asked so far as one program."""
         self._xla.sync()
 
+    @contextmanager
+    def seeded(self, number: int) -> Iterator[None]:
+        """Seed the device, which has random numbers of its own, and torch."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            self._xla_model.set_rng_state(number, str(self._device))
+            yield
+
+    def computed_again(self, forward: Callable[[Tensor], Tensor], tokens: Shaped[Tensor, "..."]) -> Tensor:
+        """Use torch_xla's checkpoint: torch's own fails on XLA in 2.9."""
+        checkpoint = import_module("torch_xla.utils.checkpoint").checkpoint
+        changed: Tensor = checkpoint(forward, tokens, use_reentrant=True)
+        return changed
+
     def to_host(self, tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
         """Copy back whole, which waits for the device; a slice of it taken on the device would be another program."""
         return tensor.cpu().numpy()
@@ -117,8 +135,14 @@ class XlaBackend:
         return self._kind == "TPU"
 
     def memory_bytes(self) -> int | None:
-        """Give None: what a program needs is known only once it is compiled."""
-        return None
+        """Give what the runtime allows itself of a TPU chip, or what its kind has; None of XLA on the CPU."""
+        if self._kind != "TPU":
+            return None
+        try:
+            limit = self._xla_model.get_memory_info(self._device).get("bytes_limit")
+        except RuntimeError:  # several chips as one device have no such number
+            limit = None
+        return int(limit) if limit else chip_memory_bytes(accelerator_type())
 
     def free_memory_bytes(self) -> int | None:
         """Give None: what a program needs is known only once it is compiled."""

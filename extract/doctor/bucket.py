@@ -22,6 +22,7 @@ from extract.layouts.options import LayoutOptions
 from extract.load import FailedVolume, LoadedVolume, new_loader
 from extract.needs import needs_of
 from extract.preset import Recipe
+from extract.sample_times import spread
 from extract.stages import StageClock
 
 LISTED_KEYS = 5_000
@@ -117,12 +118,6 @@ def examine_volumes(
         through.append((volume, clock))
     stages = _describe_stages(through, computing) if through else Report()
     return _describe_volumes(timed, samples, failed) + stages, samples
-
-
-def spread(refs: Sequence[VolumeRef], count: int) -> list[VolumeRef]:
-    """Choose volumes evenly from the first to the last of a listing: keys begin with the device, so several come."""
-    places = np.linspace(0, len(refs) - 1, min(count, len(refs))).round().astype(int)
-    return [refs[place] for place in places]
 
 
 def _describe_volumes(timed: TimedSource, samples: Samples, failed: Sequence[FailedVolume]) -> Report:

@@ -87,7 +87,7 @@ class VolumeDataset(Dataset[Sample]):
 
 
 def read_batches(
-    dataset: VolumeDataset, batches: Sequence[Sequence[Draw]], workers: int
+    dataset: VolumeDataset, batches: Sequence[Sequence[Draw]], workers: int, *, page_locked: bool = False
 ) -> Iterator[tuple[Tensor | RawVolumes, Tensor, Tensor]]:
     """Read batches in order, ahead of their use where there are workers: volumes, labels and groups, stacked."""
     loader: DataLoader[Sample] = DataLoader(
@@ -96,7 +96,7 @@ def read_batches(
         num_workers=workers,
         prefetch_factor=READ_AHEAD if workers else None,
         collate_fn=_stack,
-        pin_memory=dataset.raw and torch.cuda.is_available(),
+        pin_memory=dataset.raw and page_locked,
     )
     yield from loader
 

@@ -37,6 +37,10 @@ class Feed(Protocol):
     def table(self) -> FeatureTable:
         """Give the rows that draws name."""
 
+    @property
+    def backend(self) -> Backend:
+        """Give the device that batches are carried to."""
+
     def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[LabelledBatch]:
         """Read batches in order."""
 
@@ -61,13 +65,21 @@ class VolumeFeed:
         return self.dataset.table
 
     def batches(self, draws: Sequence[Sequence[Draw]]) -> Iterator[LabelledBatch]:
-        """Read volumes, and carry them to the device, which changes raw ones; what pads a batch weighs nothing."""
-        for volumes, label, group in read_batches(self.dataset, draws, self.workers):
+        """Read volumes, and carry them to the device, which changes raw ones.
+
+        What pads a batch weighs nothing; it is volumes of the batch again, so that batch normalisation sees only real
+        ones.
+        """
+        for volumes, label, group in read_batches(
+            self.dataset, draws, self.workers, page_locked=self.backend.page_locked
+        ):
             missing = max(0, (self.pad_to or 0) - len(label))
             carry = partial(_carry, self.backend, missing)
             inputs = make_volumes(volumes.mapped(carry)) if isinstance(volumes, RawVolumes) else carry(volumes)
             yield LabelledBatch(
-                inputs, _padded(label, missing).to(inputs.device), _padded(group, missing).to(inputs.device)
+                inputs,
+                torch.cat([label, label.new_zeros((missing, label.shape[1]))]).to(inputs.device),
+                _padded(group, missing).to(inputs.device),
             )
 
     def logits(self, net: nn.Module, batch: LabelledBatch) -> Float[Tensor, "b k"]:
@@ -147,4 +159,5 @@ def _carry(backend: Backend, missing: int, tensor: Shaped[Tensor, "b ..."]) -> S
 
 
 def _padded(tensor: Shaped[Tensor, "b ..."], missing: int) -> Shaped[Tensor, "more ..."]:
-    return torch.cat([tensor, tensor.new_zeros((missing, *tensor.shape[1:]))]) if missing else tensor
+    """Repeat rows from the first."""
+    return tensor[torch.arange(len(tensor) + missing) % len(tensor)] if missing else tensor

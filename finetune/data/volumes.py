@@ -104,7 +104,9 @@ def read_volumes(
     vectors = {row: vector for part, _, _, _ in gathered for row, vector in part.items()}
     facts = {row: told for _, part, _, _ in gathered for row, told in part.items()}
     pictures = {row: picture for _, _, part, _ in gathered for row, picture in part.items()}
-    failures = [failure for _, _, _, part in gathered for failure in part]
+    failed_by_row = {failure.line.row: failure for part in processes.compare(failures) for failure in part}
+    failures = list(failed_by_row.values())  # what one of the hosts of a slice could not read, none of them may use
+    vectors = {row: vector for row, vector in vectors.items() if row not in failed_by_row}
     for line in opened:
         images.adopt(line.ref)
     if not vectors:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from extract.device.backend import Backend
 from extract.encoder.attention import SelfAttention
 from extract.encoder.module import EncoderModule
 
@@ -47,14 +47,14 @@ def _drop(share: float, branch: nn.Module, _: Any, output: Float[Tensor, "b N C"
 
 
 @contextmanager
-def recomputing(encoder: EncoderModule, *, on: bool, device: str) -> Iterator[None]:
+def recomputing(encoder: EncoderModule, *, on: bool, backend: Backend) -> Iterator[None]:
     """Keep no activations inside blocks: they are computed again in the backward pass (gradient checkpointing)."""
     if not on:
         yield
         return
-    blocks, checkpoint = blocks_of(encoder), _checkpoint_of(device)
+    blocks = blocks_of(encoder)
     for block in blocks:
-        block.forward = partial(_forward_again, checkpoint, block.forward, block)
+        block.forward = partial(_forward_again, backend, block.forward, block)
     try:
         yield
     finally:
@@ -63,7 +63,7 @@ def recomputing(encoder: EncoderModule, *, on: bool, device: str) -> Iterator[No
 
 
 def _forward_again(
-    checkpoint: Callable[..., Any],
+    backend: Backend,
     forward: Callable[[Tensor], Tensor],
     block: nn.Module,
     tokens: Float[Tensor, "b N C"],
@@ -74,14 +74,4 @@ def _forward_again(
         return forward(tokens)
     # torch_xla's checkpoint gives no gradients at all where the tokens of frozen blocks come in without any.
     entered = tokens if tokens.requires_grad else tokens.detach().requires_grad_()
-    changed: Tensor = checkpoint(forward, entered)
-    return changed
-
-
-def _checkpoint_of(device: str) -> Callable[..., Any]:
-    """Give torch's own, or on XLA (where that fails in 2.9) torch_xla's."""
-    if device == "xla":
-        return partial(import_module("torch_xla.utils.checkpoint").checkpoint, use_reentrant=True)
-    from torch.utils.checkpoint import checkpoint
-
-    return partial(checkpoint, use_reentrant=False)
+    return backend.computed_again(forward, entered)

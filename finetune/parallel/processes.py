@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from embeddings_store.errors import UsageError
+from embeddings_store.errors import RunError, UsageError
 from embeddings_store.ranks import Rank
 from extract.device.here import take_device
 from extract.device.select import resolve
-from extract.device.tpu import find_host
+from extract.device.tpu import TpuHost, find_host
 from extract.rank import Launched, Surroundings, find_launched, find_turn
 
 Part = TypeVar("Part")
@@ -31,6 +31,9 @@ class Processes(Protocol):
     def gather(self, part: Any) -> list[Any]:
         """Give what every process brought, in the order of their ranks, to each of them."""
 
+    def compare(self, part: Any) -> list[Any]:
+        """Give the same of all, those included that do not share the work but repeat it; all wait for it."""
+
 
 class OneProcess:
     """A run of its own."""
@@ -46,12 +49,34 @@ class OneProcess:
         """Give the one part."""
         return [part]
 
+    def compare(self, part: Any) -> list[Any]:
+        """Give the one part."""
+        return [part]
 
-class LaterHost(OneProcess):
-    """A host of a TPU slice that is not the first: it runs the first one's program, and leaves the writing to it."""
 
-    def __init__(self, number: int) -> None:
-        self.rank = number
+class TpuHosts(OneProcess):
+    """A host of a TPU slice of several: each runs the same program on everything, and the first alone writes.
+
+    They meet at the first one's address, to compare what each has read and decided.
+    """
+
+    def __init__(self, host: TpuHost, surroundings: Surroundings = os.environ) -> None:
+        from torch import distributed
+
+        address = surroundings.get("MASTER_ADDR") or host.first_address
+        if not address:
+            raise UsageError(
+                f"a TPU slice of {host.count} hosts, and nothing says where the first one is: export MASTER_ADDR"
+            )
+        place = f"tcp://{address}:{surroundings.get('MASTER_PORT') or FIRST_PORT}"
+        self._distributed, self.rank, self._hosts = distributed, host.number, host.count
+        distributed.init_process_group("gloo", init_method=place, rank=host.number, world_size=host.count)
+
+    def compare(self, part: Any) -> list[Any]:
+        """Exchange objects by pickle, as torch.distributed does, among hosts of this run only."""
+        found: list[Any] = [None] * self._hosts
+        self._distributed.all_gather_object(found, part)
+        return found
 
 
 class TorchProcesses:
@@ -78,6 +103,19 @@ class TorchProcesses:
         found: list[Any] = [None] * self.size
         self._distributed.all_gather_object(found, part)
         return found
+
+    compare = gather
+
+
+def require_same(processes: Processes, part: Any, what: str) -> None:
+    """Raise RunError where processes or hosts of a run disagree in something that decides what they do."""
+    found = processes.compare(part)
+    if any(one != found[0] for one in found):
+        odd = next(number for number, one in enumerate(found) if one != found[0])
+        raise RunError(
+            f"{what}: process {odd} of {len(found)} has another one than the first; all must see the same bucket, "
+            "--store, --runs and --cache-dir: share those folders, and give the same command everywhere"
+        )
 
 
 def meeting_place(launched: Launched, surroundings: Surroundings) -> Mapping[str, str]:
@@ -133,7 +171,7 @@ def open_processes(device: str) -> Processes:
     kind = resolve(device)
     if kind == "xla":
         host = find_host()
-        return LaterHost(host.number) if host and host.number else OneProcess()
+        return TpuHosts(host) if host and host.count > 1 else OneProcess()
     if launched := find_launched(os.environ):
         return TorchProcesses(launched, kind)
     if (size := _world_size()) > 1:

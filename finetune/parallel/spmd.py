@@ -5,6 +5,7 @@ chips their part, so all hosts must share --runs and --cache-dir. The arithmetic
 virtual chips (CPU_NUM_DEVICES); a program of several hosts has not been run.
 """
 
+from collections.abc import Callable
 from copy import copy
 from functools import partial
 from importlib import import_module
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
@@ -29,24 +31,23 @@ VOLUMES = "volumes"
 class SpmdBackend(XlaBackend):
     """All XLA devices of a slice as one. Raises DeviceError as XlaBackend does."""
 
-    def __init__(self, *, bf16: bool | None) -> None:
+    def __init__(self) -> None:
         if find_spec("torch_xla") is not None:  # else XlaBackend says what to do
             import_module("torch_xla.runtime").use_spmd()
         super().__init__("fp32")  # of the weights; autocast rounds the encoder's arithmetic
         self._spmd = import_module("torch_xla.distributed.spmd")
-        self.chips = int(self._runtime.global_runtime_device_count())
+        self.chips: int = int(self._runtime.global_runtime_device_count())
         self.host = int(self._runtime.process_index())
         self._mesh = self._spmd.Mesh(np.arange(self.chips), (self.chips,), (VOLUMES,))
-        self._flash = self._kind == "TPU" and bf16 is not False
 
     def _take_chips(self) -> None:
         """Leave this process all of its machine's chips."""
 
     def prepare(self, module: ModuleT) -> ModuleT:
-        """Give a copy on the devices; on a TPU in bf16 with flash attention, each chip on its own volumes."""
+        """Give a copy on the devices; on a TPU with flash attention in bf16, each chip on its own volumes."""
         prepared = super().prepare(module)
-        if self._flash and isinstance(prepared, EncoderModule):
-            prepared.use_attention(partial(flash_attention_by_chip, mesh=self._mesh))
+        if self._kind == "TPU" and isinstance(prepared, EncoderModule):
+            prepared.use_attention(partial(flash_attention_by_chip, mesh=self._mesh, chips=self.chips))
         return prepared
 
     def place(self, batch: Batch) -> Shaped[Tensor, "..."]:
@@ -56,6 +57,15 @@ class SpmdBackend(XlaBackend):
             self._spmd.mark_sharding(placed, self._mesh, (VOLUMES, *(None,) * (placed.ndim - 1)))
         return placed
 
+    def send(self, tensor: Shaped[Tensor, "..."]) -> Callable[[], Shaped[np.ndarray, "..."]]:
+        """Ask for a result, which must not be computed yet, whole on every chip.
+
+        One that stays cut over the chips is gathered at each reading by a program that is compiled anew.
+        """
+        if self.chips > 1 and len(tensor) % self.chips == 0:
+            self._spmd.mark_sharding(tensor, self._mesh, (None,) * tensor.ndim)
+        return super().send(tensor)
+
     def in_precision(self, precision: Precision) -> "SpmdBackend":
         """Give the same devices, with weights and activations in another precision."""
         other = copy(self)
@@ -63,9 +73,13 @@ class SpmdBackend(XlaBackend):
         return other
 
 
-def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: Any) -> Tensor:
-    """Attend with the Pallas kernel on each chip's share of the batch; in chunks where blocks do not fit the tokens."""
-    if query.shape[2] % FLASH_BLOCK_TOKENS:
+def flash_attention_by_chip(query: Tensor, key: Tensor, value: Tensor, *, mesh: Any, chips: int) -> Tensor:
+    """Attend with the Pallas kernel on each chip's share of the batch, else in chunks.
+
+    The kernel rounds float32 to bfloat16, and fits whole blocks of tokens; a batch that does not divide by the chips,
+    as one volume that is encoded alone, cannot be cut, and XLA cannot look into the kernel to do it otherwise.
+    """
+    if query.dtype != torch.bfloat16 or query.shape[2] % FLASH_BLOCK_TOKENS or len(query) % chips:
         return attend_in_chunks(query, key, value)
     kernel = import_module("torch_xla.experimental.custom_kernel").flash_attention
     spec = (VOLUMES, None, None, None)
@@ -82,14 +96,14 @@ def encoding_device(backend: Backend, precision: str) -> Backend:
     return open_device(backend.name, precision)
 
 
-def open_trainer(name: str, *, bf16: bool | None, forward_size: int) -> Backend:
-    """Open the device to train on. bf16: None where the device decides.
+def open_trainer(name: str, *, forward_size: int) -> Backend:
+    """Open the device to train on.
 
     Raises DeviceError, and UsageError where the chips cannot share a batch evenly.
     """
     if resolve(name) != "xla":
         return open_device(name)
-    backend = SpmdBackend(bf16=bf16)
+    backend = SpmdBackend()
     if forward_size % backend.chips:
         raise UsageError(
             f"{forward_size} volumes a forward do not divide evenly over {backend.chips} chips; choose a multiple for "

@@ -52,12 +52,14 @@ def fit_recipe(
 ) -> FinetuneConfig:
     """Decide what a recipe leaves open (null) by the device's memory and kind; every stage of a run has the same.
 
-    The gradient is the same however many volumes a forward takes, so that the largest number that divides a process's
-    share is taken; activations are computed again only where one volume a forward does not fit without.
+    The gradient is the same however many volumes a forward takes, so that the largest number that divides a device's
+    share is taken (a process may have several: the chips of a slice); activations are computed again only where one
+    volume a forward does not fit without.
     Raises UsageError where nothing fits.
     """
     precision = config.precision or ("bf16" if backend.prefers_bf16 else "fp32")
-    memory, share = backend.memory_bytes(), -(-config.batch_size // processes)
+    memory, chips = backend.memory_bytes(), backend.chips
+    share = -(-config.batch_size // (processes * chips))
     asked = {"precision": precision, "recompute": bool(config.recompute)}
     deep = [config.stages.find(name) for name in stages if isinstance(config.stages.find(name), EncoderStage)]
     if memory is None or not deep:
@@ -65,9 +67,11 @@ def fit_recipe(
     usable = int(USABLE_SHARE * memory)
     for recompute in (False, True) if config.recompute is None else (config.recompute,):
         costs = [count_step(architecture, one, bf16=precision == "bf16", recompute=recompute) for one in deep]
-        fitting = [size for size in _sizes(config, share) if max(cost.bytes_of(size) for cost in costs) <= usable]
+        fitting = [
+            size for size in _sizes(config, share, chips) if max(cost.bytes_of(size) for cost in costs) <= usable
+        ]
         if fitting:
-            micro = fitting[0] if fitting[0] < share else config.micro_batch_size
+            micro = fitting[0] * chips if fitting[0] < share else config.micro_batch_size
             return config.model_copy(update=asked | {"recompute": recompute, "micro_batch_size": micro})
     least = max(count_step(architecture, one, bf16=precision == "bf16", recompute=True).bytes_of(1) for one in deep)
     raise UsageError(
@@ -78,12 +82,18 @@ def fit_recipe(
 
 
 def describe_fit(
-    config: FinetuneConfig, stages: Sequence[str], architecture: Architecture, memory: int | None, processes: int
+    config: FinetuneConfig,
+    stages: Sequence[str],
+    architecture: Architecture,
+    memory: int | None,
+    processes: int,
+    chips: int = 1,
 ) -> str:
     """Say what was decided, and what it is counted to take, in a line."""
-    share = -(-config.batch_size // processes)
-    at_once = min(config.micro_batch_size or share, share)
-    words = [f"{config.precision}, {at_once} of {share} volumes a forward"]
+    share = -(-config.batch_size // (processes * chips))
+    at_once = _sizes(config, share, chips)[0]
+    on = f" on each of {chips} chips" if chips > 1 else ""
+    words = [f"{config.precision}, {at_once} of {share} volumes a forward{on}"]
     words += ["activations computed again"] if config.recompute else []
     for name in stages:
         stage = config.stages.find(name)
@@ -95,10 +105,10 @@ def describe_fit(
     return f"recipe: {'; '.join(words)} (by counting)"
 
 
-def _sizes(config: FinetuneConfig, share: int) -> list[int]:
-    """Give the volumes a forward that may be: the one that was asked for, or what divides the share, largest first."""
+def _sizes(config: FinetuneConfig, share: int, chips: int) -> list[int]:
+    """Give the volumes that a forward of one device may take: as asked, or what divides its share, largest first."""
     if config.micro_batch_size is not None:
-        return [min(config.micro_batch_size, share)]
+        return [min(-(-config.micro_batch_size // chips), share)]
     return [size for size in range(share, 0, -1) if share % size == 0]
 
 

@@ -22,7 +22,7 @@ from finetune.data.inputs import Inputs, Reader
 from finetune.data.kept_vectors import KeptVectors
 from finetune.data.stored import LAYER, POOL, open_stored
 from finetune.options import PRESET, TrainingOptions, image_recipe
-from finetune.parallel.processes import Processes
+from finetune.parallel.processes import Processes, require_same
 from finetune.parallel.spmd import encoding_device, open_trainer
 from finetune.recipe.fitting import describe_fit, fit_recipe
 from finetune.run.workplace import work_folder
@@ -75,12 +75,12 @@ def prepare(options: OptionsT, processes: Processes) -> Iterator[Prepared[Option
     )
     require_blocks(config, options.stages, encoder.architecture.depth)
     forward_size = config.micro_batch_size or config.batch_size
-    bf16 = None if config.precision is None else config.precision == "bf16"
-    backend = open_trainer(options.device, bf16=bf16, forward_size=forward_size)
+    backend = open_trainer(options.device, forward_size=forward_size)
     config = fit_recipe(config, options.stages, encoder.architecture, backend, processes.size)
     options = replace(options, config=config, change=())
     if processes.rank == 0 and options.stages != ("head",):
-        say(describe_fit(config, options.stages, encoder.architecture, backend.memory_bytes(), processes.size))
+        memory, size = backend.memory_bytes(), processes.size
+        say(describe_fit(config, options.stages, encoder.architecture, memory, size, backend.chips))
     space = build_space(
         encoder, PRESET.to_dict(), layers=(LAYER,), pools=(POOL,), token_grid=None, precision=backend.precision
     )
@@ -97,4 +97,6 @@ def prepare(options: OptionsT, processes: Processes) -> Iterator[Prepared[Option
         kept = KeptVectors(work / VECTORS, f"{space.id}\n{recipe}\n{config.cache}")
         encoding = encoding_device(backend, space.precision)
         reader = Reader(options, task, tables, encoder, encoding, space, images, processes, stored, kept)
-        yield Prepared(options, task, encoder, backend, space, images, reader.read(), tables, work)
+        inputs = reader.read()
+        require_same(processes, inputs.fingerprint, "volumes and their vectors")
+        yield Prepared(options, task, encoder, backend, space, images, inputs, tables, work)

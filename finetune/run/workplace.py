@@ -23,7 +23,7 @@ def work_folder(runs: Path, key: str, processes: Processes) -> Iterator[Path]:
     """
     folder, is_new = runs / f".finetune-{key}", not runs.exists()
     with _locked(runs, folder) if processes.rank == 0 else nullcontext():
-        processes.gather(None)  # the others wait until the folder is there
+        processes.compare(None)  # the others wait until the folder is there
         try:
             yield folder
         except OctProbeError as error:

@@ -72,10 +72,7 @@ def _try(trial: Any, number: int, runner: TrialRunner, backend: Backend, tell: C
 def train_on_ray(runner: TrialRunner, params: Mapping[str, Any], report: Report) -> None:
     """Train one suggestion in a worker of a cluster."""
     recipe = runner.options.recipe
-    backend = open_trainer(
-        runner.options.device, bf16=recipe.precision == "bf16",
-        forward_size=recipe.micro_batch_size or recipe.batch_size,
-    )  # fmt: skip
+    backend = open_trainer(runner.options.device, forward_size=recipe.micro_batch_size or recipe.batch_size)
     runner.score(params, backend, lambda epochs, score: report({epochs: score}, True), lambda _: None)
 
 

@@ -1,8 +1,8 @@
 """The training loop: epochs of one stage, each judged on the participants of val, resumable after any step."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from classify.heads.contract import softmax
 from classify.judging.metrics import all_metrics
 from classify.run.predictions import Predictions, judged_of
 from extract.device.backend import Backend
+from extract.stop import StopRequest, exit_code_of
 from finetune.data.feeds import Feed, LabelledBatch
 from finetune.data.sampling import Draw, draw_epoch
-from finetune.errors import DivergedError
+from finetune.errors import DivergedError, StoppedError
 from finetune.model.blocks import dropping_paths, recomputing
 from finetune.model.network import MODEL_NAME, VolumeClassifier
 from finetune.parallel.processes import Processes
@@ -34,7 +35,7 @@ class Trainer:
     """What all stages share.
 
     tell: hears of every epoch, in words. watch: sees the epochs so far, and may stop the training by an exception.
-    state: where training is kept for a resume, None: nowhere.
+    state: where training is kept for a resume, None: nowhere. stop: asks the training to end after the step at hand.
     """
 
     model: VolumeClassifier
@@ -47,6 +48,15 @@ class Trainer:
     tell: Callable[[str], None]
     watch: Callable[[Sequence[Epoch]], None] = lambda _: None
     state: StateFolder | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    def is_asked_to_stop(self) -> bool:
+        """Say whether any process was, to all of them alike."""
+        return any(self.processes.compare(self.stop.name is not None))
+
+
+class AskedToStop(Exception):  # noqa: N818 - no error: what was asked for
+    """Ends a step's or a prediction's work; who catches it saves the state."""
 
 
 def train_stage(
@@ -55,7 +65,8 @@ def train_stage(
     """Train what requires gradients for the epochs of a stage; ``trainer.best`` sees every epoch.
 
     history: epochs of earlier stages. saved: a state within this stage to go on from.
-    Raises: DivergedError where the loss or what is judged is not finite, RunError where memory does not suffice.
+    Raises: DivergedError where the loss or what is judged is not finite, RunError where memory does not suffice,
+    StoppedError.
     """
     stage, config = trainer.config.stages.find(name), trainer.config
     position = Position(name, history=tuple(history))
@@ -70,12 +81,13 @@ def train_stage(
     trainer = replace(trainer, model=parallel.model)
     with ExitStack() as during:
         on = bool(config.recompute) and isinstance(stage, EncoderStage)
-        during.enter_context(recomputing(trainer.model.encoder, on=on, device=trainer.backend.name))
+        during.enter_context(recomputing(trainer.model.encoder, on=on, backend=trainer.backend))
         if isinstance(stage, EncoderStage):
             during.enter_context(dropping_paths(trainer.model.encoder, stage.drop_path))
         while position.epoch <= stage.epochs and not has_stalled(_of_stage(position.history, name), stage.patience):
-            train_loss = _run_epoch(trainer, parallel, optimiser, train, position)
-            epoch = _judge_epoch(trainer, position, train_loss, val, optimiser)
+            train_loss, ended = _run_epoch(trainer, parallel, optimiser, train, position)
+            with _stopping_at(trainer, ended, optimiser):
+                epoch = _judge_epoch(trainer, position, train_loss, val, optimiser)
             is_best = trainer.best.offer(epoch, trainer.model)
             trainer.backend.launch()  # or the copies of the weights would make another program of the next step
             trainer.tell(_describe(epoch, stage.epochs, is_best=is_best))
@@ -101,9 +113,11 @@ def predict(trainer: Trainer, feed: Feed) -> dict[str, Predictions]:
     found: list[np.ndarray] = []
     with torch.no_grad():
         for part, batch in zip(draws, feed.batches(draws), strict=True):
-            logits = feed.logits(trainer.model, batch).float()
+            if trainer.is_asked_to_stop():
+                raise AskedToStop
+            wait = trainer.backend.send(feed.logits(trainer.model, batch).float())
             trainer.backend.launch()
-            found.append(logits.cpu().numpy()[: len(part)])
+            found.append(wait()[: len(part)])
     known = np.empty((len(table.y), trainer.classes), np.float64)
     for own, given in trainer.processes.gather((rows, np.concatenate(found)[: len(rows)])):
         known[own] = given
@@ -117,8 +131,8 @@ def predict(trainer: Trainer, feed: Feed) -> dict[str, Predictions]:
 
 def _run_epoch(
     trainer: Trainer, parallel: Parallel, optimiser: torch.optim.Optimizer, feed: Feed, position: Position
-) -> float:
-    """Take the steps of an epoch that are left; give its mean loss over all processes."""
+) -> tuple[float, Position]:
+    """Take the steps of an epoch that are left; give its mean loss over all processes, and where training is then."""
     config, stage = trainer.config, trainer.config.stages.find(position.stage)
     seed = (trainer.seed, 1 + STAGES.index(position.stage))
     draws = draw_epoch(feed.table, config.sampling, epoch=position.epoch, seed=seed)
@@ -130,23 +144,32 @@ def _run_epoch(
     rank = trainer.processes.rank if parallel.size > 1 else 0
     total = torch.tensor(position.loss)
     steps = stage.epochs * len(batches)
+    rate_at: Callable[[int], None] = lambda step: set_rates(  # noqa: E731
+        optimiser, schedule_factor((position.epoch - 1) * len(batches) + step, steps, stage.warmup_fraction)
+    )
+    rate_at(max(0, position.step - 1))  # of a state that was saved after the last step, too
     with show_epoch(f"{position.stage} {position.epoch}/{stage.epochs}", len(batches), trainer.tell) as live:
         for step in range(position.step, len(batches)):
-            now = (position.epoch - 1) * len(batches) + step
-            set_rates(optimiser, schedule_factor(now, steps, stage.warmup_fraction))
+            rate_at(step)
+            first = position.epoch == 1 and step == 0
             parts = [next(read) for _ in shares[step]]
-            with seeded((*seed, position.epoch, step, rank)):
-                loss = _take_step(parallel, optimiser, feed, parts, len(batches[step]), config, first=now == 0)
+            with seeded(trainer.backend, (*seed, position.epoch, step, rank)):
+                loss = _take_step(parallel, optimiser, feed, parts, len(batches[step]), config, first=first)
             trainer.backend.launch()
             total = total.to(loss.device) + loss
             done = sum(map(len, batches[: step + 1]))
             live.advance(step + 1, len(batches[step]), mean_of(total * parallel.size, done))
-            if (step + 1) % config.save_every_steps == 0 and step + 1 < len(batches):
-                _save(trainer, replace(position, step=step + 1, loss=parallel.sum(float(total.cpu()))), optimiser)
-    mean = parallel.sum(float(total.cpu())) / len(draws)
+            stop = trainer.is_asked_to_stop()
+            if stop or ((step + 1) % config.save_every_steps == 0 and step + 1 < len(batches)):
+                reached = replace(position, step=step + 1, loss=parallel.sum(float(total.cpu())))
+                _save(trainer, reached, optimiser)
+                if stop:
+                    raise _stopped(trainer, reached)
+    ended = replace(position, step=len(batches), loss=parallel.sum(float(total.cpu())))
+    mean = ended.loss / len(draws)
     where = f"stage {position.stage}, epoch {position.epoch}"
     _require_finite(mean, f"{where}: the loss is", f"stages.{position.stage}.learning_rate")
-    return mean
+    return mean, ended
 
 
 def _take_step(
@@ -204,6 +227,25 @@ def _require_finite(found: float | np.ndarray, what: str, lower: str) -> None:
         raise DivergedError(f"{what} not finite; lower {lower}")
 
 
+@contextmanager
+def _stopping_at(trainer: Trainer, position: Position, optimiser: torch.optim.Optimizer) -> Iterator[None]:
+    """Save the state where the training is asked to stop meanwhile. Raises StoppedError."""
+    try:
+        yield
+    except AskedToStop as asked:
+        _save(trainer, position, optimiser)
+        raise _stopped(trainer, position) from asked
+
+
+def _stopped(trainer: Trainer, position: Position) -> StoppedError:
+    name = next(found for found in trainer.processes.compare(trainer.stop.name) if found)
+    return StoppedError(
+        f"{name}: the training state is saved, of stage {position.stage}, epoch {position.epoch}, step "
+        f"{position.step:,}; the same command goes on from there",
+        exit_code_of(name),
+    )
+
+
 def _save(trainer: Trainer, position: Position, optimiser: torch.optim.Optimizer) -> None:
     """Keep the state: the first process writes what all hold together."""
     if trainer.state is None:
@@ -211,7 +253,7 @@ def _save(trainer: Trainer, position: Position, optimiser: torch.optim.Optimizer
     tensors = collect_tensors(trainer.model, optimiser)
     if trainer.processes.rank == 0:
         trainer.state.save(position, tensors, trainer.best)
-    trainer.processes.gather(None)
+    trainer.processes.compare(None)  # all wait until it is there
 
 
 def _of_stage(history: Sequence[Epoch], name: str) -> list[Epoch]:

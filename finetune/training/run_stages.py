@@ -17,6 +17,7 @@ from finetune.data.inputs import Inputs
 from finetune.data.sampling import loss_weights
 from finetune.model.lora import remove_lora
 from finetune.model.network import VolumeClassifier, groups_of
+from finetune.parallel.processes import require_same
 from finetune.recipe.config import FinetuneConfig
 from finetune.recipe.stage_names import STAGES
 from finetune.training.epochs import Epoch
@@ -81,15 +82,15 @@ class Feeds:
 def feed_volumes(dataset: VolumeDataset, config: FinetuneConfig, backend: Backend) -> VolumeFeed:
     """Feed volumes as a recipe says, padded where the device compiles for each shape; an accelerator changes them."""
     size = (config.micro_batch_size or config.batch_size) if backend.static_shapes else None
-    return VolumeFeed(replace(dataset, raw=backend.name != "cpu"), backend, choose_workers(config, backend.name), size)
+    return VolumeFeed(replace(dataset, raw=not backend.is_host), backend, choose_workers(config, backend), size)
 
 
-def choose_workers(config: FinetuneConfig, device: str) -> int:
+def choose_workers(config: FinetuneConfig, backend: Backend) -> int:
     """Give the loading processes: the recipe's, or by the cores of this process; none on a CPU, where it trains."""
     if config.workers is not None:
         return config.workers
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return 0 if device == "cpu" else min(MOST_WORKERS, max(1, usable_cores() // neighbours))
+    return 0 if backend.is_host else min(MOST_WORKERS, max(1, usable_cores() // neighbours))
 
 
 def train_stages(trainer: Trainer, stages: Sequence[str], feeds: Feeds) -> tuple[list[Epoch], Epoch]:
@@ -98,6 +99,8 @@ def train_stages(trainer: Trainer, stages: Sequence[str], feeds: Feeds) -> tuple
     A saved state is gone on from: stages before its own are over.
     """
     saved = trainer.state.load() if trainer.state else None
+    begins = saved and (saved.position.stage, saved.position.epoch, saved.position.step)
+    require_same(trainer.processes, begins, "the training state")
     history: list[Epoch] = []
     if saved is not None:
         if saved.best.weights:

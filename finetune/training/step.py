@@ -1,7 +1,7 @@
 """One step of training: gradients of a batch, in one forward or several, over one process or several."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
@@ -10,12 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embeddings_store.errors import RunError
-from extract.device.cuda import NO_MEMORY as OF_CUDA
+from extract.device.backend import Backend
 from finetune.data.feeds import Feed, LabelledBatch
-from finetune.model.network import VolumeClassifier
 from finetune.parallel.sharing import Parallel
-
-NO_MEMORY = ("RESOURCE_EXHAUSTED", "can't allocate memory", "out of memory", *OF_CUDA)
 
 
 def weighted_loss(logits: Float[Tensor, "b k"], label: Float[Tensor, "b k"]) -> Float[Tensor, ""]:
@@ -57,17 +54,12 @@ def take_step(
     return total
 
 
-@contextmanager
-def seeded(seed: Sequence[int]) -> Iterator[None]:
+def seeded(backend: Backend, seed: Sequence[int]) -> AbstractContextManager[None]:
     """Draw dropout and the like from this seed, and leave torch's own random state as it was.
 
     So a step draws the same numbers whatever came before it, and a resumed run needs no random state.
     """
-    number = int(np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(number)
-        yield
+    return backend.seeded(int(np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
 @contextmanager
@@ -75,8 +67,8 @@ def telling_what_fits(parallel: Parallel, feed: Feed, part: LabelledBatch) -> It
     """Turn running out of memory into the number of volumes a forward that fits. Raises RunError."""
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; XLA and the CPU only say so in words
-        if not is_out_of_memory(error):
+    except RuntimeError as error:
+        if not feed.backend.is_out_of_memory(error):
             raise
         size = len(part.inputs)
     else:
@@ -94,30 +86,19 @@ def telling_what_fits(parallel: Parallel, feed: Feed, part: LabelledBatch) -> It
     )
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell a lack of memory from other failures."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)
-
-
 def _find_fitting(parallel: Parallel, feed: Feed, part: LabelledBatch, size: int) -> int | None:
     """Try halves until one step's gradients can be computed; in this process alone, as others need not lack memory."""
     while size > 1:
         size //= 2
-        _free_memory(parallel.model)
-        _free_memory(parallel.spare)
+        for weight in (*parallel.model.parameters(), *parallel.spare.parameters()):
+            weight.grad = None
+        feed.backend.forget_freed()
         try:
             piece = LabelledBatch(part.inputs[:size], part.label[:size], part.group[:size])
             weighted_loss(feed.logits(parallel.spare, piece), piece.label).backward()  # type: ignore[no-untyped-call]  # as above
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not feed.backend.is_out_of_memory(error):
                 raise
         else:
             return size
     return None
-
-
-def _free_memory(model: VolumeClassifier) -> None:
-    for weight in model.parameters():
-        weight.grad = None
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

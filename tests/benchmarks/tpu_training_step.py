@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from classify.features.standardise import Standardiser
+from extract.device.select import open_device
 from extract.device.xla_attention import flash_attention
 from extract.encoder.random_init import ARCHITECTURES, random_twin
 from finetune.model.blocks import recomputing
@@ -48,7 +49,7 @@ def trace_training_step(batch: int, depth: int, stage: str) -> tuple[bytes, int]
     volumes = torch.zeros(batch, 1, *ARCHITECTURES["base"].image_size).to(device)
     group = torch.zeros(batch, dtype=torch.int64).to(device)
     label = functional.one_hot(torch.zeros(batch, dtype=torch.int64), CLASSES).float().to(device)
-    with flash_traced_for_tpu(), recomputing(model.encoder, on=True, device="xla"):
+    with flash_traced_for_tpu(), recomputing(model.encoder, on=True, backend=open_device("xla")):
         loss = weighted_loss(model(volumes, group), label) / batch
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
     gradients = [weight.grad for weight in model.parameters() if weight.requires_grad]

@@ -48,6 +48,19 @@ class BackendContract:
             found = backend.to_host(backend.prepare(module)(backend.place(batch)).to(torch.float32))
         np.testing.assert_allclose(found, expected, atol=1e-5 if self.precision == "fp32" else 0.05)
 
+    def test_a_seed_says_what_is_drawn(self) -> None:
+        backend = self.open()
+        device, before = backend.place(np.zeros(1, np.float32)).device, torch.get_rng_state()
+        drawn = []
+        for number in (2**63 - 1, 8, 2**63 - 1):
+            with backend.seeded(number):
+                drawn.append([backend.to_host(torch.rand(5, device=device)) for _ in range(2)])
+        one, other, again = drawn
+        np.testing.assert_array_equal(one, again)
+        assert not np.array_equal(one, other)
+        assert not np.array_equal(one[0], one[1])
+        assert torch.equal(torch.get_rng_state(), before)
+
     def test_counts_memory(self) -> None:
         backend = self.open()
         backend.place(np.ones((1, 1024), np.float32))

@@ -1,5 +1,6 @@
-"""--dry-run: the sums that it tells, and that it reads and writes nothing."""
+"""--dry-run: the sums that it tells, that it times a few volumes, and that it writes nothing."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,12 @@ import pytest
 from embeddings_store.command_line import parse_words
 from embeddings_store.errors import UsageError
 from extract.bucket.prices import price_reading
-from extract.bucket.source import Source
 from extract.dry_run import describe_plan, plan_run
 from extract.encoder.architecture import Architecture
 from extract.encoder.random_init import ARCHITECTURES
 from extract.options import ExtractOptions
+from extract.phantom.bucket import generate
+from extract.phantom.plan import parse_plan
 
 CIRRUS, TRITON = "zeiss_cirrus", "topcon_triton"
 SIZES = {
@@ -37,11 +39,7 @@ def options(bucket: Path, **changed: Any) -> ExtractOptions:
     return parse_words(ExtractOptions, bucket=str(bucket), **{**usual, **changed})
 
 
-def test_the_sums(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Source, _: object) -> None:
-        raise AssertionError("a dry run fetches no volume")
-
-    monkeypatch.setattr("extract.bucket.folder.FolderSource.fetch", refuse)
+def test_the_sums(bucket: Path) -> None:
     before = sorted(bucket.parent.rglob("*"))
     plan = plan_run(options(bucket))
     assert sorted(bucket.parent.rglob("*")) == before
@@ -57,6 +55,25 @@ def test_the_sums(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert work["needs"]["line_mb_per_second"] == pytest.approx(
         work["needs"]["volumes_per_second"] * 1800 / 1e6, rel=0.01
     )
+
+
+def test_a_few_volumes_say_how_many_cores_a_device_needs(tmp_path: Path) -> None:
+    kinds = parse_plan(
+        participants=3, devices=("zeiss_cirrus",), protocols=(), scale=0.03, syntax="explicit", effect_um=8.0,
+        effect_sector=None, confound=None, schema="v2", manifest=False, breaks=(), kinds=(), seed=1,
+    )  # fmt: skip
+    generate(kinds, tmp_path / "bucket", 1, lambda: None)
+    before = sorted(tmp_path.rglob("*"))
+    plan = plan_run(options(tmp_path / "bucket", image_size="16,64,64"))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (plan["selected"], plan["get_requests"]) == (6, 6)
+    (work,) = plan["encoders"]
+    assert (work["timed"]["tried"], work["timed"]["through"]) == (3, 3)
+    assert set(work["timed"]["stage_seconds"]) == {"fetch", "decode", "preprocess"}
+    assert work["needs"]["cores"] >= 1
+    told = describe_plan(plan)
+    assert "timed here, one after the other: 3 of 3 volumes of 0." in told
+    assert re.search(r"needs [\d,]+ cores and a line of [\d,]+ MB/s .*; this machine has \d+ cores", told)
 
 
 def test_tokens_make_a_larger_store(bucket: Path) -> None:
@@ -102,6 +119,7 @@ def test_the_words(bucket: Path) -> None:
         "dollars absent",
         "hidden file 1",
         "5.4 kB in 3",
+        "timed: none of 3 volumes came through; failed: ",
         "needs cores: not known, the doctor times volumes and a line of",
     ):
         assert words in told

@@ -312,7 +312,7 @@ def test_a_host_without_metadata_says_what_it_needs(tmp_path: Path, monkeypatch:
         assert accelerator_type({}) == ""
         # Kubernetes tells, and has no such metadata.
         told = {"TPU_WORKER_ID": "2", "TPU_WORKER_HOSTNAMES": "a,b,c", "TPU_VISIBLE_CHIPS": "1,2"}
-        assert find_host(told) == TpuHost(2, 3, ("1", "2"))
+        assert find_host(told) == TpuHost(2, 3, ("1", "2"), "a")
         monkeypatch.setenv("PJRT_DEVICE", "CPU")
         assert (resolve("auto"), find_host({})) == ("cpu", None)
     finally:

@@ -125,6 +125,20 @@ def test_where_memory_is_not_told_nothing_is_cut() -> None:
     assert fit_recipe(load_config(None), STAGES, FULL, CpuBackend("fp32"), 1).precision == "fp32"
 
 
+def test_the_chips_of_a_slice_share_a_batch() -> None:
+    """The default of 8 volumes in stage 3 takes 31 GB: a v5e chip has 16."""
+    one, four, many = (Gpu(16.0) for _ in range(3))
+    four.chips, many.chips = 4, 16
+    assert fit_recipe(load_config(None), STAGES, FULL, one, 1).micro_batch_size == 2
+    assert fit_recipe(load_config(None), STAGES, FULL, four, 1).micro_batch_size is None
+    slice_of_16 = fit_recipe(load_config("tpu-v4-32", changes=("recompute=false",)), STAGES, FULL, many, 1)
+    assert slice_of_16.micro_batch_size == 2 * 16
+    said = describe_fit(slice_of_16, STAGES, FULL, many.memory_bytes(), 1, 16)
+    assert said.startswith("recipe: bf16, 2 of 8 volumes a forward on each of 16 chips; stage last ")
+    asked = load_config(None, changes=("batch_size=16", "micro_batch_size=8"))
+    assert fit_recipe(asked, STAGES, FULL, four, 1).micro_batch_size == 8
+
+
 def test_a_device_on_which_nothing_fits_is_refused() -> None:
     with pytest.raises(UsageError, match=r"expected a device with \d+\.\d GB or more .* got 3\.0 GB; take"):
         fitted(3)
@@ -139,20 +153,22 @@ def test_what_was_chosen_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "cores", "local", "expected"),
+    ("asked", "is_host", "cores", "local", "expected"),
     [
-        (None, "cpu", 8, 1, 0),
-        (None, "cuda", 8, 1, 8),
-        (None, "cuda", 64, 1, 16),
-        (None, "cuda", 64, 8, 8),
-        (None, "xla", 4, 8, 1),
-        (0, "cuda", 8, 1, 0),
-        (3, "cpu", 1, 1, 3),
+        (None, True, 8, 1, 0),
+        (None, False, 8, 1, 8),
+        (None, False, 64, 1, 16),
+        (None, False, 64, 8, 8),
+        (None, False, 4, 8, 1),
+        (0, False, 8, 1, 0),
+        (3, True, 1, 1, 3),
     ],
 )
 def test_loading_processes_are_as_many_as_the_machine_has_cores_for_them(
-    monkeypatch: pytest.MonkeyPatch, asked: int | None, device: str, cores: int, local: int, expected: int
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, is_host: bool, cores: int, local: int, expected: int
 ) -> None:
     monkeypatch.setattr("finetune.training.run_stages.usable_cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
-    assert choose_workers(FinetuneConfig(workers=asked), device) == expected
+    backend = CpuBackend("fp32")
+    monkeypatch.setattr(backend, "is_host", is_host)
+    assert choose_workers(FinetuneConfig(workers=asked), backend) == expected

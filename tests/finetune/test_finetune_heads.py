@@ -64,6 +64,22 @@ def test_a_batch_of_one_uses_the_running_statistics() -> None:
     assert norm.num_batches_tracked == 0
 
 
+def test_running_statistics_are_used_as_torch_uses_them() -> None:
+    norm, own = BatchNorm(4), nn.BatchNorm1d(4)
+    for part in (norm, own):
+        torch.manual_seed(0)
+        nn.init.normal_(part.weight)
+        nn.init.normal_(part.bias)
+        for _ in range(3):
+            part.train()(torch.randn(16, 4) * torch.tensor([1.0, 9.0, 0.1, 2.0]) + 3)
+        part.eval()
+    x = torch.randn(5, 4)
+    for given in (x, x[:1]):
+        found, expected = (part(given) for part in (norm, own))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(*torch.autograd.grad([found.sum(), expected.sum()], [norm.weight, own.weight]))
+
+
 def test_attention_begins_as_the_mean_and_then_looks_where_it_pays() -> None:
     pool = new_pool(AttentiveConfig(kind="attentive", heads=4), 48)
     torch.testing.assert_close(pool(SAMPLE), MeanPool()(SAMPLE))

@@ -1,7 +1,6 @@
 """The loop: it learns, it keeps the best weights, it stops in time, and however a batch is split it is one batch."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -228,7 +227,7 @@ def test_weights_that_the_last_step_spoils_are_never_the_best(last: float, monke
 
 def gradients(model: VolumeClassifier, feed: VolumeFeed, parts: list[list[Draw]]) -> dict[str, torch.Tensor]:
     model.set_training(statistics=False)
-    with seeded((0,)):
+    with seeded(CpuBackend("fp32"), (0,)):
         add_gradients(Alone(model), feed, list(feed.batches(parts)), sum(map(len, parts)))
     return {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
 
@@ -264,9 +263,9 @@ def test_accumulated_training_ends_with_the_same_weights(tmp_path: Path) -> None
 def test_recomputed_activations_give_the_same_gradients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, reentrant: bool
 ) -> None:
+    backend, again_by = CpuBackend("fp32"), torch.utils.checkpoint.checkpoint
     monkeypatch.setattr(
-        "finetune.model.blocks._checkpoint_of",
-        lambda device: partial(torch.utils.checkpoint.checkpoint, use_reentrant=reentrant),
+        backend, "computed_again", lambda forward, tokens: again_by(forward, tokens, use_reentrant=reentrant)
     )
     config = load_config(None, changes=(*QUIET, "stages.last.blocks=1"))
     images, ids = volumes_in(tmp_path, 2)
@@ -274,7 +273,7 @@ def test_recomputed_activations_give_the_same_gradients(
     draws = [[Draw(0, 0), Draw(1, 0)]]
     plain, again = (new_model(config=config, stage=stage) for _ in range(2))
     kept = gradients(plain, feed, draws)
-    with recomputing(again.encoder, on=True, device="cpu"):
+    with recomputing(again.encoder, on=True, backend=backend):
         assert "forward" in vars(again.encoder.blocks[0])
         recomputed = gradients(again, feed, draws)
         with torch.no_grad():
@@ -291,7 +290,7 @@ def test_dropped_paths_are_as_often_as_asked_and_change_nothing_in_the_mean() ->
     with dropping_paths(encoder, 0.5):
         encoder.blocks[2].mlp.register_forward_hook(lambda part, given, output: seen.append(output.detach()))
         encoder.blocks[0].mlp.register_forward_hook(lambda part, given, output: seen.append(output.detach()))
-        with seeded((0,)), torch.no_grad():
+        with seeded(CpuBackend("fp32"), (0,)), torch.no_grad():
             encoder(torch.ones(1, 1, *IMAGE_SIZE).expand(400, -1, -1, -1, -1))
         first, last = seen
         assert (first.abs().amax((1, 2)) > 0).all()
@@ -402,11 +401,11 @@ def test_padding_weighs_nothing(tmp_path: Path) -> None:
 
 def test_seeded_draws_leave_no_trace() -> None:
     before = torch.get_rng_state()
-    with seeded((1, 2)):
+    with seeded(CpuBackend("fp32"), (1, 2)):
         one = torch.rand(3)
-    with seeded((1, 3)):
+    with seeded(CpuBackend("fp32"), (1, 3)):
         other = torch.rand(3)
-    with seeded((1, 2)):
+    with seeded(CpuBackend("fp32"), (1, 2)):
         assert torch.equal(torch.rand(3), one)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)

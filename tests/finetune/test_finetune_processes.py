@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from finetune_study import (
     plain_standardiser,
     rows_of,
     run,
+    scans,
     small_encoder,
     write_volumes,
 )
@@ -25,9 +27,12 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
 from classify.run.folder import load_run
-from embeddings_store.errors import UsageError
+from embeddings_store.errors import RunError, UsageError
+from embeddings_store.schema import VolumeFailure
 from extract.device.tpu import TpuHost
+from extract.load import FailedVolume
 from extract.rank import find_launched
+from finetune.data import volumes
 from finetune.data.images import ImageCache
 from finetune.data.sampling import Draw
 from finetune.model.network import VolumeClassifier, whole
@@ -35,6 +40,7 @@ from finetune.parallel.processes import (
     OneProcess,
     Processes,
     TorchProcesses,
+    TpuHosts,
     meeting_place,
     open_processes,
     require_one_process,
@@ -218,7 +224,9 @@ def test_a_process_that_does_not_know_its_number_does_not_train_alone(monkeypatc
 
 def test_a_later_host_of_a_slice_knows_that_it_does_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever variables are set: the slice's metadata says so."""
-    hosts = (None, TpuHost(0, 4, ("0",)), TpuHost(3, 4, ("0",)))
+    hosts = (None, TpuHost(0, 4, ("0",), "host-0"), TpuHost(3, 4, ("0",), "host-0"))
+    met: list[Any] = []
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *words, **more: met.append(more))
     found = []
     for host in hosts:
         monkeypatch.setattr("finetune.parallel.processes.find_host", lambda host=host: host)
@@ -228,8 +236,59 @@ def test_a_later_host_of_a_slice_knows_that_it_does_not_write(monkeypatch: pytes
                 require_one_process("xla")
     assert [(one.rank, one.size, one.share([1, 2])) for one in found] == [(rank, 1, [1, 2]) for rank in (0, 0, 3)]
     assert isinstance(found[2], Processes)
+    assert [(one["init_method"], one["rank"], one["world_size"]) for one in met] == [
+        ("tcp://host-0:29500", rank, 4) for rank in (0, 3)
+    ]
+    with pytest.raises(
+        UsageError, match="slice of 4 hosts, and nothing says where the first one is: export MASTER_ADDR"
+    ):
+        TpuHosts(TpuHost(1, 4, ("0",)), {})
     monkeypatch.setattr("finetune.parallel.processes.find_host", lambda: TpuHost(0, 1, ("0",)))
     require_one_process("xla")
+
+
+def train_as_host(rank: int, port: int, bucket: Path, runs: Path, fault: str) -> None:
+    """Host 1 cannot fetch one volume, or finds other vectors."""
+    torch.set_num_threads(1)
+    together = TpuHosts(TpuHost(rank, 2, ("0",), "127.0.0.1"), {"MASTER_PORT": str(port)})
+    if rank == 1:
+        spoil(scans(bucket, "train")[0].relative_to(bucket).as_posix(), fault)
+    try:
+        done = finetune(
+            options(bucket, runs, config=CONFIG, stages=("head",)), now=NOW, tell=lambda line: None, processes=together
+        )
+    except RunError as error:
+        sys.exit(7 if "volumes and their vectors: process 1 of 2 has another one" in str(error) else 8)
+    assert (done is None) == (rank == 1)
+    assert done is None or done.failures == {"FetchError": 1}
+
+
+def spoil(key: str, fault: str) -> None:
+    load, encode = volumes._load_kept, volumes.EncodedVector.__call__
+
+    def load_kept(line: Any, *words: Any) -> Any:
+        if line.ref.key == key:
+            return FailedVolume(line, VolumeFailure("fetch", "FetchError", "cut off", 3))
+        return load(line, *words)
+
+    if fault == "unread":
+        volumes._load_kept = load_kept
+    else:
+        volumes.EncodedVector.__call__ = lambda self, volume: np.float32(1.5) * encode(self, volume)
+
+
+@pytest.mark.parametrize(("fault", "codes"), [("unread", [0, 0]), ("other", [7, 7])])
+def test_hosts_of_a_slice_use_the_same_volumes_or_stop(
+    phantom: Path, tmp_path: Path, fault: str, codes: list[int]
+) -> None:
+    context, port = multiprocessing.get_context("fork"), free_port()
+    given = port, phantom, tmp_path / "runs", fault
+    hosts: list[Any] = [context.Process(target=train_as_host, args=(rank, *given)) for rank in (0, 1)]
+    for host in hosts:
+        host.start()
+    for host in hosts:
+        host.join(120)
+    assert [host.exitcode for host in hosts] == codes
 
 
 SRUN = {

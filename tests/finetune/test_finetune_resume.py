@@ -1,11 +1,13 @@
 """A run that is killed with SIGKILL goes on where it was, and ends with the very same weights."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 from classify.errors import RunFolderError
 from embeddings_store.errors import RunError
 from extract.encoder.open import open_encoder
+from finetune.errors import StoppedError
 from finetune.model.lora import remove_lora
 from finetune.model.network import VolumeClassifier, host_weights
 from finetune.parallel.processes import OneProcess
@@ -108,6 +111,41 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     assert resumed.record.fitted.parameters["history"] == whole.record.fitted.parameters["history"]
     assert resumed.record.judged.metrics == whole.record.judged.metrics
     assert [path.name for path in (tmp_path / "killed").iterdir()] == [resumed.record.id]
+
+
+@pytest.mark.parametrize(
+    ("signalled", "place"), [(2, "_take_step"), (STEPS_AN_EPOCH, "_take_step"), (1, "_judge_epoch")]
+)
+def test_a_signal_saves_the_state_within_a_step(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signalled: int, place: str
+) -> None:
+    """After a step within an epoch, after its last one, and while it is judged."""
+    config = load_config(None, changes=("save_every_steps=100", "batch_size=4", "stages.last.augment=0"), epochs=2)
+    whole = run(phantom, tmp_path / "whole", stages=("last",), config=config)
+    calls: list[int] = []
+    real = getattr(loop, place)
+
+    def counted(*args: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == signalled:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **more)
+
+    handlers = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patched, pytest.raises(StoppedError, match="SIGTERM: the training state") as stopped:
+        patched.setattr(loop, place, counted)
+        run(phantom, tmp_path / "stopped", stages=("last",), config=config)
+    assert stopped.value.exit_code == 143
+    assert len(calls) == signalled
+    assert signal.getsignal(signal.SIGTERM) is handlers
+    taken: list[int] = []
+    monkeypatch.setattr(loop, "_take_step", lambda *a, _real=loop._take_step, **k: taken.append(1) or _real(*a, **k))
+    resumed = run(phantom, tmp_path / "stopped", stages=("last",), config=config)
+    done = signalled if place == "_take_step" else STEPS_AN_EPOCH
+    assert len(taken) == 2 * STEPS_AN_EPOCH - done
+    ours, theirs = weights_of(resumed.folder), weights_of(whole.folder)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert resumed.record.fitted.parameters["history"] == whole.record.fitted.parameters["history"]
 
 
 def parts(folder: Path) -> tuple[VolumeClassifier, torch.optim.Optimizer, StateFolder]:

@@ -135,7 +135,7 @@ def test_a_selection_adds_up_too(options: Options) -> None:
 
 
 @pytest.mark.s3
-def test_a_dry_run_foretells_the_run_and_fetches_no_volume(tmp_path: Path, options: Options) -> None:
+def test_a_dry_run_foretells_the_run_and_writes_nothing(tmp_path: Path, options: Options) -> None:
     asked = options(where="device=zeiss_cirrus")
     plan = plan_run(asked)
     assert not (tmp_path / "store").exists()
