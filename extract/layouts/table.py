@@ -4,7 +4,7 @@ import io
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import translate
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from embeddings_store.errors import UsageError
-from embeddings_store.schema import SEVERAL, ObjectInfo, Reading, parts_key
+from embeddings_store.schema import HERE, SEVERAL, ObjectInfo, Reading, crowded_folders, parts_key
 from embeddings_store.terminal.console import say
 from embeddings_store.text_table import TextTable, fold_name, open_table, read_file
 from extract.bucket.source import Source
@@ -58,14 +58,26 @@ class Objects:
         if text in self._by_key:
             info = self._by_key[text]
             return info.key, with_companions(info, self._folders[text.rpartition("/")[0]])
-        if text.rstrip("/") in self._folders:
-            found = frames_of(self._folders[text.rstrip("/")])
-            return (found[0].key.rpartition("/")[0] if found else text.rstrip("/")), found
+        folder = "" if text == HERE else text.rstrip("/")
+        if folder in self._folders:
+            found = frames_of(self._folders[folder])
+            return (found[0].key.rpartition("/")[0] if found else folder) or HERE, found
         if SEVERAL in text:
             parts = [self._by_key.get(part.strip()) for part in text.split(SEVERAL)]
             known = [info for info in parts if info is not None]
             return (parts_key(known[0].key), known) if len(known) == len(parts) else (text, [])
         return text, sorted(self._matching(text), key=lambda info: natural(info.key)) if GLOB.search(text) else []
+
+    def name(self, key: str, files: Sequence[str]) -> str:
+        """Write a volume as find reads it: its key where that means these files, else their keys and bars.
+
+        "" where neither does, for the bars that stand in a name.
+        """
+        found, objects = self.find(key)
+        if found == key and [info.key for info in objects] == list(files):
+            return key
+        bars = SEVERAL.join(files)
+        return bars if [info.key for info in self.find(bars)[1]] == list(files) else ""
 
     def _matching(self, text: str) -> Iterator[ObjectInfo]:
         folder, _, name = text.rpartition("/")
@@ -108,8 +120,12 @@ class TableLayout:
         here, scans, lines = Objects(objects), dict[str, Scan](), dict[str, int]()
         skipped: Counter[str] = Counter()
         used: dict[str, str] = {}
-        for number, cells in self._lines(table):
-            scan = self._scan(table, here, number, cells)
+        written = list(self._lines(table))
+        files = {cells[self._names["file"]] for _, cells in written}
+        found = [here.find(one)[1] for one in files if SEVERAL in one]
+        crowded = crowded_folders([info.key for info in objects] for objects in found if len(objects) > 1)
+        for number, cells in written:
+            scan = self._scan(table, here, number, cells, crowded)
             key = scan.ref.key
             if key in scans:
                 if scan != scans[key]:
@@ -149,7 +165,9 @@ class TableLayout:
             if any(line.cells.values()):
                 yield line.number, line.cells
 
-    def _scan(self, table: TextTable, here: Objects, number: int, cells: Mapping[str, str]) -> Scan:
+    def _scan(
+        self, table: TextTable, here: Objects, number: int, cells: Mapping[str, str], crowded: Collection[str]
+    ) -> Scan:
         said = {name: cells.get(column, "") for name, column in self._names.items()}
         if fault := _unsafe(said["file"]):
             raise table.refuse(fault, "a key below the bucket or its prefix", number, self._names["file"])
@@ -159,6 +177,8 @@ class TableLayout:
         if not is_eye(said["eye"]):
             raise table.refuse(repr(said["eye"]), "L, R, OD, OS or nothing", number, self._names["eye"])
         key, found = here.find(said["file"])
+        if len(found) > 1 and key == parts_key(found[0].key) and SEVERAL in said["file"]:
+            key = parts_key(found[0].key, cells.get("scan", ""), crowded)
         file, volume = split_number(key)
         inside = volume if [info.key for info in found] == [file] else None
         reading = replace(self._reading, volume=inside)

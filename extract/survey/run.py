@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from hashlib import sha256
@@ -18,9 +18,10 @@ from embeddings_store.safe_keys import shortened
 from embeddings_store.schema import Eye
 from extract.bucket.catalogue import open_catalogue
 from extract.bucket.source import Source, open_source
-from extract.layouts.contract import PICTURES, Listing, Scan, Skip
+from extract.layouts.contract import Scan, Skip
 from extract.layouts.dataset import Dataset
 from extract.layouts.datasets import load_datasets
+from extract.layouts.table import Objects
 from extract.survey.facts import Surveyed, look_at, objects_of
 from extract.survey.options import SurveyOptions
 from extract.survey.warnings import warn_of
@@ -36,12 +37,13 @@ def survey(options: SurveyOptions) -> dict[str, Any]:
     if options.layout == "auto" and options.scans is None and options.pattern is None:
         options = _guessed(options, source)
     endpoint: str | None = getattr(source, "endpoint", options.endpoint_url)
-    listing = open_catalogue(source, now_ns=time_ns(), endpoint_url=endpoint, layout=options).listing
+    catalogue = open_catalogue(source, now_ns=time_ns(), endpoint_url=endpoint, layout=options)
+    listing = catalogue.listing
     dataset = load_datasets().get(listing.layout)
     scans = dict(listing.scans) or {ref.key: Scan(ref, ref.key) for ref in listing.refs}
     volumes = _look_at_all(source, sorted(scans.values(), key=lambda scan: scan.name), dataset, options)
     warned = warn_of(listing, volumes, dataset)
-    _write(options.out, _table(volumes, dataset, listing))
+    _write(options.out, _table(volumes, dataset, Objects(catalogue.record.objects)))
     if options.contact_sheet is not None:
         from extract.survey.contact_sheet import draw_contact_sheet
 
@@ -126,19 +128,19 @@ def _name_of(scan: Scan, options: SurveyOptions) -> str:
     return sha256(f"{options.checksums}\n{options.layout}\n{scan.labels}\n{scan.ref.key}\n{told}".encode()).hexdigest()
 
 
-def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, listing: Listing) -> str:
+def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, here: Objects) -> str:
     labels = list(dataset.columns) if dataset else sorted({name for one in volumes for name in one.labels})
     labels += [name for name in OF_REF if not dataset and any(getattr(one.scan.ref, name) for one in volumes)]
-    mixed = {key.rpartition("/")[0] for key in listing.ignored if key.lower().endswith(PICTURES)}
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*KNOWN, *labels, "notes"])
     for one in volumes:
         if not one.fault:
             told = {name: getattr(one.scan.ref, name) for name in OF_REF} | dict(one.labels)
-            table.writerow([*_known(one, mixed), *(told.get(name, "") for name in labels), _notes(one)])
+            table.writerow([*_known(one, here), *(told.get(name, "") for name in labels), _notes(one)])
         for key, why in unreadable_of(one):
-            table.writerow([*_of_error(one, key), *("" for _ in labels), f"error: {why}"])
+            file = _file(one, here) if key == one.scan.ref.key else key
+            table.writerow([*_of_error(one, file), *("" for _ in labels), f"error: {why}"])
     return text.getvalue()
 
 
@@ -148,19 +150,23 @@ def unreadable_of(one: Surveyed) -> list[tuple[str, str]]:
     return [*one.unreadable, *whole]
 
 
-def _of_error(one: Surveyed, key: str) -> list[str]:
+def _file(one: Surveyed, here: Objects) -> str:
+    return here.name(one.scan.ref.key, one.files) or one.scan.ref.key
+
+
+def _of_error(one: Surveyed, file: str) -> list[str]:
     """Give the known columns of an error line, which names no scan and has no size."""
-    told = {"file": key, "participant": one.scan.ref.participant}
+    told = {"file": file, "participant": one.scan.ref.participant}
     return [told.get(name, "") for name in KNOWN]
 
 
-def _known(one: Surveyed, mixed: Collection[str]) -> list[str]:
+def _known(one: Surveyed, here: Objects) -> list[str]:
     ref = one.scan.ref
     eye = "" if ref.eye == Eye.UNKNOWN else str(ref.eye)
     numbers = [str(number or "") for number in (one.frames, one.rows, one.columns, one.bits)]
     return [
         one.scan.name,
-        file_of(one, mixed),
+        _file(one, here),
         ref.participant,
         eye,
         one.scan.split,
@@ -168,16 +174,6 @@ def _known(one: Surveyed, mixed: Collection[str]) -> list[str]:
         *numbers,
         one.sha256,
     ]
-
-
-def file_of(one: Surveyed, mixed: Collection[str]) -> str:
-    """Write the files of a scan as --scans reads them: a key, a folder where all of it is used, or keys and bars.
-
-    mixed: folders with pictures that are no part of a scan.
-    """
-    ref = one.scan.ref
-    in_parts = ref.members and (one.unreadable or ref.key in mixed)
-    return "|".join(one.files) if in_parts else ref.key
 
 
 def _notes(one: Surveyed) -> str:
