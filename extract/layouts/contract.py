@@ -25,13 +25,14 @@ COMPANIONS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".hdr": (
 """Headers, and the files in which their voxels lie."""
 KNOWN = (
     *PICTURES, *DICOM, *COMPANIONS, ".npy", ".npz", ".mat", ".nii", ".nii.gz", ".mha", ".nrrd", ".vol", ".e2e", ".fda",
-    ".fds", ".img", ".oct",
+    ".fds", ".img", ".oct", ".xml",
 )  # fmt: skip
 """How names of scans end; what is inside decides."""
 PLAIN = Reading()
 """One array, frames first, grey."""
+DOCUMENTS = (".txt", ".md", ".pdf", ".doc", ".docx", ".html", ".rtf")
 TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".ods")
-SYSTEM = frozenset({"thumbs.db", "desktop.ini", ".ds_store"})
+SYSTEM = frozenset({"thumbs.db", "desktop.ini", ".ds_store", "dicomdir"})
 _EYES = {
     "l": Eye.LEFT, "os": Eye.LEFT, "left": Eye.LEFT, "r": Eye.RIGHT, "od": Eye.RIGHT, "right": Eye.RIGHT,
     "": Eye.UNKNOWN, "u": Eye.UNKNOWN, "unknown": Eye.UNKNOWN,
@@ -62,7 +63,8 @@ class Skip(StrEnum):
 class Scan:
     """One volume as its layout names it. name: what the dataset calls it. numbers: of its slices, where names have any.
 
-    split, visit: as the dataset writes them, "" unknown. labels: "" where not known.
+    split, visit: as the dataset writes them, "" unknown. labels: "" where not known. size: frames of the first file,
+    rows, columns and bits, where the layout has read its header.
     """
 
     ref: VolumeRef
@@ -72,6 +74,7 @@ class Scan:
     labels: Mapping[str, str] = field(default_factory=dict)
     numbers: tuple[int, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
+    size: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from embeddings_store.text_table import TextTable, fold_name, open_table, read_f
 from extract.bucket.source import Source
 from extract.layouts.contract import (
     DICOM,
+    DOCUMENTS,
+    KNOWN,
     PICTURES,
     Listing,
     Scan,
@@ -30,7 +32,7 @@ from extract.layouts.contract import (
     with_companions,
 )
 from extract.layouts.options import SCAN_COLUMNS
-from extract.layouts.several import split_number
+from extract.layouts.several import XML, look_into, split_number
 
 GLOB = re.compile(r"[*?\[]")
 EXPECTED: Mapping[str, str] = {Skip.NO_LINE: "a line of the table for each file or its folder"}
@@ -39,9 +41,15 @@ OF_SURVEY = ("scan", "visit", "frames", "rows", "columns", "bits", "sha256", "no
 
 
 class Objects:
-    """The objects of a bucket, found by what a person writes: a key, a folder, a glob, or keys joined by bars."""
+    """The objects of a bucket, found by what a person writes: a key, a folder, a glob, or keys joined by bars.
 
-    def __init__(self, objects: Sequence[ObjectInfo]) -> None:
+    pictures: further objects of an XML, by the key of its row.
+    """
+
+    def __init__(
+        self, objects: Sequence[ObjectInfo], pictures: Mapping[str, Sequence[ObjectInfo]] | None = None
+    ) -> None:
+        self._pictures = pictures or {}
         self.usable = [info for info in objects if junk_of(info) is None]
         self._by_key = {_plain(info.key): info for info in self.usable}
         self._folders: dict[str, list[ObjectInfo]] = defaultdict(list)
@@ -54,10 +62,11 @@ class Objects:
         file, number = split_number(text)
         if number is not None and text not in self._by_key and file in self._by_key:
             info = self._by_key[file]
-            return f"{info.key}#{number}", [info]
+            return f"{info.key}#{number}", [info, *self._pictures.get(f"{info.key}#{number}", ())]
         if text in self._by_key:
             info = self._by_key[text]
-            return info.key, with_companions(info, self._folders[text.rpartition("/")[0]])
+            beside = with_companions(info, self._folders[text.rpartition("/")[0]])
+            return info.key, [*beside, *self._pictures.get(info.key, ())]
         folder = "" if text == HERE else text.rstrip("/")
         if folder in self._folders:
             found = frames_of(self._folders[folder])
@@ -67,6 +76,15 @@ class Objects:
             known = [info for info in parts if info is not None]
             return (parts_key(known[0].key), known) if len(known) == len(parts) else (text, [])
         return text, sorted(self._matching(text), key=lambda info: natural(info.key)) if GLOB.search(text) else []
+
+    def with_pictures(self, source: Source, written: Sequence[str]) -> "Objects":
+        """Read the XML files that are meant, for the pictures that they name. Raises: BucketError."""
+        files = {split_number(_plain(one))[0] for one in written if XML in one.lower()} & self._by_key.keys()
+        named = [self._by_key[file] for file in sorted(files) if file.lower().endswith(XML)]
+        found = {}
+        for key, held in look_into(source, named, self._folders).items():
+            found |= {key: held.of(None)} | {f"{key}#{n}": held.of(n) for n in range(1, len(held.pictures) + 1)}
+        return Objects(self.usable, found)
 
     def name(self, key: str, files: Sequence[str]) -> str:
         """Write a volume as find reads it: its key where that means these files, else their keys and bars.
@@ -93,12 +111,13 @@ class Objects:
 
 
 def frames_of(objects: Sequence[ObjectInfo]) -> list[ObjectInfo]:
-    """Choose the frames of a volume among the objects of its folder: pictures, else DICOM files, by their numbers."""
-    for kinds in (PICTURES, DICOM):
-        found = [info for info in objects if info.key.lower().endswith(kinds)]
-        if found:
-            return sorted(found, key=lambda info: natural(info.key))
-    return []
+    """Choose the frames of a volume among the objects of its folder: pictures, else DICOM files, by their numbers.
+
+    Without either, files of no known name: DICOM series are often written as IM0001, IM0002 and so on.
+    """
+    found = [[info for info in objects if info.key.lower().endswith(kinds)] for kinds in (PICTURES, DICOM)]
+    nameless = [info for info in objects if not info.key.lower().endswith((*KNOWN, *DOCUMENTS))]
+    return sorted(found[0] or found[1] or nameless, key=lambda info: natural(info.key))
 
 
 class TableLayout:
@@ -121,8 +140,9 @@ class TableLayout:
         skipped: Counter[str] = Counter()
         used: dict[str, str] = {}
         written = list(self._lines(table))
-        files = {cells[self._names["file"]] for _, cells in written}
+        files = sorted({cells[self._names["file"]] for _, cells in written})
         found = [here.find(one)[1] for one in files if SEVERAL in one]
+        here = here.with_pictures(source, files)
         crowded = crowded_folders([info.key for info in objects] for objects in found if len(objects) > 1)
         for number, cells in written:
             scan = self._scan(table, here, number, cells, crowded)
@@ -180,7 +200,7 @@ class TableLayout:
         if len(found) > 1 and key == parts_key(found[0].key) and SEVERAL in said["file"]:
             key = parts_key(found[0].key, cells.get("scan", ""), crowded)
         file, volume = split_number(key)
-        inside = volume if [info.key for info in found] == [file] else None
+        inside = volume if file != key and [info.key for info in found[:1]] == [file] else None
         reading = replace(self._reading, volume=inside)
         told = {name: said[name] for name in ("eye", "device", "protocol", "site")}
         labels = {name: cell for name, cell in cells.items() if name not in (*self._names.values(), *OF_SURVEY)}

@@ -16,11 +16,12 @@ from typing import Any
 from embeddings_store.errors import UsageError
 from embeddings_store.safe_keys import shortened
 from embeddings_store.schema import Eye
-from extract.bucket.catalogue import open_catalogue
+from extract.bucket.catalogue import Catalogue, open_catalogue
 from extract.bucket.source import Source, open_source
 from extract.layouts.contract import Scan, Skip
 from extract.layouts.dataset import Dataset
 from extract.layouts.datasets import load_datasets
+from extract.layouts.several import XML
 from extract.layouts.table import Objects
 from extract.survey.facts import Surveyed, look_at, objects_of
 from extract.survey.options import SurveyOptions
@@ -43,7 +44,7 @@ def survey(options: SurveyOptions) -> dict[str, Any]:
     scans = dict(listing.scans) or {ref.key: Scan(ref, ref.key) for ref in listing.refs}
     volumes = _look_at_all(source, sorted(scans.values(), key=lambda scan: scan.name), dataset, options)
     warned = warn_of(listing, volumes, dataset)
-    _write(options.out, _table(volumes, dataset, Objects(catalogue.record.objects)))
+    _write(options.out, _table(volumes, dataset, _here(catalogue)))
     if options.contact_sheet is not None:
         from extract.survey.contact_sheet import draw_contact_sheet
 
@@ -126,6 +127,12 @@ def _name_of(scan: Scan, options: SurveyOptions) -> str:
     """Name a scan as it is now: another object, or another question, is looked at anew."""
     told = "\n".join(f"{info.key}\0{info.size}\0{info.etag}" for info in objects_of(scan))
     return sha256(f"{options.checksums}\n{options.layout}\n{scan.labels}\n{scan.ref.key}\n{told}".encode()).hexdigest()
+
+
+def _here(catalogue: Catalogue) -> Objects:
+    """Find objects as --scans does; the XML files have been read already."""
+    xml = {key: scan.ref for key, scan in catalogue.listing.scans.items() if XML in key.lower()}
+    return Objects(catalogue.record.objects, {key: ref.members[1:] for key, ref in xml.items()})
 
 
 def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, here: Objects) -> str:

@@ -10,7 +10,7 @@ import pytest
 from dicom_files import make_file
 from PIL import Image
 from scan_files import as_mha, as_nifti, as_npy, as_npz, as_nrrd
-from vendor_files import make_e2e
+from vendor_files import make_e2e, make_heyex_xml
 
 from classify.cohort.labels import LabelSource, read_labels
 from classify.cohort.questions import Question
@@ -89,6 +89,36 @@ def two_series(root: Path, suffix: str = ".dcm") -> None:
             write(root / f"{name}{number}{suffix}", make_file(frame[None], **words))
 
 
+def two_series_without_suffix(root: Path) -> None:
+    two_series(root / "IM", suffix="")
+    write(root / "DICOMDIR", make_file(VOXELS[:1]))
+
+
+def multi_frame_and_series_of_one_person(root: Path) -> None:
+    write(root / "P17_OD_1.dcm", make_file(VOXELS))
+    write(root / "P17_OD_2.dcm", make_file(VOXELS[::-1].copy()))
+    for number, frame in enumerate(VOXELS):
+        words = {"SeriesInstanceUID": "1.2.3", "InstanceNumber": number + 1}
+        write(root / f"P18_OS_{number}.dcm", make_file(frame[None], **words))
+
+
+def heyex_exports(root: Path) -> None:
+    for eye in "RL":
+        export = make_heyex_xml([f"{eye}{n}.png" for n in range(3)], eye=eye).decode()
+        head, _, rest = export.partition("<Series>")
+        series = rest.partition("</Series>")[0]
+        if eye == "R":
+            first = series
+    write(root / "P1/a.xml", make_heyex_xml(["x1.png", "x2.png"]))
+    write(
+        root / "P2/both.xml",
+        f"{head}<Series>{first}</Series><Series>{series}</Series></Study></Patient></BODY></HEDX>".encode(),
+    )
+    write(root / "P2/settings.xml", b"<settings/>")
+    for name in ("P1/x1", "P1/x2", "P1/slo", *(f"P2/{eye}{n}" for eye in "RL" for n in range(3))):
+        picture(root / f"{name}.png", len(name))
+
+
 def two_series_in_a_folder(root: Path) -> None:
     two_series(root / "P1")
     picture(root / "P1/x1.png", 0)
@@ -128,6 +158,9 @@ def told(ref: VolumeRef) -> tuple[Any, ...]:
         (single_files, PEOPLE, 7),
         (multi_frame_dicom, None, 2),
         (two_series, None, 2),
+        (two_series_without_suffix, None, 2),
+        (multi_frame_and_series_of_one_person, PEOPLE, 3),
+        (heyex_exports, PEOPLE, 3),
         (two_series_in_a_folder, None, 3),
     ],
 )
@@ -151,7 +184,8 @@ def test_the_table_of_a_survey_finds_the_same_volumes(
     before, after = refs_of(root, layout), refs_of(root, LayoutOptions(scans=out))
     assert len(before) == count
     assert after == before
-    survey(SurveyOptions(bucket=str(root), out=tmp_path / "again.csv", scans=out))
+    read = survey(SurveyOptions(bucket=str(root), out=tmp_path / "again.csv", scans=out, checksums=True))
+    assert (read["volumes"], read["unreadable"]) == (count, [])
     assert refs_of(root, LayoutOptions(scans=tmp_path / "again.csv")) == before
 
 
