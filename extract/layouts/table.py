@@ -36,7 +36,17 @@ from extract.layouts.several import XML, look_into, split_number
 
 GLOB = re.compile(r"[*?\[]")
 EXPECTED: Mapping[str, str] = {Skip.NO_LINE: "a line of the table for each file or its folder"}
-OF_SURVEY = ("scan", "visit", "frames", "rows", "columns", "bits", "sha256", "notes")
+IDENTIFIERS: Mapping[str, str] = {
+    "patient_id": "PatientID",
+    "patient_name": "PatientName",
+    "birth_date": "PatientBirthDate",
+    "study_date": "StudyDate",
+    "accession_number": "AccessionNumber",
+    "series_description": "SeriesDescription",
+}
+"""Columns of a survey that was asked for them, and the elements of DICOM that they hold."""
+
+OF_SURVEY = ("scan", "visit", "frames", "rows", "columns", "bits", "sha256", "notes", *IDENTIFIERS)
 """Further columns of a survey, which are no labels."""
 
 

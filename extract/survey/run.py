@@ -22,7 +22,7 @@ from extract.layouts.contract import Scan, Skip
 from extract.layouts.dataset import Dataset
 from extract.layouts.datasets import load_datasets
 from extract.layouts.several import XML
-from extract.layouts.table import Objects
+from extract.layouts.table import IDENTIFIERS, Objects
 from extract.survey.facts import Surveyed, look_at, objects_of
 from extract.survey.options import SurveyOptions
 from extract.survey.warnings import warn_of
@@ -44,7 +44,7 @@ def survey(options: SurveyOptions) -> dict[str, Any]:
     scans = dict(listing.scans) or {ref.key: Scan(ref, ref.key) for ref in listing.refs}
     volumes = _look_at_all(source, sorted(scans.values(), key=lambda scan: scan.name), dataset, options)
     warned = warn_of(listing, volumes, dataset)
-    _write(options.out, _table(volumes, dataset, _here(catalogue)))
+    _write(options.out, _table(volumes, dataset, _here(catalogue), tuple(IDENTIFIERS) if options.identifiers else ()))
     if options.contact_sheet is not None:
         from extract.survey.contact_sheet import draw_contact_sheet
 
@@ -93,14 +93,14 @@ def _look_at_all(
         known = seen.get(_name_of(scan, options))
         if known is not None:
             return Surveyed(scan, **known)
-        return look_at(source, scan, dataset, checksums=options.checksums)
+        return look_at(source, scan, dataset, checksums=options.checksums, identifiers=options.identifiers)
 
     found = []
     with path.open("a") as file, ThreadPoolExecutor(AT_ONCE) as pool:
         for one in pool.map(look, scans):
             found.append(one)
             name = _name_of(one.scan, options)
-            if name not in seen:
+            if name not in seen and not one.is_passing:
                 told = {key: value for key, value in vars(one).items() if key != "scan"}
                 file.write(json.dumps([name, told]) + "\n")
     path.unlink(missing_ok=True)
@@ -126,7 +126,8 @@ def _tuple(value: Any) -> Any:
 def _name_of(scan: Scan, options: SurveyOptions) -> str:
     """Name a scan as it is now: another object, or another question, is looked at anew."""
     told = "\n".join(f"{info.key}\0{info.size}\0{info.etag}" for info in objects_of(scan))
-    return sha256(f"{options.checksums}\n{options.layout}\n{scan.labels}\n{scan.ref.key}\n{told}".encode()).hexdigest()
+    asked = f"{options.checksums}\n{options.identifiers}\n{options.layout}\n{scan.ref.reading}"
+    return sha256(f"{asked}\n{scan.labels}\n{scan.ref.key}\n{told}".encode()).hexdigest()
 
 
 def _here(catalogue: Catalogue) -> Objects:
@@ -135,15 +136,17 @@ def _here(catalogue: Catalogue) -> Objects:
     return Objects(catalogue.record.objects, {key: ref.members[1:] for key, ref in xml.items()})
 
 
-def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, here: Objects) -> str:
+def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, here: Objects, identifiers: Sequence[str]) -> str:
     labels = list(dataset.columns) if dataset else sorted({name for one in volumes for name in one.labels})
     labels += [name for name in OF_REF if not dataset and any(getattr(one.scan.ref, name) for one in volumes)]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
+    labels = [*(name for name in labels if name not in identifiers), *identifiers]
     table.writerow([*KNOWN, *labels, "notes"])
     for one in volumes:
         if not one.fault:
             told = {name: getattr(one.scan.ref, name) for name in OF_REF} | dict(one.labels)
+            told |= {name: one.identifiers.get(IDENTIFIERS[name], "") for name in identifiers}
             table.writerow([*_known(one, here), *(told.get(name, "") for name in labels), _notes(one)])
         for key, why in unreadable_of(one):
             file = _file(one, here) if key == one.scan.ref.key else key
