@@ -1,6 +1,7 @@
 """The seam of the layouts: from the objects of a bucket to its scans, and the reasons of what is no scan."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +29,9 @@ KNOWN = (
     ".fds", ".img", ".oct", ".xml",
 )  # fmt: skip
 """How names of scans end; what is inside decides."""
+CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Categories of Unicode: controls, halves of letters, and what ends a line or a paragraph."""
+
 PLAIN = Reading()
 """One array, frames first, grey."""
 DOCUMENTS = (".txt", ".md", ".pdf", ".doc", ".docx", ".html", ".rtf")
@@ -162,7 +166,7 @@ def participant_fault(text: str) -> str:
         return "nothing"
     if len(text) > 64:
         return f"{len(text)} characters"
-    if re.search(r"[\x00-\x1f\x7f/\\]", text):
+    if re.search(r"[/\\]", text) or any(unicodedata.category(letter) in CONTROLS for letter in text):
         return f"{text!r}, with a slash or a control character"
     return ""
 

@@ -35,6 +35,11 @@ class SurveyOptions(LayoutOptions):
         Path | None, typer.Option(help="A PNG with the middle B-scan of each scan.", rich_help_panel=IN_AND_OUT)
     ] = None
 
+    @property
+    def takes_any_folder(self) -> bool:
+        """Say that any bucket may be surveyed."""
+        return True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.contact_sheet is not None and self.contact_sheet.suffix.lower() != ".png":

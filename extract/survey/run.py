@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from time import time_ns
@@ -18,7 +18,7 @@ from embeddings_store.safe_keys import shortened
 from embeddings_store.schema import Eye
 from extract.bucket.catalogue import Catalogue, open_catalogue
 from extract.bucket.source import Source, open_source
-from extract.layouts.contract import Scan, Skip
+from extract.layouts.contract import Scan
 from extract.layouts.dataset import Dataset
 from extract.layouts.datasets import load_datasets
 from extract.layouts.several import XML
@@ -35,8 +35,6 @@ OF_REF = ("device", "protocol", "site")
 def survey(options: SurveyOptions) -> dict[str, Any]:
     """Write the table; give its summary. A survey that was cut off goes on. Raises: BucketError, UsageError."""
     source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=AT_ONCE, layout=options)
-    if options.layout == "auto" and options.scans is None and options.pattern is None:
-        options = _guessed(options, source)
     endpoint: str | None = getattr(source, "endpoint", options.endpoint_url)
     catalogue = open_catalogue(source, now_ns=time_ns(), endpoint_url=endpoint, layout=options)
     listing = catalogue.listing
@@ -70,16 +68,6 @@ def survey(options: SurveyOptions) -> dict[str, Any]:
         "skipped_reasons": dict(listing.skipped),
         "skipped_examples": {reason: shortened(key) for reason, key in listing.examples.items()},
     }
-
-
-def _guessed(options: SurveyOptions, source: Source) -> SurveyOptions:
-    """Take the layout folder for a bucket that no known layout fits: a survey is what such a bucket needs."""
-    from extract.layouts.ai_readi import parse_object
-
-    objects = list(source.list_objects())
-    known = any(not isinstance(parse_object(info), Skip) for info in objects)
-    known = known or any(dataset.fits(objects) for dataset in load_datasets().values())
-    return options if known or not objects else replace(options, layout="folder")
 
 
 def _look_at_all(

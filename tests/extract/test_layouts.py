@@ -1,6 +1,7 @@
 """Tables, folders and patterns: which objects are a scan, whose it is, and what is refused."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from embeddings_store.schema import ABSENT_SIZE, Eye, ObjectInfo, VolumeRef, sit
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
 from extract.bucket.members import fetch_members
+from extract.layouts.ai_readi import names_protocol
 from extract.layouts.contract import Listing, Skip, natural, participant_fault
 from extract.layouts.options import LayoutOptions
 from extract.pipeline import extract
@@ -116,6 +118,12 @@ class TestTable:
         assert [ref.participant for ref in found.refs] == ["007", "08"]
         assert found.scans["cubes/a.npy"].ref.size > 0
 
+    def test_four_digits_are_no_participant_of_ai_readi_elsewhere(self, bucket: Path) -> None:
+        head = "file,participant,protocol"
+        ref = listed(bucket, scans=table(bucket, "cubes/a.npy,1001,macula 6x6", head=head)).refs[0]
+        assert names_protocol(ref)
+        assert not names_protocol(replace(ref, key="retinal_oct/structural_oct/x/1001/1001_new_oct_l_1.dcm"))
+
     def test_labels_sites_and_splits_come_from_the_table(self, bucket: Path) -> None:
         head = "file,participant,site,split,amd,scan,sha256"
         found = listed(bucket, scans=table(bucket, "P17_OD,1001,Basel,val,1,first,ff", head=head))
@@ -211,7 +219,7 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
 
 def test_any_short_text_is_a_participant() -> None:
     assert [participant_fault(text) for text in ("0017", "Müller 3", "a-b_c.d", "x" * 64)] == [""] * 4
-    assert all(participant_fault(text) for text in ("", " ", "a\nb", "a/b", "a\\b", "x" * 65))
+    assert all(participant_fault(text) for text in ("", " ", "a\nb", "a/b", "a\\b", "x" * 65, "a\x85b", "a\u2028b"))
 
 
 def test_numbers_in_names_count_as_numbers() -> None:
