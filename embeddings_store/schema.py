@@ -130,6 +130,7 @@ class Note(IntFlag):
     SLICES_MISSING = 1 << 26  # numbers are missing among the names or numbers of a scan's frames; the others are used
     AXES_DOUBTFUL = 1 << 27  # twice as many frames as columns, and nobody named the axes: look at the preview
     COLOUR_AS_GREY = 1 << 28  # pictures in colour became their luma, as was asked for
+    SLICES_UNSEEN = 1 << 29  # slices that are not used do not tell their size by their first bytes; nobody looked
 
 
 class SpacingSource(IntEnum):

@@ -12,16 +12,19 @@ from vendor_files import make_e2e
 
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.reader import open_reader
-from embeddings_store.schema import ABSENT_SIZE, Eye, ObjectInfo, VolumeRef, site_of, volume_id
+from embeddings_store.schema import ABSENT_SIZE, Eye, Note, ObjectInfo, VolumeRef, site_of, volume_id
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
 from extract.bucket.members import fetch_members
+from extract.errors import ScanError
 from extract.layouts.ai_readi import names_protocol
 from extract.layouts.contract import Listing, Skip, natural, participant_fault
 from extract.layouts.options import LayoutOptions
 from extract.pipeline import extract
+from extract.scan import read_fetched
 from extract.survey.options import SurveyOptions
 from extract.survey.run import survey
+from extract.volume import Volume
 
 
 def listed(root: Path, **layout: object) -> Listing:
@@ -258,6 +261,37 @@ class TestExtraction:
         whole = fetch_members(source, ref, None)
         sums = b"".join(hashlib.md5((bucket / info.key).read_bytes()).digest() for info in ref.members)
         assert whole.md5 == hashlib.md5(sums).digest()
+
+    def test_a_slice_of_another_kind_is_refused_though_it_is_not_used(self, bucket: Path) -> None:
+        def few(count: int) -> np.ndarray:
+            return np.array([0, count - 1])
+
+        def read(name: str = "P17_OD") -> Volume:
+            source = FolderSource(bucket)
+            source.layout = LayoutOptions(scans=table(bucket, f"{name},17,OD"))
+            ref = list_volumes(source).refs[0]
+            return read_fetched(fetch_members(source, ref, few, look=True), ref, few)
+
+        assert read().frame_numbers.tolist() == [0, 10]
+        pixels = np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+        equal = np.repeat(pixels[..., :1], 3, axis=-1)
+        slide = bucket / "P17_OD/5.png"
+        for odd, named in (
+            (pixels[:30, :, 0], "30 x 48"),
+            (pixels, "colour"),
+            (pixels[..., 0].astype(np.uint16) << 8, "depth"),
+        ):
+            Image.fromarray(odd).save(slide)
+            with pytest.raises(ScanError, match=named):
+                read()
+        Image.fromarray(equal).save(slide)
+        assert read().frame_numbers.tolist() == [0, 10], "grey in three channels is grey"
+        for number in range(3):
+            path = bucket / f"T/{number}.tif"
+            path.parent.mkdir(exist_ok=True)
+            big = np.random.default_rng(number).integers(0, 255, (100, 100), dtype=np.uint8)
+            Image.fromarray(big).save(path, compression="tiff_lzw")  # its directory stands at the end
+        assert Note.SLICES_UNSEEN in read("T").notes
 
     def test_a_store_of_ai_readi_goes_on_growing(self, tmp_path: Path) -> None:
         bucket, store = fill_bucket(tmp_path / "bucket", 2), tmp_path / "store"
