@@ -183,7 +183,7 @@ class TableLayout:
         data = read_file(self._path, self._where, UsageError)
         if data.startswith(b"PAR1"):
             try:
-                data = pd.read_parquet(io.BytesIO(data)).to_csv(index=False).encode()
+                data = _as_text(pd.read_parquet(io.BytesIO(data), dtype_backend="numpy_nullable"))
             except (OSError, ValueError) as error:
                 raise UsageError(f"{self._where}: expected a table, got a Parquet file that is damaged") from error
         return open_table(data, self._where, UsageError, (self._names["file"], self._names["participant"]))
@@ -243,6 +243,16 @@ def _listing(
     refs = [scans[key].ref for key in sorted(scans)]
     listed = len(objects) + source.counts.passed_over.total()
     return Listing(refs, listed, dict(skipped), TableLayout.name, scans, examples, EXPECTED)
+
+
+def _as_text(table: pd.DataFrame) -> bytes:
+    """Write a table as CSV; whole numbers stay whole where a gap made them real: 17, not 17.0."""
+    whole = {
+        name: column.astype("Int64")
+        for name, column in table.items()
+        if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all()
+    }
+    return table.assign(**{str(name): column for name, column in whole.items()}).to_csv(index=False).encode()
 
 
 def _unsafe(written: str) -> str:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from small_bucket import assert_same_rows, fill_bucket, options, rows
@@ -126,6 +128,25 @@ class TestTable:
         ref = listed(bucket, scans=table(bucket, "cubes/a.npy,1001,macula 6x6", head=head)).refs[0]
         assert names_protocol(ref)
         assert not names_protocol(replace(ref, key="retinal_oct/structural_oct/x/1001/1001_new_oct_l_1.dcm"))
+
+    def test_a_parquet_table_keeps_whole_numbers_with_gaps(self, bucket: Path) -> None:
+        columns = {
+            "file": ["P17_OD", "cubes/a.npy"],
+            "participant": pa.array([17, 18], pa.int64()),
+            "grade": pa.array([3, None], pa.int64()),
+            "visit": [2.0, float("nan")],
+            "thickness": [250.5, None],
+            "zero": ["007", None],
+        }
+        path = bucket.parent / "scans.parquet"
+        pq.write_table(pa.table(columns), path)  # without pandas' own notes, as R and Spark write it
+        first, second = (listed(bucket, scans=path).scans[key] for key in ("P17_OD", "cubes/a.npy"))
+        assert (first.ref.participant, first.visit) == ("17", "2")
+        assert dict(first.labels) == {"grade": "3", "thickness": "250.5", "zero": "007"}
+        assert dict(second.labels) == {"grade": "", "thickness": "", "zero": ""}
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(UsageError, match="damaged"):
+            listed(bucket, scans=path)
 
     def test_labels_sites_and_splits_come_from_the_table(self, bucket: Path) -> None:
         head = "file,participant,site,split,amd,scan,sha256"
