@@ -108,7 +108,10 @@ def test_the_page_typed_from_top_to_bottom(
     fill_in()
     for words in rest:
         run(words)
+    (trained,) = Path("runs").glob("*linear*")
+    run(["classify", "predict", "--run", str(trained), "--store", "./store", "--out", "new.csv"])
+    assert len(Path("new.csv").read_text().splitlines()) > PEOPLE
     page = Path("report/study.html").read_text()
     assert "DME" in page
     assert list(Path("report").glob("**/*.html")), "pages of the study and of cases"
-    assert not any(b"Doe" in path.read_bytes() for path in Path("report").rglob("*.html"))
+    assert not any(b"Doe^" in path.read_bytes() for path in Path("report").rglob("*.html"))
