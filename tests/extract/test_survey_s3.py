@@ -12,7 +12,7 @@ from dicom_files import make_file
 from moto.server import ThreadedMotoServer
 from scan_files import as_npz, as_picture, as_tiff
 
-from extract.bucket.source import open_source
+from extract.bucket.open import open_source
 from extract.survey import run as survey_run
 from extract.survey.options import SurveyOptions
 from extract.survey.run import survey
