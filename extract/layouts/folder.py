@@ -13,8 +13,9 @@ from pathlib import Path
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import ObjectInfo, Reading, VolumeRef
 from embeddings_store.terminal.console import say
+from extract.bucket.range_file import open_object
 from extract.bucket.source import Source
-from extract.errors import BucketError
+from extract.errors import BucketError, FetchError, ScanError
 from extract.layouts.contract import (
     COMPANIONS,
     KNOWN,
@@ -29,8 +30,9 @@ from extract.layouts.contract import (
     participant_fault,
     with_companions,
 )
-from extract.layouts.dicom_heads import Head, may_be_dicom, read_heads
+from extract.layouts.dicom_heads import Head, first_bytes, may_be_dicom, read_heads
 from extract.layouts.several import KINDS, NOTHING, Held, look_into
+from extract.readers.tiff import has_pages
 
 EXPECTED: Mapping[str, str] = {
     Skip.LAYOUT: "a file of scans, with a key that matches --pattern if that is given",
@@ -41,7 +43,10 @@ GROUPS = ("participant", "eye", "device", "protocol", "visit", "split")
 
 @dataclass(frozen=True)
 class Told:
-    """What a key or a header says of one object; series: single frames that share it are one volume."""
+    """What a key or a header says of one object; series: single frames that share it are one volume.
+
+    alone: a picture file that holds several B-scans is a volume of its own.
+    """
 
     participant: str = ""
     eye: str = ""
@@ -50,6 +55,7 @@ class Told:
     visit: str = ""
     split: str = ""
     series: str = ""
+    alone: bool = False
     size: tuple[int, int, int, int] | None = field(default=None, compare=False)
 
 
@@ -70,6 +76,7 @@ class FolderLayout:
         skipped, examples = Counter[str](), dict[str, str]()
         usable, voxels = _set_voxels_aside([info for info in objects if junk_of(info) is None])
         told = self._from_keys(source, usable) if self._pattern else self._from_headers(source, usable)
+        told = _part_tiffs(source, usable, told)
         held = self._look_into(source, usable, told)
         pictures = {info.key for one in held.values() for info in one.named}
         told = {key: one for key, one in told.items() if key not in pictures and held.get(key, NOTHING).is_scan}
@@ -183,6 +190,27 @@ def _of_head(head: Head, secret: bytes) -> Told:
     )
 
 
+def _part_tiffs(source: Source, objects: Sequence[ObjectInfo], told: Mapping[str, Told]) -> dict[str, Told]:
+    """Mark the TIFFs that would be stacked though the first of them holds several pages: each is a volume."""
+    alike = defaultdict[tuple[str, Told], list[ObjectInfo]](list)
+    for info in objects:
+        if info.key in told and info.key.lower().endswith((".tif", ".tiff")):
+            alike[info.key.rpartition("/")[0], told[info.key]].append(info)
+    found = dict(told)
+    for infos in alike.values():
+        if len(infos) > 1 and _holds_pages(source, infos[0]):
+            found |= {info.key: replace(told[info.key], alone=True) for info in infos}
+    return found
+
+
+def _holds_pages(source: Source, info: ObjectInfo) -> bool:
+    try:
+        with open_object(source, info, first_bytes(source, info)) as stream:
+            return has_pages(stream, info.key)
+    except (FetchError, ScanError):  # its row says so
+        return False
+
+
 def _set_voxels_aside(objects: Sequence[ObjectInfo]) -> tuple[list[ObjectInfo], dict[str, list[ObjectInfo]]]:
     """Give the objects without those that hold the voxels of a header, and these by the key of their header."""
     folders: dict[str, list[ObjectInfo]] = defaultdict(list)
@@ -199,7 +227,8 @@ def _volumes(objects: Sequence[ObjectInfo], told: Mapping[str, Told]) -> dict[st
     groups: dict[tuple[str, Told | str], list[ObjectInfo]] = defaultdict(list)
     for info in objects:
         if info.key in told:
-            folder, alone = info.key.rpartition("/")[0], not info.key.lower().endswith(PICTURES)
+            folder = info.key.rpartition("/")[0]
+            alone = told[info.key].alone or not info.key.lower().endswith(PICTURES)
             groups[folder, info.key if alone and not told[info.key].series else told[info.key]].append(info)
     volumes: dict[str, list[ObjectInfo]] = {}
     folders = Counter(folder for folder, of in groups if not isinstance(of, str))

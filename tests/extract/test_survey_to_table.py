@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from dicom_files import make_file
 from PIL import Image
-from scan_files import as_mha, as_nifti, as_npy, as_npz, as_nrrd
+from scan_files import as_mha, as_nifti, as_npy, as_npz, as_nrrd, as_tiff
 from vendor_files import make_e2e, make_heyex_xml
 
 from classify.cohort.labels import LabelSource, read_labels
@@ -119,6 +119,12 @@ def heyex_exports(root: Path) -> None:
         picture(root / f"{name}.png", len(name))
 
 
+def tiffs_of_many_pages(root: Path) -> None:
+    for eye in "ab":
+        write(root / f"P17_OD_{eye}.tif", as_tiff(VOXELS))
+        write(root / f"P18/{eye}.tif", as_tiff(VOXELS[:1]))
+
+
 def two_series_in_a_folder(root: Path) -> None:
     two_series(root / "P1")
     picture(root / "P1/x1.png", 0)
@@ -161,6 +167,7 @@ def told(ref: VolumeRef) -> tuple[Any, ...]:
         (two_series_without_suffix, None, 2),
         (multi_frame_and_series_of_one_person, PEOPLE, 3),
         (heyex_exports, PEOPLE, 3),
+        (tiffs_of_many_pages, PEOPLE, 3),
         (two_series_in_a_folder, None, 3),
     ],
 )
