@@ -136,7 +136,7 @@ def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, here: Objects, 
         if not one.fault:
             told = {name: getattr(one.scan.ref, name) for name in OF_REF} | dict(one.labels)
             told |= {name: one.identifiers.get(IDENTIFIERS[name], "") for name in identifiers}
-            table.writerow([*_known(one, here), *(told.get(name, "") for name in labels), _notes(one)])
+            table.writerow([*_known(one, here), *(told.get(name, "") for name in labels), _notes(one, here)])
         for key, why in unreadable_of(one):
             file = _file(one, here) if key == one.scan.ref.key else key
             table.writerow([*_of_error(one, file), *("" for _ in labels), f"error: {why}"])
@@ -175,9 +175,11 @@ def _known(one: Surveyed, here: Objects) -> list[str]:
     ]
 
 
-def _notes(one: Surveyed) -> str:
+def _notes(one: Surveyed, here: Objects) -> str:
     notes = [f"missing slices {', '.join(map(str, one.missing))}"] if one.missing else []
     notes += [f"{len(one.unreadable)} unreadable files left out"] if one.unreadable else []
+    if not here.name(one.scan.ref.key, one.files):
+        notes.append("rename its files: --scans cannot list names with bars")
     return "; ".join(notes)
 
 

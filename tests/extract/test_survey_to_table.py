@@ -219,3 +219,13 @@ def test_labels_of_such_lines_belong_to_the_same_volumes(tmp_path: Path) -> None
     )
     keys = refs_of(tmp_path / "b", LayoutOptions(scans=tmp_path / "scans.csv"))
     assert set(labels.lines["volume"]) == {volume_id(key) for key in keys}
+
+
+def test_a_volume_that_no_table_can_name_says_so(tmp_path: Path) -> None:
+    for name in ("P1|a", "P1|b", "P2|a", "P2|b"):
+        picture(tmp_path / f"b/{name}.png", len(name))
+    survey(SurveyOptions(bucket=str(tmp_path / "b"), out=tmp_path / "scans.csv", pattern=PEOPLE))
+    lines = (tmp_path / "scans.csv").read_text().splitlines()
+    assert [line.rpartition(",")[2] for line in lines[1:]] == [
+        "rename its files: --scans cannot list names with bars"
+    ] * 2
