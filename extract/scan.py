@@ -66,9 +66,9 @@ def _read_members(
     if fetched.odd:  # refused as a whole read would refuse it, else only looked at
         _read_stack((*fetched.objects, *fetched.odd), ref)
     volume = _read_stack(fetched.objects, ref)
-    files = fetched.objects
-    if volume.frame_count != len(files):
-        raise RefusedScan(f"{ref.volume}: expected one frame a picture, got {volume.frame_count} in {len(files)} files")
+    count = len(fetched.objects)
+    if volume.frame_count != count:
+        raise RefusedScan(f"{ref.volume}: expected one frame a picture, got {volume.frame_count} in {count} files")
     gaps = missing_numbers([info.key.rpartition("/")[2] for info in ref.members])
     notes = volume.notes & ~Note.SLICES_MISSING | (Note.SLICES_MISSING if gaps else Note.NONE)
     notes |= Note.SLICES_UNSEEN if fetched.unseen else Note.NONE

@@ -91,7 +91,7 @@ class Objects:
         """Read the XML files that are meant, for the pictures that they name. Raises: BucketError."""
         files = {split_number(_plain(one))[0] for one in written if XML in one.lower()} & self._by_key.keys()
         named = [self._by_key[file] for file in sorted(files) if file.lower().endswith(XML)]
-        found = {}
+        found = dict[str, tuple[ObjectInfo, ...]]()
         for key, held in look_into(source, named, self._folders).items():
             found |= {key: held.of(None)} | {f"{key}#{n}": held.of(n) for n in range(1, len(held.pictures) + 1)}
         return Objects(self.usable, found)
@@ -151,9 +151,9 @@ class TableLayout:
         used: dict[str, str] = {}
         written = list(self._lines(table))
         files = sorted({cells[self._names["file"]] for _, cells in written})
-        found = [here.find(one)[1] for one in files if SEVERAL in one]
+        several = [here.find(one)[1] for one in files if SEVERAL in one]
         here = here.with_pictures(source, files)
-        crowded = crowded_folders([info.key for info in objects] for objects in found if len(objects) > 1)
+        crowded = crowded_folders([info.key for info in objects] for objects in several if len(objects) > 1)
         for number, cells in written:
             scan = self._scan(table, here, number, cells, crowded)
             key = scan.ref.key
