@@ -119,7 +119,8 @@ class FolderLayout:
             match = self._pattern.search(info.key) if self._pattern else None
             groups = {name: text or "" for name, text in match.groupdict().items()} if match else {}
             if match and not participant_fault(groups["participant"]) and is_eye(groups.get("eye", "")):
-                found[info.key] = replace(Told(), **groups)
+                participant, eye, device, protocol, visit, split = (groups.get(name, "") for name in GROUPS)
+                found[info.key] = Told(participant, eye, device, protocol, visit, split)
                 if may_be_dicom(info.key):
                     alike[info.key.rpartition("/")[0], found[info.key]].append(info)
         unsure = [info for infos in alike.values() if len(infos) > 1 for info in infos]
