@@ -13,7 +13,9 @@ from pathlib import Path
 from time import time_ns
 from typing import Any
 
+from embeddings_store.cells import quoted_cell
 from embeddings_store.errors import UsageError
+from embeddings_store.plain_text import visible
 from embeddings_store.safe_keys import shortened
 from embeddings_store.schema import Eye
 from extract.bucket.catalogue import Catalogue, open_catalogue
@@ -128,18 +130,18 @@ def _here(catalogue: Catalogue) -> Objects:
 def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, here: Objects, identifiers: Sequence[str]) -> str:
     labels = list(dataset.columns) if dataset else sorted({name for one in volumes for name in one.labels})
     labels += [name for name in OF_REF if not dataset and any(getattr(one.scan.ref, name) for one in volumes)]
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
     labels = [*(name for name in labels if name not in identifiers), *identifiers]
-    table.writerow([*KNOWN, *labels, "notes"])
+    lines = [[*KNOWN, *labels, "notes"]]
     for one in volumes:
         if not one.fault:
             told = {name: getattr(one.scan.ref, name) for name in OF_REF} | dict(one.labels)
             told |= {name: one.identifiers.get(IDENTIFIERS[name], "") for name in identifiers}
-            table.writerow([*_known(one, here), *(told.get(name, "") for name in labels), _notes(one, here)])
+            lines.append([*_known(one, here), *(told.get(name, "") for name in labels), _notes(one, here)])
         for key, why in unreadable_of(one):
             file = _file(one, here) if key == one.scan.ref.key else key
-            table.writerow([*_of_error(one, file), *("" for _ in labels), f"error: {why}"])
+            lines.append([*_of_error(one, file), *("" for _ in labels), f"error: {why}"])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([quoted_cell(visible(cell)) for cell in line] for line in lines)
     return text.getvalue()
 
 
