@@ -18,6 +18,8 @@ Layout of a store (see docs/store.md)::
       snapshots/<n>/, LATEST    immutable copies that training reads
 """
 
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
 from hashlib import sha256
@@ -128,6 +130,7 @@ class Note(IntFlag):
     SLICES_MISSING = 1 << 26  # numbers are missing among the names or numbers of a scan's frames; the others are used
     AXES_DOUBTFUL = 1 << 27  # twice as many frames as columns, and nobody named the axes: look at the preview
     COLOUR_AS_GREY = 1 << 28  # pictures in colour became their luma, as was asked for
+    SLICES_UNSEEN = 1 << 29  # slices that are not used do not tell their size by their first bytes; nobody looked
 
 
 class SpacingSource(IntEnum):
@@ -241,13 +244,26 @@ INCOMPLETE = "IncompleteConcatenation"
 """The class of error rows that another object in the folder may mend."""
 
 
+HERE = "."
+"""The key of a volume whose objects lie in no folder below the bucket or prefix."""
+
 SEVERAL = "|"
 """Between the objects of one volume, where a table names them all in one cell."""
 
 
-def parts_key(first: str) -> str:
-    """Return the key of a volume of several objects, the folder they lie in. first: key of one of them."""
-    return first.rpartition("/")[0]
+def parts_key(first: str, scan: str = "", crowded: Collection[str] = ()) -> str:
+    """Return the key of a volume of several objects: the folder they lie in; the first of them where that is crowded.
+
+    first: key of the first object. scan: the cell in which a survey says what the volume is called. crowded: see there.
+    """
+    folder = first.rpartition("/")[0]
+    return scan if scan in {HERE, first} else first if folder in crowded else folder
+
+
+def crowded_folders(volumes: Iterable[Sequence[str]]) -> frozenset[str]:
+    """Return the folders that hold several of the volumes that a table names by their objects, each by all its keys."""
+    counts = Counter(keys[0].rpartition("/")[0] for keys in {tuple(keys) for keys in volumes})
+    return frozenset(folder for folder, count in counts.items() if count > 1)
 
 
 def volume_id(key: str) -> VolumeId:

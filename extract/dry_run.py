@@ -62,7 +62,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
             {"device": device, "protocol": protocol, "volumes": n} for (device, protocol), n in sorted(kinds.items())
         ],
         "bytes": size_bytes,
-        "get_requests": len(selection.refs),
+        "get_requests": _requests(selection),
         "transfer_s": {
             "at_least": round(size_bytes / STATED_BYTES_PER_S, 1),
             "rate": f"stated, not measured: {STATED_BYTES_PER_S / 1e6:.0f} MB/s (1 Gbit/s)",
@@ -83,9 +83,14 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     }
 
 
+def _requests(selection: Selection) -> int:
+    """Count the objects of all volumes: of a folder of pictures, each is a request."""
+    return sum(len(ref.members) or 1 for ref in selection.refs)
+
+
 def _price(selection: Selection, options: ExtractOptions, size_bytes: int) -> dict[str, Any]:
     counts = selection.source.counts
-    requests = len(selection.refs) + counts.get_requests
+    requests = _requests(selection) + counts.get_requests
     return price_reading(
         options.endpoint_url, get_requests=requests, list_requests=counts.list_requests, size_bytes=size_bytes
     )

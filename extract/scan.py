@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from embeddings_store.schema import AI_READI_FOLDER, Note, Reading, VolumeRef
+from embeddings_store.schema import AI_READI_FOLDER, Note, ObjectInfo, Reading, VolumeRef
 from extract.bucket.members import FetchedMembers
 from extract.bucket.source import Fetched, PartlyFetched
 from extract.dicom.frame_decoder import FrameDecoder, decode_here
@@ -63,13 +63,21 @@ def _read_members(
     if fetched.frames is None:
         files = [ScanFile(info.key, got.data) for _, info, got in fetched.objects]
         return _read_files(files, ref, frames, decode, allowed)
-    files = [ScanFile(f"{place:08d}/{info.key.rpartition('/')[2]}", got.data) for place, info, got in fetched.objects]
-    volume = read_scan(files, ref=ref, options=read_options(ref.reading))
-    if volume.frame_count != len(files):
-        raise RefusedScan(f"{ref.volume}: expected one frame a picture, got {volume.frame_count} in {len(files)} files")
+    if fetched.odd:  # refused as a whole read would refuse it, else only looked at
+        _read_stack((*fetched.objects, *fetched.odd), ref)
+    volume = _read_stack(fetched.objects, ref)
+    count = len(fetched.objects)
+    if volume.frame_count != count:
+        raise RefusedScan(f"{ref.volume}: expected one frame a picture, got {volume.frame_count} in {count} files")
     gaps = missing_numbers([info.key.rpartition("/")[2] for info in ref.members])
     notes = volume.notes & ~Note.SLICES_MISSING | (Note.SLICES_MISSING if gaps else Note.NONE)
+    notes |= Note.SLICES_UNSEEN if fetched.unseen else Note.NONE
     return replace(volume, frame_numbers=np.array(fetched.frames), frame_count=fetched.count, notes=notes)
+
+
+def _read_stack(objects: Sequence[tuple[int, ObjectInfo, Fetched]], ref: VolumeRef) -> Volume:
+    files = [ScanFile(f"{place:08d}/{info.key.rpartition('/')[2]}", got.data) for place, info, got in objects]
+    return read_scan(files, ref=ref, options=read_options(ref.reading))
 
 
 def read_options(reading: Reading) -> ReadOptions:

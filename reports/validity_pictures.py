@@ -135,7 +135,7 @@ def _draw_points(ax: Axes, title: str, x: Float64[np.ndarray, "n 2"], names: Sha
     for value, colour, marker in zip(shown, cycle(COLOURS), cycle(MARKERS), strict=False):
         here = names == value
         ax.scatter(x[here, 0], x[here, 1], s=9, marker=marker, color=colour, alpha=0.55, linewidths=0, rasterized=True,
-                   label=fill(in_words(str(value)), 30))  # fmt: skip
+                   label=fill(in_words(str(value)) or "not stated", 30))  # fmt: skip
     ax.set_title(title)
     ax.set_xticks([])
     ax.set_yticks([])

@@ -28,7 +28,7 @@ from classify.cohort.splitting import FOLD, Splitting, choose_splitting
 from classify.errors import CohortError
 from classify.run.record import RunRecord
 from embeddings_store.cells import broken_id, is_missing, normalise_id
-from embeddings_store.schema import SEVERAL, parts_key, volume_id
+from embeddings_store.schema import SEVERAL, crowded_folders, parts_key, volume_id
 from embeddings_store.text_table import ID_NAMES, Line, TextTable, fold_name, open_table, read_file
 
 SCANS = ("file", "key")
@@ -136,7 +136,10 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     if splitting.origin.get("kind") != "column":
         columns["split"] = ""
     words = words_of(question)
-    lines = [_read_line(line, columns, table, words) for line in table.read((columns["group"],), _wanted(columns))]
+    found = list(table.read((columns["group"],), _wanted(columns)))
+    files = [_plain(line.cells.get(columns["volume"], "")) for line in found]
+    crowded = crowded_folders(file.split(SEVERAL) for file in files if SEVERAL in file)
+    lines = [_read_line(line, columns, table, words, crowded) for line in found]
     if not lines:
         raise table.refuse("a header alone", "at least one line")
     frame = settle_none(pd.DataFrame(lines).astype({"age": np.float64}), question, table)
@@ -222,12 +225,21 @@ def _require(table: TextTable, name: str, option: str) -> str:
 
 def _wanted(columns: dict[str, Any]) -> tuple[str, ...]:
     plain = [columns[name] for name in ("participant", "volume", "eye", "site", "age", "split") if columns[name]]
-    names = dict.fromkeys([*plain, *columns["covariates"].values()])
+    names = dict.fromkeys([*plain, "scan", *columns["covariates"].values()])
     return tuple(name for name in names if name not in (columns["group"], *ID_NAMES))
 
 
-def _read_line(line: Line, columns: dict[str, Any], table: TextTable, words: frozenset[str]) -> dict[str, Any]:
-    """Read the parts of a line. words: what is a value of the target, though elsewhere it says that there is none."""
+def _plain(file: str) -> str:
+    return file.replace("\\", "/").removeprefix("./").rstrip("/")
+
+
+def _read_line(
+    line: Line, columns: dict[str, Any], table: TextTable, words: frozenset[str], crowded: frozenset[str]
+) -> dict[str, Any]:
+    """Read the parts of a line. words: what is a value of the target, though elsewhere it says that there is none.
+
+    crowded: folders in which the table names several volumes by their files.
+    """
     cells = line.cells
 
     def cell(part: str) -> str:
@@ -241,9 +253,9 @@ def _read_line(line: Line, columns: dict[str, Any], table: TextTable, words: fro
     own = line.participant or normalise_id(cells.get(columns["participant"], ""))
     if spoilt := broken_id(own):
         raise table.refuse(f"{spoilt}; save the ids as text", "a participant's id", line.number, columns["participant"])
-    file = cell("volume").replace("\\", "/").removeprefix("./").rstrip("/")
+    file = _plain(cell("volume"))
     if SEVERAL in file:
-        file = parts_key(file.partition(SEVERAL)[0])
+        file = parts_key(file.partition(SEVERAL)[0].strip(), cells.get("scan", ""), crowded)
     if not own and not file:
         raise table.refuse("an empty one", "an id", line.number, columns["participant"] or columns["volume"])
     return {

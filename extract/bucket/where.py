@@ -2,7 +2,8 @@
 
     device=topcon_triton,zeiss_cirrus and eye=L and frames>=64
 
-Comparisons are joined by "and"; a comma separates alternatives, of which one must hold (with !=: none may).
+Comparisons are joined by "and"; a comma separates alternatives, of which one must hold (with !=: none may). A value
+with "and", a comma, a quote or one of = < > ! stands in quotes: site="Basel, east".
 """
 
 import operator
@@ -28,8 +29,13 @@ FIELDS = (*WORDS, FRAMES)
 _ORDERS: Mapping[str, Callable[[int, int], bool]] = {
     "=": operator.eq, "!=": operator.ne, ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
-_COMPARISON = re.compile(r"(?P<field>\w+)\s*(?P<order>!=|>=|<=|=|>|<)\s*(?P<values>[\w.\-]+(?:\s*,\s*[\w.\-]+)*)")
-_AND = re.compile(r"\s+and\s+", re.IGNORECASE)
+_VALUE = r""""[^"]+"|'[^']+'|[^\s,"'=<>!](?:[^,"'=<>!]*[^\s,"'=<>!])?"""
+_COMPARISON = re.compile(
+    rf"(?P<field>\w+)\s*(?P<order>!=|>=|<=|=|>|<)\s*(?P<values>(?:{_VALUE})(?:\s*,\s*(?:{_VALUE}))*)"
+)
+_AND = re.compile(r"""\s+and\b\s*(?=(?:[^"']|"[^"]*"|'[^']*')*$)""", re.IGNORECASE)
+"""Outside of quotes."""
+
 _SHOWN_VALUES = 20
 
 
@@ -51,10 +57,11 @@ def _parse_comparison(part: str) -> Comparison:
     match = _COMPARISON.fullmatch(part.strip())
     if match is None:
         raise UsageError(
-            f"--where: expected comparisons such as device=zeiss_cirrus and frames>=64, joined by 'and'; got {part!r}"
+            f"--where: expected comparisons such as device=zeiss_cirrus and frames>=64, joined by 'and'; got {part!r}; "
+            "a value with 'and', a comma or a quote of its own stands in quotes"
         )
     field, order = match["field"], match["order"]
-    values = tuple(value.strip() for value in match["values"].split(","))
+    values = tuple(_unquoted(value) for value in re.findall(_VALUE, match["values"]))
     if field not in FIELDS:
         raise UsageError(f"--where: unknown field {field!r}; expected one of {', '.join(FIELDS)}")
     if field != FRAMES and order not in ("=", "!="):
@@ -64,6 +71,10 @@ def _parse_comparison(part: str) -> Comparison:
     if field == "eye":
         values = tuple(value.upper() for value in values)
     return Comparison(field, order, values)
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if value[0] in "\"'" else value
 
 
 def select_where(refs: Sequence[VolumeRef], comparisons: Sequence[Comparison], catalogue: Catalogue) -> list[VolumeRef]:

@@ -101,9 +101,8 @@ def parse_object(info: ObjectInfo) -> VolumeRef | Skip:
 
 
 def names_protocol(ref: VolumeRef) -> bool:
-    """Say whether the protocol of a scan is a known one; where none is named, nothing is unknown."""
-    coded = len(ref.participant) == 4 and ref.participant.isdecimal()
-    return not ref.protocol or not coded or ref.protocol in PROTOCOLS
+    """Say whether the protocol of a scan is a known one; of other layouts than this, none is unknown."""
+    return not ref.protocol or not ref.key.startswith(AI_READI_FOLDER) or ref.protocol in PROTOCOLS
 
 
 def _parse_volume(info: ObjectInfo) -> VolumeRef | None:

@@ -1,6 +1,7 @@
 """The seam of the layouts: from the objects of a bucket to its scans, and the reasons of what is no scan."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,13 +26,17 @@ COMPANIONS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".hdr": (
 """Headers, and the files in which their voxels lie."""
 KNOWN = (
     *PICTURES, *DICOM, *COMPANIONS, ".npy", ".npz", ".mat", ".nii", ".nii.gz", ".mha", ".nrrd", ".vol", ".e2e", ".fda",
-    ".fds", ".img", ".oct",
+    ".fds", ".img", ".oct", ".xml",
 )  # fmt: skip
 """How names of scans end; what is inside decides."""
+CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Categories of Unicode: controls, halves of letters, and what ends a line or a paragraph."""
+
 PLAIN = Reading()
 """One array, frames first, grey."""
+DOCUMENTS = (".txt", ".md", ".pdf", ".doc", ".docx", ".html", ".rtf")
 TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".ods")
-SYSTEM = frozenset({"thumbs.db", "desktop.ini", ".ds_store"})
+SYSTEM = frozenset({"thumbs.db", "desktop.ini", ".ds_store", "dicomdir"})
 _EYES = {
     "l": Eye.LEFT, "os": Eye.LEFT, "left": Eye.LEFT, "r": Eye.RIGHT, "od": Eye.RIGHT, "right": Eye.RIGHT,
     "": Eye.UNKNOWN, "u": Eye.UNKNOWN, "unknown": Eye.UNKNOWN,
@@ -62,7 +67,8 @@ class Skip(StrEnum):
 class Scan:
     """One volume as its layout names it. name: what the dataset calls it. numbers: of its slices, where names have any.
 
-    split, visit: as the dataset writes them, "" unknown. labels: "" where not known.
+    split, visit: as the dataset writes them, "" unknown. labels: "" where not known. size: frames of the first file,
+    rows, columns and bits, where the layout has read its header.
     """
 
     ref: VolumeRef
@@ -72,6 +78,7 @@ class Scan:
     labels: Mapping[str, str] = field(default_factory=dict)
     numbers: tuple[int, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
+    size: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ def participant_fault(text: str) -> str:
         return "nothing"
     if len(text) > 64:
         return f"{len(text)} characters"
-    if re.search(r"[\x00-\x1f\x7f/\\]", text):
+    if re.search(r"[/\\]", text) or any(unicodedata.category(letter) in CONTROLS for letter in text):
         return f"{text!r}, with a slash or a control character"
     return ""
 

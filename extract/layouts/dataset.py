@@ -14,7 +14,7 @@ from embeddings_store.schema import ObjectInfo, Reading
 from embeddings_store.text_table import open_table
 from extract.bucket.source import Source
 from extract.errors import BucketError, FetchError
-from extract.layouts.contract import Listing, Scan, Skip, Warned, junk_of, make_ref, natural
+from extract.layouts.contract import DOCUMENTS, Listing, Scan, Skip, Warned, junk_of, make_ref, natural
 from extract.layouts.workbook import read_workbook
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[str, str]
 APPLE = "AppleDouble companion with the name of a volume"
-DOCUMENTS = (".txt", ".md", ".pdf", ".doc", ".docx", ".html", ".rtf")
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,18 @@ import re
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from io import BytesIO
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import ObjectInfo, Reading, VolumeRef
 from embeddings_store.terminal.console import say
-from extract.bucket.source import RangeRefused, RangeSource, Source
-from extract.dicom.header import FOREIGN_ERRORS, quiet_pydicom
-from extract.errors import BucketError, FetchError
+from extract.bucket.range_file import open_object
+from extract.bucket.source import Source
+from extract.errors import BucketError, FetchError, ScanError
 from extract.layouts.contract import (
     COMPANIONS,
-    DICOM,
     KNOWN,
     PICTURES,
     Listing,
@@ -36,24 +30,23 @@ from extract.layouts.contract import (
     participant_fault,
     with_companions,
 )
-from extract.layouts.several import volumes_of
+from extract.layouts.dicom_heads import Head, first_bytes, may_be_dicom, read_heads
+from extract.layouts.several import KINDS, NOTHING, Held, look_into
+from extract.readers.tiff import has_pages
 
 EXPECTED: Mapping[str, str] = {
     Skip.LAYOUT: "a file of scans, with a key that matches --pattern if that is given",
     Skip.NO_PARTICIPANT: "a participant from the DICOM header, from --pattern, or from a table that survey makes",
 }
-HEAD_BYTES = 1 << 16
-HEADERS_AT_ONCE = 16
 GROUPS = ("participant", "eye", "device", "protocol", "visit", "split")
-TAGS = [
-    "PatientID", "SeriesInstanceUID", "ImageLaterality", "Laterality", "NumberOfFrames", "ManufacturerModelName",
-    "SeriesDescription",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a key or a header says of one object; series: objects that share it are one volume."""
+    """What a key or a header says of one object; series: single frames that share it are one volume.
+
+    alone: a picture file that holds several B-scans is a volume of its own.
+    """
 
     participant: str = ""
     eye: str = ""
@@ -62,6 +55,8 @@ class Told:
     visit: str = ""
     split: str = ""
     series: str = ""
+    alone: bool = False
+    size: tuple[int, int, int, int] | None = field(default=None, compare=False)
 
 
 class FolderLayout:
@@ -80,14 +75,19 @@ class FolderLayout:
         """
         skipped, examples = Counter[str](), dict[str, str]()
         usable, voxels = _set_voxels_aside([info for info in objects if junk_of(info) is None])
-        told = self._from_keys(usable) if self._pattern else self._from_headers(source, usable)
+        told = self._from_keys(source, usable) if self._pattern else self._from_headers(source, usable)
+        told = _part_tiffs(source, usable, told)
+        held = self._look_into(source, usable, told)
+        pictures = {info.key for one in held.values() for info in one.named}
+        told = {key: one for key, one in told.items() if key not in pictures and held.get(key, NOTHING).is_scan}
         scans: dict[str, Scan] = {}
         for key, members in _volumes(usable, told).items():
             first = told[members[0].key]
             parts = [part for info in members for part in (info, *voxels.get(info.key, ()))]
-            for name, reading, inside in volumes_of(source, key, parts, self._reading):
+            for name, reading, inside, own in held.get(key, NOTHING).rows(key, self._reading):
                 told_eye = replace(first, eye=first.eye or str(inside.eye))
-                scans[name] = Scan(_ref(name, parts, told_eye, reading), name, first.split, first.visit)
+                ref = _ref(name, [*parts, *own], told_eye, reading)
+                scans[name] = Scan(ref, name, first.split, first.visit, size=first.size)
         refs = [scan.ref for key, scan in sorted(scans.items()) if scan.ref.participant]
         grouped = {info.key for scan in scans.values() for info in (scan.ref.members or (scan.ref,))}
         for info in objects:
@@ -105,26 +105,34 @@ class FolderLayout:
         listed = len(objects) + source.counts.passed_over.total()
         return Listing(refs, listed, dict(skipped), self.name, scans, examples, EXPECTED)
 
-    def _from_keys(self, objects: Sequence[ObjectInfo]) -> dict[str, Told]:
-        found = {}
+    def _look_into(self, source: Source, objects: Sequence[ObjectInfo], told: Mapping[str, Told]) -> dict[str, Held]:
+        folders: dict[str, list[ObjectInfo]] = defaultdict(list)
+        for info in objects:
+            folders[info.key.rpartition("/")[0]].append(info)
+        files = [info for info in objects if info.key in told and info.key.lower().endswith(KINDS)]
+        return look_into(source, files, folders)
+
+    def _from_keys(self, source: Source, objects: Sequence[ObjectInfo]) -> dict[str, Told]:
+        """Read the keys; and headers where several files that may be DICOM match alike: are they frames, or volumes?"""
+        found, alike = dict[str, Told](), defaultdict[tuple[str, Told], list[ObjectInfo]](list)
         for info in objects:
             match = self._pattern.search(info.key) if self._pattern else None
             groups = {name: text or "" for name, text in match.groupdict().items()} if match else {}
             if match and not participant_fault(groups["participant"]) and is_eye(groups.get("eye", "")):
-                found[info.key] = Told(**groups, series="/".join(groups.values()))
+                participant, eye, device, protocol, visit, split = (groups.get(name, "") for name in GROUPS)
+                found[info.key] = Told(participant, eye, device, protocol, visit, split)
+                if may_be_dicom(info.key):
+                    alike[info.key.rpartition("/")[0], found[info.key]].append(info)
+        unsure = [info for infos in alike.values() if len(infos) > 1 for info in infos]
+        for key, head in read_heads(source, unsure).items():
+            found[key] = replace(found[key], series=head.frame_of, size=head.size)
         return found
 
     def _from_headers(self, source: Source, objects: Sequence[ObjectInfo]) -> dict[str, Told]:
-        named = {info.key: Told() for info in objects if info.key.lower().endswith(KNOWN)}
-        others = [info for info in objects if info.key not in named or info.key.lower().endswith(DICOM)]
-        with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
-            headers = list(pool.map(lambda info: _header(source, info), others))
-        secret = read_secret(self._secret) if any(head and head.get("PatientID") for head in headers) else b""
-        found = dict(named)
-        for info, head in zip(others, headers, strict=True):
-            if head is not None:
-                found[info.key] = _of_header(head, secret)
-        return found
+        found = {info.key: Told() for info in objects if info.key.lower().endswith(KNOWN)}
+        heads = read_heads(source, [info for info in objects if may_be_dicom(info.key)])
+        secret = read_secret(self._secret) if any(head.patient for head in heads.values()) else b""
+        return found | {key: _of_head(head, secret) for key, head in heads.items()}
 
 
 def compile_pattern(pattern: str) -> "re.Pattern[str]":
@@ -173,36 +181,35 @@ def pseudonym(patient: str, secret: bytes) -> str:
     return f"P{hmac.new(secret, patient.strip().encode(), 'sha256').hexdigest()[:16]}" if patient.strip() else ""
 
 
-def _header(source: Source, info: ObjectInfo) -> Mapping[str, str] | None:
-    """Read what a DICOM header says; None where this is no DICOM file, or cannot be had."""
-    try:
-        if isinstance(source, RangeSource):
-            try:
-                data = source.fetch_range(info, 0, HEAD_BYTES).data
-            except RangeRefused:
-                data = source.fetch(info).data
-        else:
-            data = source.fetch(info).data
-        if data[128:132] != b"DICM":
-            return None
-        with quiet_pydicom():
-            elements = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=TAGS)
-            return {name: str(elements.get(name, "") or "") for name in TAGS}
-    except (FetchError, InvalidDicomError, *FOREIGN_ERRORS):
-        return None
-
-
-def _of_header(head: Mapping[str, str], secret: bytes) -> Told:
-    eye = head["ImageLaterality"] or head["Laterality"]
-    frames = head["NumberOfFrames"]
-    single = not frames.isdecimal() or int(frames) <= 1
+def _of_head(head: Head, secret: bytes) -> Told:
     return Told(
-        participant=pseudonym(head["PatientID"], secret),
-        eye=eye if is_eye(eye) else "",
-        device=head["ManufacturerModelName"].strip(),
-        protocol=head["SeriesDescription"].strip(),
-        series=head["SeriesInstanceUID"] if single else "",
+        participant=pseudonym(head.patient, secret),
+        eye=head.eye if is_eye(head.eye) else "",
+        device=head.device,
+        series=head.frame_of,
+        size=head.size,
     )
+
+
+def _part_tiffs(source: Source, objects: Sequence[ObjectInfo], told: Mapping[str, Told]) -> dict[str, Told]:
+    """Mark the TIFFs that would be stacked though the first of them holds several pages: each is a volume."""
+    alike = defaultdict[tuple[str, Told], list[ObjectInfo]](list)
+    for info in objects:
+        if info.key in told and info.key.lower().endswith((".tif", ".tiff")):
+            alike[info.key.rpartition("/")[0], told[info.key]].append(info)
+    found = dict(told)
+    for infos in alike.values():
+        if len(infos) > 1 and _holds_pages(source, infos[0]):
+            found |= {info.key: replace(told[info.key], alone=True) for info in infos}
+    return found
+
+
+def _holds_pages(source: Source, info: ObjectInfo) -> bool:
+    try:
+        with open_object(source, info, first_bytes(source, info)) as stream:
+            return has_pages(stream, info.key)
+    except (FetchError, ScanError):  # its row says so
+        return False
 
 
 def _set_voxels_aside(objects: Sequence[ObjectInfo]) -> tuple[list[ObjectInfo], dict[str, list[ObjectInfo]]]:
@@ -221,9 +228,9 @@ def _volumes(objects: Sequence[ObjectInfo], told: Mapping[str, Told]) -> dict[st
     groups: dict[tuple[str, Told | str], list[ObjectInfo]] = defaultdict(list)
     for info in objects:
         if info.key in told:
-            folder, alone = info.key.rpartition("/")[0], not info.key.lower().endswith(PICTURES)
-            single_frame = alone and told[info.key].series and info.key.lower().endswith(DICOM)
-            groups[folder, info.key if alone and not single_frame else told[info.key]].append(info)
+            folder = info.key.rpartition("/")[0]
+            alone = told[info.key].alone or not info.key.lower().endswith(PICTURES)
+            groups[folder, info.key if alone and not told[info.key].series else told[info.key]].append(info)
     volumes: dict[str, list[ObjectInfo]] = {}
     folders = Counter(folder for folder, of in groups if not isinstance(of, str))
     for (folder, _), members in groups.items():

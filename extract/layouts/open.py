@@ -23,17 +23,20 @@ def find_layout(options: LayoutOptions, owners: Mapping[str, str], objects: Sequ
         return TableLayout(options.scans, options.columns or {}, options.reading)
     if options.pattern is not None or options.layout == "folder":
         return FolderLayout(options.pattern, options.secret, options.reading)
+    known = any(not isinstance(parse_object(info), Skip) for info in objects)
+    datasets = load_datasets()
+    fitting = [] if known and options.layout == "auto" else [name for name in datasets if datasets[name].fits(objects)]
+    if options.layout == "auto" and options.takes_any_folder and objects and not known and not fitting:
+        return FolderLayout(options.pattern, options.secret, options.reading)
     if options.reading != PLAIN:
         raise UsageError(
             "--array, --axes and --colours belong to the layouts table and folder: the others say themselves how "
             "their files are read; leave them out, or give --scans or --layout folder"
         )
-    if options.layout == NAME or any(not isinstance(parse_object(info), Skip) for info in objects):
+    if options.layout == NAME or known:
         if options.layout not in ("auto", NAME):
             raise UsageError(f"--layout {options.layout}: the keys of this bucket are those of {NAME}; leave it out")
         return AiReadi(owners)
-    datasets = load_datasets()
-    fitting = [name for name, dataset in datasets.items() if dataset.fits(objects)]
     if options.layout != "auto":
         if options.layout not in fitting and fitting:
             raise UsageError(f"--layout {options.layout}: the files of this bucket are those of {fitting[0]}")

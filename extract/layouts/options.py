@@ -127,6 +127,11 @@ class LayoutOptions(Options):
         return Reading(self.array, self.axes, self.colours == "luma")
 
     @property
+    def takes_any_folder(self) -> bool:
+        """Say whether a bucket that no known layout fits is taken as folders: a survey is what such a bucket needs."""
+        return False
+
+    @property
     def secret(self) -> Path | None:
         """Return the file of the pseudonyms' secret: as typed, else in the folder of what is written; None: nowhere."""
         if self.pseudonyms is not None:

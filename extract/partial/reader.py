@@ -55,7 +55,7 @@ class VolumeReader:
         """Get one object, or as much of it as these frames (None: all) need. Raises: as Source.fetch does."""
         require_present(ref)
         if ref.members:
-            return fetch_members(self._source, ref, frames)
+            return fetch_members(self._source, ref, frames, look=True)
         if self._choice is None or frames is None:
             return self._read(ref, frames, "whole" if self._ranges is None else "partial")
         with self._lock:

@@ -65,6 +65,13 @@ class HeyexVol(OneFile):
         return Stack(len(header.places), read, spacing_mm=header.spacing_mm, eye=header.eye)
 
 
+def size_in_header(head: bytes, source: str) -> tuple[int, int, int]:
+    """Give frames, rows and columns as the header of the file says. Raises: DamagedScan."""
+    with damage(source, ".vol header"):
+        _, columns, frames, rows, *_ = HEADER.unpack(head[: HEADER.size])
+    return frames, rows, columns
+
+
 def _read_header(data: FileBytes, source: str) -> _Header:
     with damage(source, ".vol header"):
         words = HEADER.unpack(data[: HEADER.size])

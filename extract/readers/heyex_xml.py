@@ -38,7 +38,7 @@ class HeyexXml:
 
     def companions(self, name: str, data: FileBytes) -> tuple[str, ...]:
         """Name the pictures of the B-scans."""
-        return tuple(name for series in _series(data, "file") for name in _names(series, "file"))
+        return tuple(name for names in pictures_of(data, "file") for name in names)
 
     def volumes(self, files: Sequence[ScanFile], request: Request) -> list[Inside]:
         """Name the series that have B-scans."""
@@ -65,6 +65,19 @@ class HeyexXml:
         return to_volume(replace(stack, eye=_eye(series), spacing_mm=_spacing(series)), request)
 
 
+def pictures_of(data: FileBytes, source: str) -> list[list[str]]:
+    """Name the pictures of each volume. Raises: ScanError."""
+    return [_names(series, source) for series in _series(data, source)]
+
+
+def named_in(data: FileBytes, source: str) -> set[str]:
+    """Name every picture of an export, fundus pictures too. Raises: ScanError."""
+    urls = [
+        image.findtext("ImageData/ExamURL") or "" for series in _all(data, source) for image in series.iter("Image")
+    ]
+    return {url.replace("\\", "/").rpartition("/")[2] for url in urls} - {""}
+
+
 def _header(files: Sequence[ScanFile], request: Request) -> ScanFile:
     found = [file for file in files if HeyexXml().recognises(file.name, file.head)]
     if len(found) != 1:
@@ -73,13 +86,18 @@ def _header(files: Sequence[ScanFile], request: Request) -> ScanFile:
 
 
 def _series(data: FileBytes, source: str) -> list[Xml.Element]:
-    """Find the series with B-scans; a file that defines entities is not parsed."""
+    """Find the series with B-scans."""
+    return [series for series in _all(data, source) if _bscans(series)]
+
+
+def _all(data: FileBytes, source: str) -> list[Xml.Element]:
+    """Find the series; a file that defines entities is not parsed."""
     plain = bytes(data[:LONGEST])
     if len(plain) == LONGEST or b"<!" in plain.replace(b"\0", b"").replace(b"<!--", b""):
         raise RefusedScan(f"{source}: expected a plain XML export, got one with definitions, or of more than 64 MiB")
     with damage(source, "XML", Xml.ParseError):
         root = Xml.fromstring(plain)  # noqa: S314 - without definitions there is nothing to expand
-    return [series for series in root.iter("Series") if _bscans(series)]
+    return list(root.iter("Series"))
 
 
 def _bscans(series: Xml.Element) -> list[Xml.Element]:

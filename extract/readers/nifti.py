@@ -57,22 +57,34 @@ class Nifti:
         return to_volume(_stack(files, request), request)
 
 
-def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
-    source = request.source
-    data, pixels = _split(files, source)
-    packed = data[:2] == GZIP
-    header = _header(_beginning(data, source) if packed else data, source)
+def size_in_header(head: bytes, source: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Give the lengths of the axes, those of length 1 at the end left out, and the type. Raises: ScanError."""
+    header = _header(_beginning(head, source) if head[:2] == GZIP else head, source)
+    return _size_of(header, source)
+
+
+def _size_of(header: Any, source: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with damage(source, "NIfTI header", *_errors()):
-        shape = tuple(map(int, header.get_data_shape()))
-        dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
-        slope, intercept = header.get_slope_inter()
-        spacing = _spacing(header)
+        shape, dtype = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3:
         raise RefusedScan(
             f"{source}: expected three dimensions, got {len(shape)} ({list(shape)}): save one scan a file"
         )
+    return shape, dtype
+
+
+def _stack(files: Sequence[ScanFile], request: Request) -> Stack:
+    source = request.source
+    data, pixels = _split(files, source)
+    packed = data[:2] == GZIP
+    header = _header(_beginning(data, source) if packed else data, source)
+    shape, dtype = _size_of(header, source)
+    with damage(source, "NIfTI header", *_errors()):
+        offset = int(header.get_data_offset())
+        slope, intercept = header.get_slope_inter()
+        spacing = _spacing(header)
     if dtype.kind not in "buif":
         raise RefusedScan(f"{source}: expected whole or real numbers, got {dtype}: save the scan in grey")
     require_size(shape, source)

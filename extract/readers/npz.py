@@ -1,9 +1,9 @@
 """NumPy arrays in a zip file (.npz): only the scan and single numbers are unpacked, and never pickled objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from io import BytesIO
-from typing import Final
+from io import BufferedReader, BytesIO
+from typing import Any, Final
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
@@ -35,8 +35,7 @@ class Npz(OneFile):
         """Unpack the scan."""
         with damage(request.source, "archive", NotImplementedError), ZipFile(BytesIO(file.data)) as archive:
             arrays = _members(archive, request.source)
-            heads = {name: _head(archive, info, request.source) for name, info in arrays.items()}
-            name = choose_array({name: shape for name, (shape, _, _) in heads.items()}, request, "archive")
+            name, _, _ = _choose(archive, arrays, request)
             array = _unpack(archive, arrays[name], f"{request.source}, array {name!r}")
         array, note = arrange(array, request.options, request.source)
         return stack_of(array, notes=note)
@@ -47,19 +46,43 @@ class Npz(OneFile):
         return [replace(inside, labels=read_labels(only(files, self.name, request), request.source))]
 
 
+def look_at_archive(
+    stream: BufferedReader | BytesIO, request: Request
+) -> tuple[tuple[int, ...], np.dtype[Any], dict[str, float | str]]:
+    """Give shape and type of the scan, and the labels, without unpacking the scan. Raises: ScanError."""
+    with damage(request.source, "archive", NotImplementedError), ZipFile(stream) as archive:
+        _, shape, dtype = _choose(archive, _members(archive, request.source), request)
+        require_plain(dtype, request.source)
+        return shape, dtype, _labels(archive, request.source)
+
+
 def read_labels(file: ScanFile, source: str) -> dict[str, float | str]:
     """Read the numbers and words of no axes, or of one value. Raises: DamagedScan."""
-    found: dict[str, float | str] = {}
     with damage(source, "archive", NotImplementedError), ZipFile(BytesIO(file.data)) as archive:
-        for name, info in list(_members(archive, source).items())[:MOST_LABELS]:
-            shape, _, dtype = _head(archive, info, source)
-            if dtype.hasobject or dtype.kind not in "buifU" or set(shape) - {1} or dtype.itemsize > LONGEST_LABEL:
-                continue
-            with archive.open(info) as stream:
-                read_header(stream, source)
-                value = np.frombuffer(stream.read(dtype.itemsize), dtype)[0]
-            found[name] = str(value) if dtype.kind == "U" else float(value)
+        return _labels(archive, source)
+
+
+def _labels(archive: ZipFile, source: str) -> dict[str, float | str]:
+    found: dict[str, float | str] = {}
+    for name, info in list(_members(archive, source).items())[:MOST_LABELS]:
+        if info.file_size > LONGEST_HEADER + LONGEST_LABEL:
+            continue
+        shape, _, dtype = _head(archive, info, source)
+        if dtype.hasobject or dtype.kind not in "buifU" or set(shape) - {1} or dtype.itemsize > LONGEST_LABEL:
+            continue
+        with archive.open(info) as stream:
+            read_header(stream, source)
+            value = np.frombuffer(stream.read(dtype.itemsize), dtype)[0]
+        found[name] = str(value) if dtype.kind == "U" else float(value)
     return found
+
+
+def _choose(
+    archive: ZipFile, arrays: Mapping[str, ZipInfo], request: Request
+) -> tuple[str, tuple[int, ...], np.dtype[Any]]:
+    heads = {name: _head(archive, info, request.source) for name, info in arrays.items()}
+    name = choose_array({name: shape for name, (shape, _, _) in heads.items()}, request, "archive")
+    return name, heads[name][0], heads[name][2]
 
 
 def _members(archive: ZipFile, source: str) -> dict[str, ZipInfo]:

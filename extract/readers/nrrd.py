@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -66,6 +66,12 @@ class Nrrd:
         """Read the one volume."""
         require_number(number, 1, request)
         return to_volume(_stack(files, request), request)
+
+
+def size_in_header(head: bytes, source: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Give the lengths of the three axes, the slowest first, and the type. Raises: ScanError."""
+    block = _block(_fields(head, source)[0], source)
+    return block.lengths[:-4:-1], block.dtype
 
 
 def _stack(files: Sequence[ScanFile], request: Request) -> Stack:

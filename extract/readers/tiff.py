@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedReader, BytesIO
+from itertools import islice
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -70,13 +71,21 @@ def open_pages(data: FileBytes, source: str, colours: Colours = "refuse") -> Pag
     return Pages(len(pages), _reader(data, source, colours), size=(shape[0], shape[1]))
 
 
+def has_pages(stream: BufferedReader | BytesIO, source: str) -> bool:
+    """Say whether a TIFF holds several pictures, without reading them. Raises: DamagedScan."""
+    with _opened(stream, source) as file:
+        found = (page for page in file.pages if not int(page.subfiletype) & REDUCED)
+        return len(list(islice(found, 2))) > 1
+
+
 @contextmanager
-def _opened(data: FileBytes, source: str) -> Iterator[Any]:
+def _opened(data: FileBytes | BufferedReader | BytesIO, source: str) -> Iterator[Any]:
     """Open a TIFF; what the library only logs is checked here."""
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    with damage(source, "TIFF", tifffile.TiffFileError), quiet(), tifffile.TiffFile(BytesIO(data)) as file:
+    stream = data if isinstance(data, BufferedReader | BytesIO) else BytesIO(data)
+    with damage(source, "TIFF", tifffile.TiffFileError), quiet(), tifffile.TiffFile(stream) as file:
         yield file
 
 

@@ -14,11 +14,13 @@ from extract.dicom.kind import ANY_CLASS
 from extract.errors import FetchError, ScanError
 from extract.layouts.contract import PICTURES, Scan
 from extract.layouts.dataset import Dataset
+from extract.layouts.dicom_heads import first_bytes, read_tags
+from extract.layouts.table import IDENTIFIERS
 from extract.readers.contract import HEAD_BYTES, ScanFile
 from extract.readers.natural import missing_numbers
 from extract.readers.open import reader_for, volumes_in
 from extract.scan import read_fetched, read_options
-from extract.survey.headers import container_of, head_of, size_of_head
+from extract.survey.headers import container_of, header_of
 
 NO_FRAMES = "holds no B-scans"
 SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff"), "BMP": (".bmp",)}
@@ -28,7 +30,8 @@ SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff
 class Surveyed:
     """A scan with what its files say. frames to bits: 0 unknown. sha256: of the voxels, "" where they were not read.
 
-    files: those that are used. unreadable: the others of its files, and why. fault: why the scan as a whole is not.
+    files: those that are used. identifiers: elements of a DICOM header that name people. unreadable: the others of its
+    files, and why. fault: why the scan as a whole is not. is_passing: it may come another time.
     """
 
     scan: Scan
@@ -44,6 +47,8 @@ class Surveyed:
     unreadable: tuple[tuple[str, str], ...] = ()
     fault: str = ""
     has_mask: bool = False
+    identifiers: Mapping[str, str] = field(default_factory=dict)
+    is_passing: bool = False
 
     @property
     def is_mislabelled(self) -> bool:
@@ -58,24 +63,48 @@ def objects_of(scan: Scan) -> tuple[ObjectInfo, ...]:
     return scan.ref.members or (ObjectInfo(scan.ref.key, scan.ref.size, scan.ref.etag),)
 
 
-def look_at(source: Source, scan: Scan, dataset: Dataset | None, *, checksums: bool) -> Surveyed:
+def look_at(
+    source: Source, scan: Scan, dataset: Dataset | None, *, checksums: bool, identifiers: bool = False
+) -> Surveyed:
     """Look at one scan; what is wrong with it is a fault, no error. Raises: BucketError."""
     objects = objects_of(scan)
     begun = Surveyed(scan, tuple(info.key for info in objects), labels=scan.labels, missing=_gaps(scan, objects))
     try:
         require_present(scan.ref)
-        head = head_of(source, objects[0])
+        if scan.size is not None and not checksums and not identifiers:
+            return _sized(replace(begun, container="DICOM"), scan.size)
+        head = first_bytes(source, objects[0])
         begun = replace(begun, container=container_of(head))
+        if identifiers:
+            begun = replace(begun, identifiers=read_tags(head, tuple(IDENTIFIERS.values())) or {})
         if checksums:
             return _read(source, begun, dataset)
-        if len(objects) == 1:
-            reader_for(objects[0].key, head[:HEAD_BYTES], scan.ref.volume)
-        frames, rows, columns, bits = size_of_head(source, objects[0], head, scan.ref.reading)
-        if len(objects) > 1 and objects[0].key.lower().endswith(PICTURES):
-            frames = len(objects)
-        return replace(begun, frames=frames, rows=rows, columns=columns, bits=bits)
+        return _look_at_head(source, begun, head, dataset)
     except (FetchError, ScanError) as error:
-        return replace(begun, fault=_plain(error))
+        return replace(begun, fault=_plain(error), is_passing=isinstance(error, FetchError))
+
+
+def _look_at_head(source: Source, begun: Surveyed, head: bytes, dataset: Dataset | None) -> Surveyed:
+    objects, reading = objects_of(begun.scan), begun.scan.ref.reading
+    if len(objects) == 1:
+        reader_for(objects[0].key, head[:HEAD_BYTES], begun.scan.ref.volume)
+    shown = objects[0]
+    if objects[0].key.lower().endswith(".xml") and len(objects) > 1:  # the pictures that it names are the B-scans
+        shown, head = objects[1], first_bytes(source, objects[1])
+    found = header_of(source, shown, head, reading)
+    sized = _sized(begun, found.size)
+    if begun.container == "NumPy archive":
+        return replace(sized, labels=_all_labels(begun.scan, sized.labels, found.labels, dataset))
+    return sized
+
+
+def _sized(begun: Surveyed, size: tuple[int, int, int, int]) -> Surveyed:
+    """Take the size of the first file; of several pictures, or DICOM files of one frame, each is a frame."""
+    frames, rows, columns, bits = size
+    of_xml = begun.files[0].lower().endswith(".xml")
+    if len(begun.files) > 1 and (of_xml or begun.container == "DICOM" or begun.files[0].lower().endswith(PICTURES)):
+        frames = len(begun.files) - of_xml
+    return replace(begun, frames=frames, rows=rows, columns=columns, bits=bits)
 
 
 def _read(source: Source, begun: Surveyed, dataset: Dataset | None) -> Surveyed:
@@ -131,9 +160,7 @@ def _with_labels(
     if isinstance(fetched, Fetched) and read.container not in SUFFIXES and read.container != "DICOM":
         files = [ScanFile(read.scan.ref.key, fetched.data)]
         (inside, *_) = volumes_in(files, ref=read.scan.ref, options=read_options(read.scan.ref.reading))
-        held = {name: _as_text(value) for name, value in inside.labels.items()}
-        labels = held if dataset is None else {} if dataset.inside is None else dataset.inside(read.scan, held)
-        read = replace(read, labels={**labels, **read.labels, **(labels if dataset else {})})
+        read = replace(read, labels=_all_labels(read.scan, read.labels, inside.labels, dataset))
     if dataset is not None and dataset.masks:
         found = _mask_values(source, read.scan)
         told = (
@@ -143,6 +170,15 @@ def _with_labels(
         )
         read = replace(read, labels={**read.labels, **told}, has_mask=found is not None)
     return read
+
+
+def _all_labels(
+    scan: Scan, known: Mapping[str, str], inside: Mapping[str, float | str], dataset: Dataset | None
+) -> dict[str, str]:
+    """Add what lies in a file to what is known: of a public dataset the file knows best, of others the table."""
+    held = {name: _as_text(value) for name, value in inside.items()}
+    labels = held if dataset is None else {} if dataset.inside is None else dataset.inside(scan, held)
+    return {**labels, **known, **(labels if dataset else {})}
 
 
 def _mask_values(source: Source, scan: Scan) -> frozenset[int] | None:

@@ -24,9 +24,21 @@ class SurveyOptions(LayoutOptions):
         bool,
         typer.Option(help="Read every voxel, for checksums, copies and labels inside files.", rich_help_panel=SOURCE),
     ] = False
+    identifiers: Annotated[
+        bool,
+        typer.Option(
+            help="Add what DICOM headers say of the patient: id, name, dates, descriptions. Keep such a table safe.",
+            rich_help_panel=IN_AND_OUT,
+        ),
+    ] = False
     contact_sheet: Annotated[
         Path | None, typer.Option(help="A PNG with the middle B-scan of each scan.", rich_help_panel=IN_AND_OUT)
     ] = None
+
+    @property
+    def takes_any_folder(self) -> bool:
+        """Say that any bucket may be surveyed."""
+        return True
 
     def __post_init__(self) -> None:
         super().__post_init__()

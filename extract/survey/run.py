@@ -5,9 +5,9 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from time import time_ns
@@ -18,12 +18,14 @@ from embeddings_store.errors import UsageError
 from embeddings_store.plain_text import visible
 from embeddings_store.safe_keys import shortened
 from embeddings_store.schema import Eye
-from extract.bucket.catalogue import open_catalogue
+from extract.bucket.catalogue import Catalogue, open_catalogue
 from extract.bucket.open import open_source
 from extract.bucket.source import Source
-from extract.layouts.contract import PICTURES, Listing, Scan, Skip
+from extract.layouts.contract import Scan
 from extract.layouts.dataset import Dataset
 from extract.layouts.datasets import load_datasets
+from extract.layouts.several import XML
+from extract.layouts.table import IDENTIFIERS, Objects
 from extract.survey.facts import Surveyed, look_at, objects_of
 from extract.survey.options import SurveyOptions
 from extract.survey.warnings import warn_of
@@ -36,15 +38,14 @@ OF_REF = ("device", "protocol", "site")
 def survey(options: SurveyOptions) -> dict[str, Any]:
     """Write the table; give its summary. A survey that was cut off goes on. Raises: BucketError, UsageError."""
     source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=AT_ONCE, layout=options)
-    if options.layout == "auto" and options.scans is None and options.pattern is None:
-        options = _guessed(options, source)
     endpoint: str | None = getattr(source, "endpoint", options.endpoint_url)
-    listing = open_catalogue(source, now_ns=time_ns(), endpoint_url=endpoint, layout=options).listing
+    catalogue = open_catalogue(source, now_ns=time_ns(), endpoint_url=endpoint, layout=options)
+    listing = catalogue.listing
     dataset = load_datasets().get(listing.layout)
     scans = dict(listing.scans) or {ref.key: Scan(ref, ref.key) for ref in listing.refs}
     volumes = _look_at_all(source, sorted(scans.values(), key=lambda scan: scan.name), dataset, options)
     warned = warn_of(listing, volumes, dataset)
-    _write(options.out, _table(volumes, dataset, listing))
+    _write(options.out, _table(volumes, dataset, _here(catalogue), tuple(IDENTIFIERS) if options.identifiers else ()))
     if options.contact_sheet is not None:
         from extract.survey.contact_sheet import draw_contact_sheet
 
@@ -72,16 +73,6 @@ def survey(options: SurveyOptions) -> dict[str, Any]:
     }
 
 
-def _guessed(options: SurveyOptions, source: Source) -> SurveyOptions:
-    """Take the layout folder for a bucket that no known layout fits: a survey is what such a bucket needs."""
-    from extract.layouts.ai_readi import parse_object
-
-    objects = list(source.list_objects())
-    known = any(not isinstance(parse_object(info), Skip) for info in objects)
-    known = known or any(dataset.fits(objects) for dataset in load_datasets().values())
-    return options if known or not objects else replace(options, layout="folder")
-
-
 def _look_at_all(
     source: Source, scans: Sequence[Scan], dataset: Dataset | None, options: SurveyOptions
 ) -> list[Surveyed]:
@@ -93,14 +84,14 @@ def _look_at_all(
         known = seen.get(_name_of(scan, options))
         if known is not None:
             return Surveyed(scan, **known)
-        return look_at(source, scan, dataset, checksums=options.checksums)
+        return look_at(source, scan, dataset, checksums=options.checksums, identifiers=options.identifiers)
 
     found = []
     with path.open("a") as file, ThreadPoolExecutor(AT_ONCE) as pool:
         for one in pool.map(look, scans):
             found.append(one)
             name = _name_of(one.scan, options)
-            if name not in seen:
+            if name not in seen and not one.is_passing:
                 told = {key: value for key, value in vars(one).items() if key != "scan"}
                 file.write(json.dumps([name, told]) + "\n")
     path.unlink(missing_ok=True)
@@ -126,20 +117,29 @@ def _tuple(value: Any) -> Any:
 def _name_of(scan: Scan, options: SurveyOptions) -> str:
     """Name a scan as it is now: another object, or another question, is looked at anew."""
     told = "\n".join(f"{info.key}\0{info.size}\0{info.etag}" for info in objects_of(scan))
-    return sha256(f"{options.checksums}\n{options.layout}\n{scan.labels}\n{scan.ref.key}\n{told}".encode()).hexdigest()
+    asked = f"{options.checksums}\n{options.identifiers}\n{options.layout}\n{scan.ref.reading}"
+    return sha256(f"{asked}\n{scan.labels}\n{scan.ref.key}\n{told}".encode()).hexdigest()
 
 
-def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, listing: Listing) -> str:
+def _here(catalogue: Catalogue) -> Objects:
+    """Find objects as --scans does; the XML files have been read already."""
+    xml = {key: scan.ref for key, scan in catalogue.listing.scans.items() if XML in key.lower()}
+    return Objects(catalogue.record.objects, {key: ref.members[1:] for key, ref in xml.items()})
+
+
+def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, here: Objects, identifiers: Sequence[str]) -> str:
     labels = list(dataset.columns) if dataset else sorted({name for one in volumes for name in one.labels})
     labels += [name for name in OF_REF if not dataset and any(getattr(one.scan.ref, name) for one in volumes)]
-    mixed = {key.rpartition("/")[0] for key in listing.ignored if key.lower().endswith(PICTURES)}
+    labels = [*(name for name in labels if name not in identifiers), *identifiers]
     lines = [[*KNOWN, *labels, "notes"]]
     for one in volumes:
         if not one.fault:
             told = {name: getattr(one.scan.ref, name) for name in OF_REF} | dict(one.labels)
-            lines.append([*_known(one, mixed), *(told.get(name, "") for name in labels), _notes(one)])
+            told |= {name: one.identifiers.get(IDENTIFIERS[name], "") for name in identifiers}
+            lines.append([*_known(one, here), *(told.get(name, "") for name in labels), _notes(one, here)])
         for key, why in unreadable_of(one):
-            lines.append([*_of_error(one, key), *("" for _ in labels), f"error: {why}"])
+            file = _file(one, here) if key == one.scan.ref.key else key
+            lines.append([*_of_error(one, file), *("" for _ in labels), f"error: {why}"])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([quoted_cell(visible(cell)) for cell in line] for line in lines)
     return text.getvalue()
@@ -151,19 +151,23 @@ def unreadable_of(one: Surveyed) -> list[tuple[str, str]]:
     return [*one.unreadable, *whole]
 
 
-def _of_error(one: Surveyed, key: str) -> list[str]:
+def _file(one: Surveyed, here: Objects) -> str:
+    return here.name(one.scan.ref.key, one.files) or one.scan.ref.key
+
+
+def _of_error(one: Surveyed, file: str) -> list[str]:
     """Give the known columns of an error line, which names no scan and has no size."""
-    told = {"file": key, "participant": one.scan.ref.participant}
+    told = {"file": file, "participant": one.scan.ref.participant}
     return [told.get(name, "") for name in KNOWN]
 
 
-def _known(one: Surveyed, mixed: Collection[str]) -> list[str]:
+def _known(one: Surveyed, here: Objects) -> list[str]:
     ref = one.scan.ref
     eye = "" if ref.eye == Eye.UNKNOWN else str(ref.eye)
     numbers = [str(number or "") for number in (one.frames, one.rows, one.columns, one.bits)]
     return [
         one.scan.name,
-        file_of(one, mixed),
+        _file(one, here),
         ref.participant,
         eye,
         one.scan.split,
@@ -173,19 +177,11 @@ def _known(one: Surveyed, mixed: Collection[str]) -> list[str]:
     ]
 
 
-def file_of(one: Surveyed, mixed: Collection[str]) -> str:
-    """Write the files of a scan as --scans reads them: a key, a folder where all of it is used, or keys and bars.
-
-    mixed: folders with pictures that are no part of a scan.
-    """
-    ref = one.scan.ref
-    in_parts = ref.members and (one.unreadable or ref.key in mixed)
-    return "|".join(one.files) if in_parts else ref.key
-
-
-def _notes(one: Surveyed) -> str:
+def _notes(one: Surveyed, here: Objects) -> str:
     notes = [f"missing slices {', '.join(map(str, one.missing))}"] if one.missing else []
     notes += [f"{len(one.unreadable)} unreadable files left out"] if one.unreadable else []
+    if not here.name(one.scan.ref.key, one.files):
+        notes.append("rename its files: --scans cannot list names with bars")
     return "; ".join(notes)
 
 

@@ -1,5 +1,6 @@
 """What a file tells beside its voxels, and what it must never tell."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from pydicom import Dataset
 
 import extract.dicom.header as header_module
 from embeddings_store.errors import VolumeError
-from embeddings_store.schema import Eye, Note, ParticipantId, SpacingSource, VolumeId, VolumeRef
+from embeddings_store.schema import AI_READI_FOLDER, Eye, Note, ParticipantId, SpacingSource, VolumeId, VolumeRef
 from extract.dicom.header import ALLOWED
 from extract.dicom.reader import read_dicom
 
@@ -119,7 +120,8 @@ class TestEyeAndNotes:
 
     def test_an_unknown_protocol_is_kept(self) -> None:
         data = make_file(layered_volume(), PixelSpacing=[1, 2])
-        volume = read_dicom(data, ref=reference_for(protocol="cirrus_new"))
+        ref = replace(reference_for(protocol="cirrus_new"), key=f"{AI_READI_FOLDER}zeiss_cirrus/k.dcm")
+        volume = read_dicom(data, ref=ref)
         assert (volume.protocol, volume.notes) == ("cirrus_new", Note.UNKNOWN_PROTOCOL)
 
     def test_the_row_is_told_the_whole_scan(self) -> None:

@@ -181,3 +181,17 @@ def test_views_are_passes_too(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> 
     flop = ARCHITECTURES["tiny"].flop_per_volume
     found = [plan_run(options(bucket, views=views))["encoders"][0]["seconds"] for views in (0, 2)]
     assert found == pytest.approx([3 * flop / 1e9, 9 * flop / 1e9], abs=0.06)
+
+
+def test_each_picture_of_a_volume_is_a_request(tmp_path: Path) -> None:
+    for number in range(49):
+        (tmp_path / "bucket/P1").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"bucket/P1/{number}.png").write_bytes(b"x" * 1000)
+    plan = plan_run(
+        options(tmp_path / "bucket", pattern=r"(?P<participant>P\d)", endpoint_url="https://s3.backblazeb2.com")
+    )
+    assert (plan["selected"], plan["get_requests"]) == (1, 49)
+    assert (
+        plan["dollars"]["requests"]
+        == price_reading("x.backblazeb2.com", get_requests=49, list_requests=1, size_bytes=0)["requests"]
+    )

@@ -1,9 +1,12 @@
 """Tables, folders and patterns: which objects are a scan, whose it is, and what is refused."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from small_bucket import assert_same_rows, fill_bucket, options, rows
@@ -11,15 +14,19 @@ from vendor_files import make_e2e
 
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.reader import open_reader
-from embeddings_store.schema import ABSENT_SIZE, Eye, ObjectInfo, VolumeRef, site_of, volume_id
+from embeddings_store.schema import ABSENT_SIZE, Eye, Note, ObjectInfo, VolumeRef, site_of, volume_id
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
 from extract.bucket.members import fetch_members
+from extract.errors import ScanError
+from extract.layouts.ai_readi import names_protocol
 from extract.layouts.contract import Listing, Skip, natural, participant_fault
 from extract.layouts.options import LayoutOptions
 from extract.pipeline import extract
+from extract.scan import read_fetched
 from extract.survey.options import SurveyOptions
 from extract.survey.run import survey
+from extract.volume import Volume
 
 
 def listed(root: Path, **layout: object) -> Listing:
@@ -116,6 +123,31 @@ class TestTable:
         assert [ref.participant for ref in found.refs] == ["007", "08"]
         assert found.scans["cubes/a.npy"].ref.size > 0
 
+    def test_four_digits_are_no_participant_of_ai_readi_elsewhere(self, bucket: Path) -> None:
+        head = "file,participant,protocol"
+        ref = listed(bucket, scans=table(bucket, "cubes/a.npy,1001,macula 6x6", head=head)).refs[0]
+        assert names_protocol(ref)
+        assert not names_protocol(replace(ref, key="retinal_oct/structural_oct/x/1001/1001_new_oct_l_1.dcm"))
+
+    def test_a_parquet_table_keeps_whole_numbers_with_gaps(self, bucket: Path) -> None:
+        columns = {
+            "file": ["P17_OD", "cubes/a.npy"],
+            "participant": pa.array([17, 18], pa.int64()),
+            "grade": pa.array([3, None], pa.int64()),
+            "visit": [2.0, float("nan")],
+            "thickness": [250.5, None],
+            "zero": ["007", None],
+        }
+        path = bucket.parent / "scans.parquet"
+        pq.write_table(pa.table(columns), path)  # without pandas' own notes, as R and Spark write it
+        first, second = (listed(bucket, scans=path).scans[key] for key in ("P17_OD", "cubes/a.npy"))
+        assert (first.ref.participant, first.visit) == ("17", "2")
+        assert dict(first.labels) == {"grade": "3", "thickness": "250.5", "zero": "007"}
+        assert dict(second.labels) == {"grade": "", "thickness": "", "zero": ""}
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(UsageError, match="damaged"):
+            listed(bucket, scans=path)
+
     def test_labels_sites_and_splits_come_from_the_table(self, bucket: Path) -> None:
         head = "file,participant,site,split,amd,scan,sha256"
         found = listed(bucket, scans=table(bucket, "P17_OD,1001,Basel,val,1,first,ff", head=head))
@@ -211,7 +243,7 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
 
 def test_any_short_text_is_a_participant() -> None:
     assert [participant_fault(text) for text in ("0017", "Müller 3", "a-b_c.d", "x" * 64)] == [""] * 4
-    assert all(participant_fault(text) for text in ("", " ", "a\nb", "a/b", "a\\b", "x" * 65))
+    assert all(participant_fault(text) for text in ("", " ", "a\nb", "a/b", "a\\b", "x" * 65, "a\x85b", "a\u2028b"))
 
 
 def test_numbers_in_names_count_as_numbers() -> None:
@@ -250,6 +282,37 @@ class TestExtraction:
         whole = fetch_members(source, ref, None)
         sums = b"".join(hashlib.md5((bucket / info.key).read_bytes()).digest() for info in ref.members)
         assert whole.md5 == hashlib.md5(sums).digest()
+
+    def test_a_slice_of_another_kind_is_refused_though_it_is_not_used(self, bucket: Path) -> None:
+        def few(count: int) -> np.ndarray:
+            return np.array([0, count - 1])
+
+        def read(name: str = "P17_OD") -> Volume:
+            source = FolderSource(bucket)
+            source.layout = LayoutOptions(scans=table(bucket, f"{name},17,OD"))
+            ref = list_volumes(source).refs[0]
+            return read_fetched(fetch_members(source, ref, few, look=True), ref, few)
+
+        assert read().frame_numbers.tolist() == [0, 10]
+        pixels = np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+        equal = np.repeat(pixels[..., :1], 3, axis=-1)
+        slide = bucket / "P17_OD/5.png"
+        for odd, named in (
+            (pixels[:30, :, 0], "30 x 48"),
+            (pixels, "colour"),
+            (pixels[..., 0].astype(np.uint16) << 8, "depth"),
+        ):
+            Image.fromarray(odd).save(slide)
+            with pytest.raises(ScanError, match=named):
+                read()
+        Image.fromarray(equal).save(slide)
+        assert read().frame_numbers.tolist() == [0, 10], "grey in three channels is grey"
+        for number in range(3):
+            path = bucket / f"T/{number}.tif"
+            path.parent.mkdir(exist_ok=True)
+            big = np.random.default_rng(number).integers(0, 255, (100, 100), dtype=np.uint8)
+            Image.fromarray(big).save(path, compression="tiff_lzw")  # its directory stands at the end
+        assert Note.SLICES_UNSEEN in read("T").notes
 
     def test_a_store_of_ai_readi_goes_on_growing(self, tmp_path: Path) -> None:
         bucket, store = fill_bucket(tmp_path / "bucket", 2), tmp_path / "store"

@@ -111,3 +111,23 @@ def test_unusable_lists_of_participants(tmp_path: Path, data: bytes | None) -> N
         (tmp_path / "ids").write_bytes(data)
     with pytest.raises(UsageError, match="--participants"):
         read_participant_ids(tmp_path / "ids")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("participant=x y", ("x y",)),
+        ('participant="x y"', ("x y",)),
+        ("site=St. Gallen", ("St. Gallen",)),
+        ("site=St. Gallen,'Basel, east' ", ("St. Gallen", "Basel, east")),
+        ('site="Rock and Roll"', ("Rock and Roll",)),
+        ('site="Rock and eye=L"', ("Rock and eye=L",)),
+        ("participant=Müller #3 (b)", ("Müller #3 (b)",)),
+        ('participant="O\'Neill"', ("O'Neill",)),
+    ],
+)
+def test_any_value_can_be_written(text: str, values: tuple[str, ...]) -> None:
+    (found,) = parse_where(text)
+    assert found.values == values
+    first, second = parse_where(f"{text} and eye=l")
+    assert (first, second.values) == (found, ("L",))

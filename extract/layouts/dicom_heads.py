@@ -1,0 +1,93 @@
+"""What the header of a DICOM file says of a scan, read from its first bytes alone."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from embeddings_store.schema import ObjectInfo
+from extract.bucket.source import RangeRefused, RangeSource, Source
+from extract.dicom.header import FOREIGN_ERRORS, quiet_pydicom
+from extract.errors import FetchError
+from extract.layouts.contract import DICOM, KNOWN
+
+HEAD_BYTES = 1 << 16
+AT_ONCE = 16
+NUMBERS = ["NumberOfFrames", "Rows", "Columns", "BitsAllocated"]
+TAGS = ["PatientID", "SeriesInstanceUID", "ImageLaterality", "Laterality", "ManufacturerModelName", *NUMBERS]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a header tells, "" or 0 where it is silent. size: frames (1: a single one), rows, columns, bits."""
+
+    patient: str
+    series: str
+    eye: str
+    device: str
+    size: tuple[int, int, int, int]
+
+    @property
+    def frame_of(self) -> str:
+        """Return the series that this file is one frame of; "" where it is a volume of its own."""
+        return self.series if self.size[0] == 1 else ""
+
+
+def may_be_dicom(key: str) -> bool:
+    """Say whether a name is that of a DICOM file, or of no known kind, as names of DICOM files often are."""
+    return key.lower().endswith(DICOM) or not key.lower().endswith(KNOWN)
+
+
+def read_heads(source: Source, objects: Sequence[ObjectInfo]) -> dict[str, Head]:
+    """Read the headers, several at once; what is no DICOM file, or cannot be had, is left out. Raises: BucketError."""
+
+    def read(info: ObjectInfo) -> Head | None:
+        try:
+            return read_head(first_bytes(source, info))
+        except FetchError:
+            return None
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(read, objects))
+    return {info.key: head for info, head in zip(objects, found, strict=True) if head is not None}
+
+
+def first_bytes(source: Source, info: ObjectInfo) -> bytes:
+    """Get the first bytes of an object. Raises: FetchError."""
+    if isinstance(source, RangeSource):
+        try:
+            return source.fetch_range(info, 0, min(HEAD_BYTES, info.size) if info.size > 0 else HEAD_BYTES).data
+        except RangeRefused:
+            pass
+    return source.fetch(info).data[:HEAD_BYTES]
+
+
+def read_head(data: bytes) -> Head | None:
+    """Read a header; None where this is none."""
+    told = read_tags(data, TAGS)
+    if told is None:
+        return None
+    numbers = [int(told[name]) if told[name].isdecimal() else 0 for name in NUMBERS]
+    frames, rows, columns, bits = numbers
+    return Head(
+        told["PatientID"],
+        told["SeriesInstanceUID"],
+        told["ImageLaterality"] or told["Laterality"],
+        told["ManufacturerModelName"].strip(),
+        (frames or 1, rows, columns, bits),
+    )
+
+
+def read_tags(data: bytes, tags: Sequence[str]) -> Mapping[str, str] | None:
+    """Read elements by their keywords, as text; None where this is no DICOM file."""
+    if data[128:132] != b"DICM":
+        return None
+    try:
+        with quiet_pydicom():
+            elements = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=list(tags))
+            return {name: str(elements.get(name, "") or "") for name in tags}
+    except (InvalidDicomError, *FOREIGN_ERRORS):
+        return None
