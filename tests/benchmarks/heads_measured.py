@@ -36,8 +36,8 @@ def draw_table(cells: Iterable[Mapping[str, Any]], order: Iterable[str], *, tria
     models = [name for name in order if any(cell["model"] == name for cell in known)]
     columns = {one: _common_of(known, one) for one in dict.fromkeys(cell["structure"] for cell in known)}
     lines = [
-        f"{trials} trials a search, vectors of {width} numbers. *cohorts*: how many a column's means rest on, the same in",
-        "each line; -: not measured on all of them. *seconds*: of search and fit, a mean over what the line has.",
+        f"{trials} trials a search, vectors of {width} numbers. *cohorts*: how many a column's means rest on, the same",
+        "in each line; -: not measured on all of them. *seconds*: of search and fit, a mean over what the line has.",
         "",
         f"| model | {' | '.join(columns)} | seconds |",
         "|---" * (len(columns) + 2) + "|",

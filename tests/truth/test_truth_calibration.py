@@ -157,5 +157,12 @@ def test_one_temperature_at_balanced_classes_would_not_have_been_true() -> None:
     assert old.method == "constant" or not 0.9 < old.ratio[1] < 1.1
 
 
+@pytest.mark.parametrize("head", ["forest", "tokens-linear"])
+def test_heads_of_other_kinds_are_never_far_worse_than_the_prevalence(head: str) -> None:
+    (found,) = shown(head, "insulin-vs-rest", seeds=1)
+    assert found.loss < found.constant
+    assert found.ratio == pytest.approx((1, 1), abs=0.35)
+
+
 def test_the_table_says_none_where_there_is_no_slope() -> None:
     assert "none, none" in line_of(shown("dummy", "insulin-vs-rest"))
