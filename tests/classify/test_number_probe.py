@@ -321,7 +321,7 @@ def test_finetune_refuses_a_number_before_it_opens_an_encoder(labels: Path, tmp_
 
 
 def test_of_too_few_people_with_a_number_the_page_claims_nothing(tmp_path: Path) -> None:
-    few = make_study(48, seed=3)
+    few = make_study(32, seed=3)
     done = ask(few, write_labels(few, tmp_path, number_of_people(few, effect=EFFECT)), tmp_path / "runs")
     assert done.record.cohort.splits["val"]["participants"] < 10
     found = make_headline(read_runs(done.folder.parent))
