@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` shows the whole line on synthetic data, `make test` proves it.
-# Needed on the machine: Python 3.11 or newer, make, and a package index that pip is set up for.
+# Needed on the machine: Python 3.11, make, and a package index that pip is set up for.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
@@ -19,8 +19,8 @@ help:  ## this list
 venv: $(VENV)/.installed  ## create .venv and install octprobe with everything that demo, tests and lint need
 
 $(VENV)/.installed: pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: octprobe needs Python 3.11 or newer, got $$($(PYTHON) --version); call make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "error: octprobe needs Python 3.11, got $$($(PYTHON) --version); call make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
 	@touch $@

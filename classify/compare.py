@@ -94,7 +94,7 @@ def compare(
         "command": list(options.command),
         "stores": list(options.stores),
         "random_twin": options.random_twin,
-        "encoders": {cell.store or cell.name: cell.run.record.asked.encoder_source for cell in cells},
+        **_describe_encoders(cells),
         "phantom": any(cell.run.record.asked.phantom for cell in cells),
         "runs": [{"name": cell.name, "run": cell.run.record.id, "reused": cell.reused} for cell in cells],
         "absent": absent,
@@ -102,6 +102,15 @@ def compare(
     }
     folder = save_comparison(options.runs, record, now)
     return Compared({"id": folder.name} | record, folder)
+
+
+def _describe_encoders(cells: list[Cell]) -> dict[str, Any]:
+    """Give the source and the cost of each store's encoder, or of a run's that was given."""
+    asked = {cell.store or cell.name: cell.run.record.asked for cell in cells}
+    return {
+        "encoders": {name: one.encoder_source for name, one in asked.items()},
+        "encoding_costs": {name: one.encoding_cost for name, one in asked.items()},
+    }
 
 
 def finished_runs(options: CompareOptions) -> list[Run]:

@@ -14,6 +14,7 @@ from jaxtyping import Shaped
 from numpy.lib import format as npy
 
 from classify.errors import RunFolderError
+from embeddings_store.regular_file import require_regular, require_regular_below
 
 LARGEST_JSON = 1 << 28
 """Bytes: a record that names the test people of 250,000 volumes is a tenth of it."""
@@ -42,6 +43,7 @@ def readable(what: str) -> Iterator[None]:
 def read_json(path: Path) -> Any:
     """Return what a JSON file holds; every number in it is finite. Raises: RunFolderError, in one line."""
     with readable(f"{path.parent.name}/{path.name}"):
+        require_regular(path)
         if (size := path.stat().st_size) > LARGEST_JSON:
             raise ValueError(f"expected at most {LARGEST_JSON} bytes, got {size}")
         found = json.loads(path.read_bytes(), parse_constant=_refuse)
@@ -63,6 +65,7 @@ def read_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     Raises: RunFolderError.
     """
     with readable(f"{path.parent.name}/{path.name}"):
+        require_regular(path)
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 with archive.open(member) as stream:
@@ -95,6 +98,7 @@ def check_digests(folder: Path, wanted: Mapping[str, str]) -> None:
     Raises: RunFolderError.
     """
     with readable(f"{folder.parent.name}/{folder.name}"):
+        require_regular_below(folder)
         found = digest_files(folder) if wanted else {}
     if unlike := sorted(name for name, digest in wanted.items() if found.get(name) != digest):
         raise RunFolderError(

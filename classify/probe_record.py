@@ -101,6 +101,7 @@ def describe_question(cohort: Cohort, stored: Snapshot) -> Asked:
             "note": stored.note,
             **numbers_of(stored),
         },
+        stored.cost.to_record() if stored.cost else None,
     )
 
 

@@ -58,16 +58,21 @@ class RowArray:
     def read_into(self, storage: Storage, row: int, values: np.ndarray) -> bool:
         """Read one row straight to its place, contiguous memory; False when it was never written, StoreError as read.
 
+        What came damaged is asked for once more: on the way, too, bytes are flipped and answers cut.
         After a False or an error the place may hold anything.
         """
+        for _ in range(2):
+            found, came, crc = self._ask(storage, row, values)
+            if not found or (came == self.row_bytes and crc == CRC_RESIDUE):
+                return found
+        raise self._damaged(storage, row, came)
+
+    def _ask(self, storage: Storage, row: int, values: np.ndarray) -> tuple[bool, int, int]:
+        """Read one row; say whether it was ever written, how many bytes came, and their sum."""
         came, crc = 0, 0
         for block in storage.read_into(self.chunk_path(row), flat_bytes(values)):
             came, crc = came + block.size, google_crc32c.extend(crc, block)
-        if came == 0 and storage.get(self.chunk_path(row)) is None:
-            return False
-        if came != self.row_bytes or crc != CRC_RESIDUE:
-            raise self._damaged(storage, row, came)
-        return True
+        return came > 0 or storage.get(self.chunk_path(row)) is not None, came, crc
 
     def written_rows(self, storage: Storage) -> set[int]:
         """List the rows that have a chunk: one LIST request for a thousand rows, no reads."""

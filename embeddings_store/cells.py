@@ -7,6 +7,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from embeddings_store.plain_text import begins_formula, cell_for_spreadsheets
+
 MISSING_WORDS = frozenset(
     ("", "na", "n/a", "nan", "null", "none", "unknown", "missing", "not reported", "not available", ".", "-", "--", "?")
 )
@@ -56,6 +58,12 @@ def clean(cell: str) -> str:
     if cell.startswith('"') and cell.count('"') == 1:  # opened, and closed nowhere
         cell = cell[1:].strip()
     return cell.removeprefix("'").strip()
+
+
+def quoted_cell(text: str) -> str:
+    """Return how a text is written into a table that is read again: no spreadsheet computes it, and clean undoes it."""
+    forms = (text, f"'{text}", f'"\'{text}"')
+    return next((one for one in forms if clean(one) == text and not begins_formula(one)), cell_for_spreadsheets(text))
 
 
 def normalise_id(cell: str) -> str:

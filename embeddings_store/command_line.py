@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 from typer.models import OptionInfo, ParameterInfo
 
-from embeddings_store.addresses import require_no_credentials
+from embeddings_store.addresses import require_plain_word
 from embeddings_store.errors import UsageError
 from embeddings_store.terminal.console import json_on_stdout
 
@@ -71,9 +71,7 @@ class Options:
     def __post_init__(self) -> None:
         for option in _options_of(type(self)):
             value = getattr(self, option.name)
-            for word in several(value):
-                if isinstance(word, str) and "://" in word:
-                    require_no_credentials(word, option.flag, UsageError)
+            _require_plain(option, value)
             if option.repeatable:
                 object.__setattr__(self, option.name, several(value))
             else:
@@ -102,10 +100,17 @@ def parse_words(made: type[T], /, **words: Any) -> T:
             why = f"the same as {name}" if name else f"the nearest option is {near}"
             raise UsageError(f"{word}: expected an option of {made.__name__.removesuffix('Options').lower()}, {why}")
         if value is not None:
+            if name in options:
+                _require_plain(options[name], value)
             read[name] = _read_word(options.get(name), value)
     if missing := [one.name for one in options.values() if one.default is MISSING and one.name not in read]:
         raise UsageError(f"{missing[0]}: expected a value, got none")
     return made(**read)
+
+
+def _require_plain(option: "_Option", value: Any) -> None:
+    for word in several(value):
+        require_plain_word(word, option.flag, UsageError)
 
 
 def _read_word(option: "_Option | None", value: Any) -> Any:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from embeddings_store.plain_text import cell_for_spreadsheets
 from embeddings_store.reader import StoreReader
 from embeddings_store.safe_keys import shortened
 
@@ -30,11 +31,14 @@ def failed_rows_of(reader: StoreReader) -> list[dict[str, Any]]:
 
 
 def to_csv(found: Sequence[dict[str, Any]]) -> str:
-    """Write the records as CSV with a header."""
+    """Write the records as CSV with a header; no cell begins a formula."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
-    table.writerows(found)
+    table.writerows(
+        {name: cell_for_spreadsheets(cell) if isinstance(cell, str) else cell for name, cell in one.items()}
+        for one in found
+    )
     return text.getvalue()
 
 

@@ -8,18 +8,19 @@ from embeddings_store.storage import Storage
 
 _OWN = re.compile(
     r"""
-    (?:.*/)?zarr\.json | layout\.crc32c | encoder\.json | LATEST
+    zarr\.json | layout\.crc32c | encoder\.json | LATEST
     | index/\d{6}-[0-9a-f]+(?:-[0-9a-f]{8})?\.parquet
     | (?:workers|running)/\d+\.json
     | (?:errors/\d+(?:\.lifted)?|kinds/\d+)\.json
-    | (?:pooled|facts|thumbnail|commit|tokens|scales)(?:/[^/]+)?/c(?:\.\d+)+
-    | snapshots/\d+(?:\.index\.parquet|\.crc32c|\.[0-9a-f]{32}\.claim|/[^/]+/c(?:/\d+)*)
+    | (?:pooled|facts|thumbnail|commit|tokens|scales)(?:/[^/.][^/]*)?/(?:c(?:\.\d+)+|zarr\.json)
+    | snapshots/\d+(?:\.index\.parquet|\.crc32c|\.[0-9a-f]{32}\.claim|/zarr\.json)
+    | snapshots/\d+/[^/.][^/]*/(?:c(?:/\d+)*|zarr\.json)
     | snapshots/LATEST
-    | derived/[0-9a-f]{16}/.*
     """,
     re.VERBOSE,
 )
-
+_DERIVED = re.compile(r"derived/[0-9a-f]{16}/")
+"""A store of its own lies there."""
 
 _DESKTOP = frozenset({"thumbs.db", "desktop.ini"})
 
@@ -37,4 +38,6 @@ def is_desktop_file(path: str) -> bool:
 
 def is_own(path: str) -> bool:
     """Return whether a store writes files of this name."""
+    if below := _DERIVED.match(path):
+        return is_own(path[below.end() :])
     return _OWN.fullmatch(path) is not None or is_claim(path) or ASIDE.search(path) is not None

@@ -203,13 +203,14 @@ def _number(name: str) -> int:
 
 
 def _read_segment(storage: Storage, name: str) -> pd.DataFrame | None:
-    body = storage.get(f"{FOLDER}/{name}")
-    if body is None:
-        return None
-    found = _parse_segment(name, body)
-    if isinstance(found, str):
-        raise StoreError(f"the index segment {name} of {storage.url} is damaged: {found}; restore it from a copy")
-    return found
+    found: pd.DataFrame | str = ""
+    for _ in range(2):  # bytes are flipped on the way, too
+        body = storage.get(f"{FOLDER}/{name}")
+        if body is None:
+            return None
+        if not isinstance(found := _parse_segment(name, body), str):
+            return found
+    raise StoreError(f"the index segment {name} of {storage.url} is damaged: {found}; restore it from a copy")
 
 
 def _table(lines: Sequence[IndexRow]) -> pd.DataFrame:

@@ -32,11 +32,19 @@ def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
     return changed.rename(columns=_quoted)
 
 
-def _quoted(cell: object) -> object:
-    if not isinstance(cell, str):
-        return cell
+def cell_for_spreadsheets(cell: str) -> str:
+    """Return the text of one cell, as for_spreadsheets does."""
     plain = visible(cell)
-    return f"'{plain}" if plain.lstrip().startswith(FORMULA_STARTS) and not _is_number(plain) else plain
+    return f"'{plain}" if begins_formula(plain) else plain
+
+
+def begins_formula(cell: str) -> bool:
+    """Return whether a spreadsheet would compute a cell instead of showing it."""
+    return cell.lstrip().startswith(FORMULA_STARTS) and not _is_number(cell)
+
+
+def _quoted(cell: object) -> object:
+    return cell_for_spreadsheets(cell) if isinstance(cell, str) else cell
 
 
 def _is_number(text: str) -> bool:

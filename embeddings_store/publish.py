@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from embeddings_store.errors import UsageError
+from embeddings_store.regular_file import require_regular
 
 ASIDE = ".aside"
 LOCK = "lock"
@@ -99,6 +100,7 @@ def _asides(folder: Path) -> list[Path]:
 def _is_held(aside: Path) -> bool:
     """Return whether the process that writes into a folder aside is alive."""
     try:
+        require_regular(aside / LOCK)
         with (aside / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:

@@ -50,7 +50,7 @@ COMMIT_COLUMNS = (
     "crc_vectors",  # low 32 bits: crc32c over pooled, then the facts of "status"; high 32 bits: that of the thumbnail
     "crc_tokens",  # crc32c over the token grids (of int8: each grid, then its scales), layer by layer; 0 without tokens
     "source_size_bytes",
-    "source_md5_high",  # the md5 of the source object as two signed 64-bit halves; zeros where Note.MD5_UNCHECKED
+    "source_md5_high",  # the md5 of the source object as two signed 64-bit halves; zeros where not all of it came
     "source_md5_low",
     "time_ns",  # since the epoch, UTC
     "worker",  # id of the process that wrote the row: workers/<id>.json
@@ -110,7 +110,7 @@ class Note(IntFlag):
     UNKNOWN_PROTOCOL = 128
     SYNTHETIC = 256  # a phantom: the file's own tags say so
     ETAG_IS_NO_MD5 = 512  # it looks like one, but the server encrypts (SSE-KMS, SSE-C): it says nothing of the bytes
-    MD5_UNCHECKED = 1024  # a partial read: the header and the frames in use came, no other byte; the md5 is zeros
+    MD5_UNCHECKED = 1024  # only the header and the frames in use came (the md5 is zeros), or the ETag tells no md5
     KIND_UNKNOWN = 1 << 11  # SOP class missing or unknown, or contradicted by the modality
     KIND_LEGACY = 1 << 12  # OCT by its modality, in a class of photographs or secondary captures
     KIND_ALLOWED = 1 << 13  # no structural OCT by its class; --allow-sop-class took it

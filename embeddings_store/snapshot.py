@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float32
 
 from embeddings_store.encoder_source import NOT_RECORDED, EncoderSource, read_encoder_source
+from embeddings_store.encoding_cost import EncodingCost, read_encoding_cost
 from embeddings_store.errors import StoreError
 from embeddings_store.frame import Labels, make_frame
 from embeddings_store.index import read_settled, settled_segments
@@ -35,7 +36,8 @@ class Snapshot:
     ``eye_in_file``: 0 unknown, 1 left, 2 right); and, where any row has them, the texts of Kind. ``number`` is None for
     live rows; ``note`` says why in words. ``encoder``: where the vectors come from, None where the store does not say.
     ``thumbnails``: one per row of ``pooled``, None where no row has any. ``md5``: of each volume's object, in hex
-    digits; those that are not known, and all of an older snapshot, are not in it.
+    digits; those that are not known, and all of an older snapshot, are not in it. ``cost``: what it took to encode the
+    store's volumes, None where no run recorded it.
 
     >>> import octprobe
     >>> found = octprobe.read_snapshot("store")
@@ -55,6 +57,7 @@ class Snapshot:
     encoder: EncoderSource | None = None
     thumbnails: Thumbnails | None = None
     md5: Mapping[str, str] = field(default_factory=dict)
+    cost: EncodingCost | None = None
 
     def __repr__(self) -> str:
         """Say in four lines how much there is, of which space, in which form, and by which encoder."""
@@ -183,5 +186,6 @@ def _snapshot(reader: StoreReader, files: SnapshotFiles, number: int | None, ori
     if MD5 in files.table:
         md5 = {volume: told for volume, told in zip(index["volume"], files.table[MD5], strict=True) if told}
     return Snapshot(
-        files.pooled, index, space, number, files.layers, files.pools, origin, note, encoder, files.thumbnails, md5
-    )
+        files.pooled, index, space, number, files.layers, files.pools, origin, note, encoder, files.thumbnails, md5,
+        read_encoding_cost(reader.storage),
+    )  # fmt: skip

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from embeddings_store.arrays import CRC_RESIDUE, flat_bytes
 from embeddings_store.checksums import checksum, parse_checksums
-from embeddings_store.errors import StoreError
+from embeddings_store.errors import StoreError, UnreadableError
 from embeddings_store.layout import MOST_ROWS, ROOT, parse_document
 from embeddings_store.schema import FACT_COLUMNS
 from embeddings_store.snapshot_files import FOLDER, IMAGES, INDEX, KNOWN, SUMS, SnapshotFiles
@@ -49,6 +49,16 @@ def read_pooled(storage: Storage, number: int) -> Float32[np.ndarray, "n L P C"]
 
 
 def _checked_documents(storage: Storage, number: int) -> tuple[dict[str, Any], Mapping[str, int]]:
+    """Read the group's document, and once more where it does not fit its sum. Raises: StoreError."""
+    try:
+        return _documents(storage, number)
+    except UnreadableError:
+        raise
+    except StoreError:
+        return _documents(storage, number)
+
+
+def _documents(storage: Storage, number: int) -> tuple[dict[str, Any], Mapping[str, int]]:
     """Read the group's document, compared with the list of sums beside it, which the very first snapshots lack."""
     root, listed = storage.get(f"{FOLDER}/{number}/{ROOT}"), storage.get(f"{FOLDER}/{number}.{SUMS}")
     if root is None:
@@ -61,10 +71,11 @@ def _checked_documents(storage: Storage, number: int) -> tuple[dict[str, Any], M
 
 
 def _table(storage: Storage, number: int, crc: int) -> pd.DataFrame:
-    body = storage.get(f"{FOLDER}/{number}.{INDEX}")
-    if body is None or checksum(body) != crc:
-        raise _damaged(storage, number, f"{INDEX} is missing or has another checksum")
-    return pd.read_parquet(io.BytesIO(body))
+    for _ in range(2):
+        body = storage.get(f"{FOLDER}/{number}.{INDEX}")
+        if body is not None and checksum(body) == crc:
+            return pd.read_parquet(io.BytesIO(body))
+    raise _damaged(storage, number, f"{INDEX} is missing or has another checksum")
 
 
 def _older_table(storage: Storage, number: int, attributes: Mapping[str, Any]) -> pd.DataFrame:
@@ -101,7 +112,8 @@ def _rows(storage: Storage, number: int, root: Mapping[str, Any], name: str, dty
             crc = google_crc32c.extend(crc, block)
         return crc == CRC_RESIDUE
 
-    intact = list(concurrently(read, range(chunks), storage.threads))
+    # What came damaged is asked for once more, as of a row.
+    intact = list(concurrently(lambda chunk: read(chunk) or read(chunk), range(chunks), storage.threads))
     if not all(intact):
         raise _damaged(storage, number, f"chunk {intact.index(False)} of {name} is missing or has another checksum")
     return whole[:rows]

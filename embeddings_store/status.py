@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from embeddings_store.encoder_source import read_encoder_source
+from embeddings_store.encoding_cost import read_encoding_cost
 from embeddings_store.failed_rows import commonest, failed_rows_of
 from embeddings_store.reader import StoreReader
 from embeddings_store.room import account
@@ -30,13 +31,14 @@ def store_status(reader: StoreReader) -> dict[str, Any]:
     failed, part = (np.zeros(len(index), dtype=np.bool_) for _ in range(2))
     failed[[record.row for record in errors]] = True
     part[[record.row for record in records if record.failure.whole]] = True
-    encoder = read_encoder_source(reader.storage, reader.space)
+    encoder, cost = read_encoder_source(reader.storage, reader.space), read_encoding_cost(reader.storage)
     states = pd.Series(np.select([committed, failed, part], [*STATES[:2], PARTS], STATES[2]), index=index.index)
     return {
         "store": reader.storage.url,
         "space_id": reader.space_id,
         "space": reader.space.to_dict(),
         "encoder": encoder.to_record() if encoder else None,
+        "encoding_cost": cost.to_record() if cost else None,
         "rows": len(index),
         "capacity": reader.capacity,
         "committed": int(committed.sum()),

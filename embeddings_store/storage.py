@@ -22,6 +22,7 @@ from obstore.store import LocalStore, S3Store
 
 from embeddings_store.addresses import require_no_credentials
 from embeddings_store.errors import StoreError, UnreadableError
+from embeddings_store.regular_file import require_regular
 from embeddings_store.s3_access import (
     NOT_TRUSTED,
     PROXY_REFUSES,
@@ -41,6 +42,7 @@ R = TypeVar("R")
 THREADS = 16
 AHEAD = 8
 LIST_PAGE = 10_000
+S3_PAGE = 1_000  # the most that a server gives at once
 BLOCK_BYTES = 1 << 20
 TAIL_BYTES = 64
 # obstore's default is 30 s a request: too little for a 14 MB token grid over a slow line.
@@ -76,9 +78,15 @@ class Storage:
         """Read one object whole (no copy, read-only); None when it is not there."""
         with self.as_store_error("read"):
             try:
+                self._require_plain(path)
                 return memoryview(obstore.get(self.objects, path).bytes())
             except (FileNotFoundError, NotADirectoryError):
                 return None
+
+    def _require_plain(self, path: str) -> None:
+        """Refuse what would never end, in a local folder. Raises: OSError."""
+        if isinstance(self.objects, LocalStore):
+            require_regular(Path(self.url) / path)
 
     def read_into(self, path: str, target: UInt8[np.ndarray, " bytes"]) -> Iterator[UInt8[np.ndarray, " block"]]:
         """Fill a buffer with the beginning of an object, and give each part while it is in the processor's cache.
@@ -97,6 +105,7 @@ class Storage:
         # Twice as fast as obstore's whole-object get for a token grid, which faults in new pages for every row.
         with self.as_store_error("read"):
             try:
+                require_regular(file)
                 stream = file.open("rb", buffering=0)
             except (FileNotFoundError, NotADirectoryError):
                 return
@@ -113,15 +122,25 @@ class Storage:
 
     def list_sizes(self, folder: str) -> dict[str, int]:
         """List every path below a folder ("" for all) with its size in bytes, in no order."""
-        with self.as_store_error("list"):
-            pages = obstore.list(self.objects, folder or None, chunk_size=LIST_PAGE)
-            return {entry["path"]: entry["size"] for page in pages for entry in page}
+        return {entry["path"]: entry["size"] for entry in self._list(folder)}
 
     def list_times(self, folder: str) -> dict[str, datetime]:
         """List every path below a folder with the time when it was written, by the clock of the store."""
+        return {entry["path"]: entry["last_modified"] for entry in self._list(folder)}
+
+    def _list(self, folder: str) -> Iterator[Any]:
+        """Yield what lies below a folder. Raises: StoreError, also for a server that lists the same again and again."""
+        is_local, seen = isinstance(self.objects, LocalStore), set[str]()
         with self.as_store_error("list"):
-            pages = obstore.list(self.objects, folder, chunk_size=LIST_PAGE)
-            return {entry["path"]: entry["last_modified"] for page in pages for entry in page}
+            for page in obstore.list(self.objects, folder or None, chunk_size=LIST_PAGE if is_local else S3_PAGE):
+                paths = () if is_local else [entry["path"] for entry in page]
+                if again := next((path for path in paths if path in seen), None):
+                    raise StoreError(
+                        f"{self.url}: the listing goes round in circles: the server gave {again} twice. "
+                        "Is this an S3 server, and is it up to date?"
+                    )
+                seen.update(paths)
+                yield from page
 
     def first_paths(self, count: int) -> list[str]:
         """List a few paths only: cheap where a folder is large and foreign."""
@@ -177,7 +196,7 @@ def open_storage(url: str, *, endpoint_url: str | None = None, create: bool) -> 
     Endpoint, region, credentials and CA of S3 are found as for the bucket (see s3_access).
     Raises StoreError when the place is missing or cannot be made, and for an address with a password.
     """
-    if "://" in url:
+    if not Path(url).is_dir():
         require_no_credentials(url, "store", StoreError)
     scheme = url.partition("://")[0] if "://" in url else "file"
     if scheme not in ("file", "s3"):

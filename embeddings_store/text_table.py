@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,9 @@ ID_NAMES = ("participant_id", "person_id")  # AI-READI v2, v3
 SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
 LOOKED_AT = 200
 """Lines that decide whether each line begins with a row name that the header lacks, as R writes them."""
+
+MOST_COLUMNS = 20_000
+"""All features of a large model lie well below it; what has more was saved on its side, or is no table."""
 
 LONGER = "lines end in separators that the header lacks"
 SHORTER = "lines are shorter than the header, by columns that need not be filled"
@@ -56,7 +60,7 @@ class TextTable:
 
     def has(self, name: str) -> bool:
         """Return whether there is such a column."""
-        return name in self.names
+        return name in self._places
 
     def said(self) -> list[str]:
         """Put what was mended, or left out, in words; complete once every line was read."""
@@ -81,8 +85,15 @@ class TextTable:
             cleaned = {name: clean(cells[at]) if at < len(cells) else "" for name, at in place.items()}
             yield Line(record.line, self._id(record.line, [cleaned[name] for name in ids]), cleaned)
 
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for number, name in enumerate(self.names):
+            found.setdefault(name, []).append(number)
+        return found
+
     def _place(self, name: str) -> int:
-        found = [number for number, other in enumerate(self.names) if other == name]
+        found = self._places.get(name, [])
         if len(found) > 1:
             columns = " and ".join(str(number + 1) for number in found)
             raise self.refuse(f"it as columns {columns}; delete or rename one", f"one column {name}", column=name)
@@ -154,6 +165,8 @@ def open_table(data: bytes, where: str, fault: type[OctProbeError], known: Seque
     place = _first_line(lines, known, notes)
     separator, names = _best_cut(lines[place], known)
     table = TextTable(where, fault, names, separator, lines, place + 1, notes)
+    if len(names) > MOST_COLUMNS:
+        raise table.refuse(f"{len(names):,}", f"at most {MOST_COLUMNS:,} columns")
     if not set(names) & set(known):
         later = [at for at in range(place + 1, min(len(lines), HEADER_WITHIN)) if _score(lines[at], known) > 1]
         hint = f"; line {later[0] + 1} looks like the header: delete the lines above it" if later else ""

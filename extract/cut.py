@@ -15,12 +15,12 @@ def cut_frames(volume: Volume, preset: Preset) -> Volume:
     voxels = volume.voxels.copy() if preset.mask else volume.voxels
     _, rows, columns = voxels.shape
     for edges in preset.mask:
-        top, bottom, left, right = _pixels(edges, rows, columns)
+        top, bottom, left, right = edge_pixels(edges, rows, columns)
         if not (top < bottom <= rows and left < right <= columns):
             raise PreprocessError(f"{volume.source}: mask {_text(edges)}: no rectangle of frames of {rows} x {columns}")
         voxels[:, top:bottom, left:right] = 0
     if preset.margins is not None:
-        top, bottom, left, right = _pixels(preset.margins, rows, columns)
+        top, bottom, left, right = edge_pixels(preset.margins, rows, columns)
         if top + bottom >= rows or left + right >= columns:
             raise PreprocessError(
                 f"{volume.source}: crop {_text(preset.margins)} leaves nothing of frames of {rows} x {columns}"
@@ -29,7 +29,8 @@ def cut_frames(volume: Volume, preset: Preset) -> Volume:
     return replace(volume, voxels=voxels)
 
 
-def _pixels(edges: Edges, rows: int, columns: int) -> tuple[int, int, int, int]:
+def edge_pixels(edges: Edges, rows: int, columns: int) -> tuple[int, int, int, int]:
+    """Give edges in pixels of a frame of this many rows and columns."""
     sides = (rows, rows, columns, columns)
     top, bottom, left, right = (
         round(edge * side) if isinstance(edge, float) else edge for edge, side in zip(edges, sides, strict=True)

@@ -1,7 +1,10 @@
 """A batch of preprocessed volumes through the encoder: pooled vectors and token grids, ready for rows."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -85,6 +88,9 @@ class BatchEncoder:
         self._token_grid = token_grid
         self._channels = channels
         self.batch_size = batch_size
+        self._lock = Lock()
+        self.volumes, self.seconds = 0, 0.0
+        """How many were encoded, and how long somebody waited for that."""
 
     def encode(self, batch: Volumes) -> EncodedBatch:
         """Encode 1 to batch_size volumes, each with V - 1 augmented views of it behind it."""
@@ -97,6 +103,10 @@ class BatchEncoder:
         Keep the volumes until the batch is collected. Of views the pooled vectors are kept, and no tokens.
         """
         self._require_size(len(batch))
+        with self._timed(0):
+            return self._submit(batch)
+
+    def _submit(self, batch: Volumes) -> SubmittedBatch:
         step, send = self._channels, self._backend.send
         views = [[image[at : at + step] for image in batch] for at in range(0, len(batch[0]), step)]
         pooled, tokens = self._forward(views[0], self._token_grid)
@@ -130,9 +140,10 @@ class BatchEncoder:
         Raises DeviceError where a device that computes late finds only now that the batch does not fit.
         """
         try:
-            seen = [wait()[: submitted.count] for wait in submitted.pooled]
-            vectors = seen[0] if len(seen) == 1 else np.concatenate(seen, axis=2)
-            tokens = {name: wait()[: submitted.count] for name, wait in submitted.tokens.items()}
+            with self._timed(submitted.count):
+                seen = [wait()[: submitted.count] for wait in submitted.pooled]
+                vectors = seen[0] if len(seen) == 1 else np.concatenate(seen, axis=2)
+                tokens = {name: wait()[: submitted.count] for name, wait in submitted.tokens.items()}
         except RuntimeError as error:
             self._shrink(submitted.count, error)
             raise
@@ -153,6 +164,15 @@ class BatchEncoder:
         self._backend.launch()
         tokens, *prefix = [self._backend.to_host(one)[: len(batch)] for one in kept]
         return tokens, next(iter(prefix), None)
+
+    @contextmanager
+    def _timed(self, volumes: int) -> Iterator[None]:
+        """Count volumes that came out, and the time of the block; a block that fails counts nothing."""
+        begun = perf_counter()
+        yield
+        with self._lock:
+            self.volumes += volumes
+            self.seconds += perf_counter() - begun
 
     def _require_size(self, volumes: int) -> None:
         if not 1 <= volumes <= self.batch_size:

@@ -11,7 +11,7 @@ from embeddings_store.errors import UsageError
 from embeddings_store.index import IndexRow
 from embeddings_store.machine import usable_cores
 from embeddings_store.schema import ABSENT_SIZE, Note, RowFacts, VolumeFailure, VolumeRef
-from extract.bucket.members import FetchedMembers
+from extract.bucket.etags import note_of_etag
 from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder
@@ -28,7 +28,6 @@ from extract.scan import AnyFetched, read_fetched
 from extract.stages import StageClock
 from extract.views import Views
 
-MD5_DIGITS = 32
 UNKNOWN_SIZE_BYTES = 130_000_000  # a Triton cube: what is assumed of an object that only a manifest named
 
 
@@ -143,7 +142,7 @@ class VolumeLoader:
             images = {
                 recipe: self.views.beside(one.image, volume.eye, ref.volume, self.room) for recipe, one in seen.items()
             }
-        notes = volume.notes | _note_of_md5(fetched)
+        notes = volume.notes | _note_of_md5(fetched, others)
         facts = {recipe: replace(volume.facts, intensity=one.intensity, notes=notes) for recipe, one in seen.items()}
         return DecodedVolume(images, facts, fetched.md5, fetched.size)
 
@@ -203,14 +202,15 @@ def _only(came: Sequence[int], frames: FrameChooser | None) -> FrameChooser:
     return choose
 
 
-def _note_of_md5(fetched: AnyFetched) -> Note:
-    """Say why the md5 was not checked: only a part came, or the ETag looks like one and is none.
-
-    Such an ETag is the server's encryption or another digest, for the source fetched the object all the same.
-    """
-    if isinstance(fetched, PartlyFetched) or (
-        isinstance(fetched, FetchedMembers) and len(fetched.objects) < fetched.count
-    ):
+def _note_of_md5(fetched: AnyFetched, others: Sequence[Fetched]) -> Note:
+    """Say why the md5 of any object of a scan was not checked: only a part came, or the ETag is none."""
+    if isinstance(fetched, PartlyFetched):
         return Note.MD5_UNCHECKED
-    is_other = len(fetched.etag) == MD5_DIGITS and "-" not in fetched.etag and fetched.etag.lower() != fetched.md5.hex()
-    return Note.ETAG_IS_NO_MD5 if is_other else Note.NONE
+    if isinstance(fetched, Fetched):
+        came, note = (fetched, *others), Note.NONE
+    else:
+        came = tuple(got for _, _, got in fetched.objects)
+        note = Note.NONE if len(came) == fetched.count else Note.MD5_UNCHECKED
+    for one in came:
+        note |= note_of_etag(one.etag, one.size, one.md5)
+    return note

@@ -34,8 +34,7 @@ def resize_pictures(
             raise PreprocessError(
                 f"{source}: a frame of {frame.shape[0]} x {frame.shape[1]} is too narrow to be cropped"
             )
-        # As torchvision's CenterCrop does it: halves go to the even number.
-        top, left = (round((have - want) / 2) for have, want in zip(fitted, size, strict=True))
+        top, left = crop_start(fitted, size)
         target[...] = _resize(frame, fitted, preset)[top : top + size[0], left : left + size[1]]
         if preset.scale is not None:
             np.divide(target, np.float32(preset.scale), out=target)
@@ -56,6 +55,11 @@ def fit_size(stored: Sequence[int], preset: Preset, size: tuple[int, int]) -> tu
     if height * columns >= width * rows:
         return height, int(height * columns / rows)
     return int(width * rows / columns), width
+
+
+def crop_start(fitted: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Give the first row and column of the centre crop, as torchvision's CenterCrop: halves go to the even number."""
+    return round((fitted[0] - size[0]) / 2), round((fitted[1] - size[1]) / 2)
 
 
 def _resize(

@@ -11,6 +11,7 @@ from embeddings_store.room import require_room
 from embeddings_store.terminal.console import say
 from extract.all_slices import with_frames_of_bucket
 from extract.busy import RecentWork
+from extract.engines.account import keep_costs
 from extract.engines.select import choose_engine
 from extract.engines.work import OpenedEncoders, Pass
 from extract.load import new_loader
@@ -66,6 +67,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
             at_work(targets[0].writer.storage, targets[0].writer.worker_id, rank) as presence,
         ):
             account = engine.run(Pass(jobs, targets, loader, backend, clock, source.counts, progress, stop))
+    keep_costs(targets, account, options.usd_per_hour)
     return summarise(
         Outcome(
             options, selection, targets, jobs, rank, presence, workers, account, clock, before, progress, stop,

@@ -10,6 +10,7 @@ from numpy.lib import format as npy
 
 from embeddings_store.errors import UsageError
 from embeddings_store.publish import published
+from embeddings_store.regular_file import require_regular
 from embeddings_store.terminal.console import say
 from extract.device.select import open_device
 from extract.dicom.reader import FrameChooser
@@ -23,7 +24,6 @@ from extract.options import read_classes
 from extract.preprocess import frame_chooser, preprocess
 from extract.preset import Recipe
 from extract.readers.local import read_local
-from extract.regular_file import require_regular
 from extract.volume import Volume
 
 C = TypeVar("C", PreparedScan, EncodeOptions)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
+from embeddings_store.encoding_cost import ABSENT, cost_of_record
 from embeddings_store.failed_rows import failed_rows_of
 from embeddings_store.notes import count_notes
 from embeddings_store.presence import Presence
@@ -256,6 +257,8 @@ def print_status(status: Mapping[str, Any]) -> None:
     )
     encoder = source_of_record(status["encoder"])
     show(f"encoder: {encoder.describe() if encoder else NOT_RECORDED}")
+    cost = cost_of_record(status["encoding_cost"])
+    show(f"cost: {cost.describe() if cost else ABSENT}")
     table = Table("", "", *(column for column in ("committed", "errors", "missing")), box=None, pad_edge=False)
     for kind in COVERAGE_BY:
         for value, counts in status["coverage"][kind].items():

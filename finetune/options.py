@@ -14,6 +14,7 @@ from classify.question_options import TargetOptions, TaskName
 from classify.run_options import TestOptions
 from embeddings_store.command_line import Text
 from embeddings_store.errors import UsageError
+from embeddings_store.regular_file import require_regular
 from embeddings_store.shared_options import (
     BUCKET_HELP,
     COMPUTING,
@@ -126,10 +127,19 @@ class TrainingOptions(EncoderChoice, LayoutOptions, TargetOptions):
             self.endpoint_url, self.store,
             self.limit, encoder.weights_sha256, encoder.architecture.image_size,
             sha256(self.label_source.path.read_bytes()).hexdigest(),
-            *([self.allow_near_copies.read_text()] if self.allow_near_copies else []),
+            *([_text_of(self.allow_near_copies)] if self.allow_near_copies else []),
             *([repr(self.layout_choice)] if self.layout_choice != LayoutOptions() else []),
         )  # fmt: skip
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _text_of(vouched: Path) -> str:
+    """Read a small file of the user's. Raises: UsageError."""
+    try:
+        require_regular(vouched)
+        return vouched.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(f"--allow-near-copies: expected a file that can be read, got: {error.strerror}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

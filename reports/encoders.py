@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embeddings_store.encoder_source import NOT_RECORDED, Training, source_of_record
+from embeddings_store.encoding_cost import cost_of_record
 from reports.runs import FinishedRun
 
 NO_TERMS = "as whoever trained it says"
@@ -13,10 +14,15 @@ TRAINED: dict[Training, str] = {
     "barely": "barely, or not at all",
     "random": "no, random weights",
 }
-ENCODER_COLUMNS = ("Store or run", "Encoder", "Family", "Was it trained?", "Licence", "To cite")
+ENCODER_COLUMNS = (
+    "Store or run", "Encoder", "Family", "Was it trained?", "Seconds a volume", "1,000 volumes", "Peak memory",
+    "Licence", "To cite",
+)  # fmt: skip
 WHICH_ENCODER = (
     "What the lines of the leaderboard were read with, and on which terms. How they differ, on the same people, is in "
-    "its columns. What 1,000 volumes cost is not recorded with a run, so it is not here."
+    "its columns. Seconds are those of the encoder alone, in the runs that wrote the store; the hours of 1,000 "
+    "volumes follow from them, and their price where somebody said what the machine costs. Memory is of the whole "
+    f"process. Where a cell says {NOT_RECORDED}, the store is older, or every run that wrote it was cut off."
 )
 
 
@@ -38,13 +44,22 @@ def describe_encoder(run: FinishedRun) -> str:
     return f"{'fine-tuned from ' if run.stages else ''}{run.encoder.describe()}"
 
 
-def encoder_rows(encoders: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def encoder_rows(encoders: Mapping[str, Any], costs: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Give a row of ENCODER_COLUMNS for each store or run of a comparison, from what it recorded of its encoder."""
-    return [(name, *_encoder_cells(record)) for name, record in sorted(encoders.items())]
+    found = []
+    for name, record in sorted(encoders.items()):
+        one, spent = source_of_record(record), _cost_cells(costs.get(name))
+        who = (one.name, one.family, TRAINED[one.training]) if one else (NOT_RECORDED,) * 3
+        terms = (one.licence or NO_TERMS, one.citation or NO_TERMS) if one else (NOT_RECORDED,) * 2
+        found.append((name, *who, *spent, *terms))
+    return found
 
 
-def _encoder_cells(record: Mapping[str, Any] | None) -> tuple[str, ...]:
-    one = source_of_record(record)
-    if one is None:
-        return (NOT_RECORDED,) * (len(ENCODER_COLUMNS) - 1)
-    return one.name, one.family, TRAINED[one.training], one.licence or NO_TERMS, one.citation or NO_TERMS
+def _cost_cells(record: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Give seconds a volume, hours and price of 1,000, and memory."""
+    cost = cost_of_record(record)
+    if cost is None:
+        return (NOT_RECORDED,) * 3
+    price = "" if cost.usd_per_hour is None else f", ${cost.hours_per_1000 * cost.usd_per_hour:,.2f}"
+    memory = cost.describe_memory().removeprefix("peak memory ")
+    return f"{cost.seconds_a_volume:.3g} ({cost.device})", f"{cost.hours_per_1000:.2g} h{price}", memory

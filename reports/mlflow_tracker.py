@@ -30,6 +30,9 @@ MOVED = (
     "--experiment {experiment}: its artifacts are expected in {lost}, which is not there. Was the folder moved? "
     "Move it back, or choose another --experiment, into which all runs are mirrored again"
 )
+ANSWERS_WITHIN = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # s a request
+"""MLflow's own (7 and 120 s) keep silent for two minutes where no server is; what the user set stays."""
+
 BATCH = 100  # mlflow.utils.validation.MAX_PARAMS_TAGS_PER_BATCH
 
 
@@ -155,6 +158,8 @@ def _quiet_mlflow(way_back: str = "") -> Iterator[Any]:
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    for name, value in ANSWERS_WITHIN.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -198,7 +198,7 @@ def name_left_out(one: LeftOut) -> None:
 def read_runs(runs_dir: Path, *, tell: Callable[[LeftOut], None] = name_left_out) -> list[FinishedRun]:
     """Read every finished run below a folder, oldest first; a folder without run.json is an unfinished run.
 
-    tell: hears of each run that cannot be read.
+    tell: hears of each run that cannot be read, or that is a copy of another.
     Raises: UsageError when there is no such folder or no finished run; RunError when none of them can be read.
     """
     runs, left_out = list[FinishedRun](), list[LeftOut]()
@@ -209,6 +209,8 @@ def read_runs(runs_dir: Path, *, tell: Callable[[LeftOut], None] = name_left_out
         except (OSError, RunError) as error:
             reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
             left_out.append(LeftOut(folder.name, reason.removeprefix(f"run folder {folder.name}: ")))
+    runs, copies = _without_copies(runs)
+    left_out += copies
     if left_out and not runs:
         first = f"{left_out[0].folder}: {left_out[0].reason}"
         raise RunError(f"--runs {runs_dir}: {len(left_out)} runs, none can be read: {first}")
@@ -219,6 +221,15 @@ def read_runs(runs_dir: Path, *, tell: Callable[[LeftOut], None] = name_left_out
     for one in left_out:
         tell(one)
     return sorted(runs, key=lambda run: (run.record.made.created, run.id))
+
+
+def _without_copies(runs: Sequence[FinishedRun]) -> tuple[list[FinishedRun], list[LeftOut]]:
+    """Keep each run once, best in the folder of its own name: a copy ("... (conflicted copy)") would count twice."""
+    kept: dict[str, FinishedRun] = {}
+    for run in sorted(runs, key=lambda one: (one.folder.name != one.id, one.folder.name)):
+        kept.setdefault(run.id, run)
+    copies = [run for run in runs if kept[run.id] is not run]
+    return [*kept.values()], [LeftOut(run.folder.name, f"it is a copy of the run {run.id}") for run in copies]
 
 
 def _run_folders(runs_dir: Path) -> list[Path]:

@@ -39,6 +39,7 @@ HEADERS = {
 }
 MOST_CLIENTS = 32
 READ_S, IDLE_S = 10.0, 10.0
+ANSWER_S = 300.0  # a page of 20 MB over 0.6 Mbit/s
 CHUNK_BYTES = 65_536
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - only compared with what the user chose
@@ -163,14 +164,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class PageServer(ThreadingHTTPServer):
-    """Answers at most MOST_CLIENTS at a time; a request that has not come whole after READ_S seconds is cut off."""
+    """Answers at most MOST_CLIENTS at a time.
+
+    A request that has not come whole after READ_S seconds is cut off, and so is an answer not taken after ANSWER_S.
+    """
 
     request_queue_size = 128
 
     def __init__(self, dashboard: Dashboard, host: str, port: int) -> None:
         """Open the port of this host; port 0 is any free one. Raises: OSError."""
         self._slots = BoundedSemaphore(MOST_CLIENTS)
-        self._reading: dict[socket, float] = {}
+        self._until: dict[socket, float] = {}
         self.dashboard = dashboard
         super().__init__((host, port), _Handler)
         self._names = {host.lower(), str(self.server_address[0])}
@@ -197,7 +201,7 @@ class PageServer(ThreadingHTTPServer):
         if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        self._reading[request] = monotonic() + READ_S
+        self._until[request] = monotonic() + READ_S
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -205,17 +209,17 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self.has_come(request)
+            self._until.pop(request, None)
             self._slots.release()
 
     def has_come(self, request: socket) -> None:
-        """Take note that a request is whole: from here on only the answer may take its time."""
-        self._reading.pop(request, None)
+        """Take note that a request is whole, and that its answer has to be taken within a longer time."""
+        self._until[request] = monotonic() + ANSWER_S
 
     def service_actions(self) -> None:
-        """Cut off who sends a request too slowly; called twice a second."""
+        """Cut off who sends a request, or takes its answer, too slowly; called twice a second."""
         now = monotonic()
-        for request, until in list(self._reading.items()):
+        for request, until in list(self._until.items()):
             if now > until:
                 with suppress(OSError):
                     request.shutdown(SHUT_RDWR)

@@ -75,13 +75,13 @@ def comparison_tables(runs_dir: Path, task: str) -> list[PlainTable]:
         with readable(f"{COMPARISONS}/{path.parent.name}/{COMPARISON}"):
             record = read_object(path)
             if board := record["tasks"].get(task):
-                return [_leaderboard(board), _encoders(record.get("encoders", {}))]
+                return [_leaderboard(board), _encoders(record.get("encoders", {}), record.get("encoding_costs", {}))]
     return []
 
 
-def _encoders(encoders: Mapping[str, Any]) -> PlainTable:
-    """Say which encoder each store of a comparison, or each run that was given to it, comes from, and its terms."""
-    return PlainTable("which-encoder", "Which encoder", WHICH_ENCODER, ENCODER_COLUMNS, encoder_rows(encoders))
+def _encoders(encoders: Mapping[str, Any], costs: Mapping[str, Any]) -> PlainTable:
+    """Say which encoder each store of a comparison, or each run that was given to it, comes from, and what it costs."""
+    return PlainTable("which-encoder", "Which encoder", WHICH_ENCODER, ENCODER_COLUMNS, encoder_rows(encoders, costs))
 
 
 def _leaderboard(board: Mapping[str, Any]) -> PlainTable:

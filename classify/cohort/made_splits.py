@@ -19,7 +19,7 @@ from classify.cohort.participants import SPLIT_WORDS
 from classify.cohort.questions import Task
 from classify.cohort.splits import SPLITS, strata_of
 from classify.errors import CohortError, LeakError
-from embeddings_store.cells import broken_id, is_missing, normalise_id
+from embeddings_store.cells import broken_id, is_missing, normalise_id, quoted_cell
 from embeddings_store.errors import UsageError
 from embeddings_store.publish import published
 from embeddings_store.text_table import ID_NAMES, Line, TextTable, open_table, read_file, require_match
@@ -257,7 +257,7 @@ def write_splits_file(path: Path, split: Mapping[str, str], making: Making, how:
             file.write(f"({len(split)} participants)\n")
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("participant", "split"))
-            writer.writerows(sorted(split.items()))
+            writer.writerows((quoted_cell(person), part) for person, part in sorted(split.items()))
     except OSError as error:
         raise CohortError(
             f"--make-splits: expected a folder that {path.name} can be written to, next to {making.made_from}, got: "

@@ -9,6 +9,7 @@ from typing import Any
 from classify.errors import CohortError
 from classify.run.record import RunRecord
 from embeddings_store.cells import normalise_id
+from embeddings_store.regular_file import require_regular
 from embeddings_store.text_table import ID_NAMES
 
 OPTION = "--allow-near-copies"
@@ -56,6 +57,7 @@ def read_vouched(path: Path) -> Vouched:
     """
     where = f"{OPTION} {path.name}"
     try:
+        require_regular(path)
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CohortError(f"{where}: expected a text file of participant ids, got: {error}") from error

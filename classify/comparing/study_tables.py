@@ -10,6 +10,7 @@ from classify.comparing.leaderboard import at_once, count_worse, standing
 from classify.judging.bootstrap import TOO_FEW, caution_few
 from classify.judging.kinds import measures_of
 from classify.run.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
+from embeddings_store.encoding_cost import ABSENT, cost_of_record
 from embeddings_store.terminal.console import show, show_table
 
 NOT_MEASURED = "–"
@@ -88,7 +89,8 @@ def closing_lines(record: Mapping[str, Any]) -> list[str]:
         NO_TEST if crossed else "test: never read; judge the one that you choose by classify evaluate --split test"
     ]
     for store, source in record["encoders"].items():
-        lines += encoder_lines(source, f" of {store}")
+        cost = cost_of_record(record.get("encoding_costs", {}).get(store))
+        lines += [*encoder_lines(source, f" of {store}"), f"cost of {store}: {cost.describe() if cost else ABSENT}"]
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
 
 

@@ -17,6 +17,7 @@ from classify.features.standardise import Standardiser
 from classify.model_files import check_finite, read_object, readable
 from embeddings_store.errors import UsageError
 from embeddings_store.frame import FEATURES, RAW
+from embeddings_store.regular_file import require_regular_below
 
 STATE = "head.json"
 ARRAYS = "head.npz"
@@ -149,6 +150,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         """Become the head that save wrote, asked of one row before it is believed. Raises: RunFolderError."""
         state = read_object(folder / STATE)
         with readable(f"{folder.name}/{STATE}"):
+            require_regular_below(folder)
             self.set_params(**state["parameters"])
             self.classes_, self.n_features_in_ = np.asarray(state["classes"]), state["features"]
             if (

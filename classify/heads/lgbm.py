@@ -1,6 +1,5 @@
 """Gradient-boosted trees (LightGBM) with settings that are safe for hundreds of participants."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from classify.heads.contract import ARRAYS, CheckedRows, Head, TrainingRows
+from classify.heads.lgbm_text import check_trees
 from classify.heads.principal import Components, find_components
 from classify.model_files import read_arrays
 
@@ -144,20 +144,13 @@ class LgbmHead(Head):
     def _read(self, folder: Path) -> None:
         import lightgbm
 
-        self.booster_ = lightgbm.Booster(model_str=check_trees((folder / MODEL).read_text(encoding="utf-8")))
-        self.components_ = None
+        self.components_, features = None, self.n_features_in_
         if self.pca:
             arrays = read_arrays(folder / ARRAYS)
             self.components_ = Components(arrays["mean"], arrays["directions"])
-
-
-def check_trees(text: str) -> str:
-    """Return a model's text whose trees are as long as it says: of others, LightGBM's parser may end the process.
-
-    Raises: ValueError. Trees that were edited without a change of length are known by the digest of the file.
-    """
-    found, start = re.search(r"^tree_sizes=([\d ]+)$", text, re.MULTILINE), text.find("\nTree=0\n") + 1
-    end = start + sum(map(int, found[1].split())) if found and start else len(text)
-    if not text[end:].lstrip().startswith("end of trees"):
-        raise ValueError("expected whole trees of LightGBM, got a text that was cut or changed")
-    return text
+            features = len(self.components_.directions)
+        checked = check_trees(
+            (folder / MODEL).read_text(encoding="utf-8"),
+            classes=len(self.classes_), features=features, most_rounds=self.n_estimators,
+        )  # fmt: skip
+        self.booster_ = lightgbm.Booster(model_str=checked)

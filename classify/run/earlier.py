@@ -27,6 +27,7 @@ from classify.model_files import read_json
 from classify.run.folder import COHORT
 from classify.run.ledger import LEDGER, LedgerLine, read_ledger
 from classify.run.record import RECORD, Evaluation, Resplit, RunRecord
+from embeddings_store.regular_file import require_regular
 
 DEPTH = 3
 """How many folders below the runs a copy of a run is looked for."""
@@ -290,6 +291,7 @@ def _read(path: Path, tell: Callable[[str], None]) -> EarlierRun | None:
         if not isinstance(raw, dict) or not {"id", "cohort_sha256", "classes", "metrics"} <= set(raw):
             return None
         record = RunRecord.from_dict(raw, path.parent.name)
+        require_regular(path.parent / COHORT)
         cohort = pd.read_parquet(path.parent / COHORT)
         return EarlierRun(record, cohort[[*NEEDED, *(name for name in (GROUP, *MARKS) if name in cohort)]])
     except (OSError, ValueError, TypeError, KeyError, RunFolderError) as error:

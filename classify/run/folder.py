@@ -29,6 +29,7 @@ from classify.model_files import check_digests, check_finite, digest_files, read
 from classify.run.record import EXTERNAL, RECORD, RunRecord, read_record
 from embeddings_store.errors import UsageError
 from embeddings_store.publish import place_aside, publish, published
+from embeddings_store.regular_file import require_regular
 
 PREDICTIONS = "predictions.parquet"
 COHORT = "cohort.parquet"
@@ -161,6 +162,8 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     record = read_record(folder)
     try:
+        for name in (PREDICTIONS, COHORT):
+            require_regular(folder / name)
         predictions, cohort = (pd.read_parquet(folder / name) for name in (PREDICTIONS, COHORT))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunFolderError(

@@ -15,6 +15,7 @@ from typing import Any
 
 from classify.cohort.identity import People
 from classify.errors import RunFolderError
+from embeddings_store.regular_file import require_regular
 
 LEDGER = "test_ledger.jsonl"
 LOCK = ".test_ledger.lock"
@@ -53,6 +54,7 @@ class Ledger:
 def ledger_lock(runs: Path) -> Iterator[None]:
     """Hold the ledger alone; another evaluation waits. The system lets go of it if the process dies."""
     try:
+        require_regular(runs / LOCK)
         held = (runs / LOCK).open("a")
     except OSError as error:
         raise _unwritable(error) from error
@@ -71,6 +73,7 @@ def read_ledger(runs: Path) -> Ledger:
     """
     path, lines, cut = runs / LEDGER, [], []
     try:
+        require_regular(path)
         text = path.read_text(errors="replace") if path.exists() else ""
     except OSError as error:
         raise _unwritable(error) from error
@@ -94,6 +97,7 @@ def append_look(runs: Path, line: LedgerLine) -> None:
     """
     path = runs / LEDGER
     try:
+        require_regular(path)
         with path.open("ab") as ledger:
             length = ledger.tell()
             text = json.dumps(asdict(line)).encode() + b"\n"

@@ -150,6 +150,7 @@ class Provenance:
 class Asked:
     """The question, and the vectors that it was asked of. encoder_source: None where the store does not say.
 
+    encoding_cost: what it took to encode the store, None where it was not recorded.
     classes: [] where a number is asked for.
     """
 
@@ -161,6 +162,7 @@ class Asked:
     embedding_space: Open = field(default_factory=dict)
     encoder_source: Open | None = None
     snapshot: SnapshotRead = field(default_factory=SnapshotRead)
+    encoding_cost: Open | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from classify.errors import RunFolderError
 from embeddings_store.errors import UsageError
+from embeddings_store.regular_file import require_regular
 
 LOCK = ".lock"
 
@@ -36,6 +37,7 @@ def hold_study(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        require_regular(folder / LOCK)
         lock = (folder / LOCK).open("a+")
     except OSError as error:
         raise RunFolderError(f"{folder}: expected a folder that can be written, got: {error.strerror}") from error
@@ -55,8 +57,15 @@ def hold_study(folder: Path) -> Iterator[None]:
 
 
 def mend_journal(journal: Path) -> int:
-    """Cut a journal off after its last whole line, and return how many bytes went; 0 where all are whole."""
-    data = journal.read_bytes() if journal.exists() else b""
+    """Cut a journal off after its last whole line, and return how many bytes went; 0 where all are whole.
+
+    Raises: RunFolderError.
+    """
+    try:
+        require_regular(journal)
+        data = journal.read_bytes() if journal.exists() else b""
+    except OSError as error:
+        raise RunFolderError(f"{journal}: expected a file that can be read, got: {error.strerror}") from error
     whole = 0
     for line in data.splitlines(keepends=True):
         if not line.endswith(b"\n") or not _is_entry(line):

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from embeddings_store.errors import OctProbeError
+from embeddings_store.addresses import require_plain_line
+from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.extras import describe_missing
 from embeddings_store.plain_text import visible
 
@@ -44,6 +45,7 @@ def run_command(app: typer.Typer) -> NoReturn:
     _prepare_process()
     try:
         with notes_on_stderr():
+            require_plain_line(sys.argv[1:], UsageError)
             sys.exit(app(standalone_mode=True))
     except OctProbeError as error:
         _complain(f"error: {error}\nhelp: {explained_at(error)}")
@@ -56,10 +58,32 @@ def run_command(app: typer.Typer) -> NoReturn:
     except SystemExit as end:
         if end.code == INTERRUPTED:  # which is what typer makes of KeyboardInterrupt
             _complain("interrupted: nothing half-written was published; rows that were committed are kept")
+        if fault := _fault_of_stdout():
+            _leave_stdout(fault)
         raise
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _leave_stdout()
+    except OSError:
+        if (fault := _fault_of_stdout("\n")) is None:  # what failed to be flushed is gone, so one sign more is tried
+            raise
+        _leave_stdout(fault)
+
+
+def _fault_of_stdout(more: str = "") -> str | None:
+    """Return why what was printed cannot be written, such as a full disk; None where it can."""
+    try:
+        print(more, file=sys.stdout, end="", flush=True)  # noqa: T201 - asks whether anything can be
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
+
+
+def _leave_stdout(fault: str = "") -> NoReturn:
+    """Leave with 1; what waits to be printed is dropped, or Python would try once more and complain."""
+    if fault:
+        _complain(f"error: the results cannot be printed: {fault}")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
 def _prepare_process() -> None:

@@ -2,6 +2,9 @@
 
 from threading import Lock
 
+from embeddings_store.schema import Note
+
+MD5_DIGITS = 32
 ENOUGH_OBJECTS = 3
 """How many whole objects, each come twice with the same bytes, must differ from their ETags before these are no md5."""
 
@@ -9,6 +12,24 @@ ENOUGH_OBJECTS = 3
 def clean_etag(told: str) -> str:
     """Give an ETag without its quotes and its mark of weakness."""
     return told.strip().removeprefix("W/").strip('"')
+
+
+def folder_etag(size: int, changed_ns: int) -> str:
+    """Make what stands for an ETag of a local file: its size and its time of change."""
+    return f"{size:x}-{changed_ns:x}"
+
+
+def note_of_etag(etag: str, size: int, md5: bytes) -> Note:
+    """Say why the bytes of a whole object were not compared with its md5: NONE where they were, or of a local file.
+
+    An ETag that looks like an md5 and is another is the server's encryption or another digest, for the object came all
+    the same; one of an upload in parts, of another length, or none at all, says nothing of the bytes.
+    """
+    if etag.startswith(folder_etag(size, 0)[:-1]):
+        return Note.NONE
+    if len(etag) != MD5_DIGITS or "-" in etag:
+        return Note.MD5_UNCHECKED
+    return Note.NONE if etag.lower() == md5.hex() else Note.ETAG_IS_NO_MD5
 
 
 def is_weak(told: str) -> bool:

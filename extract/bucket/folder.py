@@ -7,6 +7,7 @@ from hashlib import md5
 from pathlib import Path
 
 from embeddings_store.schema import ObjectInfo, volume_id
+from extract.bucket.etags import folder_etag
 from extract.bucket.source import Fetched, FetchedRange, TransferCounts, Wanted
 from extract.errors import BucketError, FetchError
 from extract.layouts.contract import Skip
@@ -103,4 +104,4 @@ class FolderSource:
     def _describe(self, path: Path) -> ObjectInfo:
         stat = path.stat()
         key = path.relative_to(self._root).as_posix()
-        return ObjectInfo(key, stat.st_size, f"{stat.st_size:x}-{stat.st_mtime_ns:x}")
+        return ObjectInfo(key, stat.st_size, folder_etag(stat.st_size, stat.st_mtime_ns))

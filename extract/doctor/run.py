@@ -60,7 +60,7 @@ def _encoder(visit: Examination, options: DoctorOptions) -> Encoder | None:
             ),
         )
     elif name is not None:
-        encoder = visit.attempt("encoder", lambda: examine_random(name, options.image_size))
+        encoder = visit.attempt("encoder", lambda: examine_random(name, options.image_size, options.slice_count))
     if encoder is not None:
         visit.attempt("preset", lambda: examine_preset(encoder, options))
     return encoder

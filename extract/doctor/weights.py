@@ -75,13 +75,13 @@ def examine_checkpoint(
 NO_TENSOR = "this architecture has no such tensor"
 
 
-def examine_random(name: str, image_size: Grid | None) -> tuple[Report, Encoder]:
+def examine_random(name: str, image_size: Grid | None, slices: int | None = None) -> tuple[Report, Encoder]:
     """Report an encoder without a checkpoint: a random one, a baseline by intention, or an ONNX file.
 
     Raises UsageError on an unknown name.
     """
     if name.startswith(ONNX):
-        encoder = open_encoder(encoder=name, image_size=image_size)
+        encoder = open_encoder(encoder=name, image_size=image_size, slices=slices)
         return _describe(encoder, None) + Report((Check("training", Status.WARN, OF_ONNX[1]),)), encoder
     encoder = random_encoder(name, image_size)
     spread = measure_spread(encoder.module)

@@ -16,6 +16,7 @@ from extract.encoder.positions import (
     resize_2d,
     square_side,
 )
+from extract.errors import CheckpointError
 
 Weights = dict[str, Float32[Tensor, "..."]]
 
@@ -47,10 +48,11 @@ def pack(weights: Weights, kind: Family) -> Weights:
 def place(weights: Weights, wanted: Architecture, trained: Grid | None, source: str) -> Weights:
     """Give the module's tensors: patch embedding, prefix tokens and positions of the wanted image size.
 
-    trained: the grid of a 3D position table. Raises CheckpointError for a table of no square picture.
+    trained: the grid of a 3D position table. Raises CheckpointError for a table of no square picture, and for a high
+    resolution that the file has no patch embedding for.
     """
     kind, found = wanted.kind, dict(weights)
-    _choose_patches(found, wanted)
+    _choose_patches(found, wanted, source)
     if kind.positions in ("table_3d", "sincos_3d"):
         if trained is not None and trained != wanted.grid:
             found["pos_embed"] = interpolate_positions(found["pos_embed"], trained, wanted.grid)
@@ -82,12 +84,18 @@ def table_rows(shapes: Mapping[str, tuple[int, ...]], kind: Family) -> int | Non
     return shape[-2] - (1 if "cls_token" in shapes else 0)
 
 
-def _choose_patches(found: Weights, wanted: Architecture) -> None:
+def _choose_patches(found: Weights, wanted: Architecture, source: str) -> None:
     """Take the patch embedding that suits the input, with the vector of its kind in its bias."""
     name, bias = "patch_embed.proj.weight", "patch_embed.proj.bias"
     rows = found["pos_embed_spatial"].shape[1] if "pos_embed_spatial" in found else None
     sharp = {one: found.pop(f"high_res_{one}", None) for one in (name, bias)}
     if rows is not None and is_high_resolution(rows, wanted.grid):
+        if missing := [f"high_res_{one}" for one, tensor in sharp.items() if tensor is None]:
+            size = "x".join(map(str, wanted.image_size))
+            raise CheckpointError(
+                f"{source}: image size {size} is the high resolution of {wanted.family}, with a patch embedding of "
+                f"its own, but the tensor {missing[0]} is missing: choose a smaller --image-size, or a complete file"
+            )
         found.update({one: tensor for one, tensor in sharp.items() if tensor is not None})
     image = {one: found.pop(one.replace("embed", "embed_img"), None) for one in (name, bias)}
     kinds = {one: found.pop(f"{one}_mod_embed", None) for one in ("img", "video")}

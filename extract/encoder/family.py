@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from embeddings_store.errors import UsageError
+from extract.encoder.family_rules import find_fault
 
 Positions = Literal[
     "table_3d", "sincos_3d", "rotary", "rotary_21", "bicubic", "bicubic_antialias", "bicubic_offset", "fixed",
@@ -94,6 +95,8 @@ class Family:
                 raise UsageError(
                     f"family {self.name}: {field_name}: expected {', '.join(get_args(known))}, got {value!r}"
                 )
+        if (fault := find_fault(self)) is not None:
+            raise UsageError(f"family {self.name}: {fault}")
 
     @property
     def has_table(self) -> bool:

@@ -55,7 +55,7 @@ def trained_architecture(
         )
     if size[0] == 1 and "patch_embed_img.proj.weight" in shapes:
         patch = (1, *patch[1:])
-    heads = _resolve_heads(claims.heads, wish.heads, kind, (width, depth), source)
+    heads = resolve_heads(claims.heads, wish.heads, kind, (width, depth), source)
     prefix = shapes["prefix"][1] if "prefix" in shapes else count_prefix(shapes)
     trained = _checked(
         source, lambda: Architecture(kind.name, size, patch, width, depth, heads, mlp_width, prefix=prefix)
@@ -98,7 +98,8 @@ def _default_size(shapes: Shapes, kind: Family, patch: Grid, grid: Grid | None, 
     return frames, side, side
 
 
-def _resolve_heads(claimed: int | None, given: int | None, kind: Family, size: tuple[int, int], source: str) -> int:
+def resolve_heads(claimed: int | None, given: int | None, kind: Family, size: tuple[int, int], source: str) -> int:
+    """Give the heads that the file states, the caller says, or were published. Raises CheckpointError."""
     if claimed is not None and given is not None and claimed != given:
         raise CheckpointError(f"{source} says {claimed} heads, but {given} were asked for; leave --num-heads out")
     published = kind.heads.get(size)

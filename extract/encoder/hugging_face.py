@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from embeddings_store.grid import Grid
+from embeddings_store.regular_file import require_regular
 from extract.encoder.claims import Claims
 from extract.encoder.families import FAMILIES
 from extract.encoder.family import Family
@@ -18,7 +19,6 @@ from extract.encoder.foreign import shorten
 from extract.encoder.safetensors_file import SafetensorsFile, open_safetensors
 from extract.encoder.unpickle import MOST
 from extract.errors import CheckpointError
-from extract.regular_file import require_regular
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 

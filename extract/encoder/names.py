@@ -43,9 +43,20 @@ def select_names(unwrapped: Mapping[str, str], key: str) -> dict[str, str]:
 
 
 def canonical_names(names: Mapping[str, str], kind: Family) -> dict[str, str]:
-    """Map a family's canonical names to the file's own, without what the encoder does not use."""
+    """Map a family's canonical names to the file's own, without what the encoder does not use.
+
+    Raises CheckpointError where two become one.
+    """
     used = {name: own for name, own in names.items() if not any(re.fullmatch(one, name) for one in kind.ignored)}
-    return {rename(name, kind): own for name, own in used.items()}
+    found: dict[str, str] = {}
+    for name, own in used.items():
+        if (canonical := rename(name, kind)) in found:
+            raise CheckpointError(
+                f"{own} and {found[canonical]} are both the tensor {canonical} of {kind.name}: one of them is not its "
+                "encoder's"
+            )
+        found[canonical] = own
+    return found
 
 
 def rename(name: str, kind: Family) -> str:

@@ -33,9 +33,10 @@ DIGITS = 16
 class OnnxModule(EncoderModule):
     """A graph that takes [B, C, D, H, W], or single B-scans [B, C, H, W], and gives tokens [B, N, C] or maps."""
 
-    def __init__(self, architecture: Architecture, session: Any, source: str) -> None:
+    def __init__(self, architecture: Architecture, session: Any, source: str, batch: int | None) -> None:
+        """Batch: the only number of pictures that the graph takes; None: any."""
         super().__init__(architecture)
-        self._session, self._source = session, source
+        self._session, self._source, self._batch = session, source, batch
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OnnxModule":
         """Refuse: back ends copy a module to move or to round it. Raises UsageError."""
@@ -50,7 +51,7 @@ class OnnxModule(EncoderModule):
         if volumes.shape[1] == 1:
             volumes = volumes.expand(-1, kind.channels, -1, -1, -1)
         seen = volumes.transpose(1, 2).flatten(0, 1) if kind.slices else volumes
-        outputs = run_graph(self._session, seen.numpy(), self._source)
+        outputs = self._run(seen.numpy())
         found: dict[str, Tensor] = {}
         for name in layers:
             tokens = torch.from_numpy(as_tokens(outputs[-1 if name == LAST else int(name) - 1]))
@@ -59,9 +60,20 @@ class OnnxModule(EncoderModule):
                 found[prefix_of(name)] = tokens[:, :prefix].reshape(len(volumes), -1, tokens.shape[-1])
         return found
 
+    def _run(self, images: np.ndarray) -> list[np.ndarray]:
+        """Run as many at a time as the graph takes; what fills the last batch up is dropped again."""
+        if self._batch is None:
+            return run_graph(self._session, images, self._source)
+        filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % self._batch, axis=0)])
+        parts = [
+            run_graph(self._session, filled[start : start + self._batch], self._source)
+            for start in range(0, len(filled), self._batch)
+        ]
+        return [np.concatenate(layer)[: len(images)] for layer in zip(*parts, strict=True)]
 
-def open_onnx(path: Path, image_size: Grid | None) -> Encoder:
-    """Open a graph; image_size (D, H, W) where its own sizes are dynamic.
+
+def open_onnx(path: Path, image_size: Grid | None, slices: int | None = None) -> Encoder:
+    """Open a graph; image_size (D, H, W) where its own sizes are dynamic, slices where it takes single B-scans.
 
     Raises CheckpointError for a file that cannot be used, UsageError without the extra onnx or without a size.
     """
@@ -79,15 +91,14 @@ def open_onnx(path: Path, image_size: Grid | None) -> Encoder:
             f"{source}: expected one float32 input [B,C,D,H,W] or [B,C,H,W] with C 1 or 3, "
             f"got {[(one.type, one.shape) for one in inputs]}"
         )
-    size = _size(shape, image_size, source)
-    seen = np.zeros((1, shape[1], *(size if len(shape) == 5 else size[1:])), np.float32)
-    outputs = run_graph(session, seen, source)
+    size = _size(shape, image_size, slices, source)
+    batch, outputs = _probe(session, (shape[1], *(size if len(shape) == 5 else size[1:])), shape[0], source)
     grid, prefix = _grid(outputs, metadata, size, slices=len(shape) == 4, source=source)
     kind = _family(digest, channels=shape[1], slices=len(shape) == 4)
     patch: Grid = (size[0] // grid[0], size[1] // grid[1], size[2] // grid[2])
     width = as_tokens(outputs[-1]).shape[2]
     architecture = Architecture(kind.name, size, patch, width, len(outputs), 1, 1, prefix)
-    return Encoder(OnnxModule(architecture, session, source).eval(), architecture, digest, source, {})
+    return Encoder(OnnxModule(architecture, session, source, batch).eval(), architecture, digest, source, {})
 
 
 def run_graph(session: Any, images: np.ndarray, source: str) -> list[np.ndarray]:
@@ -126,7 +137,26 @@ def _check_file(onnx: Any, path: Path) -> tuple[str, Mapping[str, str]]:
     return digest.hexdigest(), {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _size(shape: Sequence[Any], wish: Grid | None, source: str) -> Grid:
+def _probe(session: Any, shape: tuple[int, ...], stated: Any, source: str) -> tuple[int | None, list[np.ndarray]]:
+    """Give the only batch that the graph takes (None: any), and its outputs. Raises CheckpointError.
+
+    Not every graph that leaves its batch open takes two: such a one is given pictures one by one.
+    """
+    fixed = stated if isinstance(stated, int) else None
+    outputs = run_graph(session, np.zeros((fixed or 1, *shape), np.float32), source)
+    if wrong := [list(output.shape) for output in outputs if output.shape[:1] != (fixed or 1,)]:
+        raise CheckpointError(f"{source}: expected outputs for each of {fixed or 1} inputs, got {wrong[0]}")
+    if fixed is not None:
+        return fixed, outputs
+    try:
+        two = run_graph(session, np.zeros((2, *shape), np.float32), source)
+    except CheckpointError:
+        return 1, outputs
+    fits = all(b.shape == (2, *a.shape[1:]) for a, b in zip(outputs, two, strict=True))
+    return (None if fits else 1), outputs
+
+
+def _size(shape: Sequence[Any], wish: Grid | None, slices: int | None, source: str) -> Grid:
     """Join the graph's own sizes, where they are numbers, with the caller's."""
     own = [one if isinstance(one, int) else None for one in shape[2:]]
     asked = list(wish[-len(own) :]) if wish else [None] * len(own)
@@ -134,7 +164,7 @@ def _size(shape: Sequence[Any], wish: Grid | None, source: str) -> Grid:
         raise CheckpointError(f"{source}: the graph takes {own}, but --image-size asks for {asked}")
     sides = [mine or theirs for mine, theirs in zip(own, asked, strict=True)]
     if len(sides) == 2:
-        sides = [wish[0] if wish else 16, *sides]
+        sides = [wish[0] if wish else slices or 16, *sides]
     if None in sides:
         raise UsageError(f"{source}: the graph leaves its size open ({shape}): say --image-size D,H,W")
     return sides[0] or 1, sides[1] or 1, sides[2] or 1
@@ -150,10 +180,10 @@ def _grid(
             f"{source}: expected float32 outputs of one shape, [B,N,C] or maps [B,C,...], "
             f"got {[list(output.shape) for output in outputs]}"
         )
-    count, prefix = next(iter(shapes))[1], int(metadata.get(PREFIX, "0"))
+    count, (prefix,) = next(iter(shapes))[1], _counts(metadata, PREFIX, "0", 1, source)
     last, frames = outputs[-1], size[0] if slices else 1
     if GRID in metadata:
-        gd, gh, gw = (int(part) for part in metadata[GRID].split(","))
+        gd, gh, gw = _counts(metadata, GRID, "", 3, source)
     elif last.ndim > 3:
         gd, gh, gw = (1, *last.shape[2:]) if last.ndim == 4 else last.shape[2:]
     else:
@@ -167,6 +197,15 @@ def _grid(
             f'"gd,gh,gw" (of slices gd is 1) and {PREFIX} into the file'
         )
     return grid, prefix
+
+
+def _counts(metadata: Mapping[str, str], name: str, usual: str, many: int, source: str) -> list[int]:
+    """Read whole numbers of the metadata. Raises CheckpointError."""
+    parts = [part.strip() for part in metadata.get(name, usual).split(",")]
+    if len(parts) != many or not all(part.isascii() and part.isdecimal() and len(part) <= 6 for part in parts):
+        wanted = "gd,gh,gw" if many == 3 else "a whole number from 0"
+        raise CheckpointError(f"{source}: metadata {name}: expected {wanted}, got {metadata.get(name)!r:.80}")
+    return [int(part) for part in parts]
 
 
 def _family(digest: str, *, channels: int, slices: bool) -> Family:

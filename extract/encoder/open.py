@@ -1,5 +1,6 @@
 """Where an encoder comes from: a checkpoint, or a random start."""
 
+from functools import partial
 from pathlib import Path
 
 from embeddings_store.errors import UsageError
@@ -7,9 +8,10 @@ from embeddings_store.grid import Grid
 from embeddings_store.terminal.console import say
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
+from extract.encoder.families import OWN_FAMILIES
 from extract.encoder.foreign import describe_foreign
 from extract.encoder.onnx_file import open_onnx
-from extract.encoder.own_family import require_family
+from extract.encoder.own_family import attempt, require_family
 from extract.encoder.random_init import random_encoder
 from extract.encoder_options import ONNX, stands_alone
 
@@ -34,7 +36,8 @@ def open_encoder(
     """
     family = require_family(encoder) if encoder is not None and not stands_alone(encoder) else None
     if checkpoint is not None and (encoder is None or family is not None):
-        opened = load_checkpoint(
+        load = partial(
+            load_checkpoint,
             checkpoint,
             family=family.name if family else None,
             heads=heads,
@@ -43,6 +46,9 @@ def open_encoder(
             which=which,
             slices=slices,
         )
+        is_own = encoder is not None and family is not None and family.name in OWN_FAMILIES
+        advice = "what the family says does not fit the checkpoint"
+        opened = attempt(Path(encoder), load, advice) if encoder is not None and is_own else load()
         if warning := describe_foreign(opened.facts):
             say(f"warning: {opened.source}: {warning}")
         return opened
@@ -59,5 +65,5 @@ def open_encoder(
             "--num-heads, --interpolate and --checkpoint-key belong to --checkpoint; other encoders need none"
         )
     if encoder.startswith(ONNX):
-        return open_onnx(Path(encoder.removeprefix(ONNX)), image_size)
+        return open_onnx(Path(encoder.removeprefix(ONNX)), image_size, slices)
     return random_encoder(encoder, image_size)

@@ -28,11 +28,17 @@ OWN_TUBELET = 2
 BLOCK = re.compile("[0-9]{1,4}")
 """The number of a block; a longer one is none, as it would stand for more tensors than memory holds."""
 
-LORA = r"(?i).*lora_?[ab].*"
+LORA = r"(?i).*(lora_?[ab]|\bbase_layer\.).*"
+"""Names of adapters, and of the weights that they add to, as PEFT and others write them."""
+
+DINO = r"(last_layer\d*|mlp)(\..*)?"
 
 HEADS = (
-    (r"(.*\.)?(last_layer|mlp)\..*", "a DINO head without its backbone: use the file of the backbone"),
-    (r"(.*\.)?(head|classifier|fc)\..*", "a head without an encoder: use the file that it was trained on"),
+    (rf"(.*\.)?{DINO}", "a DINO head without its backbone: use the file of the backbone"),
+    (
+        rf"(.*\.)?({DINO}|(heads?|classifier|fc|fc_norm)(\..*)?)",
+        "a head without an encoder: use the file it was trained on",
+    ),
 )
 """What a file without any encoder may be: a pattern that all names match, and what to say."""
 
@@ -179,6 +185,11 @@ def select_encoder(names: FileNames, kind: Family, which: str | None) -> Selecte
 
 
 def _refuse_foreign(names: FileNames, below: Mapping[str, str], kind: Family) -> None:
+    if adapter := next((name for name in below if matches([name], LORA)), None):
+        raise CheckpointError(
+            f"{names.file.source}: tensor {shorten(adapter)}: it holds a LoRA adapter beside the encoder's weights, "
+            "which are not the trained ones without it: merge the adapter into its model first, and save that"
+        )
     foreign = next((name for name in below if any(matches([name], one) for one in kind.lacks)), None)
     if foreign is not None:
         raise CheckpointError(

@@ -8,9 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Shaped
 from torch import Tensor
 
+from embeddings_store.regular_file import require_regular
 from extract.encoder.claims import Claims
 from extract.errors import CheckpointError
-from extract.regular_file import require_regular
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from embeddings_store.encoding_cost import EncodingCost, record_encoding_cost
 from extract.device.backend import Backend
-from extract.targets import OpenedEncoder
+from extract.targets import OpenedEncoder, Target
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """Of one process or of several. batch_sizes: as they ended, by target; peak_rss_mb, peak_device_mb:
-    of the largest process, and of the device that held most (None on CPUs)."""
+    of the largest process, and of the device that held most (None on CPUs). encoded, encode_seconds: volumes, and what
+    they took of the encoders, by target."""
 
     device: str
     batch_sizes: tuple[int, ...]
@@ -22,6 +24,8 @@ class Account:
     peak_rss_mb: float
     peak_device_mb: float | None
     processes: int = 1
+    encoded: tuple[int, ...] = ()
+    encode_seconds: tuple[float, ...] = ()
 
 
 def account_here(backend: Backend, encoders: Sequence[OpenedEncoder]) -> Account:
@@ -33,6 +37,8 @@ def account_here(backend: Backend, encoders: Sequence[OpenedEncoder]) -> Account
         fallbacks=dict(backend.fallbacks()),
         peak_rss_mb=round(_peak_rss_mb(), 1),
         peak_device_mb=None if backend.name == "cpu" else round(backend.peak_memory_bytes() / 1e6, 1),
+        encoded=tuple(one.batches.volumes for one in encoders),
+        encode_seconds=tuple(round(one.batches.seconds, 4) for one in encoders),
     )
 
 
@@ -49,7 +55,17 @@ def account_together(accounts: Sequence[Account]) -> Account:
         peak_rss_mb=max(one.peak_rss_mb for one in accounts),
         peak_device_mb=max((one.peak_device_mb for one in accounts if one.peak_device_mb is not None), default=None),
         processes=len(accounts),
+        encoded=tuple(map(sum, zip(*(one.encoded for one in accounts), strict=True))),
+        encode_seconds=tuple(map(sum, zip(*(one.encode_seconds for one in accounts), strict=True))),
     )
+
+
+def keep_costs(targets: Sequence[Target], account: Account, usd_per_hour: float | None) -> None:
+    """Write into each store what its encoder took in this pass. Raises StoreError."""
+    for target, volumes, seconds in zip(targets, account.encoded, account.encode_seconds, strict=True):
+        if volumes:
+            cost = EncodingCost(volumes, seconds, account.peak_rss_mb, account.device, len(targets), usd_per_hour)
+            record_encoding_cost(target.writer.storage, target.writer.worker_id, cost)
 
 
 def _peak_rss_mb() -> float:

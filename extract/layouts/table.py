@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from embeddings_store.errors import UsageError
+from embeddings_store.plain_text import visible
 from embeddings_store.schema import SEVERAL, ObjectInfo, Reading, parts_key
 from embeddings_store.terminal.console import say
 from embeddings_store.text_table import TextTable, fold_name, open_table, read_file
@@ -43,10 +44,12 @@ class Objects:
 
     def __init__(self, objects: Sequence[ObjectInfo]) -> None:
         self.usable = [info for info in objects if junk_of(info) is None]
-        self._by_key = {_plain(info.key): info for info in self.usable}
+        self._by_key = {_plain(visible(info.key)): info for info in self.usable}  # as a survey writes them
+        self._by_key |= {_plain(info.key): info for info in self.usable}
         self._folders: dict[str, list[ObjectInfo]] = defaultdict(list)
         for info in self.usable:
-            self._folders[_plain(info.key).rpartition("/")[0]].append(info)
+            for folder in {_plain(form).rpartition("/")[0] for form in (info.key, visible(info.key))}:
+                self._folders[folder].append(info)
 
     def find(self, written: str) -> tuple[str, list[ObjectInfo]]:
         """Give the key of the volume that is meant and its objects, in the order of their numbers; none: no object."""

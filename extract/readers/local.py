@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from embeddings_store.errors import UsageError
+from embeddings_store.regular_file import require_regular
 from embeddings_store.terminal.console import say
 from extract.dicom.reader import FrameChooser
 from extract.errors import IncompleteConcatenation, RefusedScan, ScanError
@@ -14,7 +15,6 @@ from extract.parts import parts_beside
 from extract.readers.contract import ScanFile
 from extract.readers.open import companions, read_scan, volumes_in
 from extract.readers.read_options import ReadOptions
-from extract.regular_file import require_regular
 from extract.volume import Volume
 
 SYSTEM_FILES: Final = frozenset({"thumbs.db", "desktop.ini"})

@@ -13,7 +13,9 @@ from pathlib import Path
 from time import time_ns
 from typing import Any
 
+from embeddings_store.cells import quoted_cell
 from embeddings_store.errors import UsageError
+from embeddings_store.plain_text import visible
 from embeddings_store.safe_keys import shortened
 from embeddings_store.schema import Eye
 from extract.bucket.catalogue import open_catalogue
@@ -131,15 +133,15 @@ def _table(volumes: Sequence[Surveyed], dataset: Dataset | None, listing: Listin
     labels = list(dataset.columns) if dataset else sorted({name for one in volumes for name in one.labels})
     labels += [name for name in OF_REF if not dataset and any(getattr(one.scan.ref, name) for one in volumes)]
     mixed = {key.rpartition("/")[0] for key in listing.ignored if key.lower().endswith(PICTURES)}
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([*KNOWN, *labels, "notes"])
+    lines = [[*KNOWN, *labels, "notes"]]
     for one in volumes:
         if not one.fault:
             told = {name: getattr(one.scan.ref, name) for name in OF_REF} | dict(one.labels)
-            table.writerow([*_known(one, mixed), *(told.get(name, "") for name in labels), _notes(one)])
+            lines.append([*_known(one, mixed), *(told.get(name, "") for name in labels), _notes(one)])
         for key, why in unreadable_of(one):
-            table.writerow([*_of_error(one, key), *("" for _ in labels), f"error: {why}"])
+            lines.append([*_of_error(one, key), *("" for _ in labels), f"error: {why}"])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([quoted_cell(visible(cell)) for cell in line] for line in lines)
     return text.getvalue()
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8
 from embeddings_store.errors import RunError
 from embeddings_store.index import IndexRow
 from embeddings_store.publish import published
+from embeddings_store.regular_file import require_regular
 from embeddings_store.schema import Eye, Intensity, Note, Reading, RowFacts, VolumeRef
 from extract.load import LoadedVolume
 
@@ -154,6 +155,7 @@ _PACK: dict[str, Callable[[np.ndarray], dict[str, np.ndarray]]] = {
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    require_regular(path)
     with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
         return dict(kept)
 

@@ -15,6 +15,7 @@ from classify.cohort.tables import CohortTables
 from classify.errors import CohortError, RunFolderError
 from classify.evaluating.look import TEST
 from classify.run.folder import MODEL, Run
+from embeddings_store.regular_file import require_regular
 from embeddings_store.terminal.console import say
 from embeddings_store.thumbnails import Thumbnails, thumbnails_of
 from extract.bucket.catalogue import list_volumes
@@ -129,6 +130,7 @@ def _index_of_run(run: Run) -> pd.DataFrame:
     if not path.exists():
         return index.assign(**dict.fromkeys(BRIGHTNESS, np.nan))
     try:
+        require_regular(path)
         return index.merge(pd.read_parquet(path), on="volume", how="left")
     except (OSError, ValueError, KeyError) as error:
         raise RunFolderError(f"run {run.record.id}: {BRIGHTNESS_FILE} cannot be read; make the run again") from error
@@ -140,6 +142,7 @@ def _thumbnails_of_run(run: Run) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
     try:
+        require_regular(path)
         with np.load(path, allow_pickle=False) as kept:
             return dict(zip(kept["volume"].tolist(), kept["images"], strict=True))
     except (OSError, ValueError, KeyError, BadZipFile) as error:

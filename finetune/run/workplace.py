@@ -8,6 +8,7 @@ from pathlib import Path
 
 from classify.errors import RunFolderError
 from embeddings_store.errors import OctProbeError
+from embeddings_store.regular_file import require_regular
 from finetune.errors import DivergedError
 from finetune.parallel.processes import Processes
 from finetune.training.resume import StateFolder
@@ -43,6 +44,7 @@ def _locked(runs: Path, folder: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            require_regular(folder / "lock")
             lock = held.enter_context((folder / "lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -55,7 +55,7 @@ def train_stage(
     """Train what requires gradients for the epochs of a stage; ``trainer.best`` sees every epoch.
 
     history: epochs of earlier stages. saved: a state within this stage to go on from.
-    Raises: DivergedError where the loss is not finite, RunError where memory does not suffice.
+    Raises: DivergedError where the loss or what is judged is not finite, RunError where memory does not suffice.
     """
     stage, config = trainer.config.stages.find(name), trainer.config
     position = Position(name, history=tuple(history))
@@ -88,6 +88,8 @@ def train_stage(
 def predict(trainer: Trainer, feed: Feed) -> dict[str, Predictions]:
     """Predict every row of a split, per volume, eye and participant; each process does its share.
 
+    Raises: DivergedError where the model's answers are not finite: softmax and a floor would make numbers of them.
+
     All take as many forward passes, as a sharded model needs; what fills a share up is left out again.
     """
     table, size = feed.table, _forward_size(trainer, trainer.processes.size)
@@ -105,6 +107,7 @@ def predict(trainer: Trainer, feed: Feed) -> dict[str, Predictions]:
     known = np.empty((len(table.y), trainer.classes), np.float64)
     for own, given in trainer.processes.gather((rows, np.concatenate(found)[: len(rows)])):
         known[own] = given
+    _require_finite(known, f"the model's answers for {table.split[0]} are", "the learning rates")
     volumes = from_probability(
         softmax(known), np.arange(trainer.classes), trainer.classes, model=MODEL_NAME, level="volume",
         split=str(table.split[0]), unit=table.volume, table=table,
@@ -141,9 +144,8 @@ def _run_epoch(
             if (step + 1) % config.save_every_steps == 0 and step + 1 < len(batches):
                 _save(trainer, replace(position, step=step + 1, loss=parallel.sum(float(total.cpu()))), optimiser)
     mean = parallel.sum(float(total.cpu())) / len(draws)
-    if not np.isfinite(mean):
-        where = f"stages.{position.stage}.learning_rate"
-        raise DivergedError(f"stage {position.stage}, epoch {position.epoch}: the loss is not finite; lower {where}")
+    where = f"stage {position.stage}, epoch {position.epoch}"
+    _require_finite(mean, f"{where}: the loss is", f"stages.{position.stage}.learning_rate")
     return mean
 
 
@@ -191,6 +193,15 @@ def _judge_epoch(
     stage, share = trainer.config.stages.find(position.stage), reached_share(optimiser)
     encoder_rate = stage.encoder_learning_rate * share if isinstance(stage, EncoderStage) else 0.0
     return Epoch(position.stage, position.epoch, train_loss, known, log_loss, stage.learning_rate * share, encoder_rate)
+
+
+def _require_finite(found: float | np.ndarray, what: str, lower: str) -> None:
+    """Stop where training gave NaN or infinity: nothing is worse than NaN where epochs are compared.
+
+    Raises: DivergedError.
+    """
+    if not np.isfinite(found).all():
+        raise DivergedError(f"{what} not finite; lower {lower}")
 
 
 def _save(trainer: Trainer, position: Position, optimiser: torch.optim.Optimizer) -> None:

@@ -4,14 +4,13 @@
 
     <runs>/.finetune-<key>/    the key names everything that decides the weights
       <number>/                newest state; written aside, published by rename
-        state.json             where training is, the epochs so far, the best one
+        state.json             where training is, the epochs so far, the best one; the sums of all files
         model.safetensors      weights as they are      optimiser.safetensors   AdamW's moments and steps, by weight
         best.safetensors       weights of the best epoch
 
 Random numbers need no state: order, augmentation and dropout are drawn from (seed, stage, epoch, step or volume).
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,8 +24,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from classify.model_files import digest_files
+from embeddings_store.checksums import seal_fault, sealed_json
+from embeddings_store.documents import parse_object
 from embeddings_store.errors import RunError
 from embeddings_store.publish import published
+from embeddings_store.regular_file import require_regular_below
 from finetune.model.network import VolumeClassifier, host_weights, whole
 from finetune.training.epochs import BestWeights, Epoch
 from finetune.training.stages import trainable_weights
@@ -96,7 +99,7 @@ class StateFolder:
                 save_file(dict(tensors.model), aside / "model.safetensors")
                 save_file(dict(tensors.optimiser), aside / "optimiser.safetensors")
                 save_file({name: t.cpu().contiguous() for name, t in best.weights.items()}, aside / "best.safetensors")
-                (aside / STATE).write_text(json.dumps(words))
+                (aside / STATE).write_bytes(sealed_json(words | {"sha256": digest_files(aside)}))
         except OSError as error:
             raise RunError(
                 f"the training state cannot be written to {self.folder}: {error.strerror}; choose another --runs"
@@ -112,16 +115,19 @@ class StateFolder:
             return None
         folder = self.folder / f"{number:06d}"
         try:
-            words = json.loads((folder / STATE).read_text())
+            require_regular_below(folder)
+            words = _read_state(folder)
             if words["inputs"] != self.inputs:
                 return None
+            _check_sums(folder, words.get("sha256", {}))
             tensors = {name: load_file(folder / f"{name}.safetensors") for name in ("model", "optimiser", "best")}
             best = BestWeights(Epoch(**words["best"]) if words["best"] else None, tensors["best"])
             found = TrainingTensors(tensors["model"], tensors["optimiser"])
             return Saved(folder, _read_position(words["position"]), found, best)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RunError(
-                f"the training state in {folder} is damaged ({type(error).__name__}); delete it to begin again"
+                f"the training state in {folder} is damaged ({_words_of(error)}); restore it, or delete it to begin "
+                "again"
             ) from error
 
     def _numbers(self) -> list[int]:
@@ -177,6 +183,28 @@ def _placed_like(weight: nn.Parameter, value: Shaped[Tensor, "..."]) -> Shaped[T
     if isinstance(weight, DTensor) and value.ndim:
         return distribute_tensor(placed, weight.device_mesh, weight.placements)
     return placed
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    """Read STATE. Raises: ValueError where it is not what was saved, OSError."""
+    body = (folder / STATE).read_bytes()
+    if fault := seal_fault(body):
+        raise ValueError(f"{STATE}: {fault}")
+    return parse_object(body)
+
+
+def _check_sums(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Refuse tensors that are not what was saved, whatever they look like; a state of before this was kept has no sums.
+
+    Raises: ValueError.
+    """
+    found = digest_files(folder) if wanted else {}
+    if unlike := sorted(name for name, digest in wanted.items() if found.get(name) != digest):
+        raise ValueError(f"{unlike[0]}: its checksum is another")
+
+
+def _words_of(error: Exception) -> str:
+    return str(error) if type(error) is ValueError else type(error).__name__
 
 
 def _read_position(words: dict[str, Any]) -> Position:

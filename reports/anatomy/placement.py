@@ -13,6 +13,7 @@ from pydicom import Dataset
 from extract.dicom.geometry import read_items, read_numbers, read_positions
 from reports.anatomy.affine import centred_affine_lps
 from reports.anatomy.scan import ScanGeometry
+from reports.anatomy.seen import WHOLE, Seen
 
 LARGEST_DEVIATION = 0.02
 """In parts of a step: how far a frame may lie from where equal steps would put it."""
@@ -28,11 +29,15 @@ class Placement:
     affine: Float64[np.ndarray, "4 4"]
     frame_of_reference: str | None
 
-    def of_tokens(self, scan: ScanGeometry, grid: tuple[int, int, int]) -> Float64[np.ndarray, "4 4"]:
-        """Return the affine of a token grid over the whole scan, at the tokens' centres."""
-        step = np.array([scan.frames, scan.rows, scan.columns]) / np.array(grid)
+    def of_tokens(
+        self, scan: ScanGeometry, grid: tuple[int, int, int], seen: Seen = WHOLE
+    ) -> Float64[np.ndarray, "4 4"]:
+        """Return the affine, at the tokens' centres, of a grid over all frames and what was seen of each."""
+        (top, bottom), (left, right) = seen.rows, seen.columns
+        size = np.array([scan.frames, scan.rows, scan.columns])
+        step = size * np.array([1.0, bottom - top, right - left]) / np.array(grid)
         tokens = np.diag([*step, 1.0])
-        tokens[:3, 3] = step / 2 - 0.5
+        tokens[:3, 3] = size * np.array([0.0, top, left]) + step / 2 - 0.5
         return np.asarray(self.affine @ tokens)
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from embeddings_store.schema import Eye
 from reports.anatomy.scan import ScanGeometry
+from reports.anatomy.seen import WHOLE, Seen
 from reports.anatomy.token_map import EnFace, token_points
 
 RADII_MM = (0.5, 1.5, 3.0)
@@ -43,7 +44,10 @@ class Regions:
 
 
 def en_face_regions(
-    scan: ScanGeometry, grid: tuple[int, int, int], centre_mm: tuple[float, float] | None = None
+    scan: ScanGeometry,
+    grid: tuple[int, int, int],
+    centre_mm: tuple[float, float] | None = None,
+    seen: Seen = WHOLE,
 ) -> Regions:
     """Divide the retina's plane: ETDRS sectors and what lies outside; ninths of the scan where there is no raster.
 
@@ -51,18 +55,20 @@ def en_face_regions(
     """
     depth, height, width = grid
     if scan.spacing_mm is None or scan.shows_disc:
-        flat, names, kind = _ninths(scan, depth, width), _ninth_names(scan), "ninths"
+        flat, names, kind = _ninths(scan, depth, width, seen), _ninth_names(scan), "ninths"
         said = f"ninths of the scan: {scan.why_no_raster or 'ETDRS sectors are those of the macula, not of the disc'}"
     else:
-        flat, kind = _sectors(token_points(scan, depth, width, fine=FINE), centre_mm or (0.0, 0.0)), "etdrs"
+        points = token_points(scan, depth, width, fine=FINE, seen=seen)
+        flat, kind = _sectors(points, centre_mm or (0.0, 0.0)), "etdrs"
         names = (*SECTORS, OUTSIDE)
         said = "the foveal pit that was found" if centre_mm else "the centre of the scan"
     return Regions(names, np.repeat(flat[:, None, :], height, axis=1), kind, said)
 
 
-def axial_bands(grid: tuple[int, int, int]) -> Regions:
+def axial_bands(grid: tuple[int, int, int], seen: Seen = WHOLE) -> Regions:
     """Divide the depth of the image into thirds; these are image rows, not layers of the retina."""
-    rows = np.minimum(np.arange(grid[1]) * len(BANDS) // grid[1], len(BANDS) - 1)
+    top, bottom = seen.rows
+    rows = _third(top + (bottom - top) * np.arange(grid[1]) / grid[1])
     label = np.broadcast_to(rows[None, :, None], grid).astype(np.int64)
     return Regions(BANDS, label, "bands", "the image")
 
@@ -83,12 +89,18 @@ def _sectors(points: EnFace, centre_mm: tuple[float, float]) -> Int64[np.ndarray
     return np.asarray(held.argmax(axis=0), dtype=np.int64)
 
 
-def _ninths(scan: ScanGeometry, depth: int, width: int) -> Int64[np.ndarray, "gd gw"]:
-    slab = np.minimum(np.arange(depth) * 3 // depth, 2)
-    part = np.minimum(np.arange(width) * 3 // width, 2)
+def _ninths(scan: ScanGeometry, depth: int, width: int, seen: Seen) -> Int64[np.ndarray, "gd gw"]:
+    slab = _third(np.arange(depth) / depth if seen.frames is None else seen.frames / scan.frames)
+    left, right = seen.columns
+    part = _third(left + (right - left) * np.arange(width) / width)
     if scan.eye is Eye.LEFT:
         part = 2 - part
-    return (slab[:, None] * 3 + part[None, :]).astype(np.int64)
+    return np.asarray(slab[:, None] * 3 + part[None, :], dtype=np.int64)
+
+
+def _third(places: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Number the third that each place, of 0 to 1, lies in."""
+    return np.minimum((places * 3 + 1e-9).astype(np.int64), 2)
 
 
 def _ninth_names(scan: ScanGeometry) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Where the tokens of a grid lie in the scan that they came from.
 
-The encoder's input is the whole scan resized, edge on edge (align_corners=False), so token (i, j, k) of a grid
+Where the encoder's input is the whole scan resized, edge on edge (align_corners=False), token (i, j, k) of a grid
 [gd, gh, gw] covers frames i F/gd to (i + 1) F/gd, rows j R/gh to (j + 1) R/gh and columns k C/gw to (k + 1) C/gw.
+Slices, and parts of frames: see ``Seen``.
 A token has looked at all others: a place says where evidence was read, not where a lesion lies.
 """
 
@@ -12,6 +13,7 @@ from jaxtyping import Float64
 
 from embeddings_store.schema import Eye
 from reports.anatomy.scan import ScanGeometry
+from reports.anatomy.seen import WHOLE, Seen
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,14 @@ class EnFace:
     superior_mm: Float64[np.ndarray, "*shape"]
 
 
-def token_points(scan: ScanGeometry, depth: int, width: int, *, fine: int) -> EnFace:
+def token_points(scan: ScanGeometry, depth: int, width: int, *, fine: int, seen: Seen = WHOLE) -> EnFace:
     """Spread fine x fine points evenly over each token column of a grid; shapes [depth, width, fine * fine].
 
     Raises: ValueError for a scan without a raster.
     """
     if scan.spacing_mm is None:
         raise ValueError(f"places in mm need a raster: {scan.why_no_raster}")
-    along = (np.arange(width * fine) + 0.5) / (width * fine) - 0.5
-    down = (np.arange(depth * fine) + 0.5) / (depth * fine) - 0.5
+    along, down = seen.along(width, fine) - 0.5, seen.down(depth, fine, scan.frames) - 0.5
     x, y = np.meshgrid(along * scan.width_mm, -down * scan.height_mm)
     return EnFace(_by_token(nasal_side(scan.eye) * x, depth, width, fine), _by_token(y, depth, width, fine))
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from reports.anatomy.regions import axial_bands, en_face_regions
 from reports.anatomy.scan import volume_geometry
 from reports.attribution.whole_model import WholeModel, explain_encoder, shuffle_blocks
 from reports.cases.answer import likeliest, of_unit
+from reports.cases.covered import frames_to_show, seen_by
 from reports.cases.explained import Explained
 from reports.cases.recorded import describe_volume, predict_table
 from reports.cases.scans import ScanCase
@@ -145,18 +147,25 @@ class FinetunedExplainer:
 
     def _explain(self, one: SeenVolume, target: int) -> ScanCase:
         geometry = volume_geometry(one.fetched.volume, one.ref)
-        pit = find_foveal_pit(one.fetched.shown[0], geometry)
+        pit = find_foveal_pit(one.fetched.spread, geometry)
+        line = {"protocol": one.ref.protocol, "eye": str(one.ref.eye)}
+        encoder = self.classifier.encoder.architecture
+        try:
+            seen = seen_by(PRESET, encoder.image_size, encoder.patch, encoder.grid, geometry)
+        except UsageError as error:
+            return ScanCase(line, geometry, None, str(error), one.fetched, "", pit)
+        shown = frames_to_show(seen)
+        fetched = one.fetched if shown is None else replace(one.fetched, numbers=shown)
         found = explain_encoder(
             self._model(self.classifier, one.ref),
             self._model(self.control, one.ref),
             one.image,
             target=target,
-            en_face=lambda grid: en_face_regions(geometry, grid, pit),
-            bands=axial_bands,
+            en_face=partial(en_face_regions, geometry, centre_mm=pit, seen=seen),
+            bands=partial(axial_bands, seen=seen),
             seed=self.seed,
         )
-        line = {"protocol": one.ref.protocol, "eye": str(one.ref.eye)}
-        return ScanCase(line, geometry, found, "", one.fetched, "", pit)
+        return ScanCase(line, geometry, found, "", fetched, "", pit, seen=seen)
 
     def _model(self, classifier: Classifier, ref: VolumeRef) -> WholeModel:
         """Give a model as it treats volumes of this one's protocol."""

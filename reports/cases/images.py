@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped, UInt8
 from PIL import Image
 
+from reports.anatomy.seen import WHOLE, Seen
 from reports.attribution.heat_map import HeatMap
 
 WIDEST_PX = 448
@@ -23,7 +24,7 @@ FOR, AGAINST = (217, 95, 2), (43, 108, 176)
 class HeatLayer:
     """One map as pictures: PNG with transparency, as coarse as the tokens. heats: one a frame shown.
 
-    en_face: sum over the depth.
+    en_face: sum over the depth; where single B-scans were seen, transparent between them.
     """
 
     name: str
@@ -52,18 +53,19 @@ def draw_scan(
     frame_count: int,
     maps: Sequence[HeatMap],
     largest: Mapping[str, float],
+    seen: Seen = WHOLE,
 ) -> ScanImages:
-    """Draw chosen frames (numbers, from 0) of a scan, and its maps over them.
+    """Draw chosen frames (numbers, from 0) of a scan, and its maps over what was seen of them.
 
     largest: by name of a map, the absolute value that is painted opaque; a map without one has its own.
     """
     grey = to_grey(voxels)
-    places = (numbers + 0.5) / frame_count
+    on = Canvas(numbers, (frame_count, *voxels.shape[1:]), seen)
     return ScanImages(
         frames=tuple(int(number) + 1 for number in numbers),
         bscans=tuple(_jpeg(frame) for frame in grey),
-        en_face=_jpeg(_stretch(grey.mean(axis=1))),
-        layers=tuple(_draw_layer(one, places, largest.get(one.name, _largest(one.values))) for one in maps),
+        en_face=_jpeg(_stretch(_flatten(grey, on))),
+        layers=tuple(on.draw(one, largest.get(one.name, _largest(one.values))) for one in maps),
     )
 
 
@@ -72,13 +74,51 @@ def draw_thumbnail(thumbnail: UInt8[np.ndarray, "8 32 32"]) -> tuple[str, ...]:
     return tuple(_data_uri(Image.fromarray(one), "PNG", optimize=True) for one in thumbnail)
 
 
-def _draw_layer(one: HeatMap, places: Float64[np.ndarray, " n"], largest: float) -> HeatLayer:
-    """Paint the slab of tokens at each place, of 0 to 1 from the first frame to the last."""
-    depth = one.values.shape[0]
-    slab = np.minimum((places * depth).astype(np.int64), depth - 1)
-    flat = one.values.sum(axis=1)
-    heats = tuple(_png(paint(one.values[place], largest)) for place in slab)
-    return HeatLayer(one.name, one.title, heats, _png(paint(flat, _largest(flat))))
+@dataclass(frozen=True)
+class Canvas:
+    """What maps are painted on. numbers: of the frames shown. shape: frames, rows and columns of the scan."""
+
+    numbers: Int64[np.ndarray, " n"]
+    shape: tuple[int, int, int]
+    seen: Seen
+
+    def draw(self, one: HeatMap, largest: float) -> HeatLayer:
+        """Paint on each frame the slab of tokens that was made of it, and on one that was not seen nothing."""
+        frames, seen, (depth, height, width) = self.shape[0], self.seen, one.values.shape
+        rows = _tokens_along(min(self.shape[1], TALLEST_PX), height, seen.rows)
+        columns = _tokens_along(min(self.shape[2], WIDEST_PX), width, seen.columns)
+        painted = [paint(slab, largest) for slab in one.values]
+        nothing = np.zeros((height, width, 4), np.uint8)
+        heats = [nothing if slab < 0 else painted[slab] for slab in seen.slabs(self.numbers, depth, frames)]
+        flat = one.values.sum(axis=1)
+        down = np.arange(depth) if seen.frames is None else seen.slabs(np.arange(frames), depth, frames)
+        en_face = _png(_lay(paint(flat, _largest(flat)), down, columns))
+        return HeatLayer(one.name, one.title, tuple(_png(_lay(heat, rows, columns)) for heat in heats), en_face)
+
+
+def _tokens_along(pixels: int, tokens: int, span: tuple[float, float]) -> Int64[np.ndarray, " n"]:
+    """Number the token that each pixel of a side shows, -1 outside the span; each token once where it is all of it."""
+    if span == (0.0, 1.0):
+        return np.arange(tokens)
+    place = ((np.arange(pixels) + 0.5) / pixels - span[0]) / (span[1] - span[0])
+    return np.where((place >= 0) & (place < 1), np.floor(place * tokens), -1).astype(np.int64)
+
+
+def _lay(
+    rgba: UInt8[np.ndarray, "gh gw 4"], rows: Int64[np.ndarray, " n"], columns: Int64[np.ndarray, " m"]
+) -> UInt8[np.ndarray, "n m 4"]:
+    """Put painted tokens where they belong, and nothing where the number is -1."""
+    laid: UInt8[np.ndarray, "n m 4"] = rgba[np.ix_(rows, columns)]
+    laid[(rows < 0)[:, None] | (columns < 0)[None, :]] = 0
+    return laid
+
+
+def _flatten(grey: UInt8[np.ndarray, "n rows columns"], on: Canvas) -> Float64[np.ndarray, "depth columns"]:
+    """Average over the rows; of single B-scans, give each stored frame the nearest that is shown."""
+    flat: Float64[np.ndarray, "n columns"] = grey.mean(axis=1)
+    if on.seen.frames is None:
+        return flat
+    return np.asarray(flat[np.abs(np.arange(on.shape[0])[:, None] - on.numbers).argmin(axis=1)])
 
 
 def to_grey(voxels: Shaped[np.ndarray, "n rows columns"]) -> UInt8[np.ndarray, "n rows columns"]:

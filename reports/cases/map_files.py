@@ -16,6 +16,7 @@ from embeddings_store.schema import Eye
 from reports.anatomy.affine import lps_to_ras
 from reports.anatomy.placement import Placement, find_placement
 from reports.anatomy.scan import ScanGeometry
+from reports.anatomy.seen import WHOLE, Seen
 from reports.cases.scans import ScanCase
 
 RESEARCH_ONLY = "Research use only, not for clinical decisions"
@@ -27,6 +28,7 @@ ASKED_OF_A_SOURCE = ("PatientBirthDate", "PatientSex", "AccessionNumber", "Study
 def export_maps(out: Path, participant: str, scans: Sequence[ScanCase], explanation: str) -> list[Path]:
     """Write every map of every scan that has a raster, as NIfTI and, where its file was read, as DICOM beside it.
 
+    Maps of single B-scans are written as NIfTI alone: a parametric map has no value for "nothing is claimed here".
     explanation: which class the evidence is for, by which run.
     """
     written = []
@@ -38,18 +40,24 @@ def export_maps(out: Path, participant: str, scans: Sequence[ScanCase], explanat
             stem = f"case-{'-'.join(file_name(str(part)) for part in named)}"
             source = (scan.fetched.data or None) if scan.fetched is not None else None
             written.append(out / f"{stem}.nii.gz")
-            write_nifti(written[-1], one.values, scan.geometry, source)
-            if source is not None:
+            write_nifti(written[-1], one.values, scan.geometry, source, scan.seen)
+            if source is not None and scan.seen.frames is None:
                 written.append(out / f"{stem}.dcm")
-                write_parametric_map(written[-1], one.values, scan.geometry, source, f"{one.title}, {explanation}")
+                said = f"{one.title}, {explanation}"
+                write_parametric_map(written[-1], one.values, scan.geometry, source, said, scan.seen)
     return written
 
 
 def write_nifti(
-    path: Path, evidence: Float64[np.ndarray, "gd gh gw"], scan: ScanGeometry, source: bytes | None = None
+    path: Path,
+    evidence: Float64[np.ndarray, "gd gh gw"],
+    scan: ScanGeometry,
+    source: bytes | None = None,
+    seen: Seen = WHOLE,
 ) -> None:
     """Write float32, one voxel a token, in mm RAS; the description says that it is for research only.
 
+    Where the encoder saw single B-scans, the map is as deep as the stored frames, and NaN between those.
     source: the scan's own file, for its place; without one, or where it says none, the scan's centre is the origin.
     Raises: UsageError for a scan without a raster, RunError where the file cannot be written.
     """
@@ -57,7 +65,8 @@ def write_nifti(
 
     nifti: Any = nibabel  # without types for some calls
     place = _place(scan, None if source is None else _header(source))
-    affine = lps_to_ras(place.of_tokens(scan, _grid(evidence)))
+    evidence = _on_frames(evidence, scan.frames, seen)
+    affine = lps_to_ras(place.of_tokens(scan, _grid(evidence), seen))
     image = nifti.Nifti1Image(evidence.astype(np.float32), affine)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = RESEARCH_ONLY.encode()
@@ -66,7 +75,12 @@ def write_nifti(
 
 
 def write_parametric_map(
-    path: Path, evidence: Float64[np.ndarray, "gd gh gw"], scan: ScanGeometry, source: bytes, explanation: str
+    path: Path,
+    evidence: Float64[np.ndarray, "gd gh gw"],
+    scan: ScanGeometry,
+    source: bytes,
+    explanation: str,
+    seen: Seen = WHOLE,
 ) -> None:
     """Write a DICOM Parametric Map (PS3.3, A.75) that references the source scan by its UIDs.
 
@@ -83,7 +97,7 @@ def write_parametric_map(
     _complete(header, scan, place.affine)
     volume = hd.Volume(
         evidence.astype(np.float32),
-        place.of_tokens(scan, _grid(evidence)),
+        place.of_tokens(scan, _grid(evidence), seen),
         coordinate_system="PATIENT",
         frame_of_reference_uid=header.FrameOfReferenceUID,
     )
@@ -155,6 +169,16 @@ def _place(scan: ScanGeometry, header: Dataset | None) -> Placement:
 
 def _grid(evidence: Float64[np.ndarray, "gd gh gw"]) -> tuple[int, int, int]:
     return evidence.shape[0], evidence.shape[1], evidence.shape[2]
+
+
+def _on_frames(
+    evidence: Float64[np.ndarray, "gd gh gw"], frames: int, seen: Seen
+) -> Float64[np.ndarray, "depth gh gw"]:
+    if seen.frames is None:
+        return evidence
+    spread = np.full((frames, *evidence.shape[1:]), np.nan)
+    spread[seen.frames] = evidence
+    return spread
 
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> None:

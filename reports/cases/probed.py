@@ -1,8 +1,7 @@
 """A probe explains a participant: its head on stored vectors, and on stored tokens to say where."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,12 +19,14 @@ from extract.bucket.source import Source
 from reports.anatomy.foveal_pit import find_foveal_pit
 from reports.anatomy.regions import axial_bands, en_face_regions
 from reports.anatomy.scan import ScanGeometry, scan_geometry
+from reports.anatomy.seen import WHOLE, Seen
 from reports.attribution.controls import make_controls
-from reports.attribution.volume import Controls, VolumeEvidence, explain_volume
+from reports.attribution.volume import Controls, RegionsOf, VolumeEvidence, explain_volume
 from reports.cases.answer import likeliest, of_unit
+from reports.cases.covered import frames_to_show, see_tokens
 from reports.cases.explained import Explained
 from reports.cases.scans import NO_BUCKET, ScanCase
-from reports.cases.sources import FetchedScan, fetch_scan, ref_of
+from reports.cases.sources import FetchedScan, Frames, fetch_scan, ref_of
 from reports.runs import FinishedRun
 
 
@@ -61,20 +62,6 @@ def open_probe(run: FinishedRun, reader: StoreReader, snapshot: Snapshot, source
     return ProbeExplainer(run, snapshot, ScanReader(reader, snapshot, model, controls, source, classes, seed))
 
 
-def shows_a_part(preset: Mapping[str, Any]) -> str:
-    """Say why tokens cannot be put on the scan, where the encoder saw a part of each frame; else "".
-
-    preset: of the embedding space.
-    """
-    steps = [name for name in ("crop", "margins") if preset.get(name) is not None]
-    if not steps:
-        return ""
-    return (
-        f"the preset {preset.get('name')} shows the encoder only a part of each frame ({', '.join(steps)}), so its "
-        "tokens do not cover the scan, and nothing is drawn on it"
-    )
-
-
 @dataclass(frozen=True)
 class ScanReader:
     """Where the scans of a run's participants are explained and seen: store, bucket (or None), model and controls."""
@@ -91,17 +78,35 @@ class ScanReader:
         """Explain and fetch one volume. line: of the snapshot's index; position: that of the line."""
         told = {str(name): value for name, value in line.items()}
         geometry = scan_geometry(told)
-        fetched, why_no_pictures = self._fetch(line)
-        pit = find_foveal_pit(fetched.shown[0], geometry) if fetched else None
-        evidence, why_not = self._explain(line, position, target, geometry, pit)
+        seen, why_not = self._see(geometry)
+        fetched, why_no_pictures = self._fetch(line, None if seen is None else frames_to_show(seen))
+        pit = find_foveal_pit(fetched.spread, geometry) if fetched else None
+        evidence = None
+        if seen is not None and self.controls is not None:
+            en_face = partial(en_face_regions, geometry, centre_mm=pit, seen=seen)
+            evidence, why_not = self._explain(
+                line, position, target, self.controls, en_face, partial(axial_bands, seen=seen)
+            )
         thumbnail = None if fetched else self._thumbnail(position)
-        return ScanCase(told, geometry, evidence, why_not, fetched, why_no_pictures, pit, thumbnail)
+        return ScanCase(told, geometry, evidence, why_not, fetched, why_no_pictures, pit, thumbnail, seen=seen or WHOLE)
 
-    def _fetch(self, line: pd.Series) -> tuple[FetchedScan | None, str]:
+    def _see(self, geometry: ScanGeometry) -> tuple[Seen | None, str]:
+        """Say what the tokens lie on, or why nothing is drawn."""
+        space = self.reader.space
+        if self.controls is None:
+            return None, "a map shows the evidence for a class, and the target of this run is a number"
+        if space.token_grid is None:
+            return None, "the store keeps no tokens; extract with --tokens full (or a coarser grid) to see where"
+        try:
+            return see_tokens(space, self.model.features.token_grid or space.token_grid, geometry), ""
+        except UsageError as error:
+            return None, str(error)
+
+    def _fetch(self, line: pd.Series, shown: Frames | None) -> tuple[FetchedScan | None, str]:
         if self.source is None:
             return None, NO_BUCKET
         try:
-            return fetch_scan(self.source, ref_of(line)), ""
+            return fetch_scan(self.source, ref_of(line), shown=shown), ""
         except OctProbeError as error:
             return None, str(error)
 
@@ -110,14 +115,8 @@ class ScanReader:
         return None if known is None or not known.known[position] else known.images[position]
 
     def _explain(
-        self, line: pd.Series, position: int, target: int, geometry: ScanGeometry, pit: tuple[float, float] | None
+        self, line: pd.Series, position: int, target: int, controls: Controls, en_face: RegionsOf, bands: RegionsOf
     ) -> tuple[VolumeEvidence | None, str]:
-        if self.controls is None:
-            return None, "a map shows the evidence for a class, and the target of this run is a number"
-        if self.reader.space.token_grid is None:
-            return None, "the store keeps no tokens; extract with --tokens full (or a coarser grid) to see where"
-        if cut := shows_a_part(self.reader.space.preset):
-            return None, cut
         layer = self.model.features.layer
         try:
             tokens = self.reader.tokens(int(line["row"]), layer)
@@ -128,9 +127,9 @@ class ScanReader:
                 str(line["protocol"]),
                 classes=self.classes,
                 target=target,
-                en_face=lambda grid: en_face_regions(geometry, grid, pit),
-                bands=axial_bands,
-                controls=self.controls,
+                en_face=en_face,
+                bands=bands,
+                controls=controls,
                 seed=self.seed,
                 left=line["eye"] == Eye.LEFT,
             )

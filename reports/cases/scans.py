@@ -9,6 +9,7 @@ from jaxtyping import Float64, UInt8
 
 from reports.anatomy.regions import Regions
 from reports.anatomy.scan import ScanGeometry
+from reports.anatomy.seen import WHOLE, Seen
 from reports.attribution.encoder_evidence import EncoderEvidence
 from reports.attribution.heat_map import HeatMap
 from reports.attribution.volume import VolumeEvidence
@@ -37,6 +38,7 @@ class ScanCase:
     """One scan as a case page shows it; what could not be made says why.
 
     line: what the store's index or the file says of it: protocol, eye ... thumbnail: the store's, in place of pictures.
+    seen: what its maps lie on.
     """
 
     line: Mapping[str, Any]
@@ -49,6 +51,7 @@ class ScanCase:
     thumbnail: UInt8[np.ndarray, "8 32 32"] | None = None
     slices: tuple[str, ...] = ()
     images: ScanImages | None = None
+    seen: Seen = WHOLE
 
     @property
     def maps(self) -> tuple[HeatMap, ...]:
@@ -66,7 +69,8 @@ def _drawn(scan: ScanCase, largest: Mapping[str, float]) -> ScanCase:
     if scan.fetched is None:
         return scan if scan.thumbnail is None else replace(scan, slices=draw_thumbnail(scan.thumbnail))
     voxels, numbers = scan.fetched.shown
-    return replace(scan, images=draw_scan(voxels, numbers, scan.fetched.volume.frame_count, scan.maps, largest))
+    count = scan.fetched.volume.frame_count
+    return replace(scan, images=draw_scan(voxels, numbers, count, scan.maps, largest, scan.seen))
 
 
 def _scales(maps: Sequence[HeatMap]) -> dict[str, float]:

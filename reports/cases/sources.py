@@ -28,17 +28,25 @@ Frames: TypeAlias = Int64[np.ndarray, " k"]
 class FetchedScan:
     """A volume with some frames decoded, and its DICOM file, or first part, for those who must name it as their source.
 
-    data: b"" where it is no DICOM file.
+    data: b"" where it is no DICOM file. numbers: of the frames that a page shows, from 0.
     """
 
     volume: Volume
     data: bytes
+    numbers: Frames
 
     @property
     def shown(self) -> tuple[Shaped[np.ndarray, "n rows columns"], Frames]:
         """Give the frames that a page shows, and their numbers from 0."""
-        numbers = spread_evenly(self.volume.frame_count)
-        return self.volume.voxels[np.searchsorted(self.volume.frame_numbers, numbers)], numbers
+        return self._voxels(self.numbers), self.numbers
+
+    @property
+    def spread(self) -> Shaped[np.ndarray, "n rows columns"]:
+        """Give frames that are spread evenly over the whole scan."""
+        return self._voxels(spread_evenly(self.volume.frame_count))
+
+    def _voxels(self, numbers: Frames) -> Shaped[np.ndarray, "n rows columns"]:
+        return self.volume.voxels[np.searchsorted(self.volume.frame_numbers, numbers)]
 
 
 def ref_of(line: pd.Series) -> VolumeRef:
@@ -55,28 +63,36 @@ def ref_of(line: pd.Series) -> VolumeRef:
     )
 
 
-def fetch_scan(source: Source, ref: VolumeRef, *, also: Callable[[int], Frames] | None = None) -> FetchedScan:
+def fetch_scan(
+    source: Source, ref: VolumeRef, *, shown: Frames | None = None, also: Callable[[int], Frames] | None = None
+) -> FetchedScan:
     """Fetch one volume and decode the frames that a page shows, and those that an encoder needs beside them.
 
+    shown: numbers, from 0, of the frames of the page; None: evenly spread ones, which are decoded in any case.
     also: from the number of stored frames to the numbers, from 0, of the others.
     Raises: BucketError, FetchError, DicomError.
     """
 
     def choose(count: int) -> Frames:
-        shown = spread_evenly(count)
-        return shown if also is None else np.union1d(shown, also(count)).astype(np.int64)
+        others = [part for part in (shown, None if also is None else also(count)) if part is not None]
+        return np.unique(np.concatenate([spread_evenly(count), *others])).astype(np.int64)
 
+    volume, data = _read(source, ref, choose)
+    return FetchedScan(volume, data, spread_evenly(volume.frame_count) if shown is None else shown)
+
+
+def _read(source: Source, ref: VolumeRef, choose: Callable[[int], Frames]) -> tuple[Volume, bytes]:
     ref = _as_listed(source, ref)
     require_present(ref)
     if ref.members:
-        return FetchedScan(read_fetched(fetch_members(source, ref, choose), ref, choose, allowed=ANY_CLASS), b"")
+        return read_fetched(fetch_members(source, ref, choose), ref, choose, allowed=ANY_CLASS), b""
     fetched = source.fetch(ref)
     data = fetched.data if fetched.data[128:132] == b"DICM" else b""
     try:
-        return FetchedScan(read_fetched(fetched, ref, choose, allowed=ANY_CLASS), data)
+        return read_fetched(fetched, ref, choose, allowed=ANY_CLASS), data
     except IncompleteConcatenation:
         others = PartFinder(source).gather(ref, fetched)
-        return FetchedScan(read_fetched(fetched, ref, choose, others=others, allowed=ANY_CLASS), data)
+        return read_fetched(fetched, ref, choose, others=others, allowed=ANY_CLASS), data
 
 
 def _as_listed(source: Source, ref: VolumeRef) -> VolumeRef:

@@ -57,7 +57,8 @@ def view_scan(scan: ScanCase) -> ScanView:
     has_sectors = scan.evidence is not None and scan.evidence.en_face.kind == "etdrs"
     rings = lay_rings(scan.geometry, scan.pit_mm) if has_sectors else None
     told = tell(scan.evidence) if scan.evidence else None
-    caption = " ".join(part for part in (_caption(scan), told.painted if told else "") if part)
+    parts = (_caption(scan), told.painted if told else "", _covered(scan) if told else "")
+    caption = " ".join(part for part in parts if part)
     return ScanView(scan, size, rings, lines, caption, told)
 
 
@@ -94,6 +95,23 @@ def _caption(scan: ScanCase) -> str:
         else f"En face not to scale: {geometry.why_no_raster}."
     )
     return " ".join(part for part in (scale, ends) if part)
+
+
+def _covered(scan: ScanCase) -> str:
+    """Say what of the scan the encoder saw, where that is not all of it."""
+    seen, said = scan.seen, []
+    if seen.frames is not None:
+        said.append(
+            f"The encoder saw {len(seen.frames)} of {scan.geometry.frames} B-scans; each one shown is among them and "
+            "carries its own map. Between them nothing is claimed."
+        )
+    if not seen.is_whole_frame:
+        (top, bottom), (left, right) = seen.rows, seen.columns
+        said.append(
+            f"It saw {100 * (bottom - top):.0f} % of the rows and {100 * (right - left):.0f} % of the columns of each "
+            "B-scan; outside of them nothing is painted."
+        )
+    return " ".join(said)
 
 
 def spread_over_scans(volumes: pd.DataFrame, classes: Sequence[str]) -> list[str]:

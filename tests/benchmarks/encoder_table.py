@@ -9,14 +9,17 @@ machine's CPU with one thread.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
+from result_file import machine_name
 
 from embeddings_store.grid import Grid
 from extract.encoder.architecture import Architecture
@@ -96,6 +99,10 @@ def main() -> None:
         flop, kind = full_size(name).flop_per_volume, FAMILIES[name]
         cells = (f"`{name}`", shown, f"{flop / 1e12:.1f}", *figures, kind.preset, kind.card.describe_terms())
         print(f"| {' | '.join(map(str, cells))} |")
+    if measured:
+        load = os.getloadavg()[0]
+        busy = f", busy with other work (load average {load:.1f})" if load > 1 else ""
+        print(f"\nMeasured on {machine_name()}{busy}, torch {torch.__version__}, {date.today().isoformat()}.")
 
 
 if __name__ == "__main__":

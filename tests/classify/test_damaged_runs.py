@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tarfile
 import zipfile
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from classify.errors import RunFolderError
+from classify.heads import load_head
 from classify.model_files import read_arrays, read_json
 from classify.predict import predict
 from classify.run.folder import load_run
@@ -196,6 +198,80 @@ def test_trees_of_another_length_are_refused_before_they_are_parsed(
     path.write_text(body[: int(share * len(body))] if share < 1 else f"{body[:place]}0.123 {body[place:]}")
     with pytest.raises(RunFolderError, match="whole trees"):
         asked(run, stored, tmp_path)
+
+
+def first(name: str, change: Callable[[list[str]], list[str]], skip: int = 0) -> Callable[[str], str]:
+    """Change the numbers of one list of a tree in place, and the length of the tree with it."""
+
+    def edit(body: str) -> str:
+        found = [one for one in re.finditer(rf"^{name}=(.*)$", body, re.MULTILINE) if len(one[1].split()) > 2][skip]
+        return with_sizes(f"{body[: found.start(1)]}{' '.join(change(found[1].split()))}{body[found.end(1) :]}")
+
+    return edit
+
+
+def with_sizes(body: str) -> str:
+    """Say the true length of each tree, as an editor who knows the format would."""
+    head, trees = body.split("\n\n", 1)
+    blocks = re.findall(r"Tree=\d+\n.*?\n\n\n", trees, re.DOTALL)
+    return re.sub(r"^tree_sizes=.*$", f"tree_sizes={' '.join(str(len(one)) for one in blocks)}", head, flags=re.M) + (
+        f"\n\n{trees}"
+    )
+
+
+def header(name: str, value: str) -> Callable[[str], str]:
+    return lambda body: re.sub(rf"^{name}=.*$", f"{name}={value}", body, count=1, flags=re.MULTILINE)
+
+
+TREES: dict[str, Callable[[str], str]] = {
+    "a feature of 10^8": first("split_feature", lambda x: ["99999999", *x[1:]]),
+    "a feature of -1": first("split_feature", lambda x: ["-1", *x[1:]]),
+    "a split less": first("split_feature", lambda x: x[1:]),
+    "a child beyond": first("left_child", lambda x: [*x[:-1], "999999"]),
+    "a leaf beyond": first("right_child", lambda x: ["-999999", *x[1:]]),
+    "a circle": first("left_child", lambda x: ["0", *x[1:]]),
+    "a circle further down": first("right_child", lambda x: [*x[:-1], "1"]),
+    "a leaf twice": first("right_child", lambda x: [*x[:-1], "-1"]),
+    "a leaf NaN": first("leaf_value", lambda x: ["nan", *x[1:]]),
+    "a leaf infinite": first("leaf_value", lambda x: ["1e999", *x[1:]]),
+    "a leaf less": first("leaf_value", lambda x: x[1:]),
+    "a threshold as text": first("threshold", lambda x: ["x", *x[1:]]),
+    "a threshold NaN": first("threshold", lambda x: ["nan", *x[1:]]),
+    "a category": first("decision_type", lambda x: ["1", *x[1:]]),
+    "more leaves than there are": header("num_leaves", "7000"),
+    "leaves of -5": header("num_leaves", "-5"),
+    "categories": header("num_cat", "3"),
+    "linear leaves": header("is_linear", "1"),
+    "classes of 3": header("num_class", "3"),
+    "classes of 10^9": header("num_class", "1000000000"),
+    "trees a round": header("num_tree_per_iteration", "0"),
+    "features fewer": header("max_feature_idx", "1"),
+    "features of 10^9": header("max_feature_idx", "1000000000"),
+    "another objective": header("objective", "binary sigmoid:1"),
+    "sizes of trees": header("tree_sizes", "1 2 3 4"),
+    "sizes negative": header("tree_sizes", "-601"),
+    "no sizes": header("tree_sizes", ""),
+    "averaged": lambda body: body.replace("\n\n", "\naverage_output\n\n", 1),
+    "a tree less": lambda body: with_sizes(re.sub(r"Tree=5\n.*?\n\n\n", "", body, flags=re.DOTALL)),
+    "a round less, and the last one twice": lambda body: with_sizes(body.replace("Tree=599\n", "Tree=598\n")),
+    "a field twice": lambda body: with_sizes(body.replace("shrinkage=1", "num_cat=0\nshrinkage=1", 1)),
+    "no text": lambda body: "",
+    "another end": lambda body: body.replace("pandas_categorical:null", "pandas_categorical:[[1, 2]]"),
+}
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_edited_trees_without_a_digest_never_reach_the_parser(kind: str, old: Path, tmp_path: Path) -> None:
+    run = copy_of(old, "lgbm", tmp_path)
+    assert "model_sha256" not in json.loads((run / "run.json").read_text())
+    path = run / MODEL / "head.lightgbm.txt"
+    body = path.read_text()
+    path.write_text(TREES[kind](body))
+    assert path.read_text() != body
+    with pytest.raises(RunFolderError, match="whole trees of LightGBM, got a text that was cut or changed") as refused:
+        load_head(load_run(run).model_folder())
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
 
 
 @pytest.mark.parametrize("name", ["predictions.parquet", "cohort.parquet"])

@@ -1,7 +1,12 @@
+import csv
+import io
+
 import pandas as pd
 import pytest
 
-from embeddings_store.plain_text import for_spreadsheets, visible
+from embeddings_store.cells import clean, quoted_cell
+from embeddings_store.failed_rows import COLUMNS, to_csv
+from embeddings_store.plain_text import begins_formula, for_spreadsheets, visible
 from embeddings_store.terminal.console import say
 
 
@@ -31,3 +36,18 @@ def test_no_text_cell_begins_a_formula(cell: str, expected: str) -> None:
     assert list(made["number"]) == [-1.5]
     assert list(made.columns) == ["who", "number", "'=name"]
     assert made["'=name"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+a", "-a", "@a", "='a'", "'a'", '"a"', "-3.5", "1001", "", "a=b", '=""', "=", "''"]
+)
+def test_a_cell_that_is_read_again_says_what_was_written(text: str) -> None:
+    written = quoted_cell(text)
+    assert not begins_formula(written)
+    assert clean(written) == text
+
+
+def test_what_failed_begins_no_formula() -> None:
+    line = dict.fromkeys(COLUMNS, "=cmd|' /C calc'!A0") | {"tries": 3}
+    (read,) = csv.DictReader(io.StringIO(to_csv([line])))
+    assert set(read.values()) == {"'=cmd|' /C calc'!A0", "3"}

@@ -11,6 +11,7 @@ from store_makers import FAILURE, SPACE, WORKER, facts_of, make_ref, make_refs, 
 
 from embeddings_store.checksums import checksum
 from embeddings_store.errors import StoreError
+from embeddings_store.foreign import is_own
 from embeddings_store.reader import open_reader
 from embeddings_store.schema import Note
 from embeddings_store.snapshot import read_snapshot, write_snapshot
@@ -155,14 +156,15 @@ def test_what_cannot_be_read_is_not_bad(writer: StoreWriter, array: str) -> None
 
 
 @pytest.mark.parametrize("place", ["", "index", "errors", "workers", "commit", "pooled", "tokens/last", "snapshots",
-                                   "kinds", "snapshots/1", "derived"])  # fmt: skip
+                                   "kinds", "snapshots/1", "derived", "derived/0123456789abcdef"])  # fmt: skip
 def test_foreign_files_are_named_and_ignored_by_all_else(writer: StoreWriter, place: str) -> None:
     url = writer.storage.url
     write_snapshot(url)
     root, segment = Path(url) / place, next((Path(url) / "index").iterdir())
     (root / "a folder").mkdir(parents=True)
     names = [".DS_Store", "Thumbs.db", "._000001.parquet", ".nfs0001", "README.md", "7", "c.1.0.0.0 (conflicted copy)",
-             f"{segment.stem} (conflicted copy).parquet", "0.json.bak", "3 (1).json", "a folder/notes.txt"]  # fmt: skip
+             f"{segment.stem} (conflicted copy).parquet", "0.json.bak", "3 (1).json", "a folder/notes.txt",
+             "a folder/.x"]  # fmt: skip
     for name in names:
         (root / name).write_bytes(b"not ours")
     found = verify_store(url, repair=True)
@@ -175,6 +177,18 @@ def test_foreign_files_are_named_and_ignored_by_all_else(writer: StoreWriter, pl
     number = write_snapshot(url)
     assert read_snapshot(url).number == number > 1
     write_rows(writer, range(ROWS))
+
+
+def test_only_what_a_store_writes_is_its_own() -> None:
+    derived = "derived/0123456789abcdef"
+    own = ("zarr.json", "facts/zarr.json", "tokens/zarr.json", "tokens/last/zarr.json", "snapshots/1/zarr.json",
+           "snapshots/1/eye/zarr.json", "snapshots/1/eye/c/0", f"{derived}/zarr.json", f"{derived}/commit/c.0.0",
+           f"{derived}/index/000000-0a1b.parquet", "commit/c.1.0#1")  # fmt: skip
+    foreign = ("README/zarr.json", "zarr.json/zarr.json", "snapshots/zarr.json", "snapshots/1/a/b/zarr.json",
+               "tokens/.x/zarr.json", f"{derived}/.DS_Store", f"{derived}/README/zarr.json", f"{derived}/README.md",
+               f"copy/{derived}/zarr.json", "derived/zarr.json", "zarr (1).json")  # fmt: skip
+    assert [path for path in own if not is_own(path)] == []
+    assert [path for path in foreign if is_own(path)] == []
 
 
 def test_a_folder_that_a_desktop_looked_into_may_become_a_store(tmp_path: Path) -> None:

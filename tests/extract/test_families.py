@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -18,6 +18,7 @@ from extract.device.cpu import CpuBackend
 from extract.encoder.checkpoint import load_checkpoint
 from extract.encoder.encoder import Encoder
 from extract.encoder.families import FAMILIES
+from extract.encoder.geometry import resolve_heads
 from extract.encoder.module import prefix_of
 from extract.encoder.random_init import random_twin
 from extract.encoder.safetensors_file import export_safetensors
@@ -66,6 +67,7 @@ CASES = [
     _case("vjepa1", "vjepa1_pt", V1, "larger_input", {"last": "target_larger_last"}),
     _case("vjepa1", "vjepa1_pt", V1, "grey_input", {"last": "encoder_grey_last"}, which="context"),
     _case("vjepa1", "vjepa1_pt", V1, "rgb_input", {"last": "encoder_rgb_last"}, which="encoder"),
+    _case("vjepa1", "vjepa1_pt", V1, "larger_input", {"last": "encoder_larger_last"}, which="context"),
     _case("vjepa1", "vjepa1_pt", "model.safetensors", "grey_input", {"last": "target_grey_last"}),
     _case("vjepa2", "vjepa2_pt", V2, "square_no_input", {**VIDEO, "3": "square_no_block_3"}),
     _case("vjepa2", "vjepa2_pt", V2, "rgb_input", {"3": "rgb_block_3", "last": "rgb_last"}),
@@ -240,8 +242,14 @@ def test_a_video_encoder_that_was_made_grey_is_no_vjepa3d(
     ("names", "message"),
     [
         (["base_model.model.blocks.0.attn.qkv.lora_A.weight"], "a LoRA adapter"),
+        (["base_model.model.blocks.0.attn.qkv.base_layer.weight"], "a LoRA adapter"),
         (["head.weight", "head.bias"], "a head without an encoder"),
+        (["fc_norm.weight", "fc_norm.bias", "head.weight", "head.bias"], "a head without an encoder"),
+        (["fc_norm.weight", "fc_norm.bias"], "a head without an encoder"),
         (["mlp.0.weight", "mlp.2.weight", "last_layer.weight_g"], "a DINO head"),
+        (["head.mlp.0.weight", "head.last_layer.weight", "head.last_layer2.weight"], "a DINO head"),
+        (["last_layer2"], "a DINO head"),
+        (["last_layer2.weight_g", "last_layer2.weight_v"], "a DINO head"),
     ],
 )
 @pytest.mark.parametrize("family", [None, "retfound", "dinov2"])
@@ -249,6 +257,58 @@ def test_a_file_without_an_encoder(names: list[str], message: str, family: str |
     torch.save({"model": dict.fromkeys(names, torch.ones(4, 4))}, tmp_path / "part.pt")
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path / "part.pt", family=family, heads=3)
+
+
+@pytest.mark.parametrize("family", [None, "retfound", "dinov2", "vjepa3d"])
+@pytest.mark.parametrize("style", ["lora_A.weight", "lora_A.default.weight", "lora_b", "peft"])
+def test_an_adapter_inside_a_full_file_is_refused_by_its_name(family: str | None, style: str, tmp_path: Path) -> None:
+    whole = dict(torch.load(FILES["retfound"], weights_only=False)["model"])
+    if style == "peft":
+        for name in [name for name in whole if name.endswith("attn.qkv.weight")]:
+            whole[name.replace("qkv.weight", "qkv.base_layer.weight")] = whole.pop(name)
+    else:
+        whole[f"blocks.0.attn.qkv.{style}"] = torch.zeros(4, 48)
+    torch.save({"model": whole}, tmp_path / "adapted.pth")
+    with pytest.raises(CheckpointError, match="a LoRA adapter"):
+        load_checkpoint(tmp_path / "adapted.pth", family=family, heads=3)
+
+
+@pytest.mark.parametrize("lost", ["weight", "bias", "both"])
+def test_octcube_has_no_high_resolution_without_the_embedding_for_it(lost: str, tmp_path: Path) -> None:
+    whole = dict(torch.load(FILES["octcube"], weights_only=False)["model"])
+    for part in ("weight", "bias") if lost == "both" else (lost,):
+        del whole[f"high_res_patch_embed.proj.{part}"]
+    torch.save({"model": whole}, tmp_path / "low.pth")
+    words = {"family": "octcube", "heads": 3}
+    ordinary, own = (
+        load_checkpoint(path, image_size=(12, 64, 64), **words) for path in (tmp_path / "low.pth", FILES["octcube"])
+    )
+    assert ordinary.weights_sha256 == own.weights_sha256
+    with pytest.raises(CheckpointError, match=r"12x128x128 is the high resolution of octcube.* high_res_patch_embed"):
+        load_checkpoint(tmp_path / "low.pth", image_size=(12, 128, 128), **words)
+
+
+def test_a_vjepa2_file_of_a_target_encoder_alone_is_taken(tmp_path: Path) -> None:
+    whole = torch.load(FILES["vjepa2"], weights_only=False)
+    torch.save({"target_encoder": whole["target_encoder"]}, tmp_path / "target.pt")
+    words = {"family": "vjepa2", "heads": 3, "image_size": (8, 96, 64)}
+    both = {which: load_checkpoint(FILES["vjepa2"], which=which, **words).weights_sha256 for which in (None, "target")}
+    found = load_checkpoint(tmp_path / "target.pt", **words)
+    assert found.weights_sha256 == both["target"] != both[None]
+    with pytest.raises(CheckpointError, match="holds no context encoder of vjepa2"):
+        load_checkpoint(tmp_path / "target.pt", which="context", **words)
+
+
+def test_another_number_of_heads_than_the_published_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for family, kind in FAMILIES.items():
+        for (width, depth), heads in kind.heads.items():
+            with pytest.raises(CheckpointError, match=f"a published {family} of width {width} and {depth} blocks has"):
+                resolve_heads(None, heads * 2, kind, (width, depth), "file")
+            assert resolve_heads(None, None, kind, (width, depth), "file") == heads
+    monkeypatch.setitem(FAMILIES, "retfound", replace(FAMILIES["retfound"], heads={(48, 3): 3}))
+    assert load_checkpoint(FILES["retfound"], family="retfound").architecture.heads == 3
+    with pytest.raises(CheckpointError, match=r"has 3 heads, but 4 were asked for; leave --num-heads out"):
+        load_checkpoint(FILES["retfound"], family="retfound", heads=4)
 
 
 class Hostile:
@@ -301,7 +361,8 @@ class TestSizes:
             encoder.module(torch.zeros(1, 3, 2, 128, 128))
 
     def test_published_heads_are_not_overruled(self, tmp_path: Path) -> None:
-        wide = _load(CASES[11], _image(CASES[11]))
+        first = next(case for case in CASES if case.family == "retfound")
+        wide = _load(first, _image(first))
         assert FAMILIES["retfound"].heads[(1024, 24)] == 16
         with pytest.raises(CheckpointError, match="5 heads: expected a number that divides the width 48"):
             load_checkpoint(FILES["retfound"], heads=5)

@@ -54,17 +54,24 @@ def test_a_volume_knows_where_its_spacing_came_from_and_how_bright_it_is(root: P
     assert volume.image.std() == pytest.approx(1.0, abs=1e-4)
 
 
-@pytest.mark.parametrize(("etag", "noted"), [("f" * 32, True), ("f" * 32 + "-2", False), ("", False)])
-def test_an_etag_that_is_no_md5_is_noted(root: Path, etag: str, noted: bool) -> None:
+@pytest.mark.parametrize(
+    ("etag", "noted"),
+    [
+        ("f" * 32, Note.ETAG_IS_NO_MD5), ("f" * 32 + "-2", Note.MD5_UNCHECKED), ("", Note.MD5_UNCHECKED),
+        ("f" * 40, Note.MD5_UNCHECKED), (None, Note.NONE),
+    ],
+)  # fmt: skip
+def test_an_etag_that_is_no_md5_is_noted(root: Path, etag: str | None, noted: Note) -> None:
     (root / KEY).write_bytes(make_file(layered_volume(8, 32, 32)))
 
     class Encrypted(FolderSource):
         def fetch(self, wanted: Wanted) -> Fetched:
-            return replace(super().fetch(wanted), etag=etag)
+            fetched = super().fetch(wanted)
+            return fetched if etag is None else replace(fetched, etag=etag)
 
     loaded = new_loader(Encrypted(root), Recipe(PRESETS["pretrain"], SIZE), StageClock())(only_line(root))
     assert isinstance(loaded, LoadedVolume)
-    assert bool(loaded.facts.notes & Note.ETAG_IS_NO_MD5) is noted
+    assert loaded.facts.notes & (Note.ETAG_IS_NO_MD5 | Note.MD5_UNCHECKED) == noted
 
 
 def test_a_decoder_that_takes_too_long_ends_as_an_error_row(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

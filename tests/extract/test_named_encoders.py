@@ -22,6 +22,7 @@ from extract.encoder.encoder import Encoder
 from extract.encoder.families import FAMILIES
 from extract.encoder.open import open_encoder
 from extract.encoder.random_init import random_encoder
+from extract.errors import CheckpointError
 from extract.options import ExtractOptions
 from extract.pipeline import extract
 from extract.preprocess import preprocess
@@ -158,6 +159,32 @@ MINE = Family(
 
 TWO = OWN.format(name="a", positions="bicubic") + "from dataclasses import replace\nOTHER = replace(MINE, name='b')\n"
 
+TYPED = "|raised TypeCheckError"
+"""What tests, which check types as they run, say of a value of another type before the family itself does."""
+
+SLIPS = [
+    ('("mask_token", r"decoder_.*")', '("(",)', r"ignored: expected a regular expression, got '\('"),
+    ("slices=True", 'slices=True, has=("a[",)', r"has: expected a regular expression, got 'a\['"),
+    (
+        "slices=True",
+        'slices=True, renames=(("x", r"\\2"),)',
+        r"renames: expected a regular expression, got 'x'",
+    ),
+    ("slices=True", 'slices=True, renames=("x", "y")', "renames: expected a tuple of pairs" + TYPED),
+    ("slices=True", 'slices=True, has=("x")', "has: expected a tuple of texts" + TYPED),
+    ('"1 * C"', '"1 many C"', "extra: expected tensors and their shapes"),
+    ('"1 * C"', '"1 0 C"', "extra: expected tensors and their shapes"),
+    ("frames=4", "frames=0", "frames: expected a whole number from 1, or None, got 0"),
+    ("frames=4", "frames=4, eps=0.0", "eps: expected a number above 0, got 0.0"),
+    ("frames=4", "frames=4, channels=2", "channels: expected 1 or 3, got 2"),
+    ("frames=4", "frames=4, heads={(48, 3): 5}", r"heads: expected by \(width, depth\) a number of heads"),
+    ("frames=4", "frames=4, keys=()", "keys: expected a tuple of at least one text"),
+    ('"pos_embed": "1 * C"', "", "extra: positions bicubic need pos_embed"),
+    ('"pos_embed": "1 * C"', '"pos_embed": "1 * C", "cls": "1 C"', "extra: expected tensors of pos_embed, .* got cls"),
+    ("slices=True", "slices=False", "positions bicubic with slices=False: expected table_3d"),
+]
+"""Of the text of a family: what to replace, by what, and what is said of it."""
+
 
 class TestOwnFamily:
     """--encoder ./mine.py."""
@@ -185,6 +212,14 @@ class TestOwnFamily:
             (OWN.format(name="retfound", positions="bicubic"), "the name retfound belongs to a family"),
             (OWN.format(name="mine", positions="wavy"), "positions: expected table_3d|raised TypeCheckError"),
             ("import sys; sys.exit(3)", "the file raised SystemExit: 3"),
+            ("raise Exception('x\\ny')", "the file raised Exception: x; correct it"),
+            ("raise StopIteration", "the file raised StopIteration; correct it"),
+            ("import re; re.compile('(')", r"the file raised (error|PatternError): missing \)"),
+            ("class Mine(BaseException):\n def __str__(self): 1 / 0\nraise Mine", "the file raised Mine: <exception"),
+            *[
+                (OWN.format(name="mine", positions="bicubic").replace(old, new), f"family mine: {message}")
+                for old, new, message in SLIPS
+            ],
         ],
     )  # fmt: skip
     def test_what_is_wrong_with_it_is_one_line(self, tmp_path: Path, text: str, message: str) -> None:
@@ -193,8 +228,24 @@ class TestOwnFamily:
             open_encoder(encoder=str(tmp_path / "mine.py"), checkpoint=FILES["retfound"])
         assert "\n" not in str(caught.value)
 
+    def test_what_does_not_fit_the_checkpoint_is_one_line(self, tmp_path: Path) -> None:
+        """A function of the file that raises, and two tensors that become one."""
+        mine, text = tmp_path / "mine.py", OWN.format(name="mine", positions="bicubic")
+        for old, new, kind, message in (
+            (
+                "slices=True",
+                "slices=True, file_form=lambda _: {}[5]",
+                UsageError,
+                "raised KeyError: 5; what",
+            ),
+            ("slices=True", "slices=True, renames=((r'norm1', 'norm2'),)", CheckpointError, "are both the tensor"),
+        ):
+            mine.write_text(text.replace(old, new))
+            with pytest.raises(kind, match=message):
+                open_encoder(encoder=str(mine), checkpoint=FILES["retfound"], heads=3)
+
     def test_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="raised FileNotFoundError"):
+        with pytest.raises(UsageError, match="cannot be read: No such file"):
             open_encoder(encoder=str(tmp_path / "none.py"), checkpoint=FILES["retfound"])
 
 

@@ -28,28 +28,30 @@ pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 PATCH, WIDTH = 16, 8
 
 
-def _graph(path: Path, *, sides: list[Any], tokens: bool = False, domain: str = "", **metadata: str) -> Path:
+def _graph(
+    path: Path, *, sides: list[Any], tokens: bool = False, domain: str = "", batch: Any = "b", **metadata: str
+) -> Path:
     """Write a patch embedding of pictures or volumes, then its double as a second layer."""
     helper, floats = onnx.helper, onnx.TensorProto.FLOAT
     rank = len(sides)
     weight = np.random.default_rng(0).normal(size=(WIDTH, 3, *[PATCH] * rank)).astype(np.float32)
     kernel = {"kernel_shape": [PATCH] * rank, "strides": [PATCH] * rank}
     nodes = [helper.make_node("Conv", ["in", "weight"], ["map"], **kernel)]
-    shape: list[Any] = ["b", WIDTH, *[None] * rank]
+    shape: list[Any] = [batch, WIDTH, *[None] * rank]
     if tokens:
         ends = onnx.numpy_helper.from_array(np.array([0, WIDTH, -1], np.int64), "ends")
         nodes += [
             helper.make_node("Reshape", ["map", "ends"], ["flat"]),
             helper.make_node("Transpose", ["flat"], ["first"], perm=[0, 2, 1]),
         ]
-        shape = ["b", None, WIDTH]
+        shape = [batch, None, WIDTH]
     else:
         nodes.append(helper.make_node("Identity", ["map"], ["first"]))
     nodes.append(helper.make_node("Add", ["first", "first"], ["second"], domain=domain))
     graph = helper.make_graph(
         nodes,
         "encoder",
-        [helper.make_tensor_value_info("in", floats, ["b", 3, *sides])],
+        [helper.make_tensor_value_info("in", floats, [batch, 3, *sides])],
         [helper.make_tensor_value_info(name, floats, shape) for name in ("first", "second")],
         [onnx.numpy_helper.from_array(weight, "weight")] + ([ends] if tokens else []),
     )
@@ -71,6 +73,58 @@ def test_outputs_are_layers_slice_by_slice(tokens: bool, tmp_path: Path) -> None
     wanted = torch.nn.functional.conv2d(volume[1, :, 2:3].expand(-1, 3, -1, -1), weight, stride=PATCH)
     assert (found["1"][1, 12:] - wanted[0].flatten(1).T).abs().max() <= 1e-3
     assert torch.equal(found["last"], 2 * found["1"])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_graph_of_a_fixed_batch_gets_as_many_at_a_time(batch: int, tmp_path: Path) -> None:
+    volumes = torch.randn(3, 3, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    paths = [_graph(tmp_path / f"{one}.onnx", sides=[32, 48], batch=one) for one in ("b", batch)]
+    free, fixed = (open_encoder(encoder=f"onnx:{path}", image_size=(3, 32, 48)) for path in paths)
+    for name in ("1", "last"):
+        assert torch.equal(free.module(volumes, (name,))[name], fixed.module(volumes, (name,))[name])
+    whole = open_encoder(encoder=f"onnx:{_graph(tmp_path / 'v.onnx', sides=[16, 32, 48], batch=1)}")
+    images = torch.randn(2, 3, 16, 32, 48, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(whole.module(images)["last"][1:], whole.module(images[1:])["last"])
+
+
+def test_a_graph_that_leaves_its_batch_open_but_takes_one_alone(tmp_path: Path) -> None:
+    """The export kept the batch of its example in a reshape: two become one row, or an error."""
+    for name, ends in (("joined", [1, -1, WIDTH]), ("failing", [1, 6, WIDTH])):
+        model = onnx.load(str(_graph(tmp_path / "e.onnx", sides=[32, 48], tokens=True)))
+        node = onnx.helper.make_node("Reshape", ["first", "example"], ["kept"])
+        model.graph.node.insert(3, node)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(ends, np.int64), "example"))
+        del model.graph.output[1:]
+        model.graph.output[0].name = "kept"
+        onnx.save_model(model, str(tmp_path / f"{name}.onnx"))
+        encoder = open_encoder(encoder=f"onnx:{tmp_path / name}.onnx", image_size=(3, 32, 48))
+        images = torch.randn(2, 3, 3, 32, 48, generator=torch.Generator().manual_seed(2))
+        assert torch.equal(encoder.module(images)["last"][1:], encoder.module(images[1:])["last"])
+
+
+def test_slices_are_as_many_as_were_asked_for(tmp_path: Path) -> None:
+    path = _graph(tmp_path / "e.onnx", sides=[32, 48])
+    assert open_encoder(encoder=f"onnx:{path}", slices=5).architecture.grid == (5, 2, 3)
+    assert open_encoder(encoder=f"onnx:{path}").architecture.grid == (16, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"grid": "1,2"}, "metadata grid: expected gd,gh,gw, got '1,2'"),
+        ({"grid": "a,b,c"}, "metadata grid: expected gd,gh,gw"),
+        ({"grid": "1,-2,-3"}, "metadata grid: expected gd,gh,gw"),
+        ({"grid": "0,2,3"}, "do not tell their grid"),
+        ({"prefix_tokens": "one"}, "metadata prefix_tokens: expected a whole number from 0, got 'one'"),
+        ({"prefix_tokens": "-1"}, "metadata prefix_tokens: expected a whole number from 0"),
+        ({"prefix_tokens": "9" * 5000}, "metadata prefix_tokens: expected a whole number from 0"),
+        ({"prefix_tokens": "7"}, "do not tell their grid"),
+    ],
+)
+def test_metadata_that_is_none(metadata: dict[str, str], message: str, tmp_path: Path) -> None:
+    path = _graph(tmp_path / "e.onnx", sides=[32, 48], tokens=True, **metadata)
+    with pytest.raises(CheckpointError, match=message):
+        open_encoder(encoder=f"onnx:{path}")
 
 
 def test_a_volume_with_its_grid_in_the_metadata(tmp_path: Path) -> None:

@@ -32,7 +32,6 @@ from extract.preprocess import preprocess
 from extract.preset import PRESETS, Recipe
 from extract.single import encode_file
 from extract.stages import StageClock
-from reports.cases.probed import shows_a_part
 
 FRAMES = 17
 SIZE = (4, 64, 64)
@@ -246,10 +245,3 @@ def test_what_is_no_number_of_slices(text: str) -> None:
 def test_what_is_no_number_in_python(number: Any) -> None:
     with pytest.raises(UsageError, match="--slices: expected centre, all or a number"):
         Preprocessing(slices=number).prepared("retfound")
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_maps_are_drawn_only_where_tokens_cover_the_scan(name: str) -> None:
-    words = shows_a_part(PRESETS[name].to_dict())
-    assert bool(words) == (name in ("retfound", "imagenet", "vjepa2"))
-    assert "(margins)" in shows_a_part(Preprocessing(preset="pretrain", crop=(0, 0, 4, 0)).prepared(None).to_dict())

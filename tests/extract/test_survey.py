@@ -14,6 +14,7 @@ from PIL import Image
 from small_bucket import options
 
 from embeddings_store.errors import OctProbeError, UsageError
+from embeddings_store.plain_text import visible
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
 from extract.layouts.cards import cards
@@ -185,6 +186,34 @@ def test_own_pictures_are_surveyed_without_people_for_a_person_to_fill_in(tmp_pa
     assert "error: broken.npy" in describe_survey(found)
     with Image.open(sheet) as drawn:
         assert drawn.width == 1000
+
+
+ODD_NAMES = ("=1+1", "+cmd|x", "-a", "@sum", "='d'", "'e'", '"f"', "g\x07", "=h\x1b[2J", "-5", "plain")
+
+
+def test_names_that_a_spreadsheet_would_compute_come_back_as_they_are(tmp_path: Path) -> None:
+    for number, name in enumerate(ODD_NAMES):
+        (tmp_path / "b" / name).mkdir(parents=True)
+        Image.fromarray(np.full((20, 30), number, np.uint8)).save(tmp_path / "b" / name / "1.png")
+        Image.fromarray(np.full((20, 30), number + 50, np.uint8)).save(tmp_path / "b" / name / "2.png")
+        (tmp_path / "b" / f"{name}.npy").write_bytes(b"\x93NUMPY broken")
+    out = tmp_path / "scans.csv"
+    survey(SurveyOptions(bucket=str(tmp_path / "b"), out=out))
+    with out.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    cells = [cell for line in lines for cell in line.values()]
+    assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@")) and not cell.startswith("-5")] == []
+    assert not any(cell != visible(cell) for cell in cells)
+    scans = [line | {"participant": f"P{number}"} for number, line in enumerate(lines) if line["scan"]]
+    with out.open("w", newline="") as file:
+        table = csv.DictWriter(file, scans[0].keys())
+        table.writeheader()
+        table.writerows(scans)
+    source = FolderSource(tmp_path / "b")
+    source.layout = LayoutOptions(scans=out)
+    refs = list_volumes(source).refs
+    files = {f"{name}.npy": 0 for name in ODD_NAMES}
+    assert {ref.key: len(ref.members) for ref in refs} == dict.fromkeys(ODD_NAMES, 2) | files
 
 
 def test_a_damaged_picture_spoils_its_scan_for_the_survey_as_for_the_extraction(

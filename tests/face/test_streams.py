@@ -133,6 +133,27 @@ def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+PROGRAMS = ("extract.cli", "extract.phantom.cli", "classify.cli", "finetune.cli", "reports.cli")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_runs_as_a_module_and_says_when_it_cannot_print(program: str) -> None:
+    line = [sys.executable, "-W", "ignore", "-m", program, "--version"]
+    assert subprocess.run(line, capture_output=True, text=True, check=True).stdout.startswith("octprobe ")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: the results cannot be printed: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", [["go"], ["go", "--json"], ["--help"]])
+def test_tables_and_objects_need_room_too(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        line = [sys.executable, "-c", PRINTS, *words]
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert done.stderr.endswith("error: the results cannot be printed: No space left on device\n")
+
+
 def test_a_store_s_status_can_be_redirected(clinic: Path, command: Command, tmp_path: Path) -> None:
     store = tmp_path / "store"
     made = command(

@@ -31,9 +31,10 @@ from finetune.data.sampling import Draw, loss_weights
 from finetune.errors import DivergedError
 from finetune.model.blocks import dropping_paths, recomputing
 from finetune.model.network import VECTORS, VolumeClassifier, groups_of, host_weights
-from finetune.parallel.sharing import Alone
+from finetune.parallel.sharing import Alone, Parallel
 from finetune.recipe.config import FinetuneConfig
 from finetune.recipe.load import load_config
+from finetune.training import loop
 from finetune.training.epochs import BestWeights, Epoch, compare_stages, has_stalled
 from finetune.training.loop import predict, train_stage
 from finetune.training.stages import set_trainable
@@ -202,6 +203,27 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
     feed = vector_feed(np.full((4, 3), np.inf), [0, 1, 0, 1], "train")
     with pytest.raises(DivergedError, match=r"stage head, epoch 1: the loss is not finite; lower stages\.head\.learn"):
         train(new_model(stage="head"), (feed, feed), head_config())
+
+
+@pytest.mark.parametrize("last", [np.nan, np.inf, -np.inf])
+def test_weights_that_the_last_step_spoils_are_never_the_best(last: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = separable()
+    feed, taken, steps = vector_feed(x, y, "train"), loop._take_step, []
+
+    def spoil(parallel: Parallel, *args: object, **more: object) -> torch.Tensor:
+        loss = taken(parallel, *args, **more)
+        steps.append(loss)
+        if len(steps) == 8:  # the last of the second epoch, whose loss was finite
+            with torch.no_grad():
+                next(weight for weight in parallel.model.parameters() if weight.requires_grad)[..., :1] = last
+        return loss
+
+    monkeypatch.setattr(loop, "_take_step", spoil)
+    trainer = trainer_of(new_model(stage="head"), head_config("stages.head.epochs=2"), 2)
+    with pytest.raises(DivergedError, match=r"the model's answers for train are not finite; lower the learning rates"):
+        train_stage(trainer, "head", feed, feed, [])
+    assert trainer.best.epoch is not None
+    assert trainer.best.epoch.epoch == 1
 
 
 def gradients(model: VolumeClassifier, feed: VolumeFeed, parts: list[list[Draw]]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """A run that is killed with SIGKILL goes on where it was, and ends with the very same weights."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -162,6 +163,47 @@ def test_a_damaged_state_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "state" / "000001" / name).write_bytes(b"{")
     with pytest.raises(RunError, match=r"damaged .*delete it to begin again"):
         state.load()
+
+
+def zero_tail(path: Path) -> None:
+    """Leave a file as a full disk or a lost page would: as long as before, and readable."""
+    body = path.read_bytes()
+    path.write_bytes(body[:-64] + bytes(64))
+
+
+def other_loss(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"loss": 0.5', b'"loss": 0.1'))
+
+
+@pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimiser.safetensors", "best.safetensors"])
+def test_a_state_that_reads_well_and_is_another_is_refused_and_kept(tmp_path: Path, name: str) -> None:
+    model, optimiser, state = parts(tmp_path)
+    best = BestWeights()
+    best.offer(Epoch("head", 1, 0.1, None, 0.3, 1e-3), model)
+    sum(weight.square().sum() for weight in model.parameters() if weight.requires_grad).backward()
+    optimiser.step()
+    state.save(Position("all", 2, 1, 0.5), collect_tensors(model, optimiser), best)
+    file = tmp_path / "state" / "000001" / name
+    kept = file.read_bytes()
+    (other_loss if name == "state.json" else zero_tail)(file)
+    assert file.read_bytes() != kept
+    with pytest.raises(RunError, match=rf"damaged \({name}: its checksum is another\); restore it, or delete it"):
+        state.load()
+    assert state.exists
+    file.write_bytes(kept)
+    (file.parent / ".DS_Store").write_bytes(b"x")
+    assert state.load() is not None
+
+
+def test_a_state_of_before_sums_were_kept_is_gone_on_from(tmp_path: Path) -> None:
+    model, optimiser, state = parts(tmp_path)
+    state.save(Position("all", 3), collect_tensors(model, optimiser), BestWeights())
+    path = tmp_path / "state" / "000001" / "state.json"
+    words = json.loads(path.read_text())
+    path.write_text(json.dumps({name: words[name] for name in ("inputs", "position", "best")}))
+    saved = state.load()
+    assert saved is not None
+    assert saved.position.epoch == 3
 
 
 def apart(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

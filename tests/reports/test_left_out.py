@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,20 @@ def test_a_damaged_run_is_named_and_the_others_are_read(tmp_path: Path, damage: 
     assert left_out.folder == "broken"
     assert left_out.reason
     assert str(tmp_path) not in left_out.reason
+
+
+@pytest.mark.parametrize("copy", ["whole (conflicted copy)", "copy of whole", "Whole"])
+def test_a_copy_under_another_name_is_no_second_run(tmp_path: Path, copy: str) -> None:
+    shutil.copytree(build_run(tmp_path, "whole", model="linear"), tmp_path / copy)
+    assert left_out_of(tmp_path) == (
+        ["whole"],
+        [LeftOut(copy, "it is a copy of the run whole")],
+    )
+
+
+def test_a_run_whose_folder_was_renamed_is_still_read(tmp_path: Path) -> None:
+    build_run(tmp_path, "whole", model="linear").rename(tmp_path / "our best")
+    assert left_out_of(tmp_path) == (["whole"], [])
 
 
 def test_a_folder_that_nobody_may_look_into_is_named(tmp_path: Path) -> None:

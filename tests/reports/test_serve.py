@@ -178,3 +178,24 @@ def test_odd_addresses_get_one_clean_answer(served: tuple[HTTPConnection, Path],
         line.sendall(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{served[0].port}\r\n\r\n".encode(errors="replace"))
         answer = line.recv(100)
     assert answer.startswith((b"HTTP/1.0 404", b"HTTP/1.0 414"))
+
+
+def test_who_takes_an_answer_in_drops_holds_no_slot_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "ANSWER_S", 0.3)
+    monkeypatch.setattr(serve, "MOST_CLIENTS", 1)
+    (tmp_path / "page.html").write_text(PAGE + "x" * (64 << 20))
+    server = new_server(Dashboard(tmp_path, tmp_path, KEY), "127.0.0.1", 0)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    asked = f"GET /page/{name_of('page.html')} HTTP/1.0\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n"
+    came = 0
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as slow:
+        slow.sendall(asked.encode())
+        threading.Event().wait(1.0)  # it takes what fits into the line, and no more
+        with suppress(ConnectionResetError):
+            while got := slow.recv(1 << 20):
+                came += len(got)
+    assert came < 64 << 20, "it was cut off"
+    while server._slots._value == 0:
+        threading.Event().wait(0.02)
+    server.shutdown()
+    server.server_close()

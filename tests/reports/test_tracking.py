@@ -1,6 +1,7 @@
 """Mirroring is idempotent, complete and quiet, for MLflow and for the fake."""
 
 import json
+import os
 import shutil
 import socket
 import warnings
@@ -46,6 +47,18 @@ def copy_named(key: str, tmp_path: Path) -> MirroredRun:
     artifact = tmp_path / "run.json"
     artifact.write_text("{}")
     return MirroredRun(key, key, 1000, 3000, {"a<b>": "1"}, {"val/age+site": 0.5}, {"tag": "x"}, (artifact,))
+
+
+def test_a_server_that_is_not_there_is_one_line_after_few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")  # what the user set stays
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        with pytest.raises(RunError, match=r"MLflow: expected a tracking store .*Connection refused") as refused:
+            MlflowTracker(f"http://127.0.0.1:{taken.getsockname()[1]}", "octprobe")
+    assert "\n" not in str(refused.value)
+    assert (os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"], os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) == ("7", "2")
 
 
 class TrackerContract:
