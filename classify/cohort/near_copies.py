@@ -36,6 +36,9 @@ EQUAL = 1e-3
 PICTURE_BELOW = 0.22
 """Of the same, for thumbnails: a lossy copy at 30 dB lies at up to 0.17, the nearest of 320 strangers at 0.25."""
 
+PICTURE_NEAR = 0.14
+"""Of the same, where only the farthest of the NEAREST + 1 neighbours is compared with: half of the way to strangers."""
+
 LONE_RATIO, LONE_BELOW = 0.12, 0.5
 """The smallest ratio of 2,000 honest scans of one device is 0.20."""
 
@@ -160,7 +163,13 @@ def find_alike_thumbnails(
             return []
         ratio = min(_seldom(near, PICTURE_ALARMS), LARGEST_RATIO)
         limit = _reach(
-            near, usual, ratio=ratio, far_below=PICTURE_BELOW, rounding=_rounding(seen[0]), lone=min(ratio, LONE_RATIO)
+            near,
+            usual,
+            ratio=ratio,
+            far_below=PICTURE_BELOW,
+            rounding=_rounding(seen[0]),
+            lone=min(ratio, LONE_RATIO),
+            deep=_seldom(near, PICTURE_ALARMS / (near.shape[1] - 1)),
         )
     return [
         _near_copy(int(varied[order[a]]), int(varied[order[b]]), cloud.apart(a, b), usual, "thumbnails")
@@ -192,15 +201,24 @@ def _rounding(points: Float32[np.ndarray, "n p"]) -> float:
 
 
 def _reach(
-    near: Float32[np.ndarray, "n k"], usual: float, *, ratio: float, far_below: float, rounding: float, lone: float = 0
+    near: Float32[np.ndarray, "n k"],
+    usual: float,
+    *,
+    ratio: float,
+    far_below: float,
+    rounding: float,
+    lone: float = 0,
+    deep: float = 0,
 ) -> Float32[np.ndarray, " n"]:
     """Give for each row the distance up to which another participant's scan is a copy of it; 0: none is.
 
-    lone: ratio at which a scan unlike all others, which a lossy copy lies farther from, has one all the same.
+    lone: ratio at which a scan unlike all others, which a lossy copy lies farther from, has one all the same. deep:
+    ratio to the farthest of these, where a stranger happens to lie near: P(d1/d(k+1) < r) is at most k r^m.
     """
     ratios = near[:, :-1] / np.maximum(near[:, 1:], TINY)
     gap = (ratios <= ratio) & (near[:, :-1] <= far_below * usual)
     gap |= (ratios <= lone) & (near[:, :-1] <= LONE_BELOW * usual)
+    gap |= (near[:, :-1] <= deep * near[:, -1:]) & (near[:, :-1] <= PICTURE_NEAR * usual)
     last = np.where(gap.any(axis=1), gap.shape[1] - gap[:, ::-1].argmax(axis=1) - 1, -1)
     by_gap = np.where(last >= 0, near[np.arange(len(near)), last], 0)
     equal = np.where(near[:, 0] <= EQUAL * usual, EQUAL * usual, 0)

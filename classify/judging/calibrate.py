@@ -186,7 +186,7 @@ def _why_not(name: str, fitted: Parameters, losses: Mapping[str, float]) -> str:
     if temperature is not None and not 1.01 * low < temperature < 0.99 * high:
         return f"the fit of {name} ended at its limit"
     if losses[name] >= losses[CONSTANT] or says_nothing(fitted):
-        return "on participants held out of train the scores say no more than the class shares do"
+        return "of people who were not fitted on, the scores say no more than the class shares do"
     return ""
 
 

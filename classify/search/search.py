@@ -36,6 +36,9 @@ FACTS = "study.json"
 ERROR_REPLICATES = 200
 """Of the standard error of a difference between two candidates: known to 5 %."""
 
+STRENGTH = "C"
+"""The parameter that shrinks a linear head's logits."""
+
 
 @dataclass(frozen=True)
 class SearchPlan:
@@ -118,7 +121,10 @@ def choose_model(
             tell(f"study {folder.name}: resumed at trial {resumed}{f' of {plan.trials}' if plan.trials else ''}")
         tried, stopped_by = _search(plan, study, space, scorer, tell)
     said = {"engine": plan.engine, "stopped_by": stopped_by, "resumed_at": resumed, "study": folder.name}
-    return _chosen(plan, space, tried, said | {"metric": metric})
+    best = best_of(tried)
+    if STRENGTH in best.parameters:
+        said["taken"], best = _taken_by(classes), _sharpen(plan, space, scorer, best)
+    return _chosen(plan, space, tried, said | {"metric": metric}, best=best)
 
 
 def _choose_among(
@@ -249,10 +255,31 @@ def _try_grid(plan: SearchPlan, space: SearchSpace, scorer: FoldScorer, metric: 
         Tried(parameters, space.layers[0], space.pools[0], space.aggregations[0], value, ())
         for parameters, value in zip(GRIDS[plan.model], values, strict=True)
     ]
-    loss = "log-loss" if scorer.classes else "squared error"
-    said = {"sampler": "grid", "taken": f"the smallest {loss} within one standard error of the best score"}
-    said |= {"metric": metric}
+    said = {"sampler": "grid", "taken": _taken_by(scorer.classes), "metric": metric}
     return _chosen(plan, space, tried, said, best=tried[take_sharpest(held_out, values, seed=plan.seed)])
+
+
+def _taken_by(classes: int) -> str:
+    return f"the smallest {'log-loss' if classes else 'squared error'} within one standard error of the best score"
+
+
+def _sharpen(plan: SearchPlan, space: SearchSpace, scorer: FoldScorer, best: Tried) -> Tried:
+    """Choose the strength anew on the features of the best trial, among its own and the grid, by take_sharpest.
+
+    Trials are drawn and stopped by a ranking, which is flat towards no strength at all, so that those which ended say
+    little about the strengths that rank as well and are less shrunk.
+    """
+    spec = space.spec(best.parameters, best.layer, best.pools, best.aggregation)
+    strengths = [best.parameters[STRENGTH], *(one[STRENGTH] for one in GRIDS[plan.model])]
+    with one_thread():
+        held_out = _predict_grid(spec, scorer, [{**spec.parameters, STRENGTH: one} for one in strengths])
+    values = [running_score([people]) for people in held_out]
+    taken = take_sharpest(held_out, values, seed=plan.seed)
+    if not taken:
+        return best
+    return replace(
+        best, parameters={**best.parameters, STRENGTH: strengths[taken]}, value=values[taken], after_folds=()
+    )
 
 
 def take_sharpest(held_out: Sequence[Predictions], values: Sequence[float], *, seed: int) -> int:

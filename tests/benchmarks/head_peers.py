@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from classify.features.table import FeatureTable
-from classify.fitting.aggregate import mean_people
+from classify.fitting.aggregate import mean_units
 
 Space = Callable[[Any], Any]
 
@@ -95,7 +95,7 @@ class Rows:
 
 def rows_of(table: FeatureTable, *, means: bool) -> Rows:
     """Give raw volumes, or the means of participants."""
-    seen = mean_people(table) if means else table
+    seen = mean_units(table) if means else table
     return Rows(seen.x.astype(np.float64), seen.y, seen.participant)
 
 

@@ -1,7 +1,9 @@
 """Every head with its search beside tuned peers, on cohorts of known truth: same folds, as many trials.
 
-A cell is a structure, a size, a number of classes, a seed and a model; each is written when it is measured, so the same
-command goes on where it stopped. --draw puts the table of what is measured into docs/choosing.md.
+A cell is a structure, a size, a number of classes, a seed, a setting (trials, width) and a model; each is written when
+it is measured, so the same command goes on where it stopped. The default size is 2,970 cells, several days of one core;
+--structures, --models, --sizes and the like choose some. --draw puts the table of what is measured with these trials
+and this width into docs/choosing.md.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from typing import Any
 
 from head_peers import PEERS, search_peer
 from head_signals import GRID, STRUCTURES, Drawn, draw
-from heads_measured import draw_table, macro_auroc, replace_table
+from heads_measured import NAMED_BY, draw_table, macro_auroc, name_of, replace_table
 from threadpoolctl import threadpool_limits
 
 from classify.features.table import FeatureChoice
@@ -31,6 +33,7 @@ from classify.search.spaces import AUTO
 from embeddings_store.publish import published
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "choosing.md"
+RESULTS = Path(__file__).parent / "results"
 OURS = (*(name for name in HEADS if name != "dummy"), AUTO)
 TOKEN_PEERS = ("attentive with positions", "LogisticRegression on tokens")
 SHORT = {"sizes": (100,), "classes": (4,), "seeds": (0,), "trials": 6, "width": 32}
@@ -44,29 +47,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for key, cell in _cells(options):
         if key in known:
             continue
-        known[key] = cell | measure(cell, trials=options.trials, width=options.width)
+        known[key] = cell | measure(cell)
         print(f"{key}: {known[key]['score']:.3f} in {known[key]['seconds']:.0f} s", flush=True)
         with published(options.out) as aside:
             aside.write_text(json.dumps(known, indent=1))
-    table = draw_table(known.values(), (*OURS, *PEERS, *TOKEN_PEERS))
+    table = draw_table(known.values(), (*OURS, *PEERS, *TOKEN_PEERS), trials=options.trials, width=options.width)
     print(table)
     if options.draw:
         PAGE.write_text(replace_table(PAGE.read_text(), table))
     return 0
 
 
-def measure(cell: dict[str, Any], *, trials: int, width: int) -> dict[str, Any]:
+def measure(cell: dict[str, Any]) -> dict[str, Any]:
     """Give macro AUROC of fresh participants, that of the truth, and seconds of search and fit."""
-    drawn = draw(cell["structure"], cell["size"], cell["classes"], cell["seed"], width=width)
+    drawn = draw(cell["structure"], cell["size"], cell["classes"], cell["seed"], width=cell["width"])
     begun = perf_counter()
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
-        found = _ours(cell, drawn, trials) if cell["model"] in OURS else _peer(cell, drawn, trials)
-    return {"bayes": drawn.bayes, "seconds": perf_counter() - begun, "trials": trials, "width": width, **found}
+        found = _ours(cell, drawn) if cell["model"] in OURS else _peer(cell, drawn)
+    return {"bayes": drawn.bayes, "seconds": perf_counter() - begun, **found}
 
 
-def _ours(cell: dict[str, Any], drawn: Drawn, trials: int) -> dict[str, Any]:
-    model, seed = cell["model"], cell["seed"]
+def _ours(cell: dict[str, Any], drawn: Drawn) -> dict[str, Any]:
+    model, seed, trials = cell["model"], cell["seed"], cell["trials"]
     names = rivals_of((AUTO,), AUTO, drawn.train) if model == AUTO else [model]
     plans = [
         SearchPlan(name, trials=trials, seed=seed, folds=FOLDS, token_grid=GRID if HEADS[name].reads_tokens else None)
@@ -84,7 +87,7 @@ def _ours(cell: dict[str, Any], drawn: Drawn, trials: int) -> dict[str, Any]:
     }
 
 
-def _peer(cell: dict[str, Any], drawn: Drawn, trials: int) -> dict[str, Any]:
+def _peer(cell: dict[str, Any], drawn: Drawn) -> dict[str, Any]:
     on_tokens = cell["model"] in TOKEN_PEERS
     choice = FeatureChoice("last", (), GRID) if on_tokens else FeatureChoice()
     train, fresh = drawn.train.table(choice), drawn.fresh.table(choice)
@@ -96,7 +99,7 @@ def _peer(cell: dict[str, Any], drawn: Drawn, trials: int) -> dict[str, Any]:
 
         return {"score": search_attentive(train, fresh, fold, cell["seed"])}
     space = PEERS["LogisticRegression" if on_tokens else cell["model"]]
-    return {"score": search_peer(space, train, fresh, fold, cell["seed"], trials)}
+    return {"score": search_peer(space, train, fresh, fold, cell["seed"], cell["trials"])}
 
 
 def _cells(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -105,8 +108,9 @@ def _cells(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         for model in options.models:
             if not tokens and (model in TOKEN_PEERS or (model in HEADS and HEADS[model].reads_tokens)):
                 continue
-            key = f"{structure}/{size}/{classes}/{seed}/{options.trials}/{model}"
-            yield key, {"structure": structure, "size": size, "classes": classes, "seed": seed, "model": model}
+            named = (structure, size, classes, seed, options.trials, options.width, model)
+            cell = dict(zip(NAMED_BY, named, strict=True))
+            yield name_of(cell), cell
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -119,9 +123,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=lambda text: tuple(int(part) for part in text.split(",")))
     parser.add_argument("--trials", type=int, help="of each search, ours and peers'")
     parser.add_argument("--width", type=int, help="dimensions of pooled vectors")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "heads.json")
+    parser.add_argument("--out", type=Path, help="cells (default: results/heads.json, of --short heads-short.json)")
     parser.add_argument("--draw", action="store_true", help="put the table into docs/choosing.md")
     options = parser.parse_args(arguments)
+    if options.short and options.draw:
+        parser.error("--draw: the page holds no numbers of --short")
+    options.out = options.out or RESULTS / ("heads-short.json" if options.short else "heads.json")
     for name, value in (SHORT if options.short else FULL).items():
         if getattr(options, name) is None:
             setattr(options, name, value)

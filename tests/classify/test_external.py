@@ -139,8 +139,10 @@ def test_the_gap_is_that_of_the_published_predictions_and_its_interval_of_two_bo
 def test_two_looks_are_two_and_leave_the_runs_own_test_locked(home: Study, run: Path, tmp_path: Path) -> None:
     study = away()
     labels = labels_of(study, tmp_path)
-    assert look(study, run, labels).looks == 1
-    assert look(study, run, labels, seed=5).looks == 2
+    first, second = look(study, run, labels), look(study, run, labels, seed=5)
+    assert (first.looks, second.looks) == (1, 2)
+    said = [" ".join(external_lines(one.record, one.looks)) for one in (first, second)]
+    assert ["no longer untouched: say so with every number" in one for one in said] == [False, True]
     (run.parent / LEDGER).unlink()
     assert look(study, run, labels).looks == 3, "the record knows whom it looked at"
     assert load_run(run).record.looks_at_test == []
@@ -342,6 +344,8 @@ def test_the_page_shows_the_other_place_and_runs_without_one_do_not(run: Path, t
     page = write_study(options, facts=facts, features_of=unread, now=NOW).page.read_text()
     assert "other-places" not in before
     assert 'id="other-places"' in page and "linear on people of berlin" in page
+    assert "these people had been looked at once. Nobody of them is known to the run" in page
+    assert "participants of the place, drawn at random, who are not judged" in page
     assert "Minus val of the run" in page and "Recalibrated (logistic) on 40 participants" in page
     assert "The test split was looked at: <b>never</b>" in page
 
@@ -352,3 +356,14 @@ def test_a_damaged_split_of_a_run_is_still_refused(run: Path) -> None:
     table.assign(split="externally").to_parquet(path, index=False)
     with pytest.raises(RunFolderError, match="expected the splits"):
         load_run(run)
+
+
+def test_scores_that_say_nothing_there_are_not_recalibrated_and_the_page_says_so(run: Path, tmp_path: Path) -> None:
+    study = away(200)
+    dealt = np.random.default_rng(1).permutation(study.people["study_group"])
+    record = look(study, run, labels_of(study, tmp_path, study_group=dealt), recalibrate_on=100).record
+    assert "no more than the class shares" in record.evaluations[-1]["recalibration"]["why_constant"]
+    (place,) = other_places([FinishedRun(load_run(run))])
+    (table,) = [one for one in place.tables if one.heading == "Calibration there"]
+    assert "No calibration possible there (of people who were not fitted on" in table.caption
+    assert table.caption.endswith("everybody is shown the class shares.")

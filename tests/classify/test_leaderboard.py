@@ -163,3 +163,25 @@ def test_nobody_is_called_worse_by_too_few_or_by_an_old_board() -> None:
     old = {name: value for name, value in noisy.items() if name != "differences_hold"}
     assert standing(line(old, "noise"), old) == "too few to say"
     assert "0 of the other 1 models" in count_worse(old)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-0.2, -0.01, "worse than the best"),
+        (-0.2, 0.0, "not shown to be worse"),
+        (-0.1, 0.1, "not shown to be worse"),
+        (0.0, 0.2, "not shown to be worse"),
+        (0.01, 0.2, "better than the best model"),
+    ],
+)
+def test_a_line_is_worse_better_or_neither_by_its_interval(low: float, high: float, said: str) -> None:
+    good, other = correlated(1.0, 0.5)
+    board = rank(entry("good", good), entry("other", other))
+    (name,) = {"good", "other"} - {board["best"]}
+    found = line(board, name)
+    measured = found["difference_to_best"][board["ranked_by"]]
+    interval = {"value": (low + high) / 2, "low": low, "high": high}
+    measured |= interval | {"simultaneous": interval}
+    measured.pop("too_few", None)
+    assert standing(found, board) == said

@@ -343,3 +343,13 @@ def test_no_number_of_a_participant_stands_in_record_or_ledger(study: Study, tmp
     (line,) = ledger(tmp_path)
     locked = pd.read_parquet(done.folder / "cohort.parquet").query("split == 'test'")["participant"].unique()
     assert set(line["people"]) == {digest_person(person) for person in locked}
+
+
+def test_a_run_that_cannot_be_read_is_said_to_hide_its_test_people(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path)
+    (done.folder / "cohort.parquet").write_bytes(b"no table")
+    said: list[str] = []
+    assert find_earlier(done.folder.parent, said.append) == []
+    (line,) = said
+    assert line.startswith(f"run folder {done.folder.name}: ")
+    assert line.endswith("while reading; its test people are not known here")

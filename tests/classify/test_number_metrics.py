@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as peer
 
+from classify.comparing.study_tables import prediction_lines
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.judging.kinds import CLASSES, NUMBERS, measures_of, sign_of
-from classify.judging.number_calibration import choose_line
+from classify.judging.number_calibration import HALF_WIDTH, SHARE, _report, choose_line
 from classify.judging.number_metrics import OVERALL, number_metrics, why_absent
 from classify.judging.permutation import permute_labels, permuted_numbers
 from classify.judging.rivals import compare_with_rivals, is_above_all
@@ -158,3 +159,17 @@ def test_the_interval_holds_95_percent_of_new_people() -> None:
         shown = line["shift"] + line["slope"] * new.logits[:, 0]
         held.append(float((np.abs(new.label - shown) <= line["half_width"]).mean()))
     assert 0.935 < float(np.mean(held)) < 0.97
+
+
+def test_too_few_people_give_no_interval_and_both_outputs_say_so() -> None:
+    part = held_out(0.5, 20, 2.0, n=18)
+    _, found, _, _ = choose_line("auto", {"participant": part}, seed=0)
+    assert HALF_WIDTH not in found["participant"]
+    report = _report(part, found["participant"], draw_replicates(part.participant, replicates=20, seed=0))
+    assert report["interval"] == {"absent": "train has too few participants for an interval of 95%"}
+    summary = {
+        "out_of_distribution": {"percentile": 99, "training_volumes": 18, "distance": 1.0}, "levels": {}, "flags": {},
+        "withheld": {}, "known_to_the_run": {}, "classes": [], "probabilities": "numbers", "path": "out.csv",
+        "interval": {"half_width": {"participant": None}, "share": SHARE}, "encoder_source": None, "phantom": False,
+    }  # fmt: skip
+    assert any(line.endswith("train has too few people for low and high") for line in prediction_lines(summary))

@@ -30,6 +30,8 @@ from embeddings_store.errors import UsageError
 from finetune.options import TrainingOptions
 from finetune.parallel.processes import OneProcess
 from finetune.run.prepared import prepare
+from reports.headline import make_headline
+from reports.runs import read_runs
 
 REPLICATES = 60
 EFFECT = 10.0
@@ -316,3 +318,13 @@ def test_finetune_refuses_a_number_before_it_opens_an_encoder(labels: Path, tmp_
     options = TrainingOptions(bucket="x", labels=labels, target=TARGET, runs=tmp_path, encoder="random:tiny")
     with pytest.raises(UsageError, match="finetune: thickness is a number"), prepare(options, OneProcess()):
         pass
+
+
+def test_of_too_few_people_with_a_number_the_page_claims_nothing(tmp_path: Path) -> None:
+    few = make_study(32, seed=3)
+    done = ask(few, write_labels(few, tmp_path, number_of_people(few, effect=EFFECT)), tmp_path / "runs")
+    assert done.record.cohort.splits["val"]["participants"] < 10
+    found = make_headline(read_runs(done.folder.parent))
+    assert found.verdict == "too few"
+    assert found.claim.startswith("Nothing can be claimed: there are too few validation participants for intervals")
+    assert "a class" not in found.claim

@@ -6,6 +6,11 @@ import pytest
 from simulated_case import write_simulated_case
 from simulated_run import build_run
 
+from embeddings_store.schema import Eye
+from reports.anatomy.scan import ScanGeometry
+from reports.cases.scans import ScanCase
+from reports.cases.view import _caption
+
 
 @pytest.mark.parametrize("split_of_run", ["val", ""])
 def test_group_and_covariates_are_those_of_the_same_volumes(tmp_path: Path, split_of_run: str) -> None:
@@ -15,3 +20,10 @@ def test_group_and_covariates_are_those_of_the_same_volumes(tmp_path: Path, spli
     assert ("Recorded group: <b>" in text) is known
     assert ("Recorded group: absent, none of these scans is one that the run knows" in text) is not known
     assert ("Age and site alone: absent, none of these scans" in text) is not known
+
+
+@pytest.mark.parametrize("eye", [Eye.LEFT, Eye.UNKNOWN])
+def test_of_an_unknown_eye_no_side_is_named(eye: Eye) -> None:
+    geometry = ScanGeometry(8, 32, 32, (0.8, 0.01, 0.2), eye, "macula_cube", "")
+    said = _caption(ScanCase({}, geometry, None, "", None, "", None))
+    assert ("The eye is not known: which side is nasal cannot be said" in said) is (eye is Eye.UNKNOWN)

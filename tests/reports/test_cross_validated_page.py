@@ -71,3 +71,13 @@ def test_next_to_runs_with_a_split_they_stand_in_a_section_of_their_own(tmp_path
 def test_a_page_of_runs_with_a_split_says_nothing_of_folds(tmp_path: Path) -> None:
     build_run(tmp_path / "runs", "b")
     assert "ross-validated" not in page_of(tmp_path / "runs", tmp_path / "out")[1]
+
+
+def test_the_highest_of_several_is_called_too_optimistic(tmp_path: Path) -> None:
+    make_crossed(tmp_path / "runs", "a")
+    words = "chosen as the highest on the same people, so its number is too optimistic"
+    study, _ = page_of(tmp_path / "runs", tmp_path / "one")
+    assert words not in " ".join(study.headline.sentences)
+    make_crossed(tmp_path / "runs", "b", strength=2.0)
+    study, _ = page_of(tmp_path / "runs", tmp_path / "two")
+    assert words in " ".join(study.headline.sentences)

@@ -28,6 +28,7 @@ from classify.evaluating.predict_split import hold_out
 from classify.features.table import FeatureChoice, FeatureTable, table_of
 from classify.fitting.model import fit_model
 from classify.fitting.source import FeatureSource
+from classify.heads import find_head
 from classify.judging.calibrate import choose_calibrator, log_loss
 from classify.judging.calibration_report import recalibrate
 from classify.judging.prevalence import state_prevalence
@@ -40,7 +41,7 @@ AI_READI = {"train": (290, 162, 233, 58), "val": (40, 40, 40, 39)}
 
 FRESH = 4000
 SCANS, CHANNELS, TOKENS = 2, 32, 4
-HEADS = ("dummy", "linear", "ordinal", "knn", "lgbm", "mlp", "attentive", "mil")
+HEADS = ("dummy", "linear", "ordinal", "tokens-linear", "knn", "lgbm", "forest", "mlp", "attentive", "mil")
 CALIBRATED = ("healthy-vs-rest", "insulin-vs-rest", "four-class")
 COHORTS = ("straight", "heavy", "curved")
 """straight: normal, the group moves the mean. heavy: the same with Student's t of 3 degrees. curved: the group also
@@ -48,7 +49,7 @@ changes a correlation and a spread, the middle groups share a channel, and every
 EFFECT = 0.6
 FAINT = {"weak": 0.2, "nothing": 0.0}
 """Straight cohorts in which there is little or nothing to know: may the shown probabilities lose to the prevalence?"""
-FAST = ("dummy", "linear", "ordinal", "knn", "lgbm")
+FAST = ("dummy", "linear", "ordinal", "tokens-linear", "knn", "lgbm")
 FEWEST, MOST = {True: 10, False: 5}, {True: 40, False: 10}
 """Cohorts of a line, by whether the head is FAST. One cohort's slope of a rare class varies by 0.3, and a seed's people
 are the same for all heads: ten seeds once made four heads look too timid that are not."""
@@ -134,7 +135,7 @@ def meet_new_people(
     shares = np.array(AI_READI["train"]) / sum(AI_READI["train"])
     new = draw(rng.multinomial(FRESH, shares).tolist(), rng, effect=effect, task=task, cohort=cohort)
     classes = len(train.cohort.task.classes)
-    grid = (1, 1, TOKENS) if head == "attentive" else None
+    grid = (1, 1, TOKENS) if find_head(head).reads_tokens else None
     plan = SearchPlan(head, seed=seed, token_grid=grid)
     spec = choose_model(plan, train, runs=Path(), facts={}, tell=lambda _: None).spec
     rows = train.table(spec.features)

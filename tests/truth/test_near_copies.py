@@ -1,10 +1,14 @@
 """How often near copies are found, and honest people are not: frequencies on cohorts of known truth."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from classify_study import Study, fill_store, make_study
+from command_line import Command
 from simulated_scans import copy_with_noise, simulate_scans
 
 from classify.cohort.near_copies import count_once, find_near_copies, name_pairs
@@ -36,6 +40,28 @@ def test_ten_copies_and_a_split_of_copies_are_found(noise: float, scans: int) ->
     doubled = np.concatenate([participant, np.char.add("x", participant)])
     every = find_near_copies(np.concatenate([vectors, copy_with_noise(rng, vectors, noise)]), doubled)
     assert set(name_pairs(every, doubled)) == {(one, f"x{one}") for one in participant}
+
+
+@pytest.mark.parametrize("noise", [NOISES[0], NOISES[-1]])
+def test_a_noisy_copy_in_a_store_is_refused_by_the_command(noise: float, tmp_path: Path, command: Command) -> None:
+    rng = np.random.default_rng(5)
+    study = make_study(64)
+    shape, index = study.stored.pooled.shape, study.stored.index
+    vectors, _ = simulate_scans(rng, 64, scans=shape[0] // 128, width=int(np.prod(shape[1:])))
+    split = index["participant"].map(study.people.set_index("participant_id")["recommended_split"]).to_numpy()
+    said = {}
+    for name in ("honest", "copied"):
+        stored = replace(study.stored, pooled=vectors.reshape(shape))
+        fill_store(Study(study.people, stored), tmp_path / name)
+        said[name] = command("classify", "probe", "--model", "dummy", "--store", tmp_path / name, "--replicates", 20,
+                             "--participants", study.write(tmp_path), "--runs", tmp_path / "runs")  # fmt: skip
+        source, copy = np.flatnonzero(split == "train")[7], np.flatnonzero(split == "val")[3]
+        vectors[copy] = vectors[source] + noise * vectors.std(axis=0) * rng.standard_normal(vectors.shape[1])
+    assert said["honest"].code == 0, said["honest"].stderr
+    assert said["copied"].code == 1
+    words = " ".join(said["copied"].stderr.split())
+    assert re.search("nearly the same scan stands under participants of two splits|the same scan stands under", words)
+    assert all(name in words for name in index["participant"].iloc[[source, copy]])
 
 
 def test_refused_across_splits_counted_once_within_and_vouched_for() -> None:

@@ -5,14 +5,20 @@ table is in docs/evaluation.md.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from calibration_cohorts import COHORTS, Shown, judge_class, line_of, meet_new_people
+from calibration_cohorts import COHORTS, TOKENS, Shown, draw, judge_class, line_of, meet_new_people
 
+from classify.heads import HEADS
 from classify.heads.contract import softmax
+from classify.judging.calibrate import log_loss
 from classify.judging.decision_curve import THRESHOLDS, net_benefit, treat_all
-from classify.run.predictions import Predictions
+from classify.run.predictions import Predictions, join_predictions
+from classify.search.scoring import FoldScorer
+from classify.search.search import SearchPlan, choose_model
+from classify.search.spaces import Among
 
 SEEDS = 5
 
@@ -116,10 +122,46 @@ def test_a_decision_by_them_is_better_than_treating_everybody_or_nobody() -> Non
     assert share_above(quiet.scores[:, 1]) <= 0.3
 
 
+@pytest.mark.parametrize("head", ["linear", "ordinal", "tokens-linear"])
+def test_a_search_looks_at_the_scale_of_a_strength_too(
+    head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials see strengths alone at which logits are nothing, though they rank as well: the search ends elsewhere."""
+    train = draw((60, 40, 50, 40), np.random.default_rng(1), effect=1.2, task="four-class")
+    low = ("log", 1e-7, 1e-6)
+    mirrored = {"mirror": Among((True,))} if head == "tokens-linear" else {}
+    monkeypatch.setattr("classify.search.spaces.SPACES", {head: {"C": low, **mirrored}})
+    grid = (1, 1, TOKENS) if HEADS[head].reads_tokens else None
+    plan = SearchPlan(head, trials=4, layer="last", pool="mean", aggregate="mean-logits", folds=3, token_grid=grid)
+    (tmp_path / "runs").mkdir()
+    chosen = choose_model(plan, train, runs=tmp_path / "runs", facts={}, tell=lambda _: None)
+    record = chosen.record or {}
+    assert record["best"]["parameters"].items() >= chosen.spec.parameters.items()
+    assert chosen.spec.features.mirror == bool(mirrored)
+    assert chosen.spec.parameters["C"] >= 1e-3
+    assert record["best"]["value"] > max(line["value"] for line in record["history"]) - 0.02
+    assert "log-loss within one standard error" in record["taken"]
+    scorer = FoldScorer(train, classes=4, seed=0, folds=3)
+
+    def loss(strength: float) -> float:
+        spec = replace(chosen.spec, parameters={**chosen.spec.parameters, "C": strength})
+        people = join_predictions([scorer.predict(spec, fold) for fold in range(3)])
+        return log_loss(people.scores, people)
+
+    assert loss(chosen.spec.parameters["C"]) < loss(record["history"][0]["parameters"]["C"]) - 0.2
+
+
 def test_one_temperature_at_balanced_classes_would_not_have_been_true() -> None:
     """The way of before, for contrast: no shift, so a class of 8 % is promised to far too many."""
     old = meet_new_people("linear", "insulin-vs-rest", 0, asked="temperature")
     assert old.method == "constant" or not 0.9 < old.ratio[1] < 1.1
+
+
+@pytest.mark.parametrize("head", ["forest", "tokens-linear"])
+def test_heads_of_other_kinds_are_never_far_worse_than_the_prevalence(head: str) -> None:
+    (found,) = shown(head, "insulin-vs-rest", seeds=1)
+    assert found.loss < found.constant
+    assert found.ratio == pytest.approx((1, 1), abs=0.35)
 
 
 def test_the_table_says_none_where_there_is_no_slope() -> None:
