@@ -1,10 +1,10 @@
 """Labels of a public dataset by name, from a store that was made of it: published once below the runs.
 
-labels_of_store(address, runs) -> StoredLabels: `.labels` is `<runs>/labels/<dataset>-<digest>/labels.csv`, an ordinary
-table for --labels, and `.task("amd")` a task file for --task; every verb reads both as if a person had written them.
-So `classify probe --task a2a/amd` is `--labels .../labels.csv --task .../amd.yaml`. The digest is of what the labels say
-and of no encoder: stores of one dataset share the folder, and with it splits.csv. dataset.json in it says of which
-dataset it is, what was noticed and who cites it; left_out.csv lists the scans whose labels contradict each other.
+labels_of_store(address, runs) -> StoredLabels: ``.labels`` is ``<runs>/labels/<dataset>-<digest>/labels.csv``, an
+ordinary table for --labels, and ``.task("amd")`` a task file for --task; every verb reads both as if a person had
+written them: ``classify probe --task a2a/amd`` is ``--labels .../labels.csv --task .../amd.yaml``. The digest is of
+what the labels say and of no encoder: stores of one dataset share the folder, and with it splits.csv. dataset.json in
+it says which dataset it is, what was noticed and what to cite; left_out.csv lists scans with contradicting labels.
 
 Scans of equal voxels under two participants make them one person, before any split is made (see equal_scans).
 """
@@ -80,7 +80,7 @@ def published_with(labels: Path) -> Published:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         origin = {name: found[name] for name in ("dataset", "citation", "licence", "official", "shared_people")}
-        return Published(tuple(found["notes"]), origin)
+        return Published(tuple(found["notes"]), {**origin, "folder": labels.parent.name})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CohortError(
             f"{path}: expected what labels of a dataset come with, which cannot be read; delete the folder and start "

@@ -15,10 +15,10 @@ from extract.errors import FetchError, ScanError
 from extract.layouts.contract import PICTURES, Scan
 from extract.layouts.dataset import Dataset
 from extract.layouts.inside import labels_in_file, labels_of_mask
-from extract.readers.contract import HEAD_BYTES, ScanFile
+from extract.readers.contract import HEAD_BYTES
 from extract.readers.natural import missing_numbers
-from extract.readers.open import reader_for, volumes_in
-from extract.scan import read_fetched, read_options
+from extract.readers.open import reader_for
+from extract.scan import read_fetched
 from extract.survey.headers import container_of, head_of, size_of_head
 
 NO_FRAMES = "holds no B-scans"
