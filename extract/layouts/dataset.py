@@ -4,7 +4,7 @@ import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -253,6 +253,7 @@ def _scan(draft: Draft, reading: Reading) -> Scan:
     headed = next((info for info in draft.members if info.key.lower().endswith(".mhd")), None)
     alone = len(draft.members) == 1 and not draft.groups.get("frame")
     key = headed.key if headed else draft.members[0].key if alone else folder
+    reading = replace(reading, leave_out=len(draft.members) > 1)
     ref = make_ref(key, draft.members, draft.participant, eye=draft.eye, device=draft.device, reading=reading)
     numbers = tuple(draft.numbers) if draft.groups.get("frame") else ()
     groups = draft.groups | draft.facts

@@ -101,9 +101,11 @@ def test_a_sound_published_split_is_taken_by_every_verb(tmp_path: Path) -> None:
     done = probe(asked(store, runs), tell=heard.append)
     record = load_run(done.folder).record
     assert (record.asked.task, record.asked.classes) == ("north-eye-amd", ["normal", "amd"])
-    assert {name: size["participants"] for name, size in record.cohort.splits.items()} == dict(
-        train=24, val=12, test=12
-    )
+    assert {name: size["participants"] for name, size in record.cohort.splits.items()} == {
+        "train": 24,
+        "val": 12,
+        "test": 12,
+    }
     assert "ids are samples" in record.cohort.table_notes
     assert "ids are samples" in heard
     origin = record.cohort.splits_from
@@ -141,7 +143,7 @@ def test_a_split_that_shares_people_is_made_anew_unless_it_is_asked_for(tmp_path
     assert record.cohort.splits["test"]["volumes"] == 12 + 6
     assert [step["volumes"] for step in record.cohort.flow if step["step"] == "shared scans"] == [2]
     with pytest.raises(UsageError, match="--official-splits: not with --make-splits"):
-        probe(asked(store, runs, official_splits=True, make_splits=(70, 15, 15)))
+        probe(asked(store, runs, official_splits=True, make_splits=(70.0, 15.0, 15.0)))
 
 
 @pytest.mark.parametrize("md5", [True, False])

@@ -14,6 +14,8 @@ from PIL import Image
 from small_bucket import options
 
 from embeddings_store.errors import OctProbeError, UsageError
+from embeddings_store.reader import open_reader
+from embeddings_store.schema import Note
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
 from extract.layouts.cards import cards
@@ -248,3 +250,30 @@ def test_every_card_is_whole_and_its_file_short() -> None:
 def test_a_damaged_workbook_is_refused(data: bytes) -> None:
     with pytest.raises(OctProbeError, match="workbook"):
         read_workbook(data, "labels.xlsx")
+
+
+def test_a_picture_that_does_not_open_is_left_out_by_the_extraction_as_by_the_survey(
+    reference: Path, tmp_path: Path
+) -> None:
+    bucket = reference / "datasets" / "gamma" / "data"
+    expected = json.loads((bucket.parent / "expected.json").read_text())["volumes"]
+    frames = {one["files"][0].rpartition("/")[0]: one["n_frames"] for one in expected}
+    surveyed(bucket, tmp_path / "scans.csv", checksums=True)
+    for more in ({"layout": "gamma"}, {"scans": tmp_path / "scans.csv"}):
+        store = tmp_path / "-".join(more)
+        found = extract(options(bucket, store, **more))
+        lines_of_errors = {} if "layout" in more else {"DamagedScan": 1}
+        assert (found["committed"], found["errors"]) == (len(expected), lines_of_errors)
+        reader = open_reader(str(store))
+        rows = np.flatnonzero(reader.committed()).tolist()
+        index, facts = reader.index().loc[rows], reader.facts(rows)
+        assert sorted(facts["frames"].astype(int)) == sorted(frames.values())
+        if "layout" in more:
+            noted = {int(row) for row in facts.index if int(facts.loc[row, "notes"]) & Note.SLICES_MISSING.value}
+            broken = {int(index.loc[index["key"] == key, "row"].iloc[0]) for key in frames if key.endswith("0019")}
+            assert broken < noted
+    own = shutil.copytree(bucket, tmp_path / "own")
+    found = extract(
+        options(own, tmp_path / "other", layout="folder", pattern=r"(?P<participant>\d+)/\d+/\d+_image.jpg")
+    )
+    assert sum(found["errors"].values()) == 1, "of own scans nobody knows what is missing"
