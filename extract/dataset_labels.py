@@ -32,8 +32,11 @@ def keep_dataset(stores: Sequence[Storage], source: Source, listing: Listing, re
     Labels that lie with voxels are read here, of the volumes of this run: what a store knows already is not read again.
     Raises: UsageError where a store is of another dataset; StoreError.
     """
-    if listing.layout not in load_datasets():
+    dataset = load_datasets().get(listing.layout)
+    if dataset is None:
         return
+    if said := dataset.part_of_whole(len(listing.scans), len({ref.participant for ref in listing.refs})):
+        say(said)
     known = {store.url: read_dataset_record(store) for store in stores}
     for url, old in known.items():
         if old is not None and old.name != listing.layout:
