@@ -36,7 +36,7 @@ def describe_cards(found: Sequence[dict[str, Any]]) -> str:
     """Put the cards into lines for a person."""
     return "\n\n".join(
         f"{one['name']}: {one['title']}\n  {one['what']}\n  get it: {one['get']}\n  licence: {one['licence']}\n"
-        f"  cite: {one['citation']}\n  ask: --task {', '.join(one['tasks'])}\n"
+        f"  cite: {one['citation']}\n  ask: --task {', '.join(one['tasks']) or '(it has none)'}\n"
         + "\n".join(f"  mind: {trap}" for trap in one["traps"])
         for one in found
     )
