@@ -25,10 +25,11 @@ from classify.cohort.made_splits import OWNERS, SPLIT_COLUMNS, Shares, read_spli
 from classify.cohort.participants import read_age_years, read_participants
 from classify.cohort.questions import Level, Question, Task, complete_task
 from classify.cohort.splitting import FOLD, Splitting, choose_splitting
+from classify.cohort.stored_labels import Published, published_with
 from classify.errors import CohortError
 from classify.run.record import RunRecord
 from embeddings_store.cells import broken_id, is_missing, normalise_id
-from embeddings_store.schema import SEVERAL, crowded_folders, parts_key, volume_id
+from embeddings_store.schema import SEVERAL, ParticipantId, VolumeRef, crowded_folders, parts_key, volume_id
 from embeddings_store.text_table import ID_NAMES, Line, TextTable, fold_name, open_table, read_file
 
 SCANS = ("file", "key")
@@ -80,13 +81,20 @@ class LabelSource:
 class Labels:
     """The lines of a table (LINES and covariates), joined by KEYS of the task's level, and the completed task.
 
-    Of a cross-validation they have FOLD, too. splitting: where the splits come from.
+    Of a cross-validation they have FOLD, too. splitting: where the splits come from. published: what comes with labels
+    of a public dataset by name.
     """
 
     lines: pd.DataFrame
     task: Task
     splitting: Splitting = field(default_factory=Splitting)
     settled: bool = True
+    published: Published = field(default_factory=Published)
+
+    def own_refs(self, refs: Sequence[VolumeRef]) -> list[VolumeRef]:
+        """Return volumes of a bucket as those of the people that the labels know."""
+        known = self.published.owners
+        return [replace(ref, participant=ParticipantId(known.get(ref.volume, ref.participant))) for ref in refs]
 
     def of(self, index: pd.DataFrame, tell: Callable[[str], None] = lambda _: None) -> "Labels":
         """Give every line its split, by the owners that volumes have in an index where the table names none.
@@ -125,7 +133,9 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     """
     if source.participants is not None:
         return _read_people(source, question, tell)
-    where = f"--labels {source.path.name}"
+    where, published = f"--labels {source.path.name}", published_with(source.path)
+    for said in published.notes:
+        tell(said)
     known = (*KNOWN, fold_name(question.target))
     table = open_table(read_file(source.path, where, CohortError), where, CohortError, known)
     columns = _find_columns(table, question, source)
@@ -135,6 +145,8 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     )  # fmt: skip
     if splitting.origin.get("kind") != "column":
         columns["split"] = ""
+    if published.origin is not None:
+        splitting = replace(splitting, origin={**splitting.origin, **published.origin})
     words = words_of(question)
     found = list(table.read((columns["group"],), _wanted(columns)))
     files = [_plain(line.cells.get(columns["volume"], "")) for line in found]
@@ -159,8 +171,8 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
         tell(said)
     frame = frame.sort_values(list(KEYS[task.level]), ignore_index=True)
     if source.everybody:
-        return Labels(frame, task)
-    labels = Labels(frame, task, splitting, settled=False)
+        return Labels(frame, task, published=published)
+    labels = Labels(frame, task, splitting, settled=False, published=published)
     waits = splitting.needs_owners and (frame["participant"] == "").any()
     return labels if waits else labels.of(frame, tell)
 

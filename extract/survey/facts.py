@@ -15,11 +15,12 @@ from extract.errors import FetchError, ScanError
 from extract.layouts.contract import PICTURES, Scan
 from extract.layouts.dataset import Dataset
 from extract.layouts.dicom_heads import first_bytes, read_tags
+from extract.layouts.inside import as_meant, labels_of_mask, numbers_in_file
 from extract.layouts.table import IDENTIFIERS
-from extract.readers.contract import HEAD_BYTES, ScanFile
+from extract.readers.contract import HEAD_BYTES
 from extract.readers.natural import missing_numbers
-from extract.readers.open import reader_for, volumes_in
-from extract.scan import read_fetched, read_options
+from extract.readers.open import reader_for
+from extract.scan import can_leave_out, read_fetched, without_unreadable
 from extract.survey.headers import container_of, header_of
 
 NO_FRAMES = "holds no B-scans"
@@ -114,9 +115,10 @@ def _read(source: Source, begun: Surveyed, dataset: Dataset | None) -> Surveyed:
     try:
         voxels = read_fetched(fetched, ref, None, allowed=frozenset(ANY_CLASS)).voxels
     except ScanError:
-        if dataset is None or not isinstance(fetched, FetchedMembers) or fetched.frames is None:
-            raise  # as an extraction would refuse it; of a public dataset it is known which files are damaged
-        fetched, unreadable = _without_unreadable(fetched, begun.scan)
+        if not isinstance(fetched, FetchedMembers) or not can_leave_out(fetched, ref):
+            raise
+        fetched, errors = without_unreadable(fetched, ref)
+        unreadable = tuple((key, _plain(error)) for key, error in errors)
         voxels = read_fetched(fetched, ref, None, allowed=frozenset(ANY_CLASS)).voxels
     frames, rows, columns = voxels.shape
     bits = 8 * voxels.dtype.itemsize
@@ -136,39 +138,16 @@ def checksum_of(voxels: Shaped[np.ndarray, "frames rows columns"]) -> str:
     return sha256(ordered.tobytes()).hexdigest()
 
 
-def _without_unreadable(fetched: FetchedMembers, scan: Scan) -> tuple[FetchedMembers, tuple[tuple[str, str], ...]]:
-    """Try each picture alone, and leave out those that do not open. Raises: ScanError where it is none of them."""
-    kept, unreadable = [], []
-    for place, info, got in fetched.objects:
-        one = FetchedMembers(((place, info, got),), info.size, info.etag, got.md5, (0,), 1)
-        try:
-            read_fetched(one, scan.ref, None)
-            kept.append((place, info, got))
-        except ScanError as error:
-            unreadable.append((info.key, _plain(error)))
-    numbers = tuple(range(len(kept)))
-    again = FetchedMembers(tuple(kept), fetched.size, fetched.etag, bytes(16), numbers, len(kept))
-    if not kept or not unreadable:
-        read_fetched(fetched, scan.ref, None)
-    return again, tuple(unreadable)
-
-
 def _with_labels(
     source: Source, read: Surveyed, fetched: Fetched | FetchedMembers, dataset: Dataset | None
 ) -> Surveyed:
     """Add the labels that lie in the file with the voxels, or in a mask next to it."""
-    if isinstance(fetched, Fetched) and read.container not in SUFFIXES and read.container != "DICOM":
-        files = [ScanFile(read.scan.ref.key, fetched.data)]
-        (inside, *_) = volumes_in(files, ref=read.scan.ref, options=read_options(read.scan.ref.reading))
-        read = replace(read, labels=_all_labels(read.scan, read.labels, inside.labels, dataset))
+    if read.container not in (*SUFFIXES, "DICOM"):
+        inside = numbers_in_file(read.scan, fetched)
+        read = replace(read, labels=_all_labels(read.scan, read.labels, inside, dataset))
     if dataset is not None and dataset.masks:
-        found = _mask_values(source, read.scan)
-        told = (
-            {name: str(int(number in found)) for number, name in enumerate(dataset.masks, 1)}
-            if found is not None
-            else {}
-        )
-        read = replace(read, labels={**read.labels, **told}, has_mask=found is not None)
+        found = labels_of_mask(source, read.scan, dataset)
+        read = replace(read, labels={**read.labels, **(found or {})}, has_mask=found is not None)
     return read
 
 
@@ -176,32 +155,8 @@ def _all_labels(
     scan: Scan, known: Mapping[str, str], inside: Mapping[str, float | str], dataset: Dataset | None
 ) -> dict[str, str]:
     """Add what lies in a file to what is known: of a public dataset the file knows best, of others the table."""
-    held = {name: _as_text(value) for name, value in inside.items()}
-    labels = held if dataset is None else {} if dataset.inside is None else dataset.inside(scan, held)
+    labels = as_meant(scan, inside, dataset)
     return {**labels, **known, **(labels if dataset else {})}
-
-
-def _mask_values(source: Source, scan: Scan) -> frozenset[int] | None:
-    """Give the values of the mask named reference next to a volume; None where there is none."""
-    folder = scan.ref.key.rpartition("/")[0]
-    files, objects = (
-        [],
-        [info for info in source.list_objects(folder + "/") if "/reference." in f"/{info.key[len(folder) + 1 :]}"],
-    )
-    if not objects:
-        return None
-    for info in objects:
-        files.append(ScanFile(info.key, source.fetch(info).data))
-    from extract.readers.open import read_scan
-
-    return frozenset(np.unique(read_scan(files, ref=scan.ref).voxels).astype(int).tolist())
-
-
-def _as_text(value: float | str) -> str:
-    """Write a number as a person would: whole ones without a point, others with seven digits."""
-    if isinstance(value, str):
-        return value
-    return str(int(value)) if float(value).is_integer() else f"{value:.7g}"
 
 
 def _gaps(scan: Scan, objects: Sequence[ObjectInfo]) -> tuple[int, ...]:
