@@ -39,7 +39,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     size_bytes = sum(sizes)
     encoders = [open_encoder(**output.choice.arguments(), slices=options.slice_count) for output in options.outputs]
     require_volumes(encoders, selection.catalogue.listing)
-    spaces = [_space(options, encoder) for encoder in encoders]
+    spaces = [space_of(options, encoder) for encoder in encoders]
     row_bytes = sum(array.row_bytes for space in spaces for array in arrays_of(space).all)
     kinds = Counter((ref.device, ref.protocol) for ref in selection.refs)
     return {
@@ -111,7 +111,7 @@ def _work(encoder: Encoder, store: str, volumes: int, views: int, size_bytes: in
     }
 
 
-def _space(options: ExtractOptions, encoder: Encoder) -> EmbeddingSpace:
+def space_of(options: ExtractOptions, encoder: Encoder) -> EmbeddingSpace:
     """Name the embedding space of one store of the run, which decides the size of a row."""
     return build_space(
         encoder,

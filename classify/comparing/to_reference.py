@@ -1,6 +1,7 @@
 """Every line of a table against one that was named before anybody looked: paired differences, p-values, Holm's ones."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,31 +11,47 @@ from classify.comparing.leaderboard import Entry, Values, keep_common
 from classify.judging.bootstrap import draw_replicates, paired_differences, replicate_metrics
 from classify.judging.holm import adjust_holm
 from classify.judging.kinds import measures_of
+from classify.run.predictions import Predictions
 
 Differences = dict[str, dict[str, Any]]
 """By metric: value, low, high, p and holm; or absent, with the reason."""
 
 
-def compare_to(
-    reference: str, entries: Sequence[Entry], classes: Sequence[str], *, replicates: int, seed: int
-) -> dict[str, Differences]:
-    """Give the headline of each entry minus the reference's, on the participants that all of them predicted.
+@dataclass(frozen=True)
+class Drawn:
+    """What every entry reaches in every draw of the participants that all of them predicted; element 0: everybody."""
 
-    Whole participants are drawn. Only models are a family: p of baselines is not adjusted, nor counted.
-    Raises: CohortError as keep_common does; KeyError where no entry has the reference's name.
-    """
+    entries: Mapping[str, Entry]
+    values: Mapping[str, Values]
+    classes: Sequence[str]
+
+    @property
+    def people(self) -> Predictions:
+        """The predictions of one of them, for who is judged."""
+        return next(iter(self.entries.values())).people
+
+    def minus(self, name: str, other: str) -> Differences:
+        """Give the headline of one minus another's."""
+        ours, theirs = self.values[name], self.values[other]
+        return with_p(ours, theirs, paired_differences(ours, theirs, self.people, self.classes))
+
+
+def draw_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates: int, seed: int) -> Drawn:
+    """Draw whole participants, the same for all entries. Raises: CohortError as keep_common does."""
     common = {entry.name: entry for entry in keep_common(entries)}
-    people = common[reference].people
-    drawn = draw_replicates(people.participant, replicates=replicates, seed=seed)
-    values = {name: replicate_metrics(entry.people, drawn, classes) for name, entry in common.items()}
-    found = {
-        name: with_p(
-            values[name], values[reference], paired_differences(values[name], values[reference], people, classes)
-        )
-        for name in common
-        if name != reference
-    }
-    add_holm({name: of for name, of in found.items() if common[name].kind == "model"}, measures_of(classes).headline)
+    drawn = draw_replicates(next(iter(common.values())).people.participant, replicates=replicates, seed=seed)
+    return Drawn(
+        common, {name: replicate_metrics(entry.people, drawn, classes) for name, entry in common.items()}, classes
+    )
+
+
+def compare_to(reference_of: Mapping[str, str], drawn: Drawn) -> dict[str, Differences]:
+    """Give the headline of each named entry minus its reference's, with p and Holm's p for all of them together.
+
+    reference_of: by name the one that it is held against, such as the same head on the named encoder.
+    """
+    found = {name: drawn.minus(name, other) for name, other in reference_of.items()}
+    add_holm(found, measures_of(drawn.classes).headline)
     return found
 
 

@@ -3,9 +3,8 @@
 from extract.encoder.architecture import Architecture
 from extract.encoder.encoder import Encoder
 from extract.encoder.families import FAMILIES
-from extract.encoder.random_init import random_twin
+from extract.encoder.random_init import PREFIX, random_twin
 
-PREFIX = {"cls_token": 1, "registers": 4, "global_tokens": 1}
 
 
 def small_encoder_of(family: str, depth: int = 2) -> Encoder:
