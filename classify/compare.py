@@ -23,6 +23,7 @@ from classify.comparing.leaderboard import rank_entries
 from classify.errors import CohortError
 from classify.features.stores import ReadStore, reader_at
 from classify.heads import find_head
+from classify.named_tasks import with_stored_labels
 from classify.run.earlier import EarlierRun, count_changes
 from classify.run.folder import Run, find_run, load_run
 from classify.run.record import RunRecord, SplitSize
@@ -56,6 +57,7 @@ def compare(
     Raises: UsageError, CohortError (tasks, labels or splits disagree), LeakError, StoreError, RunFolderError; finished
     cells stay, and the next comparison finds them.
     """
+    options = with_stored_labels(options, tuple(options.stores.values()), tell)
     check_options(options)
     given = [Cell(run.folder.name, "", run, reused=True) for run in finished_runs(options)]
     refuse_other_tasks(options, given)

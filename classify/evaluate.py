@@ -18,11 +18,12 @@ from classify.evaluating.look import (
     open_locked,
 )
 from classify.evaluating.predict_split import hold_out, predict_beside
-from classify.features.several_stores import open_stores_of
+from classify.features.several_stores import name_stores, open_stores_of
 from classify.features.stores import ReadStore, reader_at
 from classify.fitting.model import load_model
 from classify.fitting.source import check_same_space, require_same_objects, source_on
 from classify.judging.kept_calibrator import read_calibrator
+from classify.named_tasks import with_labels_of_run
 from classify.run.folder import TWIN_MODEL, Run
 from classify.run.predictions import Predictions, judged_of
 from classify.run_options import EvaluateOptions
@@ -51,6 +52,7 @@ def evaluate(
     if options.external:
         return evaluate_external(options, now=now, read=read, tell=tell)
     run = open_locked(options)
+    options = with_labels_of_run(options, run.record, tuple(name_stores(options.store).values()))
     if options.recalibrate_on is not None or options.allow_near_copies is not None:
         raise UsageError("--recalibrate-on, --allow-near-copies: go with --external; a run keeps its own")
     model, calibrator = load_model(run), read_calibrator(run.model_folder(), len(run.record.asked.classes))
@@ -59,6 +61,7 @@ def evaluate(
         options.pretrain_participants,
         vouched=vouched_of_record(run.record), tell=tell,
     )  # fmt: skip
+    read = tables.labels.reading(read)
     stored = open_stores_of(run.record, options.store, read, tables.task.level, then=True)
     cohort = tables.join(stored)
     check_same_space(run.record, stored)

@@ -17,6 +17,7 @@ from classify.cohort.tables import read_tables
 from classify.cohort.vouched import NOBODY, read_vouched
 from classify.features.stores import ReadStore, reader_at
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
+from classify.named_tasks import with_stored_labels
 from classify.run_options import BaselineOptions
 from embeddings_store.terminal.console import say
 
@@ -32,11 +33,12 @@ def judge_baselines(
     splits, flow, cohort_sha256, measurements, table_notes, phantom, seed and replicates. tell: hears where
     measurements came from, and what was mended. Raises: UsageError, CohortError, LeakError, StoreError.
     """
+    options = with_stored_labels(options, (options.store,), tell)
     question = options.question(options.task)
     vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
     tables = read_tables(options.label_source, question, options.measurements, vouched=vouched, tell=tell)
     task = tables.task
-    stored = (read or reader_at(options.endpoint_url))(options.store)
+    stored = tables.labels.reading(read or reader_at(options.endpoint_url))(options.store)
     cohort = tables.join(stored)
     tables.keep_splits(stored.index, tell)
     train, judged = describe_units(cohort, "train"), describe_units(cohort, JUDGED)

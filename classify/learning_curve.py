@@ -12,6 +12,7 @@ from classify.cohort.tables import CohortTables
 from classify.features.stores import ReadStore, reader_at
 from classify.fitting.source import source_on
 from classify.judging.learning import check_fractions, trace_curve
+from classify.named_tasks import with_stored_labels
 from classify.probe import check_options, plan_search, read_tables_of, search
 from classify.probe_checks import check_kind
 from classify.run.earlier import check_earlier
@@ -52,12 +53,14 @@ def learning_curve(
     read: opens a store by its address, after the cheap checks; None: as the options say. tell: hears of every point.
     Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
     """
-    clock, asked, fractions = Stopwatch(), options.probed, check_fractions(options.fractions)
+    fractions = check_fractions(options.fractions)
+    options = with_stored_labels(options, (options.store,), tell)
+    clock, asked = Stopwatch(), options.probed
     question, _ = check_options(asked)
     tables = refuse_folds(read_tables_of(asked, question, tell))
     task = check_kind(tables.task, asked)
     now = now or datetime.now(UTC)
-    stored = (read or reader_at(options.endpoint_url))(options.store)
+    stored = tables.labels.reading(read or reader_at(options.endpoint_url))(options.store)
     cohort = tables.join(stored)
     marked = with_groups(mark_volumes(stored), cohort)
     standing = check_earlier(asked.runs, cohort, marked, stored.space_id, resplit=asked.resplit, tell=tell)

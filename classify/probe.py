@@ -29,6 +29,7 @@ from classify.heads import HEADS, find_head
 from classify.heads.device import find_device
 from classify.judging.calibrate import Calibrator, find_method
 from classify.judging.prevalence import state_prevalence
+from classify.named_tasks import with_stored_labels
 from classify.options import AUTO, ProbeOptions
 from classify.probe_checks import (
     check_crossed,
@@ -82,10 +83,11 @@ def probe(
     options say. tell: hears what is worth knowing.
     Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
     """
+    options = with_stored_labels(options, tuple(name_stores(options.store).values()), tell)
     clock, (question, method) = Stopwatch(), check_options(options)
     tables = read_tables_of(options, question, tell)
     task = check_kind(tables.task, options)
-    now, read = now or datetime.now(UTC), read or reader_at(options.endpoint_url)
+    now, read = now or datetime.now(UTC), tables.labels.reading(read or reader_at(options.endpoint_url))
     stored = open_stores(options.store, read, task.level)
     twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
     cohort = tables.join(stored)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 QUESTION = "The question"
 FIRST_TASK = "four-class"
-TASK_HELP = "four-class, healthy-vs-rest, medicated-vs-not, insulin-vs-rest, or a FILE.yaml of your own."
+TASK_HELP = (
+    "four-class, healthy-vs-rest, medicated-vs-not, insulin-vs-rest, a FILE.yaml of your own, or, without --labels, "
+    "DATASET/TASK of a store of a public dataset, such as a2a/amd."
+)
 
 TaskName = Annotated[
     str | None,
@@ -87,6 +90,13 @@ def parse_shares(text: str) -> tuple[float, float, float]:
 class TargetOptions(TableOptions):
     """What is asked of the labels, where no task file says it. What is not given is found from the labels."""
 
+    official_splits: Annotated[
+        bool,
+        typer.Option(
+            help="Of a public dataset take the published split although people lie in several parts of it.",
+            rich_help_panel=IN_AND_OUT,
+        ),
+    ] = False
     make_splits: Annotated[
         tuple[float, float, float] | None,
         Text(parse_shares),

@@ -87,6 +87,7 @@ class BaselineOptions(TargetOptions):
     measurements: Measurements = None
     allow_near_copies: NearCopies = None
     replicates: Replicates = 2000
+    runs: Runs = Path("runs")
     endpoint_url: EndpointUrl = None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from embeddings_store.dataset_record import put_dataset_record, read_dataset_record
 from embeddings_store.encoder_source import read_encoder_source, record_encoder_source
 from embeddings_store.errors import UsageError
 from embeddings_store.grid import Grid
@@ -75,6 +76,8 @@ def derive_store(
     writer = writer_on(storage, space, parent.capacity, {**worker, **origin}, attributes=origin)
     if source := read_encoder_source(parent.storage, parent.space):
         record_encoder_source(storage, source)
+    if dataset := read_dataset_record(parent.storage):
+        put_dataset_record(storage, dataset)
 
     rows = _rows_to_derive(parent, writer)
     deviation = Deviation(tuple(pool for pool in parent.space.pools if pool in TOKEN_POOLS))

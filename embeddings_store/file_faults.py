@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from embeddings_store import encoder_source, index, quarantine
+from embeddings_store import dataset_record, encoder_source, index, quarantine
 from embeddings_store.arrays import CRC_RESIDUE
 from embeddings_store.checksums import CHANGED, MISSING, checksum, listed_faults, seal_fault
 from embeddings_store.errors import StoreError
@@ -20,7 +20,7 @@ Check = Callable[[str, Any], str | None]
 def file_faults(storage: Storage) -> dict[str, str]:
     """Find the damaged files beside rows and documents: {path: what is wrong}. Memory: some files at once."""
     kept = [*storage.list_paths(WORKERS), *storage.list_paths(quarantine.FOLDER)]
-    records = [encoder_source.PATH, *(path for path in kept if is_own(path))]
+    records = [encoder_source.PATH, dataset_record.PATH, *(path for path in kept if is_own(path))]
     found = _faults(storage, records, lambda _path, body: seal_fault(body))
     found |= _faults(storage, storage.list_paths(index.FOLDER), index.segment_fault)
     for number in finished_numbers(storage):

@@ -11,6 +11,7 @@ from embeddings_store.room import require_room
 from embeddings_store.terminal.console import say
 from extract.all_slices import with_frames_of_bucket
 from extract.busy import RecentWork
+from extract.dataset_labels import keep_dataset
 from extract.engines.select import choose_engine
 from extract.engines.work import OpenedEncoders, Pass
 from extract.load import new_loader
@@ -43,6 +44,9 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
     with open_engine(OpenedEncoders(options, backend, encoders)) as engine:
         say(engine.describe())
         targets = [open_target(opened, selection.refs, options, backend, rank) for opened in encoders]
+        if rank.number == 0:
+            stores = [one.writer.storage for one in targets]
+            keep_dataset(stores, selection.source, selection.catalogue.listing, selection.refs)
         jobs = list_jobs(targets, selection.refs, rank)
         if rank.count > 1:
             mine = f"{len(jobs):,} volumes are this process's to do"

@@ -43,6 +43,8 @@ def join_cohort(
     vouched: Vouched | None = NOBODY,
     thumbnails: Thumbnails | None = None,
     splits: Sequence[str] = SPLITS,
+    *,
+    leaks: bool = False,
 ) -> Cohort:
     """Join the rows of a store with the lines of a table of labels; the order of either does not matter.
 
@@ -52,7 +54,8 @@ def join_cohort(
     lines: as read_labels gives them for the task. vouched: whose near copies are none; None: pooled holds no
     embeddings, and nothing is near.
     thumbnails: one a row of index, as a snapshot has them. splits: those that lines have; without train nothing is
-    fitted, and no class has to be there.
+    fitted, and no class has to be there. leaks: a published split that shares people and scans was asked for, and so
+    they are counted and not refused.
     """
     if index.empty:
         raise CohortError("the store: expected committed volumes, got none; run extract-embeddings first")
@@ -69,12 +72,14 @@ def join_cohort(
     rows = rows.rename(columns={"site": "site_of_id"}).merge(wanted, on=keys, how="left", validate="m:1")
     _refuse_wrong_join(rows)
     flow: list[FlowStep] = [_step("store", "total", rows, "volumes with an embedding")]
-    for step, reason, bad in _exclusions(rows, pooled, task, splits):
+    for step, reason, bad in _exclusions(rows, pooled, task, splits, leaks=leaks):
         bad_now = bad[rows.index]
         if bad_now.any():
             flow.append(_step(step, "excluded", rows[bad_now], reason))
             rows = rows[~bad_now]
-    if vouched is not None:
+    if leaks:
+        flow += _shared_scans(rows, pooled)
+    elif vouched is not None:
         vouched.require_known(set(index["participant"]))
         rows, steps = _settle_near_copies(rows, pooled, vouched, thumbnails)
         flow.extend(steps)
@@ -129,7 +134,7 @@ def _analysed_table(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
 
 
 def _exclusions(
-    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], task: Task, splits: Sequence[str]
+    rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], task: Task, splits: Sequence[str], *, leaks: bool
 ) -> list[tuple[str, str, "pd.Series[bool]"]]:
     """Name every reason to leave a volume out, in the order in which they are asked."""
     known = rows["group"].notna()
@@ -148,7 +153,11 @@ def _exclusions(
         *_in_one_store_only(rows),
         ("constant", "every voxel of the volume is equal", constant),
         ("not finite", "the embedding holds NaN or infinity; run extract-embeddings verify", ~finite),
-        ("copy", "another volume of the same participant has the same embedding", _copies(rows[usable], pooled, rows)),
+        (
+            "copy",
+            "another volume of the same participant has the same embedding",
+            _copies(rows[usable], pooled, rows, leaks=leaks),
+        ),
     ]
 
 
@@ -170,23 +179,37 @@ def _finite_rows(pooled: Float32[np.ndarray, "rows L P C"]) -> Bool[np.ndarray, 
     return np.array([bool(np.isfinite(row).all()) for row in pooled], dtype=bool)
 
 
-def _copies(usable: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], rows: pd.DataFrame) -> "pd.Series[bool]":
+def _copies(
+    usable: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"], rows: pd.DataFrame, *, leaks: bool
+) -> "pd.Series[bool]":
     """Find volumes that repeat a scan, by equal vectors: the encoder is deterministic, names and UIDs are not.
 
-    Raises: LeakError where the same scan stands under two participants: one of the labels must be wrong.
+    Raises: LeakError where the same scan stands under two participants: one of the labels must be wrong. leaks: then
+    each keeps it.
     """
-    digest = pd.Series([sha256(pooled[place].tobytes()).digest() for place in usable["position"]], index=usable.index)
+    digest = _digests(usable, pooled)
     if len(digest) > 1 == len(set(digest)):
         raise CohortError(
             f"the store: all {len(digest)} volumes have the same embedding, so it says nothing of any of them; "
             f"check the checkpoint with extract-embeddings doctor"
         )
-    owners = usable["participant"].groupby(digest).nunique()
-    shared = digest.isin(owners.index[owners > 1])
-    if shared.any():
+    shared = usable["participant"].groupby(digest).transform("nunique") > 1
+    if shared.any() and not leaks:
         names = ", ".join(sorted(usable.loc[shared, "participant"].unique()))
         raise LeakError(f"the same scan stands under several participants: {names}; find out whose it is")
-    return digest.duplicated().reindex(rows.index, fill_value=False)
+    again = pd.DataFrame({"digest": digest, "participant": usable["participant"]}).duplicated()
+    return again.reindex(rows.index, fill_value=False)
+
+
+def _digests(rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"]) -> "pd.Series[str]":
+    return pd.Series([sha256(pooled[place].tobytes()).hexdigest() for place in rows["position"]], index=rows.index)
+
+
+def _shared_scans(rows: pd.DataFrame, pooled: Float32[np.ndarray, "rows L P C"]) -> list[FlowStep]:
+    """Count the scans that stand in several parts of a split, which was asked for all the same."""
+    shared = rows["split"].groupby(_digests(rows, pooled)).transform("nunique") > 1
+    reason = "the same scan stands in several parts of the published split; kept, as --official-splits says"
+    return [_step("shared scans", "note", rows[shared], reason)] if shared.any() else []
 
 
 def _settle_near_copies(

@@ -70,8 +70,9 @@ class CohortTables:
         thumbnails: Thumbnails | None,
     ) -> Cohort:
         """Do the same with rows that no store holds. Raises: CohortError, LeakError."""
-        lines = self.labels.of(index).lines
-        return self.beside(join_cohort(index, pooled, lines, self.task, self.vouched, thumbnails))
+        index = self.labels.own(index)
+        lines, leaks = self.labels.of(index).lines, self.labels.leaks
+        return self.beside(join_cohort(index, pooled, lines, self.task, self.vouched, thumbnails, leaks=leaks))
 
     def beside(self, cohort: Cohort) -> Cohort:
         """Put what else was read beside a cohort of these people."""

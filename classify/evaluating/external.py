@@ -21,15 +21,14 @@ from classify.evaluating.abroad import Abroad, Judging, asked_abroad
 from classify.evaluating.look import Evaluated, begin_look
 from classify.evaluating.strangers import count_namesakes, refuse_near_copies
 from classify.features.fused import mark_all
-from classify.features.several_stores import open_stores_of
+from classify.features.several_stores import name_stores, open_stores_of
 from classify.features.stores import ReadStore
 from classify.features.table import FeatureTable
 from classify.fitting.model import FittedModel, load_model
 from classify.fitting.source import check_comparable, source_on
 from classify.judging.kept_calibrator import read_calibrator
-from classify.judging.transport import (
-    draw_people,
-)
+from classify.judging.transport import draw_people
+from classify.named_tasks import with_labels_of_place
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.reference.training import TrainingReference
 from classify.run.folder import Run, find_run, load_run, update_run
@@ -122,11 +121,12 @@ def open_abroad(
 ) -> Abroad:
     """Read labels and store, join them, and see that everybody is a stranger to the run."""
     vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
+    options = with_labels_of_place(options, tuple(name_stores(options.store).values()))
     source = replace(options.label_source, everybody=EXTERNAL)
     question = asked_abroad(question_of_record(run.record))
     tables = read_tables(source, question, None, options.pretrain_participants, tell=tell)
     unknown = count_unknown(tables, tell)
-    stored = open_stores_of(run.record, options.store, read, tables.task.level)
+    stored = open_stores_of(run.record, options.store, tables.labels.reading(read), tables.task.level)
     check_comparable(run.record, stored)
     joined = tables.join_outside(stored, EXTERNAL)
     for line in joined.said((EXTERNAL,)):

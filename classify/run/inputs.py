@@ -12,7 +12,7 @@ from classify.cohort.made_splits import SPLITS_FILE
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.terminal.provenance import package_versions
 
-WITHOUT_EFFECT = frozenset({"runs", "command", "jobs", "resplit", "store", "endpoint_url"})
+WITHOUT_EFFECT = frozenset({"runs", "command", "jobs", "resplit", "store", "endpoint_url", "official_splits"})
 """Options that say where and how, and change no number."""
 
 

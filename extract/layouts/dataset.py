@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from PIL import Image
 
+from embeddings_store.dataset_record import DatasetTask, SplitScheme
 from embeddings_store.schema import ObjectInfo, Reading
 from embeddings_store.text_table import open_table
 from extract.bucket.source import Source
@@ -113,7 +114,8 @@ class Dataset:
     a mask named reference stand for. join: reads tables, and may drop or rename drafts. inside: labels from what a
     file holds with its voxels. judge: warnings that need the volumes. facts: warnings that are facts of the dataset.
     needs: of another object without which this is another dataset. conflict: code and words for a participant with two
-    values of the first label.
+    values of the first label. tasks, splits: see DatasetTask and SplitScheme. inside_for: the label for which files
+    are opened before extraction, where tables do not tell it. expected: how many scans the whole dataset has.
     """
 
     card: Card
@@ -137,6 +139,10 @@ class Dataset:
     judge: Callable[[Sequence["Surveyed"]], list[Warned]] | None = None
     facts: tuple[tuple[str, str], ...] = ()
     conflict: tuple[str, str] = ("participant_in_several_classes", "participants with several labels")
+    tasks: tuple[DatasetTask, ...] = ()
+    splits: SplitScheme = field(default_factory=SplitScheme)
+    inside_for: str = ""
+    expected: int = 0
 
     def compiled(self) -> "re.Pattern[str]":
         """Compile the pattern, for keys below any folder."""

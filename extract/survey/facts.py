@@ -14,10 +14,11 @@ from extract.dicom.kind import ANY_CLASS
 from extract.errors import FetchError, ScanError
 from extract.layouts.contract import PICTURES, Scan
 from extract.layouts.dataset import Dataset
-from extract.readers.contract import HEAD_BYTES, ScanFile
+from extract.layouts.inside import labels_in_file, labels_of_mask
+from extract.readers.contract import HEAD_BYTES
 from extract.readers.natural import missing_numbers
-from extract.readers.open import reader_for, volumes_in
-from extract.scan import read_fetched, read_options
+from extract.readers.open import reader_for
+from extract.scan import read_fetched
 from extract.survey.headers import container_of, head_of, size_of_head
 
 NO_FRAMES = "holds no B-scans"
@@ -128,44 +129,11 @@ def _with_labels(
     source: Source, read: Surveyed, fetched: Fetched | FetchedMembers, dataset: Dataset | None
 ) -> Surveyed:
     """Add the labels that lie in the file with the voxels, or in a mask next to it."""
-    if isinstance(fetched, Fetched) and read.container not in SUFFIXES and read.container != "DICOM":
-        files = [ScanFile(read.scan.ref.key, fetched.data)]
-        (inside, *_) = volumes_in(files, ref=read.scan.ref, options=read_options(read.scan.ref.reading))
-        held = {name: _as_text(value) for name, value in inside.labels.items()}
-        labels = held if dataset is None else {} if dataset.inside is None else dataset.inside(read.scan, held)
-        read = replace(read, labels={**labels, **read.labels, **(labels if dataset else {})})
-    if dataset is not None and dataset.masks:
-        found = _mask_values(source, read.scan)
-        told = (
-            {name: str(int(number in found)) for number, name in enumerate(dataset.masks, 1)}
-            if found is not None
-            else {}
-        )
-        read = replace(read, labels={**read.labels, **told}, has_mask=found is not None)
-    return read
-
-
-def _mask_values(source: Source, scan: Scan) -> frozenset[int] | None:
-    """Give the values of the mask named reference next to a volume; None where there is none."""
-    folder = scan.ref.key.rpartition("/")[0]
-    files, objects = (
-        [],
-        [info for info in source.list_objects(folder + "/") if "/reference." in f"/{info.key[len(folder) + 1 :]}"],
-    )
-    if not objects:
-        return None
-    for info in objects:
-        files.append(ScanFile(info.key, source.fetch(info).data))
-    from extract.readers.open import read_scan
-
-    return frozenset(np.unique(read_scan(files, ref=scan.ref).voxels).astype(int).tolist())
-
-
-def _as_text(value: float | str) -> str:
-    """Write a number as a person would: whole ones without a point, others with seven digits."""
-    if isinstance(value, str):
-        return value
-    return str(int(value)) if float(value).is_integer() else f"{value:.7g}"
+    labels = {} if read.container in (*SUFFIXES, "DICOM") else labels_in_file(read.scan, fetched, dataset)
+    told = labels_of_mask(source, read.scan, dataset) if dataset is not None and dataset.masks else None
+    if dataset is not None:
+        return replace(read, labels={**read.labels, **labels, **(told or {})}, has_mask=told is not None)
+    return replace(read, labels={**labels, **read.labels})
 
 
 def _gaps(scan: Scan, objects: Sequence[ObjectInfo]) -> tuple[int, ...]:

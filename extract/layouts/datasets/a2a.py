@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from embeddings_store.dataset_record import DatasetTask
 from embeddings_store.schema import Reading
 from extract.layouts.contract import Scan, Warned
 from extract.layouts.dataset import Card, Dataset, Look, reused
+from extract.layouts.meanings import amd_against_normal
 
 if TYPE_CHECKING:
     from extract.survey.facts import Surveyed
@@ -57,4 +59,10 @@ DATASET = Dataset(
     join=_join,
     inside=_age,
     judge=_judge,
+    tasks=(
+        amd_against_normal("amd", "class", "participant", normal="Control", amd=("AMD",)),
+        DatasetTask("age", "age", "number", "participant"),
+    ),
+    inside_for="age",
+    expected=384,
 )

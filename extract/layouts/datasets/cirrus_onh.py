@@ -1,6 +1,7 @@
 """Optic nerve heads for glaucoma detection (Maetschke 2019): one .npy a visit of an eye, all told by the file name."""
 
 from extract.layouts.dataset import Card, Dataset
+from extract.layouts.meanings import glaucoma_against_normal
 
 DATASET = Dataset(
     card=Card(
@@ -25,4 +26,6 @@ DATASET = Dataset(
     labels={"status": "{status}", "poag": ("{status}", {"Normal": "0", "POAG": "1"})},
     columns=("status", "poag"),
     conflict=("label_differs_between_eyes", "one participant has eyes with different labels"),
+    tasks=(glaucoma_against_normal("poag", "eye", ("0",), ("1",)),),
+    expected=1110,
 )

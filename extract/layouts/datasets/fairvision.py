@@ -4,9 +4,11 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
+from embeddings_store.dataset_record import DatasetTask, SplitScheme
 from embeddings_store.schema import Reading
 from extract.layouts.contract import Scan
 from extract.layouts.dataset import Card, Dataset, Look
+from extract.layouts.meanings import amd_against_normal, glaucoma_against_normal
 
 AMD = {
     "no.amd.diagnosis": 0, "not.in.icd.table": 0, "early.dry": 1, "intermediate.dry": 2,
@@ -89,4 +91,27 @@ DATASET = Dataset(
     join=_join,
     inside=_inside,
     facts=(("licence_no_derivatives", "CC BY-NC-ND 4.0: no changed copies may be passed on"),),
+    tasks=(
+        DatasetTask(
+            "amd",
+            "amd",
+            "ordered",
+            "participant",
+            ("normal", "early", "intermediate", "late"),
+            {"normal": ("0",), "early": ("1",), "intermediate": ("2",), "late": ("3",)},
+        ),
+        amd_against_normal("any-amd", "amd", "participant", normal="0", amd=("1", "2", "3")),
+        DatasetTask(
+            "dr",
+            "dr",
+            "binary",
+            "participant",
+            ("not vision-threatening", "vision-threatening"),
+            {"not vision-threatening": ("0",), "vision-threatening": ("1",)},
+        ),
+        glaucoma_against_normal("glaucoma", "participant", ("0",), ("1",)),
+    ),
+    splits=SplitScheme({"Training": "train", "Validation": "val", "Test": "test"}),
+    inside_for="task_label",
+    expected=30000,
 )

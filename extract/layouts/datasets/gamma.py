@@ -1,6 +1,8 @@
 """GAMMA (Wu 2023): slices in a folder of their own next to a fundus picture, grades one-hot in workbooks."""
 
+from embeddings_store.dataset_record import DatasetTask, SplitScheme
 from extract.layouts.dataset import Card, Dataset, Look
+from extract.layouts.meanings import glaucoma_against_normal
 
 GRADES = ("non", "early", "mid_advanced")
 _SPLITS = {"train": "Train", "training": "Train", "validation": "Validation", "test": "Test", "testing": "Test"}
@@ -47,4 +49,10 @@ DATASET = Dataset(
     columns=("grade", "grade_index", "glaucoma"),
     join=_join,
     facts=(("no_patient_key", "ids are samples, not patients; both eyes of one patient may lie in two splits"),),
+    tasks=(
+        glaucoma_against_normal("glaucoma", "participant", ("0",), ("1",)),
+        DatasetTask("grade", "grade", "ordered", "participant", GRADES),
+    ),
+    splits=SplitScheme({"Train": "train", "Validation": "val", "Test": "test"}),
+    expected=300,
 )

@@ -1,6 +1,8 @@
 """Kermany 2018: single B-scans in official splits that share patients."""
 
+from embeddings_store.dataset_record import DatasetTask, SplitScheme
 from extract.layouts.dataset import Card, Dataset
+from extract.layouts.meanings import amd_against_normal, dme_against_normal
 
 _CLASSES = {name.lower(): name for name in ("CNV", "DME", "DRUSEN", "NORMAL")}
 
@@ -27,4 +29,11 @@ DATASET = Dataset(
     columns=("class",),
     unit="picture",
     conflict=("participant_in_several_classes", "one patient number under two classes"),
+    tasks=(
+        DatasetTask("disease", "class", "nominal", "scan", ("NORMAL", "DRUSEN", "CNV", "DME")),
+        amd_against_normal("amd", "class", "scan", normal="NORMAL", amd=("DRUSEN", "CNV")),
+        dme_against_normal("class", "scan", normal="NORMAL"),
+    ),
+    splits=SplitScheme({name: name for name in ("train", "val", "test")}),
+    expected=84484,
 )

@@ -3,8 +3,10 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from embeddings_store.dataset_record import DatasetTask
 from embeddings_store.schema import ObjectInfo, Reading
 from extract.layouts.dataset import Card, Dataset, Look, reused
+from extract.layouts.meanings import amd_against_normal
 
 
 def _join(look: Look) -> None:
@@ -76,4 +78,9 @@ DATASET = Dataset(
     columns=("class", "diseased"),
     reading=Reading(to_grey=True),
     join=_join,
+    tasks=(
+        DatasetTask("disease", "class", "nominal", "scan", ("NORMAL", "DRUSEN", "CNV")),
+        amd_against_normal("amd", "class", "scan", normal="NORMAL", amd=("DRUSEN", "CNV")),
+    ),
+    expected=441,
 )

@@ -1,7 +1,9 @@
 """Noor Eye Hospital (Rasti 2018): two styles of folders, localizers as the first picture, annotated PNG twins."""
 
+from embeddings_store.dataset_record import DatasetTask, SplitScheme
 from embeddings_store.schema import ObjectInfo
 from extract.layouts.dataset import Card, Dataset, Draft, Look
+from extract.layouts.meanings import amd_against_normal, dme_against_normal
 
 LOCALIZER = "localizer of another size, no B-scan"
 TWIN = "annotated PNG twin of a TIFF frame"
@@ -58,4 +60,11 @@ DATASET = Dataset(
     labels={"class": "{cls}"},
     columns=("class",),
     join=_join,
+    tasks=(
+        DatasetTask("disease", "class", "nominal", "participant", ("Normal", "AMD", "DME")),
+        amd_against_normal("amd", "class", "participant", normal="Normal", amd=("AMD",)),
+        dme_against_normal("class", "participant", normal="Normal"),
+    ),
+    splits=SplitScheme(otherwise="cross"),
+    expected=148,
 )

@@ -4,8 +4,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from embeddings_store.dataset_record import DatasetTask
 from extract.layouts.contract import Warned
 from extract.layouts.dataset import Card, Dataset, Look
+from extract.layouts.meanings import amd_against_normal, dme_against_normal
 
 if TYPE_CHECKING:
     from extract.survey.facts import Surveyed
@@ -75,4 +77,10 @@ DATASET = Dataset(
     join=_join,
     judge=_judge,
     conflict=("participant_in_several_classes", "patients with two diseases"),
+    tasks=(
+        DatasetTask("disease", "disease", "nominal", "scan", ("NO", "AMD", "DME", "ERM", "RAO", "RVO", "VID")),
+        amd_against_normal("amd", "disease", "scan", normal="NO", amd=("AMD",)),
+        dme_against_normal("disease", "scan", normal="NO"),
+    ),
+    expected=2064,
 )

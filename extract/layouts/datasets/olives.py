@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+from embeddings_store.dataset_record import DatasetTask, SplitScheme
 from embeddings_store.schema import ObjectInfo
 from extract.layouts.dataset import Card, Dataset, Draft, Look
 
@@ -82,4 +83,11 @@ DATASET = Dataset(
     columns=("study_label", *CLINICAL),
     join=_join,
     facts=(("label_confounded_with_source", "the class equals the study (folder, names and file type differ too)"),),
+    tasks=(
+        DatasetTask("disease", "study_label", "binary", "participant", ("DR", "DME")),
+        DatasetTask("bcva", "bcva", "number", "scan"),
+        DatasetTask("cst", "cst", "number", "scan"),
+    ),
+    splits=SplitScheme(otherwise="cross"),
+    expected=1268,
 )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from embeddings_store.dataset_record import DatasetTask, SplitScheme
 from embeddings_store.schema import Reading
 from extract.layouts.contract import Warned
 from extract.layouts.dataset import Card, Dataset
@@ -52,4 +53,10 @@ DATASET = Dataset(
     masks=("irf", "srf", "ped"),
     judge=_judge,
     facts=(("label_confounded_with_source", "vendor, frame count and size go together"),),
+    tasks=tuple(
+        DatasetTask(name, name, "binary", "participant", ("absent", "present"), {"absent": ("0",), "present": ("1",)})
+        for name in ("irf", "srf", "ped")
+    ),
+    splits=SplitScheme(otherwise="cross"),  # published: the training part has no val, and the test part no labels
+    expected=112,
 )

@@ -1,6 +1,8 @@
 """Srinivasan 2014: a folder of TIFF pictures a person, of which the number nearly tells the class."""
 
+from embeddings_store.dataset_record import DatasetTask, SplitScheme
 from extract.layouts.dataset import Card, Dataset
+from extract.layouts.meanings import amd_against_normal, dme_against_normal
 
 _CLASSES = {"amd": "AMD", "dme": "DME", "normal": "NORMAL"}
 
@@ -25,4 +27,11 @@ DATASET = Dataset(
     labels={"class": "{cls}"},
     columns=("class",),
     facts=(("frame_count_tells_class", "frame counts (and widths) differ systematically by class"),),
+    tasks=(
+        DatasetTask("disease", "class", "nominal", "participant", ("NORMAL", "AMD", "DME")),
+        amd_against_normal("amd", "class", "participant", normal="NORMAL", amd=("AMD",)),
+        dme_against_normal("class", "participant", normal="NORMAL"),
+    ),
+    splits=SplitScheme(otherwise="cross"),
+    expected=45,
 )

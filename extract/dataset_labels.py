@@ -1,0 +1,96 @@
+"""What a store keeps of a public dataset by name: its tasks, splits and the labels of every scan of the listing."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from embeddings_store.dataset_record import (
+    DatasetRecord,
+    LabelLine,
+    put_dataset_record,
+    read_dataset_record,
+)
+from embeddings_store.errors import UsageError
+from embeddings_store.schema import Eye, VolumeRef
+from embeddings_store.storage import Storage
+from embeddings_store.terminal.console import say
+from extract.bucket.members import fetch_scan
+from extract.bucket.source import Source
+from extract.errors import FetchError, ScanError
+from extract.layouts.contract import Listing, Scan
+from extract.layouts.dataset import Dataset
+from extract.layouts.datasets import load_datasets
+from extract.layouts.inside import labels_in_file, labels_of_mask
+
+AT_ONCE = 8
+
+
+def keep_dataset(stores: Sequence[Storage], source: Source, listing: Listing, refs: Sequence[VolumeRef]) -> None:
+    """Record in each store of which dataset it is, with the labels of all scans of the listing; else do nothing.
+
+    Labels that lie with voxels are read here, of the volumes of this run: what a store knows already is not read again.
+    Raises: UsageError where a store is of another dataset; StoreError.
+    """
+    dataset = load_datasets().get(listing.layout)
+    if dataset is None:
+        return
+    known = {store.url: read_dataset_record(store) for store in stores}
+    for url, record in known.items():
+        if record is not None and record.name != listing.layout:
+            raise UsageError(
+                f"--store {url}: its labels are of the dataset {record.name}, and the bucket holds {listing.layout}: "
+                "take another store"
+            )
+    before = {line.file: line.labels for record in known.values() if record for line in record.lines}
+    inside = _labels_inside(source, listing, dataset, before, {ref.key for ref in refs})
+    lines = tuple(_line(scan, before.get(key, {}), inside.get(key, {})) for key, scan in sorted(listing.scans.items()))
+    card = dataset.card
+    record = DatasetRecord(
+        listing.layout, card.title, card.citation, card.licence, dataset.tasks, dataset.splits, dataset.columns, lines,
+        tuple(text for _, text in dataset.facts),
+    )  # fmt: skip
+    for store in stores:
+        if (old := known[store.url]) is not None:
+            gone = [line for line in old.lines if line.file not in listing.scans]
+            together = tuple(sorted((*lines, *gone), key=lambda line: line.file))
+            if replace(record, lines=together) == old:
+                continue
+            put_dataset_record(store, replace(record, lines=together))
+        else:
+            put_dataset_record(store, record)
+
+
+def _line(scan: Scan, before: Mapping[str, str], inside: Mapping[str, str]) -> LabelLine:
+    """Give the line of a scan; what its file says stands above what tables say."""
+    told = {name: value for found in (before, scan.labels, inside) for name, value in found.items() if value}
+    eye = "" if scan.ref.eye == Eye.UNKNOWN else str(scan.ref.eye)
+    return LabelLine(scan.ref.key, scan.ref.participant, eye, scan.split, scan.visit, told)
+
+
+def _labels_inside(
+    source: Source, listing: Listing, dataset: Dataset, before: Mapping[str, Mapping[str, str]], keys: set[str]
+) -> dict[str, Mapping[str, str]]:
+    """Read the labels that only files tell, of the scans of a run; say how many had any."""
+    if dataset.inside is None and not dataset.masks:
+        return {}
+    needed = dataset.masks[:1] or (dataset.inside_for,)
+    wanted = [
+        scan
+        for key, scan in listing.scans.items()
+        if key in keys and not any({**before.get(key, {}), **scan.labels}.get(name) for name in needed)
+    ]
+
+    def look(scan: Scan) -> Mapping[str, str] | None:
+        try:
+            if dataset.masks:
+                return labels_of_mask(source, scan, dataset)
+            return labels_in_file(scan, fetch_scan(source, scan.ref, None), dataset)
+        except (FetchError, ScanError):
+            return None  # the volume gets an error row of its own
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = dict(zip((scan.ref.key for scan in wanted), pool.map(look, wanted), strict=True))
+    known = {key: labels for key, labels in found.items() if labels}
+    if wanted:
+        say(f"labels: {len(known):,} of {len(wanted):,} volumes have labels in their files; the others stay unknown")
+    return known
