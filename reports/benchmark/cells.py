@@ -10,6 +10,7 @@ from classify.comparing.cells import Cell, run_cells
 from classify.errors import CohortError
 from classify.evaluate import evaluate
 from classify.features.stores import ReadStore
+from classify.named_tasks import with_stored_labels
 from classify.run.folder import load_run
 from classify.run_options import EvaluateOptions
 from classify.study_options import CompareOptions
@@ -63,8 +64,9 @@ def make_cells(
     """Give every cell, made now or found below runs, and why one is absent."""
     for one in looked:
         for task in one.dataset.tasks:
-            options, done = options_of(plan, one, task, runs), set[str]()
+            done = set[str]()
             try:
+                options = options_of(plan, one, task, runs, tell)
                 for found in _cells(one, task, options, clock, read, tell):
                     done.add(found.variant)
                     yield found
@@ -77,10 +79,13 @@ def make_cells(
                 yield from (Gap(one.dataset.name, name, str(error), task) for name in names)
 
 
-def options_of(plan: Plan, looked: Looked, task: str, runs: Path) -> CompareOptions:
-    """Return the comparison of one task of a dataset: all of its encoders by all heads."""
+def options_of(
+    plan: Plan, looked: Looked, task: str, runs: Path, tell: Callable[[str], None] = lambda _: None
+) -> CompareOptions:
+    """Return the comparison of one task of a dataset: all of its encoders by all heads, and where its labels lie."""
     stores = tuple(f"{seen.variant.name}={seen.store}" for seen in looked.seen)
-    return asked_of(plan, looked.dataset, task, store=stores, models=",".join(plan.heads), runs=runs)
+    asked = asked_of(plan, looked.dataset, task, store=stores, models=",".join(plan.heads), runs=runs)
+    return with_stored_labels(asked, [seen.store for seen in looked.seen], tell)
 
 
 def _cells(

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import time_ns
 from typing import Any
 
+from classify.cohort.tasks import FILE_SUFFIXES
 from embeddings_store.command_line import parse_words, several
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.space import EmbeddingSpace
@@ -17,10 +18,11 @@ from extract.encoder.encoder import Encoder
 from extract.encoder.family import Family
 from extract.encoder.open import open_encoder
 from extract.encoder_options import EncoderChoice, parse_slices
+from extract.layouts.datasets import dataset_names, load_datasets
 from extract.options import ExtractOptions, Output
 from extract.selection import Selection, select_volumes
 from extract.targets import require_volumes
-from reports.benchmark.plan import DatasetPlan, Plan, Variant
+from reports.benchmark.plan import DatasetPlan, Plan, Variant, require_known
 
 STORES = "stores"
 DIGITS = 8
@@ -93,9 +95,22 @@ def _list_volumes(plan: Plan, dataset: DatasetPlan, out: Path, device: str) -> L
         selection = select_volumes(options, now_ns=time_ns())
         if not selection.refs:
             raise UsageError("no volume is left to encode; see its where and limit")
+        _require_tasks(dataset, selection.catalogue.listing.layout)
     except OctProbeError as error:
         raise type(error)(f"dataset {dataset.name}: {error}") from error
     return Looked(dataset, selection, replace(options, encoder=()), ())
+
+
+def _require_tasks(dataset: DatasetPlan, layout: str) -> None:
+    """Raises: UsageError for a task that is neither of AI-READI nor a file, and that the dataset has not."""
+    if "labels" in dataset.asked or "participants" in dataset.asked:
+        return
+    known = {task.name for task in load_datasets()[layout].tasks} if layout in dataset_names() else set()
+    asked = [word for word in dataset.tasks.values() if word is not None and not word.endswith(FILE_SUFFIXES)]
+    if not known:
+        raise UsageError(f"labels or participants: expected a table for its tasks, for its layout {layout} brings none")
+    both = [*sorted(known), *(f"{layout}/{name}" for name in sorted(known))]
+    require_known(asked, both, f"tasks of {layout}")
 
 
 def _see(

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+from classify.cohort.tasks import FILE_SUFFIXES, TASKS
 from classify.heads import HEADS
 from classify.question_options import TargetOptions
 from classify.study_options import CompareOptions
@@ -155,12 +156,18 @@ def _asks(asked: Mapping[str, Any], words: tuple[str, ...], where: str) -> dict[
         options = parse_words(CompareOptions, **targets)
         named = {options.question(None).name: None} if "target" in asked else {}
         alone = parse_words(CompareOptions, **{n: v for n, v in asked.items() if n not in TARGET})
-        named |= {alone.question(word).name: word for word in words}
+        named |= {_name_of(alone, word): word for word in words}
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     if len(named) < len(words) + ("target" in asked):
         raise UsageError(f"{where}: tasks: two of them have the same name; expected different ones: {', '.join(named)}")
     return named
+
+
+def _name_of(options: CompareOptions, word: str) -> str:
+    """Return the name of a task: of a public dataset's own, which no table is given for, the part after the dataset."""
+    own = options.labels is None and options.participants is None and word not in TASKS
+    return word.rpartition("/")[2] if own and not word.endswith(FILE_SUFFIXES) else options.question(word).name
 
 
 def _named(raw: Any, where: str) -> list[tuple[str, Any]]:
@@ -186,7 +193,7 @@ def _dataset(name: str, raw: Any, where: str, folder: Path) -> DatasetPlan:
         parse_layout(str(raw["layout"]))
     raw = {key: _place(value, folder) if key in FILES else _text(value) for key, value in raw.items()}
     tasks = _words(raw.get("tasks", []), f"{where}: tasks")
-    tasks = tuple(_place(one, folder) if one.endswith((".yaml", ".yml")) else one for one in tasks)
+    tasks = tuple(_place(one, folder) if one.endswith(FILE_SUFFIXES) else one for one in tasks)
     if not tasks and "target" not in raw:
         raise UsageError(f"{where}: tasks: expected names or .yaml files, or target: COLUMN of labels, got neither")
     own = name if name in dataset_names() else "auto"

@@ -4,29 +4,36 @@ State is stores and runs alone: what is there is found again, so that a run that
 changed makes only what the change touches.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from classify.comparing.cells import find_known_runs
 from classify.errors import CohortError
 from classify.features.stores import ReadStore, reader_at
 from embeddings_store.terminal.console import say
+from extract.encoder.families import FAMILIES
 from reports.benchmark.cells import RUNS, Made, fill_stores, make_cells, open_test
-from reports.benchmark.look import Gap, look_at
+from reports.benchmark.cost import cost_lines, describe_dry_run, hours_of, sample_all
+from reports.benchmark.files import write_files
+from reports.benchmark.look import Gap, Looked, look_at
 from reports.benchmark.options import BenchmarkOptions
-from reports.benchmark.plan import read_plan
+from reports.benchmark.plan import Plan, read_plan, require_known
 from reports.benchmark.results import describe_cells, make_boards, over_datasets, ranks_over_datasets
+from reports.benchmark.sources import describe_sources, notes_of
+from reports.benchmark.spread import spread_cells
+from reports.benchmark.transport import transport
 
 
 @dataclass(frozen=True)
 class Benchmarked:
-    """What came of a plan, and where it was written."""
+    """What came of a plan, and its page; of a dry run the folder that would be filled."""
 
     record: dict[str, Any]
-    folder: Path
+    page: Path
 
 
 def benchmark(
@@ -42,9 +49,15 @@ def benchmark(
     A cell that cannot be is a gap with its reason.
     """
     plan, clock, out = read_plan(options.plan), clock or partial(datetime.now, UTC), options.place
+    require_known(options.accept_licence, licensed_names(plan), "--accept-licence")
     looked, gaps = look_at(plan, out, accepted=options.accept_licence, device=options.device, tell=tell)
+    cost = cost_lines(looked, sample_all(looked, out, tell), plan.encoded.get("usd_per_hour"))
+    if options.dry_run:
+        return _dry(plan, looked, cost, gaps, out)
     read = read or reader_at(None)
-    fill_stores(looked, tell)
+    accounts = fill_stores(looked, tell)
+    if options.ray:
+        spread_cells(plan, looked, out / RUNS, options.ray_address, tell)
     made: list[Made] = []
     for found in make_cells(plan, looked, out / RUNS, clock, read, tell):
         if isinstance(found, Gap):
@@ -60,11 +73,40 @@ def benchmark(
     boards, draws = make_boards(plan, made, split)
     record = {
         "created": clock().isoformat(timespec="seconds"),
+        "command": list(options.command),
         "plan": {"name": plan.name, "sha256": plan.digest, "reference": plan.reference, "judge": plan.judge},
+        "phantom": any(one.cell.run.record.asked.phantom for one in made),
+        "sources": describe_sources(looked, made),
+        "notes": notes_of(looked, made, accounts),
         "cells": describe_cells(made),
         "gaps": [vars(gap) for gap in gaps],
         "boards": boards,
         "over_datasets": over_datasets(plan, boards, draws),
         "ranks": ranks_over_datasets(plan, boards, draws),
+        "transport": [vars(one) for one in transport(plan, looked, made, out, clock, read, tell)],
+        "cost": cost,
+    }
+    return Benchmarked(record, write_files(record, out))
+
+
+def licensed_names(plan: Plan) -> list[str]:
+    """Name what a licence can be accepted of: the encoders of a plan, and every family."""
+    return [*dict.fromkeys(one.encoder for one in plan.variants), *FAMILIES]
+
+
+def _dry(plan: Plan, looked: Sequence[Looked], cost: list[dict[str, Any]], gaps: list[Gap], out: Path) -> Benchmarked:
+    """Say what would be done, and what of it is there."""
+    cells = sum(len(one.seen) * len(one.dataset.tasks) for one in looked) * len(plan.heads)
+    known = len(find_known_runs(out / RUNS, lambda _: None))
+    record = {
+        "dry_run": True,
+        "plan": {"name": plan.name, "sha256": plan.digest},
+        "volumes": {one.dataset.name: one.volumes for one in looked},
+        "cells": cells,
+        "runs_there": known,
+        "hours": hours_of(cost),
+        "cost": cost,
+        "gaps": [vars(gap) for gap in gaps],
+        "said": describe_dry_run(cost, cells, known, gaps),
     }
     return Benchmarked(record, out)

@@ -1,0 +1,56 @@
+"""What a benchmark used: datasets and encoders with their licences and citations, and what a reader should know."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from embeddings_store.encoder_source import EncoderSource, source_of_record
+from extract.layouts.datasets import dataset_names, load_datasets
+from reports.benchmark.cells import Made
+from reports.benchmark.look import Looked
+from reports.encoders import NO_TERMS
+
+OWN = "as whoever shares it says"
+
+
+def describe_sources(looked: Sequence[Looked], made: Sequence[Made]) -> list[dict[str, Any]]:
+    """List every dataset and every encoder that has a cell."""
+    found = [_dataset(one) for one in looked]
+    for name in dict.fromkeys(one.variant for one in made):
+        record = next(one.cell.run.record for one in made if one.variant == name)
+        found.append(_encoder(name, source_of_record(record.asked.encoder_source)))
+    return found
+
+
+def _dataset(looked: Looked) -> dict[str, Any]:
+    layout = looked.selection.catalogue.listing.layout
+    card = load_datasets()[layout].card if layout in dataset_names() else None
+    return {
+        "name": looked.dataset.name, "kind": "dataset", "title": card.title if card else f"layout {layout}",
+        "licence": card.licence if card else OWN, "citation": card.citation if card else OWN,
+        "volumes": looked.volumes, "untrained": False,
+    }  # fmt: skip
+
+
+def _encoder(name: str, source: EncoderSource | None) -> dict[str, Any]:
+    return {
+        "name": name, "kind": "encoder", "title": f"{source.name} ({source.family})" if source else "not recorded",
+        "licence": (source.licence if source else None) or NO_TERMS,
+        "citation": (source.citation if source else None) or NO_TERMS,
+        "weights_sha256": source.weights_sha256 if source else None,
+        "untrained": bool(source and source.is_untrained),
+    }  # fmt: skip
+
+
+def notes_of(looked: Sequence[Looked], made: Sequence[Made], accounts: dict[str, dict[str, Any]]) -> list[str]:
+    """Say what a reader of the numbers should know: volumes that failed, few people, labels with a warning."""
+    said = []
+    for one in looked:
+        account = accounts.get(one.dataset.name, {})
+        for store in account.get("stores", [account] if account else []):
+            if store["errors"]:
+                count = ", ".join(f"{name} {n:,}" for name, n in sorted(store["errors"].items()))
+                said.append(f"{one.dataset.name}: {one.volumes:,} volumes, of which some are error rows ({count})")
+                break  # what cannot be read is unreadable to every encoder
+    for cell in made:
+        said += [f"{cell.dataset}: {note}" for note in cell.cell.run.record.cohort.table_notes]
+    return list(dict.fromkeys(said))
