@@ -82,9 +82,14 @@ def make_cells(
 def options_of(
     plan: Plan, looked: Looked, task: str, runs: Path, tell: Callable[[str], None] = lambda _: None
 ) -> CompareOptions:
-    """Return the comparison of one task of a dataset: all of its encoders by all heads, and where its labels lie."""
+    """Return the comparison of one task of a dataset: all of its encoders by all heads, and where its labels lie.
+
+    Each dataset has a folder of its own below runs: people of another one may have the same numbers.
+    """
     stores = tuple(f"{seen.variant.name}={seen.store}" for seen in looked.seen)
-    asked = asked_of(plan, looked.dataset, task, store=stores, models=",".join(plan.heads), runs=runs)
+    asked = asked_of(
+        plan, looked.dataset, task, store=stores, models=",".join(plan.heads), runs=runs / looked.dataset.name
+    )
     return with_stored_labels(asked, [seen.store for seen in looked.seen], tell)
 
 
@@ -106,7 +111,7 @@ def open_test(plan: Plan, looked: Looked, made: Made, clock: Callable[[], dateti
     record = made.cell.run.record
     if record.is_crossed or any(one["split"] == "test" for one in record.evaluations):
         return made
-    asked = options_of(plan, looked, made.task, made.cell.run.folder.parent)
+    asked = options_of(plan, looked, made.task, made.cell.run.folder.parent.parent)
     options = EvaluateOptions(
         run=made.cell.run.folder, store=made.store, split="test", participants=asked.participants, labels=asked.labels,
         split_column=asked.split_column, replicates=asked.replicates, runs=asked.runs,

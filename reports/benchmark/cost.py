@@ -148,9 +148,9 @@ def describe_dry_run(lines: Sequence[Mapping[str, Any]], cells: int, known: int,
             *said,
             f"cells: {cells:,}, of which at least {known:,} runs are there",
             (
-                f"{hours_of(lines):.2f} hours of encoding, one volume after the other, by the first {SAMPLE} volumes of "
-                f"each dataset; {fetched / 1e9:.2f} GB to fetch, {stored / 1e9:.3f} GB to store; fitting heads comes "
-                "on top"
+                f"{hours_of(lines):.2f} hours of encoding, one volume after the other, by the first {SAMPLE} volumes "
+                f"of each dataset; {fetched / 1e9:.2f} GB to fetch, {stored / 1e9:.3f} GB to store; fitting heads "
+                "comes on top"
             ),
             "dry run: no store and no run was written",
         ]

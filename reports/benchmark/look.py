@@ -98,7 +98,7 @@ def _list_volumes(plan: Plan, dataset: DatasetPlan, out: Path, device: str) -> L
         _require_tasks(dataset, selection.catalogue.listing.layout)
     except OctProbeError as error:
         raise type(error)(f"dataset {dataset.name}: {error}") from error
-    return Looked(dataset, selection, replace(options, encoder=()), ())
+    return Looked(dataset, selection, options, ())
 
 
 def _require_tasks(dataset: DatasetPlan, layout: str) -> None:

@@ -1,7 +1,8 @@
 """What a benchmark's PLAN.yaml says: datasets, encoders, heads, a reference; read to the end or refused in one line."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from hashlib import sha256
@@ -152,16 +153,25 @@ def asked_of(plan: Plan, dataset: DatasetPlan, task: str, **words: Any) -> Compa
 def _asks(asked: Mapping[str, Any], words: tuple[str, ...], where: str) -> dict[str, str | None]:
     """Name the tasks, having tried them as options before anything is opened."""
     targets = dict(asked) if "target" in asked else {n: v for n, v in asked.items() if n not in TARGET}
-    try:
+    with _within(where):
         options = parse_words(CompareOptions, **targets)
+        if options.labels or options.participants:
+            _ = options.probe("linear", "", None).label_source
         named = {options.question(None).name: None} if "target" in asked else {}
         alone = parse_words(CompareOptions, **{n: v for n, v in asked.items() if n not in TARGET})
         named |= {_name_of(alone, word): word for word in words}
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from error
     if len(named) < len(words) + ("target" in asked):
         raise UsageError(f"{where}: tasks: two of them have the same name; expected different ones: {', '.join(named)}")
     return named
+
+
+@contextmanager
+def _within(where: str) -> Iterator[None]:
+    """Say in which part of the plan an option is wrong."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def _name_of(options: CompareOptions, word: str) -> str:
@@ -190,7 +200,8 @@ def _dataset(name: str, raw: Any, where: str, folder: Path) -> DatasetPlan:
     if "bucket" not in raw:
         raise UsageError(f"{where}: bucket: expected a folder or address, got none")
     if "layout" in raw:
-        parse_layout(str(raw["layout"]))
+        with _within(where):
+            parse_layout(str(raw["layout"]))
     raw = {key: _place(value, folder) if key in FILES else _text(value) for key, value in raw.items()}
     tasks = _words(raw.get("tasks", []), f"{where}: tasks")
     tasks = tuple(_place(one, folder) if one.endswith(FILE_SUFFIXES) else one for one in tasks)
@@ -214,9 +225,11 @@ def _variants(name: str, raw: Any, where: str, folder: Path) -> list[Variant]:
         require_known([family], FAMILIES, f"{where}: family")
     given = raw.get("slices")
     slices = _words(given if isinstance(given, list) else [] if given is None else [given], f"{where}: slices")
-    for one in slices:
-        parse_slices(one)
     reading = {key: _text(value) for key, value in raw.items() if key not in ("family", "checkpoint", "slices")}
+    with _within(where):
+        for one in slices:
+            parse_slices(one)
+        parse_words(EncoderReading, **reading)
     path = None if file is None else Path(_place(file, folder))
     names = [f"{name}@{one}" for one in slices] if len(slices) > 1 else [name]
     return [

@@ -97,7 +97,7 @@ def licensed_names(plan: Plan) -> list[str]:
 def _dry(plan: Plan, looked: Sequence[Looked], cost: list[dict[str, Any]], gaps: list[Gap], out: Path) -> Benchmarked:
     """Say what would be done, and what of it is there."""
     cells = sum(len(one.seen) * len(one.dataset.tasks) for one in looked) * len(plan.heads)
-    known = len(find_known_runs(out / RUNS, lambda _: None))
+    known = sum(len(find_known_runs(out / RUNS / one.dataset.name, lambda _: None)) for one in looked)
     record = {
         "dry_run": True,
         "plan": {"name": plan.name, "sha256": plan.digest},

@@ -139,8 +139,9 @@ def _ranks(record: Record) -> Iterator[PlainTable]:
         )
         caption = (
             f"By macro AUROC over {len(found['datasets'])} datasets ({', '.join(found['datasets'])}); 1 is best."
-            f"{out} Friedman's test: p = {found['friedman']['p']:.3f}. Two mean ranks that lie closer than the "
-            f"critical difference {found['critical_difference']:.2f} are not shown to differ (Nemenyi, 5 %; Demsar 2006)."
+            f"{out} Friedman's test: p = {found['friedman']['p']:.3f}. Two mean ranks that lie closer than "
+            f"the critical difference {found['critical_difference']:.2f} are not shown to differ (Nemenyi, 5 %; "
+            "Demsar 2006)."
         )
         yield PlainTable(
             f"ranks-{head}", heading, caption, columns, [(n, f"{r:.2f}") for n, r in found["ranks"].items()]
@@ -164,7 +165,8 @@ def _transport(record: Record) -> Iterator[PlainTable]:
                 rows.append((f"{variant}/{head}", home, *row))
         caption = (
             "Macro AUROC of a model trained on the dataset of its line, tested on that of the column; on its own "
-            f"dataset what the table above shows. Each is counted as a look in the ledger of the runs. Meaning: {meaning}."
+            "dataset what the table above shows. Each is counted as a look in the ledger of the runs. Meaning: "
+            f"{meaning}."
         )
         columns = ("Encoder / head", "Trained on", *(f"Tested on {one}" for one in places))
         yield PlainTable(f"transport-{anchor(meaning)}", f"Transport: {meaning}", caption, columns, rows)
