@@ -14,7 +14,7 @@ from classify.cohort.near_copies import count_once
 from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.splits import SPLITS, check_no_leak
 from classify.cohort.splitting import FOLD
-from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, NOT_IN, Cohort
+from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, FILE_TYPE, NOT_IN, Cohort
 from classify.cohort.tasks import STUDY_GROUPS
 from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError, LeakError
@@ -114,9 +114,15 @@ def _brightness(rows: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def _facts(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """Take what the store says of the geometry of scans; a table that never saw a file says nothing."""
+    """Take what the store says of the geometry and file type of scans; a table that never saw a file says nothing."""
     known = [name for name in FACTS if name in rows.columns]
-    return rows[["volume", *known]].reset_index(drop=True) if known else None
+    if not known:
+        return None
+    found = rows[["volume", *known]].reset_index(drop=True)
+    if "key" not in rows.columns:
+        return found
+    ending = rows["key"].astype(str).str.lower().str.extract(r"\.([a-z0-9.]{1,8})$", expand=False).fillna("")
+    return found.assign(**{FILE_TYPE: pd.factorize(ending, sort=True)[0].astype(np.float64)})
 
 
 def _named(rows: pd.DataFrame, task: Task) -> pd.DataFrame:

@@ -25,6 +25,9 @@ NOT_IN = "not_in"
 FACTS = ("frames", "rows", "columns", "spacing_frame_mm", "spacing_axial_mm", "spacing_lateral_mm")
 """What a device decides about a scan: columns of the store's index."""
 
+FILE_TYPE = "file_type"
+"""Of a scan's key: the number of its ending among those of the cohort, in order of the alphabet."""
+
 
 @dataclass(frozen=True)
 class Cohort:

@@ -20,24 +20,28 @@ FEWEST_DATASETS = 3
 """Of "datasets like these": two of them give an interval twelve times as wide as their spread, which nobody can use."""
 
 
-def mean_difference(apart: Mapping[str, Float64[np.ndarray, " R"]]) -> dict[str, Any]:
+def mean_difference(
+    apart: Mapping[str, Float64[np.ndarray, " R"]], few: Mapping[str, str | None] | None = None
+) -> dict[str, Any]:
     """Give datasets, these and like_these of differences by dataset: element 0 the estimate, the rest bootstrap draws.
 
     The draws of different datasets must be of different seeds: their people are other people. A dataset weighs one,
-    whatever its size. NaN: undefined there; such a dataset is left out.
+    whatever its size. NaN: undefined there; such a dataset is left out. few: by dataset why its people are too few to
+    be drawn anew; one such dataset makes the interval of these datasets one that cannot be believed.
     """
     known = {name: values for name, values in apart.items() if np.isfinite(values[0])}
     if not known:
         absent: Measured = {"absent": "no dataset has both"}
         return {"datasets": [], "these": absent, "like_these": absent}
     table = np.stack(list(known.values()))
-    return {"datasets": list(known), "these": of_these(table), "like_these": of_others_like(table[:, 0])}
+    why = next((f"{name}: {said}" for name in known if (said := (few or {}).get(name))), None)
+    return {"datasets": list(known), "these": of_these(table, why), "like_these": of_others_like(table[:, 0])}
 
 
-def of_these(apart: Float64[np.ndarray, "K R"]) -> dict[str, Any]:
+def of_these(apart: Float64[np.ndarray, "K R"], few: str | None = None) -> dict[str, Any]:
     """Give the mean over these datasets: people are drawn anew within each, independently."""
     mean = apart.mean(axis=0)
-    measured = summarise(mean, "undefined for one of the datasets")
+    measured = summarise(mean, "undefined for one of the datasets", few)
     believed = "value" in measured and "too_few" not in measured
     return {**measured} | ({"p": two_sided_p(mean)} if believed else {})
 

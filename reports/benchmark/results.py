@@ -4,15 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
+from classify.baselines.covariates import DUMMY, OF_SCANS, PIXELS
 from classify.comparing.entries import entries_of
 from classify.comparing.leaderboard import rank_entries
 from classify.comparing.over_datasets import mean_difference
 from classify.comparing.ranks import rank_models
 from classify.comparing.to_reference import Drawn, add_holm, compare_to, draw_entries
+from classify.judging.bootstrap import why_too_few
 from classify.judging.kinds import CLASSES, measures_of, sign_of
 from classify.run.record import RunRecord
 from reports.benchmark.cells import Made
 from reports.benchmark.plan import Plan
+
+FLOORS = (DUMMY, PIXELS, *OF_SCANS)
+"""What stands in every table, or its reason: chance, pixels, and facts of the files (frames, size, device, type)."""
 
 RANKED_BY = "macro_auroc"
 """What papers rank by; balanced accuracy stands next to it."""
@@ -50,6 +55,7 @@ def _board(plan: Plan, here: Sequence[Made], split: str | None) -> tuple[dict[st
         "classes": list(classes),
         "primary": _primary(classes),
         "floors": [entry.name for entry in entries if entry.kind == "baseline"],
+        "floors_missing": [dict(one) for one in cells[0].run.record.rivals.baselines_missing if one["name"] in FLOORS],
         "to_reference": compare_to(to_reference, drawn),
         "slices": compare_to(_fewer_slices(plan, here), drawn),
     }
@@ -88,7 +94,7 @@ def over_datasets(plan: Plan, boards: Mapping[str, Any], draws: Mapping[str, Dra
     for head in plan.heads:
         for variant in plan.variants:
             name, other = f"{variant.name}/{head}", f"{plan.reference}/{head}"
-            if name == other:
+            if name == other or not any(name in draws[board].values for board in first.values()):
                 continue
             lines[name] = {metric: _mean(name, other, metric, first, draws) for metric in CLASSES.headline}
     for claim in ("these", "like_these"):
@@ -97,13 +103,10 @@ def over_datasets(plan: Plan, boards: Mapping[str, Any], draws: Mapping[str, Dra
 
 
 def _mean(name: str, other: str, metric: str, first: Mapping[str, str], draws: Mapping[str, Drawn]) -> dict[str, Any]:
-    return mean_difference(
-        {
-            dataset: draws[board].values[name][metric] - draws[board].values[other][metric]
-            for dataset, board in first.items()
-            if {name, other} <= set(draws[board].values)
-        }
-    )
+    both = {dataset: draws[board] for dataset, board in first.items() if {name, other} <= set(draws[board].values)}
+    apart = {dataset: drawn.values[name][metric] - drawn.values[other][metric] for dataset, drawn in both.items()}
+    few = {dataset: why_too_few(drawn.people, drawn.classes) for dataset, drawn in both.items()}
+    return mean_difference(apart, few)
 
 
 def ranks_over_datasets(plan: Plan, boards: Mapping[str, Any], draws: Mapping[str, Drawn]) -> dict[str, Any]:

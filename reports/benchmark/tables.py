@@ -47,19 +47,10 @@ def _board(record: Record, name: str, board: Record) -> PlainTable:
                 p_text(apart),
             )
         )
+    none = ["" for _ in headline[1:]] + ["", ""]
+    rows += [(one["name"], "floor", Estimate(None, reason=one["reason"]), *none) for one in board["floors_missing"]]
     gaps = [gap for gap in record["gaps"] if gap["dataset"] == board["dataset"] and gap["task"] in ("", board["task"])]
-    empty = Estimate(None, reason=NOT_THERE)
-    rows += [
-        (
-            _gap_name(gap),
-            "gap",
-            *(Estimate(None, reason=gap["reason"]) for _ in headline[:1]),
-            *(empty for _ in headline[1:]),
-            "",
-            "",
-        )
-        for gap in gaps
-    ]
+    rows += [(_gap_name(gap), "gap", Estimate(None, reason=gap["reason"]), *none) for gap in gaps]
     people = ", ".join(f"{count} {of}" for of, count in board["per_class"].items())
     caption = (
         f"Split {board['split']}, {board['participants']} participants{f' ({people})' if people else ''}, the same for "

@@ -69,6 +69,9 @@ def test_the_mean_over_datasets_is_that_of_each_and_t_speaks_of_others() -> None
     assert (found["like_these"]["low"], found["like_these"]["high"]) == pytest.approx((low, high))
     assert found["like_these"]["p"] == pytest.approx(stats.ttest_1samp([1, 2, 3, 6], 0).pvalue)
     assert "expected 3" in mean_difference({"a": apart["a"], "b": apart["b"]})["like_these"]["absent"]
+    few = mean_difference(apart, {"b": "3 participants of sick"})["these"]
+    assert few["too_few"] == "b: 3 participants of sick"
+    assert "p" not in few
     assert mean_difference({})["these"] == {"absent": "no dataset has both"}
 
 

@@ -6,7 +6,6 @@ from extract.encoder.families import FAMILIES
 from extract.encoder.random_init import PREFIX, random_twin
 
 
-
 def small_encoder_of(family: str, depth: int = 2) -> Encoder:
     """Width 48; slices of 32 x 32 in patches of 16, volumes of 4 x 32 x 32 in patches of 2 x 16 x 16."""
     kind = FAMILIES[family]
