@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from benchmark_kills import kill_often
 from benchmark_world import PLAN, make_buckets, run_plan, without_when
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
@@ -209,3 +210,8 @@ def test_what_cannot_be_is_said_before_anything_is_encoded(world: tuple[Path, di
         with pytest.raises(OctProbeError, match=re.escape(said)):
             benchmark(BenchmarkOptions(plan=path, out=tmp_path / "out", device="cpu"), tell=lambda _: None)
         assert not (tmp_path / "out" / "stores").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_benchmark_ends_with_the_same_record(tmp_path: Path) -> None:
+    assert kill_often(tmp_path, 2) == []
