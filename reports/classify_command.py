@@ -1,5 +1,7 @@
 """Console script ``classify``: the verbs of classify, and benchmark, which needs extraction and pages, too."""
 
+import typer
+
 from classify.cli import app
 from embeddings_store.command_line import verb
 from embeddings_store.shared_options import Json
@@ -31,6 +33,8 @@ def benchmark(options: BenchmarkOptions, *, json: Json = False) -> None:
         show(f"page: {done.page}")
     if json:
         emit_json(done.record | {"path": str(done.page)})
+    if done.failed_volumes:
+        raise typer.Exit(3)
 
 
 def main() -> None:

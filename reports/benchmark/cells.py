@@ -16,6 +16,7 @@ from classify.run_options import EvaluateOptions
 from classify.study_options import CompareOptions
 from embeddings_store.errors import RunError, UsageError
 from extract.pipeline import extract
+from extract.summary import store_accounts
 from reports.benchmark.look import Gap, Looked
 from reports.benchmark.plan import Plan, asked_of
 
@@ -51,7 +52,7 @@ def fill_stores(looked: Sequence[Looked], tell: Callable[[str], None]) -> dict[s
             raise RunError(
                 f"{one.dataset.name}: stopped by {account['stopped_by']}; the same command goes on from here"
             )
-        stores = account.get("stores", [account])
+        stores = store_accounts(account)
         done = sum(store["committed"] - store["already_done"] for store in stores)
         tell(f"{one.dataset.name}: {done:,} rows made now, in {account['seconds']['wall']:.1f} s")
     return accounts

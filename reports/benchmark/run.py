@@ -23,17 +23,18 @@ from reports.benchmark.look import Gap, Looked, look_at
 from reports.benchmark.options import BenchmarkOptions
 from reports.benchmark.plan import Plan, read_plan, require_known
 from reports.benchmark.results import describe_cells, make_boards, over_datasets, ranks_over_datasets
-from reports.benchmark.sources import describe_sources, notes_of
+from reports.benchmark.sources import count_failed, describe_sources, notes_of
 from reports.benchmark.spread import spread_cells
 from reports.benchmark.transport import transport
 
 
 @dataclass(frozen=True)
 class Benchmarked:
-    """What came of a plan, and its page; of a dry run the folder that would be filled."""
+    """What came of a plan, and its page; of a dry run the folder that would be filled. failed_volumes: error rows."""
 
     record: dict[str, Any]
     page: Path
+    failed_volumes: int = 0
 
 
 def benchmark(
@@ -77,7 +78,7 @@ def benchmark(
         "plan": {"name": plan.name, "sha256": plan.digest, "reference": plan.reference, "judge": plan.judge},
         "phantom": any(one.cell.run.record.asked.phantom for one in made),
         "sources": describe_sources(looked, made),
-        "notes": notes_of(looked, made, accounts),
+        "notes": notes_of(made, accounts),
         "cells": describe_cells(made),
         "gaps": [vars(gap) for gap in gaps],
         "boards": boards,
@@ -86,7 +87,7 @@ def benchmark(
         "transport": [vars(one) for one in transport(plan, looked, made, out, clock, read, tell)],
         "cost": cost,
     }
-    return Benchmarked(record, write_files(record, out))
+    return Benchmarked(record, write_files(record, out), sum(map(count_failed, accounts.values())))
 
 
 def licensed_names(plan: Plan) -> list[str]:

@@ -1,10 +1,11 @@
 """What a benchmark used: datasets and encoders with their licences and citations, and what a reader should know."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embeddings_store.encoder_source import EncoderSource, source_of_record
 from extract.layouts.datasets import dataset_names, load_datasets
+from extract.summary import store_accounts
 from reports.benchmark.cells import Made
 from reports.benchmark.look import Looked
 from reports.encoders import NO_TERMS
@@ -41,16 +42,18 @@ def _encoder(name: str, source: EncoderSource | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def notes_of(looked: Sequence[Looked], made: Sequence[Made], accounts: dict[str, dict[str, Any]]) -> list[str]:
+def count_failed(account: Mapping[str, Any]) -> int:
+    """Return how many volumes of a dataset are error rows, in the store that has the most."""
+    return max(sum(store["errors"].values()) for store in store_accounts(account))
+
+
+def notes_of(made: Sequence[Made], accounts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Say what a reader of the numbers should know: volumes that failed, few people, labels with a warning."""
-    said = []
-    for one in looked:
-        account = accounts.get(one.dataset.name, {})
-        for store in account.get("stores", [account] if account else []):
-            if store["errors"]:
-                count = ", ".join(f"{name} {n:,}" for name, n in sorted(store["errors"].items()))
-                said.append(f"{one.dataset.name}: {one.volumes:,} volumes, of which some are error rows ({count})")
-                break  # what cannot be read is unreadable to every encoder
+    said = [
+        f"{name}: {failed:,} volumes are error rows, so nothing here is of them; extract-embeddings errors says why"
+        for name, account in accounts.items()
+        if (failed := count_failed(account))
+    ]
     for cell in made:
         said += [f"{cell.dataset}: {note}" for note in cell.cell.run.record.cohort.table_notes]
     return list(dict.fromkeys(said))
