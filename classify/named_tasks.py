@@ -19,11 +19,16 @@ T = TypeVar("T", bound=TargetOptions)
 J = TypeVar("J", bound=JudgedOptions)
 
 
-def with_stored_labels(options: T, stores: Sequence[str], tell: Callable[[str], None]) -> T:
+def with_stored_labels(
+    options: T,
+    stores: Sequence[str],
+    tell: Callable[[str], None],
+    find: Callable[[str], StoredLabels] | None = None,
+) -> T:
     """Return options whose labels, task and splits are those of the stores' dataset, where they name one.
 
-    Options with a table of labels, or of a task of AI-READI, stay as they are. stores: addresses. Raises: UsageError,
-    StoreError, RunFolderError.
+    Options with a table of labels, or of a task of AI-READI, stay as they are. stores: addresses; find: what gives the
+    labels at one of them. Raises: UsageError, StoreError, RunFolderError.
     """
     asked = [task for task in _tasks_of(options).values() if task is not None]
     named = [task for task in asked if task not in TASKS and not task.endswith(FILE_SUFFIXES)]
@@ -33,7 +38,8 @@ def with_stored_labels(options: T, stores: Sequence[str], tell: Callable[[str], 
     if not stores or (asked and not named):
         _refuse_official(options)
         return options
-    stored = _labels_of(options, stores, sure=any("/" in task for task in named) or options.official_splits)
+    sure = any("/" in task for task in named) or options.official_splits
+    stored = _labels_of(find or _in_stores(options), stores, sure=sure)
     if stored is None:
         return options
     if not asked and options.target is None:
@@ -82,13 +88,17 @@ def _tasks_of(options: TargetOptions) -> dict[int, str]:
     return dict(enumerate(values))
 
 
-def _labels_of(options: TargetOptions, stores: Sequence[str], *, sure: bool) -> StoredLabels | None:
-    """Publish the labels of the first store; None where it names no dataset and none was asked for."""
+def _in_stores(options: TargetOptions) -> Callable[[str], StoredLabels]:
     runs, endpoint = vars(options)["runs"], vars(options)["endpoint_url"]
+    return lambda address: labels_of_store(address, runs, official=options.official_splits, endpoint_url=endpoint)
+
+
+def _labels_of(find: Callable[[str], StoredLabels], stores: Sequence[str], *, sure: bool) -> StoredLabels | None:
+    """Publish the labels of the first store; None where it names no dataset and none was asked for."""
     found: list[StoredLabels] = []
     for address in stores:
         try:
-            found.append(labels_of_store(address, runs, official=options.official_splits, endpoint_url=endpoint))
+            found.append(find(address))
         except (StoreError, UsageError):
             if sure or found:
                 raise

@@ -175,7 +175,8 @@ class ObjectInfo:
 class Reading:
     """How a layout says that files are read: which array, its axes, colours to grey, 16 bits scaled down by 257.
 
-    volume: from 1, of those in a file that holds several; None: the only one.
+    volume: from 1, of those in a file that holds several; None: the only one. leave_out: pictures of a stack that do
+    not open are left out, as is known of a public dataset.
     """
 
     array: str | None = None
@@ -183,6 +184,7 @@ class Reading:
     to_grey: bool = False
     to_bytes: bool = False
     volume: int | None = None
+    leave_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

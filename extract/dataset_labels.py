@@ -1,8 +1,9 @@
 """What a store keeps of a public dataset by name: its tasks, splits and the labels of every scan of the listing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import MappingProxyType
 
 from embeddings_store.dataset_record import (
     DatasetRecord,
@@ -34,30 +35,45 @@ def keep_dataset(stores: Sequence[Storage], source: Source, listing: Listing, re
     dataset = load_datasets().get(listing.layout)
     if dataset is None:
         return
+    if said := dataset.part_of_whole(len(listing.scans), len({ref.participant for ref in listing.refs})):
+        say(said)
     known = {store.url: read_dataset_record(store) for store in stores}
-    for url, record in known.items():
-        if record is not None and record.name != listing.layout:
+    for url, old in known.items():
+        if old is not None and old.name != listing.layout:
             raise UsageError(
-                f"--store {url}: its labels are of the dataset {record.name}, and the bucket holds {listing.layout}: "
+                f"--store {url}: its labels are of the dataset {old.name}, and the bucket holds {listing.layout}: "
                 "take another store"
             )
-    before = {line.file: line.labels for record in known.values() if record for line in record.lines}
-    inside = _labels_inside(source, listing, dataset, before, {ref.key for ref in refs})
-    lines = tuple(_line(scan, before.get(key, {}), inside.get(key, {})) for key, scan in sorted(listing.scans.items()))
-    card = dataset.card
-    record = DatasetRecord(
-        listing.layout, card.title, card.citation, card.licence, dataset.tasks, dataset.splits, dataset.columns, lines,
-        tuple(text for _, text in dataset.facts),
-    )  # fmt: skip
+    before = {line.file: line.labels for old in known.values() if old for line in old.lines}
+    record = record_of(source, listing, {ref.key for ref in refs}, before)
     for store in stores:
-        if (old := known[store.url]) is not None:
-            gone = [line for line in old.lines if line.file not in listing.scans]
-            together = tuple(sorted((*lines, *gone), key=lambda line: line.file))
-            if replace(record, lines=together) == old:
-                continue
-            put_dataset_record(store, replace(record, lines=together))
-        else:
-            put_dataset_record(store, record)
+        old = known[store.url]
+        gone = [line for line in old.lines if line.file not in listing.scans] if old else []
+        if record is not None and (told := _with(record, gone)) != old:
+            put_dataset_record(store, told)
+
+
+def record_of(
+    source: Source, listing: Listing, keys: Set[str], before: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> DatasetRecord | None:
+    """Say what a listing knows of its dataset; None where it is none by name.
+
+    keys: of the scans whose files are opened for labels that only files tell; before: labels that were read before.
+    """
+    dataset = load_datasets().get(listing.layout)
+    if dataset is None:
+        return None
+    inside = _labels_inside(source, listing, dataset, before, keys)
+    lines = (_line(scan, before.get(key, {}), inside.get(key, {})) for key, scan in sorted(listing.scans.items()))
+    card = dataset.card
+    return DatasetRecord(
+        listing.layout, card.title, card.citation, card.licence, dataset.tasks, dataset.splits, dataset.columns,
+        tuple(lines), tuple(text for _, text in dataset.facts),
+    )  # fmt: skip
+
+
+def _with(record: DatasetRecord, lines: Sequence[LabelLine]) -> DatasetRecord:
+    return replace(record, lines=tuple(sorted((*record.lines, *lines), key=lambda line: line.file)))
 
 
 def _line(scan: Scan, before: Mapping[str, str], inside: Mapping[str, str]) -> LabelLine:
@@ -68,7 +84,7 @@ def _line(scan: Scan, before: Mapping[str, str], inside: Mapping[str, str]) -> L
 
 
 def _labels_inside(
-    source: Source, listing: Listing, dataset: Dataset, before: Mapping[str, Mapping[str, str]], keys: set[str]
+    source: Source, listing: Listing, dataset: Dataset, before: Mapping[str, Mapping[str, str]], keys: Set[str]
 ) -> dict[str, Mapping[str, str]]:
     """Read the labels that only files tell, of the scans of a run; say how many had any."""
     if dataset.inside is None and not dataset.masks:

@@ -16,7 +16,7 @@ from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder
 from extract.dicom.reader import FrameChooser
-from extract.errors import DicomError, IncompleteConcatenation
+from extract.errors import DicomError, IncompleteConcatenation, ScanError
 from extract.failures import attempt
 from extract.options import PartialReads
 from extract.partial.downstream import Downstream
@@ -24,7 +24,7 @@ from extract.partial.reader import VolumeReader
 from extract.parts import PartFinder
 from extract.preprocess import Room, frame_chooser, plain_room, preprocess_and_measure
 from extract.preset import Preset, Recipe
-from extract.scan import AnyFetched, read_fetched
+from extract.scan import AnyFetched, can_leave_out, read_fetched, without_unreadable
 from extract.stages import StageClock
 from extract.views import Views
 
@@ -119,6 +119,13 @@ class VolumeLoader:
         except DicomError:
             if not isinstance(fetched, PartlyFetched):
                 raise
+        except ScanError:
+            if not isinstance(fetched, FetchedMembers) or not can_leave_out(fetched, ref):
+                raise
+            whole = self.reader.fetch(ref, None)
+            if not isinstance(whole, FetchedMembers):
+                raise
+            return self._decode(ref, without_unreadable(whole, ref)[0], recipes)
         # No md5 said whether the ranges came as they are in the bucket.
         return self._decode(ref, self.reader.fetch(ref, None), recipes)
 

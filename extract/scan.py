@@ -11,7 +11,7 @@ from extract.bucket.members import FetchedMembers
 from extract.bucket.source import Fetched, PartlyFetched
 from extract.dicom.frame_decoder import FrameDecoder, decode_here
 from extract.dicom.reader import FrameChooser, read_dicom
-from extract.errors import RefusedScan
+from extract.errors import RefusedScan, ScanError
 from extract.readers.contract import ScanFile
 from extract.readers.natural import missing_numbers
 from extract.readers.open import read_scan
@@ -67,7 +67,8 @@ def _read_members(
     volume = read_scan(files, ref=ref, options=read_options(ref.reading))
     if volume.frame_count != len(files):
         raise RefusedScan(f"{ref.volume}: expected one frame a picture, got {volume.frame_count} in {len(files)} files")
-    gaps = missing_numbers([info.key.rpartition("/")[2] for info in ref.members])
+    left_out = fetched.count < len(ref.members)
+    gaps = left_out or missing_numbers([info.key.rpartition("/")[2] for info in ref.members])
     notes = volume.notes & ~Note.SLICES_MISSING | (Note.SLICES_MISSING if gaps else Note.NONE)
     return replace(volume, frame_numbers=np.array(fetched.frames), frame_count=fetched.count, notes=notes)
 
@@ -75,3 +76,29 @@ def _read_members(
 def read_options(reading: Reading) -> ReadOptions:
     """Give what a layout says of its files in the words of the readers."""
     return ReadOptions(reading.array, reading.axes, "luma" if reading.to_grey else "refuse")
+
+
+def can_leave_out(fetched: FetchedMembers, ref: VolumeRef) -> bool:
+    """Return whether pictures of a stack that do not open may be left out, as is known of a public dataset."""
+    return ref.reading.leave_out and fetched.frames is not None
+
+
+def without_unreadable(
+    fetched: FetchedMembers, ref: VolumeRef
+) -> tuple[FetchedMembers, tuple[tuple[str, ScanError], ...]]:
+    """Try each picture of a whole stack alone, and leave out those that do not open.
+
+    Gives what is left, and the others by key. Raises: ScanError where it is none of them, or all.
+    """
+    kept, unreadable = [], []
+    for place, info, got in fetched.objects:
+        one = FetchedMembers(((place, info, got),), info.size, info.etag, got.md5, (0,), 1)
+        try:
+            read_fetched(one, replace(ref, members=(info,)), None)
+            kept.append((place, info, got))
+        except ScanError as error:
+            unreadable.append((info.key, error))
+    again = replace(fetched, objects=tuple(kept), frames=tuple(range(len(kept))), count=len(kept))
+    if not kept or not unreadable:
+        read_fetched(fetched, ref, None)
+    return again, tuple(unreadable)

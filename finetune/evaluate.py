@@ -24,6 +24,7 @@ from classify.evaluating.look import (
 )
 from classify.features.table import table_of
 from classify.fitting.aggregate import aggregate_levels
+from classify.named_tasks import with_labels_of_run
 from classify.run.folder import Run
 from classify.run.predictions import LEVELS, Predictions, judged_of, pick_predictions, rows_of
 from embeddings_store.errors import UsageError
@@ -70,6 +71,7 @@ def evaluate(options: LookOptions, *, now: datetime | None = None, tell: Callabl
     RunFolderError, CohortError, LeakError, BucketError, CheckpointError, DeviceError; then nobody looked.
     """
     run = open_locked(options)
+    options = with_labels_of_run(options, run.record, ())
     classifier = load_classifier(run)
     tables = read_tables(
         options.label_source.of_run(run.record), question_of_record(run.record), options.measurements,

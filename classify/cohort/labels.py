@@ -29,7 +29,7 @@ from classify.cohort.stored_labels import published_with
 from classify.errors import CohortError
 from classify.run.record import RunRecord
 from embeddings_store.cells import broken_id, is_missing, normalise_id
-from embeddings_store.schema import SEVERAL, parts_key, volume_id
+from embeddings_store.schema import SEVERAL, ParticipantId, VolumeRef, parts_key, volume_id
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.text_table import ID_NAMES, Line, TextTable, fold_name, open_table, read_file
 
@@ -100,6 +100,11 @@ class Labels:
             return index
         known = index["volume"].astype(str).map(self.owners)
         return index.assign(participant=known.fillna(index["participant"]))
+
+    def own_refs(self, refs: Sequence[VolumeRef]) -> list[VolumeRef]:
+        """Return volumes of a bucket as those of the people that the labels know."""
+        known = self.owners
+        return [replace(ref, participant=ParticipantId(known.get(ref.volume, ref.participant))) for ref in refs]
 
     def reading(self, read: Callable[..., Snapshot]) -> Callable[..., Snapshot]:
         """Return a way to open stores whose volumes are the people's that the labels know."""

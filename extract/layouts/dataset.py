@@ -4,7 +4,7 @@ import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -115,7 +115,8 @@ class Dataset:
     file holds with its voxels. judge: warnings that need the volumes. facts: warnings that are facts of the dataset.
     needs: of another object without which this is another dataset. conflict: code and words for a participant with two
     values of the first label. tasks, splits: see DatasetTask and SplitScheme. inside_for: the label for which files
-    are opened before extraction, where tables do not tell it. expected: how many scans the whole dataset has.
+    are opened before extraction, where tables do not tell it. expected: how many volumes, pictures or participants the
+    whole dataset has.
     """
 
     card: Card
@@ -142,11 +143,17 @@ class Dataset:
     tasks: tuple[DatasetTask, ...] = ()
     splits: SplitScheme = field(default_factory=SplitScheme)
     inside_for: str = ""
-    expected: int = 0
+    expected: tuple[int, str] = (0, "volumes")
 
     def compiled(self) -> "re.Pattern[str]":
         """Compile the pattern, for keys below any folder."""
         return re.compile(rf"(?:.*/)?(?:{self.pattern})", re.IGNORECASE | re.ASCII)
+
+    def part_of_whole(self, volumes: int, participants: int) -> str:
+        """Say how much of the dataset is here; "" where it is whole, or nobody knows."""
+        whole, unit = self.expected
+        here = participants if unit == "participants" else volumes
+        return f"{here:,} of the {whole:,} {unit} of {self.card.title} are here" if here < whole else ""
 
     def fits(self, objects: Sequence[ObjectInfo]) -> bool:
         """Say whether any object is a file of this dataset."""
@@ -253,6 +260,7 @@ def _scan(draft: Draft, reading: Reading) -> Scan:
     headed = next((info for info in draft.members if info.key.lower().endswith(".mhd")), None)
     alone = len(draft.members) == 1 and not draft.groups.get("frame")
     key = headed.key if headed else draft.members[0].key if alone else folder
+    reading = replace(reading, leave_out=len(draft.members) > 1)
     ref = make_ref(key, draft.members, draft.participant, eye=draft.eye, device=draft.device, reading=reading)
     numbers = tuple(draft.numbers) if draft.groups.get("frame") else ()
     groups = draft.groups | draft.facts

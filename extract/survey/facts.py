@@ -18,7 +18,7 @@ from extract.layouts.inside import labels_in_file, labels_of_mask
 from extract.readers.contract import HEAD_BYTES
 from extract.readers.natural import missing_numbers
 from extract.readers.open import reader_for
-from extract.scan import read_fetched
+from extract.scan import can_leave_out, read_fetched, without_unreadable
 from extract.survey.headers import container_of, head_of, size_of_head
 
 NO_FRAMES = "holds no B-scans"
@@ -86,9 +86,10 @@ def _read(source: Source, begun: Surveyed, dataset: Dataset | None) -> Surveyed:
     try:
         voxels = read_fetched(fetched, ref, None, allowed=frozenset(ANY_CLASS)).voxels
     except ScanError:
-        if dataset is None or not isinstance(fetched, FetchedMembers) or fetched.frames is None:
-            raise  # as an extraction would refuse it; of a public dataset it is known which files are damaged
-        fetched, unreadable = _without_unreadable(fetched, begun.scan)
+        if not isinstance(fetched, FetchedMembers) or not can_leave_out(fetched, ref):
+            raise
+        fetched, errors = without_unreadable(fetched, ref)
+        unreadable = tuple((key, _plain(error)) for key, error in errors)
         voxels = read_fetched(fetched, ref, None, allowed=frozenset(ANY_CLASS)).voxels
     frames, rows, columns = voxels.shape
     bits = 8 * voxels.dtype.itemsize
@@ -106,23 +107,6 @@ def checksum_of(voxels: Shaped[np.ndarray, "frames rows columns"]) -> str:
     """Give the SHA-256 of voxels in C order, numbers of several bytes with the lowest first."""
     ordered = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("<"))
     return sha256(ordered.tobytes()).hexdigest()
-
-
-def _without_unreadable(fetched: FetchedMembers, scan: Scan) -> tuple[FetchedMembers, tuple[tuple[str, str], ...]]:
-    """Try each picture alone, and leave out those that do not open. Raises: ScanError where it is none of them."""
-    kept, unreadable = [], []
-    for place, info, got in fetched.objects:
-        one = FetchedMembers(((place, info, got),), info.size, info.etag, got.md5, (0,), 1)
-        try:
-            read_fetched(one, scan.ref, None)
-            kept.append((place, info, got))
-        except ScanError as error:
-            unreadable.append((info.key, _plain(error)))
-    numbers = tuple(range(len(kept)))
-    again = FetchedMembers(tuple(kept), fetched.size, fetched.etag, bytes(16), numbers, len(kept))
-    if not kept or not unreadable:
-        read_fetched(fetched, scan.ref, None)
-    return again, tuple(unreadable)
 
 
 def _with_labels(

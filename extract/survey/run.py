@@ -47,18 +47,20 @@ def survey(options: SurveyOptions) -> dict[str, Any]:
 
         draw_contact_sheet(source, volumes, options.contact_sheet)
     whole = [one for one in volumes if not one.fault]
+    people = {one.scan.ref.participant for one in whole} - {""}
     unreadable = [found for one in volumes for found in unreadable_of(one)]
     return {
         "layout": listing.layout,
         "out": str(options.out),
         "listed": listing.listed,
         "volumes": len(whole),
-        "participants": len({one.scan.ref.participant for one in whole} - {""}),
+        "participants": len(people),
         "eyes_known": len(
             {(one.scan.ref.participant, one.scan.ref.eye) for one in whole if one.scan.ref.eye != Eye.UNKNOWN}
         ),
         "frames": sum(one.frames for one in whole),
         "splits": dict(Counter(one.scan.split for one in whole)),
+        "part_of_whole": dataset.part_of_whole(len(whole), len(people)) if dataset else "",
         "warnings": {one.code: one.count for one in warned},
         "warning_details": [{**asdict(one), "count": one.count} for one in warned],
         "ignored": dict(Counter(listing.ignored.values())),
@@ -200,6 +202,7 @@ def describe_survey(found: dict[str, Any]) -> str:
     """Put a survey into lines for a person."""
     who = f"{found['layout']}: {found['volumes']:,} scans of {found['participants']:,} participants"
     lines = [f"{who}, {found['frames']:,} frames, in {found['out']}"]
+    lines += [found["part_of_whole"]] if found["part_of_whole"] else []
     lines += [f"ignored: {count:,} {why}" for why, count in found["ignored"].items()]
     lines += [f"error: {shortened(one['file'])}: {one['why']}" for one in found["unreadable"]]
     for one in found["warning_details"]:

@@ -33,7 +33,7 @@ def warn_of(listing: Listing, volumes: Sequence[Surveyed], dataset: Dataset | No
         Warned("unreadable_file", "files that do not open are left out", _unreadable(volumes, empty=False)),
         Warned("empty_array", "files without B-scans", _unreadable(volumes, empty=True)),
         *_of_equal_pixels(whole, dataset),
-        *facts_that_tell(whole, _label_columns(whole, dataset)),
+        *facts_that_tell(whole, dataset.columns if dataset is not None else _label_columns(whole, None)),
     ]
     if not any(one.scan.split for one in whole):
         found.append(Warned("no_official_split", "no split comes with the data; split by participant"))
@@ -120,9 +120,10 @@ def _differs(group: Sequence[Surveyed], column: str) -> bool:
 
 
 def _label_columns(volumes: Sequence[Surveyed], dataset: Dataset | None) -> list[str]:
-    """Name the labels: the first of a dataset; else every column with few values, each of them several times."""
+    """Name the labels: the first of a dataset and the classes of its tasks; else columns of few values, often each."""
     if dataset is not None:
-        return list(dataset.columns[:1])
+        targets = [task.target for task in dataset.tasks if task.kind != "number"]
+        return list(dict.fromkeys([*dataset.columns[:1], *targets]))
     values: Mapping[str, Counter[str]] = defaultdict(Counter)
     for one in volumes:
         for name, value in one.labels.items():

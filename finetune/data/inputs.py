@@ -92,6 +92,7 @@ class Reader:
     def _read_store(self, tokens: ReadTokens | None) -> Inputs:
         assert self.stored is not None  # noqa: S101 - needs_volumes is false only then
         found = self.stored.snapshot
+        found = replace(found, index=self.tables.labels.own(found.index))
         cohort = self.tables.join(found)
         flow = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in cohort.flow]
         cohort = replace(cohort, flow=flow)
@@ -102,7 +103,7 @@ class Reader:
         options = self.options
         assert options.bucket is not None  # noqa: S101 - require_source has seen to it
         source = open_source(options.bucket, options.prefix, options.endpoint_url, streams=STREAMS, layout=options)
-        refs = list_volumes(source).refs[: options.limit]
+        refs = self.tables.labels.own_refs(list_volumes(source).refs[: options.limit])
         splits = open_splits(self.tables.labels.of(mark_listed(refs, source)).lines, self.task)
         load = new_loader(source, Recipe(PRESET, self.encoder.architecture.image_size), StageClock())
         vectors = self.stored.by_volume() if self.stored else {}

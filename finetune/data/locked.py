@@ -69,7 +69,7 @@ def read_test(run: Run, tables: CohortTables, source: Source, load: VolumeLoader
     two participants; BucketError.
     """
     locked = set(run.cohort.loc[run.cohort["split"] == TEST, "volume"])
-    refs = [ref for ref in list_volumes(source).refs if ref.volume in locked]
+    refs = tables.labels.own_refs([ref for ref in list_volumes(source).refs if ref.volume in locked])
     if len(refs) < len(locked):
         raise CohortError(
             f"--bucket: expected the {len(locked)} volumes of test of run {run.record.id}, found {len(refs)} of "
@@ -118,7 +118,10 @@ def _join(run: Run, tables: CohortTables, index: pd.DataFrame, thumbnails: Thumb
     high = numbers.astype(np.float32)
     vectors = np.hstack([high, (numbers - high).astype(np.float32)])
     lines = tables.labels.of(index).lines
-    cohort = join_cohort(index, vectors[:, None, None], lines, tables.task, vouched=None, thumbnails=thumbnails)
+    cohort = join_cohort(
+        index, vectors[:, None, None], lines, tables.task, vouched=None, thumbnails=thumbnails,
+        leaks=tables.labels.leaks,
+    )  # fmt: skip
     return tables.beside(replace(cohort, phantom=bool(run.record.asked.phantom)))
 
 

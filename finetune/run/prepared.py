@@ -20,6 +20,7 @@ from extract.encoder.own_preset import require_own_preset
 from finetune.data.images import ImageCache
 from finetune.data.inputs import Inputs, Reader
 from finetune.data.kept_vectors import KeptVectors
+from finetune.data.named_labels import with_labels_of_dataset
 from finetune.data.stored import LAYER, POOL, open_stored
 from finetune.options import PRESET, TrainingOptions, image_recipe
 from finetune.parallel.processes import Processes
@@ -57,6 +58,7 @@ def prepare(options: OptionsT, processes: Processes) -> Iterator[Prepared[Option
     Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError).
     """
     options.require_source()
+    options = with_labels_of_dataset(options, say if processes.rank == 0 else lambda _: None)
     question, config = options.question(options.task), options.recipe
     tables = read_tables(
         options.label_source, question, options.measurements, options.pretrain_participants,

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,21 @@ from PIL import Image
 from small_bucket import options
 
 from embeddings_store.errors import OctProbeError, UsageError
+from embeddings_store.reader import open_reader
+from embeddings_store.schema import Note
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
 from extract.layouts.cards import cards
+from extract.layouts.contract import Scan, make_ref
 from extract.layouts.datasets import dataset_names, load_datasets
 from extract.layouts.options import LayoutOptions
 from extract.layouts.workbook import read_workbook
 from extract.pipeline import extract
 from extract.survey import run as survey_run
+from extract.survey.facts import Surveyed
 from extract.survey.options import SurveyOptions
 from extract.survey.run import describe_survey, survey
+from extract.survey.shortcuts import facts_that_tell
 
 EYES = {"OD": "R", "OS": "L", None: ""}
 LISTS = ("volumes", "participants", "files", "ids", "numbers", "pairs", "groups", "names")
@@ -148,6 +154,46 @@ def test_a_frame_count_that_gives_the_label_is_named_with_its_accuracy_and_one_t
     assert "facts_tell_label" not in surveyed(root, tmp_path / "b.csv", scans=untold)[0]["warnings"]
 
 
+def test_facts_that_give_a_label_only_together_or_by_a_threshold_are_named_and_chance_is_not() -> None:
+    rng, seen = np.random.default_rng(0), list[Surveyed]()
+    for number in range(120):
+        odd, wide = number % 2, number // 2 % 2
+        labels = {
+            "both": str(odd ^ wide), "many": "high" if number >= 60 else "low", "none": str(rng.integers(2)),
+            "age": str(number),
+        }  # fmt: skip
+        scan = Scan(make_ref(f"{number}.npy", (), f"p{number}"), str(number))
+        seen.append(Surveyed(scan, (f"{number}.npy",), 100 + 2 * number + odd, 8, 8 + 8 * wide, 8, labels=labels))
+    told = facts_that_tell(seen, ("both", "many", "none", "age"))
+    ((warned),) = told
+    assert [said for said in warned.concerns if said.endswith("many")] == [
+        "frame count alone reaches balanced accuracy 0.99 for many"
+    ]
+    assert not [said for said in warned.concerns if said.endswith(("none", "age"))]
+    flat = [replace(one, frames=3 + int(one.scan.name) % 2) for one in seen]
+    (warned,) = facts_that_tell(flat, ("both", "none"))
+    assert warned.concerns == (
+        "frame count, size, bit depth, file type, vendor together reach balanced accuracy 1.00 for both",
+    )
+
+
+def test_a_part_of_a_dataset_is_counted(reference: Path, tmp_path: Path) -> None:
+    found, _ = surveyed(reference / "datasets" / "a2a" / "data", tmp_path / "scans.csv", layout="a2a")
+    assert found["part_of_whole"] == "6 of the 384 volumes of Duke A2A SD-OCT (Farsiu et al. 2014) are here"
+    assert found["part_of_whole"] in describe_survey(found)
+    whole = load_datasets()["a2a"]
+    assert (whole.part_of_whole(384, 384), load_datasets()["neh_ut"].part_of_whole(500, 441)) == ("", "")
+
+
+@pytest.mark.parametrize(("typed", "nearest"), [("fairvison", "fairvision"), ("Kermany", "kermany_oct2017")])
+def test_an_unknown_dataset_names_the_nearest(typed: str, nearest: str, command: Command, tmp_path: Path) -> None:
+    done = command("extract-embeddings", "survey", "--bucket", tmp_path, "--layout", typed, "--out", tmp_path / "x.csv")
+    assert done.code == 2
+    assert f"did you mean {nearest}?" in done.stderr
+    done = command("extract-embeddings", "datasets", typed)
+    assert (done.code, f"did you mean {nearest}?" in done.stderr) == (2, True)
+
+
 def test_a_survey_that_was_cut_off_goes_on(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket, looked = reference / "datasets" / "cirrus_onh" / "data", list[str]()
     look = survey_run.look_at
@@ -248,3 +294,30 @@ def test_every_card_is_whole_and_its_file_short() -> None:
 def test_a_damaged_workbook_is_refused(data: bytes) -> None:
     with pytest.raises(OctProbeError, match="workbook"):
         read_workbook(data, "labels.xlsx")
+
+
+def test_a_picture_that_does_not_open_is_left_out_by_the_extraction_as_by_the_survey(
+    reference: Path, tmp_path: Path
+) -> None:
+    bucket = reference / "datasets" / "gamma" / "data"
+    expected = json.loads((bucket.parent / "expected.json").read_text())["volumes"]
+    frames = {one["files"][0].rpartition("/")[0]: one["n_frames"] for one in expected}
+    surveyed(bucket, tmp_path / "scans.csv", checksums=True)
+    for more in ({"layout": "gamma"}, {"scans": tmp_path / "scans.csv"}):
+        store = tmp_path / "-".join(more)
+        found = extract(options(bucket, store, **more))
+        lines_of_errors = {} if "layout" in more else {"DamagedScan": 1}
+        assert (found["committed"], found["errors"]) == (len(expected), lines_of_errors)
+        reader = open_reader(str(store))
+        rows = np.flatnonzero(reader.committed()).tolist()
+        index, facts = reader.index().loc[rows], reader.facts(rows)
+        assert sorted(facts["frames"].astype(int)) == sorted(frames.values())
+        if "layout" in more:
+            noted = {int(row) for row in facts.index if int(facts.loc[row, "notes"]) & Note.SLICES_MISSING.value}
+            broken = {int(index.loc[index["key"] == key, "row"].iloc[0]) for key in frames if key.endswith("0019")}
+            assert broken < noted
+    own = shutil.copytree(bucket, tmp_path / "own")
+    found = extract(
+        options(own, tmp_path / "other", layout="folder", pattern=r"(?P<participant>\d+)/\d+/\d+_image.jpg")
+    )
+    assert sum(found["errors"].values()) == 1, "of own scans nobody knows what is missing"

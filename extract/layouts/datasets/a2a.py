@@ -64,5 +64,5 @@ DATASET = Dataset(
         DatasetTask("age", "age", "number", "participant"),
     ),
     inside_for="age",
-    expected=384,
+    expected=(384, "volumes"),
 )

@@ -27,5 +27,5 @@ DATASET = Dataset(
     columns=("status", "poag"),
     conflict=("label_differs_between_eyes", "one participant has eyes with different labels"),
     tasks=(glaucoma_against_normal("poag", "eye", ("0",), ("1",)),),
-    expected=1110,
+    expected=(1110, "volumes"),
 )

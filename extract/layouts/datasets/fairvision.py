@@ -113,5 +113,5 @@ DATASET = Dataset(
     ),
     splits=SplitScheme({"Training": "train", "Validation": "val", "Test": "test"}),
     inside_for="task_label",
-    expected=30000,
+    expected=(30_000, "volumes"),
 )

@@ -54,5 +54,5 @@ DATASET = Dataset(
         DatasetTask("grade", "grade", "ordered", "participant", GRADES),
     ),
     splits=SplitScheme({"Train": "train", "Validation": "val", "Test": "test"}),
-    expected=300,
+    expected=(300, "volumes"),
 )

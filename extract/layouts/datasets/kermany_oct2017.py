@@ -35,5 +35,5 @@ DATASET = Dataset(
         dme_against_normal("class", "scan", normal="NORMAL"),
     ),
     splits=SplitScheme({name: name for name in ("train", "val", "test")}),
-    expected=84484,
+    expected=(84_484, "pictures"),
 )

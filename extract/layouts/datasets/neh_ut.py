@@ -82,5 +82,5 @@ DATASET = Dataset(
         DatasetTask("disease", "class", "nominal", "scan", ("NORMAL", "DRUSEN", "CNV")),
         amd_against_normal("amd", "class", "scan", normal="NORMAL", amd=("DRUSEN", "CNV")),
     ),
-    expected=441,
+    expected=(441, "participants"),
 )

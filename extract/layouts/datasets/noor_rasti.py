@@ -66,5 +66,5 @@ DATASET = Dataset(
         dme_against_normal("class", "participant", normal="Normal"),
     ),
     splits=SplitScheme(otherwise="cross"),
-    expected=148,
+    expected=(148, "volumes"),
 )

@@ -82,5 +82,5 @@ DATASET = Dataset(
         amd_against_normal("amd", "disease", "scan", normal="NO", amd=("AMD",)),
         dme_against_normal("disease", "scan", normal="NO"),
     ),
-    expected=2064,
+    expected=(2064, "pictures"),
 )

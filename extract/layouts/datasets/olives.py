@@ -89,5 +89,5 @@ DATASET = Dataset(
         DatasetTask("cst", "cst", "number", "scan"),
     ),
     splits=SplitScheme(otherwise="cross"),
-    expected=1268,
+    expected=(1268, "volumes"),
 )

@@ -58,5 +58,5 @@ DATASET = Dataset(
         for name in ("irf", "srf", "ped")
     ),
     splits=SplitScheme(otherwise="cross"),  # published: the training part has no val, and the test part no labels
-    expected=112,
+    expected=(112, "volumes"),
 )

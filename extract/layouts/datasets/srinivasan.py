@@ -33,5 +33,5 @@ DATASET = Dataset(
         dme_against_normal("class", "participant", normal="NORMAL"),
     ),
     splits=SplitScheme(otherwise="cross"),
-    expected=45,
+    expected=(45, "volumes"),
 )
