@@ -66,7 +66,8 @@ def benchmark(
         else:
             made.append(found)
     if not made:
-        raise CohortError(f"benchmark: no cell could be made; the first one: {next((one for one in gaps if one.task), gaps[0]).reason}")
+        first = next((one for one in gaps if one.task), gaps[0])
+        raise CohortError(f"benchmark: no cell could be made; the first one: {first.reason}")
     by_name = {one.dataset.name: one for one in looked}
     split = "test" if plan.judge == "test" else None
     if split:
