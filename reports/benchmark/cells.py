@@ -6,12 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from classify.compare import refuse_disagreement, refuse_other_kinds
 from classify.comparing.cells import Cell, run_cells
 from classify.errors import CohortError
 from classify.evaluate import evaluate
 from classify.features.stores import ReadStore
 from classify.named_tasks import with_stored_labels
-from classify.run.folder import load_run
+from classify.run.folder import find_run, load_run
 from classify.run_options import EvaluateOptions
 from classify.study_options import CompareOptions
 from embeddings_store.errors import RunError, UsageError
@@ -21,6 +22,7 @@ from reports.benchmark.look import Gap, Looked
 from reports.benchmark.plan import Plan, asked_of
 
 RUNS = "runs"
+FINE_TUNED = "fine-tuned"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,33 @@ def make_cells(
                 yield from (Gap(one.dataset.name, name, str(error), task) for name in names)
 
 
+def given_cells(plan: Plan, looked: Looked, made: Sequence[Made]) -> Iterator[Made | Gap]:
+    """Give the finished runs of finetune that a plan names for a dataset, where they are of its tasks and people.
+
+    made: its cells. Raises: UsageError, RunFolderError where a run is not there.
+    """
+    for path in map(Path, looked.dataset.runs):
+        run = load_run(find_run(path, path.parent))
+        cell = Cell(f"{FINE_TUNED}/{path.name}", "", run, reused=True)
+        same = [one for one in made if one.dataset == looked.dataset.name and one.cell.task == cell.task]
+        try:
+            _require_own(plan, cell, same)
+        except (CohortError, UsageError) as error:
+            yield Gap(looked.dataset.name, FINE_TUNED, str(error), head=path.name)
+        else:
+            yield Made(looked.dataset.name, same[0].task, FINE_TUNED, path.name, "", cell)
+
+
+def _require_own(plan: Plan, cell: Cell, same: Sequence[Made]) -> None:
+    """Raises: CohortError, UsageError where a run is of another question, of other people, or not yet judged."""
+    if not same:
+        raise CohortError(f"its task is {cell.task}, of which there is no cell here")
+    refuse_other_kinds([same[0].cell, cell])
+    refuse_disagreement([same[0].cell, cell])
+    if plan.judge == "test" and not cell.run.record.looks_at_test:
+        raise CohortError("it was not judged on test: finetune evaluate --split test")
+
+
 def options_of(
     plan: Plan, looked: Looked, task: str, runs: Path, tell: Callable[[str], None] = lambda _: None
 ) -> CompareOptions:
@@ -110,7 +139,7 @@ def _cells(
 def open_test(plan: Plan, looked: Looked, made: Made, clock: Callable[[], datetime], read: ReadStore) -> Made:
     """Judge a cell on test, once: one that was judged there before is taken as it is. Cross-validated: unchanged."""
     record = made.cell.run.record
-    if record.is_crossed or any(one["split"] == "test" for one in record.evaluations):
+    if made.variant == FINE_TUNED or record.is_crossed or any(one["split"] == "test" for one in record.evaluations):
         return made
     asked = options_of(plan, looked, made.task, made.cell.run.folder.parent.parent)
     options = EvaluateOptions(

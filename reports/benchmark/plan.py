@@ -12,6 +12,7 @@ from typing import Any, Literal
 from classify.cohort.tasks import FILE_SUFFIXES, TASKS
 from classify.heads import HEADS
 from classify.question_options import TargetOptions
+from classify.run.record import RECORD
 from classify.study_options import CompareOptions
 from embeddings_store.command_line import parse_words
 from embeddings_store.errors import UsageError
@@ -65,12 +66,14 @@ class DatasetPlan:
     """scans: words of extract-embeddings; asked: words of classify compare.
 
     tasks: by name the word or file that asks it, None: a target of asked. The first one stands for the dataset.
+    runs: folders of finished runs of finetune that stand next to the frozen encoders.
     """
 
     name: str
     scans: Mapping[str, Any]
     asked: Mapping[str, Any]
     tasks: Mapping[str, str | None]
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def _dataset(name: str, raw: Any, where: str, folder: Path) -> DatasetPlan:
     where = f"{where}: datasets: {name}"
     if not isinstance(raw, dict):
         raise UsageError(f"{where}: expected keys and values, such as bucket: data, got {type(raw).__name__}")
-    require_known(raw, ("tasks", *WHERE, *ASKED), where)
+    require_known(raw, ("tasks", "runs", *WHERE, *ASKED), where)
     if "bucket" not in raw:
         raise UsageError(f"{where}: bucket: expected a folder or address, got none")
     if "layout" in raw:
@@ -210,7 +213,10 @@ def _dataset(name: str, raw: Any, where: str, folder: Path) -> DatasetPlan:
     own = name if name in dataset_names() else "auto"
     scans = {"layout": own} | {key: value for key, value in raw.items() if key in WHERE}
     asked = {key: value for key, value in raw.items() if key in ASKED}
-    return DatasetPlan(name, scans, asked, _asks(asked, tasks, where))
+    runs = tuple(_place(one, folder) for one in _words(raw.get("runs", []), f"{where}: runs"))
+    if gone := [one for one in runs if not (Path(one) / RECORD).is_file()]:
+        raise UsageError(f"{where}: runs: expected the folder of a finished run, got {gone[0]}")
+    return DatasetPlan(name, scans, asked, _asks(asked, tasks, where), runs)
 
 
 def _variants(name: str, raw: Any, where: str, folder: Path) -> list[Variant]:

@@ -13,7 +13,7 @@ from classify.comparing.to_reference import Drawn, add_holm, compare_to, draw_en
 from classify.judging.bootstrap import why_too_few
 from classify.judging.kinds import CLASSES, measures_of, sign_of
 from classify.run.record import RunRecord
-from reports.benchmark.cells import Made
+from reports.benchmark.cells import FINE_TUNED, Made
 from reports.benchmark.plan import Plan
 
 FLOORS = (DUMMY, PIXELS, *OF_SCANS)
@@ -58,6 +58,7 @@ def _board(plan: Plan, here: Sequence[Made], split: str | None) -> tuple[dict[st
         "floors_missing": [dict(one) for one in cells[0].run.record.rivals.baselines_missing if one["name"] in FLOORS],
         "to_reference": compare_to(to_reference, drawn),
         "slices": compare_to(_fewer_slices(plan, here), drawn),
+        "fine_tuned": compare_to(_frozen_of(plan, here), drawn),
     }
     return board, drawn
 
@@ -70,10 +71,24 @@ def _fewer_slices(plan: Plan, here: Sequence[Made]) -> dict[str, str]:
     """Name, for each variant of an encoder, its last one in the plan, with the same head: all slices, as a rule."""
     names, found = {one.name for one in here}, {}
     for one in here:
+        if one.variant == FINE_TUNED:
+            continue
         encoder = next(variant.encoder for variant in plan.variants if variant.name == one.variant)
         last = [variant.name for variant in plan.variants if variant.encoder == encoder][-1]
         if last != one.variant and f"{last}/{one.head}" in names:
             found[one.name] = f"{last}/{one.head}"
+    return found
+
+
+def _frozen_of(plan: Plan, here: Sequence[Made]) -> dict[str, str]:
+    """Name, for each fine-tuned run, the frozen encoder that it began with, under the plan's first head."""
+    weights = {one.name: (one.cell.run.record.asked.encoder_source or {}).get("weights_sha256") for one in here}
+    frozen = [one.name for one in here if one.variant != FINE_TUNED and one.head == plan.heads[0]]
+    found = {}
+    for one in here:
+        same = [name for name in frozen if weights[one.name] and weights[name] == weights[one.name]]
+        if one.variant == FINE_TUNED and same:
+            found[one.name] = same[-1]
     return found
 
 

@@ -16,7 +16,7 @@ from classify.errors import CohortError
 from classify.features.stores import ReadStore, reader_at
 from embeddings_store.terminal.console import say
 from extract.encoder.families import FAMILIES
-from reports.benchmark.cells import RUNS, Made, fill_stores, make_cells, open_test
+from reports.benchmark.cells import RUNS, Made, fill_stores, given_cells, make_cells, open_test
 from reports.benchmark.cost import cost_lines, describe_dry_run, hours_of, sample_all
 from reports.benchmark.files import write_files
 from reports.benchmark.look import Gap, Looked, look_at
@@ -65,6 +65,9 @@ def benchmark(
             gaps.append(found)
         else:
             made.append(found)
+    for one in looked:
+        for found in list(given_cells(plan, one, made)):
+            (gaps if isinstance(found, Gap) else made).append(found)  # type: ignore[arg-type]
     if not made:
         first = next((one for one in gaps if one.task), gaps[0])
         raise CohortError(f"benchmark: no cell could be made; the first one: {first.reason}")

@@ -17,6 +17,9 @@ def make_tables(record: Record) -> dict[str, list[PlainTable]]:
     return {
         "datasets": [_board(record, name, board) for name, board in record["boards"].items()],
         "slices": [one for name, board in record["boards"].items() if (one := _slices(name, board)) is not None],
+        "fine_tuned": [
+            one for name, board in record["boards"].items() if (one := _fine_tuned(name, board)) is not None
+        ],
         "over": [*_over(record)],
         "ranks": [*_ranks(record)],
         "transport": [*_transport(record)],
@@ -90,6 +93,21 @@ def _slices(name: str, board: Record) -> PlainTable | None:
     caption = "Fewer slices minus the most that the plan asks of the same encoder, same head and people; p: Holm's."
     columns = ("Encoder / head", f"{title(primary)}: difference", "p (Holm)")
     return PlainTable(f"slices-{anchor(name)}", f"Slices against volumes: {name}", caption, columns, rows, signed=True)
+
+
+def _fine_tuned(name: str, board: Record) -> PlainTable | None:
+    if not board["fine_tuned"]:
+        return None
+    primary = board["primary"]
+    rows = [(line, to_estimate(of.get(primary)), p_text(of.get(primary))) for line, of in board["fine_tuned"].items()]
+    caption = (
+        "Fine-tuned minus the same encoder frozen, under the first head of the plan, same people; p: Holm's. On val "
+        "the fine-tuned one is too good, since val chose when its training stopped."
+    )
+    columns = ("Run", f"{title(primary)}: difference", "p (Holm)")
+    return PlainTable(
+        f"tuned-{anchor(name)}", f"Fine-tuned against frozen: {name}", caption, columns, rows, signed=True
+    )
 
 
 def _over(record: Record) -> Iterator[PlainTable]:

@@ -74,6 +74,7 @@ def test_a_dataset_by_name_is_its_own_layout_and_brings_its_tasks(tmp_path: Path
         ("there/sick]", "there/sik]", "nearest is there/sick"),
         ("there/sick]", "here/healthy-vs-rest]", "expected different names"),
         ("[here/healthy-vs-rest, there/sick]", "[there/sick]", "two or more datasets"),
+        ("bucket: here,", "bucket: here, runs: [nowhere],", "expected the folder of a finished run"),
         ("[centre, 16, all]", "[center]", "expected centre, all or a number"),
         ("replicates: 300", "replicates: 300\njudge: tests", "expected val or test"),
         ("family: retfound, checkpoint: weights.pth, ", "", "a family, a checkpoint"),
