@@ -49,7 +49,8 @@ def benchmark(
     Raises: UsageError for a plan that cannot be, before anything is encoded; BucketError, StoreError, RunFolderError.
     A cell that cannot be is a gap with its reason.
     """
-    plan, clock, out = read_plan(options.plan), clock or partial(datetime.now, UTC), options.place
+    plan, clock = read_plan(options.plan.absolute()), clock or partial(datetime.now, UTC)
+    out = options.place.absolute()  # as workers of a cluster see it
     require_known(options.accept_licence, licensed_names(plan), "--accept-licence")
     looked, gaps = look_at(plan, out, accepted=options.accept_licence, device=options.device, tell=tell)
     cost = cost_lines(looked, sample_all(looked, out, tell), plan.encoded.get("usd_per_hour"))

@@ -111,10 +111,10 @@ def _look(
 def labels_for(ours: Run, theirs: Run, key_of: Mapping[str, str]) -> str:
     """Write their labels in the words of our run, classes by name. Raises: CohortError where they have others."""
     task, classes = task_of_record(ours.record), theirs.record.asked.classes
-    if set(classes) != set(task.classes):
+    if not classes or set(classes) != set(task.classes):
         raise CohortError(
             f"its classes are {', '.join(task.classes) or 'a number'}, and there {', '.join(classes) or 'a number'}: "
-            "they do not mean the same"
+            "only classes that mean the same can be moved"
         )
     word = {name: next(v for v, number in task.class_of.items() if task.classes[number] == name) for name in classes}
     text = io.StringIO()
