@@ -57,8 +57,7 @@ def compare(
     Raises: UsageError, CohortError (tasks, labels or splits disagree), LeakError, StoreError, RunFolderError; finished
     cells stay, and the next comparison finds them.
     """
-    options = with_stored_labels(options, tuple(options.stores.values()), tell)
-    check_options(options)
+    check_options(options := with_stored_labels(options, tuple(options.stores.values()), tell))
     given = [Cell(run.folder.name, "", run, reused=True) for run in finished_runs(options)]
     refuse_other_tasks(options, given)
     made: list[Cell] = []

@@ -53,13 +53,11 @@ def learning_curve(
     read: opens a store by its address, after the cheap checks; None: as the options say. tell: hears of every point.
     Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
     """
-    fractions = check_fractions(options.fractions)
-    options = with_stored_labels(options, (options.store,), tell)
-    clock, asked = Stopwatch(), options.probed
+    clock, fractions = Stopwatch(), check_fractions(options.fractions)
+    asked = with_stored_labels(options, (options.store,), tell).probed
     question, _ = check_options(asked)
     tables = refuse_folds(read_tables_of(asked, question, tell))
     task = check_kind(tables.task, asked)
-    now = now or datetime.now(UTC)
     stored = tables.labels.reading(read or reader_at(options.endpoint_url))(options.store)
     cohort = tables.join(stored)
     marked = with_groups(mark_volumes(stored), cohort)
@@ -70,7 +68,7 @@ def learning_curve(
     clock.lap("read")
     chosen = search(asked, plan, source, tell)
     clock.lap("search")
-    with published_folder(asked.runs, LEARNING_CURVES, now) as (aside, place):
+    with published_folder(asked.runs, LEARNING_CURVES, now := now or datetime.now(UTC)) as (aside, place):
         features = source.table(chosen.spec.features)
         points = trace_curve(
             chosen.spec, features.only("train"), features.only("val"), task.classes, fractions=fractions,

@@ -83,8 +83,8 @@ def probe(
     options say. tell: hears what is worth knowing.
     Raises: UsageError, CohortError, LeakError, StoreError, RunFolderError.
     """
-    options = with_stored_labels(options, tuple(name_stores(options.store).values()), tell)
-    clock, (question, method) = Stopwatch(), check_options(options)
+    clock, options = Stopwatch(), with_stored_labels(options, tuple(name_stores(options.store).values()), tell)
+    question, method = check_options(options)
     tables = read_tables_of(options, question, tell)
     task = check_kind(tables.task, options)
     now, read = now or datetime.now(UTC), tables.labels.reading(read or reader_at(options.endpoint_url))
@@ -100,8 +100,7 @@ def probe(
     plan = plan_search(options, source, tell)
     tables.keep_splits(marked, tell)
     clock.lap("read")
-    run_id = new_run_id(now, options.model, task.name)
-    with run_folder(options.runs, run_id) as aside:
+    with run_folder(options.runs, run_id := new_run_id(now, options.model, task.name)) as aside:
         chosen = search(options, plan, source, tell)
         keep_journal(options.runs, chosen, aside)
         clock.lap("search")

@@ -8,7 +8,7 @@ from embeddings_store.storage import Storage
 
 _OWN = re.compile(
     r"""
-    (?:.*/)?zarr\.json | layout\.crc32c | encoder\.json | dataset\.json | LATEST
+    (?:.*/)?zarr\.json | layout\.crc32c | (?:encoder|dataset|reading)\.json | LATEST
     | index/\d{6}-[0-9a-f]+(?:-[0-9a-f]{8})?\.parquet
     | (?:workers|running)/\d+\.json
     | (?:errors/\d+(?:\.lifted)?|kinds/\d+)\.json

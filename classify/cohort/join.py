@@ -73,8 +73,7 @@ def join_cohort(
     _refuse_wrong_join(rows)
     flow: list[FlowStep] = [_step("store", "total", rows, "volumes with an embedding")]
     for step, reason, bad in _exclusions(rows, pooled, task, splits, leaks=leaks):
-        bad_now = bad[rows.index]
-        if bad_now.any():
+        if (bad_now := bad[rows.index]).any():
             flow.append(_step(step, "excluded", rows[bad_now], reason))
             rows = rows[~bad_now]
     if leaks:
@@ -151,6 +150,7 @@ def _exclusions(
     taken = ~rows["group"].isin(task.exclude) if task.is_number else rows["group"].isin(list(task.class_of))
     outside = known & ~empty & ~taken
     usable = ~constant & finite
+    copies = _copies(rows[usable], pooled, rows, leaks=leaks)
     return [
         ("no participant", NO_LINE[task.level], ~known),
         ("no label", f"{task.target} is empty, or none of the known values: {_values(rows[empty])}", empty),
@@ -159,11 +159,7 @@ def _exclusions(
         *_in_one_store_only(rows),
         ("constant", "every voxel of the volume is equal", constant),
         ("not finite", "the embedding holds NaN or infinity; run extract-embeddings verify", ~finite),
-        (
-            "copy",
-            "another volume of the same participant has the same embedding",
-            _copies(rows[usable], pooled, rows, leaks=leaks),
-        ),
+        ("copy", "another volume of the same participant has the same embedding", copies),
     ]
 
 
