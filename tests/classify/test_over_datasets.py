@@ -1,9 +1,11 @@
 """Statistics over encoders and datasets: as other libraries, published examples and their own definitions say."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from classify.cohort.table import facts_of
 from classify.comparing.leaderboard import Entry
 from classify.comparing.over_datasets import mean_difference
 from classify.comparing.ranks import critical_difference, friedman, join_alike, rank_models
@@ -101,3 +103,11 @@ def test_models_in_one_reach_are_joined_once() -> None:
     ranks = [("a", 1.0), ("b", 1.5), ("c", 2.4), ("d", 4.0)]
     assert join_alike(ranks, 1.0) == [["a", "b"], ["b", "c"]]
     assert join_alike(ranks, 0.1) == []
+
+
+def test_the_file_type_is_a_fact_of_a_scan_where_it_differs() -> None:
+    rows = pd.DataFrame({"volume": ["a", "b", "c"], "key": ["x/a.PNG", "x/b.dcm", "x/c"], "frames": [8.0, 8.0, 8.0]})
+    found = facts_of(rows)
+    assert found is not None
+    assert found["file_type"].tolist() == [2.0, 1.0, 0.0]
+    assert facts_of(rows[["volume", "key"]]) is None
