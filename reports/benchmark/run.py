@@ -4,7 +4,7 @@ State is stores and runs alone: what is there is found again, so that a run that
 changed makes only what the change touches.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -61,14 +61,9 @@ def benchmark(
     if options.ray:
         spread_cells(plan, looked, out / RUNS, options.ray_address, tell)
     made: list[Made] = []
-    for found in make_cells(plan, looked, out / RUNS, clock, read, tell):
-        if isinstance(found, Gap):
-            gaps.append(found)
-        else:
-            made.append(found)
+    sort_out(make_cells(plan, looked, out / RUNS, clock, read, tell), made, gaps)
     for one in looked:
-        for found in list(given_cells(plan, one, made)):
-            (gaps if isinstance(found, Gap) else made).append(found)  # type: ignore[arg-type]
+        sort_out(list(given_cells(plan, one, made)), made, gaps)
     if not made:
         first = next((one for one in gaps if one.task), gaps[0])
         raise CohortError(f"benchmark: no cell could be made; the first one: {first.reason}")
@@ -93,6 +88,15 @@ def benchmark(
         "cost": cost,
     }
     return Benchmarked(record, write_files(record, out), sum(map(count_failed, accounts.values())))
+
+
+def sort_out(found: Iterable[Made | Gap], made: list[Made], gaps: list[Gap]) -> None:
+    """Put cells and gaps into their lists."""
+    for one in found:
+        if isinstance(one, Gap):
+            gaps.append(one)
+        else:
+            made.append(one)
 
 
 def licensed_names(plan: Plan) -> list[str]:

@@ -20,7 +20,7 @@ from reports.benchmark.plan import Plan
 def spread_cells(
     plan: Plan, looked: Sequence[Looked], runs: Path, address: str | None, tell: Callable[[str], None]
 ) -> None:
-    """Make the cells of a plan beside each other, one a core; runs lies where every worker can write.
+    """Make the cells of a plan at once, one a core; runs lies where every worker can write.
 
     The first cell of each task is made here, since it keeps the splits that the others read.
     Raises: UsageError where Ray is not installed or cannot be reached, as the cells themselves do.
