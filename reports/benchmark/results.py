@@ -41,6 +41,7 @@ def _board(plan: Plan, here: Sequence[Made], split: str | None) -> tuple[dict[st
     cells = [one.cell for one in here]
     classes, seed = cells[0].run.record.asked.classes, seed_of(plan, here[0].dataset, here[0].task)
     replicates = int(plan.fitted.get("replicates", 2000))
+    split = None if cells[0].run.record.is_crossed else split  # whose people were all judged out of fold
     entries = [entry for one in here for entry in entries_of(one.cell, cells, None, split)]
     drawn = draw_entries(entries, classes, replicates=replicates, seed=seed)
     ranked = rank_entries(entries, classes, replicates=replicates, seed=seed)

@@ -207,6 +207,20 @@ def test_nothing_is_made_twice_and_a_change_makes_only_what_it_touches(world: tu
     assert {path: path.stat().st_mtime_ns for path in stores} == stores
 
 
+def test_each_cell_looks_at_test_once(world: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = world
+    ledger = folder / "plan-benchmark" / "runs" / "there" / "test_ledger.jsonl"
+    before = len(ledger.read_text().splitlines())
+    (folder / "plan.yaml").write_text(f"{PLAN}judge: test\n")
+    try:
+        judged, again = run_plan(folder), run_plan(folder)
+    finally:
+        (folder / "plan.yaml").write_text(PLAN)
+    assert [board["split"] for board in judged["boards"].values()] == [OUT_OF_FOLD, "test"]
+    assert len(ledger.read_text().splitlines()) == before + len(VARIANTS)
+    assert without_when(again) == without_when(judged)
+
+
 def test_what_cannot_be_is_said_before_anything_is_encoded(world: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, _ = world
     for old, new, said in (
