@@ -75,7 +75,7 @@ def look_at(
     listed = [_list_volumes(plan, dataset, out, device) for dataset in plan.datasets]
     for one in listed:
         tell(f"{one.dataset.name}: {one.volumes:,} volumes ({one.selection.catalogue.listing.layout})")
-    gaps, seen = [], [list[tuple[Output, Seen]]() for _ in listed]
+    gaps, seen = list[Gap](), [list[tuple[Output, Seen]]() for _ in listed]
     for variant in plan.variants:  # outside, so that one encoder is in memory at a time
         open_once = cache(open_encoder)
         for one, found in zip(listed, seen, strict=True):

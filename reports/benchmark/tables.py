@@ -6,7 +6,7 @@ from typing import Any
 from classify.judging.kinds import CLASSES, measures_of
 from reports.headline import number
 from reports.runs import Estimate, to_estimate
-from reports.validity import TITLES, PlainTable
+from reports.validity import TITLES, Cell, PlainTable
 
 Record = Mapping[str, Any]
 NOT_THERE = "the cell is absent"
@@ -37,7 +37,7 @@ def title(metric: str) -> str:
 def _board(record: Record, name: str, board: Record) -> PlainTable:
     headline = [board["primary"], *(one for one in measures_of(board["classes"]).headline if one != board["primary"])]
     reference, primary = record["plan"]["reference"], board["primary"]
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for line in board["lines"]:
         apart = board["to_reference"].get(line["name"], {}).get(primary)
         kind = "floor" if line["kind"] == "baseline" else "with covariates" if line["kind"] == "together" else ""
@@ -162,7 +162,7 @@ def _transport(record: Record) -> Iterator[PlainTable]:
         here = [one for one in record["transport"] if one["meaning"] == meaning]
         places = list(dict.fromkeys(one["home"] for one in here))
         cells = {(one["variant"], one["head"], one["home"], one["away"]): one for one in here}
-        rows: list[tuple[str | Estimate, ...]] = []
+        rows: list[tuple[Cell, ...]] = []
         for variant, head in dict.fromkeys((one["variant"], one["head"]) for one in here):
             for home in places:
                 row = [
