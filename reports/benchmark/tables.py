@@ -1,6 +1,6 @@
 """The tables of a benchmark, made once from its record: page, Markdown and LaTeX show the same ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from classify.judging.kinds import CLASSES, measures_of
@@ -46,7 +46,7 @@ def _board(record: Record, name: str, board: Record) -> PlainTable:
                 line["name"],
                 kind,
                 *(to_estimate(line["metrics"].get(one)) for one in headline),
-                "" if apart is None else to_estimate(apart),
+                _minus(line, apart, reference, {one["name"] for one in board["lines"]}),
                 p_text(apart),
             )
         )
@@ -68,6 +68,14 @@ def _board(record: Record, name: str, board: Record) -> PlainTable:
         "p (Holm)",
     )
     return PlainTable(f"board-{anchor(name)}", name, caption, columns, rows, signed=False)
+
+
+def _minus(line: Record, apart: Record | None, reference: str, names: Set[str]) -> Cell:
+    """Give the difference to the reference; why there is none for a model whose reference is missing here."""
+    if apart is not None:
+        return to_estimate(apart)
+    missing = line["kind"] == "model" and f"{reference}/{line['name'].rpartition('/')[2]}" not in names
+    return Estimate(None, reason=f"{reference} has no cell here") if missing else ""
 
 
 def p_text(measured: Mapping[str, Any] | None) -> str:
