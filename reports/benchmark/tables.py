@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from classify.judging.kinds import CLASSES, measures_of
+from reports.benchmark.cells import FINE_TUNED
 from reports.headline import number
 from reports.runs import Estimate, to_estimate
 from reports.validity import TITLES, Cell, PlainTable
@@ -74,7 +75,8 @@ def _minus(line: Record, apart: Record | None, reference: str, names: Set[str]) 
     """Give the difference to the reference; why there is none for a model whose reference is missing here."""
     if apart is not None:
         return to_estimate(apart)
-    missing = line["kind"] == "model" and f"{reference}/{line['name'].rpartition('/')[2]}" not in names
+    frozen = line["kind"] == "model" and not line["name"].startswith(f"{FINE_TUNED}/")
+    missing = frozen and f"{reference}/{line['name'].rpartition('/')[2]}" not in names
     return Estimate(None, reason=f"{reference} has no cell here") if missing else ""
 
 
