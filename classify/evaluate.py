@@ -61,7 +61,7 @@ def evaluate(
         options.pretrain_participants,
         vouched=vouched_of_record(run.record), tell=tell,
     )  # fmt: skip
-    read = tables.labels.reading(read)
+    read = tables.labels.published.reading(read)
     stored = open_stores_of(run.record, options.store, read, tables.task.level, then=True)
     cohort = tables.join(stored)
     check_same_space(run.record, stored)

@@ -38,7 +38,7 @@ def judge_baselines(
     vouched = read_vouched(options.allow_near_copies) if options.allow_near_copies else NOBODY
     tables = read_tables(options.label_source, question, options.measurements, vouched=vouched, tell=tell)
     task = tables.task
-    stored = tables.labels.reading(read or reader_at(options.endpoint_url))(options.store)
+    stored = tables.labels.published.reading(read or reader_at(options.endpoint_url))(options.store)
     cohort = tables.join(stored)
     tables.keep_splits(stored.index, tell)
     train, judged = describe_units(cohort, "train"), describe_units(cohort, JUDGED)

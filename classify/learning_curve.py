@@ -58,7 +58,7 @@ def learning_curve(
     question, _ = check_options(asked)
     tables = refuse_folds(read_tables_of(asked, question, tell))
     task = check_kind(tables.task, asked)
-    stored = tables.labels.reading(read or reader_at(options.endpoint_url))(options.store)
+    stored = tables.labels.published.reading(read or reader_at(options.endpoint_url))(options.store)
     cohort = tables.join(stored)
     marked = with_groups(mark_volumes(stored), cohort)
     standing = check_earlier(asked.runs, cohort, marked, stored.space_id, resplit=asked.resplit, tell=tell)

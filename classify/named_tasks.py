@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from classify.cohort.made_splits import SPLITS_FILE
+from classify.cohort.made_splits import SPLITS_FILE, read_splits_file
 from classify.cohort.stored_labels import FOLDER, LABELS, StoredLabels, labels_of_store
 from classify.cohort.tasks import FILE_SUFFIXES, TASKS
 from classify.question_options import TargetOptions
@@ -116,8 +116,12 @@ def _splits_of(options: TargetOptions, stored: StoredLabels, tell: Callable[[str
     typed = options.make_splits or options.split_column or vars(options).get("cross_validate")
     if options.official_splits and typed:
         raise UsageError("--official-splits: not with --make-splits, --split-column or --cross-validate")
-    if stored.official or typed or (stored.labels.parent / SPLITS_FILE).is_file():
+    if stored.official or typed:
         return {}
+    if (kept := stored.labels.parent / SPLITS_FILE).is_file():
+        making = read_splits_file(kept).making
+        same = making is not None and (making.shares, making.seed) == (SHARES, options.seed)
+        return {"make_splits": SHARES} if same and stored.otherwise == "made" else {}
     if stored.otherwise == "made":
         tell(f"splits: {stored.dataset} has no published split to use; people are split 70/15/15 (--make-splits)")
         return {"make_splits": SHARES}

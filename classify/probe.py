@@ -87,7 +87,7 @@ def probe(
     question, method = check_options(options)
     tables = read_tables_of(options, question, tell)
     task = check_kind(tables.task, options)
-    now, read = now or datetime.now(UTC), tables.labels.reading(read or reader_at(options.endpoint_url))
+    now, read = now or datetime.now(UTC), tables.labels.published.reading(read or reader_at(options.endpoint_url))
     stored = open_stores(options.store, read, task.level)
     twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
     cohort = tables.join(stored)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from classify.cohort.splitting import say_splits
+from classify.cohort.splitting import say_shared, say_splits
 from classify.run.summary import describe_search
 from reports.coverage import StoreFacts
 from reports.runs import FinishedRun
@@ -53,6 +53,7 @@ def _data(facts: StoreFacts, run: FinishedRun) -> list[Item]:
     splits = run.record.cohort.splits
     sizes = ", ".join(f"{name} {size['participants']}" for name, size in splits.items())
     where = f", by {said}" if (said := say_splits(run.record.cohort.splits_from)) else ""
+    apart = "" if say_shared(run.record.cohort.splits_from) else "all scans of a person are in one split"
     return [
         Item("Methods", "Data source", f"{facts.indexed:,} volumes indexed; sites: {sites}; devices: {devices}"),
         Item("Methods", "How participants were recruited, and whom they represent"),
@@ -60,7 +61,7 @@ def _data(facts: StoreFacts, run: FinishedRun) -> list[Item]:
         Item("Methods", "Reference standard: classes", say_question(run.task)),
         Item("Methods", "Reference standard: how, when and by whom the label was made"),
         Item("Methods", "Missing data", "Left out, with counts and reasons; nothing was imputed in the embeddings"),
-        Item("Methods", "Data partitions", f"Participants: {sizes}; all scans of a person are in one split{where}"),
+        Item("Methods", "Data partitions", f"Participants: {sizes}; {apart}{where}"),
         Item("Methods", "Sample size: justification"),
     ]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from classify.cohort.splitting import say_shared
 from classify.run.earlier import EarlierRun, find_earlier, find_looks
 from classify.run.ledger import LedgerLine
 from embeddings_store.terminal.console import say
@@ -34,8 +35,12 @@ def say_looks(looks: Sequence[LedgerLine]) -> str:
 
 
 def say_resplits(runs: Sequence[FinishedRun]) -> list[str]:
-    """Say of each run whose people stood otherwise in earlier ones what changed, and the reason that was given."""
-    return [
+    """Say of each run whose people stood otherwise in earlier ones what changed, and the reason that was given.
+
+    So, too, of a published split that shares people, which was asked for all the same.
+    """
+    shared = [f"Run {run.id}: {said}." for run in runs if (said := say_shared(run.record.cohort.splits_from))]
+    return shared + [
         f"Run {run.id}: {told['why']}. Reason given: {told['reason']}."
         for run in runs
         if (told := run.record.cohort.resplit)

@@ -1,7 +1,7 @@
 """Read any table of labels: a line a participant, eye or scan, one column of it asked for, all else as it is needed."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,12 +25,11 @@ from classify.cohort.made_splits import OWNERS, SPLIT_COLUMNS, Shares, read_spli
 from classify.cohort.participants import read_age_years, read_participants
 from classify.cohort.questions import Level, Question, Task, complete_task
 from classify.cohort.splitting import FOLD, Splitting, choose_splitting
-from classify.cohort.stored_labels import published_with
+from classify.cohort.stored_labels import Published, published_with
 from classify.errors import CohortError
 from classify.run.record import RunRecord
 from embeddings_store.cells import broken_id, is_missing, normalise_id
 from embeddings_store.schema import SEVERAL, ParticipantId, VolumeRef, parts_key, volume_id
-from embeddings_store.snapshot import Snapshot
 from embeddings_store.text_table import ID_NAMES, Line, TextTable, fold_name, open_table, read_file
 
 SCANS = ("file", "key")
@@ -82,38 +81,20 @@ class LabelSource:
 class Labels:
     """The lines of a table (LINES and covariates), joined by KEYS of the task's level, and the completed task.
 
-    Of a cross-validation they have FOLD, too. splitting: where the splits come from. owners: the person of each volume
-    where labels of a public dataset know better than the store whose it is. leaks: a published split that shares people
-    was asked for.
+    Of a cross-validation they have FOLD, too. splitting: where the splits come from. published: what comes with labels
+    of a public dataset by name.
     """
 
     lines: pd.DataFrame
     task: Task
     splitting: Splitting = field(default_factory=Splitting)
     settled: bool = True
-    owners: Mapping[str, str] = field(default_factory=dict)
-    leaks: bool = False
-
-    def own(self, index: pd.DataFrame) -> pd.DataFrame:
-        """Return an index (volume, participant) with the people that the labels know."""
-        if not self.owners:
-            return index
-        known = index["volume"].astype(str).map(self.owners)
-        return index.assign(participant=known.fillna(index["participant"]))
+    published: Published = field(default_factory=Published)
 
     def own_refs(self, refs: Sequence[VolumeRef]) -> list[VolumeRef]:
         """Return volumes of a bucket as those of the people that the labels know."""
-        known = self.owners
+        known = self.published.owners
         return [replace(ref, participant=ParticipantId(known.get(ref.volume, ref.participant))) for ref in refs]
-
-    def reading(self, read: Callable[..., Snapshot]) -> Callable[..., Snapshot]:
-        """Return a way to open stores whose volumes are the people's that the labels know."""
-
-        def opened(*args: Any, **named: Any) -> Snapshot:
-            stored = read(*args, **named)
-            return replace(stored, index=self.own(stored.index))
-
-        return opened if self.owners else read
 
     def of(self, index: pd.DataFrame, tell: Callable[[str], None] = lambda _: None) -> "Labels":
         """Give every line its split, by the owners that volumes have in an index where the table names none.
@@ -186,10 +167,9 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     for said in table.said():
         tell(said)
     frame = frame.sort_values(list(KEYS[task.level]), ignore_index=True)
-    owners = {line["volume"]: line["participant"] for line in lines} if published.origin is not None else {}
     if source.everybody:
-        return Labels(frame, task, owners=owners)
-    labels = Labels(frame, task, splitting, settled=False, owners=owners, leaks=published.leaks)
+        return Labels(frame, task, published=published)
+    labels = Labels(frame, task, splitting, settled=False, published=published)
     waits = splitting.needs_owners and (frame["participant"] == "").any()
     return labels if waits else labels.of(frame, tell)
 

@@ -128,11 +128,23 @@ def _asked(lines: pd.DataFrame, task: Task) -> "pd.Series[bool]":
 
 def say_splits(origin: Mapping[str, Any]) -> str:
     """Say where the splits of a record come from; "" where it does not say."""
+    if origin.get("kind") == "column" and origin.get("official"):
+        return f"as {origin['dataset']} was published; {say_shared(origin) or 'nobody lies in two parts'}"
     if origin.get("kind") == "column":
         return f"the column {origin['column']} of the labels"
     if "shares" in origin:
         return f"{origin['file']} next to the labels, made {write_shares(origin['shares'])}, seed {origin['seed']}"
     return f"{origin['file']} next to the labels" if "file" in origin else ""
+
+
+def say_shared(origin: Mapping[str, Any]) -> str:
+    """Warn of a published split that was asked for although it shares people; "" of any other."""
+    if not (origin.get("official") and origin.get("shared_people")):
+        return ""
+    return (
+        f"{origin['shared_people']} people lie in several parts of the published split of {origin['dataset']}, and "
+        "count once in each: a number on val or test is too good for people who were never seen"
+    )
 
 
 def choose_splitting(

@@ -3,8 +3,9 @@
 labels_of_store(address, runs) -> StoredLabels: ``.labels`` is ``<runs>/labels/<dataset>-<digest>/labels.csv``, an
 ordinary table for --labels, and ``.task("amd")`` a task file for --task; every verb reads both as if a person had
 written them: ``classify probe --task a2a/amd`` is ``--labels .../labels.csv --task .../amd.yaml``. The digest is of
-what the labels say and of no encoder: stores of one dataset share the folder, and with it splits.csv. dataset.json in
-it says which dataset it is, what was noticed and what to cite; left_out.csv lists scans with contradicting labels.
+what the labels say and of no encoder: stores of one dataset share the folder, and with it splits.csv. In it
+labels_of_dataset.json says which dataset it is, what was noticed and what to cite; left_out.csv lists scans with
+contradicting labels.
 
 Scans of equal voxels under two participants make them one person, before any split is made (see equal_scans).
 """
@@ -13,12 +14,14 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from classify.cohort.equal_scans import Groups, equal_scans, one_person_each
 from classify.cohort.splits import SPLITS
@@ -27,9 +30,11 @@ from embeddings_store.dataset_record import DatasetRecord, DatasetTask, LabelLin
 from embeddings_store.errors import UsageError
 from embeddings_store.publish import published
 from embeddings_store.reader import open_reader
+from embeddings_store.schema import volume_id
+from embeddings_store.snapshot import Snapshot
 from embeddings_store.text_table import fold_name
 
-FOLDER, LABELS, FACTS, LEFT_OUT = "labels", "labels.csv", "dataset.json", "left_out.csv"
+FOLDER, LABELS, FACTS, LEFT_OUT = "labels", "labels.csv", "labels_of_dataset.json", "left_out.csv"
 
 
 @dataclass(frozen=True)
@@ -61,26 +66,47 @@ class StoredLabels:
 
 @dataclass(frozen=True)
 class Published:
-    """What dataset.json next to a table of labels says: notes for every reader of a number, and the origin."""
+    """What FACTS next to a table of labels says: notes for every reader of a number, and the origin.
+
+    owners: the person of each volume, which the labels know better than a store.
+    """
 
     notes: tuple[str, ...] = ()
     origin: Mapping[str, Any] | None = None
+    owners: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def leaks(self) -> bool:
         """Return whether the published split was taken although people lie in several of its parts."""
         return bool(self.origin and self.origin["official"] and self.origin["shared_people"])
 
+    def own(self, index: pd.DataFrame) -> pd.DataFrame:
+        """Return an index (volume, participant) with the people that the labels know."""
+        if not self.owners:
+            return index
+        known = index["volume"].astype(str).map(self.owners)
+        return index.assign(participant=known.fillna(index["participant"]))
 
-def published_with(labels: Path) -> Published:
+    def reading(self, read: Callable[..., Snapshot]) -> Callable[..., Snapshot]:
+        """Return a way to open stores whose volumes are the people's that the labels know."""
+
+        def opened(*args: Any, **named: Any) -> Snapshot:
+            stored = read(*args, **named)
+            return replace(stored, index=self.own(stored.index))
+
+        return opened if self.owners else read
+
+
+def published_with(labels: Path | None) -> Published:
     """Return what is said of labels that labels_of_store made; nothing of any other table. Raises: CohortError."""
-    path = labels.parent / FACTS
-    if labels.name != LABELS or not path.is_file():
+    if labels is None or labels.name != LABELS or not (path := labels.parent / FACTS).is_file():
         return Published()
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         origin = {name: found[name] for name in ("dataset", "citation", "licence", "official", "shared_people")}
-        return Published(tuple(found["notes"]), {**origin, "folder": labels.parent.name})
+        with labels.open(encoding="utf-8", newline="") as file:
+            owners = {str(volume_id(line["file"])): line["participant"] for line in csv.DictReader(file)}
+        return Published(tuple(found["notes"]), {**origin, "folder": labels.parent.name}, owners)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CohortError(
             f"{path}: expected what labels of a dataset come with, which cannot be read; delete the folder and start "

@@ -70,8 +70,8 @@ class CohortTables:
         thumbnails: Thumbnails | None,
     ) -> Cohort:
         """Do the same with rows that no store holds. Raises: CohortError, LeakError."""
-        index = self.labels.own(index)
-        lines, leaks = self.labels.of(index).lines, self.labels.leaks
+        index = self.labels.published.own(index)
+        lines, leaks = self.labels.of(index).lines, self.labels.published.leaks
         return self.beside(join_cohort(index, pooled, lines, self.task, self.vouched, thumbnails, leaks=leaks))
 
     def beside(self, cohort: Cohort) -> Cohort:

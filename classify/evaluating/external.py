@@ -126,7 +126,7 @@ def open_abroad(
     question = asked_abroad(question_of_record(run.record))
     tables = read_tables(source, question, None, options.pretrain_participants, tell=tell)
     unknown = count_unknown(tables, tell)
-    stored = open_stores_of(run.record, options.store, tables.labels.reading(read), tables.task.level)
+    stored = open_stores_of(run.record, options.store, tables.labels.published.reading(read), tables.task.level)
     check_comparable(run.record, stored)
     joined = tables.join_outside(stored, EXTERNAL)
     for line in joined.said((EXTERNAL,)):

@@ -92,7 +92,7 @@ class Reader:
     def _read_store(self, tokens: ReadTokens | None) -> Inputs:
         assert self.stored is not None  # noqa: S101 - needs_volumes is false only then
         found = self.stored.snapshot
-        found = replace(found, index=self.tables.labels.own(found.index))
+        found = replace(found, index=self.tables.labels.published.own(found.index))
         cohort = self.tables.join(found)
         flow = [step | {"reason": SELECTED_BY_VAL} if step["step"] == "val" else step for step in cohort.flow]
         cohort = replace(cohort, flow=flow)

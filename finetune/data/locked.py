@@ -120,7 +120,7 @@ def _join(run: Run, tables: CohortTables, index: pd.DataFrame, thumbnails: Thumb
     lines = tables.labels.of(index).lines
     cohort = join_cohort(
         index, vectors[:, None, None], lines, tables.task, vouched=None, thumbnails=thumbnails,
-        leaks=tables.labels.leaks,
+        leaks=tables.labels.published.leaks,
     )  # fmt: skip
     return tables.beside(replace(cohort, phantom=bool(run.record.asked.phantom)))
 

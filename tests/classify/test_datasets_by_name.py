@@ -161,6 +161,8 @@ def test_scans_of_equal_voxels_are_one_person_and_with_two_labels_left_out(tmp_p
     again = probe(asked(other, runs), tell=lambda _: None).record
     assert again.cohort.splits_from["folder"] == record.cohort.splits_from["folder"]
     assert again.cohort.splits == record.cohort.splits, "stores of two encoders share labels and splits"
+    both = CompareOptions(store=(f"a={store}", f"b={other}"), tasks=("amd",), runs=runs, replicates=50)
+    assert [one["reused"] for one in compare(both).record["runs"]] == [True, True]
 
 
 def test_own_scans_under_two_participants_are_still_refused(tmp_path: Path) -> None:

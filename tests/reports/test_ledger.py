@@ -69,3 +69,12 @@ def test_a_resplit_is_shown_with_its_reason(tmp_path: Path) -> None:
     build_run(tmp_path, "a", **SMALL, change={"resplit": {"why": "3 people moved", "reason": "a new release"}})
     runs: list[FinishedRun] = read_runs(tmp_path)
     assert say_resplits(runs) == ["Run a: 3 people moved. Reason given: a new release."]
+
+
+def test_a_published_split_that_shares_people_is_a_caution_of_each_page(tmp_path: Path) -> None:
+    origin = {"kind": "column", "column": "split", "dataset": "kermany_oct2017", "official": True, "shared_people": 7}
+    build_run(tmp_path, "a", **SMALL, change={"splits_from": origin})
+    build_run(tmp_path, "b", **SMALL, change={"splits_from": origin | {"shared_people": 0}})
+    (said,) = say_resplits(read_runs(tmp_path))
+    assert said.startswith("Run a: 7 people lie in several parts of the published split of kermany_oct2017")
+    assert said.endswith("too good for people who were never seen.")
