@@ -21,8 +21,6 @@ def digest_inputs(options: Mapping[str, Any], rows_sha256: str) -> str:
     asked = {name: _content(value) for name, value in options.items() if name not in WITHOUT_EFFECT}
     if labels := options.get("labels"):
         asked["splits"] = _content(labels.parent / SPLITS_FILE)
-        if (labels.parent / SPLITS_FILE).is_file():
-            asked.pop("make_splits", None)  # what they would be is what they are: the file is kept, or refused
     return sha256(
         json.dumps([asked, rows_sha256, package_versions(("octprobe",))], sort_keys=True).encode()
     ).hexdigest()
