@@ -73,10 +73,7 @@ def make_cells(
                 for found in _cells(one, task, options, clock, read, tell):
                     done.add(found.variant)
                     yield found
-            except (
-                CohortError,
-                UsageError,
-            ) as error:  # holds for the task as a whole: no such column, no split, a leak
+            except (CohortError, UsageError) as error:  # of the task as a whole: no such column, no split, a leak
                 tell(f"{one.dataset.name}/{task}: absent: {error}")
                 names = [seen.variant.name for seen in one.seen if seen.variant.name not in done]
                 yield from (Gap(one.dataset.name, name, str(error), task) for name in names)

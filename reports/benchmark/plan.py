@@ -205,7 +205,7 @@ def _dataset(name: str, raw: Any, where: str, folder: Path) -> DatasetPlan:
     if "layout" in raw:
         with _within(where):
             parse_layout(str(raw["layout"]))
-    raw = {key: _place(value, folder) if key in FILES else _text(value) for key, value in raw.items()}
+    raw = {key: _place(value, folder) if key in FILES else _text(key, value) for key, value in raw.items()}
     tasks = _words(raw.get("tasks", []), f"{where}: tasks")
     tasks = tuple(_place(one, folder) if one.endswith(FILE_SUFFIXES) else one for one in tasks)
     if not tasks and "target" not in raw:
@@ -231,7 +231,7 @@ def _variants(name: str, raw: Any, where: str, folder: Path) -> list[Variant]:
         require_known([family], FAMILIES, f"{where}: family")
     given = raw.get("slices")
     slices = _words(given if isinstance(given, list) else [] if given is None else [given], f"{where}: slices")
-    reading = {key: _text(value) for key, value in raw.items() if key not in ("family", "checkpoint", "slices")}
+    reading = {key: _text(key, value) for key, value in raw.items() if key not in ("family", "checkpoint", "slices")}
     with _within(where):
         for one in slices:
             parse_slices(one)
@@ -262,9 +262,9 @@ def _words(raw: Any, where: str) -> tuple[str, ...]:
     return words
 
 
-def _text(value: Any) -> Any:
-    """Give a value as it would be typed, so that options read it: a list with commas between."""
-    return ",".join(map(str, value)) if isinstance(value, list) and not isinstance(value, str) else value
+def _text(key: str, value: Any) -> Any:
+    """Give a value as it would be typed, so that options read it: a list with commas between, but of repeated ones."""
+    return ",".join(map(str, value)) if isinstance(value, list) and key != "mask" else value
 
 
 def _place(value: Any, folder: Path) -> str:

@@ -39,6 +39,15 @@ def test_a_plan_names_datasets_variants_and_tasks(tmp_path: Path) -> None:
     assert (found.name, found.judge, found.fitted) == ("study", "val", {"replicates": 300})
 
 
+def test_lists_are_read_as_they_are_typed(tmp_path: Path) -> None:
+    found = read_plan(
+        plan(tmp_path, "bucket: here,", 'bucket: here, crop: [0, 0, 4, 4], mask: ["0,1,0,9", "5,9,0,9"],')
+    )
+    assert found.datasets[0].scans["crop"] == "0,0,4,4"
+    assert found.datasets[0].scans["mask"] == ["0,1,0,9", "5,9,0,9"]
+    assert found.variants[0].reading["image_size"] == "8,32,32"
+
+
 def test_the_digest_is_of_what_is_said(tmp_path: Path) -> None:
     first = read_plan(plan(tmp_path)).digest
     assert read_plan(plan(tmp_path, "heads:", "# a comment\nheads:")).digest == first
