@@ -28,7 +28,7 @@ class BenchmarkOptions(Options):
         bool,
         typer.Option(
             "--dry-run",
-            help="Say what would be done and what it costs, from a timed sample; nothing is kept.",
+            help="Say what would be done and what it costs, from a timed sample, of which only the times are kept.",
             rich_help_panel=RESULTS,
         ),
     ] = False
