@@ -7,7 +7,7 @@ from classify.cohort.stored_labels import StoredLabels, labels_of_record
 from classify.named_tasks import with_stored_labels
 from embeddings_store.errors import UsageError
 from extract.bucket.catalogue import list_volumes
-from extract.bucket.source import open_source
+from extract.bucket.open import open_source
 from extract.dataset_labels import record_of
 from finetune.data.volumes import STREAMS
 from finetune.options import TrainingOptions

@@ -13,11 +13,13 @@ from classify.options import ProbeOptions
 from classify.probe import probe
 from embeddings_store.command_line import parse_words
 from embeddings_store.dataset_record import read_dataset_record
-from embeddings_store.errors import OctProbeError
+from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.reader import open_reader
 from extract.layouts.datasets import dataset_names, load_datasets
 from extract.options import ExtractOptions
 from extract.pipeline import extract
+from finetune.data.named_labels import with_labels_of_dataset
+from finetune.options import FinetuneOptions
 
 SPLIT, ALONE, FOLDED = "needs a participant in train, val and test, and", "has one participant", "every class needs 3"
 OUTCOMES = {
@@ -92,3 +94,14 @@ def test_labels_of_masks_and_of_files_are_those_that_the_datasets_say(stores: Pa
         if name == "fairvision":
             found = [one for one in found if one[0] != "Glaucoma-07002"]  # it holds no B-scans
         assert sorted(found) == told, name
+
+
+def test_training_finds_the_labels_of_a_bucket_without_a_store(reference: Path, tmp_path: Path) -> None:
+    bucket = str(reference / "datasets" / "a2a" / "data")
+    asked = FinetuneOptions(bucket=bucket, layout="a2a", task="amd", encoder="random:tiny", runs=tmp_path)
+    found = with_labels_of_dataset(asked, lambda _: None)
+    assert found.labels is not None
+    assert "age" in found.labels.read_text().splitlines()[0]
+    assert (found.task, found.make_splits) == (str(found.labels.parent / "amd.yaml"), (70.0, 15.0, 15.0))
+    with pytest.raises(UsageError, match="of the dataset a2a; give a store of gamma"):
+        with_labels_of_dataset(replace(asked, task="gamma/glaucoma"), lambda _: None)
