@@ -160,7 +160,7 @@ def _asks(asked: Mapping[str, Any], words: tuple[str, ...], where: str) -> dict[
         options = parse_words(CompareOptions, **targets)
         if options.labels or options.participants:
             _ = options.probe("linear", "", None).label_source
-        named = {options.question(None).name: None} if "target" in asked else {}
+        named: dict[str, str | None] = {options.question(None).name: None} if "target" in asked else {}
         alone = parse_words(CompareOptions, **{n: v for n, v in asked.items() if n not in TARGET})
         named |= {_name_of(alone, word): word for word in words}
     if len(named) < len(words) + ("target" in asked):

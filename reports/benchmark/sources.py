@@ -44,7 +44,7 @@ def _encoder(name: str, source: EncoderSource | None) -> dict[str, Any]:
 
 def count_failed(account: Mapping[str, Any]) -> int:
     """Return how many volumes of a dataset are error rows, in the store that has the most."""
-    return max(sum(store["errors"].values()) for store in store_accounts(account))
+    return max(int(sum(store["errors"].values())) for store in store_accounts(account))
 
 
 def notes_of(made: Sequence[Made], accounts: Mapping[str, Mapping[str, Any]]) -> list[str]:
