@@ -36,11 +36,11 @@ def random_encoder(name: str, image_size: Grid | None = None, slices: int | None
     size, seed, family = _parse(name)
     architecture = ARCHITECTURES[size]
     if family != architecture.family:
-        kind, (depth, *side) = FAMILIES[family], architecture.image_size
+        kind, (depth, height, width) = FAMILIES[family], architecture.image_size
         prefix = sum(count for token, count in PREFIX.items() if token in kind.extra)
         shape, patch = ((slices or kind.frames or depth), 1) if kind.slices else (depth, 2)
         architecture = replace(
-            architecture, family=family, image_size=(shape, *side), patch=(patch, 16, 16), prefix=prefix
+            architecture, family=family, image_size=(shape, height, width), patch=(patch, 16, 16), prefix=prefix
         )
     if image_size is not None:
         architecture = replace(architecture, image_size=image_size)
