@@ -27,18 +27,16 @@ def equal_scans(reader: StoreReader) -> Groups:
     index = reader.index()
     rows = [row for row in sorted(reader.arrays.commit.written_rows(reader.storage)) if row < len(index)]
     facts, commits = reader.facts(rows), reader.commits(rows)
+    seen, notes = facts[list(SEEN)].to_numpy(np.float64), facts["notes"].to_numpy(np.int64)
+    md5 = commits[["source_md5_high", "source_md5_low"]].to_numpy(np.int64)
+    keys = index["key"].astype(str).to_numpy()[rows]
     same: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    for row in rows:
-        told = facts.loc[row, list(SEEN)].to_numpy(np.float64)
-        if int(facts.loc[row, "notes"]) & Note.CONSTANT.value:
-            continue
-        key = str(index.loc[row, "key"])
-        md5 = tuple(commits.loc[row, ["source_md5_high", "source_md5_low"]])
-        if any(md5):
-            same["md5", *md5].append(key)
-        if np.isfinite(told).all():
-            same["voxels", *told.tolist()].append(key)
-    return _joined([keys for keys in same.values() if len(keys) > 1])
+    for place in np.flatnonzero((notes & Note.CONSTANT.value) == 0):
+        if md5[place].any():
+            same["md5", *md5[place].tolist()].append(str(keys[place]))
+        if np.isfinite(seen[place]).all():
+            same["voxels", *seen[place].tolist()].append(str(keys[place]))
+    return _joined([one for one in same.values() if len(one) > 1])
 
 
 def one_person_each(owner: Mapping[str, str], equal: Groups) -> dict[str, str]:
