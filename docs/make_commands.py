@@ -2,9 +2,9 @@
 
 import inspect
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -26,10 +26,11 @@ HOUSE = {"extract", "classify", "finetune", "reports"}
 def write_page() -> str:
     """Return the page."""
     parts = [INTRODUCTION]
-    for point in sorted(entry_points(group="console_scripts"), key=lambda one: one.name):
-        module = point.value.partition(":")[0]
+    source = tomllib.loads((PAGE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    for name, place in sorted(source["project"]["scripts"].items()):
+        module = place.partition(":")[0]
         if module.split(".")[0] in HOUSE:
-            parts += _program(point.name, typer.main.get_command(import_module(module).app))
+            parts += _program(name, typer.main.get_command(import_module(module).app))
     return "\n".join(parts)
 
 

@@ -27,7 +27,7 @@ def with_frames_of_bucket(options: ExtractOptions, selection: Selection) -> Extr
     """
     if selection.catalogue.listing.single_pictures and options.image_size is None:
         options = replace(options, single_pictures=True)
-    if options.slices != "all" or options.image_size is not None:
+    if "all" not in {one.slices for one in options.outputs} or options.image_size is not None:
         return options
     counts = Counter(selection.catalogue.frames(ref.key) for ref in selection.refs)
     unknown = counts.pop(UNKNOWN_FRAMES, 0)

@@ -46,7 +46,7 @@ def plan_run(options: ExtractOptions) -> dict[str, Any]:
     size_bytes = sum(sizes)
     encoders = [open_encoder(**output.choice.arguments(), slices=options.slice_count) for output in options.outputs]
     require_volumes(encoders, selection.catalogue.listing)
-    spaces = [_space(options, encoder) for encoder in encoders]
+    spaces = [space_of(options, encoder) for encoder in encoders]
     row_bytes = sum(array.row_bytes for space in spaces for array in arrays_of(space).all)
     kinds = Counter((ref.device, ref.protocol) for ref in selection.refs)
     dollars, list_requests = _price(selection, options, size_bytes), source.counts.list_requests
@@ -136,7 +136,7 @@ def _work(
     }
 
 
-def _space(options: ExtractOptions, encoder: Encoder) -> EmbeddingSpace:
+def space_of(options: ExtractOptions, encoder: Encoder) -> EmbeddingSpace:
     """Name the embedding space of one store of the run, which decides the size of a row."""
     return build_space(
         encoder,

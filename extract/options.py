@@ -1,6 +1,6 @@
 """The options of extract-embeddings: what each is called, takes and says of itself, and what it may be."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -30,7 +30,7 @@ from extract.encoder_options import (
     stands_alone,
 )
 from extract.layouts.options import LayoutOptions
-from extract.preset import require_plain
+from extract.preset import Slices, require_plain
 
 if TYPE_CHECKING:
     from extract.bucket.where import Comparison
@@ -108,10 +108,11 @@ Limit = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One encoder, and the store that its rows go to."""
+    """One encoder, and the store that its rows go to. slices: its own, where each encoder of a pass has its own."""
 
     choice: EncoderChoice
     store: str
+    slices: Slices | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +257,8 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
             rich_help_panel=KEPT,
         ),
     ] = 0
+    given: tuple[Output, ...] = ()
+    """Encoders with slices and sizes of their own, in the place of typed ones; it is no option."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -301,7 +304,14 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
     @property
     def outputs(self) -> tuple[Output, ...]:
         """Return the encoders with their stores, all fed by one pass."""
-        return tuple(Output(choice, store) for choice, store in zip(self.choices, several(self.store), strict=True))
+        if self.given:
+            return self.given
+        made = zip(self.choices, several(self.store), strict=True)
+        return tuple(Output(choice, store, self.slices) for choice, store in made)
+
+    def of(self, output: Output) -> "ExtractOptions":
+        """Return what holds for one encoder alone."""
+        return replace(self, slices=output.slices) if self.given else self
 
     def _check_outputs(self) -> None:
         files, encoders, stores = several(self.checkpoint), several(self.encoder), several(self.store)
@@ -312,7 +322,7 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
                 f"--encoder: expected a family for each of the {len(files)} --checkpoint, in this order, or none, "
                 f"got {typed}"
             )
-        names = [*map(str, files), *alone]
+        names = [one.store for one in self.given] or [*map(str, files), *alone]
         if not names:
             raise UsageError(
                 "expected at least one encoder: --encoder FAMILY --checkpoint FILE, or --encoder random:tiny"

@@ -131,6 +131,7 @@ def preset_in_run(encoder: Encoder, options: ExtractOptions) -> Preset:
 
 
 def _open_encoder(output: Output, options: ExtractOptions, backend: Backend) -> OpenedEncoder:
+    options = options.of(output)
     encoder = open_encoder(**output.choice.arguments(), slices=options.slice_count)
     preset = preset_in_run(encoder, options)
     architecture = encoder.architecture

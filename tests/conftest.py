@@ -3,13 +3,13 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from b2_rules import refuse_what_b2_refuses
 from command_line import Command, Finished
+from console_scripts import console_scripts
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Run a console script inside this process, as a user would type it: command("classify", "probe", ...)."""
 
     def run(name: str, *arguments: object) -> Finished:
-        script = next(script for script in entry_points(group="console_scripts") if script.name == name)
+        script = next(script for script in console_scripts() if script.name == name)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:

@@ -11,7 +11,7 @@ from classify.baselines.brightness import brightness_of_units
 from classify.baselines.covariate_models import fit_covariates
 from classify.baselines.pixels import Sides, predict_by_pixels, thumbnails_of_units, why_no_pixels
 from classify.cohort.questions import STUDY_GROUP, Task
-from classify.cohort.table import BRIGHTNESS, FACTS, Cohort
+from classify.cohort.table import BRIGHTNESS, FACTS, FILE_TYPE, Cohort
 from classify.fitting.aggregate import SMALLEST_PROBABILITY
 from classify.heads.contract import softmax
 from classify.run.predictions import Predictions
@@ -167,7 +167,7 @@ def _why_no_device(sides: Sides) -> str:
 
 
 def _varying_facts(train: pd.DataFrame) -> list[str]:
-    return [name for name in ("scans", *FACTS) if name in train.columns and len(train[name].unique()) > 1]
+    return [name for name in ("scans", *FACTS, FILE_TYPE) if name in train.columns and len(train[name].unique()) > 1]
 
 
 def _why_no_number(sides: Sides, *, column: str, not_given: str) -> str:

@@ -14,7 +14,7 @@ from classify.cohort.near_copies import count_once
 from classify.cohort.questions import STUDY_GROUP, Task
 from classify.cohort.splits import SPLITS, check_no_leak
 from classify.cohort.splitting import FOLD
-from classify.cohort.table import BRIGHTNESS, COLUMNS, FACTS, NOT_IN, Cohort
+from classify.cohort.table import BRIGHTNESS, COLUMNS, NOT_IN, Cohort, facts_of
 from classify.cohort.tasks import STUDY_GROUPS
 from classify.cohort.vouched import NOBODY, Vouched
 from classify.errors import CohortError, LeakError
@@ -89,7 +89,7 @@ def join_cohort(
     flow.extend(_split_steps(table, splits, crossed=FOLD in rows))
     position = rows["position"].to_numpy(np.int64)
     cohort = Cohort(
-        table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=_facts(rows),
+        table, position, task, _is_phantom(index), flow, brightness=_brightness(rows), facts=facts_of(rows),
         thumbnails=None if thumbnails is None else thumbnails.take(position), named=_named(rows, task),
         folds=rows[["volume", FOLD]].reset_index(drop=True) if FOLD in rows else None,
     )  # fmt: skip
@@ -110,12 +110,6 @@ def _with_covariates(task: Task, rows: pd.DataFrame) -> Task:
 def _brightness(rows: pd.DataFrame) -> pd.DataFrame | None:
     """Take what the store says of brightness; an older store says nothing."""
     return rows[["volume", *BRIGHTNESS]].reset_index(drop=True) if set(BRIGHTNESS) <= set(rows.columns) else None
-
-
-def _facts(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """Take what the store says of the geometry of scans; a table that never saw a file says nothing."""
-    known = [name for name in FACTS if name in rows.columns]
-    return rows[["volume", *known]].reset_index(drop=True) if known else None
 
 
 def _named(rows: pd.DataFrame, task: Task) -> pd.DataFrame:

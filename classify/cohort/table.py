@@ -25,6 +25,9 @@ NOT_IN = "not_in"
 FACTS = ("frames", "rows", "columns", "spacing_frame_mm", "spacing_axial_mm", "spacing_lateral_mm")
 """What a device decides about a scan: columns of the store's index."""
 
+FILE_TYPE = "file_type"
+"""Of a scan's key: the number of its ending among those of the cohort, in order of the alphabet."""
+
 
 @dataclass(frozen=True)
 class Cohort:
@@ -138,3 +141,15 @@ def insert_notes(flow: Sequence[FlowStep], notes: Sequence[FlowStep]) -> list[Fl
     """Put notes before the line of the analysed volumes, where the other notes stand."""
     place = next((number for number, step in enumerate(flow) if step["step"] == "analysed"), len(flow))
     return [*flow[:place], *notes, *flow[place:]]
+
+
+def facts_of(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Take what the store says of the geometry and file type of scans; a table that never saw a file says nothing."""
+    known = [name for name in FACTS if name in rows.columns]
+    if not known:
+        return None
+    found = rows[["volume", *known]].reset_index(drop=True)
+    if "key" not in rows.columns:
+        return found
+    ending = rows["key"].astype(str).str.lower().str.extract(r"\.([a-z0-9.]{1,8})$", expand=False).fillna("")
+    return found.assign(**{FILE_TYPE: pd.factorize(ending, sort=True)[0].astype(np.float64)})

@@ -12,8 +12,11 @@ from classify.run.predictions import pick_predictions
 CHOSEN_ON_VAL = "fine-tuned: val chose when its training stopped, so val is too optimistic"
 
 
-def entries_of(cell: Cell, cells: Sequence[Cell], random_twin: str | None) -> Iterator[Entry]:
-    """Give the lines of a run: its model, and what stands beside it. A baseline of the same people stands once."""
+def entries_of(cell: Cell, cells: Sequence[Cell], random_twin: str | None, split: str | None = None) -> Iterator[Entry]:
+    """Give the lines of a run: its model, and what stands beside it. A baseline of the same people stands once.
+
+    split: None is the one that the run judged itself.
+    """
     record = cell.run.record
     told = {
         "run": record.id,
@@ -23,7 +26,7 @@ def entries_of(cell: Cell, cells: Sequence[Cell], random_twin: str | None) -> It
         "note": "",
     }
     frame = cell.run.predictions
-    level, split = task_of_record(record).judged, record.judged_split
+    level, split = task_of_record(record).judged, split or record.judged_split
     people = frame[(frame["level"] == level) & (frame["split"] == split)]
     names = [str(name) for name in people["model"].unique()]
     own_twin = f"{cell.name} {RANDOM_TWIN}"

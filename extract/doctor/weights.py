@@ -113,9 +113,8 @@ def find_source(encoder: Encoder, choice: EncoderChoice) -> EncoderSource:
         training, reason = weigh_training(encoder.facts, choice.which, _moved(encoder, choice)[0], **evidence)
     known = epoch if isinstance(epoch, int | float | str) else None
     family, card = encoder.architecture.family, encoder.architecture.kind.card
-    return EncoderSource(
-        encoder.source, family, encoder.weights_sha256, known, training, reason, card.licence, card.citation
-    )
+    terms = (None, None) if training == "random" and choice.checkpoint is None else (card.licence, card.citation)
+    return EncoderSource(encoder.source, family, encoder.weights_sha256, known, training, reason, *terms)
 
 
 def _moved(encoder: Encoder, choice: EncoderChoice) -> tuple[float | None, str]:

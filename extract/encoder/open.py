@@ -66,4 +66,4 @@ def open_encoder(
         )
     if encoder.startswith(ONNX):
         return open_onnx(Path(encoder.removeprefix(ONNX)), image_size, slices)
-    return random_encoder(encoder, image_size)
+    return random_encoder(encoder, image_size, slices)

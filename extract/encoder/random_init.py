@@ -12,9 +12,13 @@ from embeddings_store.errors import UsageError
 from embeddings_store.grid import Grid
 from extract.encoder.architecture import Architecture
 from extract.encoder.encoder import Encoder, freeze
+from extract.encoder.families import FAMILIES
 
 STD = 0.02
 """Of weights and position table, as in pretraining; the usual cut at +-2 is a hundred of these away."""
+
+PREFIX = {"cls_token": 1, "registers": 4, "global_tokens": 1}
+"""Prefix tokens of the families that have them, by the name of the tensor."""
 
 ARCHITECTURES = {
     "tiny": Architecture("vjepa3d", (32, 96, 96), (4, 16, 16), width=192, depth=4, heads=3, mlp_width=768),
@@ -22,16 +26,26 @@ ARCHITECTURES = {
 }
 
 
-def random_encoder(name: str, image_size: Grid | None = None) -> Encoder:
+def random_encoder(name: str, image_size: Grid | None = None, slices: int | None = None) -> Encoder:
     """Make "random:tiny" or "random:base", optionally "random:tiny,seed=3"; image_size in voxels (D, H, W).
 
-    A seed gives the same weights on every machine. Raises UsageError on any other name or option.
+    "random:tiny,family=retfound" is a small one of another family; slices: frames that a family of single B-scans sees,
+    where image_size does not say. A seed gives the same weights on every machine. Raises UsageError on any other name
+    or option.
     """
-    size, seed = _parse(name)
+    size, seed, family = _parse(name)
     architecture = ARCHITECTURES[size]
+    if family != architecture.family:
+        kind, (depth, height, width) = FAMILIES[family], architecture.image_size
+        prefix = sum(count for token, count in PREFIX.items() if token in kind.extra)
+        shape, patch = ((slices or kind.frames or depth), 1) if kind.slices else (depth, 2)
+        architecture = replace(
+            architecture, family=family, image_size=(shape, height, width), patch=(patch, 16, 16), prefix=prefix
+        )
     if image_size is not None:
         architecture = replace(architecture, image_size=image_size)
-    return random_twin(architecture, seed, f"random:{size},seed={seed}")
+    own = "" if family == ARCHITECTURES[size].family else f",family={family}"
+    return random_twin(architecture, seed, f"random:{size}{own},seed={seed}")
 
 
 def random_twin(architecture: Architecture, seed: int, source: str) -> Encoder:
@@ -41,18 +55,24 @@ def random_twin(architecture: Architecture, seed: int, source: str) -> Encoder:
     return freeze(architecture, weights, source, {"seed": seed})
 
 
-def _parse(name: str) -> tuple[str, int]:
-    family, _, rest = name.partition(":")
+def _parse(name: str) -> tuple[str, int, str]:
+    start, _, rest = name.partition(":")
     size, *options = rest.split(",")
-    if family != "random" or size not in ARCHITECTURES:
+    if start != "random" or size not in ARCHITECTURES:
         raise UsageError(f"encoder {name!r}: expected random:{' or random:'.join(ARCHITECTURES)}, optionally ,seed=N")
-    seed = 0
+    seed, family = 0, ARCHITECTURES[size].family
     for option in options:
         key, _, value = option.partition("=")
-        if key != "seed" or not value.isdecimal():
-            raise UsageError(f"encoder {name!r}: unknown option {option!r}; expected seed=N with N from 0")
-        seed = int(value)
-    return size, seed
+        if key == "family" and size == "tiny" and value in FAMILIES:
+            family = value
+        elif key == "seed" and value.isdecimal():
+            seed = int(value)
+        else:
+            raise UsageError(
+                f"encoder {name!r}: unknown option {option!r}; expected seed=N with N from 0, or of random:tiny "
+                f"family=NAME of {', '.join(FAMILIES)}"
+            )
+    return size, seed, family
 
 
 def _initial(name: str, shape: tuple[int, ...], seed: int) -> Float32[Tensor, "..."]:

@@ -237,6 +237,7 @@ def with_whole_paths(options: ExtractOptions) -> ExtractOptions:
         options,
         store=tuple(map(_whole, several(options.store))),
         checkpoint=tuple(path.absolute() for path in several(options.checkpoint)),
+        given=tuple(replace(one, store=_whole(one.store)) for one in options.given),
         bucket=_whole(options.bucket) if is_folder else options.bucket,
         cache_dir=options.cache_dir and options.cache_dir.absolute(),
     )

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 import typer
+from console_scripts import console_scripts
 
 SEPARATORS = {"|", "||", "&&", ";", "&", "(", ")", ">", ">>", "<", "2>", "do", "done", "then"}
 
@@ -35,7 +35,7 @@ class Script:
 def scripts() -> Mapping[str, Script]:
     """Every command of every console script, by its full name."""
     found: dict[str, Script] = {}
-    for point in entry_points(group="console_scripts"):
+    for point in console_scripts():
         module = point.value.partition(":")[0]
         if module.split(".")[0] in {"extract", "classify", "finetune", "reports"}:
             root = typer.main.get_command(import_module(module).app)

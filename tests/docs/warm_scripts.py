@@ -13,9 +13,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # where it runs as a program
+from console_scripts import console_scripts
 
 SCRIPTS = ("extract-embeddings", "classify", "finetune", "reports", "oct-phantom")
 IMPORTED = (
@@ -54,7 +56,7 @@ def warm_scripts(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
 
 
 def _serve(address: str) -> NoReturn:
-    loaded = {point.name: point.load() for point in entry_points(group="console_scripts") if point.name in SCRIPTS}
+    loaded = {point.name: point.load() for point in console_scripts() if point.name in SCRIPTS}
     for module in IMPORTED:
         import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child: its answer says that it is done

@@ -117,7 +117,8 @@ def test_every_program_tells_its_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["extract.cli", "extract.phantom.cli", "classify.cli", "finetune.cli", "reports.cli"]
+    "module",
+    ["extract.cli", "extract.phantom.cli", "classify.cli", "finetune.cli", "reports.cli", "reports.classify_command"],
 )
 def test_every_command_runs_as_a_module(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False)

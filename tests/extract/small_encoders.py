@@ -3,9 +3,7 @@
 from extract.encoder.architecture import Architecture
 from extract.encoder.encoder import Encoder
 from extract.encoder.families import FAMILIES
-from extract.encoder.random_init import random_twin
-
-PREFIX = {"cls_token": 1, "registers": 4, "global_tokens": 1}
+from extract.encoder.random_init import PREFIX, random_twin
 
 
 def small_encoder_of(family: str, depth: int = 2) -> Encoder:

@@ -1,0 +1,69 @@
+"""Ranks of models over datasets: Friedman's test, and the critical difference of Nemenyi (Demsar, JMLR 2006)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from scipy import stats
+
+ALPHA = 0.05
+FEWEST_DATASETS = 2
+
+
+def rank_models(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Give datasets, ranks (1 is best, mean over datasets), friedman, critical_difference and groups; or absent.
+
+    scores: more is better, by dataset and model. Only datasets that have every model count: a rank among fewer models
+    is another rank. left_out: those that lack one. groups: models next to each other in rank that are not shown to
+    differ, as the picture joins them.
+    """
+    models = sorted({name for of in scores.values() for name in of})
+    whole = [name for name, of in scores.items() if all(np.isfinite(of.get(model, np.nan)) for model in models)]
+    left_out = [name for name in scores if name not in whole]
+    if len(models) < 2 or len(whole) < FEWEST_DATASETS:
+        why = f"{len(models)} models on {len(whole)} datasets that have all of them; expected 2 of each or more"
+        return {"absent": why, "datasets": whole, "left_out": left_out}
+    table = np.array([[scores[name][model] for model in models] for name in whole])
+    each = stats.rankdata(-table, axis=1)
+    mean = dict(sorted(zip(models, each.mean(axis=0).tolist(), strict=True), key=lambda one: one[1]))
+    reach = critical_difference(len(models), len(whole))
+    return {
+        "datasets": whole,
+        "left_out": left_out,
+        "ranks": mean,
+        "friedman": friedman(each),
+        "critical_difference": reach,
+        "groups": join_alike(list(mean.items()), reach),
+    }
+
+
+def friedman(ranks: Float64[np.ndarray, "N k"]) -> dict[str, float]:
+    """Give Iman & Davenport's F form of Friedman's test, which is less shy, with ties allowed for: f and p."""
+    count, models = ranks.shape
+    sums = ranks.sum(axis=0)
+    # Conover's form: with ties the ranks spread less than those of 1 to k.
+    spread = float((ranks**2).sum()) - count * models * (models + 1) ** 2 / 4
+    between = float(((sums - count * (models + 1) / 2) ** 2).sum()) / count
+    if spread == 0:
+        return {"f": 0.0, "p": 1.0}
+    if np.isclose(spread, between):
+        return {"f": float("inf"), "p": 0.0}
+    f = (count - 1) * between / (spread - between)
+    return {"f": f, "p": float(stats.f.sf(f, models - 1, (models - 1) * (count - 1)))}
+
+
+def critical_difference(models: int, datasets: int) -> float:
+    """Return by how much two mean ranks must differ, for all pairs at once at 5 %."""
+    q = float(stats.studentized_range.ppf(1 - ALPHA, models, np.inf)) / np.sqrt(2)
+    return float(q * np.sqrt(models * (models + 1) / (6 * datasets)))
+
+
+def join_alike(ranks: Sequence[tuple[str, float]], reach: float) -> list[list[str]]:
+    """List the longest runs of models, in order of rank, whose first and last are not shown to differ."""
+    found: list[list[str]] = []
+    for start in range(len(ranks)):
+        names = [name for name, rank in ranks[start:] if rank - ranks[start][1] <= reach]
+        if len(names) > 1 and not (found and set(names) <= set(found[-1])):
+            found.append(names)
+    return found

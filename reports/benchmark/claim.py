@@ -1,0 +1,38 @@
+"""The sentence that a benchmark begins with: what is shown over its datasets, and of what kind of claim."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN = 0.05
+METRIC = "macro_auroc"
+
+
+def claim_of(record: Mapping[str, Any]) -> str:
+    """Say which encoders are shown to differ from the reference on these datasets, and on datasets like these."""
+    over, reference = record["over_datasets"], record["plan"]["reference"]
+    count = len(over["boards"])
+    if not over["lines"] or not count:
+        return f"Nothing is compared over datasets: no first task asks for classes, or {reference} stands alone."
+    these, like = (_said(over["lines"], claim) for claim in ("these", "like_these"))
+    return (
+        f"On these {count} datasets, by mean macro AUROC against {reference} with the same head: {these}. Of "
+        f"datasets like these: {like}."
+    )
+
+
+def _said(lines: Mapping[str, Any], claim: str) -> str:
+    measured = [of[METRIC][claim] for of in lines.values()]
+    if not any("p" in one for one in measured):
+        why = next((one.get("too_few") or one.get("absent") for one in measured), "")
+        return f"too few to say ({why})"
+    parts = [f"shown to be {word}: {', '.join(names)}" for word, names in _named(lines, claim).items() if names]
+    return "; ".join(parts) if parts else "nothing is shown to be better or worse"
+
+
+def _named(lines: Mapping[str, Any], claim: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {"better": [], "worse": []}
+    for name, of in lines.items():
+        measured = of[METRIC][claim]
+        if measured.get("holm", 1.0) < SHOWN:
+            found["better" if measured["value"] > 0 else "worse"].append(name)
+    return found

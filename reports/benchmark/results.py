@@ -1,0 +1,168 @@
+"""From the cells of a benchmark to what a paper says of them: pure functions on predictions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from zlib import crc32
+
+from classify.baselines.covariates import DUMMY, OF_SCANS, PIXELS
+from classify.comparing.entries import entries_of
+from classify.comparing.leaderboard import rank_entries
+from classify.comparing.over_datasets import mean_difference
+from classify.comparing.ranks import rank_models
+from classify.comparing.to_reference import Drawn, add_holm, compare_to, draw_entries
+from classify.judging.bootstrap import why_too_few
+from classify.judging.kinds import CLASSES, measures_of, sign_of
+from classify.run.record import RunRecord
+from reports.benchmark.cells import FINE_TUNED, Made
+from reports.benchmark.plan import Plan
+
+FLOORS = (DUMMY, PIXELS, *OF_SCANS)
+"""What stands in every table, or its reason: chance, pixels, and facts of the files (frames, size, device, type)."""
+
+RANKED_BY = "macro_auroc"
+"""What papers rank by; balanced accuracy stands next to it."""
+
+
+def seed_of(plan: Plan, dataset: str, task: str) -> int:
+    """Return the seed of the draws of a board: others for each, since other people were drawn."""
+    return int(plan.fitted.get("seed", 0)) + crc32(f"{dataset}/{task}".encode())
+
+
+def make_boards(plan: Plan, made: Sequence[Made], split: str | None) -> tuple[dict[str, Any], dict[str, Drawn]]:
+    """Give, by dataset/task, the table and the draws behind it. split: None is the one that the runs judged."""
+    boards, draws = {}, {}
+    for name in dict.fromkeys(f"{one.dataset}/{one.task}" for one in made):
+        here = [one for one in made if f"{one.dataset}/{one.task}" == name]
+        boards[name], draws[name] = _board(plan, here, split)
+    return boards, draws
+
+
+def _board(plan: Plan, here: Sequence[Made], split: str | None) -> tuple[dict[str, Any], Drawn]:
+    cells = [one.cell for one in here]
+    classes, seed = cells[0].run.record.asked.classes, seed_of(plan, here[0].dataset, here[0].task)
+    replicates = int(plan.fitted.get("replicates", 2000))
+    split = None if cells[0].run.record.is_crossed else split  # whose people were all judged out of fold
+    entries = [entry for one in here for entry in entries_of(one.cell, cells, None, split)]
+    drawn = draw_entries(entries, classes, replicates=replicates, seed=seed)
+    ranked = rank_entries(entries, classes, replicates=replicates, seed=seed)
+    names = {one.name for one in here}
+    to_reference = {
+        one.name: other for one in here if (other := f"{plan.reference}/{one.head}") in names and other != one.name
+    }
+    board = {
+        **ranked,
+        "dataset": here[0].dataset,
+        "task": here[0].task,
+        "classes": list(classes),
+        "primary": _primary(classes),
+        "floors": [entry.name for entry in entries if entry.kind == "baseline"],
+        "floors_missing": [dict(one) for one in cells[0].run.record.rivals.baselines_missing if one["name"] in FLOORS],
+        "to_reference": compare_to(to_reference, drawn),
+        "slices": compare_to(_fewer_slices(plan, here), drawn),
+        "fine_tuned": compare_to(_frozen_of(plan, here), drawn),
+    }
+    return board, drawn
+
+
+def _primary(classes: Sequence[str]) -> str:
+    return RANKED_BY if classes else measures_of(classes).headline[0]
+
+
+def _fewer_slices(plan: Plan, here: Sequence[Made]) -> dict[str, str]:
+    """Name, for each variant of an encoder, its last one in the plan, with the same head: all slices, as a rule."""
+    names, found = {one.name for one in here}, {}
+    for one in here:
+        if one.variant == FINE_TUNED:
+            continue
+        encoder = next(variant.encoder for variant in plan.variants if variant.name == one.variant)
+        last = [variant.name for variant in plan.variants if variant.encoder == encoder][-1]
+        if last != one.variant and f"{last}/{one.head}" in names:
+            found[one.name] = f"{last}/{one.head}"
+    return found
+
+
+def _frozen_of(plan: Plan, here: Sequence[Made]) -> dict[str, str]:
+    """Name, for each fine-tuned run, the frozen encoder that it began with, under the plan's first head."""
+    weights = {one.name: (one.cell.run.record.asked.encoder_source or {}).get("weights_sha256") for one in here}
+    frozen = [one.name for one in here if one.variant != FINE_TUNED and one.head == plan.heads[0]]
+    found = {}
+    for one in here:
+        same = [name for name in frozen if weights[one.name] and weights[name] == weights[one.name]]
+        if one.variant == FINE_TUNED and same:
+            found[one.name] = same[-1]
+    return found
+
+
+def first_boards(plan: Plan, boards: Mapping[str, Any]) -> dict[str, str]:
+    """Name the board that stands for each dataset: that of its first task, where this asks for classes."""
+    found = {}
+    for dataset in plan.datasets:
+        name = f"{dataset.name}/{next(iter(dataset.tasks))}"
+        if name in boards and boards[name]["classes"]:
+            found[dataset.name] = name
+    return found
+
+
+def over_datasets(plan: Plan, boards: Mapping[str, Any], draws: Mapping[str, Drawn]) -> dict[str, Any]:
+    """Give the mean difference to the reference over datasets, by cell and metric, and Holm's p of each claim."""
+    first = first_boards(plan, boards)
+    lines: dict[str, dict[str, Any]] = {}
+    for head in plan.heads:
+        for variant in plan.variants:
+            name, other = f"{variant.name}/{head}", f"{plan.reference}/{head}"
+            if name == other or not any(name in draws[board].values for board in first.values()):
+                continue
+            lines[name] = {metric: _mean(name, other, metric, first, draws) for metric in CLASSES.headline}
+    for claim in ("these", "like_these"):
+        add_holm({name: {metric: of[metric][claim] for metric in of} for name, of in lines.items()}, CLASSES.headline)
+    return {"boards": first, "lines": lines}
+
+
+def _mean(name: str, other: str, metric: str, first: Mapping[str, str], draws: Mapping[str, Drawn]) -> dict[str, Any]:
+    both = {dataset: draws[board] for dataset, board in first.items() if {name, other} <= set(draws[board].values)}
+    apart = {dataset: drawn.values[name][metric] - drawn.values[other][metric] for dataset, drawn in both.items()}
+    few = {dataset: why_too_few(drawn.people, drawn.classes) for dataset, drawn in both.items()}
+    return mean_difference(apart, few)
+
+
+def ranks_over_datasets(plan: Plan, boards: Mapping[str, Any], draws: Mapping[str, Drawn]) -> dict[str, Any]:
+    """Rank the encoders over datasets, head by head, by RANKED_BY."""
+    found = {}
+    for head in plan.heads:
+        scores = {}
+        for dataset, board in first_boards(plan, boards).items():
+            values = draws[board].values
+            scores[dataset] = {
+                one.name: sign_of(RANKED_BY) * float(values[f"{one.name}/{head}"][RANKED_BY][0])
+                for one in plan.variants
+                if f"{one.name}/{head}" in values
+            }
+        found[head] = rank_models(scores)
+    return found
+
+
+def describe_cells(made: Iterable[Made]) -> list[dict[str, Any]]:
+    """List every cell with its digests, so that two groups can compare cell by cell."""
+    return [
+        {
+            "dataset": one.dataset,
+            "task": one.task,
+            "encoder": one.variant,
+            "head": one.head,
+            "run": one.cell.run.record.id,
+            "reused": one.cell.reused,
+            **_digests(one.cell.run.record),
+        }
+        for one in made
+    ]
+
+
+def _digests(record: RunRecord) -> dict[str, Any]:
+    source = record.asked.encoder_source or {}
+    return {
+        "space": record.asked.space,
+        "weights_sha256": source.get("weights_sha256"),
+        "inputs_sha256": record.made.inputs_sha256,
+        "cohort_sha256": record.cohort.cohort_sha256,
+        "model_sha256": record.made.model_sha256,
+    }

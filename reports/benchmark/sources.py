@@ -1,0 +1,59 @@
+"""What a benchmark used: datasets and encoders with their licences and citations, and what a reader should know."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from embeddings_store.encoder_source import EncoderSource, source_of_record
+from extract.layouts.datasets import dataset_names, load_datasets
+from extract.summary import store_accounts
+from reports.benchmark.cells import Made
+from reports.benchmark.look import Looked
+from reports.encoders import NO_TERMS
+
+OWN = "as whoever shares it says"
+
+
+def describe_sources(looked: Sequence[Looked], made: Sequence[Made]) -> list[dict[str, Any]]:
+    """List every dataset and every encoder that has a cell."""
+    found = [_dataset(one) for one in looked]
+    for name in dict.fromkeys(one.variant for one in made):
+        record = next(one.cell.run.record for one in made if one.variant == name)
+        found.append(_encoder(name, source_of_record(record.asked.encoder_source)))
+    return found
+
+
+def _dataset(looked: Looked) -> dict[str, Any]:
+    layout = looked.selection.catalogue.listing.layout
+    card = load_datasets()[layout].card if layout in dataset_names() else None
+    return {
+        "name": looked.dataset.name, "kind": "dataset", "title": card.title if card else f"layout {layout}",
+        "licence": card.licence if card else OWN, "citation": card.citation if card else OWN,
+        "volumes": looked.volumes, "untrained": False,
+    }  # fmt: skip
+
+
+def _encoder(name: str, source: EncoderSource | None) -> dict[str, Any]:
+    return {
+        "name": name, "kind": "encoder", "title": f"{source.name} ({source.family})" if source else "not recorded",
+        "licence": (source.licence if source else None) or NO_TERMS,
+        "citation": (source.citation if source else None) or NO_TERMS,
+        "weights_sha256": source.weights_sha256 if source else None,
+        "untrained": bool(source and source.is_untrained),
+    }  # fmt: skip
+
+
+def count_failed(account: Mapping[str, Any]) -> int:
+    """Return how many volumes of a dataset are error rows, in the store that has the most."""
+    return max(int(sum(store["errors"].values())) for store in store_accounts(account))
+
+
+def notes_of(made: Sequence[Made], accounts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say what a reader of the numbers should know: volumes that failed, few people, labels with a warning."""
+    said = [
+        f"{name}: {failed:,} volumes are error rows, so nothing here is of them; extract-embeddings errors says why"
+        for name, account in accounts.items()
+        if (failed := count_failed(account))
+    ]
+    for cell in made:
+        said += [f"{cell.dataset}: {note}" for note in cell.cell.run.record.cohort.table_notes]
+    return list(dict.fromkeys(said))

@@ -1,0 +1,66 @@
+"""--ray: cells that are not there yet are made on a Ray cluster; the benchmark then finds them as if made here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from classify.comparing.cells import run_cells
+from classify.errors import CohortError
+from classify.features.stores import reader_at
+from classify.search.ray_engine import connect_ray, import_ray
+from classify.study_options import CompareOptions
+from embeddings_store.errors import UsageError
+from reports.benchmark.cells import options_of
+from reports.benchmark.look import Looked
+from reports.benchmark.plan import Plan
+
+
+def spread_cells(
+    plan: Plan, looked: Sequence[Looked], runs: Path, address: str | None, tell: Callable[[str], None]
+) -> None:
+    """Make the cells of a plan at once, one a core; runs lies where every worker can write.
+
+    The first cell of each task is made here, since it keeps the splits that the others read.
+    Raises: UsageError where Ray is not installed or cannot be reached, as the cells themselves do.
+    """
+    ray, _ = import_ray()
+    first, others = _single_cells(plan, looked, runs.absolute(), tell)
+    for one in first:
+        make_one(one)
+    connect_ray(ray, address, None)
+    try:
+        task = ray.remote(num_cpus=1)(make_one)
+        tell(f"ray: {len(others)} cells")
+        ray.get([task.remote(one) for one in others])
+    finally:
+        ray.shutdown()
+
+
+def _single_cells(
+    plan: Plan, looked: Sequence[Looked], runs: Path, tell: Callable[[str], None]
+) -> tuple[list[CompareOptions], list[CompareOptions]]:
+    first, others = list[CompareOptions](), list[CompareOptions]()
+    for one in looked:
+        for task in one.dataset.tasks if one.seen else ():
+            try:
+                options = options_of(plan, one, task, runs, tell)
+            except (CohortError, UsageError):
+                continue  # which is said where the cells are looked for
+            cells = [
+                replace(options, store=(f"{name}={store}",), models=(head,), jobs=1)
+                for name, store in options.stores.items()
+                for head in options.models
+            ]
+            first, others = [*first, *cells[:1]], [*others, *cells[1:]]
+    return first, others
+
+
+def make_one(options: CompareOptions) -> None:
+    """Make one cell; why it cannot be is said where it is looked for."""
+    try:
+        for _ in run_cells(options, partial(datetime.now, UTC), reader_at(options.endpoint_url), lambda _: None):
+            pass
+    except (CohortError, UsageError):
+        return

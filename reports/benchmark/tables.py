@@ -1,0 +1,291 @@
+"""The tables of a benchmark, made once from its record: page, Markdown and LaTeX show the same ones."""
+
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+from classify.judging.kinds import CLASSES, measures_of
+from reports.benchmark.cells import FINE_TUNED
+from reports.headline import number
+from reports.runs import Estimate, to_estimate
+from reports.validity import TITLES, Cell, PlainTable
+
+Record = Mapping[str, Any]
+NOT_THERE = "the cell is absent"
+
+
+def make_tables(record: Record) -> dict[str, list[PlainTable]]:
+    """Give the tables by section of the page."""
+    return {
+        "datasets": [_board(record, name, board) for name, board in record["boards"].items()],
+        "slices": [one for name, board in record["boards"].items() if (one := _slices(name, board)) is not None],
+        "fine_tuned": [
+            one for name, board in record["boards"].items() if (one := _fine_tuned(name, board)) is not None
+        ],
+        "over": [*_over(record)],
+        "ranks": [*_ranks(record)],
+        "transport": [*_transport(record)],
+        "cost": [*_cost(record)],
+        "gaps": [*_gaps(record)],
+        "sources": [*_sources(record)],
+    }
+
+
+def title(metric: str) -> str:
+    """Write the name of a metric as on paper."""
+    return TITLES.get(metric, metric.replace("_", " "))
+
+
+def _board(record: Record, name: str, board: Record) -> PlainTable:
+    headline = [board["primary"], *(one for one in measures_of(board["classes"]).headline if one != board["primary"])]
+    reference, primary = record["plan"]["reference"], board["primary"]
+    rows: list[tuple[Cell, ...]] = []
+    for line in board["lines"]:
+        apart = board["to_reference"].get(line["name"], {}).get(primary)
+        kind = "floor" if line["kind"] == "baseline" else "with covariates" if line["kind"] == "together" else ""
+        rows.append(
+            (
+                line["name"],
+                kind,
+                *(to_estimate(line["metrics"].get(one)) for one in headline),
+                _minus(line, apart, reference, {one["name"] for one in board["lines"]}),
+                p_text(apart),
+            )
+        )
+    none = ["" for _ in headline[1:]] + ["", ""]
+    rows += [(one["name"], "floor", Estimate(None, reason=one["reason"]), *none) for one in board["floors_missing"]]
+    gaps = [gap for gap in record["gaps"] if gap["dataset"] == board["dataset"] and gap["task"] in ("", board["task"])]
+    rows += [(_gap_name(gap), "gap", Estimate(None, reason=gap["reason"]), *none) for gap in gaps]
+    people = ", ".join(f"{count} {of}" for of, count in board["per_class"].items())
+    caption = (
+        f"Split {board['split']}, {board['participants']} participants{f' ({people})' if people else ''}, the same for "
+        f"every line; 95 % intervals by drawing participants ({board['replicates']} draws). Difference: paired, to "
+        f"{reference} with the same head; p is two-sided, Holm's for {len(board['to_reference'])} differences."
+    )
+    columns = (
+        "Encoder / head",
+        "Kind",
+        *(title(one) for one in headline),
+        f"{title(primary)} minus {reference}",
+        "p (Holm)",
+    )
+    return PlainTable(f"board-{anchor(name)}", name, caption, columns, rows, signed=False)
+
+
+def _minus(line: Record, apart: Record | None, reference: str, names: Set[str]) -> Cell:
+    """Give the difference to the reference; why there is none for a model whose reference is missing here."""
+    if apart is not None:
+        return to_estimate(apart)
+    frozen = line["kind"] == "model" and not line["name"].startswith(f"{FINE_TUNED}/")
+    missing = frozen and f"{reference}/{line['name'].rpartition('/')[2]}" not in names
+    return Estimate(None, reason=f"{reference} has no cell here") if missing else ""
+
+
+def p_text(measured: Mapping[str, Any] | None) -> str:
+    """Write a p-value as tables do; "" where there is none."""
+    p = None if measured is None else measured.get("holm", measured.get("p"))
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def anchor(name: str) -> str:
+    """Return a name that may stand in an address."""
+    return name.replace("/", "-").replace("@", "-").replace(".", "-")
+
+
+def _gap_name(gap: Record) -> str:
+    return f"{gap['variant']}/{gap['head']}" if gap["head"] else str(gap["variant"])
+
+
+def _slices(name: str, board: Record) -> PlainTable | None:
+    if not board["slices"]:
+        return None
+    primary = board["primary"]
+    rows = [(line, to_estimate(of.get(primary)), p_text(of.get(primary))) for line, of in board["slices"].items()]
+    caption = "Fewer slices minus the most that the plan asks of the same encoder, same head and people; p: Holm's."
+    columns = ("Encoder / head", f"{title(primary)}: difference", "p (Holm)")
+    return PlainTable(f"slices-{anchor(name)}", f"Slices against volumes: {name}", caption, columns, rows, signed=True)
+
+
+def _fine_tuned(name: str, board: Record) -> PlainTable | None:
+    if not board["fine_tuned"]:
+        return None
+    primary = board["primary"]
+    rows = [(line, to_estimate(of.get(primary)), p_text(of.get(primary))) for line, of in board["fine_tuned"].items()]
+    caption = (
+        "Fine-tuned minus the same encoder frozen, under the first head of the plan, same people; p: Holm's. On val "
+        "the fine-tuned one is too good, since val chose when its training stopped."
+    )
+    columns = ("Run", f"{title(primary)}: difference", "p (Holm)")
+    return PlainTable(
+        f"tuned-{anchor(name)}", f"Fine-tuned against frozen: {name}", caption, columns, rows, signed=True
+    )
+
+
+def _over(record: Record) -> Iterator[PlainTable]:
+    over = record["over_datasets"]
+    if not over["lines"]:
+        return
+    boards = ", ".join(over["boards"].values())
+    for metric in CLASSES.headline[::-1]:
+        rows = [
+            (
+                name,
+                str(len(of[metric]["datasets"])),
+                to_estimate(of[metric]["these"]),
+                p_text(of[metric]["these"]),
+                to_estimate(of[metric]["like_these"]),
+                p_text(of[metric]["like_these"]),
+            )
+            for name, of in over["lines"].items()
+        ]
+        caption = (
+            f"Mean of {title(metric)} minus {record['plan']['reference']} over datasets, which weigh alike ({boards}). "
+            "These datasets: their people were drawn anew. Datasets like these: datasets count as drawn, too "
+            "(Student's t over one difference a dataset), so this says what to expect elsewhere. p: Holm's, for all "
+            "lines."
+        )
+        columns = ("Encoder / head", "Datasets", "These datasets", "p (Holm)", "Datasets like these", "p (Holm)")
+        yield PlainTable(f"over-{metric}", f"Over datasets: {title(metric)}", caption, columns, rows, signed=True)
+
+
+def _ranks(record: Record) -> Iterator[PlainTable]:
+    for head, found in record["ranks"].items():
+        heading, columns = f"Ranks of encoders, head {head}", ("Encoder", "Mean rank")
+        if "absent" in found:
+            yield PlainTable(f"ranks-{head}", heading, f"Absent: {found['absent']}.", columns, [])
+            continue
+        out = (
+            f" Left out, for an encoder is missing there: {', '.join(found['left_out'])}." if found["left_out"] else ""
+        )
+        caption = (
+            f"By macro AUROC over {len(found['datasets'])} datasets ({', '.join(found['datasets'])}); 1 is best."
+            f"{out} Friedman's test: p = {found['friedman']['p']:.3f}. Two mean ranks that lie closer than "
+            f"the critical difference {found['critical_difference']:.2f} are not shown to differ (Nemenyi, 5 %; "
+            "Demsar 2006)."
+        )
+        yield PlainTable(
+            f"ranks-{head}", heading, caption, columns, [(n, f"{r:.2f}") for n, r in found["ranks"].items()]
+        )
+
+
+def _transport(record: Record) -> Iterator[PlainTable]:
+    for meaning in dict.fromkeys(one["meaning"] for one in record["transport"]):
+        here = [one for one in record["transport"] if one["meaning"] == meaning]
+        places = list(dict.fromkeys(one["home"] for one in here))
+        cells = {(one["variant"], one["head"], one["home"], one["away"]): one for one in here}
+        rows: list[tuple[Cell, ...]] = []
+        for variant, head in dict.fromkeys((one["variant"], one["head"]) for one in here):
+            for home in places:
+                row = [
+                    _own(record, home, f"{variant}/{head}")
+                    if home == away
+                    else _away(cells.get((variant, head, home, away)))
+                    for away in places
+                ]
+                rows.append((f"{variant}/{head}", home, *row))
+        caption = (
+            "Macro AUROC of a model trained on the dataset of its line, tested on that of the column; on its own "
+            "dataset what the table above shows. Each is counted as a look in the ledger of the runs. Meaning: "
+            f"{meaning}."
+        )
+        columns = ("Encoder / head", "Trained on", *(f"Tested on {one}" for one in places))
+        yield PlainTable(f"transport-{anchor(meaning)}", f"Transport: {meaning}", caption, columns, rows)
+        lost = [
+            (f"{one['variant']}/{one['head']}", one["home"], one["away"], to_estimate(one["gap"]["macro_auroc"]))
+            for one in here
+            if one["gap"]
+        ]
+        yield PlainTable(
+            f"gap-{anchor(meaning)}", f"What is lost on the way: {meaning}",
+            "Macro AUROC there minus at home, from independent draws of both; below 0: lost.",
+            ("Encoder / head", "Trained on", "Tested on", "Gap"), lost, signed=True,
+        )  # fmt: skip
+
+
+def _own(record: Record, board: str, name: str) -> Estimate:
+    lines = record["boards"].get(board, {"lines": []})["lines"]
+    found = next((line["metrics"]["macro_auroc"] for line in lines if line["name"] == name), None)
+    return to_estimate(found, NOT_THERE)
+
+
+def _away(cell: Record | None) -> Estimate:
+    if cell is None or not cell["metrics"]:
+        return Estimate(None, reason=NOT_THERE if cell is None else cell["reason"])
+    return to_estimate(cell["metrics"]["macro_auroc"])
+
+
+def _cost(record: Record) -> Iterator[PlainTable]:
+    if not record["cost"]:
+        return
+    rows = [(line["dataset"], line["encoder"], *_spent(line)) for line in record["cost"]]
+    caption = (
+        "By a timed sample of the first volumes, each encoder alone, summed over its threads: fetching, decoding and "
+        "preparing, then encoding. Memory: the most that the device held or, on a CPU, this process until then. Price: "
+        "where the plan says usd_per_hour. Fitting heads is not in it."
+    )
+    columns = (
+        "Dataset",
+        "Encoder",
+        "Seconds per 1,000 volumes",
+        "Of it encoding",
+        "Memory, MB",
+        "US dollars per 1,000",
+    )
+    yield PlainTable("cost-of-volumes", "What 1,000 volumes cost", caption, columns, rows)
+
+
+def _spent(line: Record) -> tuple[str, str, str, str]:
+    if "absent" in line:
+        return (f"absent: {line['absent']}", "", "", "")
+    dollars = "not stated" if line["usd_per_1000"] is None else f"{line['usd_per_1000']:.2f}"
+    seconds, encode = line["seconds_per_1000"], 1000 * line["encode_s"]
+    return f"{seconds:,.0f}", f"{encode:,.0f}", f"{line['memory_mb']:,.0f} ({line['memory_of']})", dollars
+
+
+def _gaps(record: Record) -> Iterator[PlainTable]:
+    if record["gaps"]:
+        rows = [(gap["dataset"], gap["task"] or "every task", _gap_name(gap), gap["reason"]) for gap in record["gaps"]]
+        yield PlainTable(
+            "gaps", "Cells that are absent", "Each cell that the plan asks for and that could not be, with its reason.",
+            ("Dataset", "Task", "Encoder / head", "Why"), rows,
+        )  # fmt: skip
+
+
+def _sources(record: Record) -> Iterator[PlainTable]:
+    rows = [(one["name"], one["kind"], one["title"], one["licence"], one["citation"]) for one in record["sources"]]
+    caption = (
+        "What was used, on which terms as far as known here, and what to cite. Read the terms where they are from."
+    )
+    columns = ("Name", "Kind", "What it is", "Licence", "To cite")
+    yield PlainTable("sources", "Licences and citations", caption, columns, rows)
+
+
+def cell_text(cell: str | Estimate, *, signed: bool) -> str:
+    """Write a cell in plain text."""
+    if isinstance(cell, str):
+        return cell
+    if cell.value is None:
+        return f"absent: {cell.reason}"
+    value = number(cell.value, signed)
+    if cell.has_interval:
+        return f"{value} ({number(cell.low or 0.0, signed)} to {number(cell.high or 0.0, signed)})"
+    return f"{value} ({cell.reason or 'no interval'})"
+
+
+def flat_rows(record: Record) -> list[dict[str, Any]]:
+    """Give one row a line of every table of a dataset and metric, with unrounded numbers."""
+    found = []
+    for board in record["boards"].values():
+        for line in board["lines"]:
+            for metric, measured in line["metrics"].items():
+                apart = board["to_reference"].get(line["name"], {}).get(metric, {})
+                told = {"dataset": board["dataset"], "task": board["task"], "split": board["split"]}
+                told |= {"name": line["name"], "kind": line["kind"], "run": line["run"], "metric": metric}
+                told |= {part: measured.get(part) for part in ("value", "low", "high")}
+                told |= {"absent": measured.get("absent", measured.get("too_few", ""))}
+                parts = ("value", "low", "high", "p", "holm")
+                found.append(told | {f"minus_reference_{part}": apart.get(part) for part in parts})
+    found += [
+        {"dataset": gap["dataset"], "task": gap["task"], "name": _gap_name(gap), "kind": "gap", "absent": gap["reason"]}
+        for gap in record["gaps"]
+    ]
+    return found

@@ -1,0 +1,43 @@
+"""The sentence of a benchmark, and its tables in LaTeX: what is not known is no finding."""
+
+from typing import Any
+
+import pytest
+
+from reports.benchmark.claim import claim_of
+from reports.benchmark.files import escape
+
+
+def record(these: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    line = {"macro_auroc": {"these": these, "like_these": like}}
+    over = {"boards": {"a": "a/x", "b": "b/x", "c": "c/x"}, "lines": {"new/linear": line}}
+    return {"plan": {"reference": "old"}, "over_datasets": over}
+
+
+@pytest.mark.parametrize(
+    ("these", "like", "said"),
+    [
+        ({"value": 0.1, "p": 0.01, "holm": 0.02}, {"value": 0.1, "p": 0.2, "holm": 0.4},
+         ("shown to be better: new/linear", "nothing is shown to be better or worse")),
+        ({"value": -0.1, "p": 0.01, "holm": 0.02}, {"value": -0.1, "p": 0.01, "holm": 0.06},
+         ("shown to be worse: new/linear", "nothing is shown to be better or worse")),
+        ({"value": 0.1, "too_few": "a: 3 participants"}, {"absent": "2 datasets"},
+         ("too few to say (a: 3 participants)", "too few to say (2 datasets)")),
+    ],
+)  # fmt: skip
+def test_the_claim_is_what_is_shown(these: dict[str, Any], like: dict[str, Any], said: tuple[str, str]) -> None:
+    first, _, second = claim_of(record(these, like)).partition(" Of datasets like these: ")
+    assert first == f"On these 3 datasets, by mean macro AUROC against old with the same head: {said[0]}."
+    assert second == f"{said[1]}."
+
+
+def test_one_encoder_alone_is_compared_with_nothing() -> None:
+    alone = record({}, {})
+    alone["over_datasets"]["lines"] = {}
+    assert claim_of(alone).startswith("Nothing is compared over datasets")
+
+
+def test_latex_shows_text_as_it_is() -> None:
+    assert escape("a_b & 5 % {x}\n~ −1 < #2 $ ^ \\") == (
+        r"a\_b \& 5 \% \{x\} \textasciitilde{} $-$1 $<$ \#2 \$ \textasciicircum{} \textbackslash{}"
+    )
