@@ -48,7 +48,7 @@ from classify.probe_record import (
 )
 from classify.reference.training import TrainingReference, remember_train
 from classify.run.earlier import check_earlier
-from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
+from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run, save_tables
 from classify.run.predictions import Predictions, judged_of, stack_predictions
 from classify.run.record import Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
@@ -107,27 +107,33 @@ def probe(
         model = fit_model(chosen.spec, features.only("train"), classes=len(task.classes), seed=options.seed)
         clock.lap("fit")
         crossed = cross(options, method, source, folds, model, tables, tell) if folds else None
-        val_judged = crossed.judged if crossed else judge(options, method, model, features, cohort, tables)
+        val_judged = crossed.judged if crossed else judge(options, method, model, features, cohort, tables, clock)
         levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         clock.lap("evaluate")
         twin = compare_to_twin(options, plan, tables, twin_stored, source, judged_of(levels))
         beside = twin or compare_to_each_store(options, plan, source, stored, judged_of(levels))
+        if beside:
+            clock.lap("twin" if twin else "each_store")
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
+        clock.lap("novelty")
+        fitted = describe_model(options, model, features, cohort, chosen, val_judged.calibration, clock, crossed)
+        others = {name: part for name, part in others.items() if name != model.head.name}
+        others |= beside.rows if beside else {}
+        table = crossed.with_folds(cohort.table) if crossed else cohort.table
         save_parts(aside, model, remembered, val_judged.calibrator, twin)
+        save_tables(aside, stack_predictions([*levels.values(), *others.values()]), table, marked)
+        clock.lap("save")
         record = RunRecord(
             id=run_id,
             made=describe_making(options, stored, now, clock, digest_models(aside)),
             asked=describe_question(cohort, stored),
             cohort=tables.describe_run(cohort, marked, said.without, standing, balanced=model.head.balanced),
-            fitted=describe_model(options, model, features, cohort, chosen, val_judged.calibration, crossed),
+            fitted=fitted,
             judged=said.judged,
             rivals=Rivals([TWIN_MISSING, *crossed.missing] if crossed else describe_missing(cohort)),
         )
-        others = {name: part for name, part in others.items() if name != model.head.name}
-        if beside:
-            record, others = beside.beside(record), others | beside.rows
-        table = crossed.with_folds(cohort.table) if crossed else cohort.table
-        folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), table, marked)
+        folder = save_run(aside, beside.beside(record) if beside else record)
+    tell(clock.said())
     return Probed(record, folder)
 
 
@@ -220,12 +226,12 @@ def search(
 
 def judge(
     options: ProbeOptions, method: str | None, model: FittedModel, features: FeatureTable, cohort: Cohort,
-    tables: CohortTables,
+    tables: CohortTables, clock: Stopwatch,
 ) -> ValJudged:  # fmt: skip
     """Judge val."""
     return judge_val(
         model, method, features.only("train"), features.only("val"), cohort, prevalence=options.prevalence,
-        pretrained=tables.pretrained, replicates=options.replicates, seed=options.seed,
+        pretrained=tables.pretrained, replicates=options.replicates, seed=options.seed, clock=clock,
     )  # fmt: skip
 
 
