@@ -20,6 +20,7 @@ import typer
 
 from embeddings_store.errors import OctProbeError
 from embeddings_store.extras import describe_missing
+from embeddings_store.places import describe_lack, settle_surroundings
 from embeddings_store.plain_text import visible
 
 if TYPE_CHECKING:
@@ -53,16 +54,22 @@ def run_command(app: typer.Typer) -> NoReturn:
             raise
         _complain(f"error: {missing}\nhelp: {page('troubleshooting.md')}#usageerror")
         sys.exit(2)
+    except (OSError, RuntimeError, UnicodeEncodeError) as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        if (lack := describe_lack(error)) is None:
+            raise
+        _complain(f"error: {lack}\nhelp: {page('troubleshooting.md')}#runerror")
+        sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # which is what typer makes of KeyboardInterrupt
             _complain("interrupted: nothing half-written was published; rows that were committed are kept")
         raise
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def _prepare_process() -> None:
+    settle_surroundings()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is signal.SIG_DFL:  # nohup's stays
             signal.signal(ending, signal.default_int_handler)
