@@ -1,11 +1,12 @@
 """The verb ``classify probe``: train one head on stored embeddings and judge it on val. Reads from top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from classify.baselines.covariates import TWIN_MISSING
 from classify.baselines.each_store import EachStore, stand_beside_each
@@ -88,9 +89,7 @@ def probe(
     now, read = now or datetime.now(UTC), read or reader_at(options.endpoint_url)
     stored = open_stores(options.store, read, task.level)
     twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
-    cohort = tables.join(stored)
-    for line in cohort.said():
-        tell(line)
+    cohort = join_told(tables, stored, tell)
     marked = with_groups(mark_all(stored), cohort)
     standing = check_earlier(options.runs, cohort, marked, stored.space_id, resplit=options.resplit, tell=tell)
     source = source_on(cohort, stored)
@@ -108,21 +107,17 @@ def probe(
         clock.lap("fit")
         crossed = cross(options, method, source, folds, model, tables, tell) if folds else None
         val_judged = crossed.judged if crossed else judge(options, method, model, features, cohort, tables, clock)
-        levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         clock.lap("evaluate")
+        levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         twin = compare_to_twin(options, plan, tables, twin_stored, source, judged_of(levels))
         beside = twin or compare_to_each_store(options, plan, source, stored, judged_of(levels))
-        if beside:
-            clock.lap("twin" if twin else "each_store")
+        clock.lap("twin" if twin else "each_store", only_if=beside is not None)
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
         clock.lap("novelty")
         fitted = describe_model(options, model, features, cohort, chosen, val_judged.calibration, clock, crossed)
-        others = {name: part for name, part in others.items() if name != model.head.name}
-        others |= beside.rows if beside else {}
-        table = crossed.with_folds(cohort.table) if crossed else cohort.table
         save_parts(aside, model, remembered, val_judged.calibrator, twin)
-        save_tables(aside, stack_predictions([*levels.values(), *others.values()]), table, marked)
-        clock.lap("save")
+        rows = rows_of(levels, others, model.head.name, beside)
+        save_tables(aside, rows, crossed.with_folds(cohort.table) if crossed else cohort.table, marked)
         record = RunRecord(
             id=run_id,
             made=describe_making(options, stored, now, clock, digest_models(aside)),
@@ -135,6 +130,22 @@ def probe(
         folder = save_run(aside, beside.beside(record) if beside else record)
     tell(clock.said())
     return Probed(record, folder)
+
+
+def join_told(tables: CohortTables, stored: Snapshot, tell: Callable[[str], None]) -> Cohort:
+    """Join the tables with what is stored, and say who was found."""
+    cohort = tables.join(stored)
+    for line in cohort.said():
+        tell(line)
+    return cohort
+
+
+def rows_of(
+    levels: Mapping[str, Predictions], others: Mapping[str, Predictions], own: str, beside: Twin | EachStore | None
+) -> pd.DataFrame:
+    """Give all predictions of a run as one table: its own, those of the baselines, and of what it was held against."""
+    baselines = {name: part for name, part in others.items() if name != own}
+    return stack_predictions([*levels.values(), *(baselines | dict(beside.rows if beside else {})).values()])
 
 
 def read_tables_of(options: ProbeOptions, question: Question, tell: Callable[[str], None]) -> CohortTables:

@@ -33,13 +33,11 @@ def describe_model(
     asked = {"replicates": options.replicates, "seed": options.seed}
     nuisance = [] if crossed else probe_nuisance(features, cohort.measured(), **asked)
     clock.lap("nuisance")
-    robustness = None
-    if options.robustness:
-        robustness = leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
-        clock.lap("robustness")
+    table, classes = cohort.table, cohort.task.classes
+    robustness = leave_one_out(model, features, table, classes, **asked) if options.robustness else None
+    clock.lap("robustness", only_if=options.robustness)
     seeds = check_seeds(options, model, features, cohort)
-    if seeds:
-        clock.lap("seeds")
+    clock.lap("seeds", only_if=seeds is not None)
     return ModelFacts(
         model.head.name,
         describe_features(model, features),

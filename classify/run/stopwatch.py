@@ -10,8 +10,10 @@ class Stopwatch:
         self._started = self._last = perf_counter()
         self._laps: dict[str, float] = {}
 
-    def lap(self, stage: str) -> None:
-        """End a stage; one that was there before goes on."""
+    def lap(self, stage: str, *, only_if: bool = True) -> None:
+        """End a stage; one that was there before goes on. only_if: whether there was such a stage at all."""
+        if not only_if:
+            return
         now = perf_counter()
         self._laps[stage] = self._laps.get(stage, 0.0) + now - self._last
         self._last = now
