@@ -32,7 +32,7 @@ SOURCE_COLUMNS = ["source_size_bytes", "source_md5_high", "source_md5_low"]
 
 
 @dataclass(slots=True)
-class Deviation:
+class PoolDeviation:
     """How far vectors pooled from stored tokens lie from those the encoder's own tokens gave, over ``rows`` rows.
 
     By pool: the largest difference of a number, and the largest length of a difference over that of the vector.
@@ -77,7 +77,7 @@ def derive_store(
         record_encoder_source(storage, source)
 
     rows = _rows_to_derive(parent, writer)
-    deviation = Deviation(tuple(pool for pool in parent.space.pools if pool in TOKEN_POOLS))
+    deviation = PoolDeviation(tuple(pool for pool in parent.space.pools if pool in TOKEN_POOLS))
     # As many at once as there are cores: a row of full tokens takes 60 MB while its medians are sought.
     pairs = concurrently(lambda row: _derive_row(parent, writer, row, deviation.pools), rows, usable_cores())
     for done, (derived, stored) in enumerate(pairs, start=1):

@@ -17,6 +17,7 @@ EXTRA_OF = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "ray": "ray",
+    "shap": "report",
     "torch_xla": "tpu",
     "wandb": "wandb",
 }

@@ -9,12 +9,12 @@ from typing import Any
 
 from embeddings_store.checksums import CHANGED, checksum, checksum_list, listed_faults, parse_checksums
 from embeddings_store.errors import StoreError
-from embeddings_store.layout import CHECKSUMS, ROOT, Layout, add_array, parse_document, zarr_documents
+from embeddings_store.layout import CHECKSUMS, ROOT, StoreLayout, add_array, parse_document, zarr_documents
 from embeddings_store.schema import SCHEMA_VERSION, WITHOUT_THUMBNAIL
 from embeddings_store.storage import Storage
 
 
-def grow_store(storage: Storage, found: Layout) -> None:
+def grow_store(storage: Storage, found: StoreLayout) -> None:
     """Bring a store of the version before thumbnails to SCHEMA_VERSION; nothing is done where that is so already.
 
     Raises StoreError for a store that cannot be written.

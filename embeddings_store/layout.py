@@ -24,7 +24,7 @@ FORMAT = "octprobe embeddings"
 MOST_ROWS = 10**10
 
 
-class Layout(NamedTuple):
+class StoreLayout(NamedTuple):
     """What a store's root document says."""
 
     space: EmbeddingSpace
@@ -120,7 +120,7 @@ def _refuse_foreign(storage: Storage, files: Mapping[str, bytes], *, alone: bool
     )
 
 
-def load_layout(storage: Storage) -> Layout | None:
+def load_layout(storage: Storage) -> StoreLayout | None:
     """Read what a store is; None where no store was finished. Raises StoreError for other groups and newer stores."""
     body = storage.get(ROOT)
     if body is None:
@@ -142,7 +142,7 @@ def load_layout(storage: Storage) -> Layout | None:
         )
     if not is_count(capacity, MOST_ROWS):
         raise StoreError(f"{storage.url} is damaged: {ROOT}: expected a capacity in rows, got {capacity!r:.80}")
-    found = Layout(space, capacity, version)
+    found = StoreLayout(space, capacity, version)
     _check_arrays(storage, found)
     return found
 
@@ -166,7 +166,7 @@ def parse_document(body: memoryview, storage: Storage, path: str) -> dict[str, A
         raise StoreError(f"{storage.url} is damaged: {path} is no JSON of a store ({error})") from error
 
 
-def _check_arrays(storage: Storage, found: Layout) -> None:
+def _check_arrays(storage: Storage, found: StoreLayout) -> None:
     for array in found.described:
         path = f"{array.name}/{ROOT}"
         body = storage.get(path)

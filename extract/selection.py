@@ -9,8 +9,9 @@ from embeddings_store.terminal.console import say
 from embeddings_store.text_table import require_match
 from extract.bucket.catalogue import Catalogue, open_catalogue
 from extract.bucket.object_cache import CachedSource
+from extract.bucket.open import open_source
 from extract.bucket.participants import read_participant_ids
-from extract.bucket.source import Source, open_source
+from extract.bucket.source import Source
 from extract.bucket.where import select_where
 from extract.options import ExtractOptions
 

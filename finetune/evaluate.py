@@ -30,7 +30,8 @@ from embeddings_store.errors import UsageError
 from embeddings_store.publish import place_aside
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.terminal.console import say
-from extract.bucket.source import Source, open_source
+from extract.bucket.open import open_source
+from extract.bucket.source import Source
 from extract.load import new_loader
 from extract.preset import Recipe
 from extract.stages import StageClock

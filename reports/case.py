@@ -19,7 +19,8 @@ from embeddings_store.errors import UsageError
 from embeddings_store.file_names import file_name
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot import Snapshot, read_features_source
-from extract.bucket.source import Source, open_source
+from extract.bucket.open import open_source
+from extract.bucket.source import Source
 from reports.cases.answer import of_unit, unit_line
 from reports.cases.explained import Explainer
 from reports.cases.map_files import export_maps

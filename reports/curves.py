@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from classify.judging.metrics import CALIBRATION_BINS
+from classify.judging.metrics import CALIBRATION_BINS, bin_of
 from classify.run.predictions import Predictions
 
 MACRO_GRID_POINTS = 201
@@ -72,7 +72,7 @@ def bin_reliability(predictions: Predictions, bins: int = CALIBRATION_BINS) -> R
     """Put units into equal bins (left, right] of the highest probability, as the metric of classify does."""
     confidence = predictions.probability.max(axis=1)
     correct = (predictions.probability.argmax(axis=1) == predictions.label).astype(np.float64)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    place = bin_of(confidence, bins)
     count = np.bincount(place, minlength=bins).astype(np.int64)
     filled = np.where(count > 0, count, np.nan)
     mean_confidence = np.bincount(place, weights=confidence, minlength=bins) / filled

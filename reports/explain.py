@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.stats import rankdata
 
 from classify.heads.contract import ARRAYS
 from embeddings_store.errors import RunError
 
 ADDITIVITY_TOLERANCE = 1e-6
-TOP_FEATURES = 15
 CHECKED_ROWS = 1000
 
 ROWS_AT_ONCE = 128
@@ -31,20 +29,6 @@ class ShapValues:
     values: Float64[np.ndarray, "n outputs d"]
     expected: Float64[np.ndarray, " outputs"]
     gap: float
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureWeight:
-    """How much one feature moved the scores, in all and by output.
-
-    mean_abs: mean |SHAP|; direction: rank correlation of the feature with its SHAP value (0: the feature or
-    its values never varied). Positive: a higher feature value raises the score of that class.
-    """
-
-    name: str
-    mean_abs: float
-    mean_abs_by_output: tuple[float, ...]
-    direction_by_output: tuple[float, ...]
 
 
 def explain_trees(booster: Any, x: Float64[np.ndarray, "n d"]) -> ShapValues:
@@ -118,24 +102,6 @@ def load_booster(folder: Path) -> Any:
         raise RunError(f"{folder.name}: model/{found[0].name} is no LightGBM model: {error}") from error
 
 
-def rank_features(
-    shap: ShapValues, x: Float64[np.ndarray, "n d"], names: Sequence[str], top: int = TOP_FEATURES
-) -> list[FeatureWeight]:
-    """Give the features with the largest mean |SHAP|, summed over outputs; those that never count are left out."""
-    by_output = np.abs(shap.values).mean(axis=0)
-    total = by_output.sum(axis=0)
-    order = [int(i) for i in np.argsort(-total, kind="stable")[:top] if total[i] > 0]
-    return [
-        FeatureWeight(
-            names[i],
-            float(total[i]),
-            tuple(float(v) for v in by_output[:, i]),
-            tuple(_direction(x[:, i], shap.values[:, output, i]) for output in range(shap.values.shape[1])),
-        )
-        for i in order
-    ]
-
-
 def group_shares(shap: ShapValues, names: Sequence[str]) -> dict[str, float]:
     """Give each group of dimensions its share of all mean |SHAP|; a group is what stands before the channel."""
     total = np.abs(shap.values).mean(axis=0).sum(axis=0)
@@ -144,9 +110,3 @@ def group_shares(shap: ShapValues, names: Sequence[str]) -> dict[str, float]:
         group = name.rpartition("/")[0]
         shares[group] = shares.get(group, 0.0) + float(value)
     return shares
-
-
-def _direction(feature: Float64[np.ndarray, " n"], value: Float64[np.ndarray, " n"]) -> float:
-    if np.ptp(feature) == 0 or np.ptp(value) == 0:
-        return 0.0
-    return float(np.corrcoef(rankdata(feature), rankdata(value))[0, 1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,16 +11,10 @@ from classify.fitting.model import load_model
 from classify.heads.linear import LinearHead
 from classify.run.folder import Run
 from embeddings_store.errors import OctProbeError, RunError
-from reports.explain import (
-    ShapValues,
-    explain_linear,
-    explain_trees,
-    group_shares,
-    load_booster,
-    rank_features,
-)
-from reports.pictures import Picture, picture_shap
+from reports.explain import ShapValues, explain_linear, explain_trees, group_shares, load_booster
+from reports.pictures import Picture
 from reports.runs import FinishedRun, best_by_validation
+from reports.shap_pictures import as_explanation, picture_explanation
 
 REPRODUCES_WITHIN = 1e-5
 FeaturesOf = Callable[[Run], FeatureTable]
@@ -27,36 +22,43 @@ FeaturesOf = Callable[[Run], FeatureTable]
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A figure, or the reason why there is none."""
+    """Figures with their values (a shap.Explanation) and the volumes these are of, or why there are none."""
 
-    picture: Picture | None
+    pictures: tuple[Picture, ...] = ()
+    values: Any = None
+    volumes: tuple[str, ...] = ()
     absent: str = ""
 
 
 def explain_study(runs: Sequence[FinishedRun], features_of: FeaturesOf) -> Explanation:
     """Explain the best LightGBM or linear run by validation, on its validation volumes only: test stays locked."""
     if not runs[0].classes:
-        return Explanation(None, "SHAP values are drawn for the scores of classes; this target is a number")
+        return Explanation(absent="SHAP values are drawn for the scores of classes; this target is a number")
     run = best_by_validation(run for run in runs if run.model in EXPLAINERS and not run.stages)
     if run is None:
-        return Explanation(None, "no LightGBM or linear run with a validation result is on this page")
+        return Explanation(absent="no LightGBM or linear run with a validation result is on this page")
     try:
-        return Explanation(_explain(run, features_of(run.run)))
+        return _explain(run, features_of(run.run))
     except OctProbeError as error:
-        return Explanation(None, str(error))
+        return Explanation(absent=str(error))
 
 
-def _explain(run: FinishedRun, everything: FeatureTable) -> Picture:
+def _explain(run: FinishedRun, everything: FeatureTable) -> Explanation:
     table = everything.only("val")
-    shap, probability = EXPLAINERS[run.model](run, everything.only("train"), table)
+    found, probability = EXPLAINERS[run.model](run, everything.only("train"), table)
     _check_reproduces(run, table, probability)
-    outputs = run.classes if shap.values.shape[1] == len(run.classes) else run.classes[1:]
-    x = table.x.astype(np.float64)
-    ranked = rank_features(shap, x, table.names)
-    if not ranked:
+    outputs = run.classes if found.values.shape[1] == len(run.classes) else run.classes[1:]
+    if not np.abs(found.values).max() > 0:
         raise RunError("the head uses no feature at all: it gives every volume the same score")
-    shares = group_shares(shap, table.names)
-    return picture_shap(ranked, outputs, len(table.x), run.id, shap.gap, run.is_phantom, shares)
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in group_shares(found, table.names).items())
+    about = (
+        f"Run {run.id}, {len(table.x)} validation volumes; the parts add up to the score (largest gap "
+        f"{found.gap:.1e}); share of all |SHAP| by layer and pool: {shares}."
+    )
+    explained = as_explanation(found, table.x.astype(np.float64), table.names, outputs)
+    surest = int(np.argmax(np.abs(found.values.sum(axis=2)).max(axis=1)))
+    pictures = picture_explanation(explained, surest, about, phantom=run.is_phantom)
+    return Explanation(tuple(pictures), explained, tuple(str(name) for name in table.volume))
 
 
 def _explain_lgbm(run: FinishedRun, _train: FeatureTable, table: FeatureTable) -> tuple[ShapValues, np.ndarray]:

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.curves import Reliability, RocCurve
-from reports.explain import FeatureWeight
 from reports.tables import Panel
 
 # Okabe & Ito (2008): told apart by people with any colour vision; dashes tell them apart in grey print too.
@@ -168,35 +167,6 @@ def draw_agreement(
         right.set_ylabel("Predicted minus true")
         for ax in (left, right):
             ax.grid(color="#e9e9e9", linewidth=0.7)
-        return to_data_uri(figure, phantom)
-
-
-def draw_shap(features: Sequence[FeatureWeight], outputs: Sequence[str], phantom: bool) -> str:
-    """Draw mean |SHAP| of the top features as bars; beside them, by class, times the rank correlation."""
-    names = [feature.name for feature in features]
-    direction = np.array([feature.direction_by_output for feature in features])
-    signed = direction * np.array([feature.mean_abs_by_output for feature in features])
-    limit = float(np.abs(signed).max()) or 1.0
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11.5, 2.6 + 0.34 * len(names)), layout="constrained")
-        bars, cells = figure.subplots(1, 2, width_ratios=(1.4, 0.55 * len(outputs) + 0.4))
-        bars.barh(range(len(names)), [feature.mean_abs for feature in features], color=COLOURS[0], height=0.66)
-        bars.set_yticks(range(len(names)), names)
-        bars.set_ylim(len(names) - 0.5, -0.5)
-        bars.tick_params(axis="y", length=0)
-        bars.set_title("Mean |SHAP|, all classes")
-        bars.set_xlabel("change of the raw score")
-        image = cells.imshow(signed, cmap="PuOr_r", norm=Normalize(-limit, limit), aspect="auto")
-        for row, column in np.ndindex(signed.shape):
-            sign = "+" if direction[row, column] >= CLEAR else "−" if direction[row, column] <= -CLEAR else ""
-            ink = "white" if abs(signed[row, column]) > 0.7 * limit else INK
-            cells.text(column, row, sign, ha="center", va="center", color=ink)
-        cells.set_yticks([])
-        labels = [fill(_short(name), 22) for name in outputs]
-        cells.set_xticks(range(len(outputs)), labels, rotation=38, ha="right", rotation_mode="anchor", fontsize=9.5)
-        cells.tick_params(length=0)
-        cells.set_title("By class, with direction")
-        figure.colorbar(image, ax=cells, label="mean |SHAP| × rank correlation", fraction=0.05)
         return to_data_uri(figure, phantom)
 
 

@@ -1,14 +1,13 @@
 """Figures with the words that belong to them: title, caption (n and level), and a text for those who can't see them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from classify.run.predictions import Predictions
 from reports.curves import bin_reliability, count_confusion, macro_roc, trace_roc
-from reports.explain import FeatureWeight
-from reports.figures import draw_agreement, draw_confusion, draw_forest, draw_reliability, draw_roc, draw_shap
+from reports.figures import draw_agreement, draw_confusion, draw_forest, draw_reliability, draw_roc
 from reports.headline import number
 from reports.runs import Estimate, FinishedRun
 from reports.tables import Panel, units_judged
@@ -93,28 +92,6 @@ def picture_agreement(predictions: Predictions, target: str, phantom: bool) -> P
     alt = f"Predicted {target} against the true one, and their difference; bias {bias:.4g}."
     drawn = draw_agreement(truth, said, (bias - reach, bias, bias + reach), target, phantom)
     return Picture("agreement", f"Predicted and true {target}.", caption, alt, drawn)
-
-
-def picture_shap(
-    features: Sequence[FeatureWeight],
-    outputs: Sequence[str],
-    volumes: int,
-    run_id: str,
-    gap: float,
-    phantom: bool,
-    shares: Mapping[str, float],
-) -> Picture:
-    """Show the features that moved a run most. shares: of all mean |SHAP|, by layer and pool."""
-    groups = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
-    caption = (
-        f"Run {run_id}, {volumes} validation volumes. Left: mean |SHAP| in units of the raw score, all classes. "
-        "Right: by class, times the rank correlation of the feature with its SHAP value; orange and + where a higher "
-        "feature raises the score of the class, purple and − where it lowers it, pale where neither is clear. "
-        f"The parts add up to the model's score (largest gap {gap:.1e}). Share of all |SHAP| by layer "
-        f"and pool: {groups}."
-    )
-    alt = "SHAP summary, mean |SHAP|: " + "; ".join(f"{f.name} {number(f.mean_abs)}" for f in features) + "."
-    return Picture("shap", "Features that moved the head.", caption, alt, draw_shap(features, outputs, phantom))
 
 
 def _people(predictions: Predictions) -> str:

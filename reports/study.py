@@ -36,6 +36,7 @@ from reports.runs import (
     select_runs,
 )
 from reports.sections import detail_pictures, find_warnings, result_tables
+from reports.shap_pictures import FILE, write_explanation
 from reports.tables import class_table, splits_table, title_of, units_judged, used_row
 from reports.training_pictures import picture_training
 from reports.validity import comparison_tables, p_value_sentence, validity_tables
@@ -45,7 +46,7 @@ PAGE = "study.html"
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class StudyPage:
     """A published page and what it says."""
 
     page: Path
@@ -86,7 +87,7 @@ def write_study(
     facts: StoreFacts | None = None,
     features_of: FeaturesOf | None = None,
     now: datetime | None = None,
-) -> Study:
+) -> StudyPage:
     """Read the runs, compute what the page says, draw it, and publish OUT/study.html.
 
     facts: of the store; features_of: rebuilds the features of a run from it. None: both from the options' store.
@@ -130,13 +131,15 @@ def write_study(
     }
     page = options.out / PAGE
     write_model_card(shown, options.out, now=now)
+    if explanation.values is not None:
+        write_explanation(explanation.values, explanation.volumes, options.out / FILE)
     publish(render("study.html.j2", context), page)
-    return Study(page, tuple(runs), headline, phantom, len(looks), tuple(warnings), explanation, tuple(left_out))
+    return StudyPage(page, tuple(runs), headline, phantom, len(looks), tuple(warnings), explanation, tuple(left_out))
 
 
 def _write_crossed(
     options: StudyOptions, runs: list[FinishedRun], facts: StoreFacts, now: datetime, left_out: list[LeftOut]
-) -> Study:
+) -> StudyPage:
     """Publish the page of runs that have no split: what they found, and no claim of a test."""
     headline, shown, phantom = crossed_headline(runs), runs[-1], any(run.is_phantom for run in runs)
     context = {
@@ -152,8 +155,8 @@ def _write_crossed(
     page = options.out / PAGE
     write_model_card(shown, options.out, now=now)
     publish(render("cross_validated.html.j2", context), page)
-    none = Explanation(None, "a cross-validated run is not explained")
-    return Study(page, tuple(runs), headline, phantom, 0, tuple(say_left_out(left_out)), none, tuple(left_out))
+    none = Explanation(absent="a cross-validated run is not explained")
+    return StudyPage(page, tuple(runs), headline, phantom, 0, tuple(say_left_out(left_out)), none, tuple(left_out))
 
 
 def _frame(facts: StoreFacts, shown: FinishedRun, phantom: bool, now: datetime) -> dict[str, Any]:

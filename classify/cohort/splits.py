@@ -44,7 +44,7 @@ def grouped_folds(
     """Deal participants into folds, stratified by label, and give each volume the fold of its participant.
 
     A participant whose eyes or scans have several classes counts as the rarest of them; of numbers, fifths of the
-    participants' means are the classes. Each class is shuffled and dealt in turn, going on where the class before it
+    participants' means are the classes. Each class is shuffled and placed in turn, going on where the class before it
     ended, so fold sizes differ by one at most and no class needs as many participants as there are folds. The order of
     the volumes does not matter.
     """
@@ -52,11 +52,11 @@ def grouped_folds(
     person_label = strata_of(label, inverse)
     rng = np.random.default_rng(seed)
     fold_of_person = np.empty(len(names), np.int64)
-    dealt = 0
+    placed = 0
     for value in np.unique(person_label):
         members = rng.permutation(np.flatnonzero(person_label == value))
-        fold_of_person[members] = (dealt + np.arange(len(members))) % folds
-        dealt += len(members)
+        fold_of_person[members] = (placed + np.arange(len(members))) % folds
+        placed += len(members)
     return fold_of_person[inverse]
 
 

@@ -37,7 +37,7 @@ TEST = "test"
 
 
 @dataclass(frozen=True)
-class Look:
+class TestLook:
     """A look that is in the ledger. number: the how-manieth at any of these people; date: in UTC; id: its own name."""
 
     run: Run
@@ -113,7 +113,7 @@ def check_same_cohort(run: Run, cohort: Cohort) -> None:
 
 def begin_look(
     run: Run, cohort: Cohort, *, now: datetime, tell: Callable[[str], None] = say, outside: People | None = None
-) -> Look:
+) -> TestLook:
     """Write the ledger line; cohort: as check_same_cohort let it pass. Raises: RunFolderError, then nobody looked.
 
     tell: hears of ledger lines that were cut, and of earlier runs that cannot be read. outside: the people of another
@@ -127,11 +127,11 @@ def begin_look(
             tell(f"{LEDGER}: line {', '.join(map(str, cut))} was cut while it was written; going on after it")
         number = 1 + len(find_looks(runs, people, cohort.sha256, find_earlier(runs, tell)))
         append_look(runs, line)
-    return Look(run, cohort, number, date, line.id)
+    return TestLook(run, cohort, number, date, line.id)
 
 
 def finish_look(
-    look: Look, predicted: PredictedSplit, options: JudgedOptions, tables: CohortTables, *, by: str
+    look: TestLook, predicted: PredictedSplit, options: JudgedOptions, tables: CohortTables, *, by: str
 ) -> Evaluated:
     """Judge what was predicted, and write it into the run folder. by: the command that looked, as the flow names it.
 

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from classify.judging.bootstrap import Replicates, draw_replicates, paired_difference, summarise
 from classify.judging.calibrate import Calibrator, Choice, describe_method
 from classify.judging.decision_curve import Shown
-from classify.judging.metrics import CALIBRATION_BINS
+from classify.judging.metrics import CALIBRATION_BINS, bin_of
 from classify.judging.number_calibration import report_numbers
 from classify.judging.prevalence import Prevalence, weigh_units
 from classify.run.predictions import Predictions, judged_of
@@ -103,7 +103,7 @@ def measure_calibration(
     """Return log-loss, expected calibration error and the bins of the reliability diagram, weighed to a prevalence."""
     weight = weigh_units(truth.label, prevalence)
     confidence, right = probability.max(axis=1), probability.argmax(axis=1) == truth.label
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    bins = bin_of(confidence)
     lines = []
     for number in np.unique(bins).tolist():
         here = bins == number

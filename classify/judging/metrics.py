@@ -159,9 +159,14 @@ def _calibration_error(
     """Expected calibration error of the top class over CALIBRATION_BINS bins."""
     confidence = probability.max(axis=1)
     gap = (probability.argmax(axis=1) == label) - confidence
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    bins = bin_of(confidence)
     in_bin = np.eye(CALIBRATION_BINS)[bins] * gap[:, None]
     return np.asarray(np.abs(in_bin.T @ weights).sum(axis=0) / weights.sum(axis=0))
+
+
+def bin_of(confidence: Float64[np.ndarray, " n"], bins: int = CALIBRATION_BINS) -> Int64[np.ndarray, " n"]:
+    """Return which of equal bins (left, right] of the top probability each unit lies in; 0 lies in the first."""
+    return np.asarray(np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1))
 
 
 def _squared_error(

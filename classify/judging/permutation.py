@@ -1,4 +1,4 @@
-"""A p-value for the headline metrics: labels are dealt anew to participants, the predictions stay as they are."""
+"""A p-value for the headline metrics: labels are permuted between participants, the predictions stay as they are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,9 +31,9 @@ def permute_labels(people: Predictions, classes: Sequence[str], *, permutations:
         blocks = [permuted_metrics(people.scores, people.label, rng, count) for count in columns]
     else:
         blocks = [permuted_numbers(people.probability[:, 0], people.label, rng, count) for count in columns]
-    dealt = {name: np.concatenate([block[name] for block in blocks]) for name in measures.headline}
+    permuted = {name: np.concatenate([block[name] for block in blocks]) for name in measures.headline}
     p_values = {
-        name: {"value": p_value(sign_of(name) * real[name], sign_of(name) * dealt[name])}
+        name: {"value": p_value(sign_of(name) * real[name], sign_of(name) * permuted[name])}
         if np.isfinite(real[name])
         else {"absent": measures.why_absent(name, people.label, classes)}
         for name in measures.headline
@@ -48,9 +48,9 @@ def observed(people: Predictions, classes: Sequence[str]) -> dict[str, float]:
     return {name: once[name] for name in measures.headline}
 
 
-def p_value(real: float, dealt: Float64[np.ndarray, " P"]) -> float:
+def p_value(real: float, permuted: Float64[np.ndarray, " P"]) -> float:
     """Count dealings at or above the real value; rounding noise of equal values counts as equal."""
-    return float((1 + (dealt >= real - 1e-12).sum()) / (1 + len(dealt)))
+    return float((1 + (permuted >= real - 1e-12).sum()) / (1 + len(permuted)))
 
 
 def permuted_metrics(
@@ -60,12 +60,12 @@ def permuted_metrics(
 
     Balanced accuracy from hits by class; AUROC from the rank sum of each class (Mann-Whitney, ties share ranks).
     """
-    dealt = rng.permuted(np.repeat(label[:, None], columns, axis=1), axis=0)
+    permuted = rng.permuted(np.repeat(label[:, None], columns, axis=1), axis=0)
     predicted = probability.argmax(axis=1)
     recall, auroc = [], []
     with np.errstate(invalid="ignore", divide="ignore"):
         for number in range(probability.shape[1]):
-            member = (dealt == number).astype(np.float64)
+            member = (permuted == number).astype(np.float64)
             size = member.sum(axis=0)
             recall.append((predicted == number).astype(np.float64) @ member / size)
             ranks = rankdata(probability[:, number]) @ member
@@ -78,8 +78,8 @@ def permuted_numbers(
     said: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"], rng: np.random.Generator, columns: int
 ) -> dict[str, Float64[np.ndarray, " columns"]]:
     """Compute the headline of numbers for as many dealings as there are columns; NaN where everybody has the same."""
-    dealt = rng.permuted(np.repeat(truth[:, None], columns, axis=1), axis=0)
+    permuted = rng.permuted(np.repeat(truth[:, None], columns, axis=1), axis=0)
     spread = ((truth - truth.mean()) ** 2).sum()
-    away = dealt - said[:, None]
+    away = permuted - said[:, None]
     r2 = 1 - (away**2).sum(axis=0) / spread if np.ptp(truth) else np.full(columns, np.nan)
     return {"r2": np.asarray(r2), "mean_absolute_error": np.abs(away).mean(axis=0)}

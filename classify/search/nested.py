@@ -30,7 +30,7 @@ def score_nested(
 ) -> dict[str, Any]:
     """Give the outer score of the search with its interval: what choosing among so many is worth on new participants.
 
-    Outer folds are dealt inside train and val together; each fold's model is chosen and fitted on the others alone.
+    Outer folds are made inside train and val together; each fold's model is chosen and fitted on the others alone.
     Varma & Simon, BMC Bioinformatics 2006, 7:91. Raises: UsageError, CohortError.
     """
     whole = source.among(OUTER_SPLITS)

@@ -4,13 +4,10 @@ import mmap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from embeddings_store.addresses import require_no_credentials
 from embeddings_store.schema import ObjectInfo, VolumeRef
-from extract.errors import BucketError
 
 Wanted: TypeAlias = ObjectInfo | VolumeRef
 """What fetch needs to know: key, and size and etag where they are known."""
@@ -143,34 +140,3 @@ class RangeSource(Source, Protocol):
 
         Raises: FetchError as fetch does; RangeRefused.
         """
-
-
-def open_source(
-    bucket: str,
-    prefix: str = "",
-    endpoint_url: str | None = None,
-    *,
-    streams: int = 32,
-    layout: object = None,
-) -> Source:
-    """Open a local folder, "s3://bucket/prefix" or the name of an S3 bucket; keys are relative to the prefix.
-
-    streams: connections that are kept open. layout: the LayoutOptions by which list_volumes lists. Raises: BucketError.
-    """
-    folder = Path(bucket)
-    if not bucket.startswith("s3://") and folder.is_dir():
-        from extract.bucket.folder import FolderSource
-
-        here = FolderSource(folder / prefix.strip("/"))
-        here.layout = layout
-        return here
-    require_no_credentials(bucket, "--bucket", BucketError)
-    name, _, inner = bucket.removeprefix("s3://").partition("/")
-    if not name or ("/" in bucket and not bucket.startswith("s3://")):
-        raise BucketError(f"bucket {bucket!r}: expected an existing folder, s3://bucket/prefix or a bucket's name")
-    from extract.bucket.s3 import S3Source
-
-    parts = [part.strip("/") for part in (inner, prefix)]
-    far = S3Source(name, "/".join(part for part in parts if part), endpoint_url, streams=streams)
-    far.layout = layout
-    return far

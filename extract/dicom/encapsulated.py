@@ -16,7 +16,7 @@ from extract.dicom.frame_decoder import (
 )
 from extract.dicom.header import Header
 from extract.dicom.items import find_frames
-from extract.dicom.layout import Layout, check_size
+from extract.dicom.layout import SampleLayout, check_size
 from extract.dicom.samples import align_samples
 from extract.errors import ShortPixelData, UndecodablePixels, UnsupportedSyntax
 from extract.volume import Voxels
@@ -28,7 +28,7 @@ class EncapsulatedFrames:
     Raises: UnsupportedSyntax, ShortPixelData, UndecodablePixels, TooLarge.
     """
 
-    def __init__(self, header: Header, layout: Layout, source: str, decode: FrameDecoder) -> None:
+    def __init__(self, header: Header, layout: SampleLayout, source: str, decode: FrameDecoder) -> None:
         _require_decoder(header.syntax, source)
         found = find_frames(header, layout.frames, layout.bits_allocated // 8, source)
         self._frames, self.closed = found.fragments, found.closed

@@ -14,7 +14,7 @@ from embeddings_store.errors import VolumeError
 from extract.dicom.concatenation import read_part
 from extract.dicom.header import FileBytes, Header, quiet_pydicom, read_file_meta, read_header
 from extract.dicom.items import DELIMITER, ITEM, likely_tables
-from extract.dicom.layout import Layout, check_size, read_layout
+from extract.dicom.layout import SampleLayout, check_size, read_layout
 from extract.dicom.native import is_exact
 from extract.dicom.reader import FrameChooser
 
@@ -85,7 +85,7 @@ def merge_spans(spans: Iterable[Span], gap_bytes: int) -> list[Span]:
     return merged
 
 
-def _plain(header: Header, layout: Layout, frames: FrameChooser) -> FrameRanges | None:
+def _plain(header: Header, layout: SampleLayout, frames: FrameChooser) -> FrameRanges | None:
     """Compute the places of uncompressed frames; of 8-bit samples in words, in whole words."""
     first, stop = header.pixel_span
     if not is_exact(layout, stop - first):  # more frames, or padding: their bytes tell
@@ -97,7 +97,7 @@ def _plain(header: Header, layout: Layout, frames: FrameChooser) -> FrameRanges 
     return FrameRanges(numbers, tuple(spans))
 
 
-def _among_items(header: Header, layout: Layout, head: bytes, frames: FrameChooser) -> FrameRanges | int | None:
+def _among_items(header: Header, layout: SampleLayout, head: bytes, frames: FrameChooser) -> FrameRanges | int | None:
     """Look the places of compressed frames up in the offset table."""
     start, stop = header.pixel_span
     value = header.pixel_data
@@ -115,7 +115,7 @@ def _among_items(header: Header, layout: Layout, head: bytes, frames: FrameChoos
     return _at_offsets([first + offset for offset in tables[0]], stop, layout, frames)
 
 
-def _at_offsets(starts: list[int], stop: int, layout: Layout, frames: FrameChooser) -> FrameRanges | None:
+def _at_offsets(starts: list[int], stop: int, layout: SampleLayout, frames: FrameChooser) -> FrameRanges | None:
     check_size(layout, len(starts), SOURCE)
     all_but_last = list(pairwise(starts))
     tail = (starts[-1], stop)

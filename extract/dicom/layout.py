@@ -22,7 +22,7 @@ UNTOLD = -2  # frames that no header can claim
 
 
 @dataclass(frozen=True)
-class Layout:
+class SampleLayout:
     """What the header says of the samples. frames: as declared, which may be fewer than stored.
 
     shift: bits below the samples, if words are that wide. samples: 3 where grey is stored as RGB or YBR_FULL, frame by
@@ -47,7 +47,7 @@ class Layout:
         return self.samples * self.rows * self.columns * self.bits_allocated // 8
 
 
-def read_layout(elements: Dataset, source: str, plain_bytes: int | None, *, fewest_frames: int = 2) -> Layout:
+def read_layout(elements: Dataset, source: str, plain_bytes: int | None, *, fewest_frames: int = 2) -> SampleLayout:
     """Read and check the image pixel module. plain_bytes: of uncompressed pixel data, None of compressed.
 
     fewest_frames: of a file that is no volume alone, 1.
@@ -69,7 +69,7 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None, *, fewe
     bits_stored = _integer(elements, "BitsStored", bits_allocated)
     shift = _integer(elements, "HighBit", bits_stored - 1) + 1 - bits_stored
     misplaced = shift and not 0 < shift <= bits_allocated - bits_stored
-    layout = Layout(
+    layout = SampleLayout(
         frames=_integer(elements, "NumberOfFrames", UNTOLD),
         rows=_integer(elements, "Rows", 0),
         columns=_integer(elements, "Columns", 0),
@@ -92,7 +92,7 @@ def read_layout(elements: Dataset, source: str, plain_bytes: int | None, *, fewe
     return layout
 
 
-def _count_frames(layout: Layout, plain_bytes: int | None, source: str) -> Layout:
+def _count_frames(layout: SampleLayout, plain_bytes: int | None, source: str) -> SampleLayout:
     """Take the number of frames from the bytes where the header has none; one frame where they say nothing."""
     if plain_bytes is None:
         raise NotAVolume(f"{source}: NumberOfFrames is missing, and compressed frames cannot be counted without it")
@@ -104,21 +104,21 @@ def _count_frames(layout: Layout, plain_bytes: int | None, source: str) -> Layou
     return replace(layout, frames=count, notes=layout.notes | Note.FRAMES_COUNTED)
 
 
-def require_volume(layout: Layout, frames: int, source: str) -> None:
+def require_volume(layout: SampleLayout, frames: int, source: str) -> None:
     """Refuse parts that together are one frame, or more voxels than any scan has. Raises: NotAVolume, TooLarge."""
     if frames < 2:
         raise NotAVolume(f"{source}: expected a volume, got {frames} frame in all: its rows would be taken for depth")
     check_size(layout, frames, source)
 
 
-def check_size(layout: Layout, frames: int, source: str) -> None:
+def check_size(layout: SampleLayout, frames: int, source: str) -> None:
     """Refuse more voxels than any scan has, with TooLarge."""
     if frames * layout.rows * layout.columns > MAX_VOXELS:
         claim = f"{frames} x {layout.rows} x {layout.columns}"
         raise TooLarge(f"{source}: the header claims {claim} voxels, more than the {MAX_VOXELS:,} of any scan")
 
 
-def _check_layout(layout: Layout, source: str) -> None:
+def _check_layout(layout: SampleLayout, source: str) -> None:
     if layout.rows < 1 or layout.columns < 1 or layout.bits_allocated not in {8, 16}:
         shape = f"{layout.rows} x {layout.columns} with {layout.bits_allocated} bits"
         raise UndecodablePixels(f"{source}: expected rows, columns and 8 or 16 bits allocated, got {shape}")

@@ -5,7 +5,7 @@ from jaxtyping import Int
 
 from embeddings_store.schema import Note
 from extract.dicom.header import Header
-from extract.dicom.layout import Layout, check_size
+from extract.dicom.layout import SampleLayout, check_size
 from extract.dicom.samples import align_samples
 from extract.errors import ShortPixelData, UndecodablePixels, UnsupportedColour
 from extract.volume import Voxels
@@ -17,7 +17,7 @@ class NativeFrames:
     Raises: ShortPixelData when declared frames are missing, TooLarge when far too many are there.
     """
 
-    def __init__(self, header: Header, layout: Layout, source: str) -> None:
+    def __init__(self, header: Header, layout: SampleLayout, source: str) -> None:
         declared, stored = layout.frames * layout.frame_bytes, len(header.pixel_data)
         if stored < declared:
             raise ShortPixelData(f"{source}: {layout.frames} frames need {declared:,} pixel bytes, got {stored:,}")
@@ -92,7 +92,7 @@ class NativeFrames:
         return memoryview(np.frombuffer(value, dtype=np.uint16).byteswap().tobytes())
 
 
-def is_exact(layout: Layout, stored: int) -> bool:
+def is_exact(layout: SampleLayout, stored: int) -> bool:
     """Tell whether the bytes are the declared frames, made even, and nothing else."""
     declared = layout.frames * layout.frame_bytes
     return stored in {declared, declared + declared % 2}

@@ -17,7 +17,7 @@ from extract.dicom.frame_decoder import FrameDecoder, decode_here
 from extract.dicom.geometry import frames_in_order, read_eye, read_numbers, read_spacing, read_text
 from extract.dicom.header import FileBytes, Header, quiet_pydicom, read_header
 from extract.dicom.kind import check_kind
-from extract.dicom.layout import Layout, read_layout, require_volume
+from extract.dicom.layout import SampleLayout, read_layout, require_volume
 from extract.dicom.native import NativeFrames
 from extract.dicom.palette import PALETTE, GreyPalette
 from extract.dicom.rescale import read_rescale
@@ -41,7 +41,7 @@ class _File:
     """One file, read but for its frames."""
 
     header: Header
-    layout: Layout
+    layout: SampleLayout
     spacing: tuple[float, float, float] | None
     spacing_source: SpacingSource
     eye: Eye
@@ -167,7 +167,7 @@ def _read_file(header: Header, allowed: Collection[str], source: str, *, is_part
         return _File(header, layout, spacing, spacing_source, read_eye(elements), notes, kind)
 
 
-def _open_frames(header: Header, layout: Layout, source: str, decode: FrameDecoder) -> StoredFrames:
+def _open_frames(header: Header, layout: SampleLayout, source: str, decode: FrameDecoder) -> StoredFrames:
     if header.encapsulated:
         return EncapsulatedFrames(header, layout, source, decode)
     return NativeFrames(header, layout, source)
@@ -218,13 +218,13 @@ def _choose(frames: FrameChooser | None, count: int, source: str) -> Int[np.ndar
     return numbers
 
 
-def _notes_of_header(elements: Dataset, layout: Layout) -> Note:
+def _notes_of_header(elements: Dataset, layout: SampleLayout) -> Note:
     words = " ".join(read_text(elements, name) for name in ("SeriesDescription", "ImageComments", "Manufacturer"))
     notes = Note.SYNTHETIC if PHANTOM_MARK in words else Note.NONE
     return notes | (Note.MONOCHROME1 if layout.photometric == "MONOCHROME1" else Note.NONE)
 
 
-def _notes_of_frames(stored: StoredFrames, layout: Layout) -> Note:
+def _notes_of_frames(stored: StoredFrames, layout: SampleLayout) -> Note:
     """Return what the frames showed, once they are read."""
     return stored.notes | (Note.FRAME_COUNT_DISAGREES if stored.count != layout.frames else Note.NONE)
 
@@ -239,7 +239,9 @@ def _is_cirrus(elements: Dataset, ref: VolumeRef | None) -> bool:
     return ref.device == CIRRUS if ref else "ZEISS" in read_text(elements, "Manufacturer")
 
 
-def _notes_of_spacing(spacing: tuple[float, float, float] | None, frames: int, layout: Layout, cirrus: bool) -> Note:
+def _notes_of_spacing(
+    spacing: tuple[float, float, float] | None, frames: int, layout: SampleLayout, cirrus: bool
+) -> Note:
     """Mark the Cirrus converter's error: a lateral spacing between frames, on a cube that is not square."""
     if spacing is None:
         return Note.NO_SPACING

@@ -14,7 +14,8 @@ from embeddings_store.index import IndexRow
 from embeddings_store.machine import usable_cores
 from embeddings_store.schema import ObjectInfo, VolumeRef
 from extract.bucket.catalogue import list_volumes
-from extract.bucket.source import Fetched, Source, Wanted, open_source
+from extract.bucket.open import open_source
+from extract.bucket.source import Fetched, Source, Wanted
 from extract.doctor.report import Check, Report, Status, measured
 from extract.encoder.encoder import Encoder
 from extract.layouts.options import LayoutOptions

@@ -8,14 +8,14 @@ from embeddings_store.schema import Eye
 from extract.phantom.dicom_file import SYNTAXES
 from extract.phantom.effect import SECTORS, Thinning
 from extract.phantom.participants import Participant
-from extract.phantom.render import Look
+from extract.phantom.render import Appearance
 from extract.phantom.scanners import DEFAULT_PROTOCOLS, PROTOCOLS, SCANNERS, Protocol
 from extract.phantom.tables import ID_COLUMN, Schema
 
 EYES = (Eye.RIGHT, Eye.LEFT)
 CONFOUNDS = ("site", "device")
 
-SITE_LOOKS = {"UW": Look(2.5, 1.10), "UCSD": Look(0.0, 1.0), "UAB": Look(-2.5, 0.90)}
+SITE_LOOKS = {"UW": Appearance(2.5, 1.10), "UCSD": Appearance(0.0, 1.0), "UAB": Appearance(-2.5, 0.90)}
 """The site confound: how much brighter (dB) and more contrasted the pictures of a site are."""
 
 
@@ -39,9 +39,9 @@ class Plan:
         """Give a protocol at the plan's scale."""
         return PROTOCOLS[name].scaled(self.scale)
 
-    def look(self, person: Participant) -> Look:
+    def look(self, person: Participant) -> Appearance:
         """Tell how a participant's pictures are shifted: not at all, unless the site confound was asked for."""
-        return SITE_LOOKS[person.site] if self.confound == "site" else Look()
+        return SITE_LOOKS[person.site] if self.confound == "site" else Appearance()
 
     def protocols_of(self, person: Participant) -> tuple[str, ...]:
         """Tell which protocols a participant has: all of them, unless the device confound was asked for.

@@ -15,7 +15,7 @@ CHUNK_VOXELS = 3_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """A shift of the whole picture: brightness in dB, contrast as a factor around mid-scale."""
 
     brightness_db: float = 0.0
@@ -23,7 +23,7 @@ class Look:
 
 
 def render_volume(
-    surfaces: Surfaces, protocol: Protocol, choroid_um: float, look: Look, rng: np.random.Generator
+    surfaces: Surfaces, protocol: Protocol, choroid_um: float, look: Appearance, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "frames rows columns"]:
     """Draw a scan in chunks of frames, so that memory stays near the size of the result."""
     scanner = SCANNERS[protocol.device]
@@ -53,7 +53,7 @@ def scan_grain(protocol: Protocol) -> Grain:
 
 
 def _log(
-    mean: Float32[np.ndarray, "f r c"], scanner: Scanner, grain: Grain, look: Look, rng: np.random.Generator
+    mean: Float32[np.ndarray, "f r c"], scanner: Scanner, grain: Grain, look: Appearance, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "f r c"]:
     """Grey is linear in decibels: the speckle is added to the level."""
     table = (10 * np.log10(gamma_quantiles(grain.looks))).astype(np.float32)
@@ -64,7 +64,7 @@ def _log(
 
 
 def _fourth_root(
-    mean: Float32[np.ndarray, "f r c"], scanner: Scanner, grain: Grain, look: Look, rng: np.random.Generator
+    mean: Float32[np.ndarray, "f r c"], scanner: Scanner, grain: Grain, look: Appearance, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "f r c"]:
     """Grey is linear in the fourth root of intensity: the speckle multiplies it, the noise by its share (1 / mean)."""
     bins = normal_bins(mean.shape, grain, rng).astype(np.int16)
@@ -76,14 +76,14 @@ def _fourth_root(
     level *= swing
     level *= np.float32(10 ** (look.brightness_db / 40))
     black, white = 10 ** (scanner.black_db / 40), 10 ** (scanner.white_db / 40)
-    return _to_grey(level, black, white, scanner.gamma, Look(0.0, look.contrast))
+    return _to_grey(level, black, white, scanner.gamma, Appearance(0.0, look.contrast))
 
 
 _COMPRESS = {"log": _log, "fourth_root": _fourth_root}
 
 
 def _to_grey(
-    level: Float32[np.ndarray, "f r c"], black: float, white: float, gamma: float, look: Look
+    level: Float32[np.ndarray, "f r c"], black: float, white: float, gamma: float, look: Appearance
 ) -> UInt8[np.ndarray, "f r c"]:
     """Map black..white to 0..255 through a table with the gamma and a soft shoulder near white."""
     level += np.float32(look.brightness_db - black)

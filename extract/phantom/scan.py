@@ -10,7 +10,7 @@ from extract.phantom.anatomy import build_surfaces, draw_pose, layer_stack_um
 from extract.phantom.effect import Thinning
 from extract.phantom.eye import EyeTraits
 from extract.phantom.pattern import scan_pattern
-from extract.phantom.render import Look, render_volume
+from extract.phantom.render import Appearance, render_volume
 from extract.phantom.scanners import PROTOCOLS, Protocol
 
 BRIGHTNESS_SPREAD_DB = 0.7
@@ -33,7 +33,7 @@ def make_scan(
     *,
     thinning: Thinning,
     class_index: int,
-    look: Look,
+    look: Appearance,
 ) -> Scan:
     """Acquire one eye once; class_index matters only where thinning asks for it."""
     rng = np.random.default_rng(seeds)
@@ -42,7 +42,7 @@ def make_scan(
     stack = layer_stack_um(traits, pattern, thinning, class_index)
     surfaces = build_surfaces(traits, protocol, pattern, pose, stack)
     quality_db = BRIGHTNESS_SPREAD_DB * float(np.clip(rng.standard_normal(), -2, 2))
-    shown = Look(look.brightness_db + quality_db, look.contrast)
+    shown = Appearance(look.brightness_db + quality_db, look.contrast)
     voxels = render_volume(surfaces, protocol, traits.choroid_um, shown, rng)
     return Scan(voxels, protocol, traits.eye, tuple(pattern.lateral_mm.tolist()))
 

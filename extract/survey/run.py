@@ -17,7 +17,8 @@ from embeddings_store.errors import UsageError
 from embeddings_store.safe_keys import shortened
 from embeddings_store.schema import Eye
 from extract.bucket.catalogue import open_catalogue
-from extract.bucket.source import Source, open_source
+from extract.bucket.open import open_source
+from extract.bucket.source import Source
 from extract.layouts.contract import PICTURES, Listing, Scan, Skip
 from extract.layouts.dataset import Dataset
 from extract.layouts.datasets import load_datasets

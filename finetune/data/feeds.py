@@ -29,7 +29,7 @@ class LabelledBatch:
 
 @runtime_checkable
 class Feed(Protocol):
-    """One split of the cohort, in batches. shared: dealt out to processes; else each takes the whole, being cheap."""
+    """One split of the cohort, in batches. shared: divided among processes; else each takes the whole, being cheap."""
 
     shared: ClassVar[bool]
 

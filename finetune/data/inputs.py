@@ -16,7 +16,7 @@ from classify.cohort.tasks import Task
 from classify.features.table import FeatureTable, make_features
 from embeddings_store.space import EmbeddingSpace
 from extract.bucket.catalogue import list_volumes
-from extract.bucket.source import open_source
+from extract.bucket.open import open_source
 from extract.device.backend import Backend
 from extract.encode import BatchEncoder
 from extract.encoder.encoder import Encoder

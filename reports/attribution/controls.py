@@ -1,4 +1,4 @@
-"""The two controls of a map: a model fitted on labels dealt anew, and channels fed in another order (Adebayo 2018)."""
+"""The two controls of a map: a model fitted on permuted labels, and channels fed in another order (Adebayo 2018)."""
 
 from dataclasses import replace
 
@@ -11,14 +11,14 @@ from reports.attribution.volume import Controls
 
 
 def make_controls(model: FittedModel, train: FeatureTable, *, classes: int, seed: int) -> Controls:
-    """Fit the model again on dealt labels. train: raw features of the train split, as the model was fitted on."""
+    """Fit the model again on permuted labels. train: raw features of the train split, as the model was fitted on."""
     rng = np.random.default_rng(seed)
-    dealt = replace(train, y=deal_labels(train.y, train.participant, rng))
+    permuted = replace(train, y=permute_labels(train.y, train.participant, rng))
     channels = train.x.shape[1]
-    return Controls(fit_model(model.spec, dealt, classes=classes, seed=seed), rng.permutation(channels))
+    return Controls(fit_model(model.spec, permuted, classes=classes, seed=seed), rng.permutation(channels))
 
 
-def deal_labels(
+def permute_labels(
     label: Int64[np.ndarray, " n"], participant: Shaped[np.ndarray, " n"], rng: np.random.Generator
 ) -> Int64[np.ndarray, " n"]:
     """Deal the labels of participants to participants anew; all scans of a person get the same one."""

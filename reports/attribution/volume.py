@@ -100,9 +100,9 @@ class VolumeEvidence:
 
 @dataclass(frozen=True)
 class Controls:
-    """Models that must give another map: fitted on dealt labels, and fed with shuffled channels."""
+    """Models that must give another map: fitted on permuted labels, and fed with shuffled channels."""
 
-    dealt_labels: FittedModel
+    permuted_labels: FittedModel
     order: Int64[np.ndarray, " D"] = field(repr=False)
 
 
@@ -131,7 +131,7 @@ def explain_volume(
     size = (read.shape[0], read.shape[1], read.shape[2])
     scores = {
         "model": HeadScore(model, protocol, classes, mirrored=flipped),
-        "dealt labels": HeadScore(controls.dealt_labels, protocol, classes, mirrored=flipped),
+        "permuted labels": HeadScore(controls.permuted_labels, protocol, classes, mirrored=flipped),
         "shuffled channels": HeadScore(model, protocol, classes, controls.order, flipped),
     }
     parts = [_explain_regions(scores, read, regions(size), target, seed) for regions in (en_face, bands)]

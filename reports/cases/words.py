@@ -45,7 +45,7 @@ def _tell_probe(evidence: VolumeEvidence) -> Told:
     said = f"Base (nothing remarkable) {number(base, True)} + shares = {number(whole, True)}."
     checks = (
         f"{_beats(found.curves, 'random orders')} Rank agreement with a model fitted on permuted labels: "
-        f"{_flat(found.agreement['dealt labels'])}; with shuffled channels: "
+        f"{_flat(found.agreement['permuted labels'])}; with shuffled channels: "
         f"{_flat(found.agreement['shuffled channels'])} (near 1 would mean that the map does not depend on what was "
         f"learned). Stored tokens are rounded: the evidence moves by at most {number(evidence.rounding)}."
     )

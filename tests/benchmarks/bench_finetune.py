@@ -19,7 +19,7 @@ from classify.features.standardise import Standardiser
 from classify.features.table import FeatureTable
 from embeddings_store.index import IndexRow
 from extract.bucket.catalogue import list_volumes
-from extract.bucket.source import open_source
+from extract.bucket.open import open_source
 from extract.device.cpu import CpuBackend
 from extract.encoder.encoder import Encoder
 from extract.encoder.random_init import random_encoder

@@ -26,10 +26,10 @@ def sources_digest(bench: str, root: Path = ROOT) -> str:
 
 
 def current_commit() -> str:
-    """Name the commit that is checked out, and whether files differ from it; "" outside a repository."""
+    """Name the commit that is checked out, and whether files differ from it, but for results; "" outside a repository."""
     try:
         commit = _git("rev-parse", "--short=10", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!tests/benchmarks/results")
     except (OSError, subprocess.CalledProcessError):
         return ""
     return f"{commit} with changes" if changed else commit

@@ -26,8 +26,8 @@ from embeddings_store.reader import open_reader
 from embeddings_store.s3_access import find_s3, open_credentials
 from embeddings_store.storage import open_storage
 from embeddings_store.writer import open_writer
+from extract.bucket.open import open_source
 from extract.bucket.s3 import S3Source
-from extract.bucket.source import open_source
 from extract.errors import BucketError
 
 SECRET = "the%secret/with=signs"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from store_makers import SPACE, WORKER, ReadOnlyStorage, memory_storage
 
 from embeddings_store.errors import StoreError
-from embeddings_store.layout import ROOT, Layout, create_layout, load_layout
+from embeddings_store.layout import ROOT, StoreLayout, create_layout, load_layout
 from embeddings_store.reader import open_reader, reader_on
 from embeddings_store.schema import SCHEMA_VERSION
 from embeddings_store.space import EmbeddingSpace
@@ -78,7 +78,7 @@ def test_two_creators_write_the_same_bytes() -> None:
     assert paths == sorted(second.list_paths(""))
     assert [bytes(first.get(path) or b"") for path in paths] == [bytes(second.get(path) or b"") for path in paths]
     create_layout(memory_storage(), SPACE, 10)
-    assert load_layout(first) == Layout(SPACE, 10, SCHEMA_VERSION)
+    assert load_layout(first) == StoreLayout(SPACE, 10, SCHEMA_VERSION)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from embeddings_store.diff import diff_stores
 from embeddings_store.errors import StoreError
 from embeddings_store.export import export_store
 from embeddings_store.growth import document_faults
-from embeddings_store.layout import Layout, load_layout
+from embeddings_store.layout import StoreLayout, load_layout
 from embeddings_store.reader import open_reader, reader_on
 from embeddings_store.rows import Commit
 from embeddings_store.schema import THUMBNAIL_SHAPE, WITHOUT_THUMBNAIL
@@ -223,7 +223,7 @@ def test_growth_that_is_cut_off_leaves_a_whole_store(changes: int) -> None:
     with pytest.raises(StoreError, match="cut off"):
         writer_on(CutOffStorage(storage.url, storage.objects, [changes]), SPACE, 10, WORKER)
     found = load_layout(storage)
-    assert isinstance(found, Layout)
+    assert isinstance(found, StoreLayout)
     assert found.schema_version == WITHOUT_THUMBNAIL
     assert document_faults(storage, found.schema_version) == {}
     reader_on(storage).vectors(DONE)

@@ -9,8 +9,9 @@ from source_contract import RangeContract
 
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
+from extract.bucket.open import open_source
 from extract.bucket.s3 import S3Source
-from extract.bucket.source import ObjectInfo, RangeSource, Source, open_source
+from extract.bucket.source import ObjectInfo, RangeSource, Source
 from extract.errors import BucketError, FetchError
 
 

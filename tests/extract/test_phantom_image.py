@@ -10,7 +10,7 @@ from extract.phantom.anatomy import Surfaces, build_surfaces, draw_pose, layer_s
 from extract.phantom.effect import Thinning
 from extract.phantom.eye import draw_eye
 from extract.phantom.pattern import scan_pattern
-from extract.phantom.render import Look, grey_curve, render_volume, scan_grain
+from extract.phantom.render import Appearance, grey_curve, render_volume, scan_grain
 from extract.phantom.scan import make_scan, scan_seeds
 from extract.phantom.scanners import DEFAULT_PROTOCOLS, PROTOCOLS, SCANNERS, Protocol
 from extract.phantom.speckle import Grain, gamma_quantiles, grain_on_grid, speckle
@@ -54,7 +54,7 @@ def rendered(protocol: Protocol, seed: int = 0) -> tuple[np.ndarray, Surfaces]:
     pose = draw_pose(protocol, rng)
     pattern = scan_pattern(protocol, Eye.RIGHT, pose.offset_mm)
     surfaces = build_surfaces(traits, protocol, pattern, pose, layer_stack_um(traits, pattern, Thinning(), 0))
-    return render_volume(surfaces, protocol, traits.choroid_um, Look(), rng), surfaces
+    return render_volume(surfaces, protocol, traits.choroid_um, Appearance(), rng), surfaces
 
 
 def layer_means(voxels: np.ndarray, surfaces: Surfaces, protocol: Protocol) -> dict[str, float]:
@@ -117,7 +117,7 @@ def test_every_protocol_renders_something_at_a_small_scale(name: str) -> None:
     protocol = PROTOCOLS[name].scaled(0.05)
     traits = draw_eye(0, 1001, Eye.LEFT)
     seeds = scan_seeds(0, 1001, name, Eye.LEFT)
-    scan = make_scan(traits, protocol, seeds, thinning=Thinning(), class_index=0, look=Look())
+    scan = make_scan(traits, protocol, seeds, thinning=Thinning(), class_index=0, look=Appearance())
     assert scan.voxels.shape == (protocol.frames, protocol.rows, protocol.columns)
     assert (scan.voxels.std(axis=(1, 2)) > 10).all()
 

@@ -17,8 +17,9 @@ from moto.server import ThreadedMotoServer
 from source_contract import RangeContract
 
 from embeddings_store.errors import OctProbeError
+from extract.bucket.open import open_source
 from extract.bucket.s3 import BODY_ATTEMPTS, S3Source
-from extract.bucket.source import ObjectInfo, RangeRefused, RangeSource, Source, TransferCounts, open_source
+from extract.bucket.source import ObjectInfo, RangeRefused, RangeSource, Source, TransferCounts
 from extract.errors import BucketError, FetchError
 
 SECRET = "verysecretverysecret"

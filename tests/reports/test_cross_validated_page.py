@@ -9,7 +9,7 @@ from simulated_study import NOW, simulated_facts, simulated_features
 
 from classify.cohort.splits import NO_TEST, OUT_OF_FOLD
 from reports.options import StudyOptions
-from reports.study import Study, write_study
+from reports.study import StudyPage, write_study
 
 
 def make_crossed(runs: Path, name: str, **given: object) -> Path:
@@ -41,7 +41,7 @@ def make_crossed(runs: Path, name: str, **given: object) -> Path:
     return folder
 
 
-def page_of(runs: Path, out: Path) -> tuple[Study, str]:
+def page_of(runs: Path, out: Path) -> tuple[StudyPage, str]:
     options = StudyOptions(runs=runs, store="store", out=out)
     study = write_study(options, facts=simulated_facts(), features_of=simulated_features, now=NOW)
     return study, study.page.read_text(encoding="utf-8")

@@ -9,10 +9,12 @@ import pytest
 from simulated_run import build_run
 from simulated_study import simulated_features
 
-from embeddings_store.errors import RunError
-from reports.explain import ROWS_AT_ONCE, ShapValues, explain_linear, explain_trees, load_booster, rank_features
-from reports.explanations import explain_study
+import octprobe
+from embeddings_store.errors import RunError, UsageError
+from reports.explain import ROWS_AT_ONCE, ShapValues, explain_linear, explain_trees, load_booster
+from reports.explanations import EXPLAINERS, explain_study
 from reports.runs import FinishedRun, read_runs
+from reports.shap_pictures import write_explanation
 
 
 @pytest.fixture(scope="module")
@@ -69,28 +71,45 @@ def test_features_of_another_width_are_refused(run: FinishedRun, x: np.ndarray) 
         explain_trees(load_booster(run.folder), x[:, :15])
 
 
-def test_the_feature_that_follows_the_label_comes_first_with_its_direction(run: FinishedRun, x: np.ndarray) -> None:
-    names = [f"last/mean/{i:03d}" for i in range(16)]
-    ranked = rank_features(explain_trees(load_booster(run.folder), x), x, names, top=5)
-    assert ranked[0].name == "last/mean/000"
-    assert ranked[0].direction_by_output[0] < -0.5  # a higher feature speaks against the lowest class
-    assert ranked[0].direction_by_output[3] > 0.5
-    assert [f.mean_abs for f in ranked] == sorted((f.mean_abs for f in ranked), reverse=True)
-    assert ranked[0].mean_abs == pytest.approx(sum(ranked[0].mean_abs_by_output))
+def test_the_feature_that_follows_the_label_comes_first(run: FinishedRun) -> None:
+    explanation = explain_study([run], simulated_features)
+    assert "Most: last/mean/000," in explanation.pictures[0].alt
 
 
-def test_features_that_never_count_are_left_out() -> None:
-    shap = ShapValues(np.array([[[0.5, 0.0]], [[-0.5, 0.0]]]), np.zeros(1), 0.0)
-    ranked = rank_features(shap, np.array([[1.0, 7.0], [0.0, 8.0]]), ["a", "b"])
-    assert [feature.name for feature in ranked] == ["a"]
-    assert ranked[0].direction_by_output == (pytest.approx(1.0),)
+def test_a_head_without_features_is_not_explained(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = ShapValues(np.zeros((1, 4, 16)), np.zeros(4), 0.0)
+    monkeypatch.setitem(EXPLAINERS, run.model, lambda *_: (flat, np.zeros((1, 4))))
+    monkeypatch.setattr("reports.explanations._check_reproduces", lambda *_: None)
+    assert "uses no feature at all" in explain_study([run], simulated_features).absent
+
+
+def test_the_values_are_kept_as_the_shap_package_opens_them(run: FinishedRun, tmp_path: Path) -> None:
+    explanation = explain_study([run], simulated_features)
+    assert explanation.values is not None
+    write_explanation(explanation.values, explanation.volumes, tmp_path / "explanation.npz")
+    again = octprobe.read_explanation(tmp_path / "explanation.npz")
+    assert type(again).__module__.startswith("shap.")
+    np.testing.assert_array_equal(again.values, explanation.values.values)
+    assert again.shape == (len(explanation.volumes), 16, len(run.classes))
+    assert again[:, :, run.classes[0]].values.shape == (len(explanation.volumes), 16)
+    raw = load_booster(run.folder).predict(again.data, raw_score=True)
+    np.testing.assert_allclose(again.base_values + again.values.sum(axis=1), raw, atol=1e-9)
+    (tmp_path / "none.npz").write_bytes(b"PK")
+    for wrong in ("none.npz", "not there"):
+        with pytest.raises(UsageError, match=r"expected the explanation\.npz"):
+            octprobe.read_explanation(tmp_path / wrong)
+
+
+def test_pictures_are_the_same_each_time(run: FinishedRun) -> None:
+    one, two = (explain_study([run], simulated_features).pictures for _ in range(2))
+    assert [picture.anchor for picture in one] == ["shap", "shap-volumes", "shap-volume"]
+    assert one == two
 
 
 def test_the_best_lightgbm_run_is_explained_on_validation_volumes(run: FinishedRun) -> None:
     explanation = explain_study([run], simulated_features)
-    assert explanation.picture is not None
     volumes = int((run.run.cohort["split"] == "val").sum())
-    assert f"{volumes} validation volumes" in explanation.picture.caption
+    assert f"{volumes} validation volumes" in explanation.pictures[0].caption
 
 
 def test_features_that_do_not_give_the_recorded_predictions_are_not_explained(run: FinishedRun) -> None:
@@ -99,7 +118,7 @@ def test_features_that_do_not_give_the_recorded_predictions_are_not_explained(ru
         return replace(table, x=table.x[::-1].copy())
 
     explanation = explain_study([run], shuffled)  # type: ignore[arg-type]  # a plain function of any run
-    assert explanation.picture is None
+    assert explanation.pictures == ()
     assert "differs from the recorded predictions" in explanation.absent
 
 

@@ -5,7 +5,7 @@ from embeddings_store.schema import Eye
 from extract.phantom.anatomy import draw_pose
 from extract.phantom.effect import Thinning
 from extract.phantom.eye import draw_eye
-from extract.phantom.render import Look
+from extract.phantom.render import Appearance
 from extract.phantom.scan import Scan, make_scan, scan_seeds
 from extract.phantom.scanners import PROTOCOLS
 from reports.anatomy.foveal_pit import find_foveal_pit
@@ -20,7 +20,7 @@ def acquire(name: str, eye: Eye, participant: int = 1) -> tuple[Scan, ScanGeomet
         scan_seeds(1, participant, name, eye),
         thinning=Thinning(),
         class_index=0,
-        look=Look(0.0, 1.0),
+        look=Appearance(0.0, 1.0),
     )
     spacing = (protocol.frame_mm, protocol.axial_mm, protocol.lateral_mm)
     return scan, ScanGeometry(*scan.voxels.shape, spacing, eye, name, "")

@@ -17,7 +17,7 @@ from reports.headline import number
 from reports.options import StudyOptions
 from reports.runs import Estimate
 from reports.sections import leans
-from reports.study import Study, write_study
+from reports.study import StudyPage, write_study
 
 SECTIONS = {
     "summary",
@@ -31,7 +31,7 @@ SECTIONS = {
     "checklist",
     "reading",
 }
-FIGURES = {"flow", "forest-val", "confusion", "roc", "reliability", "shap", "map"}
+FIGURES = {"flow", "forest-val", "confusion", "roc", "reliability", "shap", "shap-volumes", "shap-volume", "map"}
 LOADING = {"src", "href", "data", "action", "poster", "srcset", "xlink:href"}
 
 OWN_ADDRESSES = ("data:image/svg+xml;base64,", "#", "model-card.html")
@@ -77,7 +77,7 @@ def read_page(path: Path) -> PageReader:
     return reader
 
 
-def make(tmp_path: Path, *, space: str = SPACE) -> tuple[Study, PageReader]:
+def make(tmp_path: Path, *, space: str = SPACE) -> tuple[StudyPage, PageReader]:
     study = write_study(
         StudyOptions(store="store", runs=tmp_path / "runs", out=tmp_path / "out"),
         facts=simulated_facts(space),
@@ -88,14 +88,14 @@ def make(tmp_path: Path, *, space: str = SPACE) -> tuple[Study, PageReader]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, PageReader]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyPage, PageReader]:
     folder = tmp_path_factory.mktemp("study")
     build_run(folder / "runs", "run-lgbm", strength=0.8, participants=400)
     build_run(folder / "runs", "run-ordinal", model="ordinal", participants=400)
     return make(folder)
 
 
-def test_every_section_and_figure_is_there(made: tuple[Study, PageReader]) -> None:
+def test_every_section_and_figure_is_there(made: tuple[StudyPage, PageReader]) -> None:
     _, page = made
     assert page.ids >= SECTIONS | FIGURES
     assert all(page.alts)
@@ -109,7 +109,7 @@ def numbers_of(measures: dict[str, Any]) -> list[str]:
     ]
 
 
-def test_every_number_of_the_records_is_there(made: tuple[Study, PageReader]) -> None:
+def test_every_number_of_the_records_is_there(made: tuple[StudyPage, PageReader]) -> None:
     study, page = made
     for run in study.runs:
         for measured in numbers_of(run.record.judged.metrics["participant"]["val"]):
@@ -124,7 +124,7 @@ def test_every_number_of_the_records_is_there(made: tuple[Study, PageReader]) ->
         assert f"{number(difference['value'], True)} ({number(difference['low'], True)} to" in page.text
 
 
-def test_what_a_reader_must_know_is_there(made: tuple[Study, PageReader]) -> None:
+def test_what_a_reader_must_know_is_there(made: tuple[StudyPage, PageReader]) -> None:
     study, page = made
     assert page.text.count("Research use only — not for clinical decisions") >= 3
     for said in (SPACE, "ab" * 32, "2026-11-22", "s3://study/store", study.headline.claim, "looked at: never"):
@@ -146,7 +146,7 @@ def assert_only_its_own_script(text: str) -> None:
     assert not re.search(r"<[a-z][^>]*\son[a-z]+=", text)
 
 
-def test_nothing_is_loaded_and_nothing_else_runs(made: tuple[Study, PageReader]) -> None:
+def test_nothing_is_loaded_and_nothing_else_runs(made: tuple[StudyPage, PageReader]) -> None:
     study, page = made
     assert all(address.startswith(OWN_ADDRESSES) for address in page.addresses)
     assert page.tags.isdisjoint({"link", "iframe", "object", "embed", "form"})
@@ -154,10 +154,14 @@ def test_nothing_is_loaded_and_nothing_else_runs(made: tuple[Study, PageReader])
     assert_only_its_own_script(text)
     assert re.findall(r"(?:https?:)?//[^\s\"'<]+", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)) == ["//study/store"]
     assert "@import" not in text
-    assert sorted(path.name for path in study.page.parent.iterdir()) == ["model-card.html", "study.html"]
+    assert sorted(path.name for path in study.page.parent.iterdir()) == [
+        "explanation.npz",
+        "model-card.html",
+        "study.html",
+    ]
 
 
-def test_the_phantom_banner_is_there_for_a_phantom_only(tmp_path: Path, made: tuple[Study, PageReader]) -> None:
+def test_the_phantom_banner_is_there_for_a_phantom_only(tmp_path: Path, made: tuple[StudyPage, PageReader]) -> None:
     build_run(tmp_path / "runs", "real", model="linear", phantom=False)
     study, page = make(tmp_path)
     assert not study.phantom
@@ -249,7 +253,7 @@ def test_no_runs_is_one_message(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_record_says_what_the_page_says(made: tuple[Study, PageReader]) -> None:
+def test_the_record_says_what_the_page_says(made: tuple[StudyPage, PageReader]) -> None:
     study, _ = made
     record = json.loads(json.dumps(study.to_record()))
     assert record["runs"] == ["run-lgbm", "run-ordinal"]

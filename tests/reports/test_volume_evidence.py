@@ -12,7 +12,7 @@ from embeddings_store.schema import Eye
 from embeddings_store.token_pooling import pool_tokens
 from reports.anatomy.regions import SECTORS, Regions, axial_bands, en_face_regions
 from reports.anatomy.scan import ScanGeometry
-from reports.attribution.controls import deal_labels, make_controls
+from reports.attribution.controls import make_controls, permute_labels
 from reports.attribution.volume import VolumeEvidence, explain_volume
 
 GRID, CHANNELS = (12, 4, 12), 8
@@ -112,17 +112,17 @@ def test_controls_give_another_map() -> None:
     simulated = simulate(("mean",))
     head = fitted(simulated, "linear", ("mean",))
     agreement = [explained(simulated, head, 2 * seed + 1, seed).regions.agreement for seed in range(8)]
-    for control in ("dealt labels", "shuffled channels"):
+    for control in ("permuted labels", "shuffled channels"):
         assert np.mean([one[control] for one in agreement]) < 0.5
 
 
-def test_dealt_labels_keep_the_scans_of_a_person_together() -> None:
+def test_permuted_labels_keep_the_scans_of_a_person_together() -> None:
     label = np.repeat(np.arange(40) % 4, 3)
     participant = np.repeat([f"{number:04d}" for number in range(40)], 3)
-    dealt = deal_labels(label, participant, np.random.default_rng(0))
-    assert (dealt.reshape(40, 3) == dealt.reshape(40, 3)[:, :1]).all()
-    assert (np.bincount(dealt) == np.bincount(label)).all()
-    assert (dealt != label).any()
+    permuted = permute_labels(label, participant, np.random.default_rng(0))
+    assert (permuted.reshape(40, 3) == permuted.reshape(40, 3)[:, :1]).all()
+    assert (np.bincount(permuted) == np.bincount(label)).all()
+    assert (permuted != label).any()
 
 
 def test_an_attentive_head_is_explained_by_regions_attention_and_gradients() -> None:
