@@ -26,7 +26,7 @@ def sources_digest(bench: str, root: Path = ROOT) -> str:
 
 
 def current_commit() -> str:
-    """Name the commit that is checked out, and whether files differ from it, but for results; "" outside a repository."""
+    """Name the commit that is checked out, and whether files but results differ from it; "" outside a repository."""
     try:
         commit = _git("rev-parse", "--short=10", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!tests/benchmarks/results")
