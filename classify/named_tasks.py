@@ -46,7 +46,7 @@ def with_stored_labels(
         names = ", ".join(f"{stored.dataset}/{task.name}" for task in stored.tasks)
         raise UsageError(f"--store {stores[0]}: expected a --task of its dataset ({names}), got none")
     files = {task: str(stored.task(task)) if task in named else task for task in asked}
-    changed = {
+    changed: dict[str, Any] = {
         name: tuple(files[one] for one in task) if isinstance(task, tuple) else files[task]
         for name, task in _given(options).items()
     }

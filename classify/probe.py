@@ -1,11 +1,12 @@
 """The verb ``classify probe``: train one head on stored embeddings and judge it on val. Reads from top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from classify.baselines.covariates import TWIN_MISSING
 from classify.baselines.each_store import EachStore, stand_beside_each
@@ -49,7 +50,7 @@ from classify.probe_record import (
 )
 from classify.reference.training import TrainingReference, remember_train
 from classify.run.earlier import check_earlier
-from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run
+from classify.run.folder import MODEL, TWIN_MODEL, digest_models, new_run_id, run_folder, save_run, save_tables
 from classify.run.predictions import Predictions, judged_of, stack_predictions
 from classify.run.record import Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
@@ -90,9 +91,7 @@ def probe(
     now, read = now or datetime.now(UTC), tables.labels.published.reading(read or reader_at(options.endpoint_url))
     stored = open_stores(options.store, read, task.level)
     twin_stored = read_checked_twin(read(options.random_twin), stored.space) if options.random_twin else None
-    cohort = tables.join(stored)
-    for line in cohort.said():
-        tell(line)
+    cohort = join_told(tables, stored, tell)
     marked = with_groups(mark_all(stored), cohort)
     standing = check_earlier(options.runs, cohort, marked, stored.space_id, resplit=options.resplit, tell=tell)
     source = source_on(cohort, stored)
@@ -108,28 +107,46 @@ def probe(
         model = fit_model(chosen.spec, features.only("train"), classes=len(task.classes), seed=options.seed)
         clock.lap("fit")
         crossed = cross(options, method, source, folds, model, tables, tell) if folds else None
-        val_judged = crossed.judged if crossed else judge(options, method, model, features, cohort, tables)
-        levels, others, said = val_judged.levels, val_judged.others, val_judged.said
+        val_judged = crossed.judged if crossed else judge(options, method, model, features, cohort, tables, clock)
         clock.lap("evaluate")
+        levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         twin = compare_to_twin(options, plan, tables, twin_stored, source, judged_of(levels))
         beside = twin or compare_to_each_store(options, plan, source, stored, judged_of(levels))
+        clock.lap("twin" if twin else "each_store", only_if=beside is not None)
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
+        clock.lap("novelty")
+        fitted = describe_model(options, model, features, cohort, chosen, val_judged.calibration, clock, crossed)
         save_parts(aside, model, remembered, val_judged.calibrator, twin)
+        rows = rows_of(levels, others, model.head.name, beside)
+        save_tables(aside, rows, crossed.with_folds(cohort.table) if crossed else cohort.table, marked)
         record = RunRecord(
             id=run_id,
             made=describe_making(options, stored, now, clock, digest_models(aside)),
             asked=describe_question(cohort, stored),
             cohort=tables.describe_run(cohort, marked, said.without, standing, balanced=model.head.balanced),
-            fitted=describe_model(options, model, features, cohort, chosen, val_judged.calibration, crossed),
+            fitted=fitted,
             judged=said.judged,
             rivals=Rivals([TWIN_MISSING, *crossed.missing] if crossed else describe_missing(cohort)),
         )
-        others = {name: part for name, part in others.items() if name != model.head.name}
-        if beside:
-            record, others = beside.beside(record), others | beside.rows
-        table = crossed.with_folds(cohort.table) if crossed else cohort.table
-        folder = save_run(aside, record, stack_predictions([*levels.values(), *others.values()]), table, marked)
+        folder = save_run(aside, beside.beside(record) if beside else record)
+    tell(clock.said())
     return Probed(record, folder)
+
+
+def join_told(tables: CohortTables, stored: Snapshot, tell: Callable[[str], None]) -> Cohort:
+    """Join the tables with what is stored, and say who was found."""
+    cohort = tables.join(stored)
+    for line in cohort.said():
+        tell(line)
+    return cohort
+
+
+def rows_of(
+    levels: Mapping[str, Predictions], others: Mapping[str, Predictions], own: str, beside: Twin | EachStore | None
+) -> pd.DataFrame:
+    """Give all predictions of a run as one table: its own, those of the baselines, and of what it was held against."""
+    baselines = {name: part for name, part in others.items() if name != own}
+    return stack_predictions([*levels.values(), *(baselines | dict(beside.rows if beside else {})).values()])
 
 
 def read_tables_of(options: ProbeOptions, question: Question, tell: Callable[[str], None]) -> CohortTables:
@@ -221,12 +238,12 @@ def search(
 
 def judge(
     options: ProbeOptions, method: str | None, model: FittedModel, features: FeatureTable, cohort: Cohort,
-    tables: CohortTables,
+    tables: CohortTables, clock: Stopwatch,
 ) -> ValJudged:  # fmt: skip
     """Judge val."""
     return judge_val(
         model, method, features.only("train"), features.only("val"), cohort, prevalence=options.prevalence,
-        pretrained=tables.pretrained, replicates=options.replicates, seed=options.seed,
+        pretrained=tables.pretrained, replicates=options.replicates, seed=options.seed, clock=clock,
     )  # fmt: skip
 
 

@@ -27,21 +27,26 @@ PACKAGES = ("octprobe", "numpy", "pandas", "scikit-learn", "lightgbm", "optuna",
 
 def describe_model(
     options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort, chosen: Chosen,
-    calibration: dict[str, Any] | None, crossed: CrossValidated | None = None,
+    calibration: dict[str, Any] | None, clock: Stopwatch, crossed: CrossValidated | None = None,
 ) -> ModelFacts:  # fmt: skip
     """Say what was fitted, and what its features know, beyond the predictions of val."""
     asked = {"replicates": options.replicates, "seed": options.seed}
+    nuisance = [] if crossed else probe_nuisance(features, cohort.measured(), **asked)
+    clock.lap("nuisance")
+    table, classes = cohort.table, cohort.task.classes
+    robustness = leave_one_out(model, features, table, classes, **asked) if options.robustness else None
+    clock.lap("robustness", only_if=options.robustness)
+    seeds = check_seeds(options, model, features, cohort)
+    clock.lap("seeds", only_if=seeds is not None)
     return ModelFacts(
         model.head.name,
         describe_features(model, features),
         model.head.get_params(),
         search=chosen.record,
         calibration=calibration,
-        probes_of_nuisance=[] if crossed else probe_nuisance(features, cohort.measured(), **asked),
-        robustness=leave_one_out(model, features, cohort.table, cohort.task.classes, **asked)
-        if options.robustness
-        else None,
-        seed_sensitivity=check_seeds(options, model, features, cohort),
+        probes_of_nuisance=nuisance,
+        robustness=robustness,
+        seed_sensitivity=seeds,
         cross_validation=crossed.record if crossed else None,
     )
 
@@ -73,13 +78,16 @@ def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSee
 def describe_making(
     options: ProbeOptions, stored: Snapshot, now: datetime, clock: Stopwatch, models: dict[str, dict[str, str]]
 ) -> Provenance:
-    """Say when and by what the run was made."""
+    """Say when and by what the run was made; all that was done by now counts as saving."""
+    inputs, versions = digest_inputs(asdict(options), digest_rows(stored)), package_versions(PACKAGES)
+    seeds = {"head": options.seed, "folds": options.seed, "bootstrap": options.seed}
+    clock.lap("save")
     return Provenance(
         now.isoformat(timespec="seconds"),
         list(options.command),
-        digest_inputs(asdict(options), digest_rows(stored)),
-        {"head": options.seed, "folds": options.seed, "bootstrap": options.seed},
-        package_versions(PACKAGES) | {"commit": code_commit()},
+        inputs,
+        seeds,
+        versions | {"commit": code_commit()},
         clock.seconds(),
         models,
     )

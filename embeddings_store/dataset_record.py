@@ -6,7 +6,7 @@ dataset by name. Who joins labels reads it with read_dataset_record.
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -124,8 +124,7 @@ def put_dataset_record(storage: Storage, record: DatasetRecord) -> None:
 
 def _parse(record: Mapping[str, Any]) -> DatasetRecord:
     header, *rows = csv.reader(io.StringIO(record["lines"]))
-    columns, known = tuple(header[len(KNOWN) :]), len(KNOWN)
-    lines = (LabelLine(*row[:known], labels=dict(zip(columns, row[known:], strict=True))) for row in rows)
+    columns = tuple(header[len(KNOWN) :])
     return DatasetRecord(
         record["name"],
         record["title"],
@@ -134,9 +133,15 @@ def _parse(record: Mapping[str, Any]) -> DatasetRecord:
         tuple(_parse_task(one) for one in record["tasks"]),
         SplitScheme(**record["splits"]),
         columns,
-        tuple(lines),
+        tuple(_parse_line(columns, *row) for row in rows),
         tuple(record["notes"]),
     )
+
+
+def _parse_line(
+    columns: Sequence[str], file: str, participant: str, eye: str, split: str, visit: str, *labels: str
+) -> LabelLine:
+    return LabelLine(file, participant, eye, split, visit, dict(zip(columns, labels, strict=True)))
 
 
 def _parse_task(raw: Mapping[str, Any]) -> DatasetTask:

@@ -65,7 +65,7 @@ def place_aside(path: Path, *, alone: bool = False) -> Iterator[Path]:
                 raise UsageError(f"{path}: another process is writing there; wait for it, or choose another name")
             yield own / path.name
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        _remove(own)
 
 
 @cache
@@ -74,14 +74,28 @@ def sweep(folder: Path) -> None:
     for one in _asides(folder):
         with suppress(OSError), (one / LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(one)  # with its lock held, so that nobody can take it for their own
+            _remove(one)  # with its lock held, so that nobody can take it for their own
+
+
+def _remove(aside: Path) -> None:
+    """Remove a folder aside, its lock last: what a killed process left of it is still known as one."""
+    with suppress(OSError):
+        for one in aside.iterdir():
+            if one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one, ignore_errors=True)
+            elif one.name != LOCK:
+                one.unlink(missing_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _new_folder(folder: Path, name: str) -> tuple[Path, IO[bytes]]:
     """Make a folder aside and hold its lock; one that was swept before it was locked is made again."""
     while True:
         own = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=ASIDE, dir=folder))
-        lock = (own / LOCK).open("wb")
+        try:
+            lock = (own / LOCK).open("wb")
+        except FileNotFoundError:
+            continue
         fcntl.flock(lock, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if (own / LOCK).stat().st_ino == os.fstat(lock.fileno()).st_ino:
@@ -90,10 +104,11 @@ def _new_folder(folder: Path, name: str) -> tuple[Path, IO[bytes]]:
 
 
 def _asides(folder: Path) -> list[Path]:
-    """List the folders aside in a folder that belong to this user."""
+    """List the folders aside in a folder that belong to this user: with a lock, or empty, as one is when it is made."""
     with suppress(OSError):
         found = [one for one in folder.iterdir() if one.name.startswith(".") and one.name.endswith(ASIDE)]
-        return [one for one in found if one.lstat().st_uid == os.geteuid() and (one / LOCK).is_file()]
+        own = [one for one in found if one.is_dir() and one.lstat().st_uid == os.geteuid()]
+        return [one for one in own if (one / LOCK).is_file() or not any(one.iterdir())]
     return []
 
 

@@ -11,6 +11,7 @@ from obstore.store import LocalStore
 from embeddings_store.arrays import arrays_of
 from embeddings_store.errors import StoreError
 from embeddings_store.layout import load_layout
+from embeddings_store.places import expand_home
 from embeddings_store.reader import reader_on
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import open_storage
@@ -60,7 +61,7 @@ def require_room(url: str, space: EmbeddingSpace, keys: Iterable[str]) -> None:
     """
     if not url.startswith("file://") and "://" in url:
         return
-    folder = Path(url.removeprefix("file://")).expanduser().absolute()
+    folder = expand_home(url.removeprefix("file://")).absolute()
     nearest = next(path for path in (folder, *folder.parents) if path.is_dir())
     rows = len(set(keys) - _settled_keys(folder))
     disk = os.statvfs(nearest)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from embeddings_store.addresses import require_no_credentials
 from embeddings_store.errors import StoreError
+from embeddings_store.places import expand_home
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
@@ -85,7 +86,7 @@ def _find_ca(core: Any) -> str | None:
     named = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     if not named:
         return None
-    path = Path(named).expanduser()
+    path = expand_home(named)
     try:
         SSLContext(PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError as error:

@@ -22,6 +22,7 @@ from obstore.store import LocalStore, S3Store
 
 from embeddings_store.addresses import require_no_credentials
 from embeddings_store.errors import StoreError, UnreadableError
+from embeddings_store.places import expand_home
 from embeddings_store.regular_file import require_regular
 from embeddings_store.s3_access import (
     NOT_TRUSTED,
@@ -223,7 +224,7 @@ def concurrently(function: Callable[[T], R], items: Iterable[T], threads: int = 
 
 def _open_folder(name: str, *, create: bool) -> Storage:
     # Named as the user typed it: messages and pages then carry no more of this machine than the user did.
-    folder = Path(name).expanduser()
+    folder = expand_home(name)
     if not create and not folder.is_dir():
         raise StoreError(f"there is no store at {folder}: the folder does not exist")
     try:

@@ -12,6 +12,7 @@ from embeddings_store.index import IndexRow
 from embeddings_store.machine import usable_cores
 from embeddings_store.schema import ABSENT_SIZE, Note, RowFacts, VolumeFailure, VolumeRef
 from extract.bucket.etags import note_of_etag
+from extract.bucket.members import FetchedMembers
 from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder

@@ -14,7 +14,7 @@ from classify.features.standardise import Standardiser
 from classify.fitting.aggregate import aggregate_levels
 from classify.judging.split import judge_split
 from classify.run.earlier import Standing, check_earlier
-from classify.run.folder import MODEL, digest_models, new_run_id, run_folder, save_run
+from classify.run.folder import MODEL, digest_models, new_run_id, run_folder, save_run, save_tables
 from classify.run.predictions import Predictions, judged_of, rows_of, stack_predictions
 from classify.run.record import Missing, ModelFacts, Rivals, RunRecord
 from classify.run.stopwatch import Stopwatch
@@ -117,8 +117,8 @@ def finetune(
                 judged=said.judged,
                 rivals=Rivals([TWIN_MISSING, *missing]),
             )
-            predicted = [*levels.values(), *others.values()]
-            folder = save_run(aside, record, stack_predictions(predicted), inputs.cohort.table, marked)
+            save_tables(aside, stack_predictions([*levels.values(), *others.values()]), inputs.cohort.table, marked)
+            folder = save_run(aside, record)
     return Finetuned(record, folder, inputs.failures)
 
 

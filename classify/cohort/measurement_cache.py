@@ -14,9 +14,9 @@ from hashlib import file_digest
 from pathlib import Path
 
 import pandas as pd
-from platformdirs import user_cache_path
 
 from classify.cohort.measurements import QUANTITIES, Measurements, read_measurements
+from embeddings_store.places import cache_folder
 
 VERSION = 2
 """Raise it when the same file would be read to other values."""
@@ -33,7 +33,7 @@ def cached_measurements(path: Path) -> tuple[Measurements, str]:
         return read_measurements(path), ""
     with path.open("rb") as content:
         key = f"{VERSION}-{QUANTITIES}-{file_digest(content, 'sha256').hexdigest()}"
-    place = user_cache_path("octprobe", appauthor=False) / FILE
+    place = cache_folder() / FILE
     kept = _read(place, key)
     if kept is not None:
         return kept, f"read earlier, kept in {place}"

@@ -17,6 +17,7 @@ from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.prevalence import state_prevalence
 from classify.judging.split import JudgedSplit, judge_split
 from classify.run.predictions import Predictions, join_predictions, judged_of
+from classify.run.stopwatch import Stopwatch
 from classify.search.folds import HELD_OUT_FOLDS, smallest_class
 
 DUMMY = "dummy"
@@ -81,13 +82,20 @@ def judge_val(
     pretrained: Set[str] | None,
     replicates: int,
     seed: int,
+    clock: Stopwatch,
 ) -> ValJudged:
-    """Calibrate on train, predict val with it, and judge that. train, val: raw features; prevalence: as asked for."""
+    """Calibrate on train, predict val with it, and judge that. train, val: raw features; prevalence: as asked for.
+
+    clock: notes the seconds of the stages held_out, calibrate and covariates; what follows them is left to its owner.
+    """
     held_out = hold_out(model, train, cohort, seed=seed)
+    clock.lap("held_out")
     stated = None if cohort.task.is_number else state_prevalence(prevalence, cohort)
     fitted = calibrate_on(method, held_out, stated.shares if stated else (), seed=seed)
     levels = predict_calibrated(model, fitted, val, cohort, "val")
+    clock.lap("calibrate")
     others = predict_beside(judged_of(held_out), judged_of(levels), cohort, model.head.name)
+    clock.lap("covariates")
     said = judge_split(
         levels, others, cohort,
         lambda chosen: judged_of(predict_calibrated(model, fitted, val.where(chosen), cohort, "val")),

@@ -43,11 +43,22 @@ class Standardiser:
     tokens: int = 1
 
     @classmethod
-    def fit(cls, x: Features, protocol: Shaped[np.ndarray, " n"], *, tokens: int = 1) -> "Standardiser":
-        """Learn from training volumes; a feature that never varies is only centred."""
-        names, counts = np.unique(protocol, return_counts=True)
+    def fit(
+        cls,
+        x: Features,
+        protocol: Shaped[np.ndarray, " n"],
+        *,
+        tokens: int = 1,
+        rows: Int64[np.ndarray, " m"] | None = None,
+    ) -> "Standardiser":
+        """Learn from training volumes; a feature that never varies is only centred. rows: those to learn from, or all.
+
+        No copy is made of the rows that are chosen.
+        """
+        chosen = np.arange(len(x)) if rows is None else rows
+        names, counts = np.unique(protocol[chosen], return_counts=True)
         frequent = tuple(str(name) for name, count in zip(names, counts, strict=True) if count >= RARE_VOLUMES)
-        members = [np.arange(len(x)), *(np.flatnonzero(protocol == name) for name in frequent)]
+        members = [chosen, *(chosen[protocol[chosen] == name] for name in frequent)]
         mean, spread = (np.stack(parts) for parts in zip(*(_moments(x, rows, tokens) for rows in members), strict=True))
         return cls(frequent, mean, np.where(_varies(spread, mean), spread, 1.0), tokens)
 

@@ -5,7 +5,7 @@ out); its distance is the one to the nearest class of train (Lee et al., NeurIPS
 of a volume unlike all it learned from; this number knows nothing of the head.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,12 @@ FOLDS = 5
 THRESHOLD_PERCENTILE = 99.0
 """Of the distances of train: about 1 of 100 ordinary volumes lies above."""
 
+ROWS_AT_ONCE = 4096
+"""Rows that are standardised at once: no fold has a copy of its vectors."""
+
 Arrays = Mapping[str, np.ndarray]
+Blocks = Callable[[], Iterator[Float32[np.ndarray, "b d"]]]
+"""Goes through standardised rows, a block at a time, as often as it is called."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +45,16 @@ class Gaussians:
     precision: Float64[np.ndarray, "q q"]
 
     @classmethod
-    def fit(
-        cls, x: Float32[np.ndarray, "n d"], y: Int64[np.ndarray, " n"], *, components: int, seed: int
-    ) -> "Gaussians":
-        """Learn from standardised rows; the covariance is shrunk as Ledoit and Wolf (2004) do."""
+    def fit(cls, blocks: Blocks, y: Int64[np.ndarray, " n"], *, components: int) -> "Gaussians":
+        """Learn from standardised rows, in the order of y; the covariance is shrunk as Ledoit and Wolf (2004) do."""
         from sklearn.covariance import LedoitWolf
-        from sklearn.decomposition import PCA
 
-        pca = PCA(components, svd_solver="randomized", random_state=seed).fit(x.astype(np.float64))
-        centre, axes = np.asarray(pca.mean_), np.asarray(pca.components_)
-        inside, length = _project(x, centre, axes)
+        centre, axes = _principal_axes(blocks, len(y), components)
+        parts = [_project(block, centre, axes) for block in blocks()]
+        inside, length = (np.concatenate(part) for part in zip(*parts, strict=True))
         factor = np.sqrt(inside.var(axis=0).mean()) / length.std() if length.std() > 1e-6 * inside.std() else 0.0
         left_over = np.array([length.mean(), factor])
-        points = _coordinates(x, centre, axes, left_over)
+        points = _coordinates(inside, length, left_over)
         classes, code = np.unique(y, return_inverse=True)
         means = np.stack([points[code == number].mean(axis=0) for number in range(len(classes))])
         precision = LedoitWolf(assume_centered=True).fit(points - means[code]).precision_
@@ -60,7 +62,7 @@ class Gaussians:
 
     def distance(self, x: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
         """Give the Mahalanobis distance of each standardised row to the nearest class."""
-        points = _coordinates(x, self.centre, self.components, self.left_over)
+        points = _coordinates(*_project(x, self.centre, self.components), self.left_over)
         apart = points[:, None, :] - self.class_means[None, :, :]
         squared = np.einsum("nkq,qp,nkp->nk", apart, self.precision, apart, optimize=True)
         return np.asarray(np.sqrt(np.clip(squared.min(axis=1), 0.0, None)))
@@ -84,14 +86,13 @@ class NoveltyDetector:
         fold = grouped_folds(train.participant, train.y, folds=FOLDS, seed=seed)
         known = np.zeros(len(train.y))
         for number in np.unique(fold):
-            fit, held = train.where(fold != number), train.where(fold == number)
-            inner = Standardiser.fit(fit.x, fit.protocol)
-            gaussians = Gaussians.fit(
-                inner.transform(fit.x, fit.protocol), kind[fold != number], components=components, seed=seed
-            )
-            known[fold == number] = gaussians.distance(inner.transform(held.x, held.protocol))
-        x = standardiser.transform(train.x, train.protocol)
-        return cls(Gaussians.fit(x, kind, components=components, seed=seed), np.sort(known))
+            fit, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            inner = Standardiser.fit(train.x, train.protocol, rows=fit)
+            gaussians = Gaussians.fit(_blocks(train, fit, inner), kind[fit], components=components)
+            known[held] = np.concatenate([gaussians.distance(block) for block in _blocks(train, held, inner)()])
+        every = np.arange(len(train.y))
+        whole = Gaussians.fit(_blocks(train, every, standardiser), kind, components=components)
+        return cls(whole, np.sort(known))
 
     def percentile(self, distance: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         """Give the share of training volumes that lie nearer, in percent: 100 is farther than all of them."""
@@ -129,6 +130,39 @@ def count_components(train: FeatureTable) -> int:
     return max(1, min(COMPONENTS, len(train.names), people // PEOPLE_PER_COMPONENT))
 
 
+def _blocks(table: FeatureTable, rows: Int64[np.ndarray, " m"], standardiser: Standardiser) -> Blocks:
+    def blocks() -> Iterator[Float32[np.ndarray, "b d"]]:
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[start : start + ROWS_AT_ONCE]
+            yield standardiser.transform(table.x[some], table.protocol[some])
+
+    return blocks
+
+
+def _principal_axes(
+    blocks: Blocks, rows: int, components: int
+) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, "c d"]]:
+    """Give the mean of rows and their principal axes, the widest first: from products of the features, or of few rows.
+
+    Products of a block are made in float32 and summed in float64; standardised rows have a mean of about 0.
+    """
+    from scipy.linalg import eigh
+
+    width = next(blocks()).shape[1]
+    if rows < width:
+        few = np.concatenate(list(blocks())).astype(np.float64)
+        centre = few.mean(axis=0)
+        _, weights = eigh((few - centre) @ (few - centre).T, subset_by_index=(max(rows - components, 0), rows - 1))
+        return centre, np.asarray(np.linalg.svd(weights.T @ (few - centre), full_matrices=False)[2])
+    total, products = np.zeros(width), np.zeros((width, width))
+    for block in blocks():
+        total += block.sum(axis=0, dtype=np.float64)
+        products += block.T @ block
+    centre = total / rows
+    _, axes = eigh(products / rows - np.outer(centre, centre), subset_by_index=(width - components, width - 1))
+    return centre, np.ascontiguousarray(axes.T[::-1])
+
+
 def _project(
     x: Float32[np.ndarray, "n d"], centre: Float64[np.ndarray, " d"], components: Float64[np.ndarray, "c d"]
 ) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, " n"]]:
@@ -139,10 +173,6 @@ def _project(
 
 
 def _coordinates(
-    x: Float32[np.ndarray, "n d"],
-    centre: Float64[np.ndarray, " d"],
-    components: Float64[np.ndarray, "c d"],
-    left_over: Float64[np.ndarray, "2"],
+    inside: Float64[np.ndarray, "n c"], length: Float64[np.ndarray, " n"], left_over: Float64[np.ndarray, "2"]
 ) -> Float64[np.ndarray, "n q"]:
-    inside, length = _project(x, centre, components)
     return np.column_stack([inside, (length - left_over[0]) * left_over[1]])

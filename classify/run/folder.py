@@ -107,16 +107,15 @@ def digest_models(aside: Path) -> dict[str, dict[str, str]]:
     return {part: digest_files(aside / part) for part in (MODEL, TWIN_MODEL) if (aside / part).is_dir()}
 
 
-def save_run(
-    aside: Path, record: RunRecord, predictions: pd.DataFrame, cohort: pd.DataFrame, marked: pd.DataFrame
-) -> Path:
-    """Write the tables and, last, the record, then publish the folder under its id. The model lies there already.
-
-    marked: what each volume of the cohort is known by, see mark_volumes.
-    """
+def save_tables(aside: Path, predictions: pd.DataFrame, cohort: pd.DataFrame, marked: pd.DataFrame) -> None:
+    """Write the two tables of a run. marked: what each volume of the cohort is known by, see mark_volumes."""
     predictions.to_parquet(aside / PREDICTIONS, index=False)
     remembered = cohort.merge(marked.drop(columns="participant"), on="volume", how="left", validate="1:1")
     remembered.to_parquet(aside / COHORT, index=False)
+
+
+def save_run(aside: Path, record: RunRecord) -> Path:
+    """Write the record, then publish the folder under its id. The model and the tables lie there already."""
     (aside / RECORD).write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
     return publish(aside, aside.parent.parent / record.id)
 

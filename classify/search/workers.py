@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
@@ -74,9 +74,18 @@ def open_folds(scorer: FoldScorer, jobs: int) -> Iterator[FoldWorkers]:
         return
     from joblib.externals.loky import ProcessPoolExecutor
 
-    with place_aside(Path(tempfile.gettempdir()) / "octprobe-search") as folder, _environment(SAFE_PATH):
-        folder.mkdir()
-        plan = _write_plan(scorer, folder, jobs)
+    with ExitStack() as held:
+        try:
+            folder = held.enter_context(place_aside(Path(tempfile.gettempdir()) / "octprobe-search"))
+            folder.mkdir()
+            plan = _write_plan(scorer, folder, jobs)
+        except OSError as error:
+            megabytes = scorer.source.pooled.nbytes / 1e6
+            raise RunError(
+                f"search: expected room for {megabytes:,.0f} MB of vectors in TMPDIR, for all workers, got: "
+                f"{error.strerror or error}; set TMPDIR to a folder with room, or take --jobs 1"
+            ) from error
+        held.enter_context(_environment(SAFE_PATH))
         pool = ProcessPoolExecutor(
             max_workers=jobs, initializer=_start_worker, initargs=(plan, os.getpid()), env=ONE_THREAD | SAFE_PATH
         )

@@ -21,6 +21,7 @@ import typer
 from embeddings_store.addresses import require_plain_line
 from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.extras import describe_missing
+from embeddings_store.places import describe_lack, settle_surroundings
 from embeddings_store.plain_text import visible
 
 if TYPE_CHECKING:
@@ -63,10 +64,14 @@ def run_command(app: typer.Typer) -> NoReturn:
         raise
     except BrokenPipeError:
         _leave_stdout()
-    except OSError:
-        if (fault := _fault_of_stdout("\n")) is None:  # what failed to be flushed is gone, so one sign more is tried
+    except (OSError, RuntimeError, UnicodeEncodeError) as error:
+        # What failed to be flushed is gone, so one sign more is tried.
+        if isinstance(error, OSError) and error.filename is None and (fault := _fault_of_stdout("\n")):
+            _leave_stdout(fault)
+        if (lack := describe_lack(error)) is None:
             raise
-        _leave_stdout(fault)
+        _complain(f"error: {lack}\nhelp: {page('troubleshooting.md')}#runerror")
+        sys.exit(1)
 
 
 def _fault_of_stdout(more: str = "") -> str | None:
@@ -87,6 +92,7 @@ def _leave_stdout(fault: str = "") -> NoReturn:
 
 
 def _prepare_process() -> None:
+    settle_surroundings()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is signal.SIG_DFL:  # nohup's stays
             signal.signal(ending, signal.default_int_handler)

@@ -14,8 +14,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
+from embeddings_store.places import cache_folder
 from embeddings_store.schema import ObjectInfo
 from extract.bucket.manifest import ManifestLine
 from extract.bucket.participants import Enrolled
@@ -47,7 +46,7 @@ class BucketRecord:
 def catalogue_path(place: str) -> Path:
     """Name the file of a place: endpoint, bucket and prefix; hashed, for a prefix may be a secret."""
     name = f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.sqlite"
-    return user_cache_path("octprobe", appauthor=False) / "catalogues" / name
+    return cache_folder() / "catalogues" / name
 
 
 def write_record(path: Path, record: BucketRecord) -> None:

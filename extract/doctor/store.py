@@ -7,6 +7,7 @@ from pathlib import Path
 
 from embeddings_store.errors import StoreError
 from embeddings_store.layout import load_layout
+from embeddings_store.places import expand_home
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import Storage, open_storage
 from extract.doctor.report import Check, Report, Status
@@ -71,7 +72,7 @@ def _is_folder(url: str) -> bool:
 
 
 def _folder(url: str) -> Path:
-    return Path(url.removeprefix("file://")).expanduser().absolute()
+    return expand_home(url.removeprefix("file://")).absolute()
 
 
 def _is_here(url: str) -> bool:

@@ -1,7 +1,9 @@
 """Volumes with their labels, as torch reads them: from the cache on disk, augmented by their own seeds."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from classify.features.table import FeatureTable
+from embeddings_store.errors import RunError
 from embeddings_store.schema import Eye
 from extract.augment.draws import Draws
 from finetune.data.augment.augmenter import Augmenter
@@ -25,6 +28,9 @@ Sample = tuple[Tensor | RawVolumes, Tensor, int]
 standardisation."""
 
 READ_AHEAD = 2
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch's workers put batches
+PLENTY = 8 * 2**30
+"""Bytes of shared memory that are enough for any batch: it is not measured."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,12 @@ class VolumeDataset(Dataset[Sample]):
 def read_batches(
     dataset: VolumeDataset, batches: Sequence[Sequence[Draw]], workers: int, *, page_locked: bool = False
 ) -> Iterator[tuple[Tensor | RawVolumes, Tensor, Tensor]]:
-    """Read batches in order, ahead of their use where there are workers: volumes, labels and groups, stacked."""
+    """Read batches in order, ahead of their use where there are workers: volumes, labels and groups, stacked.
+
+    Raises: RunError where workers have too little shared memory to hand them over.
+    """
+    if workers and batches:
+        require_shared_memory(dataset, max(batches, key=len), workers)
     loader: DataLoader[Sample] = DataLoader(
         dataset,
         batch_sampler=[list(batch) for batch in batches],
@@ -99,6 +110,20 @@ def read_batches(
         pin_memory=dataset.raw and page_locked,
     )
     yield from loader
+
+
+def require_shared_memory(dataset: VolumeDataset, draws: Sequence[Draw], workers: int) -> None:
+    """Refuse workers whose batches do not fit: torch's own would lose them in a thread, and wait for ever."""
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else PLENTY
+    if free >= PLENTY:
+        return
+    volume, *_ = dataset[draws[0]]
+    needed = volume.nbytes * len(draws) * (workers * READ_AHEAD + 1)
+    if needed > free:
+        raise RunError(
+            f"workers {workers}: expected {needed / 1e6:,.0f} MB of shared memory for the batches that they hand over, "
+            f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB; set workers to 0, or give it more room (docker run --shm-size)"
+        )
 
 
 def _beside(one: RawVolumes, other: RawVolumes, mixture: Mixture) -> RawVolumes:

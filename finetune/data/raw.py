@@ -25,6 +25,12 @@ class RawVolumes:
     draws: Draws | None = None
     mixture: Float32[Tensor, "b 8"] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts."""
+        parts = (self.stored, self.scale, self.mixture, *(self.draws or ()))
+        return sum(part.nbytes for part in parts if part is not None)
+
     def mapped(self, change: Callable[[Tensor], Tensor]) -> "RawVolumes":
         """Give the same with every part changed."""
         draws = None if self.draws is None else Draws(*map(change, self.draws))

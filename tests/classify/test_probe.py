@@ -32,6 +32,21 @@ def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Pr
     return probe(ProbeOptions(store="store", model=model, **asked), now=NOW, read=lambda *_: study.stored)
 
 
+def test_every_stage_has_its_seconds_and_they_make_up_the_whole(tmp_path: Path) -> None:
+    said = list[str]()
+    study = make_study(seed=3)
+    options = ProbeOptions(store="store", model="linear", replicates=50, runs=tmp_path, robustness=True, seeds=2,
+                           participants=study.write(tmp_path))  # fmt: skip
+    seconds = probe(options, read=lambda *_: study.stored, tell=said.append).record.made.seconds
+    *stages, last = seconds
+    assert stages == ["read", "search", "fit", "held_out", "calibrate", "covariates", "evaluate", "novelty", "nuisance",
+                      "robustness", "seeds", "save"]  # fmt: skip
+    assert last == "wall"
+    assert sum(seconds[stage] for stage in stages) == pytest.approx(seconds["wall"], rel=0.01, abs=0.01)
+    assert said[-1].startswith(f"{seconds['wall']:.1f}"[:-1])
+    assert all(f"{stage} " in said[-1] for stage in stages)
+
+
 def same_numbers(one: Probed, two: Probed) -> bool:
     unlike = {"id", "seconds", "command", "inputs_sha256", "model_sha256"}
     first, second = (done.record.to_dict() for done in (one, two))

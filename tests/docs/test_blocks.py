@@ -64,7 +64,18 @@ def test_options_in_sentences_exist(page: Page) -> None:
     assert named - known == set()
 
 
-FOREIGN_OPTIONS = {"--strict", "--only", "--long", "--hours", "--results"}
+FOREIGN_OPTIONS = {
+    "--kills",
+    "--rows",
+    "--write-page",
+    "--user",
+    "--shm-size",
+    "--strict",
+    "--only",
+    "--long",
+    "--hours",
+    "--results",
+}
 
 
 def unknown_options(shell: str) -> list[tuple[str, str]]:

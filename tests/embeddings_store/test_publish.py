@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from embeddings_store import publish
 from embeddings_store.errors import UsageError
 from embeddings_store.publish import LONGEST, place_aside, published, sweep
 
@@ -72,10 +74,15 @@ def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(
     assert living.stdout.readline() == "ready\n"
     writer(tmp_path / "dead", "kill").communicate()
     (tmp_path / ".someone.else").mkdir()
+    (tmp_path / ".killed.before.its.lock.aside").mkdir()
+    (foreign := tmp_path / ".someone.file.aside").mkdir()
+    (foreign / "kept").touch()
     sweep.cache_clear()
     with published(tmp_path / "new") as aside:
         aside.touch()
     assert {path.name[:7] for path in tmp_path.iterdir()} == {".living", ".someon", "new"}
+    (foreign / "kept").unlink()
+    foreign.rmdir()
     with pytest.raises(UsageError, match="another process is writing there"):
         place_aside(tmp_path / "living", alone=True).__enter__()
     living.communicate()
@@ -89,3 +96,28 @@ def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"), published(tmp_path / "missing" / "x"):
         pass
     assert LONGEST < 100
+
+
+def test_what_is_swept_while_it_is_made_is_made_again_and_a_lock_goes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, made = publish.tempfile.mkdtemp, list[str]()
+
+    def make_and_lose(**words: Any) -> str:
+        made.append(make(**words))
+        if len(made) == 1:
+            Path(made[0]).rmdir()
+        return made[-1]
+
+    monkeypatch.setattr(publish.tempfile, "mkdtemp", make_and_lose)
+    with published(tmp_path / "new") as aside:
+        aside.touch()
+    assert len(made) == 2
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), place_aside(tmp_path / "cut") as aside:
+        aside.mkdir()
+        monkeypatch.setattr(publish.shutil, "rmtree", stopped)
+    assert (aside.parent / publish.LOCK).exists()

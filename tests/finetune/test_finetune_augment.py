@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.stats import gamma, kstest
 from scipy.stats import norm as normal_distribution
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from embeddings_store.errors import RunError
 from embeddings_store.schema import Eye
 from extract.augment.change import change_batch, change_volume
 from extract.augment.draws import Changes, Draws, draw_changes
@@ -27,6 +29,7 @@ from extract.phantom.effect import Thinning
 from extract.phantom.eye import draw_eye
 from extract.phantom.pattern import scan_pattern
 from extract.phantom.scanners import PROTOCOLS
+from finetune.data import dataset as reading
 from finetune.data.augment.augmenter import Augmenter
 from finetune.data.augment.mixing import UNMIXED, cutmix, mix, mixup
 from finetune.data.augment.montage import NOTHING, draw_montage, montage_panels
@@ -367,6 +370,21 @@ def test_a_sample_is_the_same_whatever_the_worker_and_the_batch(tmp_path: Path, 
     batches = [list(reversed(draws))[:4], list(reversed(draws))[4:]]
     read = torch.cat([volumes for volumes, *_ in read_batches(dataset, batches, workers)])
     assert all(torch.equal(one, other) for one, other in zip(reversed(alone), read, strict=True))
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_batches_that_do_not_fit_into_shared_memory_are_refused_before_a_worker_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bool
+) -> None:
+    data = replace(dataset_of(tmp_path, AugmentConfig(), kind="uint8"), raw=raw)
+    batches = [[Draw(row, 0) for row in range(6)]]
+    room = data[batches[0][0]][0].nbytes * 6 * 5
+    monkeypatch.setattr(reading.shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
+    reading.require_shared_memory(data, batches[0], 2)
+    monkeypatch.setattr(reading.shutil, "disk_usage", lambda _: SimpleNamespace(free=room - 1))
+    with pytest.raises(RunError, match=r"workers 2: expected .* MB of shared memory .*docker run --shm-size"):
+        next(read_batches(data, batches, 2))
+    assert len(list(read_batches(data, batches, 0))) == 1
 
 
 def test_another_epoch_and_another_turn_are_another_sample(tmp_path: Path) -> None:
