@@ -65,13 +65,19 @@ def run_command(app: typer.Typer) -> NoReturn:
     except BrokenPipeError:
         _leave_stdout()
     except (OSError, RuntimeError, UnicodeEncodeError) as error:
-        # What failed to be flushed is gone, so one sign more is tried.
-        if isinstance(error, OSError) and error.filename is None and (fault := _fault_of_stdout("\n")):
-            _leave_stdout(fault)
-        if (lack := describe_lack(error)) is None:
+        if not _is_of_machine(error):
             raise
-        _complain(f"error: {lack}\nhelp: {page('troubleshooting.md')}#runerror")
         sys.exit(1)
+
+
+def _is_of_machine(error: Exception) -> bool:
+    """Return whether an error comes of a full stdout or of what the machine lacks, and say so."""
+    # What failed to be flushed is gone, so one sign more is tried.
+    if isinstance(error, OSError) and error.filename is None and (fault := _fault_of_stdout("\n")):
+        _leave_stdout(fault)
+    if lack := describe_lack(error):
+        _complain(f"error: {lack}\nhelp: {page('troubleshooting.md')}#runerror")
+    return lack is not None
 
 
 def _fault_of_stdout(more: str = "") -> str | None:
