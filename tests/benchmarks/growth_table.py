@@ -63,7 +63,7 @@ def fill(folder: Path, rows: int) -> None:
     lines = ["participant_id\tclinical_site\tstudy_group\tage\trecommended_split"]
     for person in range(-(-rows // SCANS)):
         split = ("train",) * 7 + ("val",) + ("test",) * 2
-        group, part = GROUPS[person // 10 % 4], split[person % 10]
+        group, part = GROUPS[person % 4], split[person % 10]
         lines.append(f"{name_person(person)}\t{SITES[name_person(person)[0]]}\t{group}\t{rng.integers(40, 80)}\t{part}")
     (folder / "participants.tsv").write_text("\n".join(lines) + "\n")
 
