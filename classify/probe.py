@@ -128,7 +128,8 @@ def probe(
             judged=said.judged,
             rivals=Rivals([TWIN_MISSING, *crossed.missing] if crossed else describe_missing(cohort)),
         )
-        folder = save_run(aside, beside.beside(record) if beside else record)
+        record = beside.beside(record) if beside else record
+        folder = save_run(aside, record)
     tell(clock.said())
     return Probed(record, folder)
 

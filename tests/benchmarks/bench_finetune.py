@@ -122,7 +122,7 @@ def _our_epoch(encoder: Encoder, images: ImageCache, lines: list[IndexRow]) -> C
     trainer = Trainer(
         model, config, CLASSES, 0, CpuBackend("fp32"), OneProcess(), BestWeights(), tell=lambda line: None
     )
-    return lambda: _run_epoch(trainer, Alone(model), optimiser, feed, Position("all"))
+    return lambda: _run_epoch(trainer, Alone(model), optimiser, feed, Position("all"))[0]
 
 
 def _plain_epoch(encoder: Encoder, read: Callable[[int], np.ndarray], count: int) -> Callable[[], float]:

@@ -26,7 +26,7 @@ from extract.dicom.reader import read_dicom
 from extract.phantom.dicom_file import Identity, encode, scan_dataset
 from extract.phantom.effect import Thinning
 from extract.phantom.eye import draw_eye
-from extract.phantom.render import Look
+from extract.phantom.render import Appearance
 from extract.phantom.scan import make_scan
 from extract.phantom.scanners import PROTOCOLS
 from extract.preprocess import frame_chooser, preprocess
@@ -94,7 +94,7 @@ def phantom_file(syntax: str, shrink: int) -> bytes:
         np.random.SeedSequence(0),
         thinning=Thinning(),
         class_index=0,
-        look=Look(),
+        look=Appearance(),
     )
     dataset = scan_dataset(scan, Identity("1001", 0))
     encode(dataset, syntax)

@@ -21,7 +21,7 @@ ROOT = HERE.parent.parent
 def run_script(name: str, *words: str) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))
     return subprocess.run(
-        [sys.executable, str(HERE / name), *words], capture_output=True, text=True, check=False, timeout=120,
+        [sys.executable, str(HERE / name), *words], capture_output=True, text=True, check=False, timeout=400,
         env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 

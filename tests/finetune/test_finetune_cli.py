@@ -139,7 +139,6 @@ def test_montage_writes_a_picture(phantom: Path, tmp_path: Path, monkeypatch: py
     [
         (("montage", "nothing.dcm", "--out", "x.png"), "cannot be read"),
         (("montage", "a", "b", "c", "--out", "x.png"), "one file or two"),
-        (("--bucket", "x"), "--labels or --participants: expected one of them"),
     ],
 )
 def test_wrong_words_are_one_message(
@@ -147,6 +146,13 @@ def test_wrong_words_are_one_message(
 ) -> None:
     assert command_line(monkeypatch, *words) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_bucket_of_no_dataset_by_name_needs_labels(
+    phantom: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line(monkeypatch, "--bucket", phantom) == 2
+    assert "--labels or --participants: expected one of them" in capsys.readouterr().err
 
 
 def test_evaluate_counts_its_looks_and_prints_one_json(

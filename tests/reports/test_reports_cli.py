@@ -48,7 +48,7 @@ def test_study_writes_the_page_of_real_runs(place: Path) -> None:
         "cd" * 32,
         "1 volume: error: DecodeError",
         "1 volume: not tried yet",
-        "SHAP summary, mean |SHAP|: last/mean/000",
+        "Most: last/mean/000",
     ):
         assert said in page
     assert "not in run.json" not in page
