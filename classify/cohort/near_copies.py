@@ -169,7 +169,7 @@ def find_alike_thumbnails(
             far_below=PICTURE_BELOW,
             rounding=_rounding(seen[0]),
             lone=min(ratio, LONE_RATIO),
-            deep=_seldom(near, PICTURE_ALARMS / (near.shape[1] - 1)),
+            deep=min(_seldom(near, PICTURE_ALARMS / (near.shape[1] - 1)), LARGEST_RATIO),
         )
     return [
         _near_copy(int(varied[order[a]]), int(varied[order[b]]), cloud.apart(a, b), usual, "thumbnails")

@@ -66,6 +66,9 @@ def test_options_in_sentences_exist(page: Page) -> None:
 
 FOREIGN_OPTIONS = {
     "--kills",
+    "--draw",
+    "--sizes",
+    "--width",
     "--rows",
     "--write-page",
     "--user",
