@@ -106,7 +106,9 @@ def test_a_number_that_nobody_knows_stays_at_chance_through_the_search(study: St
         layer="last",
     )
     found = null.record.judged
-    assert -0.2 < found.metrics["participant"]["val"]["r2"]["value"] < 0.1  # shrunk to the mean, by search or calibrator
+    assert (
+        -0.2 < found.metrics["participant"]["val"]["r2"]["value"] < 0.1
+    )  # shrunk to the mean, by search or calibrator
     assert found.permutation["val"]["p_values"]["r2"]["value"] > 0.01  # one cohort: below 0.05 in one of 20
     assert found.difference_to_age_site["r2"]["low"] < 0.1
 
