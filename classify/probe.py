@@ -128,8 +128,7 @@ def probe(
             judged=said.judged,
             rivals=Rivals([TWIN_MISSING, *crossed.missing] if crossed else describe_missing(cohort)),
         )
-        record = beside.beside(record) if beside else record
-        folder = save_run(aside, record)
+        folder = save_run(aside, record := beside.beside(record) if beside else record)
     tell(clock.said())
     return Probed(record, folder)
 
