@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ FACTS = ("frames", "rows", "columns", "spacing_frame_mm", "spacing_axial_mm", "s
 """What a device decides about a scan: columns of the store's index."""
 
 FILE_TYPE = "file_type"
-"""Of a scan's key: the number of its ending among those of the cohort, in order of the alphabet."""
+"""Of a scan's key: a number for its ending, the same in every cohort, so that one can be judged by another's model."""
 
 
 @dataclass(frozen=True)
@@ -152,4 +153,5 @@ def facts_of(rows: pd.DataFrame) -> pd.DataFrame | None:
     if "key" not in rows.columns:
         return found
     ending = rows["key"].astype(str).str.lower().str.extract(r"\.([a-z0-9.]{1,8})$", expand=False).fillna("")
-    return found.assign(**{FILE_TYPE: pd.factorize(ending, sort=True)[0].astype(np.float64)})
+    number = {one: float(crc32(one.encode()) % 997) for one in set(ending)}
+    return found.assign(**{FILE_TYPE: ending.map(number)})

@@ -144,9 +144,11 @@ def _run_epoch(
     rank = trainer.processes.rank if parallel.size > 1 else 0
     total = torch.tensor(position.loss)
     steps = stage.epochs * len(batches)
-    rate_at: Callable[[int], None] = lambda step: set_rates(  # noqa: E731
-        optimiser, schedule_factor((position.epoch - 1) * len(batches) + step, steps, stage.warmup_fraction)
-    )
+
+    def rate_at(step: int) -> None:
+        done = (position.epoch - 1) * len(batches) + step
+        set_rates(optimiser, schedule_factor(done, steps, stage.warmup_fraction))
+
     rate_at(max(0, position.step - 1))  # of a state that was saved after the last step, too
     with show_epoch(f"{position.stage} {position.epoch}/{stage.epochs}", len(batches), trainer.tell) as live:
         for step in range(position.step, len(batches)):

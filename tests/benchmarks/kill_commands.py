@@ -75,9 +75,9 @@ class Row:
         """Count one kill."""
         self.kills += 1
         for name in ("lost", "wrong", "duplicated", "leftovers"):
-            said = getattr(found, name)
-            setattr(self, name, getattr(self, name) + len(said))
-            self.examples += [f"{name}: {one}" for one in said[:2]]
+            ones = getattr(found, name)
+            setattr(self, name, getattr(self, name) + len(ones))
+            self.examples += [f"{name}: {one}" for one in ones[:2]]
         self.processes_left += len(processes)
         self.examples += [f"process: {one}" for one in processes[:2]]
 
@@ -274,7 +274,7 @@ def judge_store(kind: Kind, folder: Path, whole: Whole, found: Compared) -> Comp
     if error:
         found.wrong.append(error)
         return found
-    return Compared(**{name: [*getattr(found, name), *said] for name, said in given.items()})
+    return Compared(**{name: [*getattr(found, name), *ones] for name, ones in given.items()})
 
 
 def last_words(folder: Path) -> str:
@@ -293,8 +293,8 @@ def torment(world: World, kind: Kind, kills: int, rng: random.Random, tell: Call
         found, processes, after = outcome
         rows[number].add(found, processes)
         bad = found.lost + found.wrong + found.duplicated + found.leftovers + processes
-        said = f"{bad} (trial {world.trials})" if bad else "equal"
-        tell(f"{kind.name}: {number.name} after {after:.2f} s: {said}")
+        outcome = f"{bad} (trial {world.trials})" if bad else "equal"
+        tell(f"{kind.name}: {number.name} after {after:.2f} s: {outcome}")
     return [row for row in rows.values() if row.kills]
 
 

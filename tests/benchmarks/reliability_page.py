@@ -40,8 +40,8 @@ def markdown_growth(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append([call, *cells, f"{ratio:.2f}x"])
     lines.append(["inodes", *(f"{next(row['inodes'] for row in rows if row['rows'] == size):,}" for size in sizes), ""])
     measured = rows[0]
-    said = f"Measured on {measured['date']} at {measured['commit']}, load average {measured['load']}."
-    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", said])
+    measured_when = f"Measured on {measured['date']} at {measured['commit']}, load average {measured['load']}."
+    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", measured_when])
 
 
 def tables(record: Mapping[str, Any]) -> dict[str, str]:

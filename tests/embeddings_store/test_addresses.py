@@ -27,8 +27,8 @@ REFUSED = (
 )  # fmt: skip
 TAKEN = (
     "store", "a/b@home", "/data/me@site/store", "s3://bucket/prefix@x", "http://[::1]:9000", "http://localhost:9000/x",
-    "host:9000", "oct=s3://bucket/x", "sqlite:///mlflow.db", "sqlite:////home/me@site/m.db", "file:///home/me@site",
-    "file:/home/me@site", "onnx:model@2.onnx", "random:tiny,seed=1", "C:/x", "a table of 12:30, see me@site",
+    "host:9000", "oct=s3://bucket/x", "sqlite:///mlflow.db", "sqlite:////data/me@site/m.db", "file:///data/me@site",
+    "file:/data/me@site", "onnx:model@2.onnx", "random:tiny,seed=1", "C:/x", "a table of 12:30, see me@site",
     "s3://bucket/x?versionId=3", "arn:aws:s3:eu-west-1:123456789012:accesspoint/x", "databricks", "",
 )  # fmt: skip
 

@@ -90,7 +90,7 @@ def measured(truth: tuple[float, ...], draws: int) -> list[float]:
 
 
 def false_wins(draws: int, *, seed: int = 0) -> float:
-    """Return how often any of several encoders that equal the reference is said to differ, by Holm's p."""
+    """Return how often any of several encoders that equal the reference is called different, by Holm's p."""
     rng, wrong = np.random.default_rng([seed, draws]), 0
     for _ in range(draws):
         p = {}
@@ -104,7 +104,7 @@ def false_wins(draws: int, *, seed: int = 0) -> float:
 def table(long: bool, kept: Kept) -> Iterator[str]:
     """Give the lines of the table of docs/evaluation.md."""
     draws = 3000 if long else 300
-    yield "| truth | studies | these datasets | datasets like these | said to differ | of like these |"
+    yield "| truth | studies | these datasets | datasets like these | called different | of like these, called different |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for name, truth in (("A better on three of five", BETTER), ("A and B equal", NULL)):
         if kept.wants(name):
