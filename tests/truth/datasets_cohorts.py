@@ -104,7 +104,7 @@ def false_wins(draws: int, *, seed: int = 0) -> float:
 def table(long: bool, kept: Kept) -> Iterator[str]:
     """Give the lines of the table of docs/evaluation.md."""
     draws = 3000 if long else 300
-    yield "| truth | studies | these datasets | datasets like these | called different | of like these, called different |"
+    yield "| truth | studies | these datasets | datasets like these | called different | of like these |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for name, truth in (("A better on three of five", BETTER), ("A and B equal", NULL)):
         if kept.wants(name):
