@@ -15,7 +15,6 @@ import pandas as pd
 
 from classify.baselines.random_twin import refuse_trained
 from classify.cohort.identity import people_of, same_number_only
-from classify.cohort.stored_labels import published_with
 from classify.cohort.tasks import task_of_record
 from classify.comparing.cells import Cell, run_cells
 from classify.comparing.entries import entries_of
@@ -64,7 +63,6 @@ def compare(
     made, absent = list[Cell](), list[dict[str, str]]()
     clock = clock or partial(datetime.now, UTC)
     twin, read = options.stores.get(options.random_twin or ""), read or reader_at(options.endpoint_url)
-    read = published_with(options.labels).reading(read)  # rows of a cell are digested as its run does
     for outcome in run_cells(options, clock, partial(read_random, read, twin) if twin else read, tell):
         if isinstance(outcome, Cell):
             made.append(outcome)

@@ -99,12 +99,19 @@ def check_digests(folder: Path, wanted: Mapping[str, str]) -> None:
     """
     with readable(f"{folder.parent.name}/{folder.name}"):
         require_regular_below(folder)
-        found = digest_files(folder) if wanted else {}
-    if unlike := sorted(name for name, digest in wanted.items() if found.get(name) != digest):
+        unlike = find_unlike(folder, wanted)
+    if unlike:
+        found = "another one" if (folder / unlike[0]).is_file() else "none"
         raise RunFolderError(
             f"{folder.parent.name}/{folder.name}/{unlike[0]}: expected the file that the run wrote (its SHA-256 is in "
-            f"run.json), got {'another one' if unlike[0] in found else 'none'}; restore it, or make the run again"
+            f"run.json), got {found}; restore it, or make the run again"
         )
+
+
+def find_unlike(folder: Path, wanted: Mapping[str, str]) -> list[str]:
+    """Name the files that are missing or have another digest than is wanted. Raises: OSError."""
+    found = digest_files(folder) if wanted else {}
+    return sorted(name for name, digest in wanted.items() if found.get(name) != digest)
 
 
 def _check_length(stream: Any, member: zipfile.ZipInfo) -> None:

@@ -30,7 +30,7 @@ def with_stored_labels(
     Options with a table of labels, or of a task of AI-READI, stay as they are. stores: addresses; find: what gives the
     labels at one of them. Raises: UsageError, StoreError, RunFolderError.
     """
-    asked = [task for task in _tasks_of(options).values() if task is not None]
+    asked = [task for task in _tasks_of(options) if task is not None]
     named = [task for task in asked if task not in TASKS and not task.endswith(FILE_SUFFIXES)]
     if options.labels is not None or options.participants is not None:
         _refuse_two_tables(options, named)
@@ -50,7 +50,8 @@ def with_stored_labels(
         name: tuple(files[one] for one in task) if isinstance(task, tuple) else files[task]
         for name, task in _given(options).items()
     }
-    return replace(options, labels=stored.labels, **changed, **_splits_of(options, stored, tell))
+    splits = _splits_of(options, stored, tell)
+    return replace(options, labels=stored.labels, official_splits=False, **changed, **splits)  # which are in the labels
 
 
 def with_labels_of_run(options: J, record: RunRecord, stores: Sequence[str]) -> J:
@@ -61,7 +62,7 @@ def with_labels_of_run(options: J, record: RunRecord, stores: Sequence[str]) -> 
     kept = options.runs / FOLDER / folder / LABELS
     if kept.is_file() or not stores:
         return replace(options, labels=kept)
-    leaks = bool(record.cohort.splits_from["official"] and record.cohort.splits_from["shared_people"])
+    leaks = bool(record.cohort.splits_from.get("official") and record.cohort.splits_from.get("shared_people"))
     found = labels_of_store(stores[0], options.runs, official=leaks, endpoint_url=options.endpoint_url)
     return replace(options, labels=found.labels)
 
@@ -83,9 +84,8 @@ def _given(options: TargetOptions) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def _tasks_of(options: TargetOptions) -> dict[int, str]:
-    values = [one for value in _given(options).values() for one in (value if isinstance(value, tuple) else (value,))]
-    return dict(enumerate(values))
+def _tasks_of(options: TargetOptions) -> list[str]:
+    return [one for value in _given(options).values() for one in (value if isinstance(value, tuple) else (value,))]
 
 
 def _in_stores(options: TargetOptions) -> Callable[[str], StoredLabels]:
@@ -116,6 +116,8 @@ def _splits_of(options: TargetOptions, stored: StoredLabels, tell: Callable[[str
     typed = options.make_splits or options.split_column or vars(options).get("cross_validate")
     if options.official_splits and typed:
         raise UsageError("--official-splits: not with --make-splits, --split-column or --cross-validate")
+    if options.official_splits and vars(options).get("allow_near_copies"):
+        raise UsageError("--official-splits: not with --allow-near-copies: people and scans that it shares are counted")
     if stored.official or typed:
         return {}
     if (kept := stored.labels.parent / SPLITS_FILE).is_file():

@@ -248,6 +248,10 @@ def _check(option: _Option, value: Any) -> None:
     if get_origin(option.kind) is Literal and value not in get_args(option.kind):
         raise UsageError(f"{option.flag}: expected {_either(get_args(option.kind))}, got {value!r}")
     low, high = option.info.min, option.info.max
+    if low is None and high is None:
+        return
+    if isinstance(value, str):
+        raise UsageError(f"{option.flag}: expected a number, got {value!r}")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"from {low:g}" if high is None else f"from {low or 0:g} to {high:g}"
         raise UsageError(f"{option.flag}: expected a number {bounds}, got {value!r}")

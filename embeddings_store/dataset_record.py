@@ -91,7 +91,7 @@ class DatasetRecord:
 def write_lines(record: DatasetRecord) -> str:
     """Write the lines as CSV: KNOWN, then the columns of the dataset."""
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a lone \r would be torn else
     table.writerow((*KNOWN, *record.columns))
     for one in record.lines:
         known = (one.file, one.participant, one.eye, one.split, one.visit)
@@ -110,7 +110,7 @@ def read_dataset_record(storage: Storage) -> DatasetRecord | None:
             record = parse_object(body)
             record.pop(SEAL, None)
             return _parse(record)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError, csv.Error):
             fault = "it has other fields than expected"
     raise StoreError(
         f"{storage.url} is damaged: {PATH}: {fault}; delete it, and the next extraction from the dataset writes it"
@@ -123,7 +123,7 @@ def put_dataset_record(storage: Storage, record: DatasetRecord) -> None:
 
 
 def _parse(record: Mapping[str, Any]) -> DatasetRecord:
-    header, *rows = csv.reader(io.StringIO(record["lines"]))
+    header, *rows = csv.reader(io.StringIO(record["lines"], newline=""))
     columns = tuple(header[len(KNOWN) :])
     return DatasetRecord(
         record["name"],
@@ -141,7 +141,14 @@ def _parse(record: Mapping[str, Any]) -> DatasetRecord:
 def _parse_line(
     columns: Sequence[str], file: str, participant: str, eye: str, split: str, visit: str, *labels: str
 ) -> LabelLine:
-    return LabelLine(file, participant, eye, split, visit, dict(zip(columns, labels, strict=True)))
+    return LabelLine(
+        file,
+        participant,
+        eye,
+        split,
+        visit,
+        {name: label for name, label in zip(columns, labels, strict=True) if label},
+    )
 
 
 def _parse_task(raw: Mapping[str, Any]) -> DatasetTask:

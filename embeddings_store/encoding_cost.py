@@ -6,6 +6,7 @@ from typing import Any
 
 from embeddings_store.checksums import SEAL, seal_fault, sealed_json
 from embeddings_store.documents import parse_object
+from embeddings_store.errors import StoreError
 from embeddings_store.foreign import is_own
 from embeddings_store.storage import Storage, concurrently
 
@@ -19,7 +20,7 @@ MOST = 1e12
 
 @dataclass(frozen=True, slots=True)
 class EncodingCost:
-    """volumes: how many were encoded; seconds: of the encoder alone, all of them together.
+    """volumes: how many were encoded; seconds: of the machine, for the encoder alone, all of them together.
 
     peak_rss_mb: of the largest process; encoders: how many shared it. usd_per_hour: of the machine, if known.
     """
@@ -77,9 +78,13 @@ def _is_amount(value: object) -> bool:
 
 
 def record_encoding_cost(storage: Storage, worker_id: int, cost: EncodingCost) -> None:
-    """Add the cost to the record of the process that wrote the rows, or led those who did."""
+    """Add the cost to the record of the process that wrote the rows, or led those who did.
+
+    Raises: StoreError where that record is missing or damaged: what it says of the process is not written over.
+    """
     path = f"{WORKERS}/{worker_id}.json"
-    record = _record(storage.get(path))
+    if not (record := _record(storage.get(path)) or _record(storage.get(path))):  # bytes are flipped on the way, too
+        raise StoreError(f"{storage.url} is damaged: {path} is missing or has another checksum; run verify")
     storage.put(path, sealed_json(record | {FIELD: cost.to_record()}))
 
 

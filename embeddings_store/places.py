@@ -39,6 +39,14 @@ def expand_home(path: str | Path) -> Path:
         raise UsageError(f"{path}: expected a user with a home behind ~; write the path out") from None
 
 
+def is_folder(path: str | Path) -> bool:
+    """Return whether a folder is there, as far as this user may know."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
+
+
 def cache_folder() -> Path:
     """Return the folder that keeps what can be read again; where none is known, one in which nothing can be kept."""
     try:
@@ -49,7 +57,8 @@ def cache_folder() -> Path:
 
 def settle_surroundings() -> None:
     """Go on in UTF-8 where paths would be read otherwise, and without a home where none is known."""
-    if sys.getfilesystemencoding().lower() != "utf-8" and not sys.flags.utf8_mode:
+    asked = os.environ.get("PYTHONUTF8") == "1"  # and python -I or -E would not listen, however often it is asked
+    if sys.getfilesystemencoding().lower() != "utf-8" and not sys.flags.utf8_mode and not asked:
         said = {"PYTHONUTF8": "1", "PYTHONIOENCODING": f"{locale.getpreferredencoding()}:backslashreplace"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | said)  # noqa: S606 - itself again
     if "HOME" not in os.environ:

@@ -11,7 +11,7 @@ from obstore.store import LocalStore
 from embeddings_store.arrays import arrays_of
 from embeddings_store.errors import StoreError
 from embeddings_store.layout import load_layout
-from embeddings_store.places import expand_home
+from embeddings_store.places import expand_home, is_folder
 from embeddings_store.reader import reader_on
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.storage import open_storage
@@ -62,7 +62,7 @@ def require_room(url: str, space: EmbeddingSpace, keys: Iterable[str]) -> None:
     if not url.startswith("file://") and "://" in url:
         return
     folder = expand_home(url.removeprefix("file://")).absolute()
-    nearest = next(path for path in (folder, *folder.parents) if path.is_dir())
+    nearest = next(path for path in (folder, *folder.parents) if is_folder(path))
     rows = len(set(keys) - _settled_keys(folder))
     disk = os.statvfs(nearest)
     needed, free = disk_bytes(space, rows, disk.f_frsize), shutil.disk_usage(nearest).free
@@ -75,7 +75,7 @@ def require_room(url: str, space: EmbeddingSpace, keys: Iterable[str]) -> None:
 
 def _settled_keys(folder: Path) -> set[str]:
     """List the keys that have a row or an error record."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return set()
     storage = open_storage(str(folder), create=False)
     if not isinstance(storage.objects, LocalStore) or load_layout(storage) is None:

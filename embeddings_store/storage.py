@@ -20,9 +20,9 @@ from jaxtyping import UInt8
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from embeddings_store.addresses import require_no_credentials
+from embeddings_store.addresses import require_plain_word
 from embeddings_store.errors import StoreError, UnreadableError
-from embeddings_store.places import expand_home
+from embeddings_store.places import expand_home, is_folder
 from embeddings_store.regular_file import require_regular
 from embeddings_store.s3_access import (
     NOT_TRUSTED,
@@ -197,8 +197,8 @@ def open_storage(url: str, *, endpoint_url: str | None = None, create: bool) -> 
     Endpoint, region, credentials and CA of S3 are found as for the bucket (see s3_access).
     Raises StoreError when the place is missing or cannot be made, and for an address with a password.
     """
-    if not Path(url).is_dir():
-        require_no_credentials(url, "store", StoreError)
+    if not is_folder(url):
+        require_plain_word(url, "store", StoreError)
     scheme = url.partition("://")[0] if "://" in url else "file"
     if scheme not in ("file", "s3"):
         raise StoreError(f"store {url}: expected a local folder or s3://bucket/prefix, got the scheme {scheme!r}")
@@ -225,7 +225,7 @@ def concurrently(function: Callable[[T], R], items: Iterable[T], threads: int = 
 def _open_folder(name: str, *, create: bool) -> Storage:
     # Named as the user typed it: messages and pages then carry no more of this machine than the user did.
     folder = expand_home(name)
-    if not create and not folder.is_dir():
+    if not create and not is_folder(folder):
         raise StoreError(f"there is no store at {folder}: the folder does not exist")
     try:
         return Storage(str(folder), LocalStore(folder.absolute(), mkdir=create))

@@ -58,11 +58,15 @@ def record_of(
 ) -> DatasetRecord | None:
     """Say what a listing knows of its dataset; None where it is none by name.
 
-    keys: of the scans whose files are opened for labels that only files tell; before: labels that were read before.
+    keys: of the scans whose files are opened for labels that only files tell; before: labels that were read before, of
+    which those that tables tell are taken from the tables of now alone.
     """
     dataset = load_datasets().get(listing.layout)
     if dataset is None:
         return None
+    by_tables = {name for scan in listing.scans.values() for name, value in scan.labels.items() if value}
+    before = {key: {name: told for name, told in of.items() if name not in by_tables} for key, of in before.items()}
+    before = before if dataset.inside or dataset.masks else {}
     inside = _labels_inside(source, listing, dataset, before, keys)
     lines = (_line(scan, before.get(key, {}), inside.get(key, {})) for key, scan in sorted(listing.scans.items()))
     card = dataset.card
@@ -77,7 +81,7 @@ def _with(record: DatasetRecord, lines: Sequence[LabelLine]) -> DatasetRecord:
 
 
 def _line(scan: Scan, before: Mapping[str, str], inside: Mapping[str, str]) -> LabelLine:
-    """Give the line of a scan; what its file says stands above what tables say."""
+    """Give the line of a scan: what was read before, what tables say now, and above both what its file says now."""
     told = {name: value for found in (before, scan.labels, inside) for name, value in found.items() if value}
     eye = "" if scan.ref.eye == Eye.UNKNOWN else str(scan.ref.eye)
     return LabelLine(scan.ref.key, scan.ref.participant, eye, scan.split, scan.visit, told)
@@ -93,7 +97,7 @@ def _labels_inside(
     wanted = [
         scan
         for key, scan in listing.scans.items()
-        if key in keys and not any({**before.get(key, {}), **scan.labels}.get(name) for name in needed)
+        if key in keys and not any(of.get(name) for of in (before.get(key, {}), scan.labels) for name in needed)
     ]
 
     def look(scan: Scan) -> Mapping[str, str] | None:

@@ -30,6 +30,7 @@ from extract.selection import Selection, select_volumes
 from extract.stages import StageClock
 from extract.summary import describe_catalogue, describe_look, describe_skipped
 from extract.targets import preset_in_run, require_volumes
+from extract.views import Views
 
 STATED_BYTES_PER_S = 125e6
 """A link of 1 Gbit/s, stated and not measured: what a single host can usually take from a bucket."""
@@ -146,6 +147,7 @@ def space_of(options: ExtractOptions, encoder: Encoder) -> EmbeddingSpace:
         token_grid=parse_token_grid(options.tokens, encoder.architecture.grid),
         precision=options.precision,
         token_dtype=options.token_dtype,
+        views=Views(options.views) if options.views else None,
     )
 
 

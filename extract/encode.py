@@ -93,7 +93,9 @@ class BatchEncoder:
         self.batch_size = batch_size
         self._lock = Lock()
         self.volumes, self.seconds = 0, 0.0
-        """How many were encoded, and how long somebody waited for that."""
+        """How many were encoded, and how long somebody waited for that; on an accelerator the first batch, for which
+        programs are compiled and memory is taken, counts for neither."""
+        self._warm = backend.name == "cpu"
 
     def encode(self, batch: Volumes) -> EncodedBatch:
         """Encode 1 to batch_size volumes, each with V - 1 augmented views of it behind it."""
@@ -174,8 +176,10 @@ class BatchEncoder:
         begun = perf_counter()
         yield
         with self._lock:
-            self.volumes += volumes
-            self.seconds += perf_counter() - begun
+            if self._warm:
+                self.volumes += volumes
+                self.seconds += perf_counter() - begun
+            self._warm = self._warm or volumes > 0
 
     def _require_size(self, volumes: int) -> None:
         if not 1 <= volumes <= self.batch_size:

@@ -17,7 +17,7 @@ from extract.bucket.source import Fetched, PartlyFetched, Source
 from extract.dicom.decoder_pool import DecoderPool
 from extract.dicom.frame_decoder import FrameDecoder
 from extract.dicom.reader import FrameChooser
-from extract.errors import DicomError, IncompleteConcatenation, ScanError
+from extract.errors import DamagedScan, DicomError, IncompleteConcatenation
 from extract.failures import attempt
 from extract.options import PartialReads
 from extract.partial.downstream import Downstream
@@ -101,7 +101,8 @@ class VolumeLoader:
     def fetch(self, ref: VolumeRef, recipes: Sequence[Recipe]) -> AnyFetched:
         """Get what decoding will need of an object. Raises: FetchError; BucketError when the bucket is gone."""
         with self.clock.time("fetch"):
-            return self.reader.fetch(ref, _frames_for(recipes))
+            # What does not open of a stack is left out whoever uses it: no row depends on the encoders of a pass.
+            return self.reader.fetch(ref, None if ref.reading.leave_out else _frames_for(recipes))
 
     def decode(self, ref: VolumeRef, fetched: AnyFetched, recipes: Sequence[Recipe]) -> DecodedVolume:
         """Decode a volume once, and prepare it by every recipe; the other parts of one in several objects come now.
@@ -119,13 +120,10 @@ class VolumeLoader:
         except DicomError:
             if not isinstance(fetched, PartlyFetched):
                 raise
-        except ScanError:
+        except DamagedScan:
             if not isinstance(fetched, FetchedMembers) or not can_leave_out(fetched, ref):
                 raise
-            whole = self.reader.fetch(ref, None)
-            if not isinstance(whole, FetchedMembers):
-                raise
-            return self._decode(ref, without_unreadable(whole, ref)[0], recipes)
+            return self._decode(ref, without_unreadable(fetched, ref)[0], recipes)
         # No md5 said whether the ranges came as they are in the bucket.
         return self._decode(ref, self.reader.fetch(ref, None), recipes)
 

@@ -71,7 +71,7 @@ def extract(options: ExtractOptions) -> dict[str, Any]:
             at_work(targets[0].writer.storage, targets[0].writer.worker_id, rank) as presence,
         ):
             account = engine.run(Pass(jobs, targets, loader, backend, clock, source.counts, progress, stop))
-    keep_costs(targets, account, options.usd_per_hour)
+    keep_costs(targets, account, options.usd_per_hour, at_once=max(1, workers["encode"]))
     return summarise(
         Outcome(
             options, selection, targets, jobs, rank, presence, workers, account, clock, before, progress, stop,

@@ -11,7 +11,7 @@ from extract.bucket.members import FetchedMembers
 from extract.bucket.source import Fetched, PartlyFetched
 from extract.dicom.frame_decoder import FrameDecoder, decode_here
 from extract.dicom.reader import FrameChooser, read_dicom
-from extract.errors import RefusedScan, ScanError
+from extract.errors import DamagedScan, RefusedScan
 from extract.readers.contract import ScanFile
 from extract.readers.natural import missing_numbers
 from extract.readers.open import read_scan
@@ -93,10 +93,10 @@ def can_leave_out(fetched: FetchedMembers, ref: VolumeRef) -> bool:
 
 def without_unreadable(
     fetched: FetchedMembers, ref: VolumeRef
-) -> tuple[FetchedMembers, tuple[tuple[str, ScanError], ...]]:
+) -> tuple[FetchedMembers, tuple[tuple[str, DamagedScan], ...]]:
     """Try each picture of a whole stack alone, and leave out those that do not open.
 
-    Gives what is left, and the others by key. Raises: ScanError where it is none of them, or all.
+    Gives what is left, and the others by key. Raises: ScanError where it is none of them, or all, or one is refused.
     """
     kept, unreadable = [], []
     for place, info, got in fetched.objects:
@@ -104,7 +104,7 @@ def without_unreadable(
         try:
             read_fetched(one, replace(ref, members=(info,)), None)
             kept.append((place, info, got))
-        except ScanError as error:
+        except DamagedScan as error:
             unreadable.append((info.key, error))
     again = replace(fetched, objects=tuple(kept), frames=tuple(range(len(kept))), count=len(kept))
     if not kept or not unreadable:

@@ -1,7 +1,7 @@
 """The verb ``finetune``: train encoder and head on the volumes of a bucket, in stages. Reads from top to bottom."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def finetune(
             trainer = _new_trainer(model, ready, together, tell, stop)
             history, best = train_stages(trainer, options.stages, feeds)
         clock.lap("fit")
-        levels = predict(trainer, feeds.val(options.stages[-1]))
+        levels = predict(replace(trainer, stop=StopRequest()), feeds.val(options.stages[-1]))  # trained to its end
         if together.rank > 0:
             return None
         others, missing = predict_others(inputs.cohort)

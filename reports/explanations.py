@@ -56,7 +56,8 @@ def _explain(run: FinishedRun, everything: FeatureTable) -> Explanation:
         f"{found.gap:.1e}); share of all |SHAP| by layer and pool: {shares}."
     )
     explained = as_explanation(found, table.x.astype(np.float64), table.names, outputs)
-    surest = int(np.argmax(np.abs(found.values.sum(axis=2)).max(axis=1)))
+    of_class = probability if probability.ndim == 2 else np.column_stack([1 - probability, probability])
+    surest = int(np.argmax(of_class.max(axis=1)))
     pictures = picture_explanation(explained, surest, about, phantom=run.is_phantom)
     return Explanation(tuple(pictures), explained, tuple(str(name) for name in table.volume))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import matplotlib as mpl
 import numpy as np
@@ -70,14 +71,14 @@ def read_explanation(path: Path | str) -> Any:
     try:
         with np.load(path, allow_pickle=False) as saved:
             fields = {name: saved[name] for name in _FIELDS}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise UsageError(f"{path}: expected the explanation.npz that reports study writes: {error}") from error
     names = {name: fields.pop(name).tolist() for name in ("feature_names", "output_names")}
     return _shap().Explanation(**fields, **names)
 
 
 def picture_explanation(explained: Any, certain: int, about: str, *, phantom: bool) -> list[Picture]:
-    """Draw bars of all classes, a beeswarm of each, and the waterfall of one volume for its likeliest class.
+    """Draw bars of all classes, a beeswarm of each, and the waterfall of one volume for the class that scores highest.
 
     certain: the row of that volume. about: begins each caption.
     """
@@ -122,7 +123,7 @@ def picture_explanation(explained: Any, certain: int, about: str, *, phantom: bo
         Picture(
             "shap-volume",
             "One volume, added up.",
-            f"{about} The volume that the head is surest of, and its likeliest class, {names[best]}: from the mean "
+            f"{about} The volume that the head is surest of, and its score for {names[best]}: from the mean "
             "score E[f(x)] to its own f(x), feature by feature.",
             f"Waterfall of one volume for {names[best]}.",
             fall,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.cohort.splitting import say_shared
 from classify.fitting.source import rebuild_features
 from classify.run.ledger import COUNTED_HERE
 from embeddings_store.errors import OctProbeError
@@ -185,7 +186,13 @@ def _cohort_part(facts: StoreFacts, shown: FinishedRun) -> dict[str, Any]:
         + "; ".join(f"{step.title}: {step.volumes} volumes" for step in (*flow.steps, *flow.splits))
         + "."
     )
-    return {"flow": flow, "diagram": lay_out(flow), "flow_alt": alt, "splits": splits_table(shown)}
+    return {
+        "flow": flow,
+        "diagram": lay_out(flow),
+        "flow_alt": alt,
+        "splits": splits_table(shown),
+        "people_apart": not say_shared(shown.record.cohort.splits_from),
+    }
 
 
 def _detail_part(run: FinishedRun | None, phantom: bool) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def settle_none(lines: pd.DataFrame, question: Question, table: TextTable) -> pd
     others = set(lines.loc[~none, "group"]) - {""}
     if not none.any() or question.classes or question.groups or len(others) == 1:
         return lines
-    if question.kind == "number" or all(map(read_number, others)):
+    if question.kind == "number" or (question.kind is None and all(map(read_number, others))):
         return lines.assign(group=lines["group"].mask(none, ""))
     raise table.refuse(
         f"{lines.loc[none, 'group'].iloc[0]!r} in {int(none.sum())} lines, which may be a class or no value; name it "

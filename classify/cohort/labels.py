@@ -146,7 +146,7 @@ def read_labels(source: LabelSource, question: Question, tell: Callable[[str], N
     if splitting.origin.get("kind") != "column":
         columns["split"] = ""
     if published.origin is not None:
-        splitting = replace(splitting, origin={**splitting.origin, **published.origin})
+        splitting = _of_published(splitting, published, table, is_split=bool(columns["split"]) and not source.everybody)
     words = words_of(question)
     found = list(table.read((columns["group"],), _wanted(columns)))
     files = [_plain(line.cells.get(columns["volume"], "")) for line in found]
@@ -202,6 +202,8 @@ def _find_columns(table: TextTable, question: Question, source: LabelSource) -> 
     if source.everybody:
         split = ""
     asked = [one for one in _name_covariates(question, table) or () if one not in ("age", "site")]
+    if taken := sorted({*asked} & {*LINES, FOLD}):
+        raise table.refuse(f"a covariate {taken[0]}, which means something else here", "another name of that column")
     found = {
         "participant": _first(table, OWNERS), "volume": _first(table, SCANS), "eye": _first(table, EYES),
         "site": _first(table, SITES), "age": _first(table, AGES), "split": split, "group": target,
@@ -210,6 +212,24 @@ def _find_columns(table: TextTable, question: Question, source: LabelSource) -> 
     if not (found["participant"] or found["volume"]):
         raise table.refuse(", ".join(table.names[:8]), f"a column {', '.join(OWNERS[:4])} or file")
     return found
+
+
+def _of_published(splitting: Splitting, published: Published, table: TextTable, *, is_split: bool) -> Splitting:
+    """Name the dataset where splits come from, and its published split where that is the one in use.
+
+    Raises: CohortError where people count once in each part of the published split, and another one is asked for.
+    """
+    told = dict(published.origin or {})
+    if not (is_split and splitting.origin.get("column") == "split"):
+        if published.leaks:
+            raise table.refuse(
+                "another split, or none",
+                "the published split, by whose parts these labels count a person; for another one leave --labels and "
+                "--official-splits out",
+                column="split",
+            )
+        told = {name: value for name, value in told.items() if name not in ("official", "shared_people")}
+    return replace(splitting, origin={**splitting.origin, **told})
 
 
 def _name_covariates(question: Question, table: TextTable) -> tuple[str, ...] | None:

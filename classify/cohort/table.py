@@ -109,7 +109,7 @@ class Cohort:
         return lines
 
     def sizes(self, splits: Sequence[str] = SPLITS) -> dict[str, SplitSize]:
-        """Count participants, eyes, volumes and participants per class in each split."""
+        """Count participants, eyes, volumes and judged units per class in each split."""
         found = {split: self._size(split) for split in splits}
         return found if self.folds is None else found | {OUT_OF_FOLD: found["train"]}
 
@@ -152,6 +152,8 @@ def facts_of(rows: pd.DataFrame) -> pd.DataFrame | None:
     found = rows[["volume", *known]].reset_index(drop=True)
     if "key" not in rows.columns:
         return found
-    ending = rows["key"].astype(str).str.lower().str.extract(r"\.([a-z0-9.]{1,8})$", expand=False).fillna("")
+    ending = (
+        rows["key"].astype(str).str.lower().str.extract(r"\.([a-z][a-z0-9]{0,7}(?:\.gz)?)$", expand=False).fillna("")
+    )
     number = {one: float(crc32(one.encode()) % 997) for one in set(ending)}
     return found.assign(**{FILE_TYPE: ending.map(number)})

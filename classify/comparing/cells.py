@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from classify.cohort.stored_labels import published_with
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.evaluating.predict_split import DUMMY
 from classify.features.stores import ReadStore
@@ -15,6 +16,7 @@ from classify.run.folder import Run, load_run
 from classify.run.inputs import digest_inputs, digest_rows
 from classify.run.record import RECORD
 from classify.study_options import CompareOptions
+from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 
 
@@ -52,7 +54,7 @@ def run_cells(
     stores, models, tasks = options.stores, options.models, options.questions
     if not stores:
         return
-    known = find_known_runs(options.runs, tell)
+    known, read = find_known_runs(options.runs, tell), published_with(options.labels).reading(read)
     total, number = len(stores) * len(models) * len(tasks), 0
     for store, address in stores.items():
         stored = read(address)
@@ -71,7 +73,7 @@ def run_cells(
                     made = folder or make_run(asked, clock(), stored)
                 except LeakError:
                     raise
-                except CohortError as error:
+                except (CohortError, UsageError) as error:  # such as a head on tokens that the store does not keep
                     tell(f"{said}: absent: {error}")
                     yield {"name": name, "task": asks, "reason": str(error)}
                     continue

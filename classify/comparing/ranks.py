@@ -1,6 +1,7 @@
 """Ranks of models over datasets: Friedman's test, and the critical difference of Nemenyi (Demsar, JMLR 2006)."""
 
 from collections.abc import Mapping, Sequence
+from math import factorial
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,10 @@ def rank_models(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
 
 
 def friedman(ranks: Float64[np.ndarray, "N k"]) -> dict[str, float]:
-    """Give Iman & Davenport's F form of Friedman's test, which is less shy, with ties allowed for: f and p."""
+    """Give Iman & Davenport's F form of Friedman's test, which is less shy, with ties allowed for: f and p.
+
+    Where all datasets rank the models alike there is no f, and p is the chance of just that: 1/k! a further dataset.
+    """
     count, models = ranks.shape
     sums = ranks.sum(axis=0)
     # Conover's form: with ties the ranks spread less than those of 1 to k.
@@ -48,7 +52,7 @@ def friedman(ranks: Float64[np.ndarray, "N k"]) -> dict[str, float]:
     if spread == 0:
         return {"f": 0.0, "p": 1.0}
     if np.isclose(spread, between):
-        return {"f": float("inf"), "p": 0.0}
+        return {"p": float(factorial(models)) ** (1 - count)}
     f = (count - 1) * between / (spread - between)
     return {"f": f, "p": float(stats.f.sf(f, models - 1, (models - 1) * (count - 1)))}
 

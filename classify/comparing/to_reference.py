@@ -68,7 +68,8 @@ def with_p(ours: Values, theirs: Values, differences: Mapping[str, Any]) -> Diff
 def two_sided_p(apart: Float64[np.ndarray, " R"]) -> float:
     """Return twice the share of draws on the other side of 0, as the percentile interval goes; element 0: the estimate.
 
-    Below 0.05 where the 95 % interval leaves 0 out. One is added, so that it is never 0 (Davison & Hinkley 1997, 4.2).
+    Below 0.05 where the 95 % interval leaves 0 out, to within a draw. One is added, so that it is never 0 (Davison &
+    Hinkley 1997, 4.2).
     """
     drawn = apart[1:][np.isfinite(apart[1:])]
     sides = ((drawn <= 0).sum(), (drawn >= 0).sum())

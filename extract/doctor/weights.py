@@ -18,7 +18,7 @@ from extract.encoder.foreign import describe_foreign, foreign_names
 from extract.encoder.open import open_encoder
 from extract.encoder.own_preset import note_on_preset, preset_of
 from extract.encoder.random_init import random_encoder
-from extract.encoder_options import ONNX, EncoderChoice, Preprocessing
+from extract.encoder_options import ONNX, EncoderChoice, Preprocessing, stands_alone
 from extract.errors import CheckpointError
 from extract.preset import Preset
 
@@ -83,7 +83,7 @@ def examine_random(name: str, image_size: Grid | None, slices: int | None = None
     if name.startswith(ONNX):
         encoder = open_encoder(encoder=name, image_size=image_size, slices=slices)
         return _describe(encoder, None) + Report((Check("training", Status.WARN, OF_ONNX[1]),)), encoder
-    encoder = random_encoder(name, image_size)
+    encoder = random_encoder(name, image_size, slices)
     spread = measure_spread(encoder.module)
     warning = Check("training", Status.WARN, RANDOM[1])
     report = _describe(encoder, None) + measured(spread, dict.fromkeys(spread, NO_TENSOR)) + Report((warning,))
@@ -259,8 +259,8 @@ def _describe(encoder: Encoder, which: str | None) -> Report:
 def _terms(encoder: Encoder) -> Report:
     """Say what a published encoder may be used for, and what to cite."""
     card = encoder.architecture.kind.card
-    if card.licence is None:
-        return Report()
+    if card.licence is None or stands_alone(encoder.source):
+        return Report()  # random weights are nobody's
     status = Status.OK if card.commercial else Status.WARN
     figures = {"licence": card.licence, "citation": card.citation}
     return Report((Check("licence", status, f"{card.describe_terms()}; to cite: {card.citation}"),), figures)

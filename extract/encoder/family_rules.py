@@ -77,6 +77,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "extra": (_are_shapes, f'tensors and their shapes, such as {{"cls_token": "1 1 C"}}, of {WORDS}'),
     "heads": (_are_heads, "by (width, depth) a number of heads that divides the width, such as {(768, 12): 12}"),
     "eps": (lambda value: isinstance(value, float) and isfinite(value) and value > 0, "a number above 0"),
+    "card": (lambda value: hasattr(value, "describe_terms"), "a Card, such as that of the page on encoders"),
     "config": (lambda value: isinstance(value, Mapping), "names and values"),
     "file_form": (callable, "a function"),
 }

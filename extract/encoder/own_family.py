@@ -68,7 +68,7 @@ def attempt(path: Path, call: Callable[[], T], advice: str) -> T:
         error = done.exception()
     if error is None:
         return done.result()
-    if isinstance(error, OctProbeError):
+    if isinstance(error, OctProbeError | MemoryError):  # which is of the machine
         raise error
     raise UsageError(f"--encoder {path}: the file raised {describe_error(error)}; {advice}") from error
 

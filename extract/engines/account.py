@@ -60,11 +60,16 @@ def account_together(accounts: Sequence[Account]) -> Account:
     )
 
 
-def keep_costs(targets: Sequence[Target], account: Account, usd_per_hour: float | None) -> None:
-    """Write into each store what its encoder took in this pass. Raises StoreError."""
+def keep_costs(targets: Sequence[Target], account: Account, usd_per_hour: float | None, *, at_once: int) -> None:
+    """Write into each store what its encoder took of the machine in this pass. Raises StoreError.
+
+    at_once: forwards of all processes together, which wait for the machine at the same time.
+    """
     for target, volumes, seconds in zip(targets, account.encoded, account.encode_seconds, strict=True):
         if volumes:
-            cost = EncodingCost(volumes, seconds, account.peak_rss_mb, account.device, len(targets), usd_per_hour)
+            cost = EncodingCost(
+                volumes, seconds / at_once, account.peak_rss_mb, account.device, len(targets), usd_per_hour
+            )
             record_encoding_cost(target.writer.storage, target.writer.worker_id, cost)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from embeddings_store.command_line import several
 from embeddings_store.errors import OctProbeError, RunError
 from embeddings_store.terminal.console import say
+from extract.encoder_options import ONNX, EncoderChoice
 from extract.engines.account import Account, account_together
 from extract.engines.cluster import LOOK, Cluster, LostWorkerError, Seat
 from extract.engines.hand import Hand
@@ -237,10 +238,30 @@ def with_whole_paths(options: ExtractOptions) -> ExtractOptions:
         options,
         store=tuple(map(_whole, several(options.store))),
         checkpoint=tuple(path.absolute() for path in several(options.checkpoint)),
-        given=tuple(replace(one, store=_whole(one.store)) for one in options.given),
+        encoder=tuple(map(_whole_encoder, several(options.encoder))),
+        preset=options.preset and _whole_file(options.preset),
+        given=tuple(replace(one, store=_whole(one.store), choice=_whole_choice(one.choice)) for one in options.given),
         bucket=_whole(options.bucket) if is_folder else options.bucket,
         cache_dir=options.cache_dir and options.cache_dir.absolute(),
     )
+
+
+def _whole_choice(choice: EncoderChoice) -> EncoderChoice:
+    return replace(
+        choice,
+        checkpoint=choice.checkpoint and choice.checkpoint.absolute(),
+        encoder=choice.encoder and _whole_encoder(choice.encoder),
+    )
+
+
+def _whole_encoder(name: str) -> str:
+    """Name the file of an encoder of one's own, or of an ONNX one, from the root; a family's name stays."""
+    form, _, file = name.partition(":")
+    return f"{ONNX}{_whole(file)}" if f"{form}:" == ONNX else _whole_file(name)
+
+
+def _whole_file(name: str) -> str:
+    return str(Path(name).absolute()) if Path(name).is_file() else name
 
 
 def _whole(place: str) -> str:

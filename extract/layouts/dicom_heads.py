@@ -8,11 +8,15 @@ from io import BytesIO
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
+from embeddings_store.safe_keys import shortened
 from embeddings_store.schema import ObjectInfo
 from extract.bucket.source import RangeRefused, RangeSource, Source
 from extract.dicom.header import FOREIGN_ERRORS, quiet_pydicom
-from extract.errors import FetchError
+from extract.errors import BucketError, FetchError
 from extract.layouts.contract import DICOM, KNOWN
+
+OF_FOLDER = "-"
+"""Series of single frames that name none: the frames of a folder belong together."""
 
 HEAD_BYTES = 1 << 16
 AT_ONCE = 16
@@ -32,8 +36,8 @@ class Head:
 
     @property
     def frame_of(self) -> str:
-        """Return the series that this file is one frame of; "" where it is a volume of its own."""
-        return self.series if self.size[0] == 1 else ""
+        """Return the series that this file is one frame of, by its folder alone where it names none; "" of a volume."""
+        return (self.series or OF_FOLDER) if self.size[0] == 1 else ""
 
 
 def may_be_dicom(key: str) -> bool:
@@ -42,17 +46,28 @@ def may_be_dicom(key: str) -> bool:
 
 
 def read_heads(source: Source, objects: Sequence[ObjectInfo]) -> dict[str, Head]:
-    """Read the headers, several at once; what is no DICOM file, or cannot be had, is left out. Raises: BucketError."""
+    """Read the headers, several at once; what is no DICOM file is left out.
 
-    def read(info: ObjectInfo) -> Head | None:
+    Raises: BucketError, also where one of a folder of single frames cannot be had: its series would lack it unnoticed.
+    """
+
+    def read(info: ObjectInfo) -> Head | FetchError | None:
         try:
             return read_head(first_bytes(source, info))
-        except FetchError:
-            return None
+        except FetchError as error:
+            return error
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(pool.map(read, objects))
-    return {info.key: head for info, head in zip(objects, found, strict=True) if head is not None}
+        found = dict(zip((info.key for info in objects), pool.map(read, objects), strict=True))
+    heads = {key: head for key, head in found.items() if isinstance(head, Head)}
+    framed = {key.rpartition("/")[0] for key, head in heads.items() if head.frame_of}
+    for key, error in found.items():
+        if isinstance(error, FetchError) and key.rpartition("/")[0] in framed:
+            raise BucketError(
+                f"bucket {source.name}: the header of {shortened(key)} cannot be read, which may be a frame of a "
+                f"series: {error}; run again, or take the file away"
+            ) from error
+    return heads
 
 
 def first_bytes(source: Source, info: ObjectInfo) -> bytes:

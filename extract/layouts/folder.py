@@ -6,8 +6,10 @@ import re
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from embeddings_store.errors import UsageError
@@ -30,7 +32,7 @@ from extract.layouts.contract import (
     participant_fault,
     with_companions,
 )
-from extract.layouts.dicom_heads import Head, first_bytes, may_be_dicom, read_heads
+from extract.layouts.dicom_heads import AT_ONCE, Head, first_bytes, may_be_dicom, read_heads
 from extract.layouts.several import KINDS, NOTHING, Held, look_into
 from extract.readers.tiff import has_pages
 
@@ -192,16 +194,16 @@ def _of_head(head: Head, secret: bytes) -> Told:
 
 
 def _part_tiffs(source: Source, objects: Sequence[ObjectInfo], told: Mapping[str, Told]) -> dict[str, Told]:
-    """Mark the TIFFs that would be stacked though the first of them holds several pages: each is a volume."""
+    """Mark the TIFFs that would be stacked though they hold several pages: each is a volume."""
     alike = defaultdict[tuple[str, Told], list[ObjectInfo]](list)
     for info in objects:
         if info.key in told and info.key.lower().endswith((".tif", ".tiff")):
             alike[info.key.rpartition("/")[0], told[info.key]].append(info)
-    found = dict(told)
-    for infos in alike.values():
-        if len(infos) > 1 and _holds_pages(source, infos[0]):
-            found |= {info.key: replace(told[info.key], alone=True) for info in infos}
-    return found
+    unsure = [info for infos in alike.values() if len(infos) > 1 for info in infos]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        pages = list(pool.map(partial(_holds_pages, source), unsure))
+    paged = [info.key for info, many in zip(unsure, pages, strict=True) if many]
+    return {**told, **{key: replace(told[key], alone=True) for key in paged}}
 
 
 def _holds_pages(source: Source, info: ObjectInfo) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from embeddings_store.schema import ObjectInfo, Reading
 from extract.bucket.source import Source
 from extract.errors import FetchError, ScanError
+from extract.layouts.contract import PICTURES
 from extract.readers.contract import HEAD_BYTES, Inside, ScanFile
 from extract.readers.heyex_xml import HeyexXml, named_in, pictures_of
 from extract.readers.open import volumes_in
@@ -79,7 +80,9 @@ def look_into(
             pictures = tuple(tuple(beside[name] for name in names if name in beside) for names in stacks)
             return Held(inside, pictures, frozenset(beside[name] for name in named_in(data, info.key) & beside.keys()))
         except (FetchError, ScanError):
-            return NOTHING
+            beside_it = folders.get(info.key.rpartition("/")[0], ()) if info.key.lower().endswith(XML) else ()
+            # Whose the pictures are nobody knows now; together they would make a volume that there is not.
+            return Held(named=frozenset(one for one in beside_it if one.key.lower().endswith(PICTURES)))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return dict(zip((info.key for info in files), pool.map(look, files), strict=True))

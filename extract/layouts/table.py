@@ -253,7 +253,9 @@ def _as_text(table: pd.DataFrame) -> bytes:
     whole = {
         name: column.astype("Int64")
         for name, column in table.items()
-        if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all()
+        if pd.api.types.is_float_dtype(column)
+        and (column.dropna() % 1 == 0).all()
+        and (column.dropna().abs() < 2**53).all()
     }
     return table.assign(**{str(name): column for name, column in whole.items()}).to_csv(index=False).encode()
 

@@ -15,7 +15,7 @@ from extract.readers.contract import MOST_LABELS, Inside, Request, ScanFile
 from extract.readers.foreign import damage
 from extract.readers.npy import LONGEST_HEADER, as_array, read_header, require_bytes, require_plain
 from extract.readers.one_file import OneFile, only
-from extract.readers.stack import Stack, arrange, stack_of
+from extract.readers.stack import Stack, arrange, require_size, stack_of
 
 MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06")
 SUFFIX: Final = ".npy"
@@ -53,6 +53,7 @@ def look_at_archive(
     with damage(request.source, "archive", NotImplementedError), ZipFile(stream) as archive:
         _, shape, dtype = _choose(archive, _members(archive, request.source), request)
         require_plain(dtype, request.source)
+        require_size(shape, request.source)
         return shape, dtype, _labels(archive, request.source)
 
 

@@ -11,7 +11,7 @@ from embeddings_store.schema import ObjectInfo
 from extract.bucket.members import FetchedMembers, fetch_scan, require_present
 from extract.bucket.source import Fetched, Source
 from extract.dicom.kind import ANY_CLASS
-from extract.errors import FetchError, ScanError
+from extract.errors import DamagedScan, FetchError, ScanError
 from extract.layouts.contract import PICTURES, Scan
 from extract.layouts.dataset import Dataset
 from extract.layouts.dicom_heads import first_bytes, read_tags
@@ -114,7 +114,7 @@ def _read(source: Source, begun: Surveyed, dataset: Dataset | None) -> Surveyed:
     unreadable: tuple[tuple[str, str], ...] = ()
     try:
         voxels = read_fetched(fetched, ref, None, allowed=frozenset(ANY_CLASS)).voxels
-    except ScanError:
+    except DamagedScan:
         if not isinstance(fetched, FetchedMembers) or not can_leave_out(fetched, ref):
             raise
         fetched, errors = without_unreadable(fetched, ref)

@@ -89,7 +89,9 @@ def _look_at_all(
         return look_at(source, scan, dataset, checksums=options.checksums, identifiers=options.identifiers)
 
     found = []
-    with path.open("a") as file, ThreadPoolExecutor(AT_ONCE) as pool:
+    # With --identifiers it holds names, so it is its owner's alone.
+    private = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+    with os.fdopen(private, "a") as file, ThreadPoolExecutor(AT_ONCE) as pool:
         for one in pool.map(look, scans):
             found.append(one)
             name = _name_of(one.scan, options)

@@ -1,5 +1,6 @@
 """Volumes with their labels, as torch reads them: from the cache on disk, augmented by their own seeds."""
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,8 +30,6 @@ standardisation."""
 
 READ_AHEAD = 2
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch's workers put batches
-PLENTY = 8 * 2**30
-"""Bytes of shared memory that are enough for any batch: it is not measured."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +113,12 @@ def read_batches(
 
 def require_shared_memory(dataset: VolumeDataset, draws: Sequence[Draw], workers: int) -> None:
     """Refuse workers whose batches do not fit: torch's own would lose them in a thread, and wait for ever."""
-    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else PLENTY
-    if free >= PLENTY:
+    if not SHARED_MEMORY.is_dir():
         return
+    free = shutil.disk_usage(SHARED_MEMORY).free
     volume, *_ = dataset[draws[0]]
-    needed = volume.nbytes * len(draws) * (workers * READ_AHEAD + 1)
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun: they share the machine's
+    needed = volume.nbytes * len(draws) * (workers * READ_AHEAD + 1) * ranks
     if needed > free:
         raise RunError(
             f"workers {workers}: expected {needed / 1e6:,.0f} MB of shared memory for the batches that they hand over, "

@@ -100,10 +100,10 @@ def read_volumes(
             vectors[volume.line.row], facts[volume.line.row] = given, volume.facts
             pictures[volume.line.row] = make_thumbnail(volume.image[0])
         advance(isinstance(given, FailedVolume))
-    gathered = processes.gather((vectors, facts, pictures, failures))
-    vectors = {row: vector for part, _, _, _ in gathered for row, vector in part.items()}
-    facts = {row: told for _, part, _, _ in gathered for row, told in part.items()}
-    pictures = {row: picture for _, _, part, _ in gathered for row, picture in part.items()}
+    gathered = processes.gather((vectors, facts, pictures))
+    vectors = {row: vector for part, _, _ in gathered for row, vector in part.items()}
+    facts = {row: told for _, part, _ in gathered for row, told in part.items()}
+    pictures = {row: picture for _, _, part in gathered for row, picture in part.items()}
     failed_by_row = {failure.line.row: failure for part in processes.compare(failures) for failure in part}
     failures = list(failed_by_row.values())  # what one of the hosts of a slice could not read, none of them may use
     vectors = {row: vector for row, vector in vectors.items() if row not in failed_by_row}

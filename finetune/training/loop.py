@@ -164,14 +164,19 @@ def _run_epoch(
             stop = trainer.is_asked_to_stop()
             if stop or ((step + 1) % config.save_every_steps == 0 and step + 1 < len(batches)):
                 reached = replace(position, step=step + 1, loss=parallel.sum(float(total.cpu())))
+                require_finite_loss(reached)
                 _save(trainer, reached, optimiser)
                 if stop:
                     raise _stopped(trainer, reached)
     ended = replace(position, step=len(batches), loss=parallel.sum(float(total.cpu())))
-    mean = ended.loss / len(draws)
-    where = f"stage {position.stage}, epoch {position.epoch}"
-    _require_finite(mean, f"{where}: the loss is", f"stages.{position.stage}.learning_rate")
-    return mean, ended
+    require_finite_loss(ended)
+    return ended.loss / len(draws), ended
+
+
+def require_finite_loss(reached: Position) -> None:
+    """Stop before a state of NaN is kept, which nothing could go on from. Raises: DivergedError."""
+    where = f"stage {reached.stage}, epoch {reached.epoch}"
+    _require_finite(reached.loss, f"{where}: the loss is", f"stages.{reached.stage}.learning_rate")
 
 
 def _take_step(

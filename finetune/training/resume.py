@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from classify.model_files import digest_files
+from classify.model_files import digest_files, find_unlike
 from embeddings_store.checksums import seal_fault, sealed_json
 from embeddings_store.documents import parse_object
 from embeddings_store.errors import RunError
@@ -198,8 +198,7 @@ def _check_sums(folder: Path, wanted: Mapping[str, str]) -> None:
 
     Raises: ValueError.
     """
-    found = digest_files(folder) if wanted else {}
-    if unlike := sorted(name for name, digest in wanted.items() if found.get(name) != digest):
+    if unlike := find_unlike(folder, wanted):
         raise ValueError(f"{unlike[0]}: its checksum is another")
 
 

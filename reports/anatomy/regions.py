@@ -105,6 +105,6 @@ def _third(places: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
 
 def _ninth_names(scan: ScanGeometry) -> tuple[str, ...]:
     sides = ("left", "middle", "right") if scan.eye is Eye.UNKNOWN else ("temporal", "middle", "nasal")
-    borders = np.linspace(0, scan.frames, 4).round().astype(int).tolist()
+    borders = [-(-scan.frames * third // 3) for third in range(4)]  # the first frame of each, as _third counts
     slabs = [f"frames {low + 1}-{high}" for low, high in pairwise(borders)]
     return tuple(f"{slab}, {side}" for slab in slabs for side in sides)

@@ -133,8 +133,11 @@ def _cells(
             yield Gap(looked.dataset.name, variant, found["reason"], task, head)
 
 
-def open_test(plan: Plan, looked: Looked, made: Made, clock: Callable[[], datetime], read: ReadStore) -> Made:
-    """Judge a cell on test, once: one that was judged there before is taken as it is. Cross-validated: unchanged."""
+def open_test(plan: Plan, looked: Looked, made: Made, clock: Callable[[], datetime], read: ReadStore) -> Made | Gap:
+    """Judge a cell on test, once: one that was judged there before is taken as it is. Cross-validated: unchanged.
+
+    A cell that cannot be, such as of labels without test people, is a gap.
+    """
     record = made.cell.run.record
     if made.variant == FINE_TUNED or record.is_crossed or any(one["split"] == "test" for one in record.evaluations):
         return made
@@ -145,5 +148,8 @@ def open_test(plan: Plan, looked: Looked, made: Made, clock: Callable[[], dateti
         pretrain_participants=asked.pretrain_participants, allow_near_copies=asked.allow_near_copies,
         command=("classify", "benchmark"),
     )  # fmt: skip
-    evaluate(options, now=clock(), read=read)
+    try:
+        evaluate(options, now=clock(), read=read)
+    except (CohortError, UsageError) as error:
+        return Gap(made.dataset, made.variant, str(error), made.task, made.head)
     return replace(made, cell=replace(made.cell, run=load_run(made.cell.run.folder)))

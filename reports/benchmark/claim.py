@@ -13,26 +13,28 @@ def claim_of(record: Mapping[str, Any]) -> str:
     count = len(over["boards"])
     if not over["lines"] or not count:
         return f"Nothing is compared over datasets: no first task asks for classes, or {reference} stands alone."
-    these, like = (_said(over["lines"], claim) for claim in ("these", "like_these"))
+    these, like = (_said(over["lines"], claim, count) for claim in ("these", "like_these"))
     return (
         f"On these {count} datasets, by mean macro AUROC against {reference} with the same head: {these}. Of "
         f"datasets like these: {like}."
     )
 
 
-def _said(lines: Mapping[str, Any], claim: str) -> str:
+def _said(lines: Mapping[str, Any], claim: str, count: int) -> str:
     measured = [of[METRIC][claim] for of in lines.values()]
     if not any("p" in one for one in measured):
         why = next((one.get("too_few") or one.get("absent") for one in measured), "")
         return f"too few to say ({why})"
-    parts = [f"shown to be {word}: {', '.join(names)}" for word, names in _named(lines, claim).items() if names]
+    parts = [f"shown to be {word}: {', '.join(names)}" for word, names in _named(lines, claim, count).items() if names]
     return "; ".join(parts) if parts else "nothing is shown to be better or worse"
 
 
-def _named(lines: Mapping[str, Any], claim: str) -> dict[str, list[str]]:
+def _named(lines: Mapping[str, Any], claim: str, count: int) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"better": [], "worse": []}
     for name, of in lines.items():
         measured = of[METRIC][claim]
         if measured.get("holm", 1.0) < SHOWN:
-            found["better" if measured["value"] > 0 else "worse"].append(name)
+            judged = len(of[METRIC]["datasets"])
+            where = "" if judged == count else f" (on {judged} of them)"
+            found["better" if measured["value"] > 0 else "worse"].append(f"{name}{where}")
     return found

@@ -45,7 +45,8 @@ def sample_all(
     found = {}
     for one in looked:
         for seen, output in zip(one.seen, one.options.outputs, strict=True):
-            path = out / SAMPLES / f"{Path(seen.store).parent.name}-{Path(seen.store).name}.json"
+            by = f"{one.options.device}-{one.options.batch_size or 0}"
+            path = out / SAMPLES / f"{Path(seen.store).parent.name}-{Path(seen.store).name}-{by}.json"
             found[one.dataset.name, seen.variant.name] = _kept(path) or _measure(one, output, path, tell)
     return found
 
@@ -146,7 +147,7 @@ def describe_dry_run(lines: Sequence[Mapping[str, Any]], cells: int, known: int,
     return "\n".join(
         [
             *said,
-            f"cells: {cells:,}, of which at least {known:,} runs are there",
+            f"cells: {cells:,}; runs that lie there already, of this plan or an earlier one: {known:,}",
             (
                 f"{hours_of(lines):.2f} hours of encoding, one volume after the other, by the first {SAMPLE} volumes "
                 f"of each dataset; {fetched / 1e9:.2f} GB to fetch, {stored / 1e9:.3f} GB to store; fitting heads "

@@ -15,7 +15,8 @@ from embeddings_store.publish import published
 from reports.benchmark.claim import claim_of
 from reports.benchmark.pictures import picture_ranks
 from reports.benchmark.tables import cell_text, flat_rows, make_tables
-from reports.page import publish, render
+from reports.figures import PHANTOM_MARK
+from reports.page import USE_ONLY, publish, render
 from reports.validity import PlainTable
 
 PAGE, RECORD = "benchmark.html", "benchmark.json"
@@ -49,8 +50,6 @@ def _write(path: Path, text: str) -> None:
 
 def _context(record: Mapping[str, Any], tables: Mapping[str, Sequence[PlainTable]]) -> dict[str, Any]:
     encoders = [one for one in record["sources"] if one["kind"] == "encoder"]
-    bare = [one["name"] for one in encoders if one["untrained"]]
-    said = "Random weights, or nearly so. Nothing here says what pretraining has learned. This holds for: "
     return {
         "record": record,
         "tables": tables,
@@ -59,7 +58,7 @@ def _context(record: Mapping[str, Any], tables: Mapping[str, Sequence[PlainTable
             one for head, found in record["ranks"].items() if (one := picture_ranks(head, found, record["phantom"]))
         ],
         "phantom": record["phantom"],
-        "untrained": f"{said}{', '.join(bare)}." if bare else "",
+        "untrained": _untrained(record),
         "resplits": (),
         "encoders": [f"{one['name']}: {one['title']}" for one in encoders],
         "date": record["created"],
@@ -67,9 +66,21 @@ def _context(record: Mapping[str, Any], tables: Mapping[str, Sequence[PlainTable
     }
 
 
+def _untrained(record: Mapping[str, Any]) -> str:
+    bare = [one["name"] for one in record["sources"] if one["kind"] == "encoder" and one["untrained"]]
+    said = "Random weights, or nearly so. Nothing here says what pretraining has learned. This holds for: "
+    return f"{said}{', '.join(bare)}." if bare else ""
+
+
+def warnings_of(record: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of any number here must know; the page has banners for it."""
+    phantom = f"{PHANTOM_MARK}: these scans were made by a computer." if record["phantom"] else ""
+    return [one for one in (USE_ONLY, phantom, _untrained(record), *record["notes"]) if one]
+
+
 def markdown(record: Mapping[str, Any], tables: Iterable[PlainTable]) -> str:
     """Write every table as Markdown, in the order of the page."""
-    parts = [f"# Benchmark {record['plan']['name']}", claim_of(record)]
+    parts = [f"# Benchmark {record['plan']['name']}", *warnings_of(record), claim_of(record)]
     for table in tables:
         lines = [_row(table.columns), "| --- " * len(table.columns) + "|"]
         lines += [_row([cell_text(cell, signed=table.signed) for cell in row]) for row in table.rows]
@@ -84,6 +95,7 @@ def _row(cells: Iterable[str]) -> str:
 def latex(record: Mapping[str, Any], tables: Iterable[PlainTable]) -> str:
     r"""Write every table as LaTeX of the package booktabs; longtable breaks over pages."""
     parts = [f"% Benchmark {record['plan']['name']}, plan {record['plan']['sha256'][:12]}; needs booktabs, longtable"]
+    parts += [rf"\noindent {escape(one)}" for one in warnings_of(record)]
     for table in tables:
         wide = "l" + "p{0.12\\textwidth}" * (len(table.columns) - 1)
         rows = [" & ".join(escape(cell_text(cell, signed=table.signed)) for cell in row) + r" \\" for row in table.rows]

@@ -144,7 +144,7 @@ def _together(looked: Looked, found: Sequence[tuple[Output, Seen]]) -> Looked:
 
 def digest_of(words: Any) -> str:
     """Return a short digest of what tells one reading of a bucket from another; files by their content."""
-    told = [(n, _content(v)) for n, v in sorted(words.items()) if n not in ("limit", "pseudonyms", "endpoint_url")]
+    told = [(n, _content(v)) for n, v in sorted(words.items()) if n not in ("pseudonyms", "endpoint_url")]
     return sha256(repr(told).encode()).hexdigest()[:DIGITS]
 
 

@@ -1,5 +1,6 @@
 """What a benchmark's PLAN.yaml says: datasets, encoders, heads, a reference; read to the end or refused in one line."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,6 +88,12 @@ class Variant:
     slices: str | None
     reading: Mapping[str, Any]
 
+    @property
+    def slice_count(self) -> float:
+        """Return how many slices it takes: infinity for all."""
+        count = 0 if self.slices is None else parse_slices(self.slices)
+        return float(count) if isinstance(count, int) else math.inf
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -130,6 +137,8 @@ def read_plan(path: Path) -> Plan:
         raise UsageError(f"{where}: judge: expected val or test, got {judge!r}")
     fitted = {name: raw[name] for name in FITTED if name in raw}
     encoded = {name: raw[name] for name in ENCODED if name in raw}
+    with _within(where):
+        parse_words(CompareOptions, **fitted)
     return Plan(
         path.stem, datasets, variants, heads, reference, judge, _same(raw.get("same", {}), datasets, where), fitted,
         encoded, sha256(repr(_sorted(raw)).encode()).hexdigest(),

@@ -69,15 +69,15 @@ def _primary(classes: Sequence[str]) -> str:
 
 
 def _fewer_slices(plan: Plan, here: Sequence[Made]) -> dict[str, str]:
-    """Name, for each variant of an encoder, its last one in the plan, with the same head: all slices, as a rule."""
+    """Name, for each variant of an encoder, the one with the most slices of the plan, with the same head."""
     names, found = {one.name for one in here}, {}
     for one in here:
         if one.variant == FINE_TUNED:
             continue
         encoder = next(variant.encoder for variant in plan.variants if variant.name == one.variant)
-        last = [variant.name for variant in plan.variants if variant.encoder == encoder][-1]
-        if last != one.variant and f"{last}/{one.head}" in names:
-            found[one.name] = f"{last}/{one.head}"
+        most = max((one for one in plan.variants if one.encoder == encoder), key=lambda one: one.slice_count).name
+        if most != one.variant and f"{most}/{one.head}" in names:
+            found[one.name] = f"{most}/{one.head}"
     return found
 
 

@@ -70,7 +70,8 @@ def benchmark(
     by_name = {one.dataset.name: one for one in looked}
     split = "test" if plan.judge == "test" else None
     if split:
-        made = [open_test(plan, by_name[one.dataset], one, clock, read) for one in made]
+        judged, made = [open_test(plan, by_name[one.dataset], one, clock, read) for one in made], []
+        sort_out(judged, made, gaps)
     boards, draws = make_boards(plan, made, split)
     record = {
         "created": clock().isoformat(timespec="seconds"),

@@ -80,6 +80,11 @@ def _minus(line: Record, apart: Record | None, reference: str, names: Set[str]) 
     return Estimate(None, reason=f"{reference} has no cell here") if missing else ""
 
 
+def _is(measured: Mapping[str, Any]) -> str:
+    text = p_text(measured)
+    return text if text.startswith("<") else f"= {text}"
+
+
 def p_text(measured: Mapping[str, Any] | None) -> str:
     """Write a p-value as tables do; "" where there is none."""
     p = None if measured is None else measured.get("holm", measured.get("p"))
@@ -158,7 +163,7 @@ def _ranks(record: Record) -> Iterator[PlainTable]:
         )
         caption = (
             f"By macro AUROC over {len(found['datasets'])} datasets ({', '.join(found['datasets'])}); 1 is best."
-            f"{out} Friedman's test: p = {found['friedman']['p']:.3f}. Two mean ranks that lie closer than "
+            f"{out} Friedman's test: p {_is(found['friedman'])}. Two mean ranks that lie closer than "
             f"the critical difference {found['critical_difference']:.2f} are not shown to differ (Nemenyi, 5 %; "
             "Demsar 2006)."
         )
@@ -225,6 +230,7 @@ def _cost(record: Record) -> Iterator[PlainTable]:
     columns = (
         "Dataset",
         "Encoder",
+        "Device",
         "Seconds per 1,000 volumes",
         "Of it encoding",
         "Memory, MB",
@@ -233,12 +239,18 @@ def _cost(record: Record) -> Iterator[PlainTable]:
     yield PlainTable("cost-of-volumes", "What 1,000 volumes cost", caption, columns, rows)
 
 
-def _spent(line: Record) -> tuple[str, str, str, str]:
+def _spent(line: Record) -> tuple[str, str, str, str, str]:
     if "absent" in line:
-        return (f"absent: {line['absent']}", "", "", "")
+        return ("", f"absent: {line['absent']}", "", "", "")
     dollars = "not stated" if line["usd_per_1000"] is None else f"{line['usd_per_1000']:.2f}"
     seconds, encode = line["seconds_per_1000"], 1000 * line["encode_s"]
-    return f"{seconds:,.0f}", f"{encode:,.0f}", f"{line['memory_mb']:,.0f} ({line['memory_of']})", dollars
+    return (
+        line["device"],
+        f"{seconds:,.0f}",
+        f"{encode:,.0f}",
+        f"{line['memory_mb']:,.0f} ({line['memory_of']})",
+        dollars,
+    )
 
 
 def _gaps(record: Record) -> Iterator[PlainTable]:

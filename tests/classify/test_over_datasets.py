@@ -87,7 +87,8 @@ def test_ranks_agree_with_scipy_and_with_demsar() -> None:
         expected = (count - 1) * chi2 / (count * (models - 1) - chi2)
         assert friedman(ranks)["f"] == pytest.approx(expected)
     assert friedman(np.full((3, 3), 2.0)) == {"f": 0.0, "p": 1.0}
-    assert friedman(np.tile([1.0, 2.0, 3.0], (3, 1)))["p"] == 0.0
+    assert friedman(np.tile([1.0, 2.0, 3.0], (3, 1))) == {"p": pytest.approx(1 / 36)}  # two datasets follow the first
+    assert friedman(np.array([[1.0, 2.0], [1.0, 2.0]])) == {"p": 0.5}
 
 
 def test_datasets_that_lack_a_model_are_left_out_of_ranks_and_named() -> None:
@@ -106,10 +107,15 @@ def test_models_in_one_reach_are_joined_once() -> None:
 
 
 def test_the_file_type_is_a_fact_of_a_scan_where_it_differs() -> None:
-    rows = pd.DataFrame({"volume": ["a", "b", "c"], "key": ["x/a.PNG", "x/b.dcm", "x/c"], "frames": [8.0, 8.0, 8.0]})
+    rows = pd.DataFrame(
+        {"volume": ["a", "b", "c"], "key": ["x/a.l.PNG", "x/1.2.9510.4.dcm", "x/c"], "frames": [8.0, 8.0, 8.0]}
+    )
     found = facts_of(rows)
     assert found is not None
     assert found["file_type"].nunique() == 3
+    uids = facts_of(rows.assign(key=["1.2.9510.4.dcm", "1.2.22400.4.1.dcm", "a.dcm"]))
+    assert uids is not None
+    assert len(set(uids["file_type"])) == 1, "numbers of a name are no file type"
     elsewhere = facts_of(rows.iloc[1:])  # a model of one cohort judges another
     assert elsewhere is not None
     assert elsewhere["file_type"].tolist() == found["file_type"].tolist()[1:]

@@ -11,7 +11,8 @@ import pytest
 from classify.options import ProbeOptions
 from embeddings_store.addresses import holds_credentials
 from embeddings_store.command_line import parse_words
-from embeddings_store.errors import UsageError
+from embeddings_store.errors import StoreError, UsageError
+from embeddings_store.storage import open_storage
 from finetune.options import FinetuneOptions
 from reports.options import StudyOptions, TrackOptions
 
@@ -59,6 +60,15 @@ def test_no_option_takes_them(kind: type) -> None:
             with pytest.raises(UsageError) as refused:
                 make()
             assert SECRET not in str(refused.value), word
+
+
+def test_a_store_may_be_called_by_an_at_sign_and_by_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_storage("results@2026", create=True)
+    assert Path("results@2026").is_dir()
+    with pytest.raises(StoreError) as refused:
+        open_storage(f"key:{SECRET}@host", create=True)
+    assert SECRET not in str(refused.value)
 
 
 def test_no_command_quotes_or_keeps_them(tmp_path: Path) -> None:
