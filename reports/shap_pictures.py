@@ -69,7 +69,7 @@ def read_explanation(path: Path | str) -> Any:
     True
     """
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as saved:
             fields = {name: saved[name] for name in _FIELDS}
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise UsageError(f"{path}: expected the explanation.npz that reports study writes: {error}") from error

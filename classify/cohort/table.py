@@ -156,4 +156,4 @@ def facts_of(rows: pd.DataFrame) -> pd.DataFrame | None:
         rows["key"].astype(str).str.lower().str.extract(r"\.([a-z][a-z0-9]{0,7}(?:\.gz)?)$", expand=False).fillna("")
     )
     number = {one: float(crc32(one.encode()) % 997) for one in set(ending)}
-    return found.assign(**{FILE_TYPE: ending.map(number)})
+    return found.assign(**{FILE_TYPE: ending.map(number).to_numpy()})

@@ -7,6 +7,7 @@ import pytest
 
 from embeddings_store.checksums import sealed_json
 from embeddings_store.encoding_cost import EncodingCost, cost_of_record, read_encoding_cost, record_encoding_cost
+from embeddings_store.errors import StoreError
 from embeddings_store.file_faults import file_faults
 from embeddings_store.storage import open_storage
 
@@ -15,6 +16,8 @@ def test_costs_of_several_runs_are_added_and_records_stay_sealed(tmp_path: Path)
     storage = open_storage(str(tmp_path), create=True)
     storage.put("workers/1.json", sealed_json({"worker": "1", "device": "cpu"}))
     assert read_encoding_cost(storage) is None
+    for worker in (2, 3):
+        storage.put(f"workers/{worker}.json", sealed_json({"worker": str(worker), "device": "cpu"}))
     record_encoding_cost(storage, 1, EncodingCost(2, 6.0, 900.0, "cpu", 1, 3.6))
     record_encoding_cost(storage, 2, EncodingCost(1, 3.0, 700.0, "cpu", 5, 3.6))
     found = read_encoding_cost(storage)
@@ -29,12 +32,16 @@ def test_costs_of_several_runs_are_added_and_records_stay_sealed(tmp_path: Path)
     assert (found.device, found.usd_per_hour) == ("cpu, cuda", None)
 
 
-def test_a_damaged_record_counts_for_nothing(tmp_path: Path) -> None:
+def test_a_damaged_record_counts_for_nothing_and_is_not_written_over(tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path), create=True)
+    storage.put("workers/1.json", sealed_json({"worker": "1", "device": "cpu"}))
     record_encoding_cost(storage, 1, EncodingCost(2, 6.0, 900.0, "cpu", 1))
     body = bytes(storage.get("workers/1.json") or b"")
     storage.put("workers/1.json", body.replace(b"6.0", b"9.0"))
     assert read_encoding_cost(storage) is None
+    assert list(file_faults(storage)) == ["workers/1.json"]
+    with pytest.raises(StoreError, match=r"workers/1\.json is missing or has another checksum"):
+        record_encoding_cost(storage, 1, EncodingCost(1, 1.0, 900.0, "cpu", 1))
     assert list(file_faults(storage)) == ["workers/1.json"]
 
 

@@ -9,7 +9,7 @@ from reports.benchmark.files import escape
 
 
 def record(these: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    line = {"macro_auroc": {"these": these, "like_these": like}}
+    line = {"macro_auroc": {"these": these, "like_these": like, "datasets": ["a", "b", "c"]}}
     over = {"boards": {"a": "a/x", "b": "b/x", "c": "c/x"}, "lines": {"new/linear": line}}
     return {"plan": {"reference": "old"}, "over_datasets": over}
 
@@ -29,6 +29,13 @@ def test_the_claim_is_what_is_shown(these: dict[str, Any], like: dict[str, Any],
     first, _, second = claim_of(record(these, like)).partition(" Of datasets like these: ")
     assert first == f"On these 3 datasets, by mean macro AUROC against old with the same head: {said[0]}."
     assert second == f"{said[1]}."
+
+
+def test_a_claim_on_fewer_datasets_says_so() -> None:
+    shown = {"value": 0.1, "p": 0.01, "holm": 0.02}
+    fewer = record(shown, shown)
+    fewer["over_datasets"]["lines"]["new/linear"]["macro_auroc"]["datasets"] = ["a", "b"]
+    assert "shown to be better: new/linear (on 2 of them)" in claim_of(fewer)
 
 
 def test_one_encoder_alone_is_compared_with_nothing() -> None:

@@ -167,9 +167,18 @@ def test_regions_count_tokens_where_they_lie() -> None:
     assert held & {"outer-superior", SECTORS[0], "inner-superior"}
     ninths = en_face_regions(replace(SCAN, spacing_mm=None, why_no_raster="none"), (3, 2, 6), seen=seen)
     assert {ninths.names[number] for number in np.unique(ninths.label)} == {
-        f"frames {part}, {side}" for part in ("1-13", "14-27") for side in ("temporal", "middle", "nasal")
+        f"frames {part}, {side}" for part in ("1-14", "15-27") for side in ("temporal", "middle", "nasal")
     }
     assert axial_bands((3, 4, 6), Seen(rows=(0.0, 0.5))).empty == ("lower rows",)
+
+
+@pytest.mark.parametrize("frames", [19, 25, 40, 49, 61, 97])
+def test_a_frame_lies_in_the_slab_that_its_region_is_called_by(frames: int) -> None:
+    scan = ScanGeometry(frames, ROWS, COLUMNS, None, Eye.RIGHT, "", "none")
+    found = en_face_regions(scan, (frames, 1, 3), seen=Seen(np.arange(frames)))
+    for place in range(frames):
+        low, high = found.names[found.label[place, 0, 0]].partition(",")[0].removeprefix("frames ").split("-")
+        assert int(low) <= place + 1 <= int(high)
 
 
 def test_files_and_captions_claim_nothing_between_slices(tmp_path: Path) -> None:

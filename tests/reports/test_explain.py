@@ -95,9 +95,29 @@ def test_the_values_are_kept_as_the_shap_package_opens_them(run: FinishedRun, tm
     raw = load_booster(run.folder).predict(again.data, raw_score=True)
     np.testing.assert_allclose(again.base_values + again.values.sum(axis=1), raw, atol=1e-9)
     (tmp_path / "none.npz").write_bytes(b"PK")
-    for wrong in ("none.npz", "not there"):
+    whole = (tmp_path / "explanation.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    for wrong in ("none.npz", "cut.npz", "not there"):
         with pytest.raises(UsageError, match=r"expected the explanation\.npz"):
             octprobe.read_explanation(tmp_path / wrong)
+
+
+def test_the_surest_volume_may_be_one_of_the_other_class(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = len(simulated_features(run.run).only("val").x)
+    values = np.zeros((rows, 1, 16))
+    values[0, 0, 0], values[1, 0, 0] = 3.0, -8.0
+    probability = np.where(np.arange(rows) == 1, 3e-4, 0.6)
+    monkeypatch.setitem(EXPLAINERS, run.model, lambda *_: (ShapValues(values, np.zeros(1), 0.0), probability))
+    monkeypatch.setattr("reports.explanations._check_reproduces", lambda *_: None)
+    drawn = list[int]()
+
+    def draw(_shown: object, certain: int, *_: object, **__: object) -> list[object]:
+        drawn.append(certain)
+        return []
+
+    monkeypatch.setattr("reports.explanations.picture_explanation", draw)
+    explain_study([run], simulated_features)
+    assert drawn == [1]
 
 
 def test_pictures_are_the_same_each_time(run: FinishedRun) -> None:
