@@ -7,11 +7,11 @@ are heard; a command shows them on stderr. With --json, stdout is one JSON objec
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +23,7 @@ from embeddings_store.errors import OctProbeError, UsageError
 from embeddings_store.extras import describe_missing
 from embeddings_store.places import describe_lack, settle_surroundings
 from embeddings_store.plain_text import visible
+from embeddings_store.terminal.endings import obey_endings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,7 +59,7 @@ def run_command(app: typer.Typer) -> NoReturn:
         sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # which is what typer makes of KeyboardInterrupt
-            _complain("interrupted: nothing half-written was published; rows that were committed are kept")
+            _say_interrupted()
         if fault := _fault_of_stdout():
             _leave_stdout(fault)
         raise
@@ -68,6 +69,12 @@ def run_command(app: typer.Typer) -> NoReturn:
         if not _is_of_machine(error):
             raise
         sys.exit(1)
+
+
+@cache
+def _say_interrupted() -> None:
+    """Say it once, whoever comes first."""
+    _complain("interrupted: nothing half-written was published; rows that were committed are kept")
 
 
 def _is_of_machine(error: Exception) -> bool:
@@ -99,9 +106,7 @@ def _leave_stdout(fault: str = "") -> NoReturn:
 
 def _prepare_process() -> None:
     settle_surroundings()
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is signal.SIG_DFL:  # nohup's stays
-            signal.signal(ending, signal.default_int_handler)
+    obey_endings(INTERRUPTED, _say_interrupted)
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")  # a terminal or file that lacks a sign gets its number
