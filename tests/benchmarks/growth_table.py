@@ -60,12 +60,19 @@ def fill(folder: Path, rows: int) -> None:
     rng = np.random.default_rng(0)
     for row in range(rows - 1):
         writer.write_row(row, rng.standard_normal((1, 1, WIDTH), dtype=np.float32), {}, FACTS, bytes(16), 130_000_000)
+    write_people(folder, rows)
+
+
+def write_people(folder: Path, rows: int) -> Path:
+    """Write participants.tsv of so many rows, a quarter of the people in each group."""
+    rng = np.random.default_rng(0)
     lines = ["participant_id\tclinical_site\tstudy_group\tage\trecommended_split"]
     for person in range(-(-rows // SCANS)):
         split = ("train",) * 7 + ("val",) + ("test",) * 2
         group, part = GROUPS[person % 4], split[person % 10]
         lines.append(f"{name_person(person)}\t{SITES[name_person(person)[0]]}\t{group}\t{rng.integers(40, 80)}\t{part}")
-    (folder / "participants.tsv").write_text("\n".join(lines) + "\n")
+    (path := folder / "participants.tsv").write_text("\n".join(lines) + "\n")
+    return path
 
 
 def resume(folder: Path, rows: int) -> None:

@@ -1,5 +1,6 @@
 """What the benchmarks of the store write: full-size spaces, volumes named as in the bucket, random numbers."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -16,6 +17,7 @@ from embeddings_store.schema import (
     RowFacts,
     SpacingSource,
     VolumeRef,
+    site_of,
     volume_id,
 )
 from embeddings_store.snapshot_files import SnapshotFiles
@@ -49,14 +51,16 @@ def make_ref(row: int) -> VolumeRef:
     )
 
 
-def snapshot_files(vectors: np.ndarray, space: EmbeddingSpace) -> SnapshotFiles:
+def snapshot_files(
+    vectors: np.ndarray, space: EmbeddingSpace, refs: Sequence[VolumeRef] | None = None
+) -> SnapshotFiles:
     """Lay out what a snapshot of this many committed rows holds."""
-    refs = [make_ref(row) for row in range(len(vectors))]
+    refs = [make_ref(row) for row in range(len(vectors))] if refs is None else refs
     columns: dict[str, Any] = {"row": np.arange(len(refs))}
     for name in ("key", "size", "etag", "volume", "participant", "eye", "device", "protocol"):
         columns[name] = [getattr(ref, name) for ref in refs]
     columns["eye"] = [str(eye) for eye in columns["eye"]]
-    columns["site"] = ["UW"] * len(refs)
+    columns["site"] = [site_of(ref.participant, ref.site) for ref in refs]
     facts = np.random.default_rng(2).random((len(refs), len(FACT_COLUMNS)))
     columns |= {"eye_in_file" if name == "eye" else name: facts[:, i] for i, name in enumerate(FACT_COLUMNS)}
     table = pd.DataFrame(columns)
