@@ -1,6 +1,7 @@
 """MLflow's records in a sqlite file: made whole or not at all, and its artifacts beside it."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,10 +39,24 @@ def make_database(file: Path) -> None:
         store(f"sqlite:///{aside}", (file.parent / ARTIFACTS).as_uri()).engine.dispose()
 
 
+def drop_artifacts(location: str, copy_id: str) -> None:
+    """Delete the files of half a copy, if they are in a local folder of its own; MLflow only marks it as deleted.
+
+    Raises: OSError.
+    """
+    place = _folder_at(location)
+    if place is not None and place.parent.name == copy_id and place.parent.is_dir():
+        shutil.rmtree(place.parent)
+
+
+def _folder_at(location: str) -> Path | None:
+    return Path(url2pathname(urlsplit(location).path)) if location.startswith("file:") else None
+
+
 def lost_artifacts(location: str, tracking_uri: str) -> Path | None:
     """Return where an experiment of ours keeps its artifacts, if its folder was moved away from there."""
-    if not location.startswith("file:"):
+    place = _folder_at(location)
+    if place is None:
         return None
-    place = Path(url2pathname(urlsplit(location).path))
     lost = place.name == ARTIFACTS and place.as_uri() != artifacts_beside(tracking_uri) and not place.is_dir()
     return place if lost else None

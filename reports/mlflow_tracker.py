@@ -14,7 +14,7 @@ from typing import Any
 
 from classify.run.record import RECORD
 from embeddings_store.errors import RunError
-from reports.mlflow_file import artifacts_beside, lost_artifacts, make_database, sqlite_file
+from reports.mlflow_file import artifacts_beside, drop_artifacts, lost_artifacts, make_database, sqlite_file
 from reports.tracking import MirroredData, MirroredModel, MirroredRun, MirroredTrial
 
 KEY_TAG = "octprobe.record_sha256"
@@ -72,9 +72,7 @@ class MlflowTracker:
         """Store a copy; what an interrupted mirror left of it before is deleted first."""
         with _quiet_mlflow() as mlflow:
             for half in self._find(f"tags.`{KEY_TAG}` = '{run.key}'"):
-                for trial in self._find(f"tags.`{PARENT_TAG}` = '{half.info.run_id}'"):
-                    self._client.delete_run(trial.info.run_id)
-                self._client.delete_run(half.info.run_id)
+                self._drop(half.info)
             copy = self._client.create_run(
                 self._experiment, start_time=run.started_ms, run_name=run.name, tags={KEY_TAG: run.key, **run.tags}
             )
@@ -96,6 +94,15 @@ class MlflowTracker:
                 self._register(mlflow, copy_id, run.model)
             self._client.set_terminated(copy_id, end_time=run.ended_ms)
             self._client.set_tag(copy_id, WHOLE_TAG, "true")
+
+    def _drop(self, half: Any) -> None:
+        """Delete half a copy with all that hangs on it; the run itself last, by which it is found."""
+        for known in self._client.search_model_versions(f"run_id = '{half.run_id}'"):
+            self._client.delete_model_version(known.name, known.version)
+        for trial in self._find(f"tags.`{PARENT_TAG}` = '{half.run_id}'"):
+            self._client.delete_run(trial.info.run_id)
+        drop_artifacts(half.artifact_uri, half.run_id)
+        self._client.delete_run(half.run_id)
 
     def _keep_trial(self, entities: Any, parent_id: str, run: MirroredRun, trial: MirroredTrial) -> None:
         """Nest one trial below its run: one call for all that it holds. When it ran is known of the run alone."""

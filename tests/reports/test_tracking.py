@@ -23,6 +23,7 @@ from classify.run.folder import load_run
 from classify.run.record import read_record
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.snapshot import read_features_source
+from reports.mlflow_file import drop_artifacts
 from reports.mlflow_tracker import MlflowTracker, mlflow_name
 from reports.runs import read_runs
 from reports.tracking import MirroredRun, Tracker, describe, key_of, mirror_runs
@@ -150,6 +151,31 @@ def test_half_a_copy_is_replaced(tmp_path: Path, mlflow_tracker: MlflowTracker) 
     tracker.keep(copy)
     assert tracker.has("one")
     assert len(rows_of(tmp_path)) == 1
+
+
+def test_half_a_copy_leaves_no_file_trial_or_model(
+    tmp_path: Path, mlflow_tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, client = copy_named("one", tmp_path), mlflow_tracker._client
+
+    def interrupted(run_id: str, *_: str) -> None:
+        client.create_registered_model("head")
+        client.create_model_version("head", f"runs:/{run_id}/model", run_id=run_id)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as late, pytest.raises(KeyboardInterrupt):
+        late.setattr(client, "set_tag", interrupted)
+        mlflow_tracker.keep(copy)
+    assert len(client.search_model_versions("name = 'head'")) == 1
+    mlflow_tracker.keep(copy)
+    (whole,) = rows_of(tmp_path)
+    assert [path.name for path in (tmp_path / "mlartifacts").iterdir()] == [whole.info.run_id]
+    assert client.search_model_versions("name = 'head'") == []
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for location in (elsewhere.as_uri(), "mlflow-artifacts:/1/one/artifacts", "s3://bucket/one/artifacts"):
+        drop_artifacts(location, "one")
+    assert elsewhere.is_dir()
 
 
 def test_mlflow_reaches_no_network_and_says_nothing(
