@@ -63,16 +63,23 @@ class Standardiser:
         return cls(frequent, mean, np.where(_varies(spread, mean), spread, 1.0), tokens)
 
     def transform(
-        self, x: Float32[np.ndarray, "n features"], protocol: Shaped[np.ndarray, " n"]
-    ) -> Float32[np.ndarray, "n features"]:
-        """Give (x - mean) / scale of each volume's protocol, or of all for a rare or unseen protocol."""
+        self,
+        x: Float32[np.ndarray, "n features"],
+        protocol: Shaped[np.ndarray, " n"],
+        rows: Int64[np.ndarray, " m"] | None = None,
+    ) -> Float32[np.ndarray, "m features"]:
+        """Give (x - mean) / scale of each volume's protocol, or of all for a rare or unseen protocol.
+
+        rows: those that are wanted, or all. No copy is made of them as they came.
+        """
+        chosen = np.arange(len(x)) if rows is None else rows
         group_of = {name: number for number, name in enumerate(self.protocols, start=1)}
-        group = np.array([group_of.get(name, 0) for name in protocol.tolist()], dtype=np.int64)
-        out = np.empty_like(x)
+        group = np.array([group_of.get(name, 0) for name in protocol[chosen].tolist()], dtype=np.int64)
+        out = np.empty((len(chosen), x.shape[1]), dtype=x.dtype)
         for number in np.unique(group):
-            for rows in _blocks(np.flatnonzero(group == number), x.shape[1]):
-                vectors = x[rows].reshape(len(rows), self.tokens, -1)
-                out[rows] = ((vectors - self.mean[number]) / self.scale[number]).reshape(len(rows), -1)
+            for some in _blocks(np.flatnonzero(group == number), x.shape[1]):
+                vectors = x[chosen[some]].reshape(len(some), self.tokens, -1)
+                out[some] = ((vectors - self.mean[number]) / self.scale[number]).reshape(len(some), -1)
         return out
 
     def looks_raw(self, x: Float[np.ndarray, "n features"]) -> bool:

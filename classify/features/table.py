@@ -61,9 +61,14 @@ class FeatureTable:
 
     def where(self, chosen: Shaped[np.ndarray, " rows"]) -> "FeatureTable":
         """Keep the rows of a mask or of positions."""
-        rows = ("x", "y", "volume", "participant", "eye", "protocol", "split")
-        kept = {name: getattr(self, name)[chosen] for name in rows}
-        return replace(self, **kept, views=None if self.views is None else self.views[chosen])
+        return replace(
+            self, **self._labels(chosen), x=self.x[chosen], views=None if self.views is None else self.views[chosen]
+        )
+
+    def _labels(self, chosen: Shaped[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
+        return {
+            name: getattr(self, name)[chosen] for name in ("y", "volume", "participant", "eye", "protocol", "split")
+        }
 
     def of_views(self) -> list["FeatureTable"]:
         """Give each augmented view as a table of its own; none where there are no views."""
@@ -74,14 +79,18 @@ class FeatureTable:
         """Keep one split."""
         return self.where(self.split == split)
 
-    def standardised(self, standardiser: Standardiser) -> "FeatureTable":
-        """Copy with x, and the views, standardised within protocol. Raises: UsageError where they are already."""
+    def standardised(self, standardiser: Standardiser, rows: Int64[np.ndarray, " m"] | None = None) -> "FeatureTable":
+        """Copy with x, and the views, standardised within protocol; rows: those to keep, or all.
+
+        Raises: UsageError where they are standardised already.
+        """
         if self.is_standardised:
             raise UsageError("features: expected raw ones, got standardised ones; a model standardises them itself")
-        views = [standardiser.transform(view.x, self.protocol) for view in self.of_views()]
+        views = [standardiser.transform(view.x, self.protocol, rows) for view in self.of_views()]
         return replace(
             self,
-            x=standardiser.transform(self.x, self.protocol),
+            **({} if rows is None else self._labels(rows)),
+            x=standardiser.transform(self.x, self.protocol, rows),
             views=np.stack(views, axis=1).astype(np.float32) if views else None,
             is_standardised=True,
         )
@@ -115,11 +124,13 @@ def make_features(
             f"--views {views}: the store holds {space.view_count} augmented views of each volume; "
             f"make more with extract-embeddings --views, into another store"
         )
-    vectors = pooled[cohort.position, _find("--layer", layer, space.layers)]
+    whole = np.array_equal(cohort.position, np.arange(len(pooled)))
+    rows, depth = slice(None) if whole else cohort.position, _find("--layer", layer, space.layers)
 
     def take(names: Sequence[str]) -> np.ndarray:
-        chosen = vectors[:, [_find("--pool", name, space.pools) for name in names]]
-        return np.ascontiguousarray(chosen.reshape(len(cohort.table), -1), dtype=np.float32)
+        parts = [pooled[rows, depth, _find("--pool", name, space.pools)] for name in names]
+        side_by_side = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)  # one pool of all is no copy
+        return np.ascontiguousarray(side_by_side, dtype=np.float32)
 
     names = tuple(f"{layer}/{pool}/{channel:03d}" for pool in pools for channel in range(pooled.shape[-1]))
     table = table_of(cohort, take(pools), names, space)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from classify.heads.contract import ARRAYS, CheckedRows, Head, TrainingRows, softmax
-from classify.heads.multinomial import Design, Solution, make_design, solve
+from classify.heads.multinomial import ROWS_AT_ONCE, Design, Solution, make_design, solve
 from classify.model_files import read_arrays
 
 
@@ -102,7 +102,10 @@ class LinearHead(Head):
 
     def decision_logits(self, rows: np.ndarray) -> Float64[np.ndarray, "n k"]:
         """Give the logits [n, k] of feature rows."""
-        return np.asarray(rows @ self.coef_.T + self.intercept_, dtype=np.float64)
+        out = np.empty((len(rows), len(self.coef_)))
+        for first in range(0, len(rows), ROWS_AT_ONCE):  # which are in float64 for a moment
+            out[first : first + ROWS_AT_ONCE] = rows[first : first + ROWS_AT_ONCE] @ self.coef_.T
+        return out + self.intercept_
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
         return softmax(self.decision_logits(rows))

@@ -1,10 +1,12 @@
 """What the embedding knows besides the label: site, device, protocol, laterality, age and so on, by ridge probes."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64, Shaped
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from classify.features.standardise import Standardiser
 from classify.features.table import FeatureTable, unit_weights
@@ -26,6 +28,9 @@ FEWEST_PARTICIPANTS = 5
 SHRINKAGE = 0.1
 """Penalty as a share of the weight of the training rows, for features of unit spread."""
 
+ROWS_AT_ONCE = 4096
+"""Rows that are in float64 at once."""
+
 ABSENT_NUMBER = "no {} is known in train or in val"
 SAME_NUMBER = "everybody whose {} is known in train, or in val, has the same"
 ABSENT_VALUES = f"fewer than two values with {FEWEST_PARTICIPANTS} participants in train and in val"
@@ -46,16 +51,16 @@ def probe_nuisance(features: FeatureTable, table: pd.DataFrame, *, replicates: i
     nowhere = np.full(len(features.y), "all")
     lines = []
     for name, protocol in ((AS_STORED, nowhere), (AS_SEEN, features.protocol)):
-        x = Standardiser.fit(pooled.x[train], protocol[train]).transform(pooled.x, protocol).astype(np.float64)
+        ridge = Ridges(Standardiser.fit(pooled.x, protocol, rows=np.flatnonzero(train)).transform(pooled.x, protocol))
         for target, level in targets.items():
             line = {"target": target, "features": name, "level": level}
-            lines.append(line | _probe(target, x, table, train, val, drawn, level))
+            lines.append(line | _probe(target, ridge, table, train, val, drawn, level))
     return lines
 
 
 def _probe(
     target: str,
-    x: Float64[np.ndarray, "n d"],
+    ridge: "Ridges",
     table: pd.DataFrame,
     train: Bool[np.ndarray, " n"],
     val: Bool[np.ndarray, " n"],
@@ -71,7 +76,7 @@ def _probe(
     if number and min(len(np.unique(wanted[fitted])), len(np.unique(wanted[judged]))) < 2:
         return said | {"absent": SAME_NUMBER.format(target)}
     person = table["participant"].to_numpy(str)
-    score = ridge_scores(x[fitted], wanted[fitted], person[fitted], x[judged])
+    score = ridge.scores(wanted, person, fitted, judged)
     who, truth = person[judged], wanted[judged]
     if level == "participant":
         who, score, truth = _mean_by_person(who, score, truth)
@@ -107,18 +112,66 @@ def shared_values(table: pd.DataFrame, target: str) -> list[str]:
     return [str(value) for value in counts.index[(counts >= FEWEST_PARTICIPANTS).all(axis=1)]]
 
 
-def ridge_scores(
-    x: Float64[np.ndarray, "n d"],
-    wanted: Float64[np.ndarray, "n t"],
-    participant: Shaped[np.ndarray, " n"],
-    judged: Float64[np.ndarray, "m d"],
-) -> Float64[np.ndarray, "m t"]:
-    """Fit a weighted ridge regression in closed form and predict; every participant weighs one."""
-    weights = unit_weights(np.zeros(len(x), np.int64), participant, balanced=False)
-    centre, mean = weights @ x / weights.sum(), weights @ wanted / weights.sum()
-    heavy = (x - centre) * weights[:, None]
-    gram = heavy.T @ (x - centre) + SHRINKAGE * weights.sum() * np.eye(x.shape[1])
-    return np.asarray((judged - centre) @ np.linalg.solve(gram, heavy.T @ (wanted - mean)) + mean)
+class Ridges:
+    """Weighted ridge regressions on the same features in closed form.
+
+    What targets that are known of the same rows share is kept. Sums are in float64, of some rows at a time.
+    """
+
+    def __init__(self, x: Float32[np.ndarray, "n d"]) -> None:
+        self._x = x
+        self._kept: tuple[Bool[np.ndarray, " n"], Moments] | None = None
+
+    def scores(
+        self,
+        wanted: Float64[np.ndarray, "n t"],
+        participant: Shaped[np.ndarray, " n"],
+        fitted: Bool[np.ndarray, " n"],
+        judged: Bool[np.ndarray, " n"],
+    ) -> Float64[np.ndarray, "m t"]:
+        """Fit on some rows, where every participant weighs one, and predict others."""
+        if self._kept is None or not np.array_equal(self._kept[0], fitted):
+            rows = np.flatnonzero(fitted)
+            weights = unit_weights(np.zeros(len(rows), np.int64), participant[fitted], balanced=False)
+            self._kept = fitted, Moments.of(self._x, rows, weights)
+        moments = self._kept[1]
+        mean = moments.weights @ wanted[fitted] / moments.weights.sum()
+        apart = moments.weights[:, None] * (wanted[fitted] - mean)
+        crossed = sum(self._x[rows].T.astype(np.float64) @ apart[at] for at, rows in _blocks(moments.rows))
+        slopes = np.linalg.solve(moments.gram, crossed - np.outer(moments.centre, apart.sum(axis=0)))
+        found = [(self._x[rows] - moments.centre) @ slopes for _, rows in _blocks(np.flatnonzero(judged))]
+        return np.concatenate(found) + mean
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of some rows: their weights and weighted mean, and their products with the penalty."""
+
+    rows: Int64[np.ndarray, " m"]
+    weights: Float64[np.ndarray, " m"]
+    centre: Float64[np.ndarray, " d"]
+    gram: Float64[np.ndarray, "d d"]
+
+    @classmethod
+    def of(
+        cls, x: Float32[np.ndarray, "n d"], rows: Int64[np.ndarray, " m"], weights: Float64[np.ndarray, " m"]
+    ) -> "Moments":
+        """Sum them up."""
+        width = x.shape[1]
+        total, products = np.zeros(width), np.zeros((width, width))
+        for at, some in _blocks(rows):
+            block = x[some].astype(np.float64)
+            heavy = block * weights[at][:, None]
+            total += heavy.sum(axis=0)
+            products += heavy.T @ block
+        centre = total / weights.sum()
+        gram = products - np.outer(centre, total) + SHRINKAGE * weights.sum() * np.eye(width)
+        return cls(rows, weights, centre, gram)
+
+
+def _blocks(rows: Int64[np.ndarray, " m"]) -> Iterator[tuple[slice, Int64[np.ndarray, " b"]]]:
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        yield slice(first, first + ROWS_AT_ONCE), rows[first : first + ROWS_AT_ONCE]
 
 
 def _mean_by_person(

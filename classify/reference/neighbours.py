@@ -1,5 +1,6 @@
 """The training cases that a new volume looks most like, by the angle between standardised features."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,17 @@ class KnownVolumes:
     @classmethod
     def remember(
         cls,
-        x: Float32[np.ndarray, "n d"],
+        blocks: Iterable[Float32[np.ndarray, "b d"]],
         volume: Shaped[np.ndarray, " n"],
         participant: Shaped[np.ndarray, " n"],
         label: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
     ) -> "KnownVolumes":
-        """Keep directions in float16: 1.5 kB a vector of 768, and distances good to about 1e-4."""
-        return cls(_directions(x).astype(np.float16), volume, participant, label)
+        """Keep directions in float16: 1.5 kB a vector of 768, and distances good to about 1e-4.
+
+        blocks: standardised features, some rows at a time.
+        """
+        directions = np.concatenate([_directions(block).astype(np.float16) for block in blocks])
+        return cls(directions, volume, participant, label)
 
     def with_directions_of(self, x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "m d"]:
         """Give the directions of other standardised features, and under them those that are known."""

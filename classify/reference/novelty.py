@@ -88,10 +88,12 @@ class NoveltyDetector:
         for number in np.unique(fold):
             fit, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             inner = Standardiser.fit(train.x, train.protocol, rows=fit)
-            gaussians = Gaussians.fit(_blocks(train, fit, inner), kind[fit], components=components)
-            known[held] = np.concatenate([gaussians.distance(block) for block in _blocks(train, held, inner)()])
+            gaussians = Gaussians.fit(standardised_blocks(train, fit, inner), kind[fit], components=components)
+            known[held] = np.concatenate(
+                [gaussians.distance(block) for block in standardised_blocks(train, held, inner)()]
+            )
         every = np.arange(len(train.y))
-        whole = Gaussians.fit(_blocks(train, every, standardiser), kind, components=components)
+        whole = Gaussians.fit(standardised_blocks(train, every, standardiser), kind, components=components)
         return cls(whole, np.sort(known))
 
     def percentile(self, distance: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
@@ -130,11 +132,12 @@ def count_components(train: FeatureTable) -> int:
     return max(1, min(COMPONENTS, len(train.names), people // PEOPLE_PER_COMPONENT))
 
 
-def _blocks(table: FeatureTable, rows: Int64[np.ndarray, " m"], standardiser: Standardiser) -> Blocks:
+def standardised_blocks(table: FeatureTable, rows: Int64[np.ndarray, " m"], standardiser: Standardiser) -> Blocks:
+    """Return what goes through some rows of raw features, standardised."""
+
     def blocks() -> Iterator[Float32[np.ndarray, "b d"]]:
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            some = rows[start : start + ROWS_AT_ONCE]
-            yield standardiser.transform(table.x[some], table.protocol[some])
+            yield standardiser.transform(table.x, table.protocol, rows[start : start + ROWS_AT_ONCE])
 
     return blocks
 

@@ -22,7 +22,7 @@ from classify.fitting.source import FeatureSource
 from classify.model_files import read_arrays, read_object, readable
 from classify.reference.fences import IntensityFences, Sizes, sizes_of
 from classify.reference.neighbours import KnownVolumes
-from classify.reference.novelty import NoveltyDetector
+from classify.reference.novelty import NoveltyDetector, standardised_blocks
 
 REFERENCE = "reference"
 _STATE, _NOVELTY, _KNOWN = "reference.json", "novelty.npz", "known.npz"
@@ -44,12 +44,12 @@ class TrainingReference:
     def fit(cls, choice: FeatureChoice, train: FeatureTable, index: pd.DataFrame, *, seed: int) -> "TrainingReference":
         """Learn from the raw pooled features of train and the store's lines of the same volumes, in the same order."""
         standardiser = Standardiser.fit(train.x, train.protocol)
-        x = standardiser.transform(train.x, train.protocol)
+        blocks = standardised_blocks(train, np.arange(len(train.y)), standardiser)
         return cls(
             choice,
             standardiser,
             NoveltyDetector.fit(train, standardiser, seed=seed),
-            KnownVolumes.remember(x, train.volume, train.participant, train.y),
+            KnownVolumes.remember(blocks(), train.volume, train.participant, train.y),
             tuple(np.unique(train.protocol).tolist()),
             IntensityFences.fit(index),
             sizes_of(index),

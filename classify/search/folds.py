@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 
 from classify.cohort.splits import check_no_leak, grouped_folds
 from classify.errors import CohortError
@@ -27,24 +27,30 @@ INNER_FOLDS = 3
 class TrainingPart:
     """Rows to fit on, and what every fit on them shares: made at the first wish, then kept.
 
-    standardiser: fitted on these rows only, without their augmented views. rows: standardised volumes.
-    inner: folds of these rows, for what is learned from held-out predictions.
+    chosen: the positions of the rows in a table of raw ones, or all. standardiser: fitted on these rows only, without
+    their augmented views. rows: standardised volumes. inner: folds of these rows, for what is learned from held-out
+    predictions.
     """
 
-    def __init__(self, raw: FeatureTable, seed: int) -> None:
-        self.raw = raw
+    def __init__(self, table: FeatureTable, seed: int, chosen: Int64[np.ndarray, " m"] | None = None) -> None:
+        self.table, self.chosen = table, chosen
         self.seed = seed
         self._prepared: dict[tuple[str, bool], Any] = {}
+
+    @property
+    def raw(self) -> FeatureTable:
+        """Give these rows as they came: a copy, where they are not all of the table."""
+        return self.table if self.chosen is None else self.table.where(self.chosen)
 
     @cached_property
     def standardiser(self) -> Standardiser:
         """Means and spreads of these rows."""
-        return Standardiser.fit(self.raw.x, self.raw.protocol, tokens=self.raw.tokens)
+        return Standardiser.fit(self.table.x, self.table.protocol, tokens=self.table.tokens, rows=self.chosen)
 
     @cached_property
     def rows(self) -> FeatureTable:
         """Give the standardised volumes."""
-        return self.raw.standardised(self.standardiser)
+        return self.table.standardised(self.standardiser, self.chosen)
 
     @cached_property
     def inner(self) -> list["Fold"]:
@@ -106,8 +112,8 @@ def deal_folds(train: FeatureTable, seed: int, *, folds: int = FOLDS) -> Iterato
 
 def make_fold(train: FeatureTable, fitted: np.ndarray, seed: int) -> Fold:
     """Split by a mask: rows to fit on, and the others held out."""
-    part = TrainingPart(train.where(fitted), seed)
-    return Fold(part, train.where(~fitted).standardised(part.standardiser))
+    part = TrainingPart(train, seed, np.flatnonzero(fitted))
+    return Fold(part, train.standardised(part.standardiser, np.flatnonzero(~fitted)))
 
 
 TOO_FEW = (

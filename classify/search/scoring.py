@@ -41,18 +41,21 @@ class FoldScorer:
         return judged_of(levels)
 
     def fold(self, choice: FeatureChoice, number: int) -> Fold:
-        """Give a fold of a choice of features, made at the first wish."""
+        """Give a fold of a choice of features, made at the first wish and kept."""
         if (choice, number) not in self._kept:
-            raw = self.source.table(choice)
-            self._make_room(raw)
-            self._kept[choice, number] = make_fold(raw, self.fold_of_row != number, self.seed)
+            self._make_room(self.source.table(choice))
+            self._kept[choice, number] = self.fold_once(choice, number)
         self._kept.move_to_end((choice, number))
         return self._kept[choice, number]
 
+    def fold_once(self, choice: FeatureChoice, number: int) -> Fold:
+        """Give a fold that is asked for once, and not kept."""
+        return make_fold(self.source.table(choice), self.fold_of_row != number, self.seed)
+
     def _make_room(self, raw: FeatureTable) -> None:
-        """Let folds go until one more fits: raw rows, a standardised copy, and as much again for what heads make."""
-        sizes = [3 * fold.fit.raw.x.nbytes for fold in self._kept.values()]
-        while sizes and sum(sizes) + 3 * raw.x.nbytes > self._kept_bytes:
+        """Let folds go until one more fits: a standardised copy, and as much again for what heads make."""
+        sizes = [2 * fold.fit.table.x.nbytes for fold in self._kept.values()]
+        while sizes and sum(sizes) + 2 * raw.x.nbytes > self._kept_bytes:
             sizes.pop(0)
             self._kept.popitem(last=False)
 

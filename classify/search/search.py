@@ -303,13 +303,15 @@ def take_sharpest(held_out: Sequence[Predictions], values: Sequence[float], *, s
 
 def _predict_grid(plain: ModelSpec, scorer: FoldScorer, grid: list[dict[str, Any]]) -> list[Predictions]:
     """Predict the held-out participants of all folds by every candidate."""
-    folds = [scorer.fold(plain.features, number) for number in range(scorer.folds)]
-    fitted = fit_grid(plain, [fold.fit for fold in folds], grid, classes=scorer.classes, seed=scorer.seed)
-    parts = [
-        [judged_of(model.predict_standardised(fold.held, classes=scorer.classes, split="train")) for model in models]
-        for fold, models in zip(folds, fitted, strict=True)
-    ]
+    parts = [_predict_fold(plain, scorer, grid, number) for number in range(scorer.folds)]
     return [join_predictions([part[number] for part in parts]) for number in range(len(grid))]
+
+
+def _predict_fold(plain: ModelSpec, scorer: FoldScorer, grid: list[dict[str, Any]], number: int) -> list[Predictions]:
+    """Do it for one fold, whose vectors are then let go."""
+    fold = scorer.fold_once(plain.features, number)
+    (models,) = fit_grid(plain, [fold.fit], grid, classes=scorer.classes, seed=scorer.seed)
+    return [judged_of(model.predict_standardised(fold.held, classes=scorer.classes, split="train")) for model in models]
 
 
 def _chosen(

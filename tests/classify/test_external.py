@@ -197,7 +197,7 @@ def test_nearly_the_same_scan_as_one_of_train_is_refused_and_can_be_vouched_for(
     wide[3] = known[7] + 0.01 * rng.normal(0, 1, 64)
     people = np.array([f"A{n}" for n in range(60)])
     trained = replace(
-        reference, known=KnownVolumes.remember(known, people, people, np.zeros(60, np.int64)),
+        reference, known=KnownVolumes.remember([known], people, people, np.zeros(60, np.int64)),
         standardiser=Standardiser((), np.zeros((1, 64)), np.ones((1, 64))),
     )  # fmt: skip
     table = replace(raw, x=wide)

@@ -150,7 +150,7 @@ def test_neighbours_equal_a_direct_search(reference: TrainingReference) -> None:
 def test_fewer_people_than_asked_for() -> None:
     train = draw(2, 9)
     known = replace(train, x=train.x - train.x.mean(axis=0))
-    found = KnownVolumes.remember(known.x, train.volume, train.participant, train.y)
+    found = KnownVolumes.remember([known.x], train.volume, train.participant, train.y)
     rows, distance = found.nearest(known.x, 5)
     assert rows.shape == distance.shape == (8, 2)
     assert found.nearest(known.x[:0], 5)[0].shape == (0, 2)

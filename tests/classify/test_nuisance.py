@@ -12,7 +12,7 @@ from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
 from classify.features.table import make_features
-from classify.judging.nuisance import AS_SEEN, AS_STORED, FEWEST_PARTICIPANTS, SHRINKAGE, probe_nuisance, ridge_scores
+from classify.judging.nuisance import AS_SEEN, AS_STORED, FEWEST_PARTICIPANTS, SHRINKAGE, Ridges, probe_nuisance
 from classify.judging.regression import r_squared
 
 
@@ -57,10 +57,15 @@ def test_site_eye_and_age_are_found_where_they_are(tmp_path: Any) -> None:
 
 def test_the_ridge_is_scikit_learns() -> None:
     rng = np.random.default_rng(0)
-    x, person = rng.normal(size=(50, 6)), np.repeat([f"{number}" for number in range(25)], 2)
-    wanted = rng.normal(size=(50, 2))
-    peer_model = Ridge(alpha=SHRINKAGE * 25, solver="cholesky").fit(x, wanted, sample_weight=np.full(50, 0.5))
-    np.testing.assert_allclose(ridge_scores(x, wanted, person, x), peer_model.predict(x), atol=1e-10)
+    x, person = rng.normal(size=(50, 6)).astype(np.float32), np.repeat([f"{number}" for number in range(25)], 2)
+    wanted, wide = rng.normal(size=(50, 2)), x.astype(np.float64)
+    every, ridge = np.ones(50, dtype=bool), Ridges(x)
+    for known in (every, np.arange(50) < 40, every):  # each time from what was kept, where the rows are the same
+        for column in ([0, 1], [1]):
+            alone = Ridge(alpha=SHRINKAGE * known.sum() / 2, solver="cholesky")
+            alone.fit(wide[known], wanted[known][:, column], sample_weight=np.full(known.sum(), 0.5))
+            found = ridge.scores(wanted[:, column], person, known, every)
+            np.testing.assert_allclose(found, alone.predict(wide).reshape(found.shape), atol=1e-10)
 
 
 def test_r_squared_agrees_with_scikit_learn() -> None:
