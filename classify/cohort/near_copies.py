@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Float32, Int64, Shaped, UInt8
 
 from classify.cohort.mirrored_thumbnails import place_thumbnails
+from classify.cohort.scan_cloud import Scale, ScanCloud, project
 from classify.cohort.vouched import OPTION, Vouched
 from classify.errors import LeakError
 from embeddings_store.thumbnails import Thumbnails
@@ -48,8 +49,9 @@ ALIKE = 0.05
 NEAREST = 8
 FEWEST_PEOPLE = 12
 FEWEST_NUMBERS = 16
-PROJECTED = 256
-BLOCK_NUMBERS = 1 << 25
+COMPARED_WHOLE = 8192
+"""Rows up to which every distance is measured."""
+
 TINY = np.finfo("f4").tiny
 
 
@@ -68,76 +70,62 @@ def _near_copy(one: int, other: int, distance: float, usual: float, by: str = "s
     return NearCopy(min(one, other), max(one, other), distance, usual, by)
 
 
-@dataclass(frozen=True)
-class _Cloud:
-    """Points of scans, sorted by owner. seen: the points, and those of their mirror images, where there are any."""
-
-    points: Float32[np.ndarray, "n p"]
-    seen: Sequence[Float32[np.ndarray, "n p"]]
-    owner: Shaped[np.ndarray, " n"]
-
-    def nearest_people(self, kept: int) -> Float32[np.ndarray, "n kept"]:
-        """Give each row's distances to the nearest other participants, ascending."""
-        starts = np.flatnonzero(np.r_[True, self.owner[1:] != self.owner[:-1]])
-        step = max(1, BLOCK_NUMBERS // len(self.points))
-        return np.concatenate(
-            [self._nearest(slice(n, n + step), starts, kept) for n in range(0, len(self.owner), step)]
-        )
-
-    def _nearest(self, rows: slice, starts: Shaped[np.ndarray, " people"], kept: int) -> Float32[np.ndarray, "b kept"]:
-        square = self._squares(rows)
-        if len(starts) < len(self.points):
-            square = np.minimum.reduceat(square, starts, axis=1)
-        square[np.arange(len(square)), self.owner[rows]] = np.inf
-        square.partition(kept - 1, axis=1)
-        return np.asarray(np.sqrt(np.maximum(np.sort(square[:, :kept], axis=1), 0)))
-
-    def _squares(self, rows: slice) -> Float32[np.ndarray, "b n"]:
-        length = np.square(self.points).sum(axis=1)
-        least: Float32[np.ndarray, "b n"] | None = None
-        for seen in self.seen:
-            square = seen[rows] @ self.points.T
-            square *= -2
-            square += length
-            square += np.square(seen[rows]).sum(axis=1)[:, None]
-            least = square if least is None else np.minimum(least, square, out=least)
-        assert least is not None  # noqa: S101 - the points are seen once at least
-        return least
-
-    def copies_of(self, row: int, limit: float) -> list[tuple[int, int]]:
-        """List a row's copies under other participants."""
-        apart = np.min([np.square(self.points - seen[row]).sum(axis=1) for seen in self.seen], axis=0)
-        others = np.flatnonzero((apart <= limit**2) & (self.owner != self.owner[row])).tolist()
-        return [(min(row, one), max(row, one)) for one in others]
-
-    def apart(self, first: int, second: int) -> float:
-        """Give the distance of two rows."""
-        return min(float(np.linalg.norm(seen[first] - self.points[second])) for seen in self.seen)
-
-
 def find_near_copies(
     vectors: Float32[np.ndarray, "n d"], participant: Shaped[np.ndarray, " n"], *, seed: int = 0
 ) -> list[NearCopy]:
     """List pairs of rows of two participants that are near copies, each pair once, first < second.
 
-    Standardised here. Memory: the vectors twice, and blocks of 128 MB. None where there are fewer than FEWEST_PEOPLE.
+    Standardised here. Memory: PROJECTED numbers a row, and blocks of 128 MB. None where there are fewer than
+    FEWEST_PEOPLE.
     """
     people, owner = np.unique(participant, return_inverse=True)
     if len(people) < FEWEST_PEOPLE:
         return []
     order = np.argsort(owner, kind="stable")
-    points = standardise(vectors)[order]
-    flat = _project(points, seed)
-    cloud = _Cloud(flat, [flat], owner[order])
-    near = cloud.nearest_people(min(NEAREST + 1, len(people) - 2))
-    usual = float(np.median(near[:, -1]))
-    if usual == 0:
+    scale = Scale.of(vectors)
+    flat = project(scale, vectors, order, seed)
+    cloud = ScanCloud(flat, [flat], owner[order])
+    found = _look_near(cloud, FAR_BELOW, len(people), seed)
+    if found is None:
         return []
-    limit = _reach(near, usual, ratio=min(_seldom(near), LARGEST_RATIO), far_below=FAR_BELOW, rounding=_rounding(flat))
-    return [
-        _near_copy(int(order[a]), int(order[b]), float(np.linalg.norm(points[a] - points[b])), usual)
-        for a, b in _pairs(cloud, limit)
-    ]
+    limit = found.reach(
+        ratio=min(_seldom(found.learned, rows=len(owner)), LARGEST_RATIO), far_below=FAR_BELOW, rounding=_rounding(flat)
+    )
+    pairs = [(int(order[a]), int(order[b])) for a, b in _pairs(cloud, limit)]
+    return [_near_copy(a, b, scale.apart(vectors[a], vectors[b]), found.usual) for a, b in pairs]
+
+
+@dataclass(frozen=True)
+class _Near:
+    """Distances to the nearest people: those learned from, and those of rows that may have copies, of so many."""
+
+    learned: Float32[np.ndarray, "m k"]
+    rows: Int64[np.ndarray, " r"]
+    near: Float32[np.ndarray, "r k"]
+    usual: float
+    count: int
+
+    def reach(self, **how: float) -> Float32[np.ndarray, " n"]:
+        """Give the distance up to which a scan is a copy, for each row (see _reach); 0 where nobody is close."""
+        limit = np.zeros(self.count, np.float32)
+        limit[self.rows] = _reach(self.near, self.usual, **how)
+        return limit
+
+
+def _look_near(cloud: ScanCloud, below: float, people: int, seed: int) -> _Near | None:
+    """Measure what is usual, and the rows that have somebody below a share of it; None where all scans are equal.
+
+    What is usual is a median: of more than COMPARED_WHOLE rows those of a sample say it.
+    """
+    count, kept = len(cloud.owner), min(NEAREST + 1, people - 2)
+    every = np.arange(count)
+    whole = count <= COMPARED_WHOLE
+    learned = cloud.nearest_people(kept, every if whole else cloud.sample(seed))
+    usual = float(np.median(learned[:, -1]))
+    if usual == 0:
+        return None
+    rows = every if whole else cloud.close_rows(below * usual, seed)
+    return _Near(learned, rows, learned if whole else cloud.nearest_people(kept, rows), usual, count)
 
 
 def find_alike_thumbnails(
@@ -153,46 +141,26 @@ def find_alike_thumbnails(
         return []
     order = np.argsort(owner, kind="stable")
     seen = place_thumbnails(images[varied[order]], seed=seed)
-    cloud = _Cloud(seen[0], seen, owner[order])
+    cloud = ScanCloud(seen[0], seen, owner[order])
     if len(people) < FEWEST_PEOPLE:
         usual, limit = 1.0, np.full(len(order), ALIKE, np.float32)
     else:
-        near = cloud.nearest_people(min(NEAREST + 1, len(people) - 2))
-        usual = float(np.median(near[:, -1]))
-        if usual == 0:
+        found = _look_near(cloud, max(PICTURE_BELOW, PICTURE_NEAR, LONE_BELOW), len(people), seed)
+        if found is None:
             return []
-        ratio = min(_seldom(near, PICTURE_ALARMS), LARGEST_RATIO)
-        limit = _reach(
-            near,
-            usual,
+        near, usual, rows = found.learned, found.usual, len(order)
+        ratio = min(_seldom(near, PICTURE_ALARMS, rows=rows), LARGEST_RATIO)
+        limit = found.reach(
             ratio=ratio,
             far_below=PICTURE_BELOW,
             rounding=_rounding(seen[0]),
             lone=min(ratio, LONE_RATIO),
-            deep=min(_seldom(near, PICTURE_ALARMS / (near.shape[1] - 1)), LARGEST_RATIO),
+            deep=min(_seldom(near, PICTURE_ALARMS / (near.shape[1] - 1), rows=rows), LARGEST_RATIO),
         )
     return [
         _near_copy(int(varied[order[a]]), int(varied[order[b]]), cloud.apart(a, b), usual, "thumbnails")
         for a, b in _pairs(cloud, limit)
     ]
-
-
-def standardise(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n varying"]:
-    """Give numbers that vary as much as each other; constant ones go. No centring by group, which would move copies."""
-    middle = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    points = vectors - middle
-    spread = np.sqrt(np.square(points).mean(axis=0, dtype=np.float64)).astype(np.float32)
-    varies = spread > 1e-6 * np.abs(middle)
-    return np.asarray(points[:, varies] / spread[varies])
-
-
-def _project(points: Float32[np.ndarray, "n d"], seed: int) -> Float32[np.ndarray, "n p"]:
-    """Keep PROJECTED random directions (Johnson & Lindenstrauss 1984): distances to about 4 %."""
-    width = points.shape[1]
-    if width <= 2 * PROJECTED:
-        return points
-    directions = np.random.default_rng(seed).standard_normal((width, PROJECTED), dtype=np.float32)
-    return np.asarray(points @ (directions / np.float32(np.sqrt(PROJECTED))))
 
 
 def _rounding(points: Float32[np.ndarray, "n p"]) -> float:
@@ -227,9 +195,12 @@ def _reach(
     return np.where(found, 1.001 * far + rounding, 0).astype(np.float32)
 
 
-def _seldom(near: Float32[np.ndarray, "n k"], alarms: float = FALSE_ALARMS) -> float:
-    """Return the ratio of nearest distances below which so many rows of a whole honest store are expected to lie."""
-    return float((alarms / len(near)) ** (1 / _dimension(near)))
+def _seldom(near: Float32[np.ndarray, "n k"], alarms: float = FALSE_ALARMS, *, rows: int = 0) -> float:
+    """Return the ratio of nearest distances below which so many rows of a whole honest store are expected to lie.
+
+    rows: how many the store has, where near are those of some.
+    """
+    return float((alarms / (rows or len(near))) ** (1 / _dimension(near)))
 
 
 def _dimension(near: Float32[np.ndarray, "n k"]) -> float:
@@ -242,7 +213,7 @@ def _dimension(near: Float32[np.ndarray, "n k"]) -> float:
     return float(max(np.log(2) / (place * one) for place, one in enumerate(logs, start=1)))
 
 
-def _pairs(cloud: _Cloud, limit: Float32[np.ndarray, " n"]) -> list[tuple[int, int]]:
+def _pairs(cloud: ScanCloud, limit: Float32[np.ndarray, " n"]) -> list[tuple[int, int]]:
     found = (cloud.copies_of(int(row), float(limit[row])) for row in np.flatnonzero(limit > 0))
     return sorted({pair for pairs in found for pair in pairs})
 
@@ -273,7 +244,7 @@ def look_for_copies(
 def _why_unseen(vectors: Float32[np.ndarray, "n d"], participant: Shaped[np.ndarray, " n"], pictures: int) -> str:
     if pictures == len(participant):
         return ""
-    people, numbers = len(np.unique(participant)), standardise(vectors).shape[1]
+    people, numbers = len(np.unique(participant)), int(Scale.of(vectors).varies.sum())
     without = f"{len(participant) - pictures} volumes have no thumbnail (extract them again to have it), and"
     if people < FEWEST_PEOPLE:
         return f"near copies could not be looked for: {without} {people} participants are too few to compare vectors"

@@ -97,6 +97,7 @@ def test_single_precision_goes_the_way_and_double_precision_ends_it(monkeypatch:
     x, codes, weights = make_rows(300, 60, 4)
     double = make_design(x, codes, weights, 4)
     monkeypatch.setattr(multinomial, "SINGLE_FROM", 1)
+    monkeypatch.setattr(multinomial, "ROWS_AT_ONCE", 128)
     both = make_design(x, codes, weights, 4)
     assert double.single is None
     assert both.single.dtype == np.float32

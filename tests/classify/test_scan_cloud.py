@@ -1,0 +1,63 @@
+"""Of many scans only those with a stranger close by are measured in full: what is found is what all distances say."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from classify.cohort import near_copies, scan_cloud
+from classify.cohort.near_copies import NearCopy, find_alike_thumbnails, find_near_copies
+from classify.cohort.scan_cloud import ScanCloud
+
+PEOPLE, SCANS = 60, 5
+
+
+def vectors_with_copies(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    own = rng.normal(size=(PEOPLE, 40)).repeat(SCANS, axis=0) @ rng.normal(size=(40, 700))
+    x = own + 4 * rng.normal(size=own.shape) + 30 * rng.integers(0, 3, len(own))[:, None]
+    for noise, (copy, source) in zip((0, 1e-3, 0.02, 0.1, 0.3), rng.permutation(len(x))[:10].reshape(5, 2), strict=True):
+        x[copy] = x[source] + noise * x.std(axis=0) * rng.normal(size=700)
+    return x.astype(np.float32), np.array([f"{row // SCANS:03d}" for row in rng.permutation(len(x))])
+
+
+def pictures_with_copies(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    x = rng.integers(0, 255, (PEOPLE * 3, 8, 4, 4)).repeat(8, axis=2).repeat(8, axis=3).astype(float)
+    for copy, axes in enumerate(((), (2,), (0,), (0, 2))):
+        x[copy] = np.flip(x[100 + copy], axes) + rng.normal(0, 4 + 10 * copy, (8, 32, 32))
+    return x.clip(0, 255).astype(np.uint8), np.array([f"{row:03d}" for row in range(len(x))])
+
+
+@pytest.mark.parametrize(
+    ("find", "make"), [(find_near_copies, vectors_with_copies), (find_alike_thumbnails, pictures_with_copies)]
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_same_copies_are_found_as_by_all_distances(
+    monkeypatch: pytest.MonkeyPatch, find: Callable[..., list[NearCopy]], make: Callable[..., tuple], seed: int
+) -> None:
+    x, participant = make(np.random.default_rng(seed))
+    whole = find(x, participant)
+    assert len(whole) >= 3
+    monkeypatch.setattr(near_copies, "COMPARED_WHOLE", 10)
+    monkeypatch.setattr(scan_cloud, "TILE", (7, 32))
+    assert find(x, participant) == whole  # the sample is all of them
+    monkeypatch.setattr(scan_cloud, "SAMPLED", 150)
+    assert [(one.first, one.second) for one in find(x, participant)] == [(one.first, one.second) for one in whole]
+
+
+@pytest.mark.parametrize("mirrors", [1, 3])
+def test_no_row_with_a_stranger_within_reach_is_missed_and_few_others_are_named(mirrors: int) -> None:
+    rng = np.random.default_rng(mirrors)
+    points = rng.normal(size=(500, 90)).astype(np.float32)
+    owner = np.arange(500) // 5
+    seen = [points, *(points @ np.linalg.qr(rng.normal(size=(90, 90)))[0].astype(np.float32) for _ in range(mirrors - 1))]
+    for place, one in enumerate(rng.permutation(500)[:20]):
+        points[one] = seen[place % mirrors][(one + 250) % 500] + 0.1 * rng.normal(size=90)
+    cloud = ScanCloud(points, seen, owner)
+    for reach in (1.5, 6.0):
+        apart = np.min([np.linalg.norm(points[None] - one[:, None], axis=2) for one in seen], axis=0)
+        close = (apart <= reach) & (owner[:, None] != owner[None, :])
+        found = cloud.close_rows(reach, seed=0)
+        assert set(np.flatnonzero(close.any(axis=1))) <= set(found)
+        assert len(found) <= close.any(axis=1).sum() * 2 + 40
+    assert len(ScanCloud(points, [points], np.zeros(500, np.int64)).close_rows(100.0, seed=0)) == 0
+    assert cloud.nearest_people(3, np.array([], np.int64)).shape == (0, 3)
