@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int64, Shaped
 ROWS_AT_ONCE = 4096
 PROJECTED = 256
 BLOCK_NUMBERS = 1 << 25
-TILE = (256, 4096)
+TILE = (512, 2048)
 """Rows and columns of distances that are made at once, and stay in the processor's cache."""
 
 FEW_AXES = (8, 16, 32, 64, 128)

@@ -177,6 +177,7 @@ def predict_held_out(model: FittedModel, train: FeatureTable, *, classes: int, s
         own = fitted.predict_standardised(fold.fit.rows, classes=classes, split="train")
         held = fitted.predict_standardised(fold.held, classes=classes, split="train")
         parts.append({level: _speak_like(whole[level], own[level], held[level]) for level in held})
+        del fold  # or it would be held while the next one is made
     return {level: join_predictions([part[level] for part in parts]) for level in whole}
 
 

@@ -15,7 +15,9 @@ PEOPLE, SCANS = 60, 5
 def vectors_with_copies(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     own = rng.normal(size=(PEOPLE, 40)).repeat(SCANS, axis=0) @ rng.normal(size=(40, 700))
     x = own + 4 * rng.normal(size=own.shape) + 30 * rng.integers(0, 3, len(own))[:, None]
-    for noise, (copy, source) in zip((0, 1e-3, 0.02, 0.1, 0.3), rng.permutation(len(x))[:10].reshape(5, 2), strict=True):
+    for noise, (copy, source) in zip(
+        (0, 1e-3, 0.02, 0.1, 0.3), rng.permutation(len(x))[:10].reshape(5, 2), strict=True
+    ):
         x[copy] = x[source] + noise * x.std(axis=0) * rng.normal(size=700)
     return x.astype(np.float32), np.array([f"{row // SCANS:03d}" for row in rng.permutation(len(x))])
 
@@ -49,7 +51,10 @@ def test_no_row_with_a_stranger_within_reach_is_missed_and_few_others_are_named(
     rng = np.random.default_rng(mirrors)
     points = rng.normal(size=(500, 90)).astype(np.float32)
     owner = np.arange(500) // 5
-    seen = [points, *(points @ np.linalg.qr(rng.normal(size=(90, 90)))[0].astype(np.float32) for _ in range(mirrors - 1))]
+    seen = [
+        points,
+        *(points @ np.linalg.qr(rng.normal(size=(90, 90)))[0].astype(np.float32) for _ in range(mirrors - 1)),
+    ]
     for place, one in enumerate(rng.permutation(500)[:20]):
         points[one] = seen[place % mirrors][(one + 250) % 500] + 0.1 * rng.normal(size=90)
     cloud = ScanCloud(points, seen, owner)
