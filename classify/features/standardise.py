@@ -21,6 +21,8 @@ RARE_VOLUMES = 10
 BLOCK_NUMBERS = 4_000_000
 """Numbers that are worked on at once, in float64: a table of tokens is large, its copies need not be."""
 
+MOST_TOKENS = 1_000_000
+
 RAW_BY = 0.1
 """Features are raw where each number is likelier so by this, in logarithms, on average."""
 
@@ -129,7 +131,7 @@ class Standardiser:
             mean, scale = (arrays[name].astype(np.float64, casting="safe") for name in ("mean", "scale"))
             if mean.shape != scale.shape or mean.ndim != 2 or len(mean) != 1 + len(protocols) or not (scale > 0).all():
                 raise ValueError(f"expected mean and positive scale of {1 + len(protocols)} groups, got {mean.shape}")
-            if type(tokens) is not int or tokens < 1:
+            if type(tokens) is not int or not 0 < tokens <= MOST_TOKENS:
                 raise ValueError(f"expected a number of tokens, got {tokens!r}")
             return cls(protocols, mean, scale, tokens)
 

@@ -1,7 +1,8 @@
 """From stored vectors to feature rows: which layer, which pools, whose label, how heavy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
@@ -12,6 +13,8 @@ from classify.features.standardise import Standardiser
 from embeddings_store.errors import UsageError
 from embeddings_store.grid import Grid
 from embeddings_store.space import VIEW, EmbeddingSpace
+
+LONGEST_NAME, MOST_VIEWS = 200, 1000
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,25 @@ class FeatureChoice:
     token_grid: Grid | None = None
     views: int = 0
     mirror: bool = False
+
+    @classmethod
+    def of_record(cls, raw: Any) -> "FeatureChoice":
+        """Read what was written of a choice; older records have fewer fields. Raises: ValueError."""
+        if not isinstance(raw, dict) or not raw.keys() <= {one.name for one in fields(cls)}:
+            raise ValueError("features: expected a layer, pools, token_grid, views and mirror")
+        plain = cls()
+        layer, pools, grid = raw.get("layer", plain.layer), raw.get("pools", []), raw.get("token_grid")
+        views, mirror = raw.get("views", plain.views), raw.get("mirror", plain.mirror)
+        names = [layer, *pools] if isinstance(pools, list) else [None]
+        if not all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in names):
+            raise ValueError("features: expected the names of a layer and of its pools")
+        if grid is not None and not (isinstance(grid, list) and len(grid) == 3 and {*map(type, grid)} == {int}):
+            raise ValueError("features: expected a token grid of three numbers, or none")
+        if (grid is None) == (not pools) or (grid and min(grid) < 1):
+            raise ValueError("features: expected pools, or a token grid, and not both")
+        if type(views) is not int or not 0 <= views <= MOST_VIEWS or type(mirror) is not bool:
+            raise ValueError("features: expected a number of views, and true or false of mirror")
+        return cls(layer, tuple(pools), (grid[0], grid[1], grid[2]) if grid else None, views, mirror)
 
 
 @dataclass(frozen=True)

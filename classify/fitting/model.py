@@ -35,6 +35,7 @@ from classify.heads.contract import Head, softmax
 from classify.model_files import read_object, readable
 from classify.run.folder import MODEL, Run
 from classify.run.predictions import Predictions, join_predictions
+from classify.run.record import RECORD
 from classify.search.folds import HELD_OUT_FOLDS, Fold, TrainingPart, deal_folds
 from embeddings_store.errors import UsageError
 
@@ -208,19 +209,12 @@ def load_model(run: Run, part: str = MODEL) -> FittedModel:
     folder = run.model_folder(part)
     if not (folder / STATE).exists():
         seen = run.record.fitted.features
-        features = FeatureChoice(seen.get("layer", "last"), tuple(seen.get("pools", ())))
+        with readable(RECORD):
+            features = FeatureChoice.of_record({name: seen[name] for name in ("layer", "pools") if name in seen})
         return _fitting(FittedModel(features, Standardiser.load(folder), read_head(folder), Aggregation()), run)
     state = read_object(folder / STATE)
     with readable(f"{folder.name}/{STATE}"):
-        chosen, aggregation = state["features"], Aggregation(**state["aggregation"])
-        grid = chosen["token_grid"]
-        features = FeatureChoice(
-            chosen["layer"],
-            tuple(chosen["pools"]),
-            tuple(grid) if grid else None,
-            chosen.get("views", 0),
-            bool(chosen.get("mirror", False)),
-        )
+        features, aggregation = FeatureChoice.of_record(state["features"]), Aggregation(**state["aggregation"])
         if not all(weight >= 0 for weight in (*aggregation.weights.values(), aggregation.other)):
             raise ValueError("expected weights of protocols of at least 0")
     return _fitting(FittedModel(features, Standardiser.load(folder), read_head(folder), aggregation), run)

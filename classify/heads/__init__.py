@@ -74,5 +74,5 @@ def read_head(folder: Path) -> Head:
     state = read_object(folder / STATE)
     name, forms = state.get("head"), NUMBER_HEADS if state.get("kind") == NUMBER else HEADS
     if not isinstance(name, str) or name not in forms:
-        raise RunFolderError(f"model folder: expected one of the heads {', '.join(forms)}, got {name!r}")
+        raise RunFolderError(f"model folder: expected one of the heads {', '.join(forms)}, got {str(name)[:40]!r}")
     return forms[name]().load(folder)

@@ -61,7 +61,11 @@ class Calibrator:
 
     def apply(self, predictions: Predictions) -> Predictions:
         """Return the predictions with calibrated probabilities; logits stay the head's own."""
-        probability = METHODS[self.method].apply(predictions.logits, self.parameters[predictions.level])
+        if (level := predictions.level) not in self.parameters:
+            raise RunFolderError(
+                f"model folder: {CALIBRATION} has no parameters of the level {level}; make the run again"
+            )
+        probability = METHODS[self.method].apply(predictions.logits, self.parameters[level])
         if self.shares is not None and self.prevalence is not None:
             probability = move(probability, self.shares, self.prevalence)
         return replace(predictions, probability=probability)

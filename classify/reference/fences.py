@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,8 +41,12 @@ class IntensityFences:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Mapping[str, Sequence[float]]]) -> "IntensityFences":
-        """Read the fences as JSON gives them."""
-        return cls({key: {name: (low, high) for name, (low, high) in own.items()} for key, own in raw.items()})
+        """Read the fences as JSON gives them. Raises: ValueError."""
+        found = {key: {name: (low, high) for name, (low, high) in own.items()} for key, own in raw.items()}
+        ends = [end for own in found.values() for fence in own.values() for end in fence]
+        if any(type(end) not in (int, float) for end in ends):
+            raise ValueError("fences: expected two numbers of each fact")
+        return cls(found)
 
     def outside(self, index: pd.DataFrame) -> Bool[np.ndarray, " n"]:
         """Tell which lines of a store are far brighter, darker, flatter or richer in contrast than train's."""
@@ -62,6 +67,15 @@ def sizes_of(index: pd.DataFrame) -> Sizes:
     known = index.dropna(subset=SIZE)
     sizes = known[SIZE].astype(np.int64).groupby(known["protocol"], sort=True)
     return {str(name): np.unique(part, axis=0).tolist() for name, part in sizes}
+
+
+def read_sizes(raw: Any) -> Sizes:
+    """Read the sizes as JSON gives them. Raises: ValueError."""
+    known = isinstance(raw, dict) and all(isinstance(sizes, list) for sizes in raw.values())
+    each = [size for sizes in raw.values() for size in sizes] if known else [None]
+    if not all(isinstance(size, list) and len(size) == len(SIZE) and {*map(type, size)} == {int} for size in each):
+        raise ValueError(f"sizes: expected lists of {', '.join(SIZE)} by protocol")
+    return dict(raw)
 
 
 def of_new_size(index: pd.DataFrame, sizes: Sizes) -> Bool[np.ndarray, " n"]:

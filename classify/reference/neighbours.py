@@ -34,6 +34,16 @@ class KnownVolumes:
         directions = np.concatenate([_directions(block).astype(np.float16) for block in blocks])
         return cls(directions, volume, participant, label)
 
+    def check(self) -> None:
+        """Raise ValueError where the volumes of train are none, or their directions, names and labels do not match."""
+        count = self.direction.shape[:1]
+        if self.direction.ndim != 2 or self.direction.dtype != np.float16 or count == (0,):
+            raise ValueError("expected the directions of the volumes of train")
+        if any(part.shape != count for part in (self.volume, self.participant, self.label)):
+            raise ValueError("expected a volume, a participant and a label of each direction")
+        if self.label.dtype.kind not in "if":
+            raise ValueError("expected labels that are numbers")
+
     def with_directions_of(self, x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "m d"]:
         """Give the directions of other standardised features, and under them those that are known."""
         return np.concatenate([_directions(x), self.direction.astype(np.float32)])

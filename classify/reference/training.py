@@ -20,7 +20,7 @@ from classify.features.standardise import Standardiser
 from classify.features.table import FeatureChoice, FeatureTable
 from classify.fitting.source import FeatureSource
 from classify.model_files import read_arrays, read_object, readable
-from classify.reference.fences import IntensityFences, Sizes, sizes_of
+from classify.reference.fences import IntensityFences, Sizes, read_sizes, sizes_of
 from classify.reference.neighbours import KnownVolumes
 from classify.reference.novelty import NoveltyDetector, standardised_blocks
 
@@ -77,15 +77,20 @@ class TrainingReference:
         folder = model_folder / REFERENCE
         state = read_object(folder / _STATE)
         with readable(f"{model_folder.name}/{REFERENCE}"):
-            return cls(
-                FeatureChoice(state["layer"], tuple(state["pools"])),
+            found = cls(
+                FeatureChoice.of_record({"layer": state["layer"], "pools": state["pools"]}),
                 Standardiser.load(folder),
                 NoveltyDetector.from_arrays(read_arrays(folder / _NOVELTY)),
                 KnownVolumes(**read_arrays(folder / _KNOWN)),
-                tuple(state["protocols"]),
+                tuple(map(str, state["protocols"])),
                 IntensityFences.from_dict(state["fences"]),
-                state.get("sizes", {}),  # none in runs made before sizes were kept
+                read_sizes(state.get("sizes", {})),  # none in runs made before sizes were kept
             )
+            found.known.check()
+            widths = {found.standardiser.mean.shape[1], len(found.novelty.gaussians.centre)}
+            if widths != {found.known.direction.shape[1]} or found.standardiser.tokens != 1:
+                raise ValueError("expected standardiser, novelty and known volumes of the same features")
+            return found
 
 
 def remember_train(

@@ -155,6 +155,45 @@ EDITS: dict[str, Edit] = {
     "distances unsorted": edit_arrays(f"{MODEL}/reference/novelty.npz", known_distance=lambda x: x[::-1]),
     "distances none": edit_arrays(f"{MODEL}/reference/novelty.npz", known_distance=lambda x: x[:0]),
     "novelty of other features": edit_arrays(f"{MODEL}/reference/novelty.npz", centre=lambda x: x[:-1]),
+    "head of 5,000 letters": edit_json(f"{MODEL}/head.json", lambda tree: put(tree, "head", "9" * 5000)),
+    "layer of 5,000 letters": edit_json(f"{MODEL}/model.json", lambda tree: put(tree, "features/layer", "9" * 5000)),
+    "pools in lists": edit_json(f"{MODEL}/model.json", lambda tree: put(tree, "features/pools", [[[]]])),
+    "pools a number": edit_json(f"{MODEL}/model.json", lambda tree: put(tree, "features/pools", 3)),
+    "pools none": edit_json(f"{MODEL}/model.json", lambda tree: put(tree, "features/pools", [])),
+    "pools and a grid": edit_json(f"{MODEL}/model.json", lambda tree: put(tree, "features/token_grid", [1, 2, 2])),
+    "views as text": edit_json(f"{MODEL}/model.json", lambda tree: put(tree, "features/views", "9")),
+    "mirror as text": edit_json(f"{MODEL}/model.json", lambda tree: put(tree, "features/mirror", "no")),
+    "features a list": edit_json(f"{MODEL}/model.json", lambda tree: put(tree, "features", ["last"])),
+    "tokens of 10^19": edit_json(f"{MODEL}/standardiser.json", lambda tree: put(tree, "tokens", 10**19)),
+    "calibration of no people": edit_json(
+        f"{MODEL}/calibration.json", lambda tree: tree["parameters"].pop("participant") and tree
+    ),
+    "reference with tokens": edit_json(
+        f"{MODEL}/reference/standardiser.json", lambda tree: put(tree, "tokens", 50_000)
+    ),
+    "reference without pools": edit_json(f"{MODEL}/reference/reference.json", lambda tree: put(tree, "pools", [])),
+    "reference of pools in lists": edit_json(
+        f"{MODEL}/reference/reference.json", lambda tree: put(tree, "pools", [{"a": 1}])
+    ),
+    "reference of other features": edit_arrays(
+        f"{MODEL}/reference/standardiser.npz", mean=lambda x: x[:, 1:], scale=lambda x: x[:, 1:]
+    ),
+    "directions fewer": edit_arrays(f"{MODEL}/reference/known.npz", direction=lambda x: x[:-1]),
+    "directions of other features": edit_arrays(f"{MODEL}/reference/known.npz", direction=lambda x: x[:, 1:]),
+    "directions none": edit_arrays(
+        f"{MODEL}/reference/known.npz",
+        **dict.fromkeys(("direction", "volume", "participant", "label"), lambda x: x[:0]),
+    ),
+    "known labels as text": edit_arrays(f"{MODEL}/reference/known.npz", label=lambda x: x.astype(str)),
+    "known people fewer": edit_arrays(f"{MODEL}/reference/known.npz", participant=lambda x: x[1:]),
+    "sizes 0": edit_json(f"{MODEL}/reference/reference.json", lambda tree: put(tree, "sizes", {"p": 0})),
+    "sizes -1": edit_json(f"{MODEL}/reference/reference.json", lambda tree: put(tree, "sizes", -1)),
+    "sizes as text": edit_json(
+        f"{MODEL}/reference/reference.json", lambda tree: put(tree, "sizes", {"p": [["a"] * 3]})
+    ),
+    "fences as text": edit_json(
+        f"{MODEL}/reference/reference.json", lambda tree: put(tree, "fences", {"p": {"i": ["a", "b"]}})
+    ),
     "fences NaN": edit_json(
         f"{MODEL}/reference/reference.json", lambda tree: put(tree, "fences", {"p": {"i": [NAN, NAN]}})
     ),

@@ -21,6 +21,7 @@ from classify.judging import nuisance
 from classify.reference import novelty
 from classify.reference.training import remember_train
 from classify.search.search import SearchPlan, choose_model
+from classify.search.spaces import GRIDS
 
 ROWS, WIDTH, SCANS = 2_880, 384, 8
 CHOICE = FeatureChoice()
@@ -74,6 +75,7 @@ def test_a_stage_takes_few_times_its_features(
     source: FeatureSource, monkeypatch: pytest.MonkeyPatch, stage: Callable[[FeatureSource], None], copies: float
 ) -> None:
     monkeypatch.setattr(multinomial, "SINGLE_FROM", 1)
+    monkeypatch.setitem(GRIDS, "linear", GRID)
     for module in (multinomial, linear, nuisance, novelty):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", 128)
     monkeypatch.setattr("classify.features.standardise.BLOCK_NUMBERS", BLOCK_NUMBERS // 500)
