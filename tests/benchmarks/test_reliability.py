@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import growth_table
+import probe_growth
 import pytest
 from kill_digests import Left, compare, plain, unsteady_files
 from reliability_page import PAGE, RESULT, markdown_growth, tables
@@ -82,3 +83,12 @@ def test_the_growth_table_in_its_quick_form(tmp_path: Path, monkeypatch: pytest.
     drawn = markdown_growth([line | {"date": "2026-11-29", "commit": "abc", "load": 0.1} for line in found])
     assert "| verify | " in drawn
     assert "| inodes | 1 |" in drawn
+
+
+def test_the_probe_of_many_rows_in_its_quick_form() -> None:
+    found = probe_growth.probe_once(960, "dummy")
+    assert found["seconds"].keys() >= {"read", "search", "fit", "evaluate", "nuisance", "novelty", "wall"}
+    twice = found | {"rows": 1920, "seconds": {name: 2.2 * spent for name, spent in found["seconds"].items()}}
+    drawn = probe_growth.draw([found, twice]).splitlines()
+    assert drawn[0] == "| stage | dummy, 960 rows | dummy, 1,920 rows | time a row, last to first |"
+    assert [line for line in drawn if line.startswith("| wall |") and line.endswith("| 1.10x |")]
