@@ -48,8 +48,8 @@ def measure(settings: Settings) -> list[Row]:
     heads = ["linear"] if settings.quick else ["linear", "lgbm"]
     spent = _run(_plan(settings.folder, names, heads), settings.folder / "whole")
     notes = (
-        f"encode {spent.encode:.0f} s, fit {spent.fit:.0f} s, judge {spent.judge:.0f} s; random:tiny of width 192, image 4 "
-        "or 2 x 32 x 32"
+        f"encode {spent.encode:.0f} s, fit {spent.fit:.0f} s, judge {spent.judge:.0f} s; random:tiny of width 192, "
+        "image 4 or 2 x 32 x 32"
     )
     row = Row(
         id="P25", work=f"classify benchmark, {_said(names, people, heads)}", peer="none", unit="s", ours=spent.whole,
