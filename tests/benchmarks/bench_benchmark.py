@@ -4,6 +4,7 @@ Phantom volumes and tiny random encoders of five families, each command in a pro
 when the command says its lines: until the last dataset is encoded, until the last cell is found, and the rest.
 """
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -31,11 +32,12 @@ ENCODED, CELL = " rows made now, ", "["
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds of one command: until all is encoded, until the last cell is there, and the rest."""
+    """Seconds of one command: until all is encoded, until the last cell is there, and the rest; of all cores: cpu."""
 
     encode: float
     fit: float
     judge: float
+    cpu: float
 
     @property
     def whole(self) -> float:
@@ -48,8 +50,8 @@ def measure(settings: Settings) -> list[Row]:
     heads = ["linear"] if settings.quick else ["linear", "lgbm"]
     spent = _run(_plan(settings.folder, names, heads), settings.folder / "whole")
     notes = (
-        f"encode {spent.encode:.0f} s, fit {spent.fit:.0f} s, judge {spent.judge:.0f} s; random:tiny of width 192, "
-        "image 4 or 2 x 32 x 32"
+        f"encode {spent.encode:.0f} s, fit {spent.fit:.0f} s, judge {spent.judge:.0f} s; {spent.cpu:.0f} CPU s; "
+        "random:tiny of width 192, image 4 or 2 x 32 x 32"
     )
     row = Row(
         id="P25", work=f"classify benchmark, {_said(names, people, heads)}", peer="none", unit="s", ours=spent.whole,
@@ -105,7 +107,7 @@ def _plan(folder: Path, datasets: list[str], heads: list[str]) -> Path:
 def _run(plan: Path, out: Path, *more: str) -> Spent:
     """Run the command, and take the time of its lines. Raises: AssertionError with its words where it fails."""
     command = [SCRIPTS / "classify", "benchmark", plan, "--out", out, "--device", "cpu", "--json", *more]
-    start, encoded, fitted, said = perf_counter(), 0.0, 0.0, list[str]()
+    start, encoded, fitted, said, before = perf_counter(), 0.0, 0.0, list[str](), _cpu_of_children()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr or ():
             said.append(line)
@@ -115,4 +117,9 @@ def _run(plan: Path, out: Path, *more: str) -> Spent:
                 fitted = perf_counter() - start
     whole = perf_counter() - start
     assert process.returncode == 0, "".join(said)
-    return Spent(encoded, fitted - encoded, whole - fitted)
+    return Spent(encoded, fitted - encoded, whole - fitted, _cpu_of_children() - before)
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
