@@ -54,6 +54,9 @@ FILES = ("bucket", "scans", "pseudonyms", "checkpoint", *TABLES)
 REPEATED = ("mask", "tasks", "runs")
 """Lists whose parts stand alone, and are not typed with commas between."""
 
+NOT_OFFICIAL = ("make_splits", "split_column", "cross_validate", "labels", "participants", "allow_near_copies")
+"""What a dataset may not say if it takes the published split."""
+
 FINE_TUNED = "fine-tuned"
 """What the tables call the runs of finetune that a plan names."""
 
@@ -220,6 +223,8 @@ def _dataset(name: str, raw: Any, where: str, folder: Path) -> DatasetPlan:
     own = name if name in dataset_names() else "auto"
     scans = {"layout": own} | {key: value for key, value in raw.items() if key in WHERE}
     asked = {key: value for key, value in raw.items() if key in ASKED}
+    if asked.get("official_splits") and (also := [key for key in NOT_OFFICIAL if key in asked]):
+        raise UsageError(f"{where}: official_splits: not with {also[0]}; expected one of them")
     runs = tuple(_place(one, folder) for one in _words(raw.get("runs", []), f"{where}: runs"))
     if len({Path(one).name for one in runs}) < len(runs):
         raise UsageError(f"{where}: runs: two folders have the same name; give each run once, under a name of its own")

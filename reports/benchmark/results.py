@@ -74,15 +74,13 @@ def _primary(classes: Sequence[str]) -> str:
 
 
 def _fewer_slices(plan: Plan, here: Sequence[Made]) -> dict[str, str]:
-    """Name, for each variant of an encoder, the one with the most slices of the plan, with the same head."""
+    """Name, for each variant of an encoder, the one with the most slices of the plan, with the same head; few first."""
     names, found = {one.name for one in here}, {}
-    for one in here:
-        if one.variant == FINE_TUNED:
-            continue
-        encoder = next(variant.encoder for variant in plan.variants if variant.name == one.variant)
-        most = max((one for one in plan.variants if one.encoder == encoder), key=lambda one: one.slice_count).name
-        if most != one.variant and f"{most}/{one.head}" in names:
-            found[one.name] = f"{most}/{one.head}"
+    for one in sorted(plan.variants, key=lambda variant: variant.slice_count):
+        most = max((other for other in plan.variants if other.encoder == one.encoder), key=lambda v: v.slice_count)
+        for head in plan.heads:
+            if most != one and {f"{one.name}/{head}", f"{most.name}/{head}"} <= names:
+                found[f"{one.name}/{head}"] = f"{most.name}/{head}"
     return found
 
 

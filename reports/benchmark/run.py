@@ -14,6 +14,7 @@ from typing import Any
 from classify.comparing.cells import find_known_runs
 from classify.errors import CohortError
 from classify.features.stores import ReadStore, reader_at
+from embeddings_store.errors import UsageError
 from embeddings_store.terminal.console import say
 from extract.encoder.families import FAMILIES
 from reports.benchmark.cells import RUNS, Made, fill_stores, make_cells, open_test
@@ -25,7 +26,7 @@ from reports.benchmark.options import BenchmarkOptions
 from reports.benchmark.plan import Plan, read_plan, require_known
 from reports.benchmark.results import describe_cells, make_boards, over_datasets, ranks_over_datasets
 from reports.benchmark.sources import count_failed, describe_sources, notes_of
-from reports.benchmark.spread import spread_cells
+from reports.benchmark.spread import require_ray, spread_cells
 from reports.benchmark.transport import transport
 
 
@@ -50,6 +51,10 @@ def benchmark(
     Raises: UsageError for a plan that cannot be, before anything is encoded; BucketError, StoreError, RunFolderError.
     A cell that cannot be is a gap with its reason.
     """
+    if options.ray:
+        require_ray()
+    elif options.ray_address is not None:
+        raise UsageError("--ray-address: only --ray goes to a Ray cluster; add it, or leave the address out")
     plan, clock = read_plan(options.plan.absolute()), clock or partial(datetime.now, UTC)
     out = options.place.absolute()  # as workers of a cluster see it
     require_known(options.accept_licence, licensed_names(plan), "--accept-licence")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from classify.cohort.splitting import say_shared
 from classify.comparing.entries import CHOSEN_ON_VAL
 from embeddings_store.encoder_source import EncoderSource, source_of_record
 from extract.layouts.datasets import dataset_names, load_datasets
@@ -55,14 +56,15 @@ def count_failed(account: Mapping[str, Any]) -> int:
 
 
 def notes_of(plan: Plan, made: Sequence[Made], accounts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say what a reader of the numbers should know: volumes that failed, few people, labels with a warning."""
+    """Say what a reader of the numbers should know: volumes that failed, labels or splits with a warning."""
     said = [
         f"{name}: {failed:,} volumes are error rows, so nothing here is of them; extract-embeddings errors says why"
         for name, account in accounts.items()
         if (failed := count_failed(account))
     ]
     for cell in made:
-        said += [f"{cell.dataset}: {note}" for note in cell.cell.run.record.cohort.table_notes]
+        people = cell.cell.run.record.cohort
+        said += [f"{cell.dataset}: {note}" for note in (*people.table_notes, say_shared(people.splits_from)) if note]
         if cell.variant == FINE_TUNED and plan.judge == "val":
             said.append(f"{cell.dataset}, {cell.name}: {CHOSEN_ON_VAL}")
     return list(dict.fromkeys(said))

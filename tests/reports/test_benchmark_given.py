@@ -33,7 +33,8 @@ from reports.validity import PlainTable
 NAME = "tuned"
 PLAN = """
 datasets:
-  here: {bucket: here, participants: here/participants.tsv, tasks: [healthy-vs-rest], runs: [runs/tuned]}
+  here:
+    {bucket: here, participants: here/participants.tsv, tasks: [healthy-vs-rest, medicated-vs-not], runs: [runs/tuned]}
 encoders:
   begun: {family: "random:tiny", image_size: [4, 32, 32]}
   larger: {family: "random:tiny", image_size: [8, 32, 32]}
@@ -67,6 +68,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return folder, run_plan(folder)
 
 
+def run_of(record: dict[str, Any], encoder: str) -> str:
+    asked = (encoder, "healthy-vs-rest")
+    (run,) = (str(cell["run"]) for cell in record["cells"] if (cell["encoder"], cell["task"]) == asked)
+    return run
+
+
 def people_of(run: Path, model: str) -> pd.DataFrame:
     table = pd.read_parquet(run / "predictions.parquet")
     chosen = (table["model"] == model) & (table["level"] == "participant") & (table["split"] == "val")
@@ -77,12 +84,16 @@ def test_a_fine_tuned_run_stands_next_to_its_frozen_encoder_as_scikit_learn_has_
     world: tuple[Path, dict[str, Any]],
 ) -> None:
     folder, record = world
-    (board,) = record["boards"].values()
+    assert list(record["boards"]) == ["here/healthy-vs-rest", "here/medicated-vs-not"]
+    board, other = record["boards"].values()
+    assert (other["began_with"], {line["kind"] for line in other["lines"]} >= {"model"}) == ({}, True)
+    assert record["over_datasets"]["boards"] == {"here": "here/healthy-vs-rest"}
     name = f"fine-tuned/{NAME}"
     out = folder / "plan-benchmark"
-    cells = {f"{cell['encoder']}/{cell['head']}": cell["run"] for cell in record["cells"]}
+    assert len(record["cells"]) == 2 * 2 + 1
+    frozen_run = run_of(record, "begun")
     tuned = people_of(folder / "runs" / NAME, "finetune")
-    frozen = people_of(out / "runs" / "here" / cells["begun/linear"], "linear")
+    frozen = people_of(out / "runs" / "here" / frozen_run, "linear")
     assert tuned["unit"].tolist() == frozen["unit"].tolist()
     counts = draw_replicates(tuned["participant"].to_numpy(str), replicates=REPLICATES, seed=board["seed"])
     assert counts.participant.tolist() == tuned["participant"].tolist()
@@ -124,8 +135,7 @@ def test_a_fine_tuned_run_stands_next_to_its_frozen_encoder_as_scikit_learn_has_
 def told(world: tuple[Path, dict[str, Any]]) -> tuple[Plan, Made, Cell]:
     """The plan, the frozen cell, and the fine-tuned one."""
     folder, record = world
-    (run,) = (cell["run"] for cell in record["cells"] if cell["encoder"] == "begun")
-    frozen = load_run(folder / "plan-benchmark" / "runs" / "here" / run)
+    frozen = load_run(folder / "plan-benchmark" / "runs" / "here" / run_of(record, "begun"))
     plan = read_plan(folder / "plan.yaml")
     return (
         plan, Made("here", "healthy-vs-rest", "begun", "linear", "", Cell("begun/linear", "", frozen, reused=True)),
@@ -170,7 +180,7 @@ def test_a_folder_that_is_no_run_of_finetune_stops_before_anything_is_listed(
 ) -> None:
     folder, record = world
     runs = folder / "runs"
-    (probe,) = (cell["run"] for cell in record["cells"] if cell["encoder"] == "begun")
+    probe = run_of(record, "begun")
     (runs / "damaged").mkdir()
     (runs / "damaged" / "run.json").write_text("{")
     shutil.copytree(runs / NAME, runs / "more" / NAME)

@@ -99,6 +99,7 @@ def test_a_dataset_by_name_is_its_own_layout_and_brings_its_tasks(tmp_path: Path
         ("replicates: 300", "replicates: 300\njudge: tests", "expected val or test"),
         ("family: retfound, checkpoint: weights.pth, ", "", "a family, a checkpoint"),
         ("cross_validate: 5", "cross_validate: 5, make_splits: 70/15/15", "expected one of them"),
+        ("tasks: [healthy-vs-rest]", "tasks: [healthy-vs-rest], official_splits: true", "not with participants"),
     ],
 )  # fmt: skip
 def test_what_a_plan_may_not_say_is_one_message(tmp_path: Path, old: str, new: str, said: str) -> None:
