@@ -98,7 +98,17 @@ def _phantom(folder: Path, number: int, people: int) -> str:
 
 
 def _plan(folder: Path, datasets: list[str], heads: list[str]) -> Path:
-    of = {n: {"bucket": n, "participants": f"{n}/participants.tsv", "tasks": ["healthy-vs-rest"]} for n in datasets}
+    table, vouched = "participants.tsv", "vouched.txt"
+    for name in datasets:  # small scans look alike to an encoder of random weights
+        lines = (folder / name / table).read_text().splitlines()[1:]
+        (folder / name / vouched).write_text("\n".join(line.partition("\t")[0] for line in lines))
+    of = {
+        name: {
+            "bucket": name, "participants": f"{name}/{table}", "allow_near_copies": f"{name}/{vouched}",
+            "tasks": ["healthy-vs-rest"],
+        }
+        for name in datasets
+    }  # fmt: skip
     path = folder / "plan.yaml"
     path.write_text(yaml.safe_dump({"datasets": of, "encoders": ENCODERS, "heads": heads, "reference": "retfound"}))
     return path
