@@ -1,8 +1,9 @@
 """Small models of a few covariates: a straight, a curved, a crossed and a boosted one, the best chosen inside train."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,29 @@ def fit_covariates(
     classes 0: label is a number, the kinds are NUMBER_KINDS, and the loss is the squared error.
 
     x: standardised numbers and columns of 0 and 1, one line a participant, nothing missing. Where a class has one
-    participant no fold can be made: the first kind is taken, the straight one.
+    participant no fold can be made: the first kind is taken, the straight one. Kinds of one name are one kind.
     """
     known = kinds or (KINDS if classes else NUMBER_KINDS)
+    told = repr((x.shape, label.dtype, classes, tuple(known), seed)).encode()
+    digest = sha256(told + x.tobytes() + label.tobytes()).digest()
+    return _fitted(_Asked(digest, partial(_fit, known, x, label, classes, seed)))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A fit by the digest of all that it depends on. make: fits it."""
+
+    digest: bytes
+    make: Callable[[], CovariateModel] = field(compare=False)
+
+
+@lru_cache(maxsize=32)
+def _fitted(asked: _Asked) -> CovariateModel:
+    """Fit, or give what the same was fitted to before: every cell of a comparison has the same floors."""
+    return asked.make()
+
+
+def _fit(known: Kinds, x: Any, label: Any, classes: int, seed: int) -> CovariateModel:
     kind = (_choose if classes else _choose_for_number)(known, x, label, seed)
     return CovariateModel(kind, known[kind]().fit(x, label), classes)
 

@@ -6,23 +6,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from classify.compare import refuse_disagreement, refuse_other_kinds
 from classify.comparing.cells import Cell, run_cells
 from classify.errors import CohortError
 from classify.evaluate import evaluate
 from classify.features.stores import ReadStore
 from classify.named_tasks import with_stored_labels
-from classify.run.folder import find_run, load_run
+from classify.run.folder import load_run
 from classify.run_options import EvaluateOptions
 from classify.study_options import CompareOptions
 from embeddings_store.errors import RunError, UsageError
 from extract.pipeline import extract
 from extract.summary import store_accounts
 from reports.benchmark.look import Gap, Looked
-from reports.benchmark.plan import Plan, asked_of
+from reports.benchmark.plan import FINE_TUNED, Plan, asked_of
 
 RUNS = "runs"
-FINE_TUNED = "fine-tuned"
 
 
 @dataclass(frozen=True)
@@ -77,33 +75,6 @@ def make_cells(
                 tell(f"{one.dataset.name}/{task}: absent: {error}")
                 names = [seen.variant.name for seen in one.seen if seen.variant.name not in done]
                 yield from (Gap(one.dataset.name, name, str(error), task) for name in names)
-
-
-def given_cells(plan: Plan, looked: Looked, made: Sequence[Made]) -> Iterator[Made | Gap]:
-    """Give the finished runs of finetune that a plan names for a dataset, where they are of its tasks and people.
-
-    made: its cells. Raises: UsageError, RunFolderError where a run is not there.
-    """
-    for path in map(Path, looked.dataset.runs):
-        run = load_run(find_run(path, path.parent))
-        cell = Cell(f"{FINE_TUNED}/{path.name}", "", run, reused=True)
-        same = [one for one in made if one.dataset == looked.dataset.name and one.cell.task == cell.task]
-        try:
-            _require_own(plan, cell, same)
-        except (CohortError, UsageError) as error:
-            yield Gap(looked.dataset.name, FINE_TUNED, str(error), head=path.name)
-        else:
-            yield Made(looked.dataset.name, same[0].task, FINE_TUNED, path.name, "", cell)
-
-
-def _require_own(plan: Plan, cell: Cell, same: Sequence[Made]) -> None:
-    """Raises: CohortError, UsageError where a run is of another question, of other people, or not yet judged."""
-    if not same:
-        raise CohortError(f"its task is {cell.task}, of which there is no cell here")
-    refuse_other_kinds([same[0].cell, cell])
-    refuse_disagreement([same[0].cell, cell])
-    if plan.judge == "test" and not cell.run.record.looks_at_test:
-        raise CohortError("it was not judged on test: finetune evaluate --split test")
 
 
 def options_of(

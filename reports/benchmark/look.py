@@ -22,7 +22,7 @@ from extract.layouts.datasets import dataset_names, load_datasets
 from extract.options import ExtractOptions, Output
 from extract.selection import Selection, select_volumes
 from extract.targets import require_volumes
-from reports.benchmark.plan import DatasetPlan, Plan, Variant, require_known
+from reports.benchmark.plan import TABLES, DatasetPlan, Plan, Variant, require_known
 
 STORES = "stores"
 DIGITS = 8
@@ -92,6 +92,7 @@ def _list_volumes(plan: Plan, dataset: DatasetPlan, out: Path, device: str) -> L
     words = {"device": device, "tokens": "none", **plan.encoded, **dataset.scans}
     try:
         options = parse_words(ExtractOptions, store=str(folder), encoder="random:tiny", **words)
+        _require_tables(dataset)
         selection = select_volumes(options, now_ns=time_ns())
         if not selection.refs:
             raise UsageError("no volume is left to encode; see its where and limit")
@@ -99,6 +100,14 @@ def _list_volumes(plan: Plan, dataset: DatasetPlan, out: Path, device: str) -> L
     except OctProbeError as error:
         raise type(error)(f"dataset {dataset.name}: {error}") from error
     return Looked(dataset, selection, options, ())
+
+
+def _require_tables(dataset: DatasetPlan) -> None:
+    """Raises: UsageError for a table of labels or people that is not there."""
+    for name in TABLES:
+        place = dataset.asked.get(name)
+        if place is not None and "://" not in place and not Path(place).is_file():
+            raise UsageError(f"{name}: expected a table, and there is no file {place}")
 
 
 def _require_tasks(dataset: DatasetPlan, layout: str) -> None:

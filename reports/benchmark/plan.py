@@ -47,17 +47,18 @@ ENCODER = ("family", "checkpoint", "slices", *(one.name for one in fields(Encode
 FITTED = ("trials", "minutes", "seed", "replicates", "layer", "pools", "aggregate", "token_grid")
 ENCODED = ("precision", "batch_size", "tokens", "usd_per_hour")
 PLAN = ("datasets", "encoders", "heads", "reference", "judge", "same", *FITTED, *ENCODED)
-FILES = (
-    "bucket",
-    "scans",
-    "pseudonyms",
-    "labels",
-    "participants",
-    "pretrain_participants",
-    "allow_near_copies",
-    "checkpoint",
-)
+TABLES = ("labels", "participants", "pretrain_participants", "allow_near_copies")
+FILES = ("bucket", "scans", "pseudonyms", "checkpoint", *TABLES)
 """Whose values are places next to the plan."""
+
+REPEATED = ("mask", "tasks", "runs")
+"""Lists whose parts stand alone, and are not typed with commas between."""
+
+NOT_OFFICIAL = ("make_splits", "split_column", "cross_validate", "labels", "participants", "allow_near_copies")
+"""What a dataset may not say if it takes the published split."""
+
+FINE_TUNED = "fine-tuned"
+"""What the tables call the runs of finetune that a plan names."""
 
 Judge = Literal["val", "test"]
 
@@ -222,7 +223,11 @@ def _dataset(name: str, raw: Any, where: str, folder: Path) -> DatasetPlan:
     own = name if name in dataset_names() else "auto"
     scans = {"layout": own} | {key: value for key, value in raw.items() if key in WHERE}
     asked = {key: value for key, value in raw.items() if key in ASKED}
+    if asked.get("official_splits") and (also := [key for key in NOT_OFFICIAL if key in asked]):
+        raise UsageError(f"{where}: official_splits: not with {also[0]}; expected one of them")
     runs = tuple(_place(one, folder) for one in _words(raw.get("runs", []), f"{where}: runs"))
+    if len({Path(one).name for one in runs}) < len(runs):
+        raise UsageError(f"{where}: runs: two folders have the same name; give each run once, under a name of its own")
     if gone := [one for one in runs if not (Path(one) / RECORD).is_file()]:
         raise UsageError(f"{where}: runs: expected the folder of a finished run, got {gone[0]}")
     return DatasetPlan(name, scans, asked, _asks(asked, tasks, where), runs)
@@ -230,6 +235,8 @@ def _dataset(name: str, raw: Any, where: str, folder: Path) -> DatasetPlan:
 
 def _variants(name: str, raw: Any, where: str, folder: Path) -> list[Variant]:
     where = f"{where}: encoders: {name}"
+    if name.lower() == FINE_TUNED:
+        raise UsageError(f"{where}: that is what the tables call the runs of finetune; give the encoder another name")
     if not isinstance(raw, dict):
         raise UsageError(f"{where}: expected keys and values, such as family: retfound, got {type(raw).__name__}")
     require_known(raw, ENCODER, where)
@@ -273,7 +280,7 @@ def _words(raw: Any, where: str) -> tuple[str, ...]:
 
 def _text(key: str, value: Any) -> Any:
     """Give a value as it would be typed, so that options read it: a list with commas between, but of repeated ones."""
-    return ",".join(map(str, value)) if isinstance(value, list) and key != "mask" else value
+    return ",".join(map(str, value)) if isinstance(value, list) and key not in REPEATED else value
 
 
 def _place(value: Any, folder: Path) -> str:

@@ -13,11 +13,14 @@ from classify.comparing.to_reference import Drawn, add_holm, compare_to, draw_en
 from classify.judging.bootstrap import why_too_few
 from classify.judging.kinds import CLASSES, measures_of, sign_of
 from classify.run.record import RunRecord
-from reports.benchmark.cells import FINE_TUNED, Made
-from reports.benchmark.plan import Plan
+from reports.benchmark.cells import Made
+from reports.benchmark.plan import FINE_TUNED, Plan
 
 FLOORS = (DUMMY, PIXELS, *OF_SCANS)
 """What stands in every table, or its reason: chance, pixels, and facts of the files (frames, size, device, type)."""
+
+SAME_READING = ("weights_sha256", "image_size", "preset")
+"""Fields of a space by which a frozen encoder is the one that a fine-tuned run began with, whatever its store keeps."""
 
 RANKED_BY = "macro_auroc"
 """What papers rank by; balanced accuracy stands next to it."""
@@ -49,6 +52,7 @@ def _board(plan: Plan, here: Sequence[Made], split: str | None) -> tuple[dict[st
     to_reference = {
         one.name: other for one in here if (other := f"{plan.reference}/{one.head}") in names and other != one.name
     }
+    frozen = _frozen_of(plan, here)
     board = {
         **ranked,
         "dataset": here[0].dataset,
@@ -59,7 +63,8 @@ def _board(plan: Plan, here: Sequence[Made], split: str | None) -> tuple[dict[st
         "floors_missing": [dict(one) for one in cells[0].run.record.rivals.baselines_missing if one["name"] in FLOORS],
         "to_reference": compare_to(to_reference, drawn),
         "slices": compare_to(_fewer_slices(plan, here), drawn),
-        "fine_tuned": compare_to(_frozen_of(plan, here), drawn),
+        "fine_tuned": compare_to(frozen, drawn),
+        "began_with": {one.name: frozen.get(one.name) for one in here if one.variant == FINE_TUNED},
     }
     return board, drawn
 
@@ -69,28 +74,34 @@ def _primary(classes: Sequence[str]) -> str:
 
 
 def _fewer_slices(plan: Plan, here: Sequence[Made]) -> dict[str, str]:
-    """Name, for each variant of an encoder, the one with the most slices of the plan, with the same head."""
+    """Name, for each variant of an encoder, the one with the most slices of the plan, with the same head; few first."""
     names, found = {one.name for one in here}, {}
-    for one in here:
-        if one.variant == FINE_TUNED:
-            continue
-        encoder = next(variant.encoder for variant in plan.variants if variant.name == one.variant)
-        most = max((one for one in plan.variants if one.encoder == encoder), key=lambda one: one.slice_count).name
-        if most != one.variant and f"{most}/{one.head}" in names:
-            found[one.name] = f"{most}/{one.head}"
+    for one in sorted(plan.variants, key=lambda variant: variant.slice_count):
+        most = max((other for other in plan.variants if other.encoder == one.encoder), key=lambda v: v.slice_count)
+        for head in plan.heads:
+            if most != one and {f"{one.name}/{head}", f"{most.name}/{head}"} <= names:
+                found[f"{one.name}/{head}"] = f"{most.name}/{head}"
     return found
 
 
 def _frozen_of(plan: Plan, here: Sequence[Made]) -> dict[str, str]:
-    """Name, for each fine-tuned run, the frozen encoder that it began with, under the plan's first head."""
-    weights = {one.name: (one.cell.run.record.asked.encoder_source or {}).get("weights_sha256") for one in here}
-    frozen = [one.name for one in here if one.variant != FINE_TUNED and one.head == plan.heads[0]]
-    found = {}
-    for one in here:
-        same = [name for name in frozen if weights[one.name] and weights[name] == weights[one.name]]
-        if one.variant == FINE_TUNED and same:
-            found[one.name] = same[-1]
-    return found
+    """Name, for each fine-tuned run, the frozen encoder that it began with, under the plan's first head.
+
+    It has the same weights and reads as many slices of the same size, prepared alike.
+    """
+    frozen = {
+        begins: one.name
+        for one in here
+        if one.variant != FINE_TUNED and one.head == plan.heads[0] and (begins := _beginning(one))
+    }
+    tuned = {one.name: frozen.get(_beginning(one)) for one in here if one.variant == FINE_TUNED}
+    return {name: other for name, other in tuned.items() if other is not None}
+
+
+def _beginning(made: Made) -> str:
+    """Tell an encoder by what it computes: its space without what a store keeps of it; "" where it is not recorded."""
+    space = made.cell.run.record.asked.embedding_space
+    return repr([space[name] for name in SAME_READING]) if space.get("weights_sha256") else ""
 
 
 def first_boards(plan: Plan, boards: Mapping[str, Any]) -> dict[str, str]:

@@ -14,17 +14,19 @@ from typing import Any
 from classify.comparing.cells import find_known_runs
 from classify.errors import CohortError
 from classify.features.stores import ReadStore, reader_at
+from embeddings_store.errors import UsageError
 from embeddings_store.terminal.console import say
 from extract.encoder.families import FAMILIES
-from reports.benchmark.cells import RUNS, Made, fill_stores, given_cells, make_cells, open_test
+from reports.benchmark.cells import RUNS, Made, fill_stores, make_cells, open_test
 from reports.benchmark.cost import cost_lines, describe_dry_run, hours_of, sample_all
 from reports.benchmark.files import write_files
+from reports.benchmark.given import given_cells, open_given
 from reports.benchmark.look import Gap, Looked, look_at
 from reports.benchmark.options import BenchmarkOptions
 from reports.benchmark.plan import Plan, read_plan, require_known
 from reports.benchmark.results import describe_cells, make_boards, over_datasets, ranks_over_datasets
 from reports.benchmark.sources import count_failed, describe_sources, notes_of
-from reports.benchmark.spread import spread_cells
+from reports.benchmark.spread import require_ray, spread_cells
 from reports.benchmark.transport import transport
 
 
@@ -49,9 +51,14 @@ def benchmark(
     Raises: UsageError for a plan that cannot be, before anything is encoded; BucketError, StoreError, RunFolderError.
     A cell that cannot be is a gap with its reason.
     """
+    if options.ray:
+        require_ray()
+    elif options.ray_address is not None:
+        raise UsageError("--ray-address: only --ray goes to a Ray cluster; add it, or leave the address out")
     plan, clock = read_plan(options.plan.absolute()), clock or partial(datetime.now, UTC)
     out = options.place.absolute()  # as workers of a cluster see it
     require_known(options.accept_licence, licensed_names(plan), "--accept-licence")
+    given = open_given(plan)
     looked, gaps = look_at(plan, out, accepted=options.accept_licence, device=options.device, tell=tell)
     cost = cost_lines(looked, sample_all(looked, out, tell), plan.encoded.get("usd_per_hour"))
     if options.dry_run:
@@ -62,8 +69,7 @@ def benchmark(
         spread_cells(plan, looked, out / RUNS, options.ray_address, tell)
     made: list[Made] = []
     sort_out(make_cells(plan, looked, out / RUNS, clock, read, tell), made, gaps)
-    for one in looked:
-        sort_out(list(given_cells(plan, one, made)), made, gaps)
+    sort_out(list(given_cells(plan, given, made)), made, gaps)
     if not made:
         first = next((one for one in gaps if one.task), gaps[0])
         raise CohortError(f"benchmark: no cell could be made; the first one: {first.reason}")
@@ -79,7 +85,7 @@ def benchmark(
         "plan": {"name": plan.name, "sha256": plan.digest, "reference": plan.reference, "judge": plan.judge},
         "phantom": any(one.cell.run.record.asked.phantom for one in made),
         "sources": describe_sources(looked, made),
-        "notes": notes_of(made, accounts),
+        "notes": notes_of(plan, made, accounts),
         "cells": describe_cells(made),
         "gaps": [vars(gap) for gap in gaps],
         "boards": boards,

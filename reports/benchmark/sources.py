@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from classify.cohort.splitting import say_shared
+from classify.comparing.entries import CHOSEN_ON_VAL
 from embeddings_store.encoder_source import EncoderSource, source_of_record
 from extract.layouts.datasets import dataset_names, load_datasets
 from extract.summary import store_accounts
 from reports.benchmark.cells import Made
 from reports.benchmark.look import Looked
+from reports.benchmark.plan import FINE_TUNED, Plan
 from reports.encoders import NO_TERMS
 
 OWN = "as whoever shares it says"
@@ -16,10 +19,15 @@ OWN = "as whoever shares it says"
 def describe_sources(looked: Sequence[Looked], made: Sequence[Made]) -> list[dict[str, Any]]:
     """List every dataset and every encoder that has a cell."""
     found = [_dataset(one) for one in looked]
-    for name in dict.fromkeys(one.variant for one in made):
-        record = next(one.cell.run.record for one in made if one.variant == name)
-        found.append(_encoder(name, source_of_record(record.asked.encoder_source)))
+    first = {_called(one): one.cell.run.record for one in reversed(made)}
+    for name in dict.fromkeys(map(_called, made)):
+        found.append(_encoder(name, source_of_record(first[name].asked.encoder_source)))
     return found
+
+
+def _called(made: Made) -> str:
+    """Name an encoder: the variant of the plan, and each fine-tuned run by itself, since each has its own beginning."""
+    return made.name if made.variant == FINE_TUNED else made.variant
 
 
 def _dataset(looked: Looked) -> dict[str, Any]:
@@ -47,13 +55,16 @@ def count_failed(account: Mapping[str, Any]) -> int:
     return max(int(sum(store["errors"].values())) for store in store_accounts(account))
 
 
-def notes_of(made: Sequence[Made], accounts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say what a reader of the numbers should know: volumes that failed, few people, labels with a warning."""
+def notes_of(plan: Plan, made: Sequence[Made], accounts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say what a reader of the numbers should know: volumes that failed, labels or splits with a warning."""
     said = [
         f"{name}: {failed:,} volumes are error rows, so nothing here is of them; extract-embeddings errors says why"
         for name, account in accounts.items()
         if (failed := count_failed(account))
     ]
     for cell in made:
-        said += [f"{cell.dataset}: {note}" for note in cell.cell.run.record.cohort.table_notes]
+        people = cell.cell.run.record.cohort
+        said += [f"{cell.dataset}: {note}" for note in (*people.table_notes, say_shared(people.splits_from)) if note]
+        if cell.variant == FINE_TUNED and plan.judge == "val":
+            said.append(f"{cell.dataset}, {cell.name}: {CHOSEN_ON_VAL}")
     return list(dict.fromkeys(said))

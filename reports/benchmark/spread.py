@@ -1,17 +1,20 @@
 """--ray: cells that are not there yet are made on a Ray cluster; the benchmark then finds them as if made here."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from classify.comparing.cells import run_cells
 from classify.errors import CohortError
 from classify.features.stores import reader_at
-from classify.search.ray_engine import connect_ray, import_ray
+from classify.search.ray_engine import QUIET, connect_ray
 from classify.study_options import CompareOptions
-from embeddings_store.errors import UsageError
+from embeddings_store.errors import OctProbeError, RunError, UsageError
+from embeddings_store.extras import require
 from reports.benchmark.cells import options_of
 from reports.benchmark.look import Looked
 from reports.benchmark.plan import Plan
@@ -23,9 +26,9 @@ def spread_cells(
     """Make the cells of a plan at once, one a core; runs lies where every worker can write.
 
     The first cell of each task is made here, since it keeps the splits that the others read.
-    Raises: UsageError where Ray is not installed or cannot be reached, as the cells themselves do.
+    Raises: UsageError where Ray is not installed or cannot be reached, RunError where a worker ended by itself.
     """
-    ray, _ = import_ray()
+    ray = require_ray()
     first, others = _single_cells(plan, looked, runs.absolute(), tell)
     for one in first:
         make_one(one)
@@ -34,8 +37,18 @@ def spread_cells(
         task = ray.remote(num_cpus=1)(make_one)
         tell(f"ray: {len(others)} cells")
         ray.get([task.remote(one) for one in others])
+    except ray.exceptions.RayError as error:
+        raise RunError(
+            f"ray: a cell ended with {type(error).__name__}; the same command goes on, and without --ray shows where"
+        ) from error
     finally:
         ray.shutdown()
+
+
+def require_ray() -> Any:
+    """Give ray. Raises: UsageError that names the extra where it is not installed."""
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    return require("ray", "--ray, instead of one cell after another")
 
 
 def _single_cells(
@@ -58,9 +71,9 @@ def _single_cells(
 
 
 def make_one(options: CompareOptions) -> None:
-    """Make one cell; why it cannot be is said where it is looked for."""
+    """Make one cell. Why it cannot be is found again, and said, where it is looked for."""
     try:
         for _ in run_cells(options, partial(datetime.now, UTC), reader_at(options.endpoint_url), lambda _: None):
             pass
-    except (CohortError, UsageError):
+    except OctProbeError:
         return

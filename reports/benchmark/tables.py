@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from classify.judging.kinds import CLASSES, measures_of
-from reports.benchmark.cells import FINE_TUNED
+from reports.benchmark.plan import FINE_TUNED
 from reports.headline import number
 from reports.runs import Estimate, to_estimate
 from reports.validity import TITLES, Cell, PlainTable
 
 Record = Mapping[str, Any]
 NOT_THERE = "the cell is absent"
+NO_FROZEN = "no cell here is of the weights, image size and preset that it began with"
 
 
 def make_tables(record: Record) -> dict[str, list[PlainTable]]:
@@ -111,15 +112,17 @@ def _slices(name: str, board: Record) -> PlainTable | None:
 
 
 def _fine_tuned(name: str, board: Record) -> PlainTable | None:
-    if not board["fine_tuned"]:
+    if not board["began_with"]:
         return None
-    primary = board["primary"]
-    rows = [(line, to_estimate(of.get(primary)), p_text(of.get(primary))) for line, of in board["fine_tuned"].items()]
+    primary, rows = board["primary"], list[tuple[Cell, ...]]()
+    for line, frozen in board["began_with"].items():
+        apart = board["fine_tuned"].get(line, {}).get(primary)
+        rows.append((line, frozen or "none here", to_estimate(apart, NO_FROZEN), p_text(apart)))
     caption = (
         "Fine-tuned minus the same encoder frozen, under the first head of the plan, same people; p: Holm's. On val "
         "the fine-tuned one is too good, since val chose when its training stopped."
     )
-    columns = ("Run", f"{title(primary)}: difference", "p (Holm)")
+    columns = ("Run", "Frozen", f"{title(primary)}: difference", "p (Holm)")
     return PlainTable(
         f"tuned-{anchor(name)}", f"Fine-tuned against frozen: {name}", caption, columns, rows, signed=True
     )
@@ -283,19 +286,27 @@ def cell_text(cell: str | Estimate, *, signed: bool) -> str:
     return f"{value} ({cell.reason or 'no interval'})"
 
 
+def _held_against(record: Record, board: Record, name: str) -> tuple[Record, str]:
+    """Give the differences of a line and to what: a fine-tuned run is held against the encoder that it began with."""
+    if name in board["fine_tuned"]:
+        return board["fine_tuned"][name], board["began_with"][name]
+    apart = board["to_reference"].get(name, {})
+    return apart, f"{record['plan']['reference']}/{name.rpartition('/')[2]}" if apart else ""
+
+
 def flat_rows(record: Record) -> list[dict[str, Any]]:
     """Give one row a line of every table of a dataset and metric, with unrounded numbers."""
     found = []
     for board in record["boards"].values():
         for line in board["lines"]:
             for metric, measured in line["metrics"].items():
-                apart = board["to_reference"].get(line["name"], {}).get(metric, {})
+                apart, other = _held_against(record, board, line["name"])
                 told = {"dataset": board["dataset"], "task": board["task"], "split": board["split"]}
                 told |= {"name": line["name"], "kind": line["kind"], "run": line["run"], "metric": metric}
                 told |= {part: measured.get(part) for part in ("value", "low", "high")}
-                told |= {"absent": measured.get("absent", measured.get("too_few", ""))}
+                told |= {"absent": measured.get("absent", measured.get("too_few", "")), "reference": other}
                 parts = ("value", "low", "high", "p", "holm")
-                found.append(told | {f"minus_reference_{part}": apart.get(part) for part in parts})
+                found.append(told | {f"minus_reference_{part}": apart.get(metric, {}).get(part) for part in parts})
     found += [
         {"dataset": gap["dataset"], "task": gap["task"], "name": _gap_name(gap), "kind": "gap", "absent": gap["reason"]}
         for gap in record["gaps"]

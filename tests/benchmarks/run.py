@@ -36,6 +36,7 @@ BENCHMARKS = {
     "p17": "bench_slow_line",
     "p21": "bench_device_feed",
     "p24": "bench_augment",
+    "p25": "bench_benchmark",
 }
 
 

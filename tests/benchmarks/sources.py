@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("embeddings_store", "extract", "classify", "finetune", "reports")
 COMMANDS = {
+    "bench_benchmark": ("extract.phantom.cli", "reports.classify_command"),
     "bench_cached_probe": ("extract.cli", "extract.phantom.cli", "classify.cli"),
     "bench_extraction_growth": ("extract.cli",),
     "bench_report": ("classify.cli", "reports.cli"),

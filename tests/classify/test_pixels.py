@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from classify_study import Study, make_study, pictured
 
-from classify.baselines.covariate_models import fit_covariates
+from classify.baselines.covariate_models import KINDS, fit_covariates
 from classify.baselines.covariates import PIXELS, choose_baselines, describe_units, predict_baselines
 from classify.baselines.pixels import PersonThumbnails, thumbnails_of_units
 from classify.cohort.labels import LabelSource
@@ -127,3 +127,19 @@ def test_the_first_kind_is_taken_where_no_fold_can_be_made() -> None:
     x = np.random.default_rng(0).normal(size=(5, 2))
     label = np.array([0, 0, 0, 0, 1])
     assert fit_covariates(x, label, classes=2).kind == "straight"
+
+
+def test_the_same_floor_is_fitted_once_and_any_other_anew() -> None:
+    rng = np.random.default_rng(0)
+    x, label = rng.normal(size=(40, 2)), rng.integers(0, 2, 40)
+    first = fit_covariates(x, label, classes=2)
+    assert fit_covariates(x.copy(), label.copy(), classes=2) is first
+    others = [
+        fit_covariates(x + 1e-9, label, classes=2),
+        fit_covariates(x, 1 - label, classes=2),
+        fit_covariates(x, label, classes=3),
+        fit_covariates(x, label, classes=2, seed=1),
+        fit_covariates(x, label.astype(np.float64), classes=0),
+        fit_covariates(x, label, classes=2, kinds={"straight": KINDS["straight"]}),
+    ]
+    assert len({id(one) for one in (first, *others)}) == 7

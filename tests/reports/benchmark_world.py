@@ -25,9 +25,9 @@ same: {sick: [here/healthy-vs-rest, there/healthy-vs-rest]}
 """
 
 
-def make_buckets(folder: Path, people: int = 40) -> None:
+def make_buckets(folder: Path, people: int = 40, names: tuple[str, ...] = ("here", "there")) -> None:
     """Write the buckets of the plan, and the plan."""
-    for seed, name in enumerate(("here", "there"), 1):
+    for seed, name in enumerate(names, 1):
         plan = parse_plan(
             participants=people, devices=("topcon_maestro2",), protocols=(), scale=0.04, syntax="explicit",
             effect_um=20.0, effect_sector=None, confound=None, schema="v2", manifest=True, breaks=(), kinds=(),

@@ -235,6 +235,44 @@ def test_what_cannot_be_is_said_before_anything_is_encoded(world: tuple[Path, di
         assert not (tmp_path / "out" / "stores").exists()
 
 
+def test_a_dry_run_counts_what_is_left_and_writes_no_store_and_no_run(
+    world: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, record = world
+    fresh = run_plan(folder, out=tmp_path / "dry", dry_run=True)
+    assert [path.name for path in (tmp_path / "dry").iterdir()] == ["samples"]
+    assert (fresh["dry_run"], fresh["cells"], fresh["runs_there"]) == (True, 2 * len(VARIANTS), 0)
+    assert fresh["volumes"] == {"here": 80, "there": 80}
+    assert fresh["gaps"] == record["gaps"]
+    hours = 0.0
+    for line in fresh["cost"]:
+        assert line["missing"] == line["volumes"] == 80
+        assert line["usd_per_1000"] == pytest.approx(2.0 * 1000 * (line["read_s"] + line["encode_s"]) / 3600)
+        hours += 80 * line["encode_s"] / 3600
+    for dataset in ("here", "there"):
+        hours += 80 * max(line["read_s"] for line in fresh["cost"] if line["dataset"] == dataset) / 3600
+    assert fresh["hours"] == pytest.approx(hours)
+    assert "cells: 8; runs that lie there already, of this plan or an earlier one: 0" in fresh["said"]
+    made = run_plan(folder, dry_run=True)
+    assert {line["missing"] for line in made["cost"]} == {0}
+    assert made["hours"] == 0
+    assert made["runs_there"] >= made["cells"] == 2 * len(VARIANTS)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray's own making
+def test_cells_on_two_ray_workers_are_those_of_one_process(world: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs octprobe[ray]")
+    folder, record = world
+    for part in ("stores", "samples"):
+        shutil.copytree(folder / "plan-benchmark" / part, tmp_path / "ray" / part)
+    said: list[str] = []
+    spread = run_plan(folder, said, out=tmp_path / "ray", ray=True)
+    assert "ray: 6 cells" in said, "the first cell of each dataset is made here"
+    assert sum("made before" in line for line in said) == 2 * len(VARIANTS)
+    assert without_when(spread) == without_when(record)
+
+
 @pytest.mark.slow
 def test_a_killed_benchmark_ends_with_the_same_record(tmp_path: Path) -> None:
     assert kill_often(tmp_path, 2) == []

@@ -64,6 +64,8 @@ def test_an_accepted_licence_opens_the_cell_and_slices_name_the_store(tmp_path: 
         ("tasks: [octdl/amd]", "tasks: [octdl/amd], layout: gamma", "dataset pictures: "),
         ("tasks: [octdl/amd]", "tasks: [octdl/amd], where: frames>900", "dataset pictures: "),
         ("/octdl", "/nowhere", "dataset pictures: "),
+        ("tasks: [octdl/amd]", "labels: gone.csv, target: a", "dataset pictures: labels: expected a table"),
+        ("tasks: [octdl/amd]", "participants: gone.tsv, tasks: [healthy-vs-rest]", "there is no file"),
     ],
 )
 def test_a_dataset_that_cannot_be_stops_before_anything_is_encoded(

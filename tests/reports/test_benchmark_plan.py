@@ -39,6 +39,16 @@ def test_a_plan_names_datasets_variants_and_tasks(tmp_path: Path) -> None:
     assert (found.name, found.judge, found.fitted) == ("study", "val", {"replicates": 300})
 
 
+def test_a_dataset_may_ask_several_tasks_and_name_several_runs(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+    more = "[healthy-vs-rest, four-class, insulin-vs-rest], runs: [one, two]"
+    found = read_plan(plan(tmp_path, "[healthy-vs-rest]}", f"{more}}}")).datasets[0]
+    assert list(found.tasks) == ["healthy-vs-rest", "four-class", "insulin-vs-rest"]
+    assert found.runs == (str(tmp_path / "one"), str(tmp_path / "two"))
+
+
 def test_lists_are_read_as_they_are_typed(tmp_path: Path) -> None:
     found = read_plan(
         plan(tmp_path, "bucket: here,", 'bucket: here, crop: [0, 0, 4, 4], mask: ["0,1,0,9", "5,9,0,9"],')
@@ -71,6 +81,7 @@ def test_a_dataset_by_name_is_its_own_layout_and_brings_its_tasks(tmp_path: Path
         ("heads: [linear, lgbm]", "heads: [linear, linear]", "expected different names"),
         ("reference: slices@16", "reference: slices", "nearest is slices@"),
         ("family: retfound", "family: retfund", "nearest is retfound"),
+        ("  slices: {family", "  Fine-Tuned: {family", "give the encoder another name"),
         ("checkpoint: weights", "chekpoint: weights", "nearest is checkpoint"),
         ("bucket: here,", "buckets: here,", "nearest is bucket"),
         ("bucket: here, ", "", "here: bucket: expected a folder"),
@@ -88,6 +99,7 @@ def test_a_dataset_by_name_is_its_own_layout_and_brings_its_tasks(tmp_path: Path
         ("replicates: 300", "replicates: 300\njudge: tests", "expected val or test"),
         ("family: retfound, checkpoint: weights.pth, ", "", "a family, a checkpoint"),
         ("cross_validate: 5", "cross_validate: 5, make_splits: 70/15/15", "expected one of them"),
+        ("tasks: [healthy-vs-rest]", "tasks: [healthy-vs-rest], official_splits: true", "not with participants"),
     ],
 )  # fmt: skip
 def test_what_a_plan_may_not_say_is_one_message(tmp_path: Path, old: str, new: str, said: str) -> None:
