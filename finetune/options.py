@@ -18,6 +18,7 @@ from embeddings_store.regular_file import require_regular
 from embeddings_store.shared_options import (
     BUCKET_HELP,
     COMPUTING,
+    RESULTS,
     SOURCE,
     EndpointUrl,
     Prefix,
@@ -30,6 +31,7 @@ from extract.layouts.options import LayoutOptions
 from extract.options import Limit
 from extract.preset import PRESETS
 from finetune.recipe.stage_names import STAGES, parse_stages
+from finetune.tracking.places import Track, parse_track
 
 if TYPE_CHECKING:
     from extract.encoder.encoder import Encoder
@@ -170,6 +172,14 @@ class FinetuneOptions(TrainingOptions):
             help="Of several processes: ddp, or fsdp, which also shares out gradients and AdamW's moments.",
             show_default="the recipe's, ddp",
             rich_help_panel=COMPUTING,
+        ),
+    ] = None
+    track: Annotated[
+        Track | None,
+        Text(parse_track),
+        typer.Option(
+            help="Mirror the curves while training: mlflow or its URI, wandb or wandb:FOLDER.",
+            rich_help_panel=RESULTS,
         ),
     ] = None
     replicates: Replicates = 2000

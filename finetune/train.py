@@ -1,6 +1,6 @@
 """The verb ``finetune``: train encoder and head on the volumes of a bucket, in stages. Reads from top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,8 @@ from finetune.run.record import (
     describe_question,
     describe_training,
 )
-from finetune.training.epochs import BestWeights
+from finetune.run.tracked import Follower
+from finetune.training.epochs import BestWeights, Epoch
 from finetune.training.loop import Trainer, predict
 from finetune.training.resume import StateFolder
 from finetune.training.run_stages import Feeds, new_model, train_stages
@@ -67,13 +68,15 @@ def finetune(
 ) -> Finetuned | None:  # fmt: skip
     """Train in stages, keep the weights that did best on val, judge them beside the baselines, publish the run.
 
-    The volumes of test are neither read nor predicted. tell: hears of every epoch. processes: those of torchrun; the
-    first publishes, the others give None. A run that was killed goes on where it was, with the same weights in the end.
+    The volumes of test are neither read nor predicted. tell: hears of every epoch and of a failing tracker.
+    processes: those of torchrun; the first publishes, the others give None. A run that was killed goes on where it was,
+    with the same weights in the end.
     Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError, DivergedError,
     StoppedError).
     """
     clock, together, now = Stopwatch(), processes or OneProcess(), now or datetime.now(UTC)
-    with prepare(options, together) as ready:
+    follower = Follower(options.track if together.rank == 0 else None, tell)
+    with prepare(options, together) as ready, follower.following(ready):
         clock.lap("read")
         options = ready.options
         task, inputs, backend = ready.task, ready.inputs, ready.backend
@@ -84,7 +87,7 @@ def finetune(
         model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed)
         feeds = Feeds(options.recipe, inputs, ready.images, standardiser, backend, classes, options.seed)
         with stop_on_signals(tell, TRAINING) as stop:
-            trainer = _new_trainer(model, ready, together, tell, stop)
+            trainer = _new_trainer(model, ready, together, tell, stop, follower.watch)
             history, best = train_stages(trainer, options.stages, feeds)
         clock.lap("fit")
         levels = predict(replace(trainer, stop=StopRequest()), feeds.val(options.stages[-1]))  # trained to its end
@@ -119,6 +122,7 @@ def finetune(
             )
             save_tables(aside, stack_predictions([*levels.values(), *others.values()]), inputs.cohort.table, marked)
             folder = save_run(aside, record)
+        follower.run_id = run_id
     return Finetuned(record, folder, inputs.failures)
 
 
@@ -128,10 +132,11 @@ def _new_trainer(
     together: Processes,
     tell: Callable[[str], None],
     stop: StopRequest,
+    watch: Callable[[Sequence[Epoch]], None],
 ) -> Trainer:
     return Trainer(
         model, ready.options.recipe, len(ready.task.classes), ready.options.seed, ready.backend, together,
-        BestWeights(), tell if together.rank == 0 else lambda _: None,
+        BestWeights(), tell if together.rank == 0 else lambda _: None, watch,
         state=StateFolder(ready.work / STATE, ready.inputs.fingerprint), stop=stop,
     )  # fmt: skip
 
