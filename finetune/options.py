@@ -25,7 +25,7 @@ from embeddings_store.shared_options import (
     Runs,
 )
 from embeddings_store.terminal.provenance import package_versions
-from extract.device_options import Gpus
+from extract.device_options import Compiled, Gpus
 from extract.encoder_options import DeviceName, EncoderChoice
 from extract.layouts.options import LayoutOptions
 from extract.options import Limit
@@ -86,6 +86,7 @@ class TrainingOptions(EncoderChoice, LayoutOptions, TargetOptions):
     config: RecipeName = None
     change: Changes = ()
     device: DeviceName = "auto"
+    compiled: Compiled = "auto"
     limit: Limit = None
     runs: Runs = Path("runs")
     cache_dir: CacheDir = None
@@ -97,7 +98,8 @@ class TrainingOptions(EncoderChoice, LayoutOptions, TargetOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.recipe  # a wrong one is refused here
+        if self.recipe.parallel == "fsdp" and self.compiled == "on":  # a wrong recipe is refused here, too
+            raise UsageError("--compile on: parts of a model that fsdp splits are not compiled; leave one of them out")
 
     @cached_property
     def recipe(self) -> "FinetuneConfig":

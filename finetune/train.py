@@ -138,6 +138,7 @@ def _new_trainer(
         model, ready.options.recipe, len(ready.task.classes), ready.options.seed, ready.backend, together,
         BestWeights(), tell if together.rank == 0 else lambda _: None, watch,
         state=StateFolder(ready.work / STATE, ready.inputs.fingerprint), stop=stop,
+        compiled=ready.options.compiled,
     )  # fmt: skip
 
 

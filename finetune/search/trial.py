@@ -49,7 +49,8 @@ class TrialRunner:
 
         model = new_model(config, self.encoder, backend, standardiser, self.classes, options.seed)
         trainer = Trainer(
-            model, config, self.classes, options.seed, backend, OneProcess(), BestWeights(), tell, watch
+            model, config, self.classes, options.seed, backend, OneProcess(), BestWeights(), tell, watch,
+            compiled=options.compiled,
         )  # fmt: skip
         feeds = Feeds(config, self.inputs, self.images, standardiser, backend, self.classes, options.seed)
         _, best = train_stages(trainer, stages, feeds)
