@@ -84,10 +84,11 @@ def finetune(
         standing = check_people(options, ready, marked, together, tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
-        model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed)
+        hear = tell if together.rank == 0 else lambda _: None
+        model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed, train, hear)
         feeds = Feeds(options.recipe, inputs, ready.images, standardiser, backend, classes, options.seed)
         with stop_on_signals(tell, TRAINING) as stop:
-            trainer = _new_trainer(model, ready, together, tell, stop, follower.watch)
+            trainer = _new_trainer(model, ready, together, hear, stop, follower.watch)
             history, best = train_stages(trainer, options.stages, feeds)
         clock.lap("fit")
         levels = predict(replace(trainer, stop=StopRequest()), feeds.val(options.stages[-1]))  # trained to its end
@@ -136,7 +137,7 @@ def _new_trainer(
 ) -> Trainer:
     return Trainer(
         model, ready.options.recipe, len(ready.task.classes), ready.options.seed, ready.backend, together,
-        BestWeights(), tell if together.rank == 0 else lambda _: None, watch,
+        BestWeights(), tell, watch,
         state=StateFolder(ready.work / STATE, ready.inputs.fingerprint), stop=stop,
         compiled=ready.options.compiled,
     )  # fmt: skip

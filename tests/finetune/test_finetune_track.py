@@ -21,6 +21,7 @@ from finetune.recipe.load import load_config
 from finetune.run.tracked import MEASURED
 from finetune.tracking.curves import FAILED, FINISHED, STOPPED, MlflowCurves, Point, TrackedRun, WandbCurves
 from finetune.tracking.mirror import Mirror
+from finetune.tracking.mlflow_client import quiet_mlflow
 from finetune.tracking.mlflow_file import make_database
 from finetune.tracking.places import Track, parse_track
 from finetune.train import Finetuned, finetune
@@ -35,7 +36,8 @@ POINTS = [Point({"head/train_loss": 1.0 / n}, step=n, order=n) for n in range(1,
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once: MLflow's migrations take seconds."""
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    make_database(file)
+    with quiet_mlflow():
+        make_database(file)
     return file
 
 
@@ -285,7 +287,7 @@ def test_a_full_disk_for_the_note_of_what_was_sent_stops_nothing(tmp_path: Path)
 
 
 def test_a_failed_training_is_marked(phantom: Path, tmp_path: Path, database: str) -> None:
-    diverging = load_config(SHORT, changes=("stages.head.learning_rate=1e38",))
+    diverging = load_config(SHORT, changes=("stages.head.learning_rate=1e30",))
     asked = options(phantom, tmp_path / "runs", config=diverging, stages=("head",), track=parse_track(database))
     with pytest.raises(RunError, match="not finite"):
         finetune(asked, tell=lambda _: None)
