@@ -41,8 +41,6 @@ def begin_head(
     if config.first_head != PROBE or not isinstance(model.head, nn.Linear):
         return
     try:
-        if len(np.unique(train.y)) < classes:
-            raise CohortError("train lacks a class")
         probe = fit_probe(train, classes, seed)
     except CohortError as error:
         tell(f"the head begins with random weights, and not as the probe: {error}")
@@ -58,6 +56,8 @@ def fit_probe(train: FeatureTable, classes: int, seed: int) -> LinearHead:
 
     train: raw vectors; the head takes them standardised within protocol. Raises: CohortError.
     """
+    if len(np.unique(train.y)) < classes:
+        raise CohortError("train lacks a class")
     spec, grid = ModelSpec(LinearHead.name), GRIDS[LinearHead.name]
     with one_thread():
         folds = make_folds(train, seed)
