@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import islice
 from typing import Any
 
@@ -75,11 +76,10 @@ def quiet_mlflow(way_back: str = "") -> Iterator[Any]:
         warnings.simplefilter("ignore")
         import mlflow
         import sqlalchemy
-        from google.protobuf import json_format
 
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
-        foreign = (json_format.Error, ValueError)  # what answers is no MLflow
+        foreign = (import_module("google.protobuf.json_format").Error, ValueError)  # what answers is no MLflow
         try:
             yield mlflow
         except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError, *foreign) as error:

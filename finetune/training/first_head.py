@@ -12,7 +12,7 @@ from torch import nn
 
 from classify.errors import CohortError
 from classify.features.table import FeatureTable
-from classify.fitting.model import ModelSpec, fit_grid, fit_model
+from classify.fitting.model import FittedModel, ModelSpec, fit_grid, fit_model
 from classify.heads.linear import LinearHead
 from classify.run.predictions import join_predictions, judged_of
 from classify.search.folds import make_folds
@@ -41,20 +41,21 @@ def begin_head(
     if config.first_head != PROBE or not isinstance(model.head, nn.Linear):
         return
     try:
-        probe = fit_probe(train, classes, seed)
+        head = fit_probe(train, classes, seed).head
     except CohortError as error:
         tell(f"the head begins with random weights, and not as the probe: {error}")
         return
+    assert isinstance(head, LinearHead)  # noqa: S101 - asked for by name
     with torch.no_grad():
-        model.head.weight.copy_(torch.from_numpy(probe.coef_))
-        model.head.bias.copy_(torch.from_numpy(probe.intercept_))
-    tell(f"the head begins as the linear probe: C {probe.C:.3g}, chosen inside train")
+        model.head.weight.copy_(torch.from_numpy(head.coef_))
+        model.head.bias.copy_(torch.from_numpy(head.intercept_))
+    tell(f"the head begins as the linear probe: C {head.C:.3g}, chosen inside train")
 
 
-def fit_probe(train: FeatureTable, classes: int, seed: int) -> LinearHead:
+def fit_probe(train: FeatureTable, classes: int, seed: int) -> FittedModel:
     """Fit the linear probe that ``classify probe`` would; its strength is chosen by folds of train.
 
-    train: raw vectors; the head takes them standardised within protocol. Raises: CohortError.
+    train: raw vectors. Raises: CohortError.
     """
     if len(np.unique(train.y)) < classes:
         raise CohortError("train lacks a class")
@@ -68,6 +69,4 @@ def fit_probe(train: FeatureTable, classes: int, seed: int) -> LinearHead:
         ]
         held_out = [join_predictions([part[number] for part in parts]) for number in range(len(grid))]
         taken = take_sharpest(held_out, [running_score([people]) for people in held_out], seed=seed)
-        head = fit_model(ModelSpec(LinearHead.name, grid[taken]), train, classes=classes, seed=seed).head
-    assert isinstance(head, LinearHead)  # noqa: S101 - asked for by name
-    return head
+        return fit_model(ModelSpec(LinearHead.name, grid[taken]), train, classes=classes, seed=seed)

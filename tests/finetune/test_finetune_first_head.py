@@ -7,6 +7,7 @@ from finetune_study import plain_standardiser, rows_of, small_encoder
 
 from classify.features.standardise import Standardiser
 from classify.features.table import FeatureTable
+from classify.heads.linear import LinearHead
 from extract.device.cpu import CpuBackend
 from finetune.model.network import VECTORS, VolumeClassifier
 from finetune.recipe.load import load_config
@@ -41,7 +42,8 @@ def is_drawn(model: VolumeClassifier, *changes: str, classes: int = 3) -> bool:
 def test_a_linear_or_attentive_head_begins_as_the_probe(head: str) -> None:
     table = vectors([0, 1, 2] * (COUNT // 3))
     model, told = begun(table, f"head.kind={head}")
-    probe = fit_probe(table, 3, 0)
+    probe = fit_probe(table, 3, 0).head
+    assert isinstance(probe, LinearHead)
     rows = table.standardised(Standardiser.fit(table.x, table.protocol)).x
     expected = probe.decision_logits(rows)
     with torch.no_grad():
