@@ -12,7 +12,7 @@ from classify.cohort.identity import with_groups
 from classify.cohort.table import Cohort
 from classify.features.standardise import Standardiser
 from classify.fitting.aggregate import aggregate_levels
-from classify.judging.split import judge_split
+from classify.judging.split import JudgedSplit, judge_split
 from classify.run.earlier import Standing, check_earlier
 from classify.run.folder import MODEL, digest_models, new_run_id, run_folder, save_run, save_tables
 from classify.run.predictions import Predictions, judged_of, rows_of, stack_predictions
@@ -95,14 +95,7 @@ def finetune(
         if together.rank > 0:
             return None
         others, missing = predict_others(inputs.cohort)
-        eye = inputs.features.only("val").eye
-        said = judge_split(
-            levels, others, inputs.cohort,
-            lambda chosen: judged_of(
-                aggregate_levels(rows_of(levels["volume"], chosen), eye[chosen], judged=task.judged)
-            ),
-            pretrained=ready.tables.pretrained, replicates=options.replicates, seed=options.seed,
-        )  # fmt: skip
+        said = judge(levels, others, ready)
         clock.lap("evaluate")
         run_id = new_run_id(now, MODEL_NAME, task.name)
         with run_folder(options.runs, run_id) as aside:
@@ -125,6 +118,20 @@ def finetune(
             folder = save_run(aside, record)
         follower.run_id = run_id
     return Finetuned(record, folder, inputs.failures)
+
+
+def judge(
+    levels: dict[str, Predictions], others: dict[str, Predictions], ready: Prepared[FinetuneOptions]
+) -> JudgedSplit:
+    """Judge the model on val beside the baselines."""
+    eye, options = ready.inputs.features.only("val").eye, ready.options
+    return judge_split(
+        levels, others, ready.inputs.cohort,
+        lambda chosen: judged_of(
+            aggregate_levels(rows_of(levels["volume"], chosen), eye[chosen], judged=ready.task.judged)
+        ),
+        pretrained=ready.tables.pretrained, replicates=options.replicates, seed=options.seed,
+    )  # fmt: skip
 
 
 def _new_trainer(

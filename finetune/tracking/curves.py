@@ -14,6 +14,9 @@ from finetune.tracking.mlflow_client import batches, keep_parameters, open_exper
 from finetune.tracking.places import EXPERIMENT, Track, alone_at
 from finetune.tracking.wandb_client import RESEARCH_ONLY, quiet_wandb, settings_of
 
+LAST_WAIT_S, STOPPING_WAIT_S = 90.0, 5.0
+"""How long a finished training waits for what is still to be sent, and one that was stopped."""
+
 TRAINING_TAG = "octprobe.training"
 RUNNING = "RUNNING"
 FINISHED, STOPPED, FAILED = "FINISHED", "KILLED", "FAILED"
@@ -108,9 +111,14 @@ class WandbCurves:
     def begin(self, run: TrackedRun) -> bool:
         """Start W&B's own process; whether the server knows the run, it does not say offline."""
         with quiet_wandb(self._folder) as wandb:
+            settings = settings_of(wandb, self._folder, "finetune")
+            if hasattr(
+                settings, "finish_timeout"
+            ):  # of later versions; it would wait for ever for a server that is gone
+                settings.finish_timeout, settings.finish_timeout_raises = LAST_WAIT_S, True
             self._run = wandb.init(
                 project=EXPERIMENT, id=run.token, name=run.name, config={**run.parameters, **run.tags}, resume="allow",
-                notes=RESEARCH_ONLY, settings=settings_of(wandb, self._folder, "finetune"),
+                notes=RESEARCH_ONLY, settings=settings,
             )  # fmt: skip
         return False
 

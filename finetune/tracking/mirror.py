@@ -17,14 +17,12 @@ from uuid import uuid4
 from embeddings_store.documents import parse_object
 from embeddings_store.errors import RunError
 from embeddings_store.publish import published
-from finetune.tracking.curves import FINISHED, CurveKeeper, Point, TrackedRun, open_curves
+from finetune.tracking.curves import FINISHED, LAST_WAIT_S, STOPPING_WAIT_S, CurveKeeper, Point, TrackedRun, open_curves
 from finetune.tracking.places import Track
 
 LEAST_PAUSE_S = 60.0
 PAUSE_TIMES = 20
 """After a failure the next try waits so many times as long as it took: a server that hangs is left alone."""
-LAST_WAIT_S, STOPPING_WAIT_S = 90.0, 5.0
-"""How long a finished training waits for what is still to be sent, and one that was stopped."""
 
 
 class Mirror:
