@@ -18,18 +18,20 @@ from embeddings_store.regular_file import require_regular
 from embeddings_store.shared_options import (
     BUCKET_HELP,
     COMPUTING,
+    RESULTS,
     SOURCE,
     EndpointUrl,
     Prefix,
     Runs,
 )
 from embeddings_store.terminal.provenance import package_versions
-from extract.device_options import Gpus
+from extract.device_options import Compiled, Gpus
 from extract.encoder_options import DeviceName, EncoderChoice
 from extract.layouts.options import LayoutOptions
 from extract.options import Limit
 from extract.preset import PRESETS
 from finetune.recipe.stage_names import STAGES, parse_stages
+from finetune.tracking.places import Track, parse_track
 
 if TYPE_CHECKING:
     from extract.encoder.encoder import Encoder
@@ -84,6 +86,7 @@ class TrainingOptions(EncoderChoice, LayoutOptions, TargetOptions):
     config: RecipeName = None
     change: Changes = ()
     device: DeviceName = "auto"
+    compiled: Compiled = "auto"
     limit: Limit = None
     runs: Runs = Path("runs")
     cache_dir: CacheDir = None
@@ -95,7 +98,8 @@ class TrainingOptions(EncoderChoice, LayoutOptions, TargetOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.recipe  # a wrong one is refused here
+        if self.recipe.parallel == "fsdp" and self.compiled == "on":  # a wrong recipe is refused here, too
+            raise UsageError("--compile on: parts of a model that fsdp splits are not compiled; leave one of them out")
 
     @cached_property
     def recipe(self) -> "FinetuneConfig":
@@ -170,6 +174,14 @@ class FinetuneOptions(TrainingOptions):
             help="Of several processes: ddp, or fsdp, which also shares out gradients and AdamW's moments.",
             show_default="the recipe's, ddp",
             rich_help_panel=COMPUTING,
+        ),
+    ] = None
+    track: Annotated[
+        Track | None,
+        Text(parse_track),
+        typer.Option(
+            help="Mirror the curves while training: mlflow or its URI, wandb or wandb:FOLDER.",
+            rich_help_panel=RESULTS,
         ),
     ] = None
     replicates: Replicates = 2000

@@ -1,6 +1,6 @@
 """The verb ``finetune``: train encoder and head on the volumes of a bucket, in stages. Reads from top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from classify.cohort.identity import with_groups
 from classify.cohort.table import Cohort
 from classify.features.standardise import Standardiser
 from classify.fitting.aggregate import aggregate_levels
-from classify.judging.split import judge_split
+from classify.judging.split import JudgedSplit, judge_split
 from classify.run.earlier import Standing, check_earlier
 from classify.run.folder import MODEL, digest_models, new_run_id, run_folder, save_run, save_tables
 from classify.run.predictions import Predictions, judged_of, rows_of, stack_predictions
@@ -34,7 +34,8 @@ from finetune.run.record import (
     describe_question,
     describe_training,
 )
-from finetune.training.epochs import BestWeights
+from finetune.run.tracked import Follower
+from finetune.training.epochs import BestWeights, Epoch
 from finetune.training.loop import Trainer, predict
 from finetune.training.resume import StateFolder
 from finetune.training.run_stages import Feeds, new_model, train_stages
@@ -67,13 +68,15 @@ def finetune(
 ) -> Finetuned | None:  # fmt: skip
     """Train in stages, keep the weights that did best on val, judge them beside the baselines, publish the run.
 
-    The volumes of test are neither read nor predicted. tell: hears of every epoch. processes: those of torchrun; the
-    first publishes, the others give None. A run that was killed goes on where it was, with the same weights in the end.
+    The volumes of test are neither read nor predicted. tell: hears of every epoch and of a failing tracker.
+    processes: those of torchrun; the first publishes, the others give None. A run that was killed goes on where it was,
+    with the same weights in the end.
     Raises: UsageError, RunError (CohortError, LeakError, BucketError, CheckpointError, DeviceError, DivergedError,
     StoppedError).
     """
     clock, together, now = Stopwatch(), processes or OneProcess(), now or datetime.now(UTC)
-    with prepare(options, together) as ready:
+    follower = Follower(options.track if together.rank == 0 else None, tell)
+    with prepare(options, together) as ready, follower.following(ready):
         clock.lap("read")
         options = ready.options
         task, inputs, backend = ready.task, ready.inputs, ready.backend
@@ -81,24 +84,18 @@ def finetune(
         standing = check_people(options, ready, marked, together, tell)
         classes, train = len(task.classes), inputs.features.only("train")
         standardiser = Standardiser.fit(train.x, train.protocol)
-        model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed)
+        hear = tell if together.rank == 0 else lambda _: None
+        model = new_model(options.recipe, ready.encoder, backend, standardiser, classes, options.seed, train, hear)
         feeds = Feeds(options.recipe, inputs, ready.images, standardiser, backend, classes, options.seed)
         with stop_on_signals(tell, TRAINING) as stop:
-            trainer = _new_trainer(model, ready, together, tell, stop)
+            trainer = _new_trainer(model, ready, together, hear, stop, follower.watch)
             history, best = train_stages(trainer, options.stages, feeds)
         clock.lap("fit")
         levels = predict(replace(trainer, stop=StopRequest()), feeds.val(options.stages[-1]))  # trained to its end
         if together.rank > 0:
             return None
         others, missing = predict_others(inputs.cohort)
-        eye = inputs.features.only("val").eye
-        said = judge_split(
-            levels, others, inputs.cohort,
-            lambda chosen: judged_of(
-                aggregate_levels(rows_of(levels["volume"], chosen), eye[chosen], judged=task.judged)
-            ),
-            pretrained=ready.tables.pretrained, replicates=options.replicates, seed=options.seed,
-        )  # fmt: skip
+        said = judge(levels, others, ready)
         clock.lap("evaluate")
         run_id = new_run_id(now, MODEL_NAME, task.name)
         with run_folder(options.runs, run_id) as aside:
@@ -119,7 +116,22 @@ def finetune(
             )
             save_tables(aside, stack_predictions([*levels.values(), *others.values()]), inputs.cohort.table, marked)
             folder = save_run(aside, record)
+        follower.run_id = run_id
     return Finetuned(record, folder, inputs.failures)
+
+
+def judge(
+    levels: dict[str, Predictions], others: dict[str, Predictions], ready: Prepared[FinetuneOptions]
+) -> JudgedSplit:
+    """Judge the model on val beside the baselines."""
+    eye, options = ready.inputs.features.only("val").eye, ready.options
+    return judge_split(
+        levels, others, ready.inputs.cohort,
+        lambda chosen: judged_of(
+            aggregate_levels(rows_of(levels["volume"], chosen), eye[chosen], judged=ready.task.judged)
+        ),
+        pretrained=ready.tables.pretrained, replicates=options.replicates, seed=options.seed,
+    )  # fmt: skip
 
 
 def _new_trainer(
@@ -128,11 +140,13 @@ def _new_trainer(
     together: Processes,
     tell: Callable[[str], None],
     stop: StopRequest,
+    watch: Callable[[Sequence[Epoch]], None],
 ) -> Trainer:
     return Trainer(
         model, ready.options.recipe, len(ready.task.classes), ready.options.seed, ready.backend, together,
-        BestWeights(), tell if together.rank == 0 else lambda _: None,
+        BestWeights(), tell, watch,
         state=StateFolder(ready.work / STATE, ready.inputs.fingerprint), stop=stop,
+        compiled=ready.options.compiled,
     )  # fmt: skip
 
 

@@ -1,20 +1,13 @@
 """MLflow as a tracker: a local sqlite file is enough, no server; nothing but what was pointed at is reached."""
 
-import logging
-import os
-import re
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from classify.run.record import RECORD
-from embeddings_store.errors import RunError
-from reports.mlflow_file import artifacts_beside, drop_artifacts, lost_artifacts, make_database, sqlite_file
+from finetune.tracking.mlflow_client import BATCH, batches, keep_parameters, mlflow_name, open_experiment, quiet_mlflow
+from finetune.tracking.mlflow_file import drop_artifacts
 from reports.tracking import MirroredData, MirroredModel, MirroredRun, MirroredTrial
 
 KEY_TAG = "octprobe.record_sha256"
@@ -23,17 +16,6 @@ PARENT_TAG = "mlflow.parentRunId"
 PROTOCOL_COLUMN = "protocol"
 MODEL_CODE = Path(__file__).parent / "mlflow_model.py"
 RESEARCH_ONLY = "Research use only, not for clinical decisions."
-WAY_BACK = (
-    "; if {file} is damaged, or was left half-made, move it away and mirror again: the run folders hold everything"
-)
-MOVED = (
-    "--experiment {experiment}: its artifacts are expected in {lost}, which is not there. Was the folder moved? "
-    "Move it back, or choose another --experiment, into which all runs are mirrored again"
-)
-ANSWERS_WITHIN = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # s a request
-"""MLflow's own (7 and 120 s) keep silent for two minutes where no server is; what the user set stays."""
-
-BATCH = 100  # mlflow.utils.validation.MAX_PARAMS_TAGS_PER_BATCH
 
 
 class MlflowTracker:
@@ -41,28 +23,12 @@ class MlflowTracker:
 
     def __init__(self, tracking_uri: str, experiment: str) -> None:
         """Open the tracking store, and the experiment in it. Raises RunError when it can't be used."""
-        file = sqlite_file(tracking_uri)
-        with _quiet_mlflow(WAY_BACK.format(file=file.name) if file else "") as mlflow:
-            if file:
-                make_database(file)
-            self._client = mlflow.MlflowClient(tracking_uri=tracking_uri)
-            found = self._client.get_experiment_by_name(experiment)
-            if found is not None and found.lifecycle_stage == "deleted":
-                raise RunError(
-                    f"--experiment {experiment}: it was deleted in MLflow; restore it, or choose another name"
-                )
-            if found is not None and (lost := lost_artifacts(found.artifact_location, tracking_uri)):
-                raise RunError(MOVED.format(experiment=experiment, lost=lost))
-            self._experiment = (
-                found.experiment_id
-                if found
-                else self._client.create_experiment(experiment, artifact_location=artifacts_beside(tracking_uri))
-            )
+        self._client, self._experiment = open_experiment(tracking_uri, experiment)
 
     def has(self, key: str) -> bool:
         """Say whether a whole copy is there, with its files where MLflow looks for them."""
         copies = self._find(f"tags.`{KEY_TAG}` = '{key}' and tags.`{WHOLE_TAG}` = 'true'")
-        with _quiet_mlflow():
+        with quiet_mlflow():
             return any(self._holds_record(copy.info.run_id) for copy in copies)
 
     def _holds_record(self, copy_id: str) -> bool:
@@ -70,7 +36,7 @@ class MlflowTracker:
 
     def keep(self, run: MirroredRun) -> None:
         """Store a copy; what an interrupted mirror left of it before is deleted first."""
-        with _quiet_mlflow() as mlflow:
+        with quiet_mlflow() as mlflow:
             for half in self._find(f"tags.`{KEY_TAG}` = '{run.key}'"):
                 self._drop(half.info)
             copy = self._client.create_run(
@@ -78,10 +44,8 @@ class MlflowTracker:
             )
             copy_id = copy.info.run_id
             entities = mlflow.entities
-            for part in _batches(run.parameters.items()):
-                parameters = [entities.Param(mlflow_name(name), value) for name, value in part]
-                self._client.log_batch(copy_id, params=parameters)
-            for numbers in _batches(run.metrics.items()):
+            keep_parameters(self._client, entities, copy_id, run.parameters)
+            for numbers in batches(run.metrics.items()):
                 metrics = [entities.Metric(mlflow_name(name), value, run.ended_ms or 0, 0) for name, value in numbers]
                 self._client.log_batch(copy_id, metrics=metrics)
             for path in run.artifacts:
@@ -137,46 +101,10 @@ class MlflowTracker:
         self._client.create_model_version(mlflow_name(model.name), f"runs:/{copy_id}/model", run_id=copy_id)
 
     def _find(self, condition: str) -> list[Any]:
-        with _quiet_mlflow():
+        with quiet_mlflow():
             return list(self._client.search_runs([self._experiment], condition))
 
 
 def _dataset(entities: Any, data: MirroredData) -> Any:
     kept = entities.Dataset(name=data.name, digest=data.digest, source_type="octprobe", source=data.source)
     return entities.DatasetInput(kept, tags=[entities.InputTag("mlflow.data.context", "training")])
-
-
-def mlflow_name(name: str) -> str:
-    """Keep the letters that MLflow allows in a name; the others become "_"."""
-    return re.sub(r"[^\w\-. :/]", "_", name)
-
-
-def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
-    left = iter(items)
-    while batch := list(islice(left, BATCH)):
-        yield batch
-
-
-@contextmanager
-def _quiet_mlflow(way_back: str = "") -> Iterator[Any]:
-    """Import MLflow without telemetry, its database chatter and other packages' warnings; map its errors.
-
-    way_back: what to do, for the end of the message.
-    """
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    for name, value in ANSWERS_WITHIN.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mlflow
-        import sqlalchemy
-
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        try:
-            yield mlflow
-        except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-            first = str(error).splitlines()[0]
-            raise RunError(f"MLflow: expected a tracking store that can be written, got: {first}{way_back}") from error

@@ -17,9 +17,8 @@ from embeddings_store.shared_options import (
     StoreAddress,
 )
 from extract.layouts.options import LayoutOptions
+from finetune.tracking.places import DEFAULT_PLACES, EXPERIMENT, TrackerName
 
-MLFLOW_URI = "sqlite:///mlflow.db"
-DEFAULT_PLACES = {"mlflow": MLFLOW_URI, "wandb": "."}
 CHOSEN = "Which run and whom"
 
 FinishedRuns = Annotated[Path, typer.Option(help="Folder of finished runs.", rich_help_panel=IN_AND_OUT)]
@@ -99,14 +98,12 @@ class TrackOptions(Options):
     """Which runs are mirrored, and where to."""
 
     runs: FinishedRuns
-    to: Annotated[Literal["mlflow", "wandb"], typer.Option(help="WANDB_MODE=offline keeps a W&B mirror here.")] = (
-        "mlflow"
-    )
+    to: Annotated[TrackerName, typer.Option(help="WANDB_MODE=offline keeps a W&B mirror here.")] = "mlflow"
     tracking_uri: Annotated[
         str | None,
-        typer.Option(help=f"MLflow's records (default {MLFLOW_URI}), or W&B's local folder (default .)."),
+        typer.Option(help=f"MLflow's records (default {DEFAULT_PLACES['mlflow']}), or W&B's local folder (default .)."),
     ] = None
-    experiment: Annotated[str, typer.Option(help="Name of the MLflow experiment, or W&B project.")] = "octprobe"
+    experiment: Annotated[str, typer.Option(help="Name of the MLflow experiment, or W&B project.")] = EXPERIMENT
     figures: Annotated[Path | None, typer.Option(help="OUT of `reports study`: its page goes with the runs.")] = None
 
     with_participants: Annotated[

@@ -9,11 +9,12 @@ from typing import Any
 
 import jinja2
 
+from classify.run.leaves import flatten
 from classify.run.record import RunRecord
 from embeddings_store.errors import RunError
 from embeddings_store.publish import published
 from reports.headline import number
-from reports.tables import flatten, pick_groups
+from reports.tables import pick_groups
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPT = "page.js"

@@ -1,6 +1,5 @@
 """The tables of the study page: runs and baselines with intervals, per class, splits, and which run used what."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,6 @@ from classify.run.record import RunRecord
 from classify.run.summary import describe_search
 from reports.runs import Estimate, FinishedRun
 
-READABLE_LETTERS = 120
 UNIT_FIELD = {"participant": "participants", "eye": "eyes", "volume": "volumes"}
 
 
@@ -217,22 +215,6 @@ def pick_groups(record: RunRecord, groups: Sequence[str]) -> dict[str, Any]:
     """Return the fields of run.json of some names that hold anything."""
     tree = record.to_dict()
     return {group: tree[group] for group in groups if tree[group]}
-
-
-def flatten(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List a record's leaves as (dotted name, value in JSON), for people to read and trackers to store.
-
-    Of a list that is too long to read only the length is said; run.json holds it.
-    """
-    found: list[tuple[str, str]] = []
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            found += [(f"{name}.{inner}", text) for inner, text in flatten(value)]
-            continue
-        text = value if isinstance(value, str) else json.dumps(value)
-        is_long = isinstance(value, list) and len(text) > READABLE_LETTERS
-        found.append((str(name), f"{len(value)} entries, see run.json" if is_long else text))
-    return found
 
 
 def _size(run: FinishedRun, split: str) -> Mapping[str, Any]:

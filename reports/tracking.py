@@ -13,13 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from classify.run.leaves import flatten
 from classify.run.record import RECORD, RunRecord
 from embeddings_store.errors import RunError
 from reports.model_card import CARD
 from reports.runs import FinishedRun, LeftOut, read_runs
 from reports.shared_run import scratch_folder, share_run
 from reports.study import PAGE
-from reports.tables import flatten, pick_groups
+from reports.tables import pick_groups
 
 PAGES = (PAGE, CARD)
 """What of OUT goes with a run: the page of no participant."""

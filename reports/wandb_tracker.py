@@ -1,19 +1,11 @@
-"""W&B as a tracker: the only module that knows it. With WANDB_MODE=offline nothing leaves this machine.
+"""W&B as a tracker of finished runs."""
 
-Who is asked, and as whom, is W&B's own business (WANDB_MODE, WANDB_API_KEY, WANDB_BASE_URL, ``wandb login``). The name
-of this machine, its user, its packages and its code are not told.
-"""
-
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from embeddings_store.errors import RunError
-from embeddings_store.extras import require
+from finetune.tracking.wandb_client import RESEARCH_ONLY, quiet_wandb, settings_of
 from reports.tracking import MirroredModel, MirroredRun
 
 WHOLE = "octprobe-whole"
@@ -22,8 +14,6 @@ WHOLE = "octprobe-whole"
 ID_LETTERS = 32
 METRIC_COLUMNS = ("metric", "value", "low", "high")
 TRIAL_COLUMNS = ("trial", "state", "value")
-RESEARCH_ONLY = "Research use only, not for clinical decisions."
-QUIET = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
 
 
 class WandbTracker:
@@ -32,7 +22,7 @@ class WandbTracker:
     def __init__(self, folder: Path, project: str) -> None:
         """Name the folder of W&B's local files, and the project. Raises: UsageError where wandb is not installed."""
         self._folder, self._project = folder.resolve(), project
-        with _quiet_wandb(self._folder):
+        with quiet_wandb(self._folder):
             pass
 
     def has(self, key: str) -> bool:
@@ -43,7 +33,7 @@ class WandbTracker:
         """Store a copy; what an interrupted mirror left of it in this folder is deleted first."""
         for half in self._copies(run.key):
             shutil.rmtree(half)
-        with _quiet_wandb(self._folder) as wandb:
+        with quiet_wandb(self._folder) as wandb:
             # Where it cannot write, W&B would turn to another place without a word.
             (self._folder / "wandb").mkdir(parents=True, exist_ok=True)
             config = {**run.parameters, **run.tags, "data": asdict(run.data) if run.data else None}
@@ -53,7 +43,7 @@ class WandbTracker:
                 name=run.name,
                 config=config,
                 notes=RESEARCH_ONLY,
-                settings=_settings(wandb, self._folder),
+                settings=settings_of(wandb, self._folder, "reports track"),
             ) as copy:
                 _fill(wandb, copy, run)
                 local = Path(copy.settings.sync_dir)
@@ -101,34 +91,3 @@ def _model(wandb: Any, model: MirroredModel) -> Any:
     kept = wandb.Artifact(model.name, type="model", description=RESEARCH_ONLY, metadata=told)
     kept.add_dir(str(model.folder))
     return kept
-
-
-def _settings(wandb: Any, folder: Path) -> Any:
-    """Tell of this machine no more than a run has to."""
-    return wandb.Settings(
-        root_dir=str(folder),
-        host="not told",
-        program="reports track",
-        console="off",
-        silent=True,
-        disable_git=True,
-        disable_code=True,
-        save_code=False,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-    )
-
-
-@contextmanager
-def _quiet_wandb(folder: Path) -> Iterator[Any]:
-    """Import W&B without its reports of errors, keep its files below the folder, and map its errors."""
-    for name, value in {**QUIET, "WANDB_DATA_DIR": str(folder), "WANDB_CACHE_DIR": str(folder / "wandb")}.items():
-        os.environ.setdefault(name, value)
-    wandb = require("wandb", "--to wandb, instead of --to mlflow")
-    try:
-        yield wandb
-    except (wandb.errors.Error, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise RunError(f"W&B: expected a folder and a server that can be written, got: {first}") from error

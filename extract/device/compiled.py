@@ -16,17 +16,28 @@ CompileMode = Literal["auto", "on", "off"]
 Forward = Callable[..., Any]
 
 
+def require_compilable(backend: Backend, mode: CompileMode) -> None:
+    """Raise UsageError for "on" on XLA."""
+    if mode == "on" and backend.static_shapes:
+        raise UsageError(f"--compile on: device {backend.name} compiles by itself; leave it out")
+
+
 def compiled_forward(
-    module: nn.Module, backend: Backend, mode: CompileMode, tell: Callable[[str], None] = say
+    module: nn.Module,
+    backend: Backend,
+    mode: CompileMode,
+    tell: Callable[[str], None] = say,
+    *,
+    precision: str | None = None,
 ) -> Forward:
     """Give the module, or what compiles it at its first batch.
 
     "auto" compiles on a GPU in bf16: on the CPU it was measured slower, and XLA compiles by itself. Lack of memory and
-    errors of the module pass through. Raises UsageError for "on" on XLA.
+    errors of the module pass through. precision: of the arithmetic, where it is not that of the back end's weights.
+    Raises UsageError for "on" on XLA.
     """
-    if mode == "on" and backend.static_shapes:
-        raise UsageError(f"--compile on: device {backend.name} compiles by itself; leave it out")
-    pays = (backend.name, backend.precision) == ("cuda", "bf16")
+    require_compilable(backend, mode)
+    pays = (backend.name, precision or backend.precision) == ("cuda", "bf16")
     if mode == "off" or (mode == "auto" and not pays):
         return module
     tell("the encoder is compiled at its first batch, which takes longer; --compile off leaves that out")

@@ -1,5 +1,6 @@
 """What is trained: encoder, pooling over tokens, standardisation learned on train, and a head."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import cast
 
@@ -42,6 +43,7 @@ class VolumeClassifier(nn.Module):
         super().__init__()
         self.encoder = deepcopy(encoder.module)  # the caller's stays frozen
         self.bf16 = bf16
+        self.encode: Callable[[Tensor], dict[str, Tensor]] | None = None  # in place of encoder: what was compiled of it
         width = encoder.architecture.width
         self.register_buffer("mean", torch.from_numpy(standardiser.mean.astype(np.float32)))
         self.register_buffer("scale", torch.from_numpy(standardiser.scale.astype(np.float32)))
@@ -64,7 +66,7 @@ class VolumeClassifier(nn.Module):
         self, volumes: Float[Tensor, "b 1 D H W"], group: Shaped[Tensor, " b"]
     ) -> Float[Tensor, "b k"]:
         with torch.autocast(volumes.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            tokens = self.encoder(volumes)[LAST]
+            tokens = (self.encode or self.encoder)(volumes)[LAST]
         return self._classify_tokens(tokens.float(), group)
 
     def _classify_tokens(self, tokens: Float[Tensor, "b N C"], group: Shaped[Tensor, " b"]) -> Float[Tensor, "b k"]:

@@ -161,6 +161,7 @@ class FinetuneConfig(Strict):
     its share as fit the device; smaller ones are summed, with equal results. gradient_clip: largest norm of the
     gradient. precision: of the encoder's arithmetic; weights stay float32; null: bf16 where the device is fast in it.
     recompute: keep no activations inside a block; null: only where nothing else fits. See recipe.fitting.
+    first_head: a linear or attentive head begins as the probe of the frozen encoder's vectors, or as it is drawn.
     sampling: participants equally often, or volumes once an epoch. class_weights: classes weigh the same in the loss.
     cache: how preprocessed volumes are kept on disk. workers: processes that load volumes; 0: none beside this one;
     null: as many as this process has cores, and none where the CPU itself trains.
@@ -171,6 +172,7 @@ class FinetuneConfig(Strict):
 
     stages: StagesConfig = StagesConfig()
     head: HeadConfig = LinearConfig()
+    first_head: Literal["probe", "drawn"] = "probe"
     augment: AugmentConfig = AugmentConfig()
     batch_size: int = Field(default=8, ge=1)
     micro_batch_size: Annotated[int, Field(ge=1)] | None = None

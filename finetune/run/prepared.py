@@ -13,6 +13,7 @@ from embeddings_store.errors import UsageError
 from embeddings_store.space import EmbeddingSpace
 from embeddings_store.terminal.console import say
 from extract.device.backend import Backend
+from extract.device.compiled import require_compilable
 from extract.encode import build_space
 from extract.encoder.encoder import Encoder
 from extract.encoder.open import open_encoder
@@ -78,6 +79,7 @@ def prepare(options: OptionsT, processes: Processes) -> Iterator[Prepared[Option
     require_blocks(config, options.stages, encoder.architecture.depth)
     forward_size = config.micro_batch_size or config.batch_size
     backend = open_trainer(options.device, forward_size=forward_size)
+    require_compilable(backend, options.compiled)
     config = fit_recipe(config, options.stages, encoder.architecture, backend, processes.size)
     options = replace(options, config=config, change=())
     if processes.rank == 0 and options.stages != ("head",):

@@ -79,6 +79,7 @@ def describe_training(
         "device": backend.name,
         "processes": processes,
         "compilations": backend.compilations(),
+        "compile": options.compiled,
         "recipe": options.recipe.model_dump(),
         "selection": {"metric": METRIC, "level": "participant", "split": "val", "best": asdict(best)},
         "stages_compared": compare_stages(history),

@@ -47,9 +47,10 @@ class TrialRunner:
         def watch(history: Sequence[Epoch]) -> None:
             report(len(history), max(map(score_of, history)))
 
-        model = new_model(config, self.encoder, backend, standardiser, self.classes, options.seed)
+        model = new_model(config, self.encoder, backend, standardiser, self.classes, options.seed, train, tell)
         trainer = Trainer(
-            model, config, self.classes, options.seed, backend, OneProcess(), BestWeights(), tell, watch
+            model, config, self.classes, options.seed, backend, OneProcess(), BestWeights(), tell, watch,
+            compiled=options.compiled,
         )  # fmt: skip
         feeds = Feeds(config, self.inputs, self.images, standardiser, backend, self.classes, options.seed)
         _, best = train_stages(trainer, stages, feeds)

@@ -13,18 +13,20 @@ from classify.heads.contract import softmax
 from classify.judging.metrics import all_metrics
 from classify.run.predictions import Predictions, judged_of
 from extract.device.backend import Backend
+from extract.device.compiled import CompileMode
 from extract.stop import StopRequest, exit_code_of
-from finetune.data.feeds import Feed, LabelledBatch
+from finetune.data.feeds import Feed, LabelledBatch, VolumeFeed
 from finetune.data.sampling import Draw, draw_epoch
 from finetune.errors import DivergedError, StoppedError
 from finetune.model.blocks import dropping_paths, recomputing
+from finetune.model.compiling import compiling
 from finetune.model.network import MODEL_NAME, VolumeClassifier
 from finetune.parallel.processes import Processes
-from finetune.parallel.sharing import Parallel, start_parallel
+from finetune.parallel.sharing import Parallel, Sharded, start_parallel
 from finetune.recipe.config import EncoderStage, FinetuneConfig
 from finetune.recipe.stage_names import STAGES
 from finetune.training.epochs import METRIC, BestWeights, Epoch, has_stalled
-from finetune.training.live import mean_of, show_epoch
+from finetune.training.live import Pace, describe_epoch, mean_of, show_epoch
 from finetune.training.resume import Position, Saved, StateFolder, collect_tensors, restore_optimiser
 from finetune.training.stages import new_optimiser, reached_share, schedule_factor, set_rates
 from finetune.training.step import seeded, take_step, telling_what_fits
@@ -36,6 +38,7 @@ class Trainer:
 
     tell: hears of every epoch, in words. watch: sees the epochs so far, and may stop the training by an exception.
     state: where training is kept for a resume, None: nowhere. stop: asks the training to end after the step at hand.
+    compiled: whether torch.compile is used where volumes pass through the encoder; see extract.device.compiled.
     """
 
     model: VolumeClassifier
@@ -49,6 +52,7 @@ class Trainer:
     watch: Callable[[Sequence[Epoch]], None] = lambda _: None
     state: StateFolder | None = None
     stop: StopRequest = field(default_factory=StopRequest)
+    compiled: CompileMode = "off"
 
     def is_asked_to_stop(self) -> bool:
         """Say whether any process was, to all of them alike."""
@@ -84,14 +88,19 @@ def train_stage(
         during.enter_context(recomputing(trainer.model.encoder, on=on, backend=trainer.backend))
         if isinstance(stage, EncoderStage):
             during.enter_context(dropping_paths(trainer.model.encoder, stage.drop_path))
+        if isinstance(train, VolumeFeed):
+            mode = "off" if isinstance(parallel, Sharded) else trainer.compiled
+            during.enter_context(compiling(trainer.model, trainer.backend, mode, trainer.tell))
+        pace = Pace()
         while position.epoch <= stage.epochs and not has_stalled(_of_stage(position.history, name), stage.patience):
             train_loss, ended = _run_epoch(trainer, parallel, optimiser, train, position)
             with _stopping_at(trainer, ended, optimiser):
                 epoch = _judge_epoch(trainer, position, train_loss, val, optimiser)
-            is_best = trainer.best.offer(epoch, trainer.model)
+            trainer.best.offer(epoch, trainer.model)
             trainer.backend.launch()  # or the copies of the weights would make another program of the next step
-            trainer.tell(_describe(epoch, stage.epochs, is_best=is_best))
             position = Position(name, position.epoch + 1, history=(*position.history, epoch))
+            left_s = pace.left_s(stage.epochs - epoch.epoch)
+            trainer.tell(describe_epoch(position.history, trainer.best.epoch or epoch, stage.epochs, left_s))
             _save(trainer, position, optimiser)
             trainer.watch(position.history)
     return list(position.history)
@@ -265,11 +274,3 @@ def _save(trainer: Trainer, position: Position, optimiser: torch.optim.Optimizer
 
 def _of_stage(history: Sequence[Epoch], name: str) -> list[Epoch]:
     return [epoch for epoch in history if epoch.stage == name]
-
-
-def _describe(epoch: Epoch, epochs: int, *, is_best: bool) -> str:
-    accuracy = "absent" if epoch.val_balanced_accuracy is None else f"{epoch.val_balanced_accuracy:.3f}"
-    return (
-        f"{epoch.stage} {epoch.epoch}/{epochs}: train loss {epoch.train_loss:.4f}; participants of val: balanced "
-        f"accuracy {accuracy}, log-loss {epoch.val_log_loss:.4f}{' (best so far)' if is_best else ''}"
-    )

@@ -1,11 +1,12 @@
 """The stages of one training, from prepared inputs to a model with the best weights of all."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from classify.features.standardise import Standardiser
+from classify.features.table import FeatureTable
 from embeddings_store.machine import usable_cores
 from extract.device.backend import Backend
 from extract.encoder.encoder import Encoder
@@ -21,6 +22,7 @@ from finetune.parallel.processes import require_same
 from finetune.recipe.config import FinetuneConfig
 from finetune.recipe.stage_names import STAGES
 from finetune.training.epochs import Epoch
+from finetune.training.first_head import begin_head
 from finetune.training.loop import Trainer, train_stage
 from finetune.training.resume import require_same_weights
 from finetune.training.stages import set_trainable
@@ -30,10 +32,18 @@ MOST_WORKERS = 16
 
 
 def new_model(
-    config: FinetuneConfig, encoder: Encoder, backend: Backend, standardiser: Standardiser, classes: int, seed: int
+    config: FinetuneConfig,
+    encoder: Encoder,
+    backend: Backend,
+    standardiser: Standardiser,
+    classes: int,
+    seed: int,
+    train: FeatureTable,
+    tell: Callable[[str], None],
 ) -> VolumeClassifier:
-    """Put encoder and a new head on the device."""
+    """Put encoder and a new head on the device; train: raw vectors, of which a head may begin as the probe."""
     model = VolumeClassifier(encoder, standardiser, classes, seed, config.head, bf16=config.precision == "bf16")
+    begin_head(model, config, train, classes, seed, tell)
     return place_model(model, backend)
 
 

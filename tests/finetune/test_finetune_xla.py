@@ -41,7 +41,13 @@ pytestmark = [
 
 CONFIG = load_config(
     None,
-    changes=("stages.all.augment=0", "stages.all.drop_path=0", "stages.all.patience=null", "batch_size=4"),
+    changes=(
+        "stages.all.augment=0",
+        "stages.all.drop_path=0",
+        "stages.all.patience=null",
+        "batch_size=4",
+        "first_head=drawn",
+    ),
     epochs=3,
 )
 
@@ -60,7 +66,7 @@ def train(
     images = ImageCache(folder, "none", "float32")
     ids = write_volumes(images, torch.randn(10, 1, *IMAGE_SIZE, generator=rng).numpy())
     rows = rows_of([0, 1] * 5, "train", ids)
-    model = new_model(config, encoder, backend, plain_standardiser(encoder), 2, 0)
+    model = new_model(config, encoder, backend, plain_standardiser(encoder), 2, 0, rows, lambda line: None)
     set_trainable(model, config.stages.all)
     dataset = feed_of(images, rows, config, 2).dataset
     feed = VolumeFeed(dataset, backend, pad_to=4 if backend.static_shapes else None)

@@ -16,8 +16,8 @@ import pytest
 from test_tracking import copy_named
 
 from embeddings_store.errors import RunError
+from finetune.tracking.mlflow_file import make_database, sqlite_file
 from reports import trackers
-from reports.mlflow_file import make_database, sqlite_file
 from reports.mlflow_tracker import MlflowTracker
 from reports.trackers import open_tracker
 
@@ -134,8 +134,7 @@ def test_a_second_mirror_waits_for_the_first_and_says_so(tmp_path: Path, whole: 
 
 def opened(to: str) -> Any:
     """Open nothing: the lock alone is looked at."""
-    lock_of, _ = trackers.TRACKERS[to]
-    return patch.dict(trackers.TRACKERS, {to: (lock_of, lambda *_: object())})
+    return patch.dict(trackers.TRACKERS, {to: lambda *_: object()})
 
 
 def test_a_folder_that_was_moved_is_told(tmp_path: Path, whole: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from simulated_run import BASELINES, FOUR_CLASSES, build_run
 
+from classify.run.leaves import flatten
 from reports.runs import FinishedRun, read_runs
-from reports.tables import METRICS, class_table, flatten, forest, results, splits_table
+from reports.tables import METRICS, class_table, forest, results, splits_table
 
 
 def test_runs_come_best_first_then_each_baseline_once(tmp_path: Path) -> None:

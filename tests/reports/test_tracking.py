@@ -23,8 +23,9 @@ from classify.run.folder import load_run
 from classify.run.record import read_record
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.snapshot import read_features_source
-from reports.mlflow_file import drop_artifacts
-from reports.mlflow_tracker import MlflowTracker, mlflow_name
+from finetune.tracking.mlflow_client import mlflow_name
+from finetune.tracking.mlflow_file import drop_artifacts
+from reports.mlflow_tracker import MlflowTracker
 from reports.runs import read_runs
 from reports.tracking import MirroredRun, Tracker, describe, key_of, mirror_runs
 
