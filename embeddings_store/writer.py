@@ -32,6 +32,7 @@ from embeddings_store.layout import (
     create_layout,
     load_layout,
 )
+from embeddings_store.packs import packed
 from embeddings_store.quarantine import (
     QuarantinedRow,
     failed_rows,
@@ -84,6 +85,7 @@ def writer_on(
     attributes: Mapping[str, Any] = NO_ATTRIBUTES,
 ) -> "StoreWriter":
     """Do the same on an opened storage; a new store gets the further ``attributes``, such as its parent."""
+    storage = packed(storage)
     found = load_layout(storage)
     if found is None:
         create_layout(storage, space, capacity, attributes)
