@@ -36,11 +36,10 @@ def open_reader(url: str, *, endpoint_url: str | None = None) -> "StoreReader":
 
 def reader_on(storage: Storage) -> "StoreReader":
     """Do the same on an opened storage."""
-    storage = packed(storage)
     found = load_layout(storage)
     if found is None:
         raise StoreError(f"there is no store at {storage.url}: expected what `extract-embeddings --store` made")
-    return StoreReader(storage, found.space, found.capacity, found.arrays, found.schema_version)
+    return StoreReader(packed(storage), found.space, found.capacity, found.arrays, found.schema_version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,6 @@ def writer_on(
     attributes: Mapping[str, Any] = NO_ATTRIBUTES,
 ) -> "StoreWriter":
     """Do the same on an opened storage; a new store gets the further ``attributes``, such as its parent."""
-    storage = packed(storage)
     found = load_layout(storage)
     if found is None:
         create_layout(storage, space, capacity, attributes)
@@ -95,6 +94,7 @@ def writer_on(
         raise StoreError(f"{storage.url} does not give back what was written to it")
     check_same_space(storage, found.space, space)
     grow_store(storage, found)
+    storage = packed(storage)
     worker_id = uuid.uuid4().int >> (128 - WORKER_BITS)
     record = {"worker": str(worker_id), "time_ns": clock(), **worker}
     storage.put(f"workers/{worker_id}.json", sealed_json(record))
