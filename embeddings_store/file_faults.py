@@ -10,6 +10,7 @@ from embeddings_store.checksums import CHANGED, MISSING, checksum, listed_faults
 from embeddings_store.errors import StoreError
 from embeddings_store.foreign import is_own
 from embeddings_store.layout import ROOT, parse_document
+from embeddings_store.packs import pack_faults
 from embeddings_store.snapshot_files import FOLDER, LATEST, SUMS, finished_numbers
 from embeddings_store.storage import Storage, concurrently
 
@@ -25,7 +26,7 @@ def file_faults(storage: Storage) -> dict[str, str]:
     found |= _faults(storage, storage.list_paths(index.FOLDER), index.segment_fault)
     for number in finished_numbers(storage):
         found |= _snapshot_faults(storage, number)
-    return found | _latest_fault(storage)
+    return found | _latest_fault(storage) | pack_faults(storage)
 
 
 def _snapshot_faults(storage: Storage, number: int) -> dict[str, str]:

@@ -16,6 +16,7 @@ _OWN = re.compile(
     | snapshots/\d+(?:\.index\.parquet|\.crc32c|\.[0-9a-f]{32}\.claim|/zarr\.json)
     | snapshots/\d+/[^/.][^/]*/(?:c(?:/\d+)*|zarr\.json)
     | snapshots/LATEST
+    | packs/(?:packing\.[0-9a-f]{32}|\d{6,}\.[0-9a-f]{32}\.(?:pooled|facts|thumbnail|kinds|commit|\d+\.dropped))
     """,
     re.VERBOSE,
 )

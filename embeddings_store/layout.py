@@ -13,7 +13,7 @@ from embeddings_store.creation import claims, is_claim, sole_creation
 from embeddings_store.documents import parse_object
 from embeddings_store.errors import SpaceMismatchError, StoreError
 from embeddings_store.foreign import is_desktop_file
-from embeddings_store.schema import READABLE, SCHEMA_VERSION
+from embeddings_store.schema import PACKED, READABLE, SCHEMA_VERSION
 from embeddings_store.space import EmbeddingSpace, is_count
 from embeddings_store.storage import Storage
 
@@ -40,7 +40,7 @@ class StoreLayout(NamedTuple):
     def described(self) -> tuple[RowArray, ...]:
         """The arrays that have a document: before schema 3 there is no thumbnail."""
         arrays = self.arrays
-        return tuple(one for one in arrays.all if one is not arrays.thumbnail or self.schema_version == SCHEMA_VERSION)
+        return tuple(one for one in arrays.all if one is not arrays.thumbnail or self.schema_version >= SCHEMA_VERSION)
 
 
 def zarr_documents(build: Callable[[Any], None], attributes: dict[str, Any]) -> dict[str, bytes]:
@@ -129,9 +129,9 @@ def load_layout(storage: Storage) -> StoreLayout | None:
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StoreError(f"{storage.url} is a Zarr group, but no store of embeddings: its attributes name none")
     version = attributes.get("schema_version")
-    if not isinstance(version, int) or version not in READABLE:
+    if not isinstance(version, int) or version not in (*READABLE, PACKED):
         raise StoreError(
-            f"{storage.url} has schema version {version}, this octprobe reads {min(READABLE)} to {SCHEMA_VERSION}: "
+            f"{storage.url} has schema version {version}, this octprobe reads {min(READABLE)} to {PACKED}: "
             "update octprobe for a newer store; an older one, which no release wrote, has to be made again"
         )
     space, capacity = EmbeddingSpace.from_dict(attributes.get("space")), attributes.get("capacity")

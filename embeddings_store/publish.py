@@ -41,10 +41,10 @@ def publish(aside: Path, path: Path, *, durable: bool = True) -> Path:
     """Put what was written aside in place, and return its path. Raises: OSError."""
     if durable:
         for one in (*aside.rglob("*"), aside):
-            _flush(one)
+            flush(one)
     aside.replace(path)
     if durable:
-        _flush(path.parent)
+        flush(path.parent)
     return path
 
 
@@ -125,7 +125,8 @@ def _is_held(aside: Path) -> bool:
     return False
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have a file or folder outlast a power cut."""
     with suppress(IsADirectoryError, PermissionError):  # some places let nobody open a folder
         handle = os.open(path, os.O_RDONLY)
         try:

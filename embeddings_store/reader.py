@@ -11,6 +11,7 @@ from embeddings_store.arrays import RowArray, StoreArrays
 from embeddings_store.errors import StoreError
 from embeddings_store.index import read_index
 from embeddings_store.layout import load_layout
+from embeddings_store.packs import packed
 from embeddings_store.quarantine import QuarantinedRow, quarantined_rows, read_errors
 from embeddings_store.rows import Commit, crc_over
 from embeddings_store.schema import COMMIT_COLUMNS, FACT_COLUMNS
@@ -38,7 +39,7 @@ def reader_on(storage: Storage) -> "StoreReader":
     found = load_layout(storage)
     if found is None:
         raise StoreError(f"there is no store at {storage.url}: expected what `extract-embeddings --store` made")
-    return StoreReader(storage, found.space, found.capacity, found.arrays, found.schema_version)
+    return StoreReader(packed(storage), found.space, found.capacity, found.arrays, found.schema_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +161,13 @@ class StoreReader:
         """Read rows side by side, each straight to its place."""
         target = np.empty((len(rows), *array.row_shape), dtype=np.dtype(array.dtype))
 
-        # Blocks, because handing a small row to a thread costs more than reading it from a disk.
+        # In the order of rows, as packs hold them. Blocks, because handing a small row to a thread costs more than
+        # reading it from a disk.
+        order = sorted(range(len(rows)), key=rows.__getitem__)
         step = max(1, min(BLOCK_ROWS, len(rows) // (4 * self.storage.threads)))
 
         def fill(first: int) -> None:
-            for place in range(first, min(first + step, len(rows))):
+            for place in order[first : first + step]:
                 if not array.read_into(self.storage, rows[place], target[place]):
                     raise self._never_written(array, rows[place])
 

@@ -16,6 +16,7 @@ Layout of a store (see docs/store.md)::
       kinds/<row>.json          SOP class, Modality and ImageType of the object, as text
       errors/<row>.json         quarantine: why a volume has no row; <row>.lifted.json: lifted by retry, keeps its count
       snapshots/<n>/, LATEST    immutable copies that training reads
+      packs/                    small files of many rows in one object each, see docs/store-format.md
 """
 
 from collections import Counter
@@ -82,7 +83,10 @@ THUMBNAIL_SHAPE = (8, 32, 32)
 """Slices, rows, columns of a thumbnail, whatever the size of the scan."""
 
 READABLE = (WITHOUT_THUMBNAIL, SCHEMA_VERSION)
-"""The schema versions of rows and stores that can be read."""
+"""The schema versions of rows that can be read, and of stores that were never packed."""
+
+PACKED = 4
+"""The schema version of a store whose small files may lie in packs. No row has it."""
 
 SITE_COLUMN = "site"
 """Of an index segment, only where a table told a site."""

@@ -20,7 +20,7 @@ from embeddings_store.leftovers import abandoned_files, delete_leftovers
 from embeddings_store.quarantine import quarantined_rows
 from embeddings_store.reader import StoreReader, reader_on
 from embeddings_store.rows import Commit, crc_over
-from embeddings_store.schema import FACT_COLUMNS, SCHEMA_VERSION, Note, VolumeRef
+from embeddings_store.schema import FACT_COLUMNS, PACKED, Note, VolumeRef
 from embeddings_store.storage import concurrently, open_storage
 from embeddings_store.terminal.progress import Progress, no_progress
 
@@ -129,7 +129,7 @@ def _open(url: str, endpoint_url: str | None) -> StoreReader:
     except StoreError as error:
         if not storage.list_names("").count(CHECKSUMS):
             raise
-        broken = document_faults(storage, SCHEMA_VERSION)
+        broken = document_faults(storage, PACKED)
         raise StoreError(f"{error} (damaged: {', '.join(broken) or 'nothing else'})") from error
 
 

@@ -32,6 +32,7 @@ from embeddings_store.layout import (
     create_layout,
     load_layout,
 )
+from embeddings_store.packs import packed
 from embeddings_store.quarantine import (
     QuarantinedRow,
     failed_rows,
@@ -93,6 +94,7 @@ def writer_on(
         raise StoreError(f"{storage.url} does not give back what was written to it")
     check_same_space(storage, found.space, space)
     grow_store(storage, found)
+    storage = packed(storage)
     worker_id = uuid.uuid4().int >> (128 - WORKER_BITS)
     record = {"worker": str(worker_id), "time_ns": clock(), **worker}
     storage.put(f"workers/{worker_id}.json", sealed_json(record))

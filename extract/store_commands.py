@@ -151,6 +151,44 @@ def snapshot(options: StoreOptions, *, json: Json = False) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackOptions(StoreOptions):
+    """Whether small files are packed, or only counted."""
+
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many objects there would be, and write nothing.")
+    ] = False
+
+
+@verb(store_commands)
+def pack(options: PackOptions, *, json: Json = False) -> None:
+    """Put the small files of rows (vectors, facts, thumbnails, commits) into few objects; tokens stay as they are.
+
+    Example: extract-embeddings pack --store ./store --dry-run
+
+    Exit codes: 0 done, 1 a row is damaged: it and its neighbours stay as they are.
+    """
+    from dataclasses import asdict
+
+    from embeddings_store.pack import pack_store
+    from embeddings_store.terminal.progress import row_bar
+
+    with row_bar("rows packed") as progress:
+        found = pack_store(options.store, endpoint_url=options.endpoint_url, dry_run=options.dry_run, progress=progress)
+    show(
+        f"{found.rows_packed:,} of {found.rows:,} rows {'would be packed' if options.dry_run else 'packed'}: "
+        f"{found.objects_before:,} objects before, {found.objects_after:,} after"
+    )
+    for row in found.damaged_rows:
+        show(
+            f"row {row} is damaged, and it and its neighbours stay as they are; run verify --repair, then extract again"
+        )
+    if json:
+        emit_json(asdict(found))
+    if found.damaged_rows:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions(StoreOptions):
     """What is exported, and where to."""
 

@@ -1,10 +1,12 @@
 """How a store's calls grow from 25,000 to 250,000 rows, without an encoder: seconds, memory, requests and inodes.
 
 Each call runs in a process of its own. Requests are those that a store on S3 would get: one a GET and PUT, one for each
-1,000 names of a LIST. Not part of the test suite; its quick form is.
+1,000 names of a LIST; but a disk reads rows out of packs one by one, where of S3 whole packs are kept. Not part of the
+test suite; its quick form is.
 
     export PYTHONPATH=tests:tests/benchmarks
     python tests/benchmarks/growth_table.py --rows 25000,250000 --write-page
+    python tests/benchmarks/growth_table.py --rows 25000 --pack
 """
 
 import argparse
@@ -29,6 +31,7 @@ from store_makings import FACTS, WIDTH, WORKER, make_ref, make_space
 
 from classify.options import ProbeOptions
 from classify.probe import read_tables_of
+from embeddings_store.pack import pack_store
 from embeddings_store.schema import SITES, ParticipantId, VolumeRef
 from embeddings_store.snapshot import read_snapshot, write_snapshot
 from embeddings_store.status import store_status
@@ -141,9 +144,12 @@ def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(rows: int, folder: Path, names: list[str]) -> list[dict[str, Any]]:
-    """Make a store of so many rows, and measure every call in a process of its own."""
+def measure(rows: int, folder: Path, names: list[str], *, pack: bool = False) -> list[dict[str, Any]]:
+    """Make a store of so many rows, packed if asked, and measure every call in a process of its own."""
     fill(folder, rows)
+    if pack:
+        start = time.perf_counter()
+        sys.stderr.write(f"{pack_store(str(folder / 'store'))} in {time.perf_counter() - start:.1f} s\n")
     found = []
     for name in names:
         line = [sys.executable, __file__, "--one", name, "--folder", str(folder), "--rows", str(rows)]
@@ -161,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="25000,250000", help="How many rows, with commas between.")
     parser.add_argument("--write-page", action="store_true", help="Keep the rows, and renew docs/reliability.md.")
+    parser.add_argument("--pack", action="store_true", help="Pack each store after it was filled.")
     parser.add_argument("--one", choices=CALLS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -171,7 +178,7 @@ def main() -> None:
     for rows in map(int, options.rows.split(",")):
         folder = Path(tempfile.mkdtemp(prefix="growth-"))
         try:
-            found += measure(rows, folder, list(CALLS))
+            found += measure(rows, folder, list(CALLS), pack=options.pack)
         finally:
             shutil.rmtree(folder)
     today, load = datetime.now(UTC).date().isoformat(), round(os.getloadavg()[1], 1)

@@ -30,24 +30,56 @@ class Store:
         self.folder = folder
         attributes = json.loads((folder / "zarr.json").read_text())["attributes"]
         assert attributes["format"] == "octprobe embeddings"
-        assert attributes["schema_version"] in (2, 3)
+        assert attributes["schema_version"] in (2, 3, 4)
         self.space: dict[str, Any] = attributes["space"]
         canonical = json.dumps(self.space, sort_keys=True, separators=(",", ":")).encode()
         assert hashlib.sha256(canonical).hexdigest()[:16] == attributes["space_id"]
         self.layers, self.pools = self.space["layers"], self.space["pools"]
+        self.packs = self.read_packs()
         self.vectors = (len(self.layers), len(self.pools), self.space["width"])
 
     def chunk(self, array: str, row: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """Chapter 5: a row's numbers, then their crc."""
-        body = (self.folder / array / ".".join(["c", str(row), *"0" * len(shape)])).read_bytes()
+        single = self.folder / array / ".".join(["c", str(row), *"0" * len(shape)])
+        packed = self.packed(array, row)
+        body = single.read_bytes() if packed is None else packed
         numbers, crc = body[:-4], body[-4:]
         assert crc32c(numbers) == int.from_bytes(crc, "little")
         return np.frombuffer(numbers, dtype).reshape(shape)
 
     def rows(self) -> list[int]:
         """Chapter 6: a row exists when its commit does."""
-        written = sorted(int(path.name.split(".")[1]) for path in (self.folder / "commit").glob("c.*.0"))
-        return [row for row in written if self.commit(row)[0] in (2, 3)]
+        single = {int(path.name.split(".")[1]) for path in (self.folder / "commit").glob("c.*.0")}
+        packed = {row for _, rows in self.packs for row in rows}
+        return [row for row in sorted(single | packed) if self.commit(row)[0] in (2, 3)]
+
+    def read_packs(self) -> list[tuple[Path, dict[int, list[tuple[int, int]]]]]:
+        """Chapter 11: each pack, and of each of its rows where its files begin and their bytes."""
+        found = []
+        for path in sorted((self.folder / "packs").glob("*.*.commit")):
+            body, size = path.read_bytes(), 4 * 5 * 1025
+            copy = next(
+                one for one in (body, body[-size - 4 :]) if crc32c(one[:size]) == self.number(one[size : size + 4])
+            )
+            table = np.frombuffer(copy[:size], "<u4").reshape(5, 1025).astype(int)
+            starts, first = np.cumsum(table, axis=1) - table, 1024 * int(path.name.split(".")[0])
+            starts[4] += size + 4
+            rows = (np.flatnonzero(table[4, :1024]) + first).tolist()
+            dropped = {int(one.name.split(".")[2]) for one in path.parent.glob(f"{path.stem}.*.dropped")}
+            places = {row: list(zip(starts[:, row - first], table[:, row - first], strict=True)) for row in rows}
+            found.append((path, {row: place for row, place in places.items() if row not in dropped}))
+        return found
+
+    @staticmethod
+    def number(crc: bytes) -> int:
+        return int.from_bytes(crc, "little")
+
+    def packed(self, kind: str, row: int) -> bytes | None:
+        for path, rows in self.packs:
+            if row in rows and kind in (kinds := ["pooled", "facts", "thumbnail", "kinds", "commit"]):
+                start, size = rows[row][kinds.index(kind)]
+                return path.with_suffix(f".{kind}").read_bytes()[start : start + size]
+        return None
 
     def commit(self, row: int) -> list[int]:
         return [int(number) for number in self.chunk("commit", row, (8,), "<i8")]

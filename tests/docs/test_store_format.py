@@ -10,6 +10,7 @@ import pytest
 from markdown_pages import ROOT
 from reader_from_text import Store, crc32c
 
+from embeddings_store.pack import pack_store
 from embeddings_store.reader import open_reader
 from embeddings_store.schema import (
     COMMIT_COLUMNS,
@@ -69,6 +70,15 @@ def test_rows_vectors_tokens_and_facts_agree(place: Path) -> None:
         assert (picture is not None) == known.all_known == (row > 0)
         np.testing.assert_array_equal(0 if picture is None else picture, known.images[0])
         assert text.source_md5(row) == hashlib.md5(bytes([row])).hexdigest()
+
+
+def test_packed_rows_agree_and_a_dropped_one_is_gone(place: Path) -> None:
+    pack_store(str(place))
+    assert not list((place / "pooled").glob("c.*"))
+    test_rows_vectors_tokens_and_facts_agree(place)
+    storage = open_reader(str(place)).storage
+    storage.delete("commit/c.1.0")
+    assert Store(place).rows() == np.flatnonzero(open_reader(str(place)).committed()).tolist() == [0, 2]
 
 
 def test_the_index_agrees(place: Path) -> None:

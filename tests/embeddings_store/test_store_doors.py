@@ -55,7 +55,7 @@ def test_s3_without_credentials_says_where_they_are_looked_for() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 9}, "has schema version 9, this octprobe reads 2 to 3: update"),
+        ({"schema_version": 9}, "has schema version 9, this octprobe reads 2 to 4: update"),
         ({"format": "something"}, "no store of embeddings"),
         ({"capacity": 11}, r"pooled/zarr.json should give the shape \[11, 2, 3, 6\], got \[10, 2, 3, 6\]"),
     ],
