@@ -174,7 +174,7 @@ def _open_recorded(run: FinishedRun, store: OpenedStore | None, device: str | No
 
 
 def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
-    """Give the named participants, or a few telling ones of validation.
+    """Give the named participants, or a few instructive ones of validation.
 
     Raises: UsageError for a participant of the locked test split, or one that the run does not know.
     """
