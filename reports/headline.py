@@ -176,7 +176,7 @@ def _selection_sentence(runs: Sequence[FinishedRun]) -> str:
     chosen = (
         f"This run was the only one, and was judged on the validation {runs[0].units}."
         if len(runs) == 1
-        else f"It is the best of {len(runs)} runs on the same validation {runs[0].units}: so its number is optimistic. "
+        else f"It is the best of {len(runs)} runs on the same validation {runs[0].units}, so its number is optimistic. "
         f"The interval of the difference is widened to allow for that choice; the interval of the number itself is not."
     )
     return f"{chosen} Only an evaluation on the locked test split can confirm it."

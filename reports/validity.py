@@ -65,8 +65,7 @@ def p_value_sentence(run: FinishedRun) -> str:
     said = [f"{TITLES[name]} {_p(p)}" for name, p in found["p_values"].items()]
     return (
         f"Labels permuted between participants {found['permutations']} times: p = {'; '.join(said)}. "
-        "This asks whether the predictions carry any information at all, including what the covariates alone would "
-        "explain."
+        "This asks whether the predictions carry any information at all, including what covariates would explain."
     )
 
 
@@ -105,7 +104,7 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
         f"{board['participants']} validation participants, all lines on the same bootstrap draws, best first. "
         f"{chosen['compared']} models were compared: the number of the first is too optimistic, since it was chosen as "
         "the best. Where the best is chosen anew in every draw, and judged on the people not drawn, its "
-        "{title_of(headline[0])} is {spell(corrected)}. The intervals of “Minus best” hold for all lines at once, "
+        f"{title_of(headline[0])} is {spell(corrected)}. The intervals of “Minus best” hold for all lines at once, "
         f"whichever model came first by luck: a model is worse than the best only where its interval lies below 0: "
         f"{count_worse(board)}."
     )
@@ -164,7 +163,7 @@ def _subgroups(run: FinishedRun) -> PlainTable | None:
         return None
     caption = (
         f"Validation {run.units} of each group, with scans of that group only. Small groups have wide intervals; with "
-        f"fewer than 10 participants of a class there are too few to say."
+        "fewer than 10 participants of a class there are too few to say."
     )
     columns = ("By", "Group", "Participants", *(TITLES[name] for name in _headline_of(run)))
     return PlainTable("subgroups", "Subgroups", caption, columns, rows)
@@ -216,8 +215,7 @@ def _calibration(run: FinishedRun) -> PlainTable | None:
     caption = f"Probabilities: {describe_method(found)}. Before: as the head gives them. Lower is better."
     if stated := found.get("prevalence"):
         shares = ", ".join(f"{in_words(name)} {share:.3f}" for name, share in stated.items())
-        caption += f" Stated at the prevalence {shares} ({found['prevalence_of']}), and validation is weighted to "
-        f"match it."
+        caption += f" Stated at the prevalence {shares} ({found['prevalence_of']}); validation is weighted to match."
     columns = ("Level", "Log-loss before", "after", "Calibration error before", "after")
     return PlainTable("calibration", "Calibration", caption, columns, rows)
 
@@ -250,8 +248,7 @@ def _calibration_by_class(run: FinishedRun) -> PlainTable | None:
     ]
     caption = (
         f"Validation {run.units} at the stated prevalence. Observed/expected: how many people have the class, divided "
-        f"by how many the probabilities predict; 1 is right, above 1 they are too low. Slope: 1 is right, below 1 they "
-        f"are too sure."
+        "by how many the probabilities predict; 1 is right, above 1 they are too low. Slope: below 1 they are too sure."
     )
     columns = ("Class", "Observed/expected", "Slope", "Intercept")
     return PlainTable("calibration-by-class", "Calibration of each class", caption, columns, rows)
@@ -271,8 +268,7 @@ def _nuisance(run: FinishedRun) -> PlainTable | None:
     ]  # fmt: skip
     caption = (
         "Linear probes on the same features, fitted on train and judged on validation. A head can use whatever the "
-        "embedding knows: a site or device that can be predicted well can stand in for the label where the two go "
-        "together."
+        "embedding knows: a site or device that is predicted well can stand in for the label where the two go together."
     )
     columns = ("Guessed", "Features", "Measure", "Chance", "Found")
     return PlainTable("nuisance", "What else the embedding knows", caption, columns, rows)
@@ -299,8 +295,7 @@ def _pretraining(run: FinishedRun) -> PlainTable | None:
         (split, str(told.get("participants", "")), *_headline(told.get("metrics", told), _headline_of(run)))
         for split, told in found.items()
     ]
-    caption = "The result without the participants that the encoder was pretrained on, who are recognised by their "
-    "numbers alone."
+    caption = "The result without the participants that the encoder was pretrained on, recognised by number alone."
     if doubtful := run.record.cohort.pretraining.get("with_other_volumes"):
         caption += f" {doubtful} of these numbers have other volumes here than in an earlier run: they are doubtful."
     columns = ("Split", "Participants left", *(TITLES[name] for name in _headline_of(run)))
@@ -338,8 +333,7 @@ def _weights(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     rows = [(in_words(name), number(weight)) for name, weight in found.items()]
-    caption = "How much one participant of each class counted when the head was fitted, chosen so that classes weigh "
-    "the same."
+    caption = "How much a participant of each class counted when the head was fitted, so that classes weigh the same."
     return PlainTable("weights", "Class weights", caption, ("Class", "Weight"), rows)
 
 

@@ -105,8 +105,7 @@ def _slices(name: str, board: Record) -> PlainTable | None:
         return None
     primary = board["primary"]
     rows = [(line, to_estimate(of.get(primary)), p_text(of.get(primary))) for line, of in board["slices"].items()]
-    caption = "The number with fewer slices minus that with the most slices in the plan, for the same encoder, head "
-    "and people; p: Holm's."
+    caption = "Fewer slices minus the most slices of the plan, for the same encoder, head and people; p: Holm's."
     columns = ("Encoder / head", f"{title(primary)}: difference", "p (Holm)")
     return PlainTable(f"slices-{anchor(name)}", f"Slices against volumes: {name}", caption, columns, rows, signed=True)
 

@@ -14,7 +14,7 @@ from embeddings_store.errors import RunError, UsageError
 from reports.explain import ROWS_AT_ONCE, ShapValues, explain_linear, explain_trees, load_booster
 from reports.explanations import EXPLAINERS, explain_study
 from reports.runs import FinishedRun, read_runs
-from reports.shap_pictures import write_explanation
+from reports.shap_values import write_explanation
 
 
 @pytest.fixture(scope="module")
