@@ -164,9 +164,7 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
     ] = "full"
     token_dtype: Annotated[
         Literal["float16", "int8"],
-        typer.Option(
-            help="How tokens are kept; int8 takes half the space and is a little less exact.", rich_help_panel=KEPT
-        ),
+        typer.Option(help="int8 takes half the space and is a little less exact.", rich_help_panel=KEPT),
     ] = DEFAULT_TOKEN_DTYPE
     device: DeviceName = "auto"
     precision: Precision = "fp32"
@@ -237,8 +235,7 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
     refresh: Annotated[
         bool,
         typer.Option(
-            help="List the bucket again; without it, a listing made less than a day ago is used.",
-            rich_help_panel=SOURCE,
+            help="List the bucket again; without this, a listing of the last day is used.", rich_help_panel=SOURCE
         ),
     ] = False
     cache_dir: CacheDir = None
