@@ -16,6 +16,7 @@ from classify.judging.kept_calibrator import read_calibrator
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.run.predictions import Predictions, pick_predictions
 from embeddings_store.errors import UsageError
+from embeddings_store.extras import require_installed
 from embeddings_store.file_names import file_name
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot import Snapshot, read_features_source
@@ -108,6 +109,8 @@ def write_cases(
     tell: hears of each run that cannot be read; the pages name them, too.
     Raises: UsageError for unknown or locked participants; RunError, StoreError for what cannot be read.
     """
+    if options.export:
+        require_installed("highdicom", "--export")  # its extra brings what NIfTI needs, too
     opened, now = opened or open_inputs(options), now or datetime.now(UTC)
     left_out: list[LeftOut] = []
     run = choose_run(read_runs(options.runs, tell=left_out.append), options.run, left_out)
