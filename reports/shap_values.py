@@ -64,6 +64,8 @@ def read_explanation(path: Path | str) -> Any:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as saved:
             fields = {name: saved[name] for name in _FIELDS}
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise UsageError(f"{path}: expected the explanation.npz that reports study writes: {error}") from error
+        # NumPy advises to load a strange file unsafely, so its own words are left out.
+        reason = error.strerror if isinstance(error, OSError) else "another file, or a part of one"
+        raise UsageError(f"{path}: expected the explanation.npz that reports study writes, got: {reason}") from error
     names = {name: fields.pop(name).tolist() for name in ("feature_names", "output_names")}
     return shap_package().Explanation(**fields, **names)
