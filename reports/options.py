@@ -64,13 +64,18 @@ class CaseOptions(LayoutOptions):
     prefix: Prefix = ""
     run: Annotated[
         str | None,
-        typer.Option(help="Which run.", show_default="the best probe by validation", rich_help_panel=CHOSEN),
+        typer.Option(
+            help="The finished run to explain.", show_default="the best probe by validation", rich_help_panel=CHOSEN
+        ),
     ] = None
     participants: Annotated[
         tuple[str, ...],
         Text(parse_people),
         typer.Option(
-            "--participant", help="ID,...", show_default="a few instructive ones of validation", rich_help_panel=CHOSEN
+            "--participant",
+            help="Whose pages: ids, separated by commas.",
+            show_default="a few instructive ones of validation",
+            rich_help_panel=CHOSEN,
         ),
     ] = ()
     export: Annotated[

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from classify.run.record import RunRecord
 from embeddings_store.errors import RunError
@@ -33,7 +34,12 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, words=in_words, metric_title=metric_title, command=command_line, settings=settings
+        number=number,
+        words=in_words,
+        breakable=breakable,
+        metric_title=metric_title,
+        command=command_line,
+        settings=settings,
     )
     environment.globals.update(use_only=USE_ONLY, policy=content_policy())
     return environment.get_template(template).render(**context)
@@ -68,6 +74,11 @@ def publish(page: str, path: Path) -> None:
 def in_words(name: str) -> str:
     """Write a class name with spaces, so that a long one can wrap."""
     return name.replace("_", " ")
+
+
+def breakable(name: str) -> Markup:
+    """Let a name of several words, such as one of a protocol, wrap after an underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def metric_title(kind: str) -> str:

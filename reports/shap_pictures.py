@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -37,7 +38,7 @@ def picture_explanation(explained: Any, certain: int, about: str, *, phantom: bo
         axes = figure.subplots(-(-len(names) // 2), min(2, len(names)), squeeze=False).ravel()
         for ax, (name, one) in zip(axes, classes.items(), strict=False):
             plots.beeswarm(one[drawn][:, order], max_display=SHOWN, show=False, ax=ax, plot_size=None, s=9)
-            ax.set_title(name)
+            ax.set_title(fill(name, 36))
             _soften(ax)
         for ax in axes[len(names) :]:
             ax.remove()

@@ -62,7 +62,7 @@ def p_value_sentence(run: FinishedRun) -> str:
     found = run.record.judged.permutation.get("val")
     if not found:
         return "absent: the run recorded no permutation test"
-    said = [f"{TITLES[name]} {_p(p)}" for name, p in found["p_values"].items()]
+    said = [f"{_p(p)} by {TITLES[name]}" for name, p in found["p_values"].items()]
     return (
         f"Labels permuted between participants {found['permutations']} times: p = {'; '.join(said)}. "
         "This asks whether the predictions carry any information at all, including what covariates would explain."

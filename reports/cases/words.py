@@ -104,7 +104,7 @@ def _beats(curves: Curves, orders: str) -> str:
 
 
 def _centred(regions: Regions) -> str:
-    return f"Regions on {regions.centred_on}."
+    return f"Regions are centred on {regions.centred_on}."
 
 
 def _empty(regions: Regions) -> str:
