@@ -1,5 +1,6 @@
 """Fills the page's templates, and publishes one self-contained HTML file."""
 
+import re
 import shlex
 from base64 import b64encode
 from collections.abc import Mapping
@@ -77,8 +78,8 @@ def in_words(name: str) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """Let a name of several words, such as one of a protocol, wrap after an underscore."""
-    return Markup("_<wbr>").join(name.split("_"))
+    """Let a name of several words, such as a protocol's or a baseline's, wrap after each of them."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_+/])", name))
 
 
 def metric_title(kind: str) -> str:
