@@ -115,9 +115,12 @@ def _splits_of(options: TargetOptions, stored: StoredLabels, tell: Callable[[str
     """Return what says the splits, where neither the dataset, the options nor an earlier run do."""
     typed = options.make_splits or options.split_column or vars(options).get("cross_validate")
     if options.official_splits and typed:
-        raise UsageError("--official-splits: not with --make-splits, --split-column or --cross-validate")
+        raise UsageError("--official-splits: cannot be combined with --make-splits, --split-column or --cross-validate")
     if options.official_splits and vars(options).get("allow_near_copies"):
-        raise UsageError("--official-splits: not with --allow-near-copies: people and scans that it shares are counted")
+        raise UsageError(
+            "--official-splits: cannot be combined with --allow-near-copies: a published split is used as "
+            "it is, and the people and scans that its parts share are counted"
+        )
     if stored.official or typed:
         return {}
     if (kept := stored.labels.parent / SPLITS_FILE).is_file():

@@ -59,15 +59,16 @@ Pretrained = Annotated[
 NearCopies = Annotated[
     Path | None,
     typer.Option(
-        help="Participants, or pairs of them (two ids per line), whose scans may be nearly equal: twins, repeats.",
+        help="File of participants, or of pairs of them (two ids per line), whose scans may be nearly equal, such as "
+        "twins or repeats.",
         rich_help_panel=IN_AND_OUT,
     ),
 ]
 Resplit = Annotated[
     str | None,
     typer.Option(
-        help="Why people whom an earlier run here locked as test are train or val now, or many labels changed; kept "
-        "and shown with every number.",
+        help="Your reason, where people whom an earlier run here locked as test are train or val now, or where many "
+        "labels changed. It is kept, and shown with every number.",
         rich_help_panel=IN_AND_OUT,
     ),
 ]
@@ -76,15 +77,16 @@ CrossValidate = Annotated[
     int | None,
     typer.Option(
         min=2,
-        help="Judge everybody on so many folds of participants, the whole search inside each, where there are too few "
-        "people for a split; no test split is claimed.",
+        help="Cross-validate over so many folds of participants, with the whole search inside each: for studies too "
+        "small for a split. Everybody is judged, and nobody is held back as a test split.",
         rich_help_panel=JUDGING,
     ),
 ]
 Prevalence = Annotated[
     str | None,
     typer.Option(
-        help="Class shares that probabilities are stated at: class=share,...; if not given, those of train and val.",
+        help="Shares of the classes among the people whom probabilities are for: class=share,...; if not given, those "
+        "of train and val.",
         rich_help_panel=JUDGING,
     ),
 ]
@@ -105,7 +107,8 @@ class HeadOptions(TargetOptions):
     layer: Annotated[
         str,
         typer.Option(
-            help="A layer that the stores hold, or auto: searched with --trials, else last.", rich_help_panel=FEATURES
+            help="A layer of the stores; auto: chosen by the search, and without --trials the last.",
+            rich_help_panel=FEATURES,
         ),
     ] = AUTO
     pools: Annotated[
@@ -113,14 +116,15 @@ class HeadOptions(TargetOptions):
         names_text("--pool", AUTO),
         typer.Option(
             "--pool",
-            help="Pools that the stores hold, such as mean,max, or auto: searched, else mean.",
+            help="Pools of the stores, such as mean,max; auto: chosen by the search, and without --trials the mean.",
             rich_help_panel=FEATURES,
         ),
     ] = (AUTO,)
     aggregate: Annotated[
         Literal["auto", "mean-logits", "mean-features", "best-protocol", "learned-weights"],
         typer.Option(
-            help="How scans become participants; auto: searched with --trials, else mean-logits.",
+            help="How the scans of a participant become one answer; auto: chosen by the search, and without --trials "
+            "mean-logits.",
             rich_help_panel=FEATURES,
         ),
     ] = "auto"
@@ -128,8 +132,8 @@ class HeadOptions(TargetOptions):
         tuple[int, int, int] | None,
         Text(parse_token_grid),
         typer.Option(
-            help="Grid of patch tokens for attentive and tokens-linear, such as 4x6x6; if not given, at most 150 (36) "
-            "tokens per volume.",
+            help="Grid of patch tokens for attentive and tokens-linear, such as 4x6x6; if not given, at most 150 "
+            "tokens per volume for attentive, and 36 for tokens-linear.",
             rich_help_panel=FEATURES,
         ),
     ] = None
@@ -141,13 +145,19 @@ class HeadOptions(TargetOptions):
         ),
     ] = "cpu"
     trials: Annotated[
-        int, typer.Option(min=0, help="Optuna trials inside train; 0: safe defaults.", rich_help_panel=SEARCH)
+        int,
+        typer.Option(
+            min=0,
+            help="Trials of the search for parameters (Optuna), inside train; 0: no search, but safe defaults.",
+            rich_help_panel=SEARCH,
+        ),
     ] = 0
     minutes: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Search until then, with --trials whichever ends first; it can be continued.",
+            help="Stop the search after so many minutes, or after --trials if that comes first; the same command "
+            "continues it.",
             rich_help_panel=SEARCH,
         ),
     ] = None
@@ -186,7 +196,8 @@ class ProbeOptions(HeadOptions):
         int | None,
         typer.Option(
             min=0,
-            help="Augmented views of each volume to learn from too (extract-embeddings --views); if not given, all.",
+            help="How many augmented views of each volume to train on as well (extract-embeddings --views makes them); "
+            "if not given, all.",
             rich_help_panel=FEATURES,
         ),
     ] = None
@@ -201,7 +212,7 @@ class ProbeOptions(HeadOptions):
     nested: Annotated[
         bool,
         typer.Option(
-            help="Judge the whole search on outer folds of train and val too (5 more searches).",
+            help="Judge the search itself as well, on outer folds of train and val (5 more searches).",
             rich_help_panel=SEARCH,
         ),
     ] = False
@@ -217,13 +228,18 @@ class ProbeOptions(HeadOptions):
     calibrate: Annotated[
         Literal["auto", "logistic", "temperature", "isotonic", "none"],
         typer.Option(
-            help="How logits become probabilities; auto: the smallest log-loss on held-out train.",
+            help="How the scores of the head become probabilities; auto: whichever has the smallest log-loss on "
+            "held-out parts of train.",
             rich_help_panel=JUDGING,
         ),
     ] = "auto"
     prevalence: Prevalence = None
     robustness: Annotated[
-        bool, typer.Option(help="Fit again without each site and device, and judge there.", rich_help_panel=JUDGING)
+        bool,
+        typer.Option(
+            help="Also leave out each site and each device in turn, fit again, and judge on what was left out.",
+            rich_help_panel=JUDGING,
+        ),
     ] = False
     measurements: Measurements = None
     pretrain_participants: Pretrained = None
@@ -231,8 +247,8 @@ class ProbeOptions(HeadOptions):
     random_twin: Annotated[
         str | None,
         typer.Option(
-            help="Store of the same volumes by extract-embeddings --encoder random:base, for comparison: the same "
-            "search and head on random weights.",
+            help="Store of the same volumes from an untrained encoder (extract-embeddings --encoder random:base): the "
+            "same search and head run on it, for comparison.",
             rich_help_panel=JUDGING,
         ),
     ] = None

@@ -206,7 +206,7 @@ def refuse_of_number(run: Run, options: PredictOptions) -> None:
     if not run.record.asked.classes and options.abstain_below != ABSTAIN_BELOW:
         raise UsageError(
             f"--abstain-below {options.abstain_below:g}: the run predicts a number, which has no probability; it "
-            "abstains beyond the numbers of train and out of distribution (--ood-percentile)"
+            f"abstains from answers outside the range of train, and for scans unlike those of train (--ood-percentile)"
         )
 
 

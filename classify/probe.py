@@ -173,7 +173,7 @@ def check_options(options: ProbeOptions) -> tuple[Question, str | None]:
             check_aggregation(options.model, options.aggregate)
     check_device(options.device)
     if AUTO in options.pools and len(options.pools) > 1:
-        raise UsageError("--pool: expected auto, or names of pools; got both")
+        raise UsageError("--pool: expected either auto or names of pools, got both")
     check_plan(SearchPlan(options.model, trials=options.trials, minutes=options.minutes, engine=options.engine))
     if options.nested and not (options.trials or options.minutes or options.model == AUTO):
         raise UsageError("--nested: expected --trials or --minutes with it; without a search there is nothing to judge")

@@ -49,16 +49,16 @@ class TableOptions(Options):
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="Any table (CSV, TSV): a line a participant, eye or scan, with participant, eye or file, and columns "
-            "to ask for with --target.",
+            help="Any table (CSV, TSV) with one line per participant, eye or scan: columns that name it (participant, "
+            "eye, file), and the columns to predict, which --target chooses.",
             rich_help_panel=IN_AND_OUT,
         ),
     ] = None
     split_column: Annotated[
         str | None,
         typer.Option(
-            help="Column of --labels that says train, val or test, or numbers of folds to cross-validate by; if not "
-            "given: what splits.csv next to --labels says, else split.",
+            help="Column of --labels that holds train, val or test, or the number of a fold to cross-validate by; if "
+            "not given: splits.csv next to --labels, and without that file the column split.",
             rich_help_panel=IN_AND_OUT,
         ),
     ] = None
@@ -93,7 +93,8 @@ class TargetOptions(TableOptions):
     official_splits: Annotated[
         bool,
         typer.Option(
-            help="Of a public dataset take the published split although people lie in several parts of it.",
+            help="Use the published split of a public dataset, even though some people are in more than one part of "
+            "it.",
             rich_help_panel=IN_AND_OUT,
         ),
     ] = False
@@ -101,8 +102,8 @@ class TargetOptions(TableOptions):
         tuple[float, float, float] | None,
         Text(parse_shares),
         typer.Option(
-            help="Make splits of the participants of --labels, in percent of train/val/test, such as 70/15/15; they "
-            "are kept in splits.csv next to it, and used by each later run on these labels.",
+            help="Divide the participants of --labels into train/val/test, in percent, such as 70/15/15. The splits "
+            "are kept in splits.csv next to it, and every later run on these labels uses them.",
             rich_help_panel=IN_AND_OUT,
         ),
     ] = None
@@ -110,26 +111,30 @@ class TargetOptions(TableOptions):
     target: Annotated[
         str | None,
         typer.Option(
-            help="Column of --labels that is predicted; classify probe takes several, with commas, one by one.",
+            help="Column of --labels to predict; classify probe takes several, separated by commas, and makes a run of "
+            "each.",
             rich_help_panel=QUESTION,
         ),
     ] = None
     kind: Annotated[
         Literal["binary", "nominal", "ordered", "number"] | None,
-        typer.Option(help="What --target is; if not given, as its values say.", rich_help_panel=QUESTION),
+        typer.Option(help="Kind of --target; if not given, it follows from the values.", rich_help_panel=QUESTION),
     ] = None
     classes: Annotated[
         tuple[str, ...] | None,
         names_text("--classes"),
-        typer.Option(help="Values of --target that are the classes, in order, with commas.", rich_help_panel=QUESTION),
+        typer.Option(
+            help="Values of --target that are the classes, in their order, separated by commas.",
+            rich_help_panel=QUESTION,
+        ),
     ] = None
     positive: Annotated[
-        str | None, typer.Option(help="Of two classes the one to be found.", rich_help_panel=QUESTION)
+        str | None, typer.Option(help="The class to detect, where there are two.", rich_help_panel=QUESTION)
     ] = None
     level: Annotated[
         Literal["participant", "eye", "scan"] | None,
         typer.Option(
-            help="Whose label it is, and so what is judged; if not given, the finest that --labels has.",
+            help="What one label belongs to, and therefore what is judged; if not given, the finest that --labels has.",
             rich_help_panel=QUESTION,
         ),
     ] = None
@@ -137,14 +142,14 @@ class TargetOptions(TableOptions):
         tuple[str, ...] | None,
         names_text("--covariates"),
         typer.Option(
-            help="Columns of --labels that the baseline next to each number knows; if not given: age and site.",
+            help="Columns of --labels for the baseline that every result is compared with; if not given: age and site.",
             rich_help_panel=QUESTION,
         ),
     ] = None
     exclude: Annotated[
         tuple[str, ...] | None,
         names_text("--exclude"),
-        typer.Option(help="Values of --target to leave out, with commas.", rich_help_panel=QUESTION),
+        typer.Option(help="Values of --target to leave out, separated by commas.", rich_help_panel=QUESTION),
     ] = None
 
     @property

@@ -66,8 +66,8 @@ class EvaluateOptions(JudgedOptions):
         int | None,
         typer.Option(
             min=0,
-            help="With --external: so many of them, drawn by participant, recalibrate the run and are not judged; if "
-            "not given a fifth of them, at most 100. 0: none.",
+            help="With --external: how many of these people, drawn at random, recalibrate the run and are then not "
+            "judged; if not given, a fifth of them, at most 100. 0: none.",
             rich_help_panel=JUDGING,
         ),
     ] = None
@@ -113,7 +113,8 @@ class AnswerOptions(Options):
         typer.Option(
             min=0,
             max=100,
-            help="Abstain where a scan lies farther than this percent of train. 100: never.",
+            help="Give no answer for a scan that lies farther out than this percentage of the training scans. 100: "
+            "always answer.",
             rich_help_panel=JUDGING,
         ),
     ] = 99.0
@@ -121,7 +122,7 @@ class AnswerOptions(Options):
     answer_unknown: Annotated[
         bool,
         typer.Option(
-            help="Answer scans whose device, protocol, size or brightness is unlike all of training, too.",
+            help="Answer even for scans whose device, protocol, size or brightness is unlike all of training.",
             rich_help_panel=JUDGING,
         ),
     ] = False

@@ -67,7 +67,7 @@ class CompareOptions(HeadOptions):
     random_twin: Annotated[
         str | None,
         typer.Option(
-            help="NAME of the store of the encoder with random weights: every head is held against it.",
+            help="NAME of the store whose encoder has random weights: every head is compared with the same head on it.",
             rich_help_panel=JUDGING,
         ),
     ] = None
@@ -119,7 +119,8 @@ class CurveOptions(HeadOptions):
         typer.Option(help="Shares of the participants of train, with commas between.", rich_help_panel=JUDGING),
     ] = FRACTIONS
     repeats: Annotated[
-        int, typer.Option(min=1, help="How often other participants are drawn per share.", rich_help_panel=JUDGING)
+        int,
+        typer.Option(min=1, help="How many times participants are drawn anew for each share.", rich_help_panel=JUDGING),
     ] = 5
 
     @property

@@ -1,6 +1,7 @@
 """What the base install leaves out: which extra of octprobe brings a package, and one line where it is missing."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from embeddings_store.errors import OctProbeError, UsageError
@@ -40,3 +41,9 @@ def require(package: str, what: str, fault: type[OctProbeError] = UsageError) ->
         if (missing := describe_missing(error)) is None:
             raise
         raise fault(f"{what}: {missing}") from error
+
+
+def require_installed(package: str, what: str) -> None:
+    """Look for a package of an extra without importing it. Raises: UsageError, naming the extra."""
+    if find_spec(package) is None:
+        raise UsageError(f"{what}: {describe_missing(ModuleNotFoundError(name=package))}")

@@ -27,14 +27,14 @@ StoreAddress = Annotated[
 StoreAddresses = Annotated[
     str | tuple[str, ...],
     typer.Option(
-        help="Embeddings: a folder or s3://bucket/prefix; of several encoders NAME=ADDRESS each, repeated.",
+        help="Embeddings: a folder or s3://bucket/prefix. For several encoders repeat it, each as NAME=ADDRESS.",
         rich_help_panel=IN_AND_OUT,
     ),
 ]
 Prefix = Annotated[str, typer.Option(help="Where the dataset begins inside the bucket.", rich_help_panel=SOURCE)]
 ParticipantsTable = Annotated[Path, typer.Option(help="The dataset's participants.tsv.", rich_help_panel=IN_AND_OUT)]
 Runs = Annotated[Path, typer.Option(help="Folder of finished runs; new ones go there.", rich_help_panel=IN_AND_OUT)]
-Seed = Annotated[int, typer.Option(min=0, help="Everything random follows from it.", rich_help_panel=COMPUTING)]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.", rich_help_panel=COMPUTING)]
 Json = Annotated[
     bool,
     typer.Option("--json", help="One JSON object on stdout; everything else is on stderr.", rich_help_panel=RESULTS),

@@ -46,7 +46,10 @@ def extract(
     min_coverage: Annotated[
         float,
         typer.Option(
-            min=0.0, max=1.0, help="Exit with 3 when a smaller fraction of volumes has a row.", rich_help_panel=RESULTS
+            min=0.0,
+            max=1.0,
+            help="Exit with 3 if less than this fraction of the volumes has a row.",
+            rich_help_panel=RESULTS,
         ),
     ] = 0.0,
     json: Json = False,

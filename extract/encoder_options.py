@@ -44,7 +44,9 @@ ImageSize = Annotated[
     ),
 ]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda", "xla"], typer.Option(help="Device.", rich_help_panel=COMPUTING)]
-Precision = Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the encoder.", rich_help_panel=COMPUTING)]
+Precision = Annotated[
+    Literal["fp32", "bf16"], typer.Option(help="Precision of the arithmetic of the encoder.", rich_help_panel=COMPUTING)
+]
 
 
 def parse_slices(text: str) -> Slices:

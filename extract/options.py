@@ -164,7 +164,7 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
     ] = "full"
     token_dtype: Annotated[
         Literal["float16", "int8"],
-        typer.Option(help="int8: half the room, a little less exact.", rich_help_panel=KEPT),
+        typer.Option(help="int8 takes half the space and is a little less exact.", rich_help_panel=KEPT),
     ] = DEFAULT_TOKEN_DTYPE
     device: DeviceName = "auto"
     precision: Precision = "fp32"
@@ -183,7 +183,7 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
     ray_address: Annotated[
         str | None,
         typer.Option(
-            help="Of a running Ray cluster, such as 10.0.0.1:6379, or auto.",
+            help="Address of a running Ray cluster, such as 10.0.0.1:6379, or auto.",
             show_default="Ray's own",
             rich_help_panel=COMPUTING,
         ),
@@ -235,7 +235,7 @@ class ExtractOptions(EncoderReading, Preprocessing, LayoutOptions):
     refresh: Annotated[
         bool,
         typer.Option(
-            help="List the bucket anew now; the listing of an earlier start is used for a day.", rich_help_panel=SOURCE
+            help="List the bucket again; without this, a listing of the last day is used.", rich_help_panel=SOURCE
         ),
     ] = False
     cache_dir: CacheDir = None

@@ -104,7 +104,8 @@ def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:
         require_regular(file)
         array: np.ndarray = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise UsageError(f"{file}: expected a .npy array, got a file that cannot be read as one ({error})") from error
+        reason = "it holds no plain numbers" if "pickle" in str(error) else error  # NumPy advises to load it unsafely
+        raise UsageError(f"{file}: expected a .npy array, got a file that cannot be read as one ({reason})") from error
     return check_images(str(file), array)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from embeddings_store.space import EmbeddingSpace
     from octprobe.scans import encode, load_encoder, preprocess
     from octprobe.verbs import compare, evaluate, extract, predict, probe
-    from reports.shap_pictures import read_explanation
+    from reports.shap_values import read_explanation
 
     __version__: str
 
@@ -53,7 +53,7 @@ _HOMES = {
     "predict": "octprobe.verbs",
     "preprocess": "octprobe.scans",
     "probe": "octprobe.verbs",
-    "read_explanation": "reports.shap_pictures",
+    "read_explanation": "reports.shap_values",
     "read_snapshot": "embeddings_store.snapshot",
 }
 _NAMES = {"open_store": "open_reader"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from classify.cohort.units import VOLUME, name_units
 from classify.features.tokens import with_tokens
@@ -16,13 +17,14 @@ from classify.judging.kept_calibrator import read_calibrator
 from classify.reference.novelty import THRESHOLD_PERCENTILE
 from classify.run.predictions import Predictions, pick_predictions
 from embeddings_store.errors import UsageError
+from embeddings_store.extras import require_installed
 from embeddings_store.file_names import file_name
 from embeddings_store.reader import StoreReader, open_reader
 from embeddings_store.snapshot import Snapshot, read_features_source
 from extract.bucket.open import open_source
 from extract.bucket.source import Source
 from reports.cases.answer import of_unit, unit_line
-from reports.cases.explained import Explainer
+from reports.cases.explained import UNIT_PARTS, Explainer
 from reports.cases.map_files import export_maps
 from reports.cases.people import TellingCase, TrackRecord, telling_cases, track_record
 from reports.cases.probed import open_probe
@@ -43,6 +45,7 @@ from reports.runs import (
     say_left_out,
 )
 
+NEW = "this participant is new to the run"
 STRANGER = "none of these scans is one that the run knows under this number, so they may be another person's"
 
 
@@ -108,13 +111,16 @@ def write_cases(
     tell: hears of each run that cannot be read; the pages name them, too.
     Raises: UsageError for unknown or locked participants; RunError, StoreError for what cannot be read.
     """
+    if options.export:
+        require_installed("highdicom", "--export")  # its extra brings what NIfTI needs, too
     opened, now = opened or open_inputs(options), now or datetime.now(UTC)
     left_out: list[LeftOut] = []
     run = choose_run(read_runs(options.runs, tell=left_out.append), options.run, left_out)
     for one in left_out:
         tell(one)
-    chosen = choose_people(run, options.participants)
+    require_unlocked(run, options.participants)
     explainer = open_explainer(run, opened, options.device)
+    chosen = choose_people(run, options.participants, explainer)
     judged = judged_people(run)
     write_model_card(run, options.out, now=now)
     frame = _frame(run, now) | {"left_out": say_left_out(left_out)}
@@ -173,35 +179,46 @@ def _open_recorded(run: FinishedRun, store: OpenedStore | None, device: str | No
     return RecordedExplainer(run, store.snapshot)
 
 
-def choose_people(run: FinishedRun, wanted: Sequence[str]) -> list[TellingCase]:
-    """Give the named participants, or a few telling ones of validation.
-
-    Raises: UsageError for a participant of the locked test split, or one that the run does not know.
-    """
-    if not wanted:
-        people = run.predictions(run.level, run.record.judged_split)
-        return telling_cases(people) if people is not None else []
-    split = dict(zip(run.run.cohort["participant"].astype(str), run.run.cohort["split"], strict=True))
-    locked = not run.record.looks_at_test
+def require_unlocked(run: FinishedRun, wanted: Sequence[str]) -> None:
+    """Raise UsageError for a participant of the locked test split."""
+    split = _splits(run)
     for name in wanted:
-        if name not in split:
-            raise UsageError(f"--participant {name}: the run {run.id} was made without this participant")
-        if split[name] == "test" and locked:
+        if split.get(name) == "test" and not run.record.looks_at_test:
             raise UsageError(
                 f"--participant {name}: belongs to the locked test split; `classify evaluate --split test` opens it "
                 "and writes down that it was opened"
             )
-    return [
-        TellingCase(unit, name, f"asked for; of the {split[name]} split")
-        for name in wanted
-        for unit in _units_of(run, name)
-    ]
 
 
-def _units_of(run: FinishedRun, participant: str) -> list[str]:
-    """Name the judged units of a participant, in order."""
-    own = run.run.cohort[run.run.cohort["participant"].astype(str) == participant]
-    columns = (own[name].to_numpy(str) for name in ("participant", "eye", "volume"))
+def choose_people(run: FinishedRun, wanted: Sequence[str], explainer: Explainer) -> list[TellingCase]:
+    """Give the named participants, known to the run or new, or a few instructive ones of validation.
+
+    Raises: UsageError for one of whom there is no volume at all.
+    """
+    if not wanted:
+        people = run.predictions(run.level, run.record.judged_split)
+        return telling_cases(people) if people is not None else []
+    split, cohort = _splits(run), run.run.cohort
+    chosen = []
+    for name in wanted:
+        of = f"of the {split[name]} split" if name in split else "new to the run"
+        own = cohort[cohort["participant"].astype(str) == name] if name in split else explainer.volumes_of(name)
+        if own.empty:
+            raise UsageError(
+                f"--participant {name}: expected somebody of the run {run.id}, or with volumes where it reads them "
+                "(--store of a probe, --bucket of a fine-tuned model), found none"
+            )
+        chosen += [TellingCase(unit, name, f"asked for; {of}") for unit in _units_of(run, own)]
+    return chosen
+
+
+def _splits(run: FinishedRun) -> dict[str, str]:
+    return dict(zip(run.run.cohort["participant"].astype(str), run.run.cohort["split"], strict=True))
+
+
+def _units_of(run: FinishedRun, own: pd.DataFrame) -> list[str]:
+    """Name the judged units of a participant's volumes, in order."""
+    columns = (own[name].to_numpy(str) for name in UNIT_PARTS)
     return sorted(set(name_units(run.level, *columns).tolist()))
 
 
@@ -239,7 +256,7 @@ def _write_case(
         **frame,
         "who": who,
         "person": person,
-        "stranger": "" if known else STRANGER,
+        "stranger": "" if known else STRANGER if who.participant in _splits(run) else NEW,
         "probability": found.probability,
         "target": found.target,
         "probabilities": _probabilities(run),

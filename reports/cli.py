@@ -1,6 +1,7 @@
 """Console script ``reports``: parses and calls; heavy imports live inside the commands."""
 
 from embeddings_store.command_line import Version, verb
+from embeddings_store.extras import require_installed
 from embeddings_store.shared_options import Json
 from embeddings_store.terminal.console import emit_json, new_app, run_command, say, show
 from reports.options import CaseOptions, ServeOptions, StudyOptions, TrackOptions
@@ -77,6 +78,7 @@ def track(options: TrackOptions, *, json: Json = False) -> None:
 
     Example: WANDB_MODE=offline reports track --runs ./runs --to wandb --figures ./report
     """
+    require_installed(options.to, f"--to {options.to}")  # its extra brings what the pages need, too
     from reports.trackers import open_tracker
     from reports.tracking import mirror_runs, say_mirrored
 

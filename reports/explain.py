@@ -91,7 +91,9 @@ def load_booster(folder: Path) -> Any:
     import lightgbm
 
     if (folder / "model" / ARRAYS).exists():
-        raise RunError(f"{folder.name}: its trees look at principal components, so no SHAP value belongs to a feature")
+        raise RunError(
+            f"{folder.name}: its trees split on principal components, so SHAP values cannot be given to single features"
+        )
 
     found = sorted((folder / "model").glob("*.txt"))
     if len(found) != 1:

@@ -14,7 +14,8 @@ from embeddings_store.errors import OctProbeError, RunError
 from reports.explain import ShapValues, explain_linear, explain_trees, group_shares, load_booster
 from reports.pictures import Picture
 from reports.runs import FinishedRun, best_by_validation
-from reports.shap_pictures import as_explanation, picture_explanation
+from reports.shap_pictures import picture_explanation
+from reports.shap_values import as_explanation
 
 REPRODUCES_WITHIN = 1e-5
 FeaturesOf = Callable[[Run], FeatureTable]

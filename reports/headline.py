@@ -150,7 +150,8 @@ def _difference_sentence(run: FinishedRun, rival: str, rivals: Mapping[str, Esti
     others = ", ".join(name for name in rivals if name != rival)
     compared = f"compared with {len(rivals)} baselines ({rival}, {others})" if others else "no other was compared"
     return (
-        f"The hardest baseline is {rival}, which knows nothing of the embedding: it reaches {spell(theirs)}. "
+        f"The baseline that is hardest to beat is {rival}, which does not use the embedding: it reaches "
+        f"{spell(theirs)}. "
         f"The paired difference, run minus {rival}, is {spell(rivals[rival], signed=True)}; {compared}."
     )
 
@@ -165,7 +166,8 @@ def _missing_sentence(run: FinishedRun) -> list[str]:
     if notes and run.covariates in run.record.judged.baselines:
         known = total - int(notes[0]["participants"])
         said.append(
-            f"Age is known of {known} of {total} participants; the others stand at the mean of train and are marked."
+            f"Age is known for {known} of {total} participants; the others were given the mean age of train, and a "
+            f"mark that theirs is missing."
         )
     return said
 
@@ -174,7 +176,7 @@ def _selection_sentence(runs: Sequence[FinishedRun]) -> str:
     chosen = (
         f"This run was the only one, and was judged on the validation {runs[0].units}."
         if len(runs) == 1
-        else f"It is the best of {len(runs)} runs on the same validation {runs[0].units}: its number is optimistic. "
-        "The interval of the difference is widened for that choice, that of the number itself is not."
+        else f"It is the best of {len(runs)} runs on the same validation {runs[0].units}, so its number is optimistic. "
+        f"The interval of the difference is widened to allow for that choice; the interval of the number itself is not."
     )
     return f"{chosen} Only an evaluation on the locked test split can confirm it."

@@ -63,13 +63,18 @@ class CaseOptions(LayoutOptions):
     prefix: Prefix = ""
     run: Annotated[
         str | None,
-        typer.Option(help="Which run.", show_default="the best probe by validation", rich_help_panel=CHOSEN),
+        typer.Option(
+            help="The finished run to explain.", show_default="the best probe by validation", rich_help_panel=CHOSEN
+        ),
     ] = None
     participants: Annotated[
         tuple[str, ...],
         Text(parse_people),
         typer.Option(
-            "--participant", help="ID,...", show_default="a few telling ones of validation", rich_help_panel=CHOSEN
+            "--participant",
+            help="Whose pages: ids, separated by commas.",
+            show_default="a few instructive ones of validation",
+            rich_help_panel=CHOSEN,
         ),
     ] = ()
     export: Annotated[
@@ -88,8 +93,10 @@ class ServeOptions(Options):
 
     runs: FinishedRuns
     pages: Annotated[Path, typer.Option(help="OUT of reports study and reports case.", rich_help_panel=IN_AND_OUT)]
-    host: Annotated[str, typer.Option(help="Loopback unless you say otherwise: pages show participants.")] = "127.0.0.1"
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8750
+    host: Annotated[
+        str, typer.Option(help="Address to listen on: by default this machine alone, since pages show participants.")
+    ] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8750
     mlflow_url: Annotated[str | None, typer.Option(help="Address of a running MLflow page, to link it.")] = None
 
 

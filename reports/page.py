@@ -1,5 +1,6 @@
 """Fills the page's templates, and publishes one self-contained HTML file."""
 
+import re
 import shlex
 from base64 import b64encode
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from classify.run.leaves import flatten
 from classify.run.record import RunRecord
@@ -34,7 +36,12 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, words=in_words, metric_title=metric_title, command=command_line, settings=settings
+        number=number,
+        words=in_words,
+        breakable=breakable,
+        metric_title=metric_title,
+        command=command_line,
+        settings=settings,
     )
     environment.globals.update(use_only=USE_ONLY, policy=content_policy())
     return environment.get_template(template).render(**context)
@@ -69,6 +76,11 @@ def publish(page: str, path: Path) -> None:
 def in_words(name: str) -> str:
     """Write a class name with spaces, so that a long one can wrap."""
     return name.replace("_", " ")
+
+
+def breakable(name: str) -> Markup:
+    """Let a name of several words, such as a protocol's or a baseline's, wrap after each of them."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_+/])", name))
 
 
 def metric_title(kind: str) -> str:

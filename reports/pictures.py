@@ -68,7 +68,7 @@ def picture_reliability(predictions: Predictions, phantom: bool) -> Picture:
     bins = len(reliability.count)
     caption = (
         f"{_people(predictions)}, {bins} bins. Expected calibration error {number(reliability.ece)}. Points below the "
-        "dashed line: the model was overconfident. Bars: how many units a point stands on."
+        "dashed line: the model was overconfident. Bars: how many answers each point rests on."
     )
     filled = [
         f"at {number(c)} right {number(a)} (n = {n})"

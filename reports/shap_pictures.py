@@ -1,80 +1,25 @@
-"""What moved a head, drawn by the shap package: bars, beeswarms, a waterfall; and the values, kept as plain arrays."""
+"""What moved a head, drawn by the shap package: bars, beeswarms, a waterfall."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from textwrap import fill
 from typing import Any
-from zipfile import BadZipFile
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float64
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from embeddings_store.errors import RunError, UsageError
-from embeddings_store.extras import require
-from embeddings_store.publish import published
-from reports.explain import ShapValues
 from reports.figures import STYLE, to_data_uri
 from reports.page import in_words
 from reports.pictures import Picture
+from reports.shap_values import shap_package
 
-FILE = "explanation.npz"
 SHOWN = 12
 """Features of a picture; the others are one bar together."""
 
 MOST_POINTS = 1000
 """Volumes of a beeswarm, drawn with seed 0: more of them only cover each other."""
-
-_FIELDS = ("values", "base_values", "data", "feature_names", "output_names")
-
-
-def as_explanation(
-    found: ShapValues, x: Float64[np.ndarray, "n d"], features: Sequence[str], outputs: Sequence[str]
-) -> Any:
-    """Return SHAP values as the shap package keeps them: values [rows, features, outputs], data [rows, features]."""
-    base = np.tile(found.expected, (len(x), 1))
-    return _shap().Explanation(
-        found.values.transpose(0, 2, 1), base, x, feature_names=list(features), output_names=list(outputs)
-    )
-
-
-def write_explanation(explained: Any, volumes: Sequence[str], path: Path) -> None:
-    """Publish the values, the features and the names of the volumes as plain arrays. Raises: OSError."""
-    with published(path, durable=False) as aside, aside.open("wb") as file:
-        np.savez_compressed(
-            file,
-            values=explained.values,
-            base_values=explained.base_values,
-            data=explained.data,
-            feature_names=np.array(explained.feature_names),
-            output_names=np.array(explained.output_names),
-            volumes=np.array(list(volumes)),
-        )
-
-
-def read_explanation(path: Path | str) -> Any:
-    """Open the explanation.npz next to a study page as a shap.Explanation [volumes, features, classes].
-
-    Needs the extra report. Raises: UsageError for a file that is none.
-
-    >>> import octprobe
-    >>> from pathlib import Path
-    >>> from reports.options import StudyOptions
-    >>> from reports.study import write_study
-    >>> page = write_study(StudyOptions(store="store", runs=Path("runs"), out=Path("report"))).page
-    >>> explanation = octprobe.read_explanation(page.with_name("explanation.npz"))
-    >>> explanation.values.shape == (*explanation.data.shape, len(explanation.output_names))
-    True
-    """
-    try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as saved:
-            fields = {name: saved[name] for name in _FIELDS}
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise UsageError(f"{path}: expected the explanation.npz that reports study writes: {error}") from error
-    names = {name: fields.pop(name).tolist() for name in ("feature_names", "output_names")}
-    return _shap().Explanation(**fields, **names)
 
 
 def picture_explanation(explained: Any, certain: int, about: str, *, phantom: bool) -> list[Picture]:
@@ -82,7 +27,7 @@ def picture_explanation(explained: Any, certain: int, about: str, *, phantom: bo
 
     certain: the row of that volume. about: begins each caption.
     """
-    plots, names = _shap().plots, [in_words(name) for name in explained.output_names]
+    plots, names = shap_package().plots, [in_words(name) for name in explained.output_names]
     classes = {name: explained[:, :, place] for place, name in enumerate(names)}
     order = np.argsort(-np.abs(explained.values).mean(axis=0).sum(axis=1), kind="stable")[:SHOWN]
     with _canvas(11.5, 5.0) as figure:
@@ -93,7 +38,7 @@ def picture_explanation(explained: Any, certain: int, about: str, *, phantom: bo
         axes = figure.subplots(-(-len(names) // 2), min(2, len(names)), squeeze=False).ravel()
         for ax, (name, one) in zip(axes, classes.items(), strict=False):
             plots.beeswarm(one[drawn][:, order], max_display=SHOWN, show=False, ax=ax, plot_size=None, s=9)
-            ax.set_title(name)
+            ax.set_title(fill(name, 36))
             _soften(ax)
         for ax in axes[len(names) :]:
             ax.remove()
@@ -131,14 +76,12 @@ def picture_explanation(explained: Any, certain: int, about: str, *, phantom: bo
     ]
 
 
-def _shap() -> Any:
-    return require("shap", "what moved the model", RunError)
-
-
 def _over_classes(explained: Any) -> Any:
     """Return |SHAP| [volumes, features], added up over the classes."""
     whole = np.abs(explained.values).sum(axis=2)
-    return _shap().Explanation(whole, np.zeros(len(whole)), explained.data, feature_names=explained.feature_names)
+    return shap_package().Explanation(
+        whole, np.zeros(len(whole)), explained.data, feature_names=explained.feature_names
+    )
 
 
 def _soften(ax: Any) -> None:

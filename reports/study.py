@@ -37,7 +37,7 @@ from reports.runs import (
     select_runs,
 )
 from reports.sections import detail_pictures, find_warnings, result_tables
-from reports.shap_pictures import FILE, write_explanation
+from reports.shap_values import FILE, write_explanation
 from reports.tables import class_table, splits_table, title_of, units_judged, used_row
 from reports.training_pictures import picture_training
 from reports.validity import comparison_tables, p_value_sentence, validity_tables

@@ -62,10 +62,10 @@ def p_value_sentence(run: FinishedRun) -> str:
     found = run.record.judged.permutation.get("val")
     if not found:
         return "absent: the run recorded no permutation test"
-    said = [f"{TITLES[name]} {_p(p)}" for name, p in found["p_values"].items()]
+    said = [f"{_p(p)} by {TITLES[name]}" for name, p in found["p_values"].items()]
     return (
         f"Labels permuted between participants {found['permutations']} times: p = {'; '.join(said)}. "
-        "This asks whether the predictions carry any information at all, also what the covariates would explain."
+        "This asks whether the predictions carry any information at all, including what covariates would explain."
     )
 
 
@@ -103,8 +103,8 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
     caption = (
         f"{board['participants']} validation participants, all lines on the same bootstrap draws, best first. "
         f"{chosen['compared']} models were compared: the number of the first is too optimistic, since it was chosen as "
-        "the best. Chosen anew in every draw and judged on the people not drawn, the first has a "
-        f"{title_of(headline[0])} of {spell(corrected)}. The intervals of “Minus best” hold for all lines at once, "
+        "the best. Where the best is chosen anew in every draw, and judged on the people not drawn, its "
+        f"{title_of(headline[0])} is {spell(corrected)}. The intervals of “Minus best” hold for all lines at once, "
         f"whichever model came first by luck: a model is worse than the best only where its interval lies below 0: "
         f"{count_worse(board)}."
     )
@@ -162,8 +162,8 @@ def _subgroups(run: FinishedRun) -> PlainTable | None:
     if not rows:
         return None
     caption = (
-        f"Validation {run.units} of each group, with scans of that group only. Small groups stay visible as small: "
-        "their intervals are wide, and below 10 participants a class too few to say."
+        f"Validation {run.units} of each group, with scans of that group only. Small groups have wide intervals; with "
+        "fewer than 10 participants of a class there are too few to say."
     )
     columns = ("By", "Group", "Participants", *(TITLES[name] for name in _headline_of(run)))
     return PlainTable("subgroups", "Subgroups", caption, columns, rows)
@@ -185,9 +185,9 @@ def _hold_outs(run: FinishedRun) -> PlainTable | None:
     metric = run.primary if run.task.is_number else run.ranking
     rows = [_hold_out(by, line, metric) for by, lines in found.items() for line in lines]
     caption = (
-        "The head was fitted again without each site and each device, and judged there. The last column is what was "
-        "lost beyond leaving out as many people at random (mean of ten draws); only an interval below 0 there, which "
-        "holds for all lines at once, says that the head leaned on that site or device."
+        "The head was fitted again without each site and each device in turn, and judged on the one left out. The last "
+        "column compares the loss with that of leaving out as many people at random (mean of ten draws). Its intervals "
+        "hold for all lines at once: only one that lies below 0 says that the head leaned on that site or device."
     )
     columns = ("Left out", "Participants", f"{TITLES[metric]} without it", "… with it", "Minus as many at random")
     return PlainTable("hold-outs", "Leave one site or device out", caption, columns, rows)
@@ -215,7 +215,7 @@ def _calibration(run: FinishedRun) -> PlainTable | None:
     caption = f"Probabilities: {describe_method(found)}. Before: as the head gives them. Lower is better."
     if stated := found.get("prevalence"):
         shares = ", ".join(f"{in_words(name)} {share:.3f}" for name, share in stated.items())
-        caption += f" Stated at the prevalence {shares} ({found['prevalence_of']}), and validation is weighed to it."
+        caption += f" Stated at the prevalence {shares} ({found['prevalence_of']}); validation is weighted to match."
     columns = ("Level", "Log-loss before", "after", "Calibration error before", "after")
     return PlainTable("calibration", "Calibration", caption, columns, rows)
 
@@ -230,8 +230,8 @@ def _calibration_of_number(found: Mapping[str, Any]) -> PlainTable:
         rows.append((level, *errors, held, share))
     caption = (
         f"{describe_method(found)[0].upper()}{describe_method(found)[1:]}. Before: as the head gives the number. "
-        "The interval is that of a single answer, from predictions of people held out of training, and how many of "
-        "validation it holds."
+        "The interval is for a single answer, and was made from predictions of people held out of training; the last "
+        "column is the share of validation that lies in it."
     )
     columns = ("Level", "Root mean squared error before", "after", "Interval of an answer", "It holds")
     return PlainTable("calibration", "Calibration", caption, columns, rows)
@@ -247,8 +247,8 @@ def _calibration_by_class(run: FinishedRun) -> PlainTable | None:
         (in_words(name), *(to_estimate(line[one]) for one in names)) for name, line in found.items()
     ]
     caption = (
-        f"Validation {run.units} at the stated prevalence. Observed/expected: how many there are for each one that the "
-        "probabilities promise; 1 is right, above 1 they are too low. Slope: 1 is right, below 1 they are too sure."
+        f"Validation {run.units} at the stated prevalence. Observed/expected: how many people have the class, divided "
+        "by how many the probabilities predict; 1 is right, above 1 they are too low. Slope: below 1 they are too sure."
     )
     columns = ("Class", "Observed/expected", "Slope", "Intercept")
     return PlainTable("calibration-by-class", "Calibration of each class", caption, columns, rows)
@@ -267,8 +267,8 @@ def _nuisance(run: FinishedRun) -> PlainTable | None:
         for line in found
     ]  # fmt: skip
     caption = (
-        "Linear probes on the same features, fitted on train and judged on validation. What the embedding knows, a "
-        "head may use: a site or device that can be predicted well can stand in for the label where it goes with it."
+        "Linear probes on the same features, fitted on train and judged on validation. A head can use whatever the "
+        "embedding knows: a site or device that is predicted well can stand in for the label where the two go together."
     )
     columns = ("Guessed", "Features", "Measure", "Chance", "Found")
     return PlainTable("nuisance", "What else the embedding knows", caption, columns, rows)
@@ -295,7 +295,7 @@ def _pretraining(run: FinishedRun) -> PlainTable | None:
         (split, str(told.get("participants", "")), *_headline(told.get("metrics", told), _headline_of(run)))
         for split, told in found.items()
     ]
-    caption = "The result without the participants that the encoder was pretrained on, known by number alone."
+    caption = "The result without the participants that the encoder was pretrained on, recognised by number alone."
     if doubtful := run.record.cohort.pretraining.get("with_other_volumes"):
         caption += f" {doubtful} of these numbers have other volumes here than in an earlier run: they are doubtful."
     columns = ("Split", "Participants left", *(TITLES[name] for name in _headline_of(run)))
@@ -333,7 +333,7 @@ def _weights(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     rows = [(in_words(name), number(weight)) for name, weight in found.items()]
-    caption = "What a participant of each class weighed when the head was fitted, so that classes weigh the same."
+    caption = "How much a participant of each class counted when the head was fitted, so that classes weigh the same."
     return PlainTable("weights", "Class weights", caption, ("Class", "Weight"), rows)
 
 

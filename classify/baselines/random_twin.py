@@ -189,7 +189,8 @@ def check_twin_of_run(record: RunRecord, stored: Snapshot, twin_cohort: Cohort, 
     if stored.space_id != record.rivals.random_twin["space"]:
         raise RunFolderError(
             f"--random-twin: the twin of run {record.id} was fitted on embedding space "
-            f"{record.rivals.random_twin['space']}, this store holds {stored.space_id}; give the store of then"
+            f"{record.rivals.random_twin['space']}, this store holds {stored.space_id}; give the store that the twin "
+            f"was fitted on"
         )
     if not twin_cohort.sizes()[split]["participants"]:
         raise CohortError(f"--random-twin: its store holds nobody of {split}; extract the same volumes into both")

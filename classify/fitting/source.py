@@ -104,7 +104,10 @@ def source_of_run(run: Run, snapshot: Snapshot) -> FeatureSource:
     check_same_space(run.record, snapshot)
     place = {volume: number for number, volume in enumerate(snapshot.index["volume"])}
     if missing := sum(volume not in place for volume in run.cohort["volume"]):
-        raise RunFolderError(f"run {run.record.id}: {missing} of its volumes are not in the store any more")
+        raise RunFolderError(
+            f"run {run.record.id}: {missing} of its {len(run.cohort)} volumes are not in this store; give "
+            f"the store that it was made from, to which new people can be added"
+        )
     position = run.cohort["volume"].map(place).to_numpy(np.int64)
     require_same_objects(run, snapshot)
     table = run.cohort[list(COLUMNS)]

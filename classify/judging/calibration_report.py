@@ -164,8 +164,8 @@ def _judge_class(positive: np.ndarray, said: np.ndarray, weights: Float64[np.nda
     intercept, slopes = recalibrate(positive, said, weights)
     return {
         "observed_expected": summarise(ratio, "nobody was expected"),
-        "slope": summarise(slopes, "the fit has no end"),
-        "intercept": summarise(intercept, "the fit has no end"),
+        "slope": summarise(slopes, "the fit does not converge"),
+        "intercept": summarise(intercept, "the fit does not converge"),
     }
 
 

@@ -130,7 +130,9 @@ class _Leaving:
             draws = np.stack([one[name] for one in found])
             apart = values[name] - draws.mean(axis=0)
             if not np.isfinite(apart[0]):
-                said[name] = {"absent": "undefined without some class" if self.classes else "undefined for these units"}
+                said[name] = {
+                    "absent": "not defined where a class is missing" if self.classes else "undefined for these units"
+                }
                 continue
             between = draws[:, 0].var(ddof=1) * (1 + 1 / DRAWS)
             width = reach * float(np.sqrt(np.nanvar(apart[1:]) + between))

@@ -22,7 +22,7 @@ LOCK = ".test_ledger.lock"
 PIECES = re.compile(r'\0+|(?=\{"run": )')
 """What stands between two looks of one line, where a crash left NUL bytes or cut the first of them."""
 
-COUNTED_HERE = "counted in this folder of runs and its copies nearby alone"
+COUNTED_HERE = "counted in this folder of runs and in its copies nearby, and nowhere else"
 CLOSED = "without it the test split stays locked"
 
 

@@ -57,7 +57,10 @@ StoredAxes = Annotated[
     typer.Option(help="Order of the stored axes, such as rows,columns,frames.", rich_help_panel=SOURCE),
 ]
 InColour = Annotated[
-    Colours, typer.Option(help="Pictures in colour: refuse them, or take their luma.", rich_help_panel=SOURCE)
+    Colours,
+    typer.Option(
+        help="What to do with colour pictures: refuse them, or use their brightness (luma).", rich_help_panel=SOURCE
+    ),
 ]
 
 
@@ -97,7 +100,7 @@ class LayoutOptions(Options):
     pseudonyms: Annotated[
         Path | None,
         typer.Option(
-            help="Secret that turns a PatientID into a pseudonym; made where there is none.",
+            help="File with the secret that turns each PatientID into a pseudonym; it is made if it is not there.",
             show_default=f"{SECRET_NAME} in the folder of the store or table",
             rich_help_panel=SOURCE,
         ),

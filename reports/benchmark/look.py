@@ -95,7 +95,7 @@ def _list_volumes(plan: Plan, dataset: DatasetPlan, out: Path, device: str) -> L
         _require_tables(dataset)
         selection = select_volumes(options, now_ns=time_ns())
         if not selection.refs:
-            raise UsageError("no volume is left to encode; see its where and limit")
+            raise UsageError("no volume is left to encode; check where and limit of this dataset in the plan")
         _require_tasks(dataset, selection.catalogue.listing.layout)
     except OctProbeError as error:
         raise type(error)(f"dataset {dataset.name}: {error}") from error
@@ -117,7 +117,9 @@ def _require_tasks(dataset: DatasetPlan, layout: str) -> None:
     known = {task.name for task in load_datasets()[layout].tasks} if layout in dataset_names() else set()
     asked = [word for word in dataset.tasks.values() if word is not None and not word.endswith(FILE_SUFFIXES)]
     if not known:
-        raise UsageError(f"labels or participants: expected a table for its tasks, for its layout {layout} brings none")
+        raise UsageError(
+            f"labels or participants: expected a table with the labels of its tasks, since its layout {layout} has none"
+        )
     both = [*sorted(known), *(f"{layout}/{name}" for name in sorted(known))]
     require_known(asked, both, f"tasks of {layout}")
 
@@ -172,6 +174,6 @@ def _require_licence(variant: Variant, encoder: Encoder, accepted: Sequence[str]
     free = kind.card.commercial is True and not kind.card.gated
     if not free and not {variant.encoder, kind.name} & set(accepted):
         raise UsageError(
-            f"the licence of {kind.name} is not accepted ({kind.card.describe_terms()}); read it, and say "
+            f"the licence of {kind.name} is not accepted ({kind.card.describe_terms()}); read it, and add "
             f"--accept-licence {kind.name}"
         )

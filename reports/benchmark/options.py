@@ -19,7 +19,7 @@ class BenchmarkOptions(Options):
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of stores, runs and results; the same one goes on.",
+            help="Folder of stores, runs and results; give the same one to continue.",
             show_default="named as the plan, next to it",
             rich_help_panel=IN_AND_OUT,
         ),
@@ -28,7 +28,8 @@ class BenchmarkOptions(Options):
         bool,
         typer.Option(
             "--dry-run",
-            help="Say what would be done and what it costs, from a timed sample, of which only the times are kept.",
+            help="Show what would be done and what it would cost, from a timed sample; nothing of the sample but its "
+            "times is kept.",
             rich_help_panel=RESULTS,
         ),
     ] = False

@@ -195,13 +195,15 @@ def _name_of(options: CompareOptions, word: str) -> str:
 
 def _named(raw: Any, where: str) -> list[tuple[str, Any]]:
     if not isinstance(raw, dict):
-        raise UsageError(f"{where}: expected names with what belongs to each, got {type(raw).__name__}")
+        raise UsageError(f"{where}: expected names, each with its settings below it, got {type(raw).__name__}")
     seen: dict[str, str] = {}
     for name in raw:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,39}", name, re.ASCII):
             raise UsageError(f"{where}: {name!r}: expected a name of at most 40 letters, digits, dots, - and _")
         if (twin := seen.setdefault(name.lower(), name)) != name:
-            raise UsageError(f"{where}: {twin} and {name} differ in capitals alone; give each a name of its own")
+            raise UsageError(
+                f"{where}: {twin} and {name} differ only in upper and lower case; give each a name of its own"
+            )
     return list(raw.items())
 
 

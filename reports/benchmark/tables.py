@@ -106,7 +106,7 @@ def _slices(name: str, board: Record) -> PlainTable | None:
         return None
     primary = board["primary"]
     rows = [(line, to_estimate(of.get(primary)), p_text(of.get(primary))) for line, of in board["slices"].items()]
-    caption = "Fewer slices minus the most that the plan asks of the same encoder, same head and people; p: Holm's."
+    caption = "Fewer slices minus the most slices of the plan, for the same encoder, head and people; p: Holm's."
     columns = ("Encoder / head", f"{title(primary)}: difference", "p (Holm)")
     return PlainTable(f"slices-{anchor(name)}", f"Slices against volumes: {name}", caption, columns, rows, signed=True)
 
@@ -146,9 +146,10 @@ def _over(record: Record) -> Iterator[PlainTable]:
             for name, of in over["lines"].items()
         ]
         caption = (
-            f"Mean of {title(metric)} minus {record['plan']['reference']} over datasets, which weigh alike ({boards}). "
-            "These datasets: their people were drawn anew. Datasets like these: datasets count as drawn, too "
-            "(Student's t over one difference a dataset), so this says what to expect elsewhere. p: Holm's, for all "
+            f"Mean of {title(metric)} minus {record['plan']['reference']} over the datasets, each with the same weight "
+            f"({boards}). “These datasets” draws their people anew; “Datasets like these” treats the datasets as a "
+            f"sample, too (Student's t over one difference per dataset), and so says what to expect elsewhere. p: "
+            f"Holm's, for all "
             "lines."
         )
         columns = ("Encoder / head", "Datasets", "These datasets", "p (Holm)", "Datasets like these", "p (Holm)")
@@ -162,7 +163,9 @@ def _ranks(record: Record) -> Iterator[PlainTable]:
             yield PlainTable(f"ranks-{head}", heading, f"Absent: {found['absent']}.", columns, [])
             continue
         out = (
-            f" Left out, for an encoder is missing there: {', '.join(found['left_out'])}." if found["left_out"] else ""
+            f" Left out, because an encoder is missing there: {', '.join(found['left_out'])}."
+            if found["left_out"]
+            else ""
         )
         caption = (
             f"By macro AUROC over {len(found['datasets'])} datasets ({', '.join(found['datasets'])}); 1 is best."
@@ -191,8 +194,9 @@ def _transport(record: Record) -> Iterator[PlainTable]:
                 ]
                 rows.append((f"{variant}/{head}", home, *row))
         caption = (
-            "Macro AUROC of a model trained on the dataset of its line, tested on that of the column; on its own "
-            "dataset what the table above shows. Each is counted as a look in the ledger of the runs. Meaning: "
+            "Macro AUROC of a model trained on the dataset named in the row and tested on the one named in the column; "
+            "where they are the same, the number of the table above. Each test is counted in the ledger of the runs. "
+            "Meaning: "
             f"{meaning}."
         )
         columns = ("Encoder / head", "Trained on", *(f"Tested on {one}" for one in places))
@@ -226,9 +230,9 @@ def _cost(record: Record) -> Iterator[PlainTable]:
         return
     rows = [(line["dataset"], line["encoder"], *_spent(line)) for line in record["cost"]]
     caption = (
-        "By a timed sample of the first volumes, each encoder alone, summed over its threads: fetching, decoding and "
-        "preparing, then encoding. Memory: the most that the device held or, on a CPU, this process until then. Price: "
-        "where the plan says usd_per_hour. Fitting heads is not in it."
+        "Measured on a sample of the first volumes, each encoder by itself, and summed over its threads: fetching, "
+        "decoding, preparing and encoding, without fitting heads. Memory: the most that the device held or, on a CPU, "
+        "that this process had used by then. Price: only where the plan gives usd_per_hour."
     )
     columns = (
         "Dataset",
@@ -268,7 +272,8 @@ def _gaps(record: Record) -> Iterator[PlainTable]:
 def _sources(record: Record) -> Iterator[PlainTable]:
     rows = [(one["name"], one["kind"], one["title"], one["licence"], one["citation"]) for one in record["sources"]]
     caption = (
-        "What was used, on which terms as far as known here, and what to cite. Read the terms where they are from."
+        "What was used, its terms as far as they are known here, and what to cite. Read the terms themselves at their "
+        "source."
     )
     columns = ("Name", "Kind", "What it is", "Licence", "To cite")
     yield PlainTable("sources", "Licences and citations", caption, columns, rows)

@@ -114,7 +114,7 @@ def labels_for(ours: Run, theirs: Run, key_of: Mapping[str, str]) -> str:
     if not classes or set(classes) != set(task.classes):
         raise CohortError(
             f"its classes are {', '.join(task.classes) or 'a number'}, and there {', '.join(classes) or 'a number'}: "
-            "only classes that mean the same can be moved"
+            "a run can be tried elsewhere only where the classes mean the same"
         )
     word = {name: next(v for v, number in task.class_of.items() if task.classes[number] == name) for name in classes}
     text = io.StringIO()

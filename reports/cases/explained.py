@@ -12,6 +12,9 @@ import pandas as pd
 
 from reports.cases.scans import ScanCase
 
+UNIT_PARTS = ("participant", "eye", "volume")
+"""What a unit is named by, at any level."""
+
 
 @dataclass(frozen=True)
 class Explained:
@@ -30,6 +33,10 @@ class Explained:
 @runtime_checkable
 class Explainer(Protocol):
     """Explains the participants of one run."""
+
+    def volumes_of(self, participant: str) -> pd.DataFrame:
+        """Return participant, eye and volume of what a page could be made from, whether or not the run knows it."""
+        ...
 
     def explain(self, participant: str, unit: str) -> Explained:
         """Predict a participant's scans, and say what each of the unit's gave.

@@ -32,7 +32,7 @@ from reports.anatomy.scan import volume_geometry
 from reports.attribution.whole_model import WholeModel, explain_encoder, shuffle_blocks
 from reports.cases.answer import likeliest, of_unit
 from reports.cases.covered import frames_to_show, seen_by
-from reports.cases.explained import Explained
+from reports.cases.explained import UNIT_PARTS, Explained
 from reports.cases.recorded import describe_volume, predict_table
 from reports.cases.scans import ScanCase
 from reports.cases.sources import FetchedScan, fetch_scan
@@ -40,9 +40,6 @@ from reports.runs import FinishedRun
 
 REPRODUCES_WITHIN = 0.02
 """In probability: a run's recorded predictions may come from volumes that were kept with 256 levels."""
-
-
-UNIT_PARTS = ("participant", "eye", "volume")
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,11 @@ class FinetunedExplainer:
     refs: list[VolumeRef]
     device: torch.device
     seed: int
+
+    def volumes_of(self, participant: str) -> pd.DataFrame:
+        """Return what the bucket holds of a participant."""
+        own = [ref for ref in self.refs if str(ref.participant) == participant]
+        return pd.DataFrame({name: [str(getattr(ref, name)) for ref in own] for name in UNIT_PARTS}, dtype=str)
 
     def explain(self, participant: str, unit: str) -> Explained:
         """Predict a participant's volumes, and explain each that can be read.

@@ -38,6 +38,11 @@ class ProbeExplainer:
     snapshot: Snapshot
     scans: "ScanReader"
 
+    def volumes_of(self, participant: str) -> pd.DataFrame:
+        """Return what the store holds of a participant."""
+        lines = self.snapshot.index
+        return lines[lines["participant"] == participant]
+
     def explain(self, participant: str, unit: str) -> Explained:
         """Predict a participant's stored volumes, and explain each of the unit's."""
         table = predict_volumes_of(self.run.run, self._only(participant), AnswerOptions(show_unknown=True))

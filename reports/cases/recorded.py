@@ -34,6 +34,11 @@ class RecordedExplainer:
     run: FinishedRun
     snapshot: Snapshot
 
+    def volumes_of(self, participant: str) -> pd.DataFrame:
+        """Return what the run recorded of a participant: nothing of somebody new."""
+        cohort = self.run.run.cohort
+        return cohort[cohort["participant"] == participant]
+
     def explain(self, participant: str, unit: str) -> Explained:
         """Show what the run predicted for each volume of a unit; nothing is computed, so nothing says where.
 

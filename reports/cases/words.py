@@ -42,7 +42,7 @@ def _tell_probe(evidence: VolumeEvidence) -> Told:
     bars = region_bars(found.regions, found.share[:, target])
     base = float(found.base[target])
     whole = base + sum(bar.value for bar in bars)
-    said = f"Base (nothing remarkable) {number(base, True)} + shares = {number(whole, True)}."
+    said = f"Base value (an average scan) {number(base, True)} + shares = {number(whole, True)}."
     checks = (
         f"{_beats(found.curves, 'random orders')} Rank agreement with a model fitted on permuted labels: "
         f"{_flat(found.agreement['permuted labels'])}; with shuffled channels: "
@@ -58,7 +58,7 @@ def _tell_probe(evidence: VolumeEvidence) -> Told:
 
 def _painted_by_probe(evidence: VolumeEvidence) -> str:
     if evidence.tokens is not None:
-        return "Each token’s exact share is painted."
+        return "The map shows the exact share of each token."
     if evidence.looked is None:
         return "This head cannot be split over single tokens: each region’s share is spread evenly over its tokens."
     said = ", ".join(f"{name} {_flat(value)}" for name, value in evidence.looked.agreement.items())
@@ -98,13 +98,13 @@ def _tell_encoder(evidence: EncoderEvidence) -> Told:
 
 def _beats(curves: Curves, orders: str) -> str:
     return (
-        f"Removing regions in this map’s order beats {100 * curves.deletion_beats:.0f} % of {orders}, inserting them "
-        f"{100 * curves.insertion_beats:.0f} %."
+        f"Removing regions in the order of this map changes the answer faster than {100 * curves.deletion_beats:.0f} % "
+        f"of {orders} do; putting them back, faster than {100 * curves.insertion_beats:.0f} %."
     )
 
 
 def _centred(regions: Regions) -> str:
-    return f"Regions on {regions.centred_on}."
+    return f"Regions are centred on {regions.centred_on}."
 
 
 def _empty(regions: Regions) -> str:

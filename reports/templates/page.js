@@ -26,6 +26,15 @@ for (const viewer of document.querySelectorAll("[data-viewer]")) {
   show();
   if (shown) paint();
 }
+/* What is wider than its place scrolls inside itself, and can be reached by keyboard then. */
+const reach = () => {
+  for (const box of document.querySelectorAll(".wide")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+};
+addEventListener("resize", reach);
+reach();
 /* Tables: a click or Enter on a column's head sorts by it, again turns the order. */
 for (const button of document.querySelectorAll("table[data-sortable] thead button")) {
   button.addEventListener("click", () => {

@@ -142,7 +142,7 @@ def test_a_split_that_shares_people_is_made_anew_unless_it_is_asked_for(tmp_path
     assert warning in heard
     assert record.cohort.splits["test"]["volumes"] == 12 + 6
     assert [step["volumes"] for step in record.cohort.flow if step["step"] == "shared scans"] == [2]
-    with pytest.raises(UsageError, match="--official-splits: not with --make-splits"):
+    with pytest.raises(UsageError, match="--official-splits: cannot be combined with --make-splits"):
         probe(asked(store, runs, official_splits=True, make_splits=(70.0, 15.0, 15.0)))
 
 

@@ -36,6 +36,9 @@ def type_in(line):
         return left.code
 
 if __name__ == "__main__":
+    import octprobe
+    for name in octprobe.__all__:
+        assert getattr(octprobe, name), name
     tiny = "--encoder random:tiny --image-size 8,32,32 --device cpu"
     assert type_in("extract-embeddings --bucket bucket --store base " + tiny) == 0
     assert type_in("extract-embeddings status --store base") == 0
@@ -46,13 +49,13 @@ if __name__ == "__main__":
         "extract-embeddings preview scan.dcm --out scan.png",
         "extract-embeddings --bucket bucket --store onnx --encoder onnx:x.onnx",
         "extract-embeddings --bucket bucket --store ray --encoder random:tiny --engine ray",
+        "reports track --runs r --to wandb",
+        "reports track --runs r --to mlflow",
+        "reports case --runs r --store base --out out --export",
     ):
         assert type_in(line) == 2, line
-    extras &= {"wandb", "mlflow"}
-    assert type_in("reports track --runs r --to wandb") == 2
-    assert type_in("reports track --runs r --to mlflow") == 2
 """
-MISSING = ("jinja2", "matplotlib", "onnx", "ray", "wandb", "mlflow")
+MISSING = ("jinja2", "matplotlib", "onnx", "ray", "wandb", "mlflow", "highdicom")
 
 
 def test_the_base_alone_extracts_shows_and_probes(clinic: Path) -> None:

@@ -165,3 +165,11 @@ def test_a_store_s_status_can_be_redirected(clinic: Path, command: Command, tmp_
     done = command("extract-embeddings", "status", "--store", store)
     assert done.stdout.startswith("4 volumes, 4 committed")
     assert done.stderr == ""
+
+
+def test_an_error_does_not_repeat_the_advice_to_load_a_file_unsafely(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "scan.npy").write_text("no array")
+    done = command("extract-embeddings", "encode", tmp_path / "scan.npy", "--encoder", "random:tiny", "--out", "t.npy")
+    assert done.code == 2
+    assert "it holds no plain numbers" in done.stderr
+    assert "pickle" not in done.stderr

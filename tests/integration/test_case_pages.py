@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
+import pandas as pd
 import pytest
 from chromium import open_page
 
@@ -69,7 +70,7 @@ def test_the_page_says_what_it_must(study: Path) -> None:
 
 
 def test_the_study_page_says_how_far_the_result_can_be_believed(study: Path) -> None:
-    page = (study / "study.html").read_text()
+    page = (study / "study.html").read_text().replace("<wbr>", "")
     record = json.loads(next(study.parent.glob("runs/*/run.json")).read_text())
     for part in ("contrasts", "subgroups", "calibration", "nuisance", "weights", "decision", "map", "shap"):
         assert f'id="{part}"' in page
@@ -87,6 +88,21 @@ def test_nothing_of_the_bucket_becomes_markup(study: Path) -> None:
     assert "&lt;b&gt;9&lt;/b&gt;" in study_page  # why a participant was left out
     assert "<b>9</b>" not in study_page
     assert "<img src=x" not in study_page
+
+
+def test_somebody_whom_the_run_never_saw_gets_what_predict_says(study: Path, tmp_path: Path) -> None:
+    bucket, store, runs = (study.parent / name for name in ("bucket", "store", "runs"))
+    people = (bucket / "participants.tsv").read_text().splitlines()
+    new = next(line.split("\t")[0] for line in people if "<b>9</b>" in line)  # left out, for want of a class
+    told = run("reports", "case", "--store", store, "--runs", runs, "--out", tmp_path, "--participant", new, "--json")
+    text = Path(json.loads(told)["cases"][0]["page"]).read_text()
+    assert "asked for; new to the run" in text
+    assert "Recorded group: absent, this participant is new to the run" in text
+    lines = tmp_path / "lines.csv"
+    run("classify", "predict", "--run", next(runs.glob("*-linear-*")), "--store", store, "--out", lines)
+    found = pd.read_csv(lines, dtype={"unit": str}).query("level == 'participant'").set_index("unit").loc[new]
+    for probability in found.filter(like="probability_"):
+        assert f"{100 * float(probability):.0f}&nbsp;%" in text
 
 
 def test_a_case_page_works_in_a_browser_from_disk(study: Path) -> None:

@@ -19,6 +19,10 @@ class TableExplainer:
     def __init__(self, run: FinishedRun, split_of_run: str) -> None:
         self.run, self.split = run, split_of_run
 
+    def volumes_of(self, participant: str) -> pd.DataFrame:
+        here = [participant] if participant != "nobody" else []
+        return pd.DataFrame({"participant": here, "eye": ["L"] * len(here), "volume": ["v"] * len(here)}, dtype=str)
+
     def explain(self, participant: str, unit: str) -> Explained:
         classes = self.run.classes
         shares = [0.6, *[0.4 / (len(classes) - 1)] * (len(classes) - 1)]
@@ -41,11 +45,14 @@ class TableExplainer:
         return Explained(table, shares, 0, [])
 
 
-def write_simulated_case(runs: Path, out: Path, *, split_of_run: str) -> str:
-    """Write the page of the first validation participant; split_of_run: "" where its scans are not the run's."""
+def write_simulated_case(runs: Path, out: Path, *, split_of_run: str, person: str = "") -> str:
+    """Write the page of the first validation participant or of the named one.
+
+    split_of_run: "" where its scans are not the run's.
+    """
     (run,) = read_runs(runs)
     cohort = run.run.cohort
-    person = str(cohort.loc[cohort["split"] == "val", "participant"].iloc[0])
+    person = person or str(cohort.loc[cohort["split"] == "val", "participant"].iloc[0])
     with patch("reports.case.open_explainer", lambda *_: TableExplainer(run, split_of_run)):
         (case,) = write_cases(CaseOptions(runs=runs, out=out, participants=(person,)), Opened(None, None), now=NOW)
     return case.page.read_text()

@@ -88,7 +88,7 @@ def test_a_dataset_by_name_is_its_own_layout_and_brings_its_tasks(tmp_path: Path
         ("bucket: here,", "bucket: here, layout: octdd,", "did you mean octdl"),
         ("[healthy-vs-rest]", "[healthy-vs-all]", "healthy-vs-all"),
         ("target: sick, ", "", "expected names or .yaml files"),
-        ("  there:", "  HERE:", "differ in capitals alone"),
+        ("  there:", "  HERE:", "differ only in upper and lower case"),
         ("  there:", "  here:", "stands twice"),
         ("  there:", "  th/ere:", "expected a name of at most 40"),
         ("there/sick]", "there/sik]", "nearest is there/sick"),

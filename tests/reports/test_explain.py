@@ -14,7 +14,7 @@ from embeddings_store.errors import RunError, UsageError
 from reports.explain import ROWS_AT_ONCE, ShapValues, explain_linear, explain_trees, load_booster
 from reports.explanations import EXPLAINERS, explain_study
 from reports.runs import FinishedRun, read_runs
-from reports.shap_pictures import write_explanation
+from reports.shap_values import write_explanation
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,11 @@ def test_the_values_are_kept_as_the_shap_package_opens_them(run: FinishedRun, tm
     (tmp_path / "none.npz").write_bytes(b"PK")
     whole = (tmp_path / "explanation.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    for wrong in ("none.npz", "cut.npz", "not there"):
-        with pytest.raises(UsageError, match=r"expected the explanation\.npz"):
+    (tmp_path / "text.npz").write_text("no archive at all")
+    for wrong in ("none.npz", "cut.npz", "text.npz", "not there"):
+        with pytest.raises(UsageError, match=r"expected the explanation\.npz") as refused:
             octprobe.read_explanation(tmp_path / wrong)
+        assert "pickle" not in str(refused.value)
 
 
 def test_the_surest_volume_may_be_one_of_the_other_class(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:

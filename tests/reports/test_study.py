@@ -73,7 +73,7 @@ class PageReader(HTMLParser):
 
 def read_page(path: Path) -> PageReader:
     reader = PageReader()
-    reader.feed(path.read_text(encoding="utf-8"))
+    reader.feed(path.read_text(encoding="utf-8").replace("<wbr>", ""))
     return reader
 
 
