@@ -46,6 +46,14 @@ def test_the_same_copies_are_found_as_by_all_distances(
     assert [(one.first, one.second) for one in find(x, participant)] == [(one.first, one.second) for one in whole]
 
 
+def test_honest_and_equal_scans_have_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_copies, "COMPARED_WHOLE", 10)
+    rng = np.random.default_rng(0)
+    x, participant = rng.normal(size=(300, 40)).astype(np.float32), np.array([f"{row // 3}" for row in range(300)])
+    assert find_near_copies(x, participant) == []
+    assert find_near_copies(x[:1].repeat(300, axis=0), participant) == []
+
+
 @pytest.mark.parametrize("mirrors", [1, 3])
 def test_no_row_with_a_stranger_within_reach_is_missed_and_few_others_are_named(mirrors: int) -> None:
     rng = np.random.default_rng(mirrors)
