@@ -204,7 +204,7 @@ def _find_columns(table: TextTable, question: Question, source: LabelSource) -> 
     asked = [one for one in _name_covariates(question, table) or () if one not in ("age", "site")]
     if taken := sorted({*asked} & {*LINES, FOLD}):
         raise table.refuse(f"a covariate {taken[0]}, which means something else here", "another name of that column")
-    found = {
+    found: dict[str, Any] = {
         "participant": _first(table, OWNERS), "volume": _first(table, SCANS), "eye": _first(table, EYES),
         "site": _first(table, SITES), "age": _first(table, AGES), "split": split, "group": target,
         "covariates": {one: _require(table, one, "covariates") for one in asked},
