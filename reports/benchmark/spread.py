@@ -73,8 +73,8 @@ def _single_cells(
     return first, others
 
 
-def make_in_turn(asked: Sequence[CompareOptions], after: None = None) -> None:
-    """Make cells. Why one cannot be is found again, and said, where it is looked for. after: what must be made first."""
+def make_in_turn(asked: Sequence[CompareOptions], _after: None = None) -> None:
+    """Make cells; why one cannot be is found again, and said, where it is looked for. _after: what Ray waits for."""
     for options in asked:
         with suppress(OctProbeError):
             for _ in run_cells(options, partial(datetime.now, UTC), reader_at(options.endpoint_url), lambda _: None):
