@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,18 +26,20 @@ def spread_cells(
 ) -> None:
     """Make the cells of a plan at once, one a core; runs lies where every worker can write.
 
-    The first cell of each task is made here, since it keeps the splits that the others read.
+    The first cells of a dataset, one a task, are made one after another, since they keep the splits that others read.
     Raises: UsageError where Ray is not installed or cannot be reached, RunError where a worker ended by itself.
     """
     ray = require_ray()
-    first, others = _single_cells(plan, looked, runs.absolute(), tell)
-    for one in first:
-        make_one(one)
+    cells = [_single_cells(plan, one, runs.absolute(), tell) for one in looked]
     connect_ray(ray, address, None)
     try:
-        task = ray.remote(num_cpus=1)(make_one)
-        tell(f"ray: {len(others)} cells")
-        ray.get([task.remote(one) for one in others])
+        task = ray.remote(num_cpus=1)(make_in_turn)
+        tell(f"ray: {sum(len(first) + len(others) for first, others in cells)} cells")
+        waiting = []
+        for first, others in cells:
+            splits_kept = task.remote(first)
+            waiting += [splits_kept, *(task.remote([one], splits_kept) for one in others)]
+        ray.get(waiting)
     except ray.exceptions.RayError as error:
         raise RunError(
             f"ray: a cell ended with {type(error).__name__}; the same command goes on, and without --ray shows where"
@@ -52,28 +55,27 @@ def require_ray() -> Any:
 
 
 def _single_cells(
-    plan: Plan, looked: Sequence[Looked], runs: Path, tell: Callable[[str], None]
+    plan: Plan, looked: Looked, runs: Path, tell: Callable[[str], None]
 ) -> tuple[list[CompareOptions], list[CompareOptions]]:
+    """Give the cells of a dataset: the first of each task, and the others."""
     first, others = list[CompareOptions](), list[CompareOptions]()
-    for one in looked:
-        for task in one.dataset.tasks if one.seen else ():
-            try:
-                options = options_of(plan, one, task, runs, tell)
-            except (CohortError, UsageError):
-                continue  # which is said where the cells are looked for
-            cells = [
-                replace(options, store=(f"{name}={store}",), models=(head,), jobs=1)
-                for name, store in options.stores.items()
-                for head in options.models
-            ]
-            first, others = [*first, *cells[:1]], [*others, *cells[1:]]
+    for task in looked.dataset.tasks if looked.seen else ():
+        try:
+            options = options_of(plan, looked, task, runs, tell)
+        except (CohortError, UsageError):
+            continue  # which is said where the cells are looked for
+        cells = [
+            replace(options, store=(f"{name}={store}",), models=(head,), jobs=1)
+            for name, store in options.stores.items()
+            for head in options.models
+        ]
+        first, others = [*first, *cells[:1]], [*others, *cells[1:]]
     return first, others
 
 
-def make_one(options: CompareOptions) -> None:
-    """Make one cell. Why it cannot be is found again, and said, where it is looked for."""
-    try:
-        for _ in run_cells(options, partial(datetime.now, UTC), reader_at(options.endpoint_url), lambda _: None):
-            pass
-    except OctProbeError:
-        return
+def make_in_turn(asked: Sequence[CompareOptions], _after: None = None) -> None:
+    """Make cells; why one cannot be is found again, and said, where it is looked for. _after: what Ray waits for."""
+    for options in asked:
+        with suppress(OctProbeError):
+            for _ in run_cells(options, partial(datetime.now, UTC), reader_at(options.endpoint_url), lambda _: None):
+                pass
