@@ -189,6 +189,8 @@ def _parse_segment(path: str, body: Any) -> pd.DataFrame | str:
 
 def _merged(old: VolumeRef, new: VolumeRef) -> VolumeRef:
     """Keep the size and etag that are known when a manifest names the object without them."""
+    if new.size != -1 and new.etag:
+        return new
     size = old.size if new.size == -1 else new.size
     return replace(new, size=size, etag=new.etag or old.etag)
 

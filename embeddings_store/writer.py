@@ -157,10 +157,10 @@ class StoreWriter:
 
     def missing_rows(self, keys: Iterable[str] | None = None) -> list[IndexRow]:
         """List the rows that are neither committed nor quarantined, of all volumes or of those keys."""
-        lines = index_rows(read_index(self.storage))
-        wanted = {line.ref.key for line in lines} if keys is None else set(keys)
+        index = read_index(self.storage)
         done = self.arrays.commit.written_rows(self.storage) | quarantined_rows(self.storage)
-        return [line for line in lines if line.row not in done and line.ref.key in wanted]
+        left = ~index["row"].isin(done)
+        return index_rows(index[left if keys is None else left & index["key"].isin(set(keys))])
 
     def write_row(
         self,

@@ -87,7 +87,7 @@ class FeatureTable:
             self, **self._labels(chosen), x=self.x[chosen], views=None if self.views is None else self.views[chosen]
         )
 
-    def _labels(self, chosen: Shaped[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
+    def _labels(self, chosen: Shaped[np.ndarray, " rows"]) -> dict[str, Any]:
         return {
             name: getattr(self, name)[chosen] for name in ("y", "volume", "participant", "eye", "protocol", "split")
         }

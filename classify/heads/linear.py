@@ -105,7 +105,7 @@ class LinearHead(Head):
         out = np.empty((len(rows), len(self.coef_)))
         for first in range(0, len(rows), ROWS_AT_ONCE):  # which are in float64 for a moment
             out[first : first + ROWS_AT_ONCE] = rows[first : first + ROWS_AT_ONCE] @ self.coef_.T
-        return out + self.intercept_
+        return np.asarray(out + self.intercept_)
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
         return softmax(self.decision_logits(rows))

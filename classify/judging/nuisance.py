@@ -140,7 +140,7 @@ class Ridges:
         crossed = sum(self._x[rows].T.astype(np.float64) @ apart[at] for at, rows in _blocks(moments.rows))
         slopes = np.linalg.solve(moments.gram, crossed - np.outer(moments.centre, apart.sum(axis=0)))
         found = [(self._x[rows] - moments.centre) @ slopes for _, rows in _blocks(np.flatnonzero(judged))]
-        return np.concatenate(found) + mean
+        return np.asarray(np.concatenate(found) + mean)
 
 
 @dataclass(frozen=True)
