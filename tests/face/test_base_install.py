@@ -51,8 +51,9 @@ if __name__ == "__main__":
     extras &= {"wandb", "mlflow"}
     assert type_in("reports track --runs r --to wandb") == 2
     assert type_in("reports track --runs r --to mlflow") == 2
+    assert type_in("finetune --bucket bucket --participants participants.tsv --track mlflow " + tiny) == 2
 """
-MISSING = ("jinja2", "matplotlib", "onnx", "ray", "wandb", "mlflow")
+MISSING = ("jinja2", "matplotlib", "onnx", "ray", "wandb", "mlflow", "mlflow")
 
 
 def test_the_base_alone_extracts_shows_and_probes(clinic: Path) -> None:
