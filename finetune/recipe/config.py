@@ -77,8 +77,8 @@ class StagesConfig(Strict):
         epochs=30, learning_rate=1e-2, weight_decay=1e-2, warmup_fraction=0.1, patience=10, augment=0.0
     )
     last: LastStage = LastStage(
-        epochs=20, learning_rate=1e-3, weight_decay=5e-2, warmup_fraction=0.1, patience=6, augment=0.5,
-        encoder_learning_rate=1e-3, drop_path=0.1, layer_decay=0.75, blocks=2,
+        epochs=20, learning_rate=1e-3, weight_decay=5e-2, warmup_fraction=0.1, patience=10, augment=0.5,
+        encoder_learning_rate=3e-4, drop_path=0.1, layer_decay=0.75, blocks=2,
     )  # fmt: skip
     all: DecayedStage = DecayedStage(
         epochs=15, learning_rate=1e-3, weight_decay=5e-2, warmup_fraction=0.1, patience=5, augment=0.5,
