@@ -14,7 +14,8 @@ from finetune.train import Finetuned
 LEARNING = (
     "batch_size=8", "stages.head.epochs=3", "stages.head.learning_rate=1e-3", "stages.last.epochs=5",
     "stages.last.learning_rate=5e-3", "stages.all.epochs=3", "stages.all.learning_rate=1e-3",
-    "stages.all.encoder_learning_rate=3e-5",
+    "stages.all.encoder_learning_rate=3e-5", "stages.last.encoder_learning_rate=1e-4", "stages.last.patience=3",
+    "stages.all.patience=2", "first_head=drawn",
 )  # fmt: skip
 
 
