@@ -77,12 +77,12 @@ class StagesConfig(Strict):
         epochs=30, learning_rate=1e-2, weight_decay=1e-2, warmup_fraction=0.1, patience=10, augment=0.0
     )
     last: LastStage = LastStage(
-        epochs=10, learning_rate=1e-3, weight_decay=5e-2, warmup_fraction=0.1, patience=3, augment=0.5,
-        encoder_learning_rate=1e-4, drop_path=0.1, layer_decay=0.75, blocks=2,
+        epochs=20, learning_rate=1e-3, weight_decay=5e-2, warmup_fraction=0.1, patience=10, augment=0.5,
+        encoder_learning_rate=3e-4, drop_path=0.1, layer_decay=0.75, blocks=2,
     )  # fmt: skip
     all: DecayedStage = DecayedStage(
-        epochs=5, learning_rate=1e-4, weight_decay=5e-2, warmup_fraction=0.1, patience=2, augment=0.5,
-        encoder_learning_rate=1e-5, drop_path=0.1, layer_decay=0.75,
+        epochs=15, learning_rate=1e-3, weight_decay=5e-2, warmup_fraction=0.1, patience=5, augment=0.5,
+        encoder_learning_rate=3e-4, drop_path=0.1, layer_decay=0.75,
     )  # fmt: skip
     lora: LoraStage = LoraStage(
         epochs=10, learning_rate=1e-3, weight_decay=0.0, warmup_fraction=0.1, patience=3, augment=0.5,
@@ -172,7 +172,6 @@ class FinetuneConfig(Strict):
 
     stages: StagesConfig = StagesConfig()
     head: HeadConfig = LinearConfig()
-    first_head: Literal["probe", "drawn"] = "probe"
     augment: AugmentConfig = AugmentConfig()
     batch_size: int = Field(default=8, ge=1)
     micro_batch_size: Annotated[int, Field(ge=1)] | None = None
@@ -185,6 +184,7 @@ class FinetuneConfig(Strict):
     workers: Annotated[int, Field(ge=0)] | None = None
     parallel: Literal["ddp", "fsdp"] = "ddp"
     save_every_steps: int = Field(default=200, ge=1)
+    first_head: Literal["probe", "drawn"] = "probe"
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "FinetuneConfig":

@@ -5,12 +5,13 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from embeddings_store.addresses import require_plain_word
 from embeddings_store.errors import RunError, UsageError
-from embeddings_store.extras import require
+from embeddings_store.extras import describe_missing
 from embeddings_store.terminal.console import say
 from finetune.tracking.mlflow_file import sqlite_file
 
@@ -32,8 +33,13 @@ class Track:
         require_plain_word(self.where, "--track", UsageError)
 
     def require_installed(self) -> None:
-        """Refuse, before anything else is done, what no package here can write. Raises: UsageError naming the extra."""
-        require(self.to, f"--track {self}")
+        """Refuse, before anything else is done, what no package here can write. Raises: UsageError naming the extra.
+
+        Nothing is imported: MLflow would call home before it is kept from it.
+        """
+        if find_spec(self.to) is None:
+            missing = describe_missing(ModuleNotFoundError(name=self.to))
+            raise UsageError(f"--track {self}: {missing}")
 
     def __str__(self) -> str:
         return self.where if self.to == "mlflow" else f"wandb:{self.where}"

@@ -54,8 +54,10 @@ if __name__ == "__main__":
         "reports case --runs r --store base --out out --export",
     ):
         assert type_in(line) == 2, line
+    extras &= {"wandb", "mlflow"}
+    assert type_in("finetune --bucket bucket --participants participants.tsv --track mlflow " + tiny) == 2
 """
-MISSING = ("jinja2", "matplotlib", "onnx", "ray", "wandb", "mlflow", "highdicom")
+MISSING = ("jinja2", "matplotlib", "onnx", "ray", "wandb", "mlflow", "highdicom", "mlflow")
 
 
 def test_the_base_alone_extracts_shows_and_probes(clinic: Path) -> None:

@@ -4,15 +4,18 @@ from pathlib import Path
 
 import pytest
 from finetune_study import PLAIN, SHORT, make_bucket, run
+from grating_study import Grating, gain
 
 from extract.encoder_options import EncoderChoice
+from finetune.recipe.config import FinetuneConfig
 from finetune.recipe.load import load_config
 from finetune.train import Finetuned
 
 LEARNING = (
     "batch_size=8", "stages.head.epochs=3", "stages.head.learning_rate=1e-3", "stages.last.epochs=5",
     "stages.last.learning_rate=5e-3", "stages.all.epochs=3", "stages.all.learning_rate=1e-3",
-    "stages.all.encoder_learning_rate=3e-5",
+    "stages.all.encoder_learning_rate=3e-5", "stages.last.encoder_learning_rate=1e-4", "stages.last.patience=3",
+    "stages.all.patience=2", "first_head=drawn",
 )  # fmt: skip
 
 
@@ -20,6 +23,23 @@ def best_of(done: Finetuned, stage: str) -> tuple[float, float]:
     """Balanced accuracy, and minus the log-loss, of a stage's best epoch, from the history alone."""
     epochs = [epoch for epoch in done.record.fitted.parameters["history"] if epoch["stage"] == stage]
     return max((epoch["val_balanced_accuracy"], -epoch["val_log_loss"]) for epoch in epochs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("amplitude", [0.3, 0.4, 0.6])
+def test_the_default_recipe_beats_the_probe_on_a_faint_grating(tmp_path: Path, amplitude: float) -> None:
+    grating = Grating.make(tmp_path, amplitude, seed=2)
+    probe = grating.probe()
+    for stages in (("head", "last"), ("head", "all")):
+        assert gain(grating.fine_tune(FinetuneConfig(), stages), probe)["low"] > 0, stages
+
+
+@pytest.mark.slow
+def test_where_there_is_nothing_to_find_it_is_not_worse_than_by_noise(tmp_path: Path) -> None:
+    grating = Grating.make(tmp_path, 0.0, seed=2)
+    probe = grating.probe()
+    for stages in (("head", "last"), ("head", "all")):
+        assert gain(grating.fine_tune(FinetuneConfig(), stages), probe)["high"] > 0, stages
 
 
 @pytest.mark.slow

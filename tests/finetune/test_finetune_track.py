@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -337,6 +338,27 @@ def test_a_missing_extra_is_named_before_anything_is_read(
     assert left.value.code == 2
     assert f"{package} is not installed: pip install 'octprobe[{package}]'" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_nothing_but_the_tracker_is_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: str) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    keeper = MlflowCurves(parse_track(database))
+    assert keeper.begin(TrackedRun("abc", "training", RUN.parameters, RUN.tags))
+    keeper.add(POINTS)
+    keeper.add(POINTS[-1:])
+    assert not MlflowCurves(parse_track(database)).begin(TrackedRun("abc", "training", {}, {}))
+    keeper.end(FINISHED, {})
+    (run,) = tracked_in(database)
+    assert len(curves_of(database, run)["head/train_loss"]) == 4, "what is sent again is kept once"
+
+
+def test_the_check_of_the_extra_imports_nothing() -> None:
+    code = "import sys; from finetune.tracking.places import Track; Track('mlflow', 'mlflow').require_installed(); "
+    done = subprocess.run([sys.executable, "-c", code + "sys.exit('mlflow' in sys.modules)"], check=False)
+    assert done.returncode == 0
 
 
 @pytest.fixture
