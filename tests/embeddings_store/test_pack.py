@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Command
 from rclone_server import rclone_s3
 from store_makers import (
     FAILURE,
@@ -478,3 +479,46 @@ def test_paths_are_those_of_the_arrays() -> None:
         array.name: array.chunk_path(7) for array in (arrays.pooled, arrays.facts, arrays.thumbnail, arrays.commit)
     }
     assert {kind: path.format(7) for kind, path in PATHS.items()} == of_arrays | {"kinds": kind_path(7)}
+
+
+def test_a_far_server_is_asked_for_few_objects() -> None:
+    storage = two_spans()
+    write_rows(writer_on(storage, POOLED_ONLY, 2 * SPAN, WORKER), range(10, 200))
+    pack_on(reader_on(storage))
+    asked: list[str] = []
+
+    class Counting(Storage):
+        def get(self, path: str) -> memoryview | None:
+            asked.append(path)
+            return Storage.get(self, path)
+
+        def read_into(self, path: str, target: np.ndarray) -> Iterator[np.ndarray]:
+            asked.append(path)
+            return Storage.read_into(self, path, target)
+
+    reader = reader_on(Counting(storage.url, storage.objects))
+    rows = np.flatnonzero(reader.committed()).tolist()
+    reader.whole_rows(rows[::-1])
+    read_kinds(reader.storage, rows)
+    of_rows = [path for path in asked if path.partition("/")[0] in (*PATHS, "packs") and not path.endswith("zarr.json")]
+    assert len(rows) == 194
+    assert len(of_rows) == len(set(of_rows)) == 2 * 4 + 1  # kinds only in the first pack
+
+
+def test_the_verb(tmp_path: Path, command: Command) -> None:
+    url = str(tmp_path / "store")
+    writer = fill(open_writer(url, SPACE, capacity=10, worker=WORKER))
+    for words in (("--dry-run",), ()):
+        done = command("extract-embeddings", "pack", "--store", url, "--json", *words)
+        found = json.loads(done.stdout)
+        assert (done.code, found["rows_packed"], found["rows"], found["damaged_rows"]) == (0, 4, 4, [])
+        assert found["objects_before"] - found["objects_after"] == 13
+    (tmp_path / "store/facts/c.2.0").write_bytes(b"cut")
+    write_rows(writer, [5])
+    (tmp_path / "store/facts/c.5.0").write_bytes(b"cut")
+    done = command("extract-embeddings", "pack", "--store", url)
+    assert done.code == 1
+    assert "row 5 is damaged" in done.stdout
+    assert "row 2" not in done.stdout, "what lies beside a pack is no part of the row"
+    done = command("extract-embeddings", "pack", "--store", str(tmp_path / "none"))
+    assert (done.code, "Traceback" in done.stderr) == (1, False)
