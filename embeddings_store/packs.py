@@ -215,8 +215,9 @@ class PackedStorage(Storage):
         return self._packed(self._known(), kind, row, gone=memoryview(b""))[1]
 
     def _known(self) -> Shelf:
-        """Return the packs as of a moment ago, or none where none were seen: a single file that lies there will do."""
-        return self._fresh() if self._cache.shelf.packs else self._cache.shelf
+        """Return the packs as of a moment ago, or none where none were seen at first: single files then will do."""
+        shelf = self._cache.shelf
+        return self._fresh() if shelf.packs or shelf.seen_s < 0 else shelf
 
     def _fresh(self) -> Shelf:
         with self._cache.looking:
