@@ -104,9 +104,9 @@ def pack_on(reader: StoreReader, *, dry_run: bool = False, progress: Progress = 
 
 def _plan(storage: PackedStorage) -> list[_Span]:
     """List the packs to make, and those beside which single files lie; files of rows without a commit are not moved."""
-    paths = [storage.inner.list_paths(kind) for kind in KINDS]
+    # Commits first: of a row that is committed, the other files are seen after it. Packs last: see list_sizes.
+    single = [_rows_in(storage.inner.list_paths(kind), kind) for kind in reversed(KINDS)][::-1]
     shelf = storage.look()
-    single = [_rows_in(found, kind) for found, kind in zip(paths, KINDS, strict=True)]
     live = shelf.sizes(COMMIT).keys()
     rows, spans = single[COMMIT] | live, list[_Span]()
     by_number: dict[int, list[int]] = {}
