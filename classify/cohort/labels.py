@@ -211,6 +211,9 @@ def _find_columns(table: TextTable, question: Question, source: LabelSource) -> 
     }  # fmt: skip
     if not (found["participant"] or found["volume"]):
         raise table.refuse(", ".join(table.names[:8]), f"a column {', '.join(OWNERS[:4])} or file")
+    for name, says in (("participant", "whose a scan is"), ("volume", "which scan it is"), ("split", "who is tested")):
+        if found[name] and found[name] in {target, *found["covariates"].values()}:
+            raise table.refuse(f"{found[name]}, which says {says}", "a finding or a fact as target and covariates")
     return found
 
 

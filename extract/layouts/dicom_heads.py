@@ -1,5 +1,6 @@
 """What the header of a DICOM file says of a scan, read from its first bytes alone."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ OF_FOLDER = "-"
 HEAD_BYTES = 1 << 16
 AT_ONCE = 16
 NUMBERS = ["NumberOfFrames", "Rows", "Columns", "BitsAllocated"]
-TAGS = ["PatientID", "SeriesInstanceUID", "ImageLaterality", "Laterality", "ManufacturerModelName", *NUMBERS]
+TEXTS = ["PatientID", "PatientName", "SeriesInstanceUID", "ImageLaterality", "Laterality", "ManufacturerModelName"]
+TAGS = [*TEXTS, "ProtocolName", *NUMBERS]
+PROTOCOL = re.compile(r"(?=.*[a-z])(?!.*[0-9]{5})(?!.*(?<![0-9])(?:19[0-9]|20[0-3])[0-9](?![0-9]))[a-z0-9_]{1,40}")
+"""A protocol as it is kept: no longer, and without the digits of a number or a year."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Head:
     series: str
     eye: str
     device: str
+    protocol: str
     size: tuple[int, int, int, int]
 
     @property
@@ -92,8 +97,21 @@ def read_head(data: bytes) -> Head | None:
         told["SeriesInstanceUID"],
         told["ImageLaterality"] or told["Laterality"],
         told["ManufacturerModelName"].strip(),
+        protocol_of(told["ProtocolName"], f"{told['PatientName']} {told['PatientID']}"),
         (frames or 1, rows, columns, bits),
     )
+
+
+def protocol_of(text: str, person: str) -> str:
+    """Return a ProtocolName as one word in small letters; "" where it may say who was imaged, or when.
+
+    >>> protocol_of("Macular Cube 512x128", "DOE^JANE 17"), protocol_of("Doe, left", "DOE^JANE 17")
+    ('macular_cube_512x128', '')
+    """
+    words = [word for word in re.split(r"[^a-z0-9]+", text.lower()) if word]
+    names = {word for word in re.split(r"[^a-z0-9]+", person.lower()) if len(word) > 2}
+    folded = "_".join(words)
+    return folded if PROTOCOL.fullmatch(folded) and not names & set(words) else ""
 
 
 def read_tags(data: bytes, tags: Sequence[str]) -> Mapping[str, str] | None:

@@ -188,6 +188,7 @@ def _of_head(head: Head, secret: bytes) -> Told:
         participant=pseudonym(head.patient, secret),
         eye=head.eye if is_eye(head.eye) else "",
         device=head.device,
+        protocol=head.protocol,
         series=head.frame_of,
         size=head.size,
     )

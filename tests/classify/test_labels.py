@@ -142,6 +142,10 @@ def test_covariates_are_numbers_or_groups_and_may_be_missing(tmp_path: Path) -> 
         (EYES.replace("OD", "middle"), {"target": "dme"}, "line 2, column eye: expected an eye"),
         (PEOPLE.replace("train", "learn"), {"target": "dme"}, "'learn'"),
         ("x,dme,split\n1,no,train\n", {"target": "dme"}, "or file"),
+        (PEOPLE, {"target": "participant"}, "got participant, which says whose a scan is"),
+        (PEOPLE.replace("participant", "patient_id"), {"target": "patient_id"}, "got patient_id, which says whose"),
+        (PEOPLE, {"target": "split"}, "got split, which says who is tested"),
+        (PEOPLE.replace("participant", "patient_id"), {"target": "dme", "covariates": ("patient_id",)}, "says whose"),
     ],
 )  # fmt: skip
 def test_each_mistake_is_one_message(tmp_path: Path, text: str, asked: dict[str, object], message: str) -> None:

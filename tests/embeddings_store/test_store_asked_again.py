@@ -27,11 +27,12 @@ class FlippingStorage(Storage):
     """A place whose answers come with one bit flipped, so many times for each path."""
 
     times: int = 1
+    kinds: tuple[str, ...] = (".parquet",)
     flipped: dict[str, int] = field(default_factory=dict)
 
     def get(self, path: str) -> memoryview | None:
         body = Storage.get(self, path)
-        if body is None or not path.endswith(".parquet") or not self._flips(path):
+        if body is None or not path.endswith(self.kinds) or not self._flips(path):
             return body
         return memoryview(bytes([*body[:-20], body[-20] ^ 1, *body[-19:]]))
 
@@ -74,6 +75,16 @@ def test_nor_is_one_in_a_snapshot() -> None:
     assert any(path.endswith(".parquet") for path in storage.flipped)
     with pytest.raises(StoreError, match="damaged"):
         get_snapshot(FlippingStorage(whole.url, whole.objects, 2), number)
+
+
+@pytest.mark.parametrize("kind", ["1/zarr.json", "1.crc32c"])
+def test_nor_is_one_in_its_documents(kind: str) -> None:
+    whole = filled()
+    number = put_snapshot(whole, _gather(reader_on(whole)))
+    found = get_snapshot(FlippingStorage(whole.url, whole.objects, 1, (kind,)), number)
+    np.testing.assert_array_equal(found.pooled, np.stack([pooled_of(row) for row in range(ROWS)]))
+    with pytest.raises(StoreError, match="another checksum"):
+        get_snapshot(FlippingStorage(whole.url, whole.objects, 2, (kind,)), number)
 
 
 def test_what_stays_flipped_is() -> None:

@@ -67,6 +67,22 @@ def test_headers_say_what_voxels_say(bucket: Path) -> None:
     assert heads["series"]["frames"] == "6"
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Macular Cube 512x128", "macular_cube_512x128"), ("OCT-A 3 x 3", "oct_a_3_x_3"), ("", ""), ("17", ""),
+        ("Doe, left", ""), ("follow-up 20240131", ""), ("cube of 31.1.2024", ""), ("raster 2048", "raster_2048"),
+        ("p-0012345 cube", ""), ("ä" * 9, ""),
+        ("cube " * 12, ""),
+    ],
+)  # fmt: skip
+def test_the_protocol_of_a_header_is_kept_as_a_word(text: str, kept: str, tmp_path: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    file = make_file(VOXELS, PatientID="0012345", PatientName="DOE^JANE", ProtocolName=text)
+    (tmp_path / "bucket/a.dcm").write_bytes(file)
+    assert lines_of(tmp_path / "bucket")["a.dcm"].get("protocol", "") == kept
+
+
 def test_nothing_that_names_a_person_is_in_the_table_unless_asked_for(bucket: Path) -> None:
     line = lines_of(bucket)["multi.dcm"]
     assert not any("Doe" in cell for cell in line.values())

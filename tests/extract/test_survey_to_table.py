@@ -17,6 +17,7 @@ from classify.cohort.questions import Question
 from embeddings_store.schema import VolumeRef, volume_id
 from extract.bucket.catalogue import list_volumes
 from extract.bucket.folder import FolderSource
+from extract.errors import BucketError, FetchError
 from extract.layouts.options import LayoutOptions
 from extract.survey.options import SurveyOptions
 from extract.survey.run import survey
@@ -229,3 +230,40 @@ def test_a_volume_that_no_table_can_name_says_so(tmp_path: Path) -> None:
     assert [line.rpartition(",")[2] for line in lines[1:]] == [
         "rename its files: --scans cannot list names with bars"
     ] * 2
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let a bucket's server refuse one object."""
+    whole, part = FolderSource.fetch, FolderSource.fetch_range
+
+    def fetch(source: FolderSource, wanted: Any) -> Any:
+        if wanted.key == name:
+            raise FetchError("v: 403 Forbidden")
+        return whole(source, wanted)
+
+    def fetch_range(source: FolderSource, wanted: Any, *place: int) -> Any:
+        if wanted.key == name:
+            raise FetchError("v: 403 Forbidden")
+        return part(source, wanted, *place)
+
+    monkeypatch.setattr(FolderSource, "fetch", fetch)
+    monkeypatch.setattr(FolderSource, "fetch_range", fetch_range)
+
+
+def test_pictures_of_an_export_that_cannot_be_had_make_no_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heyex_exports(tmp_path)
+    layout = LayoutOptions(pattern=PEOPLE)
+    assert sorted(refs_of(tmp_path, layout)) == ["P1/a.xml", "P2/both.xml#1", "P2/both.xml#2"]
+    refuse(monkeypatch, "P2/both.xml")
+    assert sorted(refs_of(tmp_path, layout)) == ["P1/a.xml", "P2/both.xml"]  # its row will be the error's
+
+
+def test_a_series_of_which_one_header_cannot_be_had_is_not_made_of_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_series(tmp_path / "P1")
+    refuse(monkeypatch, "P1/a2.dcm")
+    with pytest.raises(BucketError, match=r"header of P1/a2\.dcm cannot be read.*series: v: 403 Forbidden; run again"):
+        refs_of(tmp_path, LayoutOptions(pattern=PEOPLE))
