@@ -104,9 +104,9 @@ def pack_on(reader: StoreReader, *, dry_run: bool = False, progress: Progress = 
 
 def _plan(storage: PackedStorage) -> list[_Span]:
     """List the packs to make, and those beside which single files lie; files of rows without a commit are not moved."""
-    paths = [storage.inner.list_paths(kind) for kind in KINDS]
+    # Commits first: of a row that is committed, the other files are seen after it. Packs last: see list_sizes.
+    single = [_rows_in(storage.inner.list_paths(kind), kind) for kind in reversed(KINDS)][::-1]
     shelf = storage.look()
-    single = [_rows_in(found, kind) for found, kind in zip(paths, KINDS, strict=True)]
     live = shelf.sizes(COMMIT).keys()
     rows, spans = single[COMMIT] | live, list[_Span]()
     by_number: dict[int, list[int]] = {}
@@ -142,15 +142,16 @@ def _foresee(storage: PackedStorage, before: int) -> PackReport:
 
 def _pack_span(storage: PackedStorage, arrays: StoreArrays, span: _Span, require_held: Callable[[], None]) -> list[int]:
     """Pack one span, and delete what it replaces; return its damaged rows, because of which nothing was done."""
-    commits = dict.fromkeys(span.moved, b"")
+    commits = dict.fromkeys(sorted(span.moved), b"")
     if span.is_new:
         found = concurrently(lambda row: _read_files(storage, arrays, span, row), span.rows, storage.threads)
         read = dict(zip(span.rows, found, strict=True))
         if bad := [row for row, (files, _) in read.items() if files is None]:
             return bad
         _publish(storage.inner, span.number, {row: files for row, (files, _) in read.items() if files}, require_held)
-        commits |= {row: read[row][1] for row in span.single[COMMIT]}
-    for _ in concurrently(lambda row: _delete_single(storage, span, row, commits[row]), span.moved, storage.threads):
+        # What was dropped meanwhile may be on its way again by another process.
+        commits = {row: read[row][1] for row in commits if read[row][0]}
+    for _ in concurrently(lambda row: _delete_single(storage, span, row, commits[row]), commits, storage.threads):
         pass
     for pack in span.old if span.is_new or not span.rows else ():
         storage.inner.delete(f"{pack.name}.{KINDS[COMMIT]}")

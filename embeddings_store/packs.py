@@ -7,7 +7,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -178,55 +178,58 @@ class PackedStorage(Storage):
         """Delete one object; a commit from the packs too, waiting for one who packs: it may have read it before."""
         self.inner.delete(path)
         kind, row = _single(path)
-        while kind == COMMIT and (self.drop(row, (shelf := self.look()).holders(row)) or shelf.packers):
-            await_packers(self.inner)
-            self.inner.delete(path)
+        if kind == COMMIT:
+            self.drop(row, self._fresh().holders(row))
+            while (shelf := self.look()).holders(row) or shelf.packers:
+                self.drop(row, shelf.holders(row))
+                await_packers(self.inner)
+                self.inner.delete(path)
 
     def look(self) -> Shelf:
         """List the packs, and read what is new among them. Raises StoreError for one that is damaged."""
-        deadline, before = time.monotonic() + PATIENCE_S, list[tuple[str, str]]()
-        while time.monotonic() < deadline:
+        deadline, before = time.monotonic() + PATIENCE_S, None
+        while (began := time.monotonic()) < deadline:
             names = self.inner.list_paths(FOLDER)
-            found = sorted((one["pack"], one["end"]) for one in map(_OBJECT.fullmatch, names) if one)
-            ends = [one for one in found if one[1] not in KINDS[:COMMIT]]
+            found = [(one["pack"], one["end"].partition(".")) for one in map(_OBJECT.fullmatch, names) if one]
+            present = sorted(name for name, end in found if end[0] == KINDS[COMMIT])
             # Of a pack and the one that replaces it, one listing may show neither; two that are the same show one.
-            if ends == before or not (ends or before):
-                names_of_packs = [name for name, end in ends if end == KINDS[COMMIT]]
-                loaded = list(concurrently(self._load, names_of_packs, self.threads))
-                if all(loaded):
-                    return self._remember([pack for pack in loaded if pack], ends, any(map(is_claim, names)))
-            before = ends
+            if present == before or not (names or self._cache.shelf.packs):
+                loaded = [pack for pack in concurrently(self._load, present, self.threads) if pack]
+                if len(loaded) == len(present):
+                    dropped = frozenset((name, int(end[0])) for name, end in found if end[2])
+                    return self._remember(loaded, dropped, any(map(is_claim, names)), began)
+            before = present
         raise StoreError(f"the packs of {self.url} changed again and again while they were listed; try again")
 
-    def _remember(self, packs: list[Pack], ends: list[tuple[str, str]], packers: bool) -> Shelf:
+    def _remember(self, packs: list[Pack], dropped: frozenset[tuple[str, int]], packers: bool, began_s: float) -> Shelf:
         by_number: dict[int, tuple[Pack, ...]] = {}
         for pack in packs:
             by_number[pack.number] = (*by_number.get(pack.number, ()), pack)
-        dropped = frozenset((name, int(end.partition(".")[0])) for name, end in ends if end != KINDS[COMMIT])
-        self._cache.known = {pack.name: pack for pack in packs}
-        self._cache.shelf = Shelf(by_number, dropped, packers, time.monotonic())
-        return self._cache.shelf
+        shelf = Shelf(by_number, dropped, packers, began_s)
+        if began_s >= self._cache.shelf.seen_s:
+            self._cache.known, self._cache.shelf = {pack.name: pack for pack in packs}, shelf
+        return shelf
 
     def packed_file(self, kind: int, row: int) -> memoryview | None:
         """Read a row's file from its pack alone; None where no pack holds the row, or it has no such file."""
         return self._packed(self._known(), kind, row, gone=memoryview(b""))[1]
 
     def _known(self) -> Shelf:
-        """Return the packs as of a moment ago, or none where none were seen: a single file that lies there will do."""
-        return self._fresh() if self._cache.shelf.packs else self._cache.shelf
+        """Return the packs as of a moment ago, or none where none were seen at first: single files then will do."""
+        shelf = self._cache.shelf
+        return self._fresh() if shelf.packs or shelf.seen_s < 0 else shelf
 
     def _fresh(self) -> Shelf:
         with self._cache.looking:
             shelf = self._cache.shelf
             return shelf if time.monotonic() - shelf.seen_s < FRESH_S else self.look()
 
-    def drop(self, row: int, holders: list[Pack]) -> bool:
-        """Take a row out of packs that hold it; say whether any did."""
+    def drop(self, row: int, holders: list[Pack]) -> None:
+        """Take a row out of packs that hold it."""
         for pack in holders:
             self.inner.put(f"{pack.name}.{row}.dropped", b"")
-        if holders:
-            self.look()
-        return bool(holders)
+            shelf = self._cache.shelf
+            self._cache.shelf = replace(shelf, dropped=shelf.dropped | {(pack.name, row)})
 
     def _load(self, name: str) -> Pack | None:
         """Read a pack's table and commits, once more where they came damaged; None where it went away meanwhile."""
