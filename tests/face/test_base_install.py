@@ -57,7 +57,7 @@ if __name__ == "__main__":
     extras &= {"wandb", "mlflow"}
     assert type_in("finetune --bucket bucket --participants participants.tsv --track mlflow " + tiny) == 2
 """
-MISSING = ("jinja2", "matplotlib", "onnx", "ray", "wandb", "mlflow", "highdicom", "mlflow")
+MISSING = ("jinja2", "matplotlib", "onnx", "ray", "wandb", "mlflow", "jinja2", "mlflow")
 
 
 def test_the_base_alone_extracts_shows_and_probes(clinic: Path) -> None:
