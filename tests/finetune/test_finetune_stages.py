@@ -126,9 +126,11 @@ def test_all_groups_follow_the_schedule() -> None:
     assert all(group["lr"] == group["peak"] * 0.25 for group in optimiser.param_groups)
 
 
-def test_the_last_stage_is_very_slow_by_default() -> None:
+def test_the_encoder_is_slower_than_the_head_by_default_and_slower_with_depth() -> None:
     stages = FinetuneConfig().stages
-    assert stages.all.encoder_learning_rate < stages.last.encoder_learning_rate < stages.head.learning_rate
+    assert stages.all.encoder_learning_rate <= stages.last.encoder_learning_rate < stages.last.learning_rate
+    assert stages.last.learning_rate < stages.head.learning_rate
+    assert max(stages.all.layer_decay, stages.last.layer_decay) < 1
 
 
 @pytest.mark.parametrize("text", ["", "head,", "all,head", "head,head", "neck", "head,last,all,lora", "last,lora"])
