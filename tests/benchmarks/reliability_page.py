@@ -27,6 +27,11 @@ def markdown_kills(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (HEAD, rule, *lines, total))
 
 
+def _growth_cell(row: Mapping[str, Any]) -> str:
+    memory = "" if row["mb"] is None else f" {row['mb']:,} MB,"
+    return f"{row['seconds']:.2f} s,{memory} {row['requests']:,} requests"
+
+
 SHORTEST_S = 0.05
 """Below which a time says nothing of how it grows."""
 
@@ -39,10 +44,7 @@ def markdown_growth(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [head, ["---", *["---:"] * (len(sizes) + 1)]]
     for call in dict.fromkeys(row["call"] for row in rows):
         own = [found.get((call, size)) for size in sizes]
-        cells = [
-            f"{row['seconds']:.2f} s, {row['mb']:,} MB, {row['requests']:,} requests" if row else "not measured"
-            for row in own
-        ]
+        cells = [_growth_cell(row) if row else "not measured" for row in own]
         grown = ""
         if (first := own[0]) and (last := own[-1]) and first["seconds"] >= SHORTEST_S:
             grown = f"{last['seconds'] / last['rows'] / (first['seconds'] / first['rows']):.2f}x"
