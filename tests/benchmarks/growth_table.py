@@ -12,7 +12,6 @@ test suite; its quick form is.
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peak_memory import resident_mb
 from reliability_page import RESULT, draw_page, markdown_growth
 from sources import current_commit
 from store_makings import FACTS, WIDTH, WORKER, make_ref, make_space
@@ -141,7 +141,7 @@ def measure_one(name: str, folder: Path, rows: int) -> dict[str, Any]:
 
 
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resident_mb("VmHWM")  # of this process alone: ru_maxrss would begin with its parent's
 
 
 def measure(rows: int, folder: Path, names: list[str], *, pack: bool = False) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def is_measurable() -> bool:
     return STATUS.exists()
 
 
-def _resident_mb(field: str) -> float:
+def resident_mb(field: str) -> float:
     found = re.search(rf"^{field}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
     if found is None:
         raise RuntimeError(f"{STATUS}: expected a line {field}")
@@ -54,9 +54,9 @@ def _resident_mb(field: str) -> float:
 def _main(module: str, case: str, arguments: str) -> None:
     work = importlib.import_module(module).MEMORY[case](**json.loads(arguments))
     CLEAR_REFS.write_text(RESET_PEAK)
-    before = _resident_mb("VmRSS")
+    before = resident_mb("VmRSS")
     work()
-    print(json.dumps({"before_mb": before, "highest_mb": _resident_mb("VmHWM")}))
+    print(json.dumps({"before_mb": before, "highest_mb": resident_mb("VmHWM")}))
 
 
 if __name__ == "__main__":

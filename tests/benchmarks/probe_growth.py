@@ -11,7 +11,6 @@ signal of the person and a smaller one of the class, 24 scans a person. Not part
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from growth_table import SCANS, SPACE, refs, write_people
+from peak_memory import resident_mb
 from store_makings import WIDTH, snapshot_files
 
 from classify.options import ProbeOptions
@@ -56,7 +56,7 @@ def probe_once(rows: int, model: str) -> dict[str, Any]:
 
 
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resident_mb("VmHWM")  # of this process alone: ru_maxrss would begin with its parent's
 
 
 def draw(found: list[dict[str, Any]]) -> str:

@@ -27,6 +27,15 @@ def markdown_kills(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (HEAD, rule, *lines, total))
 
 
+def _growth_cell(row: Mapping[str, Any]) -> str:
+    memory = "" if row["mb"] is None else f" {row['mb']:,} MB,"
+    return f"{row['seconds']:.2f} s,{memory} {row['requests']:,} requests"
+
+
+SHORTEST_S = 0.05
+"""Below which a time says nothing of how it grows."""
+
+
 def markdown_growth(rows: Sequence[Mapping[str, Any]]) -> str:
     """Draw a line for each call, with its figures at each number of rows, and how time grows per row."""
     sizes = sorted({row["rows"] for row in rows})
@@ -34,13 +43,15 @@ def markdown_growth(rows: Sequence[Mapping[str, Any]]) -> str:
     head = ["call", *(f"{size:,} rows" for size in sizes), "time a row, last to first"]
     lines = [head, ["---", *["---:"] * (len(sizes) + 1)]]
     for call in dict.fromkeys(row["call"] for row in rows):
-        own = [found[call, size] for size in sizes]
-        cells = [f"{row['seconds']:.2f} s, {row['mb']:,} MB, {row['requests']:,} requests" for row in own]
-        ratio = (own[-1]["seconds"] / own[-1]["rows"]) / max(own[0]["seconds"] / own[0]["rows"], 1e-9)
-        lines.append([call, *cells, f"{ratio:.2f}x"])
+        own = [found.get((call, size)) for size in sizes]
+        cells = [_growth_cell(row) if row else "not measured" for row in own]
+        grown = ""
+        if (first := own[0]) and (last := own[-1]) and first["seconds"] >= SHORTEST_S:
+            grown = f"{last['seconds'] / last['rows'] / (first['seconds'] / first['rows']):.2f}x"
+        lines.append([call, *cells, grown])
     lines.append(["inodes", *(f"{next(row['inodes'] for row in rows if row['rows'] == size):,}" for size in sizes), ""])
-    measured = rows[0]
-    measured_when = f"Measured on {measured['date']} at {measured['commit']}, load average {measured['load']}."
+    measured, load = rows[0], max(row["load"] for row in rows)
+    measured_when = f"Measured on {measured['date']} at {measured['commit']}, load average up to {load}."
     return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", measured_when])
 
 
