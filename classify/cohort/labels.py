@@ -207,12 +207,12 @@ def _find_columns(table: TextTable, question: Question, source: LabelSource) -> 
     found = {
         "participant": _first(table, OWNERS), "volume": _first(table, SCANS), "eye": _first(table, EYES),
         "site": _first(table, SITES), "age": _first(table, AGES), "split": split, "group": target,
-        "covariates": {one: _require(table, one, "covariates") for one in asked},
+        "covariates": (covariates := {one: _require(table, one, "covariates") for one in asked}),
     }  # fmt: skip
     if not (found["participant"] or found["volume"]):
         raise table.refuse(", ".join(table.names[:8]), f"a column {', '.join(OWNERS[:4])} or file")
     for name, says in (("participant", "whose a scan is"), ("volume", "which scan it is"), ("split", "who is tested")):
-        if found[name] and found[name] in {target, *found["covariates"].values()}:
+        if found[name] and found[name] in {target, *covariates.values()}:
             raise table.refuse(f"{found[name]}, which says {says}", "a finding or a fact as target and covariates")
     return found
 
