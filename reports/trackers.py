@@ -11,16 +11,15 @@ from reports.tracking import Tracker
 
 
 @contextmanager
-def open_tracker(
-    name: TrackerName, where: str, experiment: str, *, tell: Callable[[str], None] = say
-) -> Iterator[Tracker]:
+def open_tracker(name: str, where: str, experiment: str, *, tell: Callable[[str], None] = say) -> Iterator[Tracker]:
     """Open "mlflow" (where: its tracking URI) or "wandb" (where: a local folder), and keep other mirrors out of it.
 
     tell: hears that another mirror is waited for. Raises: UsageError, RunError.
     """
     if name not in TRACKERS:
         raise UsageError(f"--to: expected {' or '.join(TRACKERS)}, got {name!r}")
-    with alone_at(Track(name, where), tell):
+    to: TrackerName = "wandb" if name == "wandb" else "mlflow"
+    with alone_at(Track(to, where), tell):
         yield TRACKERS[name](where, experiment)
 
 
