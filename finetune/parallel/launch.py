@@ -14,7 +14,7 @@ from embeddings_store.terminal.console import INTERRUPTED, say
 from extract.device.here import VISIBLE_GPUS, Wanted, find_devices
 from extract.device.select import resolve
 from extract.rank import find_launched
-from extract.stop import SHELL_OFFSET
+from extract.stop import SHELL_OFFSET, StopRequest, exit_code_of, stop_on_signals
 
 COMMAND = (
     sys.executable, "-P", "-c", "import sys; sys.argv[0] = 'finetune'; from finetune.cli import main; main()",
@@ -22,8 +22,11 @@ COMMAND = (
 PAUSE_S = 0.2
 GRACE_S = 10.0
 DONE_WITH_ERRORS = 3
+STOPPED = (exit_code_of("SIGTERM"), INTERRUPTED)
+"""How a process ends that was asked to: with its state saved, or before it had begun."""
 SPEECHLESS = (0, INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL)
 """How the first process ends where it is not the one that knows why."""
+PASSED_ON = "passed on to each process, which saves its state after its step; a second signal ends this one at once"
 LAST_BYTES = 4_000
 """Of what a process that failed had to say."""
 
@@ -44,7 +47,8 @@ def gpus_to_start(device: str, gpus: int | tuple[int, ...] | None) -> tuple[str,
 def start_processes(gpus: Sequence[str], arguments: Sequence[str]) -> int:
     """Run the same command line in a process for each GPU, as torchrun would; give the exit code of the run.
 
-    Where one fails, the others are ended. SIGINT and SIGTERM are passed on.
+    Where one fails, the others are ended. SIGINT and SIGTERM are passed on, once, and the step at hand is waited
+    for: the processes are of a group of their own, so that a terminal's Ctrl-C does not reach them as well.
     """
     say(f"GPUs: {len(gpus)}, a process for each")
     port, own = _free_port(), without_option(arguments, "--gpus")
@@ -52,15 +56,16 @@ def start_processes(gpus: Sequence[str], arguments: Sequence[str]) -> int:
         started = [
             subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 (*COMMAND, *own), env={**os.environ, **_surroundings(rank, gpus, port)},
-                stdout=None if rank == 0 else subprocess.DEVNULL, stderr=None if rank == 0 else quiet,
+                stdout=None if rank == 0 else subprocess.DEVNULL, stderr=None if rank == 0 else quiet, process_group=0,
             )
             for rank in range(len(gpus))
         ]  # fmt: skip
-        try:
-            code = _wait(started)
-        except KeyboardInterrupt:
-            _end(started, signal.SIGTERM)
-            raise
+        with stop_on_signals(words=PASSED_ON) as request:
+            try:
+                code = _wait(started, request)
+            except KeyboardInterrupt:  # of a terminal that is gone
+                _end(started, signal.SIGTERM)
+                raise
         if code and started[0].returncode in SPEECHLESS:
             say(_last_words(quiet))
     return code
@@ -85,14 +90,21 @@ def _surroundings(rank: int, gpus: Sequence[str], port: int) -> Mapping[str, str
     }  # fmt: skip
 
 
-def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Wait until all are done, or one has failed; give its exit code, or that of the first process."""
+def _wait(started: Sequence[subprocess.Popen[bytes]], request: StopRequest) -> int:
+    """Wait until all are done, or one has failed; give its exit code, or that of the first process.
+
+    request: of an end, which each process is asked for, too, and is then given its time for.
+    """
+    request.tell(*(one.terminate for one in started))
     while None in (codes := [one.poll() for one in started]):
-        if any(codes[1:]) or codes[0] not in (None, 0, DONE_WITH_ERRORS):
+        sound = (None, 0, DONE_WITH_ERRORS, *(STOPPED if request.name else ()))
+        if any(code not in sound for code in codes):
             break
         time.sleep(PAUSE_S)
     _end(started, signal.SIGTERM)
     failed = next((code for code in codes if code), 0)
+    if request.name is not None and failed in STOPPED:
+        return exit_code_of(request.name)
     return SHELL_OFFSET - failed if failed < 0 else failed
 
 

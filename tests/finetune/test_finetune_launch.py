@@ -1,10 +1,12 @@
 """--gpus: a process for each GPU, one of which talks; one that fails ends the others, and is heard."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -116,11 +118,11 @@ def test_one_that_fails_ends_the_others_and_is_heard(
     assert said in capfd.readouterr().err
 
 
-def test_an_interrupt_reaches_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_is_gone_ends_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, "time.sleep(60)")
     begun: list[subprocess.Popen[bytes]] = []
 
-    def interrupt(started: list[subprocess.Popen[bytes]]) -> int:
+    def interrupt(started: list[subprocess.Popen[bytes]], _: object) -> int:
         begun.extend(started)
         raise KeyboardInterrupt
 
@@ -128,3 +130,35 @@ def test_an_interrupt_reaches_every_process(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(KeyboardInterrupt):
         start_processes(("0", "1"), [])
     assert [one.returncode for one in begun] == [-signal.SIGTERM] * 2
+
+
+SAVING = """
+import signal
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append("INT"))
+signal.signal(signal.SIGTERM, lambda *_: heard.append("TERM"))
+open(sys.argv[1] + str(rank), "w").write("ready")
+while not heard:
+    time.sleep(0.01)
+time.sleep(1.5)  # a step that is longer than one who fails is waited for
+open(sys.argv[1] + str(rank), "w").write(" ".join(heard))
+sys.exit(143)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_each_process_is_asked_once_and_saves_its_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    play(monkeypatch, SAVING)
+    monkeypatch.setattr(launch, "GRACE_S", 0.3)
+    files = [tmp_path / "0", tmp_path / "1"]
+
+    def ask() -> None:
+        while not all(file.exists() and file.read_text() for file in files):
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    Thread(target=ask, daemon=True).start()
+    assert start_processes(("0", "1"), [f"{tmp_path}/"]) == code
+    assert [file.read_text() for file in files] == ["TERM"] * 2
