@@ -82,6 +82,8 @@ def test_the_recipe_for_a_tpu_fits_its_chips() -> None:
         ("stages: {head: {learning_rate: fast}}", "stages.head.learning_rate"),
         ("stages: {head: {learning_rate: true}}", "stages.head.learning_rate"),
         ("stages: {head: {learning_rate: .nan}}", "stages.head.learning_rate"),
+        ("stages: {head: {learning_rate: 1.0e+38}}", "stages.head.learning_rate"),
+        ("stages: {head: {weight_decay: 1.0e+38}}", "stages.head.weight_decay"),
         ("head: {dropout: 0.5}", "unknown key 'head.dropout' of a head of kind 'linear'"),
         ("head: {kind: forest}", "head"),
         ("augment: {mirror: 2}", "augment.mirror"),
