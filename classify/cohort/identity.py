@@ -1,6 +1,6 @@
 """Who is who: a person is known by volumes. A number alone speaks only where no volume of the person is known."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 
 import numpy as np
@@ -24,6 +24,9 @@ MARKS = ("size", "etag", "md5", "vectors")
 
 OF_CONTENT = {"md5": "#", "vectors": "="}
 
+MOST_OWNERS = 4
+"""What more participants hold is a test pattern, and nobody's scan."""
+
 
 def digest_person(participant: str) -> str:
     """Name a participant without the number itself."""
@@ -41,14 +44,27 @@ def mark_volumes(stored: Snapshot) -> pd.DataFrame:
     That is where a volume is constant or not finite, or where two participants have the same.
     """
     index = stored.index.reset_index(drop=True)
-    constant = (index["notes"].astype(np.int64) & Note.CONSTANT.value) != 0
-    md5 = index["volume"].astype(str).map(lambda volume: stored.md5.get(volume, "")[:DIGITS])
-    vectors = pd.Series([_digest(vectors) for vectors in stored.pooled], index=index.index, dtype="str")
     lines = index[["volume", "participant", *(name for name in ("size", "etag") if name in index)]]
-    for name, content in (("md5", md5), ("vectors", vectors)):
-        owners = index["participant"].groupby(content).transform("nunique")
-        lines = lines.assign(**{name: content.where(~constant & (owners == 1), "")})
-    return lines
+    return lines.assign(**{name: content.where(owners == 1, "") for name, content, owners in _contents(stored)})
+
+
+def copied_people(stored: Snapshot) -> People:
+    """Give everybody with a scan that others in the store hold, too, up to MOST_OWNERS: marks of these alone.
+
+    They say of nobody who that is; but one of the owners may be somebody whose test answers are locked.
+    """
+    found: dict[str, set[str]] = {}
+    for name, content, owners in _contents(stored):
+        for place in np.flatnonzero((content != "") & owners.between(2, MOST_OWNERS)):
+            person = digest_person(str(stored.index["participant"].iloc[place]))
+            found.setdefault(person, set()).add(OF_CONTENT[name] + content.iloc[place])
+    return {person: sorted(marks) for person, marks in found.items()}
+
+
+def holders(copied: Mapping[str, list[str]], people: Mapping[str, list[str]]) -> set[str]:
+    """Find those of copied people who hold a scan of these."""
+    marks = {mark for known in people.values() for mark in known}
+    return {person for person, own in copied.items() if not marks.isdisjoint(own)}
 
 
 def people_of(lines: pd.DataFrame) -> People:
@@ -115,6 +131,16 @@ def same_people(ours: Mapping[str, list[str]], theirs: Mapping[str, list[str]]) 
 def same_number_only(ours: Mapping[str, list[str]], theirs: Mapping[str, list[str]]) -> set[str]:
     """Find those of ours whose number stands in theirs with other volumes: they count as other people."""
     return (set(ours) & set(theirs)) - same_people(ours, theirs)
+
+
+def _contents(stored: Snapshot) -> Iterator[tuple[str, "pd.Series[str]", "pd.Series[int]"]]:
+    """Give what volumes hold, by each of OF_CONTENT ("" where constant or not known), and how many own the same."""
+    index = stored.index.reset_index(drop=True)
+    constant = (index["notes"].astype(np.int64) & Note.CONSTANT.value) != 0
+    md5 = index["volume"].astype(str).map(lambda volume: stored.md5.get(volume, "")[:DIGITS])
+    vectors = pd.Series([_digest(vectors) for vectors in stored.pooled], index=index.index, dtype="str")
+    for name, content in (("md5", md5), ("vectors", vectors)):
+        yield name, content.where(~constant, ""), index["participant"].groupby(content).transform("nunique")
 
 
 def _digest(vectors: np.ndarray) -> str:

@@ -8,7 +8,10 @@ import pandas as pd
 from jaxtyping import Bool, Float32
 
 from classify.cohort.identity import (
+    People,
+    copied_people,
     digest_person,
+    holders,
     mark_volumes,
     people_of,
     same_number_only,
@@ -60,7 +63,8 @@ def describe_volumes(
     lines = index.assign(position=np.arange(len(index))).sort_values(["participant", "volume"], ignore_index=True)
     known = EarlierRun(run.record, run.cohort)
     replaced = known.other_objects(marked, stored.space_id)
-    split, locked, other = _known_people(without_keys(marked, replaced), lines["participant"], known)
+    people = people_of(without_keys(marked, replaced))
+    split, locked, other = _known_people(people, copied_people(stored), lines["participant"], known)
     others = {OTHER_PERSON: other.to_numpy(), OTHER_OBJECT: lines["volume"].isin(replaced).to_numpy()}
     said = pd.Series("", index=lines.index)
     unknown = _unknown(lines, run.cohort, answer_unknown)
@@ -86,24 +90,25 @@ def _unknown(lines: pd.DataFrame, cohort: pd.DataFrame, answer: bool) -> "pd.Ser
 
 
 def _known_people(
-    marked: pd.DataFrame, participant: "pd.Series[str]", run: EarlierRun
+    stored: People, copied: People, participant: "pd.Series[str]", run: EarlierRun
 ) -> tuple["pd.Series[str]", "pd.Series[bool]", "pd.Series[bool]"]:
     """Say of each line the split of its person in the run, whether it is locked, and whether the number alone is known.
 
-    A look of the run opens the people that it saw; those of other groups, or without a volume then, stay locked.
+    A look of the run opens the people that it saw; those of other groups, or without a volume then, stay locked. Whom
+    the run does not know, and who holds the same scan as one of them, is locked, too.
     """
-    stored = people_of(marked)
     seen = run.analysed_test if run.record.looks_at_test else {}
     known, numbers = dict[str, str](), set[str]()
     for split in ("val", "train"):
         part = people_of(run.cohort[run.cohort["split"] == split])
         known |= dict.fromkeys(same_people(stored, part), split)
         numbers |= same_number_only(stored, part)
-    in_test = same_people(stored, run.test_people)
+    strangers = {person: marks for person, marks in copied.items() if person not in known}
+    in_test = same_people(stored, run.test_people) | holders(strangers, run.test_people)
     known |= dict.fromkeys(in_test, "test")
     numbers |= same_number_only(stored, run.test_people)
     person = participant.map(digest_person)
-    locked = person.isin(in_test - same_people(stored, seen))
+    locked = person.isin(in_test - same_people(stored, seen) - holders(strangers, seen))
     return person.map(lambda name: known.get(name, "")), locked, person.isin(numbers - set(known))
 
 

@@ -214,6 +214,43 @@ def test_predict_knows_test_people_from_the_table(study: Study, tmp_path: Path) 
     assert set(test["reason"]) == {LOCKED}
 
 
+def registered_twice(study: Study) -> tuple[Study, str]:
+    """A test person whose scans lie in the store once more, under a number that no table has."""
+    index, people = study.stored.index, study.people
+    one = str(people.loc[people["recommended_split"] == "test", "participant_id"].iloc[0])
+    own = index["participant"] == one
+    again = index[own].assign(participant="9999", volume=[volume_id("again/" + key) for key in index.loc[own, "key"]])
+    pooled = np.concatenate([study.stored.pooled, study.stored.pooled[own.to_numpy()]])
+    stored = replace(study.stored, index=pd.concat([index, again], ignore_index=True), pooled=pooled)
+    return Study(people, stored), one
+
+
+def answers(study: Study, run: Path, out: Path) -> pd.DataFrame:
+    table = predict(PredictOptions(store="store", run=run, out=out), read=lambda *_: study.stored).table
+    return table[table["level"] == "participant"].set_index("participant")["reason"]
+
+
+def test_a_locked_person_is_locked_under_another_number_too(study: Study, tmp_path: Path) -> None:
+    done = probed(study, tmp_path)
+    twice, one = registered_twice(study)
+    said = answers(twice, done.folder, tmp_path / "out.csv")
+    assert (said["9999"], said[one]) == (LOCKED, LOCKED)
+    assert (said == LOCKED).sum() == 17
+    look(study, tmp_path, done.folder)
+    assert not (answers(twice, done.folder, tmp_path / "again.csv") == LOCKED).any()
+
+
+def test_a_copy_of_a_test_person_is_not_trained_on(study: Study, tmp_path: Path) -> None:
+    twice, one = registered_twice(study)
+    train = study.people["participant_id"] == one
+    people = study.people.assign(
+        participant_id=study.people["participant_id"].mask(train, "9999"),
+        recommended_split=study.people["recommended_split"].mask(train, "train"),
+    )
+    with pytest.raises(LeakError, match=f"the same scan stands under several participants: {one}, 9999"):
+        probed(Study(people, twice.stored), tmp_path)
+
+
 def test_a_look_opens_no_group_that_the_task_left_out(study: Study, tmp_path: Path) -> None:
     task = tmp_path / "two.yaml"
     task.write_text("name: two\nclasses: [a, b]\ngroups: {healthy: a, insulin_dependent: b}\n")
