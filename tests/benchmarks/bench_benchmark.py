@@ -80,7 +80,7 @@ def _with_workers(plan: Path, folder: Path, workers: int) -> float:
 
     out = folder / f"ray-{workers}"
     shutil.copytree(folder / "whole", out, ignore=shutil.ignore_patterns("runs", "transport"))
-    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         address = ray.get_runtime_context().gcs_address
         return _run(plan, out, "--ray", "--ray-address", address).fit

@@ -78,6 +78,7 @@ FOREIGN_OPTIONS = {
     "--long",
     "--hours",
     "--results",
+    "--pack",
 }
 
 

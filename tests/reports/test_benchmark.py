@@ -179,7 +179,7 @@ def test_a_gap_is_named_in_every_table(world: tuple[Path, dict[str, Any]]) -> No
     folder, record = world
     assert {(gap["dataset"], gap["variant"]) for gap in record["gaps"]} == {("here", "nofile"), ("there", "nofile")}
     assert all("not_here.pth" in gap["reason"] for gap in record["gaps"])
-    page = (folder / "first" / "benchmark.html").read_text()
+    page = (folder / "first" / "benchmark.html").read_text().replace("<wbr>", "")  # where a long name may wrap
     assert len(re.findall("not[_ ]here.pth: the file of its weights is not there", page)) == 4
 
 
