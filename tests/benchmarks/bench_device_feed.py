@@ -79,9 +79,11 @@ class Volumes:
         return Fetched(self.data, 0, "", b"\0" * 16)
 
     def decode(self, ref: VolumeRef, fetched: Fetched, recipes: list[Recipe]) -> DecodedVolume:
-        image = (
-            make_input(fetched.data, self.recipe, self.room) if self.data else self.room((1, *self.recipe.image_size))
-        )
+        if self.data:
+            image = make_input(fetched.data, self.recipe, self.room)
+        else:
+            image = self.room((1, *self.recipe.image_size))
+            image.fill(0)  # what lay in that memory before may be no number
         return DecodedVolume({self.recipe: image}, {self.recipe: FACTS}, b"\0" * 16, 1)
 
 
