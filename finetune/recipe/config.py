@@ -17,8 +17,8 @@ def _read_number(raw: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_read_number), Field(allow_inf_nan=False)]
-Rate = Annotated[Number, Field(gt=0, le=1e6)]  # beyond it float32 overflows before a loss can
-Amount = Annotated[Number, Field(ge=0, le=1e6)]
+Rate = Annotated[Number, Field(gt=0, le=1e30)]  # beyond it float32 overflows before a loss can
+Amount = Annotated[Number, Field(ge=0, le=1e30)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 
 
