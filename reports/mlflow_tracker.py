@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from classify.run.record import RECORD
+from classify.run.summary import RESEARCH_ONLY
 from finetune.tracking.mlflow_client import BATCH, batches, keep_parameters, mlflow_name, open_experiment, quiet_mlflow
 from finetune.tracking.mlflow_file import drop_artifacts
 from reports.tracking import MirroredData, MirroredModel, MirroredRun, MirroredTrial
@@ -15,7 +16,6 @@ WHOLE_TAG = "octprobe.whole"
 PARENT_TAG = "mlflow.parentRunId"
 PROTOCOL_COLUMN = "protocol"
 MODEL_CODE = Path(__file__).parent / "mlflow_model.py"
-RESEARCH_ONLY = "Research use only, not for clinical decisions."
 
 
 class MlflowTracker:

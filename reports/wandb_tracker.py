@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from finetune.tracking.wandb_client import RESEARCH_ONLY, quiet_wandb, settings_of
+from classify.run.summary import RESEARCH_ONLY
+from finetune.tracking.wandb_client import quiet_wandb, settings_of
 from reports.tracking import MirroredModel, MirroredRun
 
 WHOLE = "octprobe-whole"

@@ -154,14 +154,13 @@ class ScanCloud:
 
     def _squares(self, rows: Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b n"]:
         length = np.square(self.points).sum(axis=1)
-        least: Float32[np.ndarray, "b n"] | None = None
+        least = np.full((len(rows), len(length)), np.inf, np.float32)
         for seen in self.seen:
             square = seen[rows] @ self.points.T
             square *= -2
             square += length
             square += np.square(seen[rows]).sum(axis=1)[:, None]
-            least = square if least is None else np.minimum(least, square, out=least)
-        assert least is not None  # noqa: S101 - the points are seen once at least
+            np.minimum(least, square, out=least)
         return least
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from classify.run.summary import RESEARCH_ONLY
 from finetune.tracking.mlflow_client import batches, keep_parameters, open_experiment, quiet_mlflow
 from finetune.tracking.places import EXPERIMENT, Track, alone_at
-from finetune.tracking.wandb_client import RESEARCH_ONLY, quiet_wandb, settings_of
+from finetune.tracking.wandb_client import quiet_wandb, settings_of
 
 LAST_WAIT_S, STOPPING_WAIT_S = 90.0, 5.0
 """How long a finished training waits for what is still to be sent, and one that was stopped."""
@@ -112,9 +113,8 @@ class WandbCurves:
         """Start W&B's own process; whether the server knows the run, it does not say offline."""
         with quiet_wandb(self._folder) as wandb:
             settings = settings_of(wandb, self._folder, "finetune")
-            if hasattr(
-                settings, "finish_timeout"
-            ):  # of later versions; it would wait for ever for a server that is gone
+            # Of later versions, which would wait for ever for a server that is gone.
+            if hasattr(settings, "finish_timeout"):
                 settings.finish_timeout, settings.finish_timeout_raises = LAST_WAIT_S, True
             self._run = wandb.init(
                 project=EXPERIMENT, id=run.token, name=run.name, config={**run.parameters, **run.tags}, resume="allow",

@@ -1,7 +1,7 @@
 """W&B's client. With WANDB_MODE=offline nothing leaves this machine.
 
 Who is asked, and as whom, is W&B's own business (WANDB_MODE, WANDB_API_KEY, WANDB_BASE_URL, ``wandb login``). The name
-of this machine, its user, its packages and its code are not told.
+of this machine, its user, its packages and its code are not sent.
 """
 
 import os
@@ -13,7 +13,6 @@ from typing import Any
 from embeddings_store.errors import RunError
 from embeddings_store.extras import require
 
-RESEARCH_ONLY = "Research use only, not for clinical decisions."
 QUIET = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
 
 
@@ -21,7 +20,7 @@ def settings_of(wandb: Any, folder: Path, program: str) -> Any:
     """Tell of this machine no more than a run has to."""
     return wandb.Settings(
         root_dir=str(folder),
-        host="not told",
+        host="not sent",
         program=program,
         console="off",
         silent=True,

@@ -24,6 +24,7 @@ from store_makings import WIDTH, snapshot_files
 
 from classify.options import ProbeOptions
 from classify.probe import probe
+from embeddings_store.command_line import parse_words
 from embeddings_store.snapshot import Snapshot
 
 DIRECTIONS = 8
@@ -49,7 +50,7 @@ def probe_once(rows: int, model: str) -> dict[str, Any]:
     before = _peak_mb()
     with tempfile.TemporaryDirectory() as name:
         people, runs = write_people(Path(name), rows), Path(name) / "runs"
-        options = ProbeOptions(model=model, store="memory", participants=people, runs=runs)  # type: ignore[arg-type]
+        options = parse_words(ProbeOptions, model=model, store="memory", participants=people, runs=runs)
         done = probe(options, read=lambda *_: stored, tell=lambda _: None)
     seconds = done.record.made.seconds
     return {"model": model, "rows": rows, "seconds": seconds, "peak_mb": round(_peak_mb()), "made_mb": round(before)}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Command
-from rclone_server import rclone_s3
 from store_makers import (
     FAILURE,
     POOLED_ONLY,
@@ -202,25 +201,11 @@ class TestLocalStore(PackContract):
         return str(tmp_path / "store")
 
 
-@pytest.fixture(scope="module")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, str]]:
-    directory = tmp_path_factory.mktemp("s3") / "buckets"
-    (directory / "bucket").mkdir(parents=True)
-    with rclone_s3(directory) as server:
-        yield server
-
-
 @pytest.mark.s3
 class TestS3Store(PackContract):
     @pytest.fixture
-    def url(
-        self, s3_server: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-    ) -> str:
-        endpoint, access_key, secret_key = s3_server
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
-        return f"s3://bucket/packs/{request.node.name}"
+    def url(self, s3_url: str) -> str:
+        return s3_url
 
 
 def copy_of(storage: Storage) -> Storage:

@@ -1,6 +1,5 @@
 """What a store promises, on every place it may lie: one class, run on a folder and on a real S3 server."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from rclone_server import rclone_s3
 from store_makers import FAILURE, SPACE, WORKER, facts_of, make_ref, make_refs, pooled_of, tokens_of, write_rows
 
 from embeddings_store.errors import SpaceMismatchError, StoreError
@@ -230,25 +228,11 @@ class TestLocalStore(StoreContract):
         return str(tmp_path / "a new" / "store")
 
 
-@pytest.fixture(scope="module")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, str]]:
-    directory = tmp_path_factory.mktemp("s3") / "buckets"
-    (directory / "bucket").mkdir(parents=True)
-    with rclone_s3(directory) as server:
-        yield server
-
-
 @pytest.mark.s3
 class TestS3Store(StoreContract):
     @pytest.fixture
-    def url(
-        self, s3_server: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-    ) -> str:
-        endpoint, access_key, secret_key = s3_server
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
-        return f"s3://bucket/studies/{request.node.name}"
+    def url(self, s3_url: str) -> str:
+        return s3_url
 
     def test_a_wrong_secret_is_one_message_without_it(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")

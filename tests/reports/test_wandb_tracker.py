@@ -115,7 +115,7 @@ def test_neither_the_key_nor_the_machine_is_told(tmp_path: Path, tracker: Tracke
     written = b"".join(path.read_bytes() for path in (tmp_path / "copies").rglob("*") if path.is_file())
     assert b"5ec4e7" * 7 not in written
     (run,) = [record.run for record in records_of(tmp_path / "copies") if record.WhichOneof("record_type") == "run"]
-    assert run.host == "not told"
+    assert run.host == "not sent"
     assert not any(record.HasField("environment") for record in records_of(tmp_path / "copies"))
     assert not (tmp_path / "copies" / "requirements.txt").exists()
 
