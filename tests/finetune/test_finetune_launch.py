@@ -138,7 +138,8 @@ heard = []
 signal.signal(signal.SIGINT, lambda *_: heard.append("INT"))
 signal.signal(signal.SIGTERM, lambda *_: heard.append("TERM"))
 open(sys.argv[1] + str(rank), "w").write("ready")
-while not heard:
+end = time.monotonic() + 20
+while not heard and time.monotonic() < end:
     time.sleep(0.01)
 time.sleep(1.5)  # a step that is longer than one who fails is waited for
 open(sys.argv[1] + str(rank), "w").write(" ".join(heard))
