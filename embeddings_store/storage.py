@@ -208,9 +208,10 @@ def open_storage(url: str, *, endpoint_url: str | None = None, create: bool) -> 
 def concurrently(function: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:
     """Apply a function in threads, results in order; obstore waits without the interpreter lock.
 
-    A few items ahead at a time, so that a quarter of a million take no more memory than a hundred.
+    A few items ahead at a time, so that a quarter of a million take no more memory than a hundred. What is dropped
+    before its end is not waited for: the garbage collector may close it in any thread, under any lock.
     """
-    pool, waiting = ThreadPoolExecutor(threads), deque[Future[R]]()
+    pool, waiting, dropped = ThreadPoolExecutor(threads), deque[Future[R]](), False
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -218,8 +219,11 @@ def concurrently(function: Callable[[T], R], items: Iterable[T], threads: int = 
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except GeneratorExit:
+        dropped = True
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=not dropped, cancel_futures=True)
 
 
 def _open_folder(name: str, *, create: bool) -> Storage:

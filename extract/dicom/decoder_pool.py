@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from io import FileIO
 from selectors import EVENT_READ, DefaultSelector
-from threading import Lock
+from threading import RLock
 from typing import cast
 
 import numpy as np
@@ -36,7 +36,7 @@ class DecoderPool:
 
     def __init__(self) -> None:
         self._idle: list[_DecoderProcess] = []
-        self._lock = Lock()
+        self._lock = RLock()  # the garbage collector may give one back in the midst of taking another
         weakref.finalize(self, _end_all, self._idle)
 
     def __call__(self, streams: Iterable[bytes], form: FrameFormat) -> Iterator[Shaped[np.ndarray, "rows columns"]]:

@@ -21,11 +21,11 @@ def read_ahead(
 
     At most ``threads`` loads are in flight, and the costs of those in flight stay within ``budget_bytes``
     (one item always may be, however large). An exception of ``load`` is raised here; loads that have not
-    begun are then dropped.
+    begun are then dropped. Those in flight are not waited for where the rest is not wanted (see concurrently).
     """
     waiting = deque(items)
     in_flight: dict[Future[Result], int] = {}
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+    pool, dropped = ThreadPoolExecutor(threads, thread_name_prefix="read"), False
     try:
         while waiting or in_flight:
             while waiting and len(in_flight) < threads:
@@ -37,5 +37,8 @@ def read_ahead(
             for future in finished:
                 del in_flight[future]
                 yield future.result()
+    except GeneratorExit:
+        dropped = True
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=not dropped, cancel_futures=True)

@@ -78,3 +78,44 @@ def test_who_listens_in_a_way_of_its_own_is_left_to_it() -> None:
         connection.sendall(REFUSED)
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout, stderr) == (0, "heard\n", "")
+
+
+DROPPED = """
+import threading
+from embeddings_store.storage import concurrently
+from finetune.data.ahead import read_ahead
+
+made = {call}
+next(made)
+with threading._shutdown_locks_lock:  # as where the garbage collector runs while a thread is being started
+    made.close()
+print("over")
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["concurrently(str, range(99))", "read_ahead(range(9), str, threads=2, budget_bytes=9, cost_bytes=int)"]
+)
+def test_what_is_dropped_before_its_end_waits_for_no_thread(call: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED.format(call=call)], capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
+
+
+def test_a_process_that_runs_many_commands_has_one_who_listens() -> None:
+    script = """
+import os, threading, time
+from embeddings_store.terminal.endings import obey_endings
+obey_endings(130, print)
+files = len(os.listdir("/proc/self/fd"))
+for _ in range(50):
+    obey_endings(130, print)
+end = time.monotonic() + 20
+while (found := [one.name for one in threading.enumerate()].count("endings")) > 1 and time.monotonic() < end:
+    time.sleep(0.01)
+print(found, len(os.listdir("/proc/self/fd")) - files)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "1 0\n"
