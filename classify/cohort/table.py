@@ -55,6 +55,7 @@ class Cohort:
     thumbnails: Thumbnails | None = None
     named: pd.DataFrame | None = None
     folds: pd.DataFrame | None = None
+    _units: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def sha256(self) -> str:
@@ -77,6 +78,11 @@ class Cohort:
 
         And the covariates of the task and, where measurements were given, hba1c and bmi.
         """
+        if split not in self._units:
+            self._units[split] = self._list_units(split)
+        return self._units[split].copy()
+
+    def _list_units(self, split: str) -> pd.DataFrame:
         table = self.table.assign(unit=self.unit)
         part = table[table["split"] == split]
         scanned = (part["device"] + "/" + part["protocol"]).groupby(part["unit"])
