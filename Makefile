@@ -18,7 +18,7 @@ SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 # A test that hangs fails by name; the longest takes about two minutes on two cores.
 PYTEST := $(SINGLE_THREADED) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 600
 
-.PHONY: help venv demo tools test-fast test xla test-xla tpu-compile lint bench docs clean
+.PHONY: help venv demo tools test-fast test test-long xla test-xla tpu-compile lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,10 +41,13 @@ tools:  ## Debian's chromium and dicom3tools, for the tests that open pages and 
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium dicom3tools >/dev/null; }
 
 test-fast: venv  ## under two minutes, for developing: no slow, S3 or browser tests, nor the files of tests/heavy.txt
-	$(PYTEST) -q --fast -m "not slow and not s3 and not xla"
+	$(PYTEST) -q --fast -m "not slow and not long and not s3 and not xla"
 
-test: venv  ## the whole suite
-	$(PYTEST)
+test: venv  ## the suite: everything but test-long and the TPU lane
+	$(PYTEST) -m "not long"
+
+test-long: venv  ## simulations, trainings and benchmarks of minutes each, about ten on two cores
+	$(PYTEST) -m long
 
 # torch_xla 2.9.0 needs exactly torch 2.9.1, so the TPU lane is an environment of its own.
 $(XLA_DIR)/.installed: $(XLA_MADE_OF)

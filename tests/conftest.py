@@ -1,5 +1,6 @@
 """What every test may use: the reference fixtures, and clean surroundings."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -8,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from b2_rules import refuse_what_b2_refuses
+from checked_signatures import check_signatures
 from command_line import Command, Finished
 from console_scripts import console_scripts
-from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,14 +28,17 @@ def rooms(package: str) -> list[str]:
     return [f"{package}.{path.stem}" for path in sorted(found) if path.stem not in {"__init__", "cli"}]
 
 
-# Types, shapes and dtypes in signatures are checked in tests; in production they cost nothing.
-install_import_hook([room for package in PACKAGES for room in rooms(package)], "beartype.beartype")
+check_signatures([room for package in PACKAGES for room in rooms(package)])
 
 with suppress(ModuleNotFoundError):  # the environment of the TPU lane has no hypothesis
     from hypothesis import settings
 
     settings.register_profile("house", deadline=None)  # a busy machine is no fault of the code
     settings.load_profile("house")
+
+for _ending, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_ending) is signal.SIG_IGN:  # of nohup and "&", which what tests start would inherit
+        signal.signal(_ending, _usual)
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 HEAVY = frozenset((Path(__file__).parent / "heavy.txt").read_text().split())

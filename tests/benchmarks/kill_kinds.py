@@ -42,6 +42,7 @@ KINDS = (
     Kind("extract, 3 ranks, S3", ranks(ON_S3), share=2, s3=True),
     Kind("snapshot", (SNAPSHOT,), "store"),
     Kind("pool", (("extract-embeddings", "pool", "--store", "store", "--pool", "median,min"),), "store"),
+    Kind("pack", (("extract-embeddings", "pack", "--store", "store"),), "store"),
     Kind("retry", (("extract-embeddings", "retry", "--store", "store", "--classes", "all"),), "store"),
     Kind("verify --repair", (("extract-embeddings", "verify", "--store", "store", "--repair"),), "damaged"),
     Kind("probe with search", ((*PROBE, "--model", "lgbm", "--trials", "4", "--jobs", "2"),), "snapshot", again=True,

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,9 +54,18 @@ def _sources(bench: str, root: Path) -> set[Path]:
     return found
 
 
-def _imported(path: Path) -> Iterator[str]:
+def _imported(path: Path) -> tuple[str, ...]:
     """Name all that a file imports, anywhere in it; of "from a import b" both a and a.b, whichever is a module."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    return _imports(path.read_bytes())
+
+
+@cache
+def _imports(source: bytes) -> tuple[str, ...]:
+    return tuple(_each_import(source))
+
+
+def _each_import(source: bytes) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

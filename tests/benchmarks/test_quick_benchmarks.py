@@ -15,7 +15,11 @@ PEERS = {
 }
 """Packages of peers that a benchmark compares with."""
 
-MODULES = pytest.mark.parametrize("name", bench.BENCHMARKS)
+LONG = ("p3", "p10", "p13", "p14", "p17", "p25", "partial", "report")
+"""Of ten seconds and more."""
+MODULES = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in bench.BENCHMARKS]
+)
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_wrong_intervals_would_be_found() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("participants", [100, 200, 400])
+@pytest.mark.parametrize("participants", [100, *(pytest.param(n, marks=pytest.mark.long) for n in (200, 400))])
 def test_intervals_cover_in_500_cohorts_of_2000_replicates(participants: int) -> None:
     found = coverage(participants, cohorts=500, replicates=2000, seed=3)
     print(participants, found)

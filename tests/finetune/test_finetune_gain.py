@@ -19,6 +19,9 @@ LEARNING = (
 )  # fmt: skip
 
 
+LONG = pytest.mark.long
+
+
 def best_of(done: Finetuned, stage: str) -> tuple[float, float]:
     """Balanced accuracy, and minus the log-loss, of a stage's best epoch, from the history alone."""
     epochs = [epoch for epoch in done.record.fitted.parameters["history"] if epoch["stage"] == stage]
@@ -26,7 +29,7 @@ def best_of(done: Finetuned, stage: str) -> tuple[float, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("amplitude", [0.3, 0.4, 0.6])
+@pytest.mark.parametrize("amplitude", [pytest.param(0.3, marks=LONG), pytest.param(0.4, marks=LONG), 0.6])
 def test_the_default_recipe_beats_the_probe_on_a_faint_grating(tmp_path: Path, amplitude: float) -> None:
     grating = Grating.make(tmp_path, amplitude, seed=2)
     probe = grating.probe()

@@ -273,6 +273,6 @@ def test_cells_on_two_ray_workers_are_those_of_one_process(world: tuple[Path, di
     assert without_when(spread) == without_when(record)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_benchmark_ends_with_the_same_record(tmp_path: Path) -> None:
     assert kill_often(tmp_path, 2) == []

@@ -89,7 +89,9 @@ def judge(explained: list[VolumeEvidence]) -> Found:
     )
 
 
-@pytest.mark.parametrize(("model", "least_first"), [("linear", 0.7), ("lgbm", 0.35), ("mlp", 0.35)])
+@pytest.mark.parametrize(
+    ("model", "least_first"), [("linear", 0.7), ("lgbm", 0.35), pytest.param("mlp", 0.35, marks=pytest.mark.long)]
+)
 def test_the_planted_sector_is_found(made: Path, model: str, least_first: float) -> None:
     """Exact shares of tokens for the linear head, Shapley values of sectors for the others; ten sectors hold tokens."""
     explained = explain_affected(made, model)

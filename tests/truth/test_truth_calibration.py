@@ -62,8 +62,8 @@ def test_probabilities_of_four_ordered_classes_are_true(four: dict[str, list[Sho
     assert all(one.loss < one.constant - 0.04 for one in four[cohort])
 
 
-@pytest.mark.parametrize("task", ["insulin-vs-rest", "four-class"])
-@pytest.mark.parametrize("head", ["knn", "lgbm"])
+@pytest.mark.parametrize("task", ["insulin-vs-rest", pytest.param("four-class", marks=pytest.mark.long)])
+@pytest.mark.parametrize("head", [pytest.param("knn", marks=pytest.mark.long), "lgbm"])
 def test_probabilities_of_other_heads_are_true(head: str, task: str) -> None:
     """Boosted trees' folds speak of a rare class more quietly than the model: unmoved, the ratio was 0.85.
 
@@ -87,7 +87,7 @@ def test_probabilities_that_are_known_have_slopes_of_one() -> None:
     np.testing.assert_allclose([one[:2] for one in found], 1, atol=0.04)
 
 
-@pytest.mark.parametrize("head", ["linear", "knn", "lgbm"])
+@pytest.mark.parametrize("head", ["linear", pytest.param("knn", marks=pytest.mark.long), "lgbm"])
 @pytest.mark.parametrize("effect", [0.0, 0.2])
 def test_they_are_never_worse_than_the_prevalence_by_more_than_noise(head: str, effect: float) -> None:
     for task in ("four-class", "insulin-vs-rest"):

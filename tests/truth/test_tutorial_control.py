@@ -63,7 +63,7 @@ def test_the_sentences_of_the_page_hold(tmp_path: Path) -> None:
     assert holds(tmp_path, options_of_the_page()[3]) == (True, True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_they_hold_with_other_seeds(tmp_path: Path) -> None:
     """The effect is found with each; of five intervals of 95 %, two that miss the truth would be a surprise (2 %)."""
     found = [holds(tmp_path / str(seed), seed) for seed in SEEDS]
