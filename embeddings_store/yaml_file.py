@@ -54,7 +54,9 @@ def _loader() -> Any:
     class NoDoubles(yaml.SafeLoader):
         """YAML keeps the last of two equal keys without a word; here it is an error. Anchors cannot multiply."""
 
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, Any]:
+            if not isinstance(node, yaml.MappingNode):  # of a tag that says it were one
+                raise yaml.constructor.ConstructorError(None, None, "expected keys and values", node.start_mark)
             seen: set[Hashable] = set()
             for key_node, _ in node.value:
                 key = self.construct_object(key_node, deep=True)

@@ -1,5 +1,6 @@
 """--model auto: the head is chosen inside train, says so, and costs what it says."""
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ HEADS_HERE = ("linear", "knn", "forest")
 @pytest.fixture
 def few_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("classify.probe.rivals_of", lambda *_: list(HEADS_HERE))
-    monkeypatch.setattr(HEADS["forest"].__init__, "__kwdefaults__", {
+    monkeypatch.setattr(inspect.unwrap(HEADS["forest"].__init__), "__kwdefaults__", {
         "n_estimators": 20, "max_features": 0.5, "min_leaf_share": 0.02, "kind": "extra", "random_state": 0,
     })  # fmt: skip
 
