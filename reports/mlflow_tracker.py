@@ -86,7 +86,7 @@ class MlflowTracker:
         inputs: list[Any] = [ColSpec(DataType.float, f"feature_{place:04d}") for place in range(model.features)]
         inputs.append(ColSpec(DataType.string, PROTOCOL_COLUMN))
         outputs = Schema([ColSpec(DataType.double, name) for name in model.classes])
-        with TemporaryDirectory() as aside:
+        with TemporaryDirectory(dir=model.folder.parent) as aside:  # with what is swept after a kill
             folder = Path(aside) / "model"
             mlflow.pyfunc.save_model(
                 path=folder,

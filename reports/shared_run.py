@@ -13,10 +13,10 @@ of the random twin and the journal of the search stay here.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 import pandas as pd
 
@@ -27,6 +27,7 @@ from classify.model_files import digest_files
 from classify.run.folder import COHORT, MODEL, PREDICTIONS
 from classify.run.record import RECORD, RunRecord
 from embeddings_store.errors import RunError
+from embeddings_store.publish import place_aside
 from reports.runs import FinishedRun
 
 
@@ -75,13 +76,16 @@ def without_people(record: RunRecord) -> RunRecord:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a folder for what is sent. Raises: RunError where there is no place for temporary files."""
-    try:
-        held = TemporaryDirectory(prefix="octprobe-track-")
-    except OSError as error:
-        raise RunError(f"TMPDIR: expected a folder that can be written, got: {error.strerror}; set TMPDIR") from error
-    with held as folder:
-        yield Path(folder)
+    """Give a folder for what is sent; one that a killed process left goes. Raises: RunError where there is no place."""
+    with ExitStack() as held:
+        try:
+            folder = held.enter_context(place_aside(Path(gettempdir()) / "octprobe-track"))
+            folder.mkdir()
+        except OSError as error:
+            raise RunError(
+                f"TMPDIR: expected a folder that can be written, got: {error.strerror}; set TMPDIR"
+            ) from error
+        yield folder
 
 
 def _has_model(run: FinishedRun) -> bool:

@@ -1,7 +1,11 @@
 """What of a run leaves the machine: nothing about a participant unless asked for, and an equal model."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +22,7 @@ from classify.reference.neighbours import KnownVolumes
 from classify.run.folder import load_run
 from embeddings_store.snapshot import read_features_source
 from reports.runs import read_runs
-from reports.shared_run import share_run
+from reports.shared_run import scratch_folder, share_run
 from reports.tracking import mirror_runs, say_mirrored
 
 NOW = datetime(2026, 11, 22, 15, 0, tzinfo=UTC)
@@ -110,3 +114,18 @@ def test_a_damaged_model_is_named_and_the_others_are_mirrored(place: Path, tmp_p
     assert [one.folder for one in mirrored.left_out] == [broken.name]
     assert json.dumps(mirrored.to_record()["runs_left_out"])
     assert say_mirrored(mirrored, with_participants=False)[0].startswith(f"{broken.name}: cannot be mirrored: ")
+
+
+def test_what_a_killed_copy_left_goes_with_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = (
+        "import os\nfrom reports.shared_run import scratch_folder\n"
+        "with scratch_folder() as folder:\n    (folder / 'cohort.parquet').write_text('people')\n    os._exit(9)"
+    )
+    surroundings = os.environ | {"TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", killed], env=surroundings, check=False).returncode == 9
+    assert b"people" in written_below(tmp_path)
+    with scratch_folder() as folder:
+        assert list(folder.iterdir()) == []
+        assert b"people" not in written_below(tmp_path)
+    assert list(tmp_path.iterdir()) == []
