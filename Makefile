@@ -15,7 +15,7 @@ XLA_BIN  := $(abspath $(XLA_DIR))/bin
 
 # One BLAS thread a process: the suite runs one process a core, and two threads each were measured up to 19x slower.
 SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
-# A test that hangs fails by name; the longest takes about two minutes on two cores.
+# A test that hangs fails by name; the longest takes three and a half minutes on two cores.
 PYTEST := $(SINGLE_THREADED) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 600
 
 .PHONY: help venv demo tools test-fast test test-long xla test-xla tpu-compile lint bench docs clean
@@ -46,7 +46,7 @@ test-fast: venv  ## under two minutes, for developing: no slow, S3 or browser te
 test: venv  ## the suite: everything but test-long and the TPU lane
 	$(PYTEST) -m "not long"
 
-test-long: venv  ## simulations, trainings and benchmarks of minutes each, about ten on two cores
+test-long: venv  ## the longer simulations, trainings and benchmarks
 	$(PYTEST) -m long
 
 # torch_xla 2.9.0 needs exactly torch 2.9.1, so the TPU lane is an environment of its own.

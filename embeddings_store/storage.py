@@ -208,17 +208,27 @@ def open_storage(url: str, *, endpoint_url: str | None = None, create: bool) -> 
 def concurrently(function: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:
     """Apply a function in threads, results in order; obstore waits without the interpreter lock.
 
-    A few items ahead at a time, so that a quarter of a million take no more memory than a hundred. What is dropped
-    before its end is not waited for: the garbage collector may close it in any thread, under any lock.
+    A few items ahead at a time, so that a quarter of a million take no more memory than a hundred.
     """
-    pool, waiting, dropped = ThreadPoolExecutor(threads), deque[Future[R]](), False
-    try:
+    waiting = deque[Future[R]]()
+    with droppable_pool(threads) as pool:
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > AHEAD * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@contextmanager
+def droppable_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Give threads to a generator. At its end they are waited for, but not where it is dropped before.
+
+    Then the garbage collector may be what closes it, in any thread and under any lock, that of a thread's start too.
+    """
+    pool, dropped = ThreadPoolExecutor(threads, thread_name_prefix="read"), False
+    try:
+        yield pool
     except GeneratorExit:
         dropped = True
         raise

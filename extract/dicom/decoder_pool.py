@@ -9,9 +9,9 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import FileIO
 from selectors import EVENT_READ, DefaultSelector
-from threading import RLock
 from typing import cast
 
 import numpy as np
@@ -36,7 +36,6 @@ class DecoderPool:
 
     def __init__(self) -> None:
         self._idle: list[_DecoderProcess] = []
-        self._lock = RLock()  # the garbage collector may give one back in the midst of taking another
         weakref.finalize(self, _end_all, self._idle)
 
     def __call__(self, streams: Iterable[bytes], form: FrameFormat) -> Iterator[Shaped[np.ndarray, "rows columns"]]:
@@ -52,20 +51,17 @@ class DecoderPool:
             self._give_back(process)
 
     def _take(self) -> "_DecoderProcess":
-        with self._lock:
-            while self._idle:
-                process = self._idle.pop()
-                if process.is_alive():
-                    return process
+        with suppress(IndexError):  # no lock: the garbage collector may give one back in the midst of this
+            while not (process := self._idle.pop()).is_alive():
                 process.end()
+            return process
         return _DecoderProcess()
 
     def _give_back(self, process: "_DecoderProcess") -> None:
         if not process.is_alive():
             process.end()
             return
-        with self._lock:
-            self._idle.append(process)
+        self._idle.append(process)
 
 
 class _DecoderProcess:

@@ -2,8 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TypeVar
+
+from embeddings_store.storage import droppable_pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,12 +23,11 @@ def read_ahead(
 
     At most ``threads`` loads are in flight, and the costs of those in flight stay within ``budget_bytes``
     (one item always may be, however large). An exception of ``load`` is raised here; loads that have not
-    begun are then dropped. Those in flight are not waited for where the rest is not wanted (see concurrently).
+    begun are then dropped.
     """
     waiting = deque(items)
     in_flight: dict[Future[Result], int] = {}
-    pool, dropped = ThreadPoolExecutor(threads, thread_name_prefix="read"), False
-    try:
+    with droppable_pool(threads) as pool:
         while waiting or in_flight:
             while waiting and len(in_flight) < threads:
                 cost = cost_bytes(waiting[0])
@@ -37,8 +38,3 @@ def read_ahead(
             for future in finished:
                 del in_flight[future]
                 yield future.result()
-    except GeneratorExit:
-        dropped = True
-        raise
-    finally:
-        pool.shutdown(wait=not dropped, cancel_futures=True)

@@ -11,13 +11,14 @@ from jaxtyping import TypeCheckError
 from classify.features.standardise import Standardiser
 from embeddings_store.plain_text import visible
 
+NUMBER: Any = 3
 ROWS = np.zeros((4, 6), np.float32)
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: visible(3),  # type: ignore[arg-type]
+        lambda: visible(NUMBER),
         lambda: Standardiser.fit(ROWS[0], np.array(["a"] * 6)),
         lambda: Standardiser.fit(ROWS.astype(np.int64), np.array(["a"] * 4)),
         lambda: Standardiser.fit(ROWS, np.array(["a"] * 4)).transform(ROWS, np.array(["a"] * 3)),
