@@ -23,6 +23,11 @@ def test_what_is_no_mapping_of_names_is_one_line(text: str) -> None:
     assert len(str(refused.value)) < 500
 
 
+def test_a_scalar_tagged_as_a_set_is_refused_with_what_was_expected() -> None:
+    with pytest.raises(UsageError, match="expected keys and values"):
+        parse_mapping("a: !!set 3", "--task mine")
+
+
 def test_many_keys_take_no_square_of_their_number() -> None:
     start = monotonic()
     assert len(parse_mapping(MANY, "--task mine")) == 50_000
