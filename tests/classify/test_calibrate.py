@@ -23,6 +23,7 @@ from classify.judging.calibrate import (
     log_loss,
 )
 from classify.judging.calibration_report import measure_calibration, recalibrate, report_levels
+from classify.judging.matrix_scaling import BEND
 from classify.judging.prevalence import move, read_shares, weigh_units
 from classify.run.predictions import Predictions
 from embeddings_store.errors import UsageError
@@ -77,7 +78,7 @@ def test_a_shift_is_beyond_temperature_but_not_beyond_auto() -> None:
 
 
 def test_two_classes_are_platts_scaling() -> None:
-    """Against an unpenalised logistic regression of the label on the logit; cross-fitting flattens it by little."""
+    """Against an unpenalised logistic regression of the label on the bent logit; cross-fitting flattens little."""
     from sklearn.linear_model import LogisticRegression
 
     rng = np.random.default_rng(0)
@@ -87,8 +88,31 @@ def test_two_classes_are_platts_scaling() -> None:
     names = np.arange(3000).astype(str)
     people = Predictions("m", "participant", "train", names, names, label, logits, softmax(logits))
     ours = METHODS["logistic"].apply(logits, METHODS["logistic"].fit(people))[:, 1]
-    theirs = LogisticRegression(C=np.inf).fit(score[:, None], label).predict_proba(score[:, None])[:, 1]
+    bent = BEND * np.tanh((score - score.mean()) / score.std() / BEND)[:, None]
+    theirs = LogisticRegression(C=np.inf).fit(bent, label).predict_proba(bent)[:, 1]
     np.testing.assert_allclose(ours, theirs, atol=1e-2)
+
+
+def test_scores_with_heavy_tails_are_bent_before_they_are_believed() -> None:
+    """They say no more beyond 1.5 than at it, and Platt's line would be surer and surer."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    score = rng.standard_t(3, size=6000)
+    label = (rng.random(6000) < 1 / (1 + np.exp(-np.clip(score, -1.5, 1.5)))).astype(np.int64)
+    logits = np.column_stack([-score, score])
+    names = np.arange(6000).astype(str)
+    people = Predictions("m", "participant", "train", names, names, label, logits, softmax(logits))
+    ours = METHODS["logistic"].apply(logits, METHODS["logistic"].fit(people))
+    theirs = LogisticRegression(C=np.inf).fit(score[:, None], label).predict_proba(score[:, None])
+    assert log_loss(ours, people) < log_loss(theirs, people) - 0.003
+
+
+def test_a_run_made_before_scores_were_bent_shows_what_it_showed() -> None:
+    logits = overconfident(50).logits
+    old = {"slopes": np.eye(4).tolist(), "shift": [0.1, 0.0, -0.2, 0.3], "spread": 2.0, "scale": 1.0}
+    expected = softmax((logits - logits.mean(axis=1, keepdims=True)) / 2 + np.array(old["shift"]))
+    np.testing.assert_allclose(METHODS["logistic"].apply(logits, old), expected, atol=1e-12)
 
 
 def test_scores_that_know_nothing_end_as_the_prevalence_with_the_reason() -> None:
