@@ -14,6 +14,8 @@ from classify.run.summary import search_lines, seed_lines
 from embeddings_store.errors import UsageError
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
+NARROW = {"layer": "last", "aggregate": "mean-logits"}
+"""A space in which a search takes seconds."""
 
 
 def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Probed:
@@ -28,7 +30,7 @@ def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Pr
 def test_the_outer_score_has_an_interval_and_stays_at_chance_without_an_effect(tmp_path: Path) -> None:
     """Labels without any effect: whatever looked best inside, outside it is at chance."""
     study = make_study(64, seed=3)
-    record = run(study, tmp_path, "knn", trials=3, nested=True, folds=2, layer="last").record.fitted.search
+    record = run(study, tmp_path, trials=3, nested=True, folds=2, **NARROW).record.fitted.search
     assert record is not None
     nested = record["nested"]
     assert nested["participants"] == 48
@@ -43,11 +45,11 @@ def test_the_outer_score_has_an_interval_and_stays_at_chance_without_an_effect(t
 
 def test_test_participants_play_no_part_in_the_nested_search(tmp_path: Path) -> None:
     study = make_study(48, effect=1.0)
-    before = run(study, tmp_path / "before", "knn", trials=2, nested=True, folds=2)
+    before = run(study, tmp_path / "before", trials=2, nested=True, folds=2, **NARROW)
     owner = study.people.set_index("participant_id")["recommended_split"]
     rows = (owner[study.stored.index["participant"]] == "test").to_numpy()
     study.stored.pooled[rows] += 9
-    after = run(study, tmp_path / "after", "knn", trials=2, nested=True, folds=2)
+    after = run(study, tmp_path / "after", trials=2, nested=True, folds=2, **NARROW)
     assert before.record.fitted.search == after.record.fitted.search
 
 

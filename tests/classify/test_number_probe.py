@@ -114,7 +114,7 @@ def test_a_number_that_nobody_knows_stays_at_chance_through_the_search(study: St
 
 
 def test_the_whole_search_is_judged_on_outer_folds_of_numbers(study: Study, labels: Path, tmp_path: Path) -> None:
-    asked = {"trials": 1, "nested": True, "layer": "last", "pools": ("mean",), "aggregate": "mean-logits"}
+    asked = {"trials": 1, "nested": True, "folds": 2, "layer": "last", "pools": ("mean",), "aggregate": "mean-logits"}
     made = ask(study, labels, tmp_path, **asked)
     outer = (made.record.fitted.search or {})["nested"]
     assert outer["metrics"].keys() == {"r2", "mean_absolute_error"} and outer["metrics"]["r2"]["low"] > 0.3

@@ -96,6 +96,7 @@ def compare(folder: Path, stage: str, *, recompute: bool) -> None:
         torch.testing.assert_close(ours[name], weight, atol=ROUNDING, rtol=0, msg=name)
 
 
+@pytest.mark.long
 def test_a_compiled_training_gives_the_same_weights(tmp_path: Path) -> None:
     """In a process without the checks of types, through which torch.compile cannot see; without the minute of C++."""
     code = BY_TORCH.format(tests=str(Path(__file__).parent), folder=str(tmp_path))

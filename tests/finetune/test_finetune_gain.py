@@ -19,17 +19,14 @@ LEARNING = (
 )  # fmt: skip
 
 
-LONG = pytest.mark.long
-
-
 def best_of(done: Finetuned, stage: str) -> tuple[float, float]:
     """Balanced accuracy, and minus the log-loss, of a stage's best epoch, from the history alone."""
     epochs = [epoch for epoch in done.record.fitted.parameters["history"] if epoch["stage"] == stage]
     return max((epoch["val_balanced_accuracy"], -epoch["val_log_loss"]) for epoch in epochs)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("amplitude", [pytest.param(0.3, marks=LONG), pytest.param(0.4, marks=LONG), 0.6])
+@pytest.mark.long
+@pytest.mark.parametrize("amplitude", [0.3, 0.4, 0.6])
 def test_the_default_recipe_beats_the_probe_on_a_faint_grating(tmp_path: Path, amplitude: float) -> None:
     grating = Grating.make(tmp_path, amplitude, seed=2)
     probe = grating.probe()
@@ -37,7 +34,7 @@ def test_the_default_recipe_beats_the_probe_on_a_faint_grating(tmp_path: Path, a
         assert gain(grating.fine_tune(FinetuneConfig(), stages), probe)["low"] > 0, stages
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_where_there_is_nothing_to_find_it_is_not_worse_than_by_noise(tmp_path: Path) -> None:
     grating = Grating.make(tmp_path, 0.0, seed=2)
     probe = grating.probe()
