@@ -3,7 +3,6 @@
 import re
 
 from embeddings_store.creation import is_claim
-from embeddings_store.leftovers import ASIDE
 from embeddings_store.storage import Storage
 
 _OWN = re.compile(
@@ -22,6 +21,9 @@ _OWN = re.compile(
 )
 _DERIVED = re.compile(r"derived/[0-9a-f]{16}/")
 """A store of its own lies there."""
+
+ASIDE = re.compile(r"#\d+$")
+"""Of a file that is being written aside."""
 
 _DESKTOP = frozenset({"thumbs.db", "desktop.ini"})
 

@@ -27,6 +27,7 @@ FOLDER = "snapshots"
 LATEST = "LATEST"
 CHUNK_ROWS = 4096
 INDEX, SUMS = "index.parquet", "crc32c"
+CLAIM = ".claim"
 IMAGES, KNOWN = "thumbnail", "has_thumbnail"
 
 
@@ -84,6 +85,29 @@ def finished_numbers(storage: Storage) -> list[int]:
     """List the snapshots that are whole, in order."""
     numbers = sorted(int(name) for name in storage.list_folders(FOLDER) if name.isdecimal() and name.isascii())
     return [number for number in numbers if storage.get(f"{FOLDER}/{number}/{ROOT}") is not None]
+
+
+def unfinished_files(storage: Storage, before_s: float) -> dict[str, int]:
+    """Return path and bytes of what a killed process left of snapshots: its claim and, of an unfinished one, all.
+
+    before_s: seconds since 1970; nothing of a snapshot with a newer file. A snapshot that is damaged has no claim.
+    """
+    changed, finished = storage.list_times(FOLDER), set(map(str, finished_numbers(storage)))
+    newest = dict.fromkeys((_number_of(path) for path in changed if path.endswith(CLAIM)), 0.0)
+    for path, when in changed.items():
+        if (number := _number_of(path)) in newest:
+            newest[number] = max(newest[number], when.timestamp())
+    old = {number for number, when in newest.items() if when < before_s}
+    left = {
+        path
+        for path in changed
+        if _number_of(path) in old and (path.endswith(CLAIM) or _number_of(path) not in finished)
+    }
+    return {path: size for path, size in storage.list_sizes(FOLDER).items() if path in left} if left else {}
+
+
+def _number_of(path: str) -> str:
+    return path.removeprefix(f"{FOLDER}/").partition("/")[0].partition(".")[0]
 
 
 def _build(group: Any, files: SnapshotFiles) -> None:
@@ -169,7 +193,7 @@ def _claim_number(storage: Storage) -> tuple[int, str]:
     while True:
         taken = [number for number, _ in _numbered(storage)]
         number = 1 + max(taken, default=0)
-        claim = f"{FOLDER}/{number}.{uuid.uuid4().hex}.claim"
+        claim = f"{FOLDER}/{number}.{uuid.uuid4().hex}{CLAIM}"
         storage.put(claim, b"")
         rivals = [name for found, name in _numbered(storage) if found >= number]
         if rivals == [claim.rpartition("/")[2]]:

@@ -31,8 +31,11 @@ NAMES = (
 """What is drawn by lot, and what was there already: cells of a comparison, trials of a search."""
 BESIDE = re.compile(r"(tmp|cache)(/|$)|log-|store/(.*/)?workers/")
 """What lies in the folder of a trial, and is judged otherwise or not: each life of a worker notes itself once."""
-KEPT = re.compile(r"store/.*#\d+$|store/(.*/)?running\b")
-"""What a store keeps of a killed writer by its own rule: a file aside for an hour, its sign of life for a day."""
+KEPT = re.compile(r"store/.*#\d+$|store/(.*/)?running\b|store/snapshots/\d+[./]")
+"""What a store keeps of a killed writer by its own rule: a file aside and a snapshot of before LATEST for an hour, its
+sign of life for a day."""
+NUMBERED = {"store/LATEST", "store/snapshots/LATEST.crc32c", "store/snapshots/LATEST/zarr.json"}
+"""They hold the number of the snapshot, which is the next one after a killed process had taken the first."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,17 @@ class Left:
 def look(folder: Path, temporary: Path) -> Left:
     """Read what lies in the folder of a trial, and what was left in its TMPDIR."""
     files, kept = dict[str, list[str]](), 0
+    published = folder / "store/LATEST"
+    latest = re.compile(f"^store/snapshots/{published.read_text().strip() if published.exists() else 'none'}(?=[./])")
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
+        name = latest.sub("store/snapshots/LATEST", path.relative_to(folder).as_posix())
         if BESIDE.match(name) or not (path.is_file() or (path.is_dir() and not any(path.iterdir()))):
             continue
         if KEPT.match(name):
             kept += 1
             continue
-        files.setdefault(plain(name), []).append("folder" if path.is_dir() else digest(path))
+        content = "numbered" if name in NUMBERED else "folder" if path.is_dir() else digest(path)
+        files.setdefault(plain(name), []).append(content)
     for path in temporary.rglob("*"):
         if path.is_file():
             files.setdefault(f"TMPDIR/{path.relative_to(temporary)}", []).append("left")

@@ -14,6 +14,7 @@ from embeddings_store import room
 from embeddings_store.errors import StoreError
 from embeddings_store.leftovers import ABANDONED_S, abandoned_files
 from embeddings_store.room import account, disk_bytes, require_room, row_bytes, row_files
+from embeddings_store.snapshot import read_snapshot, write_snapshot
 from embeddings_store.storage import open_storage
 from embeddings_store.verify import verify_store
 from embeddings_store.writer import open_writer
@@ -136,6 +137,41 @@ def test_files_left_aside_are_hidden_told_and_deleted_when_they_are_old(tmp_path
     assert (old.exists(), fresh.exists()) == (False, True)
     write_rows(writer, [1])
     assert verify_store(str(tmp_path))["bad"] == 0
+
+
+def test_what_a_killed_snapshot_left_goes_once_it_is_old(tmp_path: Path) -> None:
+    writer = open_writer(str(tmp_path), SPACE, worker=WORKER)
+    writer.add_volumes(make_refs(2))
+    write_rows(writer, [0, 1])
+    number = write_snapshot(str(tmp_path))
+    folder = tmp_path / "snapshots"
+    claims = [folder / f"{one}.{one:032x}.claim" for one in (number, number + 1, number + 2)]
+    (folder / f"{number + 1}").mkdir()
+    for path in (*claims, folder / f"{number + 1}" / "zarr.part", folder / f"{number + 2}.crc32c"):
+        path.write_bytes(b"")
+        leave_aside(path.parent, path.name, ABANDONED_S + 60)
+    fresh = leave_aside(folder, claims[2].name, 0)
+
+    looked = verify_store(str(tmp_path), repair=True)
+    assert sorted(looked["leftovers"]) == sorted(
+        path.relative_to(tmp_path).as_posix() for path in (claims[1], folder / f"{number + 1}" / "zarr.part")
+    )
+    later = abandoned_files(open_storage(str(tmp_path), create=False), clock=lambda: 4e9)
+    assert next(one.path for one in later) == claims[0].relative_to(tmp_path).as_posix(), (
+        "it is whole but for its claim"
+    )
+    assert fresh.exists() and (folder / f"{number + 2}.crc32c").exists()
+    assert write_snapshot(str(tmp_path)) == number + 3
+    assert verify_store(str(tmp_path))["bad"] == 0 and len(read_snapshot(str(tmp_path), number).pooled) == 2
+
+
+def test_a_snapshot_that_lost_its_document_is_damaged_and_not_left(tmp_path: Path) -> None:
+    writer = open_writer(str(tmp_path), SPACE, worker=WORKER)
+    writer.add_volumes(make_refs(1))
+    write_rows(writer, [0])
+    (document := tmp_path / "snapshots" / f"{write_snapshot(str(tmp_path))}" / "zarr.json").unlink()
+    assert abandoned_files(open_storage(str(tmp_path), create=False), clock=lambda: 4e9) == []
+    assert not document.exists()
 
 
 def test_a_clock_that_goes_backwards_deletes_nothing(tmp_path: Path) -> None:
