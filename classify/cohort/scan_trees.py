@@ -42,9 +42,9 @@ def close_in_trees(
     planted = (-(-(real + images * PLANTED) >> depth) << depth) - real  # that every cut is even
     each = planted // images
     one = rng.integers(0, count, each)
-    source = np.r_[(np.arange(images)[:, None] * count + one).ravel(), np.zeros(planted % images, np.int64)]
+    moved = few[:, one] + _steps(few, whole, each, reach, rng)
     flat, full = few.reshape(real, -1), whole.reshape(real, -1)
-    points = np.concatenate([flat, flat[source] + _steps(flat, full, planted, reach, rng)])
+    points = np.concatenate([flat, *moved, moved[0, : planted % images]])
     people = np.r_[np.tile(np.unique(owner, return_inverse=True)[1], images), np.zeros(planted)].astype(np.int32)
     half = np.r_[np.square(flat).sum(axis=1) / 2, np.full(planted, np.inf, np.float32)]  # planted: close to nobody
     slack = float(64 * np.finfo("f4").eps * half[:real].max() + reach**2 / 2)
@@ -55,8 +55,8 @@ def close_in_trees(
         for first, second in _close_pairs(leaves, points, half, people, slack):
             mark_close(found, first, second, full, reach)
         place[leaves] = np.arange(len(leaves))[:, None]
-        parted = place[real : real + images * each] != place[source[: images * each]]
-        apart &= parted.reshape(images, each).all(axis=0)
+        home = place[:real].reshape(images, count)[:, one]
+        apart &= (place[real : real + images * each].reshape(images, each) != home).all(axis=0)
         if apart.mean() <= MISSED:
             return np.asarray(found.reshape(images, count).any(axis=0))
         if apart.mean() > MISSED ** (tree / MOST_TREES):
@@ -81,17 +81,21 @@ def mark_close(
 
 
 def _steps(
-    few: Float32[np.ndarray, "n m"],
-    whole: Float32[np.ndarray, "n p"],
+    few: Float32[np.ndarray, "images n m"],
+    whole: Float32[np.ndarray, "images n p"],
     count: int,
     reach: float,
     rng: np.random.Generator,
-) -> Float32[np.ndarray, "count m"]:
-    """Draw steps as long as reach, along some axes: half go anywhere, half where one point lies from another."""
-    anywhere = rng.standard_normal((count, whole.shape[1]), dtype=np.float32)
-    steps, length = anywhere[:, : few.shape[1]], np.linalg.norm(anywhere, axis=1)
-    one, other = rng.integers(0, len(few), (2, len(steps[::2])))
-    steps[::2], length[::2] = few[one] - few[other], np.linalg.norm(whole[one] - whole[other], axis=1)
+) -> Float32[np.ndarray, "images count m"]:
+    """Draw steps as long as reach, along some axes: half go anywhere, half where one point lies from another.
+
+    Mirror images move together, or a copy would seem to have more chances to be met than it has.
+    """
+    anywhere = rng.standard_normal((count, whole.shape[2]), dtype=np.float32)
+    steps, length = np.repeat(anywhere[None, :, : few.shape[2]], len(few), axis=0), np.linalg.norm(anywhere, axis=1)
+    one, other = rng.integers(0, few.shape[1], (2, len(length[::2])))
+    steps[:, ::2] = few[:, one] - few[:, other]
+    length[::2] = np.linalg.norm(whole[0, one] - whole[0, other], axis=1)
     return np.asarray(steps * np.float32(reach) / np.maximum(length, np.float32(1e-6 * reach))[:, None])
 
 
