@@ -49,7 +49,7 @@ def close_in_trees(
     half = np.r_[np.square(flat).sum(axis=1) / 2, np.full(planted, np.inf, np.float32)]  # planted: close to nobody
     slack = float(64 * np.finfo("f4").eps * half[:real].max() + reach**2 / 2)
     found, apart = np.zeros(real, dtype=bool), np.ones(each, dtype=bool)
-    place = np.empty(len(points), np.int64)
+    place, enough = np.empty(len(points), np.int64), MOST_TREES
     for tree in range(1, MOST_TREES + 1):
         leaves = _grow(points, depth, rng)
         for first, second in _close_pairs(leaves, points, half, people, slack):
@@ -58,6 +58,8 @@ def close_in_trees(
         home = place[:real].reshape(images, count)[:, one]
         apart &= (place[real : real + images * each].reshape(images, each) != home).all(axis=0)
         if apart.mean() <= MISSED:
+            enough = min(enough, tree + tree // 2)  # half as many again: some meet that share early, by luck
+        if tree >= enough and apart.mean() <= MISSED:
             return np.asarray(found.reshape(images, count).any(axis=0))
         if apart.mean() > MISSED ** (tree / MOST_TREES):
             break  # the trees left would not be enough
