@@ -268,7 +268,7 @@ def _refuse_wrong_join(rows: pd.DataFrame) -> None:
 
 def _notes(rows: pd.DataFrame, index: pd.DataFrame, lines: pd.DataFrame, task: Task) -> list[FlowStep]:
     """Say what is odd about the analysed rows without being a reason to leave them out."""
-    scanned = lines["participant"].isin(index["participant"])
+    scanned = lines["participant"].isin(index["participant"].unique())
     flagged_only = int(((lines["flagged"] == "TRUE") & ~scanned).sum())
     notes = [
         ("flag without volumes", 0, flagged_only, "retinal_oct is TRUE but the store holds no volume"),

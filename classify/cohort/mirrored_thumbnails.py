@@ -13,7 +13,7 @@ MIRRORED = ((), (3,), (1,), (1, 3))
 """Axes that a copy may be turned along: laterally (to pass as the other eye), and the order of its frames."""
 
 
-def place_thumbnails(images: UInt8[np.ndarray, "n 8 32 32"], *, seed: int = 0) -> list[Float32[np.ndarray, "n k"]]:
+def place_thumbnails(images: UInt8[np.ndarray, "n 8 32 32"], *, seed: int = 0) -> Float32[np.ndarray, "4 n k"]:
     """Give each thumbnail as a point, and the points of its mirror images, in the order of MIRRORED.
 
     Brightness and contrast are taken out first: the squared distance of two points is at most 2 - 2 x correlation.
@@ -24,13 +24,12 @@ def place_thumbnails(images: UInt8[np.ndarray, "n 8 32 32"], *, seed: int = 0) -
     middle = seen.mean(axis=0)
     kept = min(COMPONENTS, *seen.shape)
     _, _, directions = randomized_svd(seen - middle, kept, n_iter=2, random_state=seed)
-    starts = range(0, len(images), BLOCK)
-    return [
-        np.concatenate(
-            [(_unit(np.flip(images[first : first + BLOCK], axes)) - middle) @ directions.T for first in starts]
-        ).astype(np.float32)
-        for axes in MIRRORED
-    ]
+    placed = np.empty((len(MIRRORED), len(images), kept), np.float32)
+    for first in range(0, len(images), BLOCK):
+        for image, axes in enumerate(MIRRORED):
+            rows = slice(first, first + BLOCK)
+            placed[image, rows] = (_unit(np.flip(images[rows], axes)) - middle) @ directions.T
+    return placed
 
 
 def _unit(images: UInt8[np.ndarray, "n 8 32 32"]) -> Float32[np.ndarray, "n 8192"]:

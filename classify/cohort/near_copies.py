@@ -84,14 +84,14 @@ def find_near_copies(
     order = np.argsort(owner, kind="stable")
     scale = Scale.of(vectors)
     flat = project(scale, vectors, order, seed)
-    cloud = ScanCloud(flat, [flat], owner[order])
+    cloud = ScanCloud(flat[None], owner[order])
     found = _look_near(cloud, FAR_BELOW, len(people), seed)
     if found is None:
         return []
     limit = found.reach(
-        ratio=min(_seldom(found.learned, rows=len(owner)), LARGEST_RATIO), far_below=FAR_BELOW, rounding=_rounding(flat)
+        ratio=min(_seldom(found.learned, rows=len(owner)), LARGEST_RATIO), far_below=FAR_BELOW, rounding=cloud.rounding
     )
-    pairs = [(int(order[a]), int(order[b])) for a, b in _pairs(cloud, limit)]
+    pairs = [(int(order[a]), int(order[b])) for a, b in cloud.copies_within(limit)]
     return [_near_copy(a, b, scale.apart(vectors[a], vectors[b]), found.usual) for a, b in pairs]
 
 
@@ -141,7 +141,7 @@ def find_alike_thumbnails(
         return []
     order = np.argsort(owner, kind="stable")
     seen = place_thumbnails(images[varied[order]], seed=seed)
-    cloud = ScanCloud(seen[0], seen, owner[order])
+    cloud = ScanCloud(seen, owner[order])
     if len(people) < FEWEST_PEOPLE:
         usual, limit = 1.0, np.full(len(order), ALIKE, np.float32)
     else:
@@ -153,19 +153,14 @@ def find_alike_thumbnails(
         limit = found.reach(
             ratio=ratio,
             far_below=PICTURE_BELOW,
-            rounding=_rounding(seen[0]),
+            rounding=cloud.rounding,
             lone=min(ratio, LONE_RATIO),
             deep=min(_seldom(near, PICTURE_ALARMS / (near.shape[1] - 1), rows=rows), LARGEST_RATIO),
         )
     return [
         _near_copy(int(varied[order[a]]), int(varied[order[b]]), cloud.apart(a, b), usual, "thumbnails")
-        for a, b in _pairs(cloud, limit)
+        for a, b in cloud.copies_within(limit)
     ]
-
-
-def _rounding(points: Float32[np.ndarray, "n p"]) -> float:
-    """Bound the rounding of distances by the product of matrices, which is more than that of a pair alone."""
-    return float(np.sqrt(16 * np.finfo("f4").eps * np.square(points).sum(axis=1).max()))
 
 
 def _reach(
@@ -211,11 +206,6 @@ def _dimension(near: Float32[np.ndarray, "n k"]) -> float:
     ratio = near[:, :2] / np.maximum(near[:, 1:3], TINY)
     logs = -np.log(np.clip(np.median(ratio, axis=0), 1e-6, 1 - 1e-6))
     return float(max(np.log(2) / (place * one) for place, one in enumerate(logs, start=1)))
-
-
-def _pairs(cloud: ScanCloud, limit: Float32[np.ndarray, " n"]) -> list[tuple[int, int]]:
-    found = (cloud.copies_of(int(row), float(limit[row])) for row in np.flatnonzero(limit > 0))
-    return sorted({pair for pairs in found for pair in pairs})
 
 
 @dataclass(frozen=True)

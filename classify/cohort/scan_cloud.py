@@ -1,18 +1,25 @@
 """Scans as points: how far the nearest other people of each are, and which scans have somebody else close by.
 
 All distances of n scans are n^2. Of many scans only those are looked at in full that have another person's scan within
-reach: a bound that is never too long, on the distance along the first principal axes, rules out nearly all pairs.
+reach: a bound that is never too long, on the distance along the first principal axes, rules out nearly all pairs. Of
+more than COMPARED_IN_TILES, only pairs that meet in a leaf of a tree are compared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, Shaped
 
+from classify.cohort.scan_trees import close_in_trees, mark_close
+
 ROWS_AT_ONCE = 4096
 PROJECTED = 256
 BLOCK_NUMBERS = 1 << 25
+COMPARED_IN_TILES = 16384
+"""Rows up to which trees would save no time."""
+
 TILE = (512, 2048)
 """Rows and columns of distances that are made at once, and stay in the processor's cache."""
 
@@ -71,9 +78,22 @@ def project(
 class ScanCloud:
     """Points of scans, sorted by owner. seen: the points, and those of their mirror images, where there are any."""
 
-    points: Float32[np.ndarray, "n p"]
-    seen: Sequence[Float32[np.ndarray, "n p"]]
+    seen: Float32[np.ndarray, "images n p"]
     owner: Shaped[np.ndarray, " n"]
+
+    @property
+    def points(self) -> Float32[np.ndarray, "n p"]:
+        """The points themselves."""
+        return np.asarray(self.seen[0])
+
+    @cached_property
+    def _squares(self) -> Float32[np.ndarray, "images n"]:
+        return np.asarray(np.einsum("inp,inp->in", self.seen, self.seen))
+
+    @property
+    def rounding(self) -> float:
+        """Bound the rounding of distances by the product of matrices, which is more than that of a pair alone."""
+        return float(np.sqrt(16 * np.finfo("f4").eps * self._squares[0].max()))
 
     def sample(self, seed: int) -> Int64[np.ndarray, " m"]:
         """Choose SAMPLED rows at random."""
@@ -83,41 +103,59 @@ class ScanCloud:
     def nearest_people(self, kept: int, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m kept"]:
         """Give the distances of some rows to the nearest other participants, ascending."""
         starts = np.flatnonzero(np.r_[True, self.owner[1:] != self.owner[:-1]])
-        step = max(1, BLOCK_NUMBERS // len(self.points))
-        parts = [self._nearest(rows[n : n + step], starts, kept) for n in range(0, len(rows), step)]
+        parts = [self._nearest(some, starts, kept) for some in self._blocks(rows)]
         return np.concatenate([np.empty((0, kept), np.float32), *parts])
 
     def close_rows(self, reach: float, seed: int) -> Int64[np.ndarray, " m"]:
-        """List all rows that have another participant's scan within reach, and perhaps a few more."""
-        axes = self._axes(reach, seed)
-        turned = self.points @ axes
-        half, one = np.square(turned).sum(axis=1, dtype=np.float32)[:, None] / 2, np.ones((len(turned), 1), np.float32)
-        right, found = np.hstack([turned, -one, -half]), np.zeros(len(turned), dtype=bool)
-        # -|a - b|^2 / 2 = a b - |a|^2 / 2 - |b|^2 / 2, which one product of matrices gives
-        least = -(reach**2) / 2 - 64 * np.finfo("f4").eps * float(half.max())
-        for seen in self.seen:
-            turned = seen @ axes
-            half = np.square(turned).sum(axis=1, dtype=np.float32)[:, None] / 2
-            left = np.hstack([turned, half, one])
-            for first in range(0, len(left), TILE[0]):
-                # Of one cloud each pair is seen once, and counts for both.
-                for start in range(first if len(self.seen) == 1 else 0, len(left), TILE[1]):
-                    rows, columns = slice(first, first + TILE[0]), slice(start, start + TILE[1])
-                    close = self._other(left[rows] @ right[columns].T, rows, columns)
-                    if close.max() >= least:
-                        found[rows] |= (close >= least).any(axis=1)
-                        found[columns] |= (close >= least).any(axis=0)
-        return np.flatnonzero(found)
+        """List the rows that have another participant's scan within reach.
 
-    def copies_of(self, row: int, limit: float) -> list[tuple[int, int]]:
-        """List a row's copies under other participants."""
-        apart = np.min([np.square(self.points - seen[row]).sum(axis=1) for seen in self.seen], axis=0)
-        others = np.flatnonzero((apart <= limit**2) & (self.owner != self.owner[row])).tolist()
-        return [(min(row, one), max(row, one)) for one in others]
+        All up to COMPARED_IN_TILES rows. Of more, fewer than 1 in 1,000 of copies at the edge of reach are missed
+        (MISSED of those planted), and far fewer of closer ones.
+        """
+        few = self.seen @ self._axes(reach, seed)
+        found = None
+        if len(self.owner) > COMPARED_IN_TILES:
+            found = close_in_trees(few, self.seen, self.owner, reach, np.random.default_rng(seed))
+        return np.flatnonzero(self._close_in_tiles(few, reach) if found is None else found)
+
+    def copies_within(self, limit: Float32[np.ndarray, " n"]) -> list[tuple[int, int]]:
+        """List pairs of a row and another participant's within the row's limit (0: it has none), each once."""
+        rows, found = np.flatnonzero(limit > 0), set()
+        for some in self._blocks(rows):
+            near = self._squared(some) <= (limit[some] ** 2 + self.rounding**2)[:, None]
+            near &= self.owner[some][:, None] != self.owner[None, :]
+            for place, other in zip(*(one.tolist() for one in np.nonzero(near)), strict=True):
+                row = int(some[place])
+                if self.apart(row, other) <= limit[row]:
+                    found.add((min(row, other), max(row, other)))
+        return sorted(found)
 
     def apart(self, first: int, second: int) -> float:
         """Give the distance of two rows."""
-        return min(float(np.linalg.norm(seen[first] - self.points[second])) for seen in self.seen)
+        return float(np.linalg.norm(self.seen[:, first] - self.points[second], axis=1).min())
+
+    def _blocks(self, rows: Int64[np.ndarray, " m"]) -> Iterator[Int64[np.ndarray, " b"]]:
+        step = max(1, BLOCK_NUMBERS // len(self.owner))
+        return (rows[first : first + step] for first in range(0, len(rows), step))
+
+    def _close_in_tiles(self, few: Float32[np.ndarray, "images n m"], reach: float) -> Bool[np.ndarray, " n"]:
+        images, count = few.shape[:2]
+        whole, found = self.seen.reshape(images * count, -1), np.zeros(images * count, dtype=bool)
+        half, one = np.square(few).sum(axis=2, dtype=np.float32)[:, :, None] / 2, np.ones((count, 1), np.float32)
+        right = np.hstack([few[0], -one, -half[0]])
+        # -|a - b|^2 / 2 = a b - |a|^2 / 2 - |b|^2 / 2, which one product of matrices gives
+        least = -(reach**2) / 2 - 64 * np.finfo("f4").eps * float(half.max())
+        for image in range(images):
+            left = np.hstack([few[image], half[image], one])
+            for first in range(0, count, TILE[0]):
+                # Of one image each pair is seen once, and counts for both.
+                for start in range(first if images == 1 else 0, count, TILE[1]):
+                    rows, columns = slice(first, first + TILE[0]), slice(start, start + TILE[1])
+                    close = self._other(left[rows] @ right[columns].T, rows, columns)
+                    if close.max() >= least:
+                        mine, theirs = np.nonzero(close >= least)
+                        mark_close(found, mine + image * count + first, theirs + start, whole, reach)
+        return np.asarray(found.reshape(images, count).any(axis=0))
 
     def _other(self, close: Float32[np.ndarray, "b c"], rows: slice, columns: slice) -> Float32[np.ndarray, "b c"]:
         """Take pairs of one participant out."""
@@ -136,7 +174,7 @@ class ScanCloud:
         strangers = self.owner[some][:, None] != self.owner[some][None, :]
         for count in FEW_AXES:
             few = every[:, :count]
-            close = _within([seen[some] @ few for seen in self.seen], self.points[some] @ few, reach)
+            close = _within(self.seen[:, some] @ few, reach)
             if count >= every.shape[1] or (close & strangers).sum() <= PASSED * max(strangers.sum(), 1):
                 return few
         return every
@@ -144,7 +182,7 @@ class ScanCloud:
     def _nearest(
         self, rows: Int64[np.ndarray, " b"], starts: Shaped[np.ndarray, " people"], kept: int
     ) -> Float32[np.ndarray, "b kept"]:
-        square = self._squares(rows)
+        square = self._squared(rows)
         if len(starts) < len(self.points):
             square = np.minimum.reduceat(square, starts, axis=1)
         number = np.searchsorted(self.owner[starts], self.owner[rows])
@@ -152,21 +190,19 @@ class ScanCloud:
         square.partition(kept - 1, axis=1)
         return np.asarray(np.sqrt(np.maximum(np.sort(square[:, :kept], axis=1), 0)))
 
-    def _squares(self, rows: Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b n"]:
-        length = np.square(self.points).sum(axis=1)
-        least = np.full((len(rows), len(length)), np.inf, np.float32)
-        for seen in self.seen:
+    def _squared(self, rows: Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b n"]:
+        least = None
+        for seen, length in zip(self.seen, self._squares, strict=True):
             square = seen[rows] @ self.points.T
             square *= -2
-            square += length
-            square += np.square(seen[rows]).sum(axis=1)[:, None]
-            np.minimum(least, square, out=least)
-        return least
+            square += self._squares[0]
+            square += length[rows][:, None]
+            least = square if least is None else np.minimum(least, square, out=least)
+        return np.asarray(least)
 
 
-def _within(
-    seen: Sequence[Float32[np.ndarray, "n m"]], points: Float32[np.ndarray, "n m"], reach: float
-) -> Bool[np.ndarray, "n n"]:
-    length = np.square(points).sum(axis=1)
-    square = [length + np.square(one).sum(axis=1)[:, None] - 2 * (one @ points.T) for one in seen]
+def _within(seen: Float32[np.ndarray, "images n m"], reach: float) -> Bool[np.ndarray, "n n"]:
+    """Tell which points another, or its mirror image, is within reach of."""
+    length = np.square(seen).sum(axis=2)
+    square = [length[0] + own[:, None] - 2 * (one @ seen[0].T) for one, own in zip(seen, length, strict=True)]
     return np.asarray(np.min(square, axis=0) <= reach**2)
