@@ -189,14 +189,14 @@ def is_settled(found: Sequence[Shown], head: str, cohort: str) -> bool:
     """Say whether more cohorts would not change what a line says.
 
     Each ratio and slope lies inside of 0.9 to 1.1 by two standard errors; what lies outside is measured to the end. Of
-    FAINT cohorts the losses count alone, and of a head that shows everybody the same, nothing.
+    FAINT cohorts the losses count alone, and of a cohort in which everybody is shown the same, the ratios.
     """
     if len(found) < FEWEST[head in FAST]:
         return False
     values = np.array([one.ratio + one.slope for one in found])
-    values = values[:, np.isfinite(values).all(axis=0)]
-    reach = np.abs(values.mean(axis=0) - 1) + 2 * values.std(axis=0, ddof=1) / len(found) ** 0.5
-    return cohort in FAINT or bool((reach <= 0.1).all())
+    values = values[:, np.isfinite(values).sum(axis=0) > 1]
+    error = np.nanstd(values, axis=0, ddof=1) / np.isfinite(values).sum(axis=0) ** 0.5
+    return cohort in FAINT or bool((np.abs(np.nanmean(values, axis=0) - 1) + 2 * error <= 0.1).all())
 
 
 def _study(head: str, task: str, seed: int, cohort: str) -> dict[str, Any]:
