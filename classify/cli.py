@@ -41,13 +41,14 @@ def probe(options: ProbeOptions, *, json: Json = False) -> None:
 def probe_all(options: ProbeOptions, *, json: bool) -> None:
     """Do classify probe for several targets."""
     from classify.comparing.study_tables import print_targets
+    from classify.run.estimate import plain
     from classify.targets import probe_targets
 
     done = probe_targets(options)
     print_targets(done.record)
     show(f"targets: {done.folder}")
     if json:
-        emit_json(done.record | {"path": str(done.folder)})
+        emit_json(plain(done.record) | {"path": str(done.folder)})
 
 
 @verb(app)
@@ -78,12 +79,13 @@ def baselines(options: BaselineOptions, *, json: Json = False) -> None:
     Example: classify baselines --store store --participants participants.tsv --measurements measurement.csv
     """
     from classify.judge_baselines import judge_baselines
+    from classify.run.estimate import plain
     from classify.run.summary import print_baselines
 
     judged = judge_baselines(options)
     print_baselines(judged)
     if json:
-        emit_json(judged)
+        emit_json(plain(judged))
 
 
 app.add_typer(study_commands)

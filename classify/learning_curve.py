@@ -1,6 +1,5 @@
 """The verb ``classify learning-curve``: would more participants help? Reads from top to bottom."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from classify.named_tasks import with_stored_labels
 from classify.probe import check_options, plan_search, read_tables_of, search
 from classify.probe_checks import check_kind
 from classify.run.earlier import check_earlier
+from classify.run.estimate import write_record
 from classify.run.published_folder import LEARNING_CURVES, published_folder
 from classify.run.stopwatch import Stopwatch
 from classify.study_options import CurveOptions
@@ -99,7 +99,7 @@ def learning_curve(
             "said": [SAME_JUDGES, SAME_PEOPLE, OF_ALL if chosen.record else BY_DEFAULT],
             "seconds": clock.seconds(),
         }
-        (aside / CURVE).write_text(json.dumps(record, indent=2, allow_nan=False))
+        write_record(aside / CURVE, record)
     return Curve(record, place)
 
 

@@ -75,6 +75,8 @@ def predict(options: PredictOptions, *, json: Json = False) -> None:
 
 def emit_folder(done: "Compared | Curve", what: str, *, json: bool) -> None:
     """Say where a result was saved, and print its record where that was asked for."""
+    from classify.run.estimate import plain
+
     show(f"{what}: {done.folder}")
     if json:
-        emit_json(done.record | {"path": str(done.folder)})
+        emit_json(plain(done.record) | {"path": str(done.folder)})

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 
 from classify.baselines.covariates import is_rival
-from classify.baselines.each_store import sign_of
 from classify.comparing.target_folder import save_targets
 from classify.errors import CohortError
 from classify.features.stores import ReadStore, reader_at
 from classify.judging.bootstrap import draw_replicates, replicate_metrics, why_too_few
 from classify.judging.holm import adjust_holm
+from classify.judging.kinds import sign_of
 from classify.judging.rivals import hardest_rival
 from classify.options import ProbeOptions
 from classify.probe import probe
+from classify.run.estimate import Estimate
 from classify.run.folder import Run, load_run
 from classify.run.predictions import Predictions, pick_predictions
 from embeddings_store.errors import UsageError
@@ -99,10 +100,10 @@ def compare_targets(runs: dict[str, Run], *, replicates: int, seed: int) -> list
     lines = [_line(name, run, replicates=replicates, seed=seed) for name, run in runs.items()]
     for against in COMPARISONS:
         for metric in dict.fromkeys(metric for line in lines for metric in line["p"][against]):
-            told = {line["target"]: line["p"][against].get(metric, {}) for line in lines}
-            known = {name: p["value"] for name, p in told.items() if "value" in p}
+            told = {line["target"]: line["p"][against] for line in lines if metric in line["p"][against]}
+            known = {name: p for name, of in told.items() if (p := of[metric].value) is not None}
             for name, adjusted in adjust_holm(known).items():
-                told[name] |= {"holm": adjusted, "of": len(known)}
+                told[name][metric] = replace(told[name][metric], holm=adjusted, of=len(known))
     return lines
 
 
@@ -124,7 +125,7 @@ def _line(name: str, run: Run, *, replicates: int, seed: int) -> dict[str, Any]:
         "hardest_baseline": {metric: hardest_rival(differences, metric) for metric in chance},
         "difference_to_baselines": differences,
         "p": {
-            "chance": {metric: dict(p) for metric, p in chance.items()},
+            "chance": dict(chance),
             "baselines": _p_of_rivals(people, rivals, record.asked.classes, list(chance), replicates, seed),
         },
     }
@@ -137,20 +138,20 @@ def _p_of_rivals(
     metrics: Sequence[str],
     replicates: int,
     seed: int,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Estimate]:
     """Give, for each metric, the largest share of paired draws in which a baseline is as good or better."""
     why = "no baseline could be made" if not rivals else why_too_few(people, classes)
     if why:
-        return {metric: {"absent": why} for metric in metrics}
+        return {metric: Estimate(absent=why) for metric in metrics}
     drawn = draw_replicates(people.participant, replicates=replicates, seed=seed)
     ours = replicate_metrics(people, drawn, classes)
     theirs = [replicate_metrics(rival, drawn, classes) for rival in rivals]
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Estimate] = {}
     for metric in metrics:
         apart = np.stack([sign_of(metric) * (ours[metric] - one[metric]) for one in theirs])
         if not np.isfinite(apart[:, 0]).all():
-            found[metric] = {"absent": "undefined for these units"}
+            found[metric] = Estimate(absent="undefined for these units")
             continue
         worse = (~(apart[:, 1:] > 0)).sum(axis=1)
-        found[metric] = {"value": float((1 + worse.max()) / apart.shape[1])}
+        found[metric] = Estimate(float((1 + worse.max()) / apart.shape[1]))
     return found

@@ -20,6 +20,7 @@ def benchmark(options: BenchmarkOptions, *, json: Json = False) -> None:
     What is there already is not made again, so the same command goes on after a stop, and a changed plan makes only
     what the change touches. A cell that cannot be is named in the tables, with its reason. See docs/benchmark.md.
     """
+    from classify.run.estimate import plain
     from reports.benchmark.claim import claim_of
     from reports.benchmark.run import benchmark as run
 
@@ -32,7 +33,7 @@ def benchmark(options: BenchmarkOptions, *, json: Json = False) -> None:
         show(claim_of(done.record))
         show(f"page: {done.page}")
     if json:
-        emit_json(done.record | {"path": str(done.page)})
+        emit_json(plain(done.record) | {"path": str(done.page)})
     if done.failed_volumes:
         raise typer.Exit(3)
 

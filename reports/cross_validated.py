@@ -5,8 +5,9 @@ from typing import Any
 
 from classify.cohort.splits import OUT_OF_FOLD
 from classify.cohort.tasks import task_of_record
+from classify.run.estimate import Estimate
 from reports.headline import Headline, hardest, spell
-from reports.runs import Estimate, FinishedRun, cohort_of, to_estimate
+from reports.runs import FinishedRun, cohort_of, to_estimate
 from reports.validity import TITLES, Cell, PlainTable
 
 CLAIM = (

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from classify.run.estimate import Estimate
 from classify.run.external_summary import shown_measures
 from reports.page import in_words
-from reports.runs import Estimate, FinishedRun, to_estimate
+from reports.runs import FinishedRun, to_estimate
 from reports.tables import run_name
 from reports.validity import TITLES, Cell, PlainTable
 
@@ -70,7 +71,7 @@ def _said(entry: Mapping[str, Any]) -> list[str]:
 def _results(entry: Mapping[str, Any], run: FinishedRun, number: int) -> PlainTable:
     judged, split, transport = entry["judged"], entry["split"], entry["transport"]
     level = next(reversed(judged["metrics"]))
-    measured, home = judged["metrics"][level][split], transport.get("home", "home")
+    measured, home = judged["metrics"][level][split], "home" if isinstance(transport, Estimate) else transport["home"]
     others, many = [name for name in judged["baselines"] if name != "dummy"], len(run.classes) > len(("no", "yes"))
     rows: list[tuple[Cell, ...]] = [
         (
@@ -89,8 +90,8 @@ def _results(entry: Mapping[str, Any], run: FinishedRun, number: int) -> PlainTa
     return PlainTable(f"other-place-{number}", "What the run reaches there", caption, columns, rows)
 
 
-def _gap(transport: Mapping[str, Any], name: str) -> Estimate:
-    return to_estimate(transport["gap"].get(name) if "gap" in transport else transport)
+def _gap(transport: Mapping[str, Any] | Estimate, name: str) -> Estimate:
+    return transport if isinstance(transport, Estimate) else to_estimate(transport["gap"].get(name))
 
 
 def _calibration(entry: Mapping[str, Any], number: int) -> PlainTable | None:

@@ -178,8 +178,8 @@ def _draw_intervals(ax: Axes, panel: Panel) -> None:
         if estimate.value is None:
             ax.text(0.5, place, "absent", transform=ax.get_yaxis_transform(), ha="center", va="center", color=PALE)
             continue
-        if estimate.low is not None and estimate.high is not None:
-            ax.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+        if estimate.interval:
+            ax.plot(estimate.interval, [place, place], color=colour, linewidth=2, solid_capstyle="butt")
         ax.plot([estimate.value], [place], "D" if is_baseline else "o", color=colour, markersize=7)
 
 

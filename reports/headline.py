@@ -7,7 +7,8 @@ from statistics import NormalDist
 import numpy as np
 
 from classify.judging.kinds import sign_of
-from reports.runs import Estimate, FinishedRun, best_by_validation, caution_of_run
+from classify.run.estimate import Estimate
+from reports.runs import FinishedRun, best_by_validation, caution_of_run
 from reports.tables import title_of, units_judged
 
 
@@ -57,18 +58,19 @@ def hardest(rivals: Mapping[str, Estimate]) -> str:
 
 
 def _reach(difference: Estimate) -> tuple[bool, float]:
-    if difference.low is None or difference.high is None:
+    if not difference.interval:
         return True, np.inf if difference.value is None else difference.value
-    return difference.high >= 0, difference.low
+    low, high = difference.interval
+    return high >= 0, low
 
 
 def widen(difference: Estimate, chosen_of: int) -> Estimate:
     """Stretch a 95 % interval around its value, so that it holds for the one chosen of so many runs."""
-    if difference.value is None or difference.low is None or difference.high is None or chosen_of < 2:
+    if difference.value is None or not difference.interval or chosen_of < 2:
         return difference
     normal = NormalDist()
     factor = normal.inv_cdf(1 - 0.025 / chosen_of) / normal.inv_cdf(1 - 0.025)
-    low, high = (difference.value + factor * (end - difference.value) for end in (difference.low, difference.high))
+    low, high = (difference.value + factor * (end - difference.value) for end in difference.interval)
     return Estimate(difference.value, low, high)
 
 
@@ -82,13 +84,13 @@ def judge(own: Estimate, difference: Estimate, *, chance: float, few: bool = Fal
         return "not compared"
     if few:
         return "too few"
-    if difference.low is None or difference.high is None:
+    if not difference.interval:
         return "not compared"
-    if difference.high < 0:
+    if max(difference.interval) < 0:
         return "worse"
-    if difference.low <= 0:
+    if not difference.is_above():
         return "no difference"
-    return "better" if own.low is not None and own.low > chance else "not above guessing"
+    return "better" if own.is_above(chance) else "not above guessing"
 
 
 def chance_of(run: FinishedRun) -> float:
@@ -98,10 +100,7 @@ def chance_of(run: FinishedRun) -> float:
 
 def confirm(verdict: str, ranking: Mapping[str, Estimate], sign: float = 1.0) -> str:
     """Keep "better" only where the second metric beats each baseline, too (see is_above_all). sign: -1 of an error."""
-    above = all(
-        one.low is not None and one.high is not None and min(sign * one.low, sign * one.high) > 0
-        for one in ranking.values()
-    )
+    above = all(one.is_above(sign=sign) for one in ranking.values())
     return "one number" if verdict == "better" and not above else verdict
 
 
@@ -123,11 +122,9 @@ CLAIMS = {
 def spell(estimate: Estimate, signed: bool = False) -> str:
     """Write an estimate as "0.412 (95 % interval 0.331 to 0.490)", or as "absent (reason)"."""
     if estimate.value is None:
-        return f"absent ({estimate.reason})"
-    value = number(estimate.value, signed)
-    if estimate.low is None or estimate.high is None:
-        return f"{value} ({estimate.reason or 'no interval'})"
-    return f"{value} (95 % interval {number(estimate.low, signed)} to {number(estimate.high, signed)})"
+        return f"absent ({estimate.absent})"
+    ends = " to ".join(number(end, signed) for end in estimate.interval)
+    return f"{number(estimate.value, signed)} ({f'95 % interval {ends}' if ends else estimate.reason})"
 
 
 def number(value: float, signed: bool = False) -> str:

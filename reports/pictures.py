@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
 from reports.curves import bin_reliability, count_confusion, macro_roc, trace_roc
 from reports.figures import draw_agreement, draw_confusion, draw_forest, draw_reliability, draw_roc
 from reports.headline import number
-from reports.runs import Estimate, FinishedRun
+from reports.runs import FinishedRun
 from reports.tables import Panel, units_judged
 
 SPLIT_NAMES = {"val": "Validation", "test": "Test"}
@@ -100,7 +101,6 @@ def _people(predictions: Predictions) -> str:
 
 def _said(estimate: Estimate) -> str:
     if estimate.value is None:
-        return f"absent ({estimate.reason})"
-    if estimate.low is None or estimate.high is None:
-        return number(estimate.value)
-    return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
+        return f"absent ({estimate.absent})"
+    ends = " to ".join(map(number, estimate.interval))
+    return f"{number(estimate.value)} ({ends})" if ends else number(estimate.value)

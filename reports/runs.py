@@ -1,37 +1,21 @@
 """Finished runs as the report reads them: one task, one cohort, never mixed silently."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from classify.baselines.covariates import headline_of
 from classify.cohort.questions import Task
 from classify.cohort.tasks import task_of_record
-from classify.judging.bootstrap import TOO_FEW, caution_few
+from classify.judging.bootstrap import caution_few
 from classify.judging.kinds import measures_of
+from classify.run.estimate import TOO_FEW, Estimate
 from classify.run.folder import PREDICTIONS, Run, load_run
 from classify.run.predictions import Predictions, pick_predictions
 from classify.run.record import RECORD, RunRecord
 from embeddings_store.encoder_source import EncoderSource, source_of_record
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.terminal.console import say
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number with its 95 % interval, or the reason why there is no number, or no interval."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    reason: str = ""
-
-    @property
-    def has_interval(self) -> bool:
-        """True when value, low and high are all known."""
-        return self.value is not None and self.low is not None and self.high is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +96,22 @@ class FinishedRun:
 
     def estimate(self, level: str, split: str, metric: str) -> Estimate:
         """Give one of the run's own metrics."""
-        raw = _at(self.record.judged.metrics, level, split, metric)
-        return self._unless_few(split, to_estimate(raw, f"not in run.json for {level}, {split}"))
+        found = self.record.judged.metrics.get(level, {}).get(split, {}).get(metric)
+        return self._unless_few(split, to_estimate(found, f"not in run.json for {level}, {split}"))
 
     def baseline(self, name: str, split: str, metric: str) -> Estimate:
         """Give a baseline's metric at the judged level."""
-        raw = _at(self.record.judged.baselines, name, split, metric)
-        return self._unless_few(split, to_estimate(raw, f"not in run.json for {split}"))
+        found = self.record.judged.baselines.get(name, {}).get(split, {}).get(metric)
+        return self._unless_few(split, to_estimate(found, f"not in run.json for {split}"))
 
     def difference(self, metric: str) -> Estimate:
         """Give the paired difference to the baseline of the covariates: run minus baseline, units of validation."""
         if reason := next(
             (why for name, why in self.missing() if name in {*self.covariates.split("+"), self.covariates}), ""
         ):
-            return Estimate(None, reason=reason)
-        raw = _at(self.record.judged.difference_to_age_site, metric)
-        return self._unless_few("val", to_estimate(raw, "run.json holds no such difference"))
+            return Estimate(absent=reason)
+        found = self.record.judged.difference_to_age_site.get(metric)
+        return self._unless_few("val", to_estimate(found, "run.json holds no such difference"))
 
     def missing(self) -> list[tuple[str, str]]:
         """List the baselines that could not be made, and why; a run made before this was written down lists none."""
@@ -141,13 +125,12 @@ class FinishedRun:
         found = self.record.judged.difference_to_baselines
         if not found:
             return {self.covariates: self.difference(metric)}
-        known = {str(name): of.get(metric) for name, of in found.items()}
-        return {name: self._unless_few("val", _with_high_of_all(to_estimate(raw), raw)) for name, raw in known.items()}
+        known = {name: to_estimate(of.get(metric)) for name, of in found.items()}
+        return {name: self._unless_few("val", _with_high_of_all(one)) for name, one in known.items()}
 
     def _unless_few(self, split: str, estimate: Estimate) -> Estimate:
         """Drop an interval that so few participants of a class cannot carry."""
-        few = caution_of_run(self, split) is not None
-        return replace(estimate, low=None, high=None, reason=TOO_FEW) if few and estimate.has_interval else estimate
+        return replace(estimate, too_few=TOO_FEW) if estimate.interval and caution_of_run(self, split) else estimate
 
     def predictions(self, level: str, split: str) -> Predictions | None:
         """Give the run's own predictions; None where it made none for this level and split."""
@@ -156,11 +139,11 @@ class FinishedRun:
 
     def metric_names(self, level: str, split: str) -> tuple[str, ...]:
         """List the metrics recorded for a level and split, absent ones too."""
-        return tuple(_at(self.record.judged.metrics, level, split) or ())
+        return tuple(self.record.judged.metrics.get(level, {}).get(split, ()))
 
     def splits_judged(self) -> tuple[str, ...]:
         """List the splits that have metrics at the judged level."""
-        return tuple(_at(self.record.judged.metrics, self.level) or ())
+        return tuple(self.record.judged.metrics.get(self.level, ()))
 
 
 def caution_of_run(run: FinishedRun, split: str) -> str | None:
@@ -307,28 +290,10 @@ def _refuse_mixture(runs: Sequence[FinishedRun], what: str, cure: str, value_of:
         raise UsageError(f"the runs have different {what}, which one page must not mix: {said}; {cure}")
 
 
-def _at(tree: Any, *names: str) -> Any:
-    for name in names:
-        tree = tree.get(name) if isinstance(tree, Mapping) else None
-    return tree
+def to_estimate(found: Estimate | None, missing_reason: str = "the run recorded no such number") -> Estimate:
+    """Return what a record holds, or an estimate that is absent."""
+    return found or Estimate(absent=missing_reason)
 
 
-def to_estimate(raw: Any, missing_reason: str = "the run recorded no such number") -> Estimate:
-    """Read a measure of a record: a value with its interval, or the reason why there is none."""
-    if not isinstance(raw, Mapping):
-        return Estimate(None, reason=missing_reason)
-    if "absent" in raw:
-        return Estimate(None, reason=str(raw["absent"]))
-    value, low, high = (_finite(raw.get(name)) for name in ("value", "low", "high"))
-    if value is not None and low is not None and ("too_few" in raw or low == high):
-        return Estimate(value, reason=TOO_FEW)
-    return Estimate(value, low, high, "" if value is not None else "run.json holds no finite number")
-
-
-def _with_high_of_all(estimate: Estimate, raw: Any) -> Estimate:
-    high = _finite(_at(raw, "simultaneous", "high"))
-    return estimate if high is None or estimate.high is None else replace(estimate, high=max(high, estimate.high))
-
-
-def _finite(raw: Any) -> float | None:
-    return float(raw) if isinstance(raw, int | float) and math.isfinite(raw) else None
+def _with_high_of_all(one: Estimate) -> Estimate:
+    return replace(one, high=max(one.ends[1], one.simultaneous["high"])) if one.ends and one.simultaneous else one

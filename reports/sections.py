@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.run.estimate import Estimate
 from reports.curves import count_confusion
 from reports.headline import number
 from reports.pictures import (
@@ -17,7 +18,7 @@ from reports.pictures import (
     picture_reliability,
     picture_roc,
 )
-from reports.runs import Estimate, FinishedRun, caution_of_run, to_estimate
+from reports.runs import FinishedRun, caution_of_run, to_estimate
 from reports.tables import UNIT_FIELD, Metric, ResultRow, forest, metrics_of, results, run_name, side_metrics_of
 
 CHANCE_AUROC = 0.5
@@ -130,7 +131,7 @@ def _cannot_tell(run: FinishedRun) -> list[str]:
     said = []
     for by, lines in (run.record.fitted.robustness or {}).items():
         away = [line["without"]["macro_auroc"] for line in lines if "macro_auroc" in (line.get("without") or {})]
-        judged = sum(to_estimate(one).has_interval for one in away)
+        judged = sum(bool(one.interval) for one in away)
         if len(away) >= FEWEST_AWAY > judged:
             said.append(
                 f"Run {run.id}: whether it leans on the {by} cannot be known: of {len(lines)} {by}s, {judged} hold "
@@ -146,10 +147,10 @@ def leans(overall: Estimate, lines: Sequence[Mapping[str, Any]]) -> list[float]:
     the mean over places (weighed by the variances of their intervals) must lie below overall, and hold chance, too.
     """
     away = [to_estimate((line.get("without") or {}).get("macro_auroc")) for line in lines]
-    known = np.array([(one.value, one.low, one.high) for one in away if one.has_interval], dtype=np.float64)
-    if len(known) < FEWEST_AWAY or not overall.has_interval or (known[:, 1] > CHANCE_AUROC).any():
+    known = np.array([(one.value, *one.interval) for one in away if one.interval], dtype=np.float64)
+    if len(known) < FEWEST_AWAY or not overall.interval or (known[:, 1] > CHANCE_AUROC).any():
         return []
-    whole = np.array([overall.value, overall.low, overall.high], dtype=np.float64)
+    whole = np.array([overall.value, *overall.interval], dtype=np.float64)
     reach = (known[:, 2] - known[:, 1]) / 2
     weight = 1 / reach**2
     mean, mean_reach = known[:, 0] @ weight / weight.sum(), 1 / np.sqrt(weight.sum())

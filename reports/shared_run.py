@@ -11,7 +11,6 @@ The test split's people, the vectors of train that novelty and known volumes are
 of the random twin and the journal of the search stay here.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from classify.fitting.model import load_model
 from classify.heads.contract import STATE
 from classify.judging.kept_calibrator import read_calibrator
 from classify.model_files import digest_files
+from classify.run.estimate import write_record
 from classify.run.folder import COHORT, MODEL, PREDICTIONS
 from classify.run.record import RECORD, RunRecord
 from embeddings_store.errors import RunError
@@ -65,7 +65,7 @@ def share_run(run: FinishedRun, aside: Path, *, with_participants: bool) -> Shar
         without_people(run.record),
         made=replace(run.record.made, model_sha256={MODEL: digest_files(folder / MODEL)} if send else {}),
     )
-    (folder / RECORD).write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
+    write_record(folder / RECORD, record.to_dict())
     return SharedRun(folder / RECORD, folder if send else None, has_model and not send)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from classify.cohort.splitting import say_shared
 from classify.fitting.source import rebuild_features
+from classify.run.estimate import Estimate
 from classify.run.ledger import COUNTED_HERE
 from embeddings_store.errors import OctProbeError
 from embeddings_store.reader import open_reader
@@ -28,14 +29,7 @@ from reports.model_card import CARD, write_model_card
 from reports.options import StudyOptions
 from reports.page import publish, render
 from reports.pictures import Picture
-from reports.runs import (
-    Estimate,
-    FinishedRun,
-    LeftOut,
-    read_runs,
-    say_left_out,
-    select_runs,
-)
+from reports.runs import FinishedRun, LeftOut, read_runs, say_left_out, select_runs
 from reports.sections import detail_pictures, find_warnings, result_tables
 from reports.shap_values import FILE, write_explanation
 from reports.tables import class_table, splits_table, title_of, units_judged, used_row
@@ -233,5 +227,6 @@ def _map_picture(run: FinishedRun, features_of: FeaturesOf) -> Picture | None:
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
     if estimate.value is None:
-        return {"absent": estimate.reason}
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+        return {"absent": estimate.absent}
+    low, high = estimate.interval or (None, None)
+    return {"value": estimate.value, "low": low, "high": high}

@@ -7,9 +7,10 @@ from typing import Any
 
 from classify.cohort.questions import Task
 from classify.cohort.splits import SPLITS
+from classify.run.estimate import Estimate
 from classify.run.record import RunRecord
 from classify.run.summary import describe_search
-from reports.runs import Estimate, FinishedRun
+from reports.runs import FinishedRun
 
 UNIT_FIELD = {"participant": "participants", "eye": "eyes", "volume": "volumes"}
 

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from classify.run.estimate import Estimate
 from classify.run.leaves import flatten
 from classify.run.record import RECORD, RunRecord
 from embeddings_store.errors import RunError
@@ -235,10 +236,7 @@ def _model(run: FinishedRun, folder: Path) -> MirroredModel:
 
 def _metrics(record: RunRecord) -> Iterator[tuple[str, float]]:
     """Give level/split/metric, baseline/name/split/metric, difference/metric; /low and /high if they may be shown."""
-    trees = {
-        **record.judged.metrics,
-        **{f"baseline/{name}": tree for name, tree in record.judged.baselines.items()},
-    }
+    trees = {**record.judged.metrics, **{f"baseline/{name}": tree for name, tree in record.judged.baselines.items()}}
     for name, splits in trees.items():
         for split, measures in splits.items():
             for metric, measured in measures.items():
@@ -247,12 +245,10 @@ def _metrics(record: RunRecord) -> Iterator[tuple[str, float]]:
         yield from _measured(f"difference_to_age_site/{metric}", measured)
 
 
-def _measured(name: str, measured: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    ends = () if "too_few" in measured else (("low", "/low"), ("high", "/high"))
-    for part, suffix in (("value", ""), *ends):
-        number = measured.get(part)
-        if isinstance(number, int | float) and math.isfinite(number):
-            yield name + suffix, float(number)
+def _measured(name: str, measured: Estimate) -> Iterator[tuple[str, float]]:
+    if measured.value is not None:
+        yield name, measured.value
+        yield from zip((f"{name}/low", f"{name}/high"), measured.interval, strict=False)
 
 
 def _iso(milliseconds: int | None) -> str:

@@ -5,20 +5,21 @@ Everything is read from the run's record; what it does not hold has no table.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from classify.comparing.folder import COMPARISON
-from classify.comparing.leaderboard import OLD_BOARD, at_once, count_worse, standing
+from classify.comparing.leaderboard import count_worse, shown_difference, standing
 from classify.judging.calibrate import describe_method
 from classify.judging.kinds import measures_of
 from classify.model_files import read_object, readable
+from classify.run.estimate import ESTIMATE, Estimate, lift
 from classify.run.published_folder import COMPARISONS
 from reports.encoders import ENCODER_COLUMNS, WHICH_ENCODER, encoder_rows
 from reports.headline import number, spell
 from reports.page import in_words
-from reports.runs import Estimate, FinishedRun, to_estimate
+from reports.runs import FinishedRun, to_estimate
 from reports.tables import title_of
 
 Cell = str | Estimate
@@ -73,7 +74,7 @@ def comparison_tables(runs_dir: Path, task: str) -> list[PlainTable]:
     """Show the newest leaderboard of ``classify compare`` below a runs folder that has this task, and its encoders."""
     for path in sorted((runs_dir / COMPARISONS).glob(f"*/{COMPARISON}"), reverse=True):
         with readable(f"{COMPARISONS}/{path.parent.name}/{COMPARISON}"):
-            record = read_object(path)
+            record = lift(read_object(path))
             if board := record["tasks"].get(task):
                 return [_leaderboard(board), _encoders(record.get("encoders", {}), record.get("encoding_costs", {}))]
     return []
@@ -93,7 +94,7 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
             *(to_estimate(line["metrics"].get(name)) for name in headline),
             _minus_best(line, board),
             standing(line, board),
-            to_estimate((line["difference_to_random_twin"] or {}).get(headline[0], {"absent": "no twin"})),
+            to_estimate((line["difference_to_random_twin"] or {}).get(headline[0]), "no twin"),
             "" if line["seconds"] is None else f"{line['seconds']:.1f}",
         )
         for line in board["lines"]
@@ -127,8 +128,8 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
 def _minus_best(line: Mapping[str, Any], board: Mapping[str, Any]) -> Estimate:
     found = (line["difference_to_best"] or {}).get(measures_of(board["classes"]).headline[0])
     if found is None:
-        return Estimate(None, reason="it is the best")
-    return to_estimate(at_once(found if "differences_hold" in board else {**found, "too_few": OLD_BOARD}))
+        return Estimate(absent="it is the best")
+    return shown_difference(found, board)
 
 
 def _contrasts(run: FinishedRun) -> PlainTable | None:
@@ -174,8 +175,8 @@ def _headline_of(run: FinishedRun) -> tuple[str, ...]:
 
 
 def _of_group(line: Mapping[str, Any], headline: Sequence[str]) -> list[Estimate]:
-    few = {"too_few": line["caution"]} if line.get("caution") else {}
-    return [to_estimate(line[name] | few) for name in headline]
+    few = line.get("caution")
+    return [replace(line[name], too_few=few) if few else line[name] for name in headline]
 
 
 def _hold_outs(run: FinishedRun) -> PlainTable | None:
@@ -194,8 +195,9 @@ def _hold_outs(run: FinishedRun) -> PlainTable | None:
 
 
 def _hold_out(by: str, line: Mapping[str, Any], metric: str) -> tuple[Cell, ...]:
-    parts = [line.get(part, {}).get(metric, {"absent": line.get("absent", NOT_COMPUTED)}) for part in _PARTS]
-    return (f"{by} {line['held_out']}", str(line["participants"]), *(to_estimate(part) for part in parts))
+    why = line.get("absent", NOT_COMPUTED)
+    parts = [to_estimate(line.get(part, {}).get(metric), why) for part in _PARTS]
+    return (f"{by} {line['held_out']}", str(line["participants"]), *parts)
 
 
 NOT_COMPUTED = "not computed; the run was made before this was compared"
@@ -223,11 +225,11 @@ def _calibration(run: FinishedRun) -> PlainTable | None:
 def _calibration_of_number(found: Mapping[str, Any]) -> PlainTable:
     rows: list[tuple[Cell, ...]] = []
     for level, at in found["levels"].items():
-        reach = at.get("interval", {})
-        held = f"±{reach['half_width']:.4g}" if "half_width" in reach else "absent"
-        share = to_estimate(reach.get("covered"), "not measured")
-        errors = (to_estimate(at[when].get("root_mean_squared_error")) for when in _WHEN)
-        rows.append((level, *errors, held, share))
+        known = isinstance(reach := at.get("interval"), dict)
+        held = f"±{reach['half_width']:.4g}" if known else "absent"
+        share = to_estimate(reach["covered"] if known else None, "not measured")
+        before, after = (at[when]["root_mean_squared_error"] for when in _WHEN)
+        rows.append((level, number(before), after, held, share))
     caption = (
         f"{describe_method(found)[0].upper()}{describe_method(found)[1:]}. Before: as the head gives the number. "
         "The interval is for a single answer, and was made from predictions of people held out of training; the last "
@@ -243,9 +245,7 @@ def _calibration_by_class(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     names = ("observed_expected", "slope", "intercept")
-    rows: list[tuple[Cell, ...]] = [
-        (in_words(name), *(to_estimate(line[one]) for one in names)) for name, line in found.items()
-    ]
+    rows: list[tuple[Cell, ...]] = [(in_words(name), *(line[one] for one in names)) for name, line in found.items()]
     caption = (
         f"Validation {run.units} at the stated prevalence. Observed/expected: how many people have the class, divided "
         "by how many the probabilities predict; 1 is right, above 1 they are too low. Slope: below 1 they are too sure."
@@ -263,7 +263,7 @@ def _nuisance(run: FinishedRun) -> PlainTable | None:
         return None
     rows = [
         (str(line["target"]), str(line["features"]), _title(line["metric"]), number(line["chance"]),
-         to_estimate(line if "value" in line or "absent" in line else None))
+         ESTIMATE.validate_python(line))
         for line in found
     ]  # fmt: skip
     caption = (
@@ -288,17 +288,19 @@ def _seeds(run: FinishedRun) -> PlainTable | None:
 
 
 def _pretraining(run: FinishedRun) -> PlainTable | None:
-    found = run.record.cohort.pretraining.get("without")
+    found, headline = run.record.cohort.pretraining.get("without"), _headline_of(run)
     if not found:
         return None
     rows = [
-        (split, str(told.get("participants", "")), *_headline(told.get("metrics", told), _headline_of(run)))
+        (split, "", *(told for _ in headline))
+        if isinstance(told, Estimate)
+        else (split, str(told["participants"]), *(to_estimate(told["metrics"].get(name)) for name in headline))
         for split, told in found.items()
     ]
     caption = "The result without the participants that the encoder was pretrained on, recognised by number alone."
     if doubtful := run.record.cohort.pretraining.get("with_other_volumes"):
         caption += f" {doubtful} of these numbers have other volumes here than in an earlier run: they are doubtful."
-    columns = ("Split", "Participants left", *(TITLES[name] for name in _headline_of(run)))
+    columns = ("Split", "Participants left", *(TITLES[name] for name in headline))
     return PlainTable("pretraining", "Without participants of pretraining", caption, columns, rows)
 
 
@@ -306,7 +308,7 @@ def _twin(run: FinishedRun) -> PlainTable | None:
     found = run.record.rivals.difference_to_random_twin
     if not found:
         return None
-    rows = [(TITLES.get(name, name), to_estimate(measured)) for name, measured in found.items()]
+    rows = [(TITLES.get(name, name), measured) for name, measured in found.items()]
     caption = "The same head on the same architecture with random weights: what pretraining is worth here."
     return PlainTable("twin", "Against the random twin", caption, ("Metric", "Difference"), rows, signed=True)
 
@@ -316,7 +318,7 @@ def _stores(run: FinishedRun) -> PlainTable | None:
     if not found:
         return None
     rows: list[tuple[Cell, ...]] = [
-        (way, TITLES.get(name, name), to_estimate(measured))
+        (way, TITLES.get(name, name), measured)
         for way, measures in found["differences_to_first"].items()
         for name, measured in measures.items()
     ]
@@ -337,13 +339,9 @@ def _weights(run: FinishedRun) -> PlainTable | None:
     return PlainTable("weights", "Class weights", caption, ("Class", "Weight"), rows)
 
 
-def _headline(table: Mapping[str, Any], headline: Sequence[str]) -> list[Estimate]:
-    return [to_estimate(table.get(name, table if "absent" in table else None)) for name in headline]
-
-
 def _title(name: str) -> str:
     return TITLES.get(name, in_words(name).capitalize())
 
 
-def _p(measured: Mapping[str, Any]) -> str:
-    return f"{measured['value']:.4f}" if "value" in measured else f"absent ({measured['absent']})"
+def _p(measured: Estimate) -> str:
+    return f"absent ({measured.absent})" if measured.value is None else f"{measured.value:.4f}"

@@ -17,6 +17,7 @@ from sklearn.decomposition import PCA
 from classify.features.table import FeatureTable
 from classify.learning_curve import CURVE
 from classify.model_files import read_object, readable
+from classify.run.estimate import Estimate, lift
 from classify.run.published_folder import LEARNING_CURVES
 from reports.figures import COLOURS, PALE, STYLE, to_data_uri
 from reports.page import in_words
@@ -76,27 +77,27 @@ def picture_learning_curve(runs_dir: Path, run: FinishedRun) -> Picture | None:
     """Show the newest learning curve of this run's task and cohort, where one was traced."""
     for path in sorted((runs_dir / LEARNING_CURVES).glob(f"*/{CURVE}"), reverse=True):
         with readable(f"{LEARNING_CURVES}/{path.parent.name}/{CURVE}"):
-            curve = read_object(path)
+            curve = lift(read_object(path))
             if curve["task"] == run.record.asked.task and curve["cohort_sha256"] == run.record.cohort.cohort_sha256:
                 return _learning_picture(curve, run.is_phantom)
     return None
 
 
 def _learning_picture(record: Mapping[str, Any], phantom: bool) -> Picture:
-    points = [point for point in record["points"] if "value" in point.get("balanced_accuracy", {})]
+    points = [point for point in record["points"] if point.get("balanced_accuracy", Estimate()).value is not None]
     people = [point["participants"] for point in points]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 3.9), layout="constrained")
         for ax, metric in zip(figure.subplots(1, 2), ("balanced_accuracy", "macro_auroc"), strict=True):
             found = [point[metric] for point in points]
-            low, high = ([np.nan if "too_few" in m else m[end] for m in found] for end in ("low", "high"))
+            low, high = zip(*(one.interval or (np.nan, np.nan) for one in found), strict=True)
             ax.fill_between(people, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
-            ax.plot(people, [m["value"] for m in found], "o-", color=COLOURS[0])
+            ax.plot(people, [one.value for one in found], "o-", color=COLOURS[0])
             ax.set_xlabel("participants trained on")
             ax.set_title(metric.replace("_", " "))
         uri = to_data_uri(figure, phantom)
     said = "; ".join(
-        f"{n} participants {m['balanced_accuracy']['value']:.3f}" for n, m in zip(people, points, strict=True)
+        f"{n} participants {m['balanced_accuracy'].value:.3f}" for n, m in zip(people, points, strict=True)
     )
     cautions = " ".join(f"{one[0].upper()}{one[1:]}." for one in record["said"])
     caption = f"{record['model']}, {record['repeats']} repeats a point. {cautions}"

@@ -10,9 +10,11 @@ from classify.cohort.table import Cohort
 from classify.fitting.model import ModelSpec, fit_model
 from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
+from classify.judging.kinds import sign_of
 from classify.judging.simultaneous import hold_at_once
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, judged_of
-from classify.run.record import Measured, RunRecord
+from classify.run.record import RunRecord
 from embeddings_store.snapshot import Snapshot
 
 SIDE_BY_SIDE, AVERAGED = "side by side", "averaged"
@@ -27,7 +29,7 @@ class EachStore:
     """
 
     rows: dict[str, Predictions]
-    metrics: dict[str, dict[str, Measured]]
+    metrics: dict[str, dict[str, Estimate]]
     record: dict[str, Any]
 
     def beside(self, record: RunRecord) -> RunRecord:
@@ -70,9 +72,9 @@ def stand_beside_each(
     ways = {SIDE_BY_SIDE: own, AVERAGED: measured[mean.model][1]}
     differences = {way: paired_differences(values, of_first, ours, classes) for way, values in ways.items()}
     for metric in differences[AVERAGED]:
-        apart = {way: ways[way][metric] - of_first[metric] for way in ways if "value" in differences[way][metric]}
+        apart = {way: ways[way][metric] - of_first[metric] for way in ways if differences[way][metric].ends}
         for way, interval in hold_at_once(apart).items():
-            differences[way][metric]["simultaneous"] = interval
+            differences[way][metric] = replace(differences[way][metric], simultaneous=interval)
     kept = {
         "stores": list(parts), "first": first, "split": ours.split, "parameters": parameters,
         "differences_to_first": differences, "adds": say_adds(differences, first, [*parts][1:]),
@@ -89,20 +91,11 @@ def average(parts: list[Predictions], model: str, *, is_number: bool) -> Predict
     return replace(parts[0], model=model, logits=np.log(mean), probability=mean)
 
 
-def say_adds(differences: Mapping[str, Mapping[str, Measured]], first: str, others: list[str]) -> str:
+def say_adds(differences: Mapping[str, Mapping[str, Estimate]], first: str, others: list[str]) -> str:
     """Say in a sentence whether the other stores add anything to the first: by every measure, in either way."""
-    ways = [way for way, found in differences.items() if all(_is_better(name, found[name]) for name in found)]
+    above = {w: all(of[m].at_once().is_above(sign=sign_of(m)) for m in of) for w, of in differences.items()}
+    ways = [way for way in above if above[way]]
     names = " and ".join(others)
     if ways:
         return f"{names} added to {first}: shown, {' and '.join(ways)}, by {' and '.join(differences[ways[0]])}"
     return f"{names} not shown to add anything to {first}, neither {SIDE_BY_SIDE} nor {AVERAGED}"
-
-
-def sign_of(metric: str) -> int:
-    """Return 1 of a measure of which more is better, -1 of an error."""
-    return -1 if metric.endswith("error") else 1
-
-
-def _is_better(metric: str, measured: Measured) -> bool:
-    ends = [sign_of(metric) * end for end in measured.get("simultaneous", {}).values()]
-    return bool(ends) and min(ends) > 0 and "too_few" not in measured

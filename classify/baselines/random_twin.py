@@ -17,8 +17,9 @@ from classify.errors import CohortError, RunFolderError
 from classify.fitting.model import FittedModel, ModelSpec, fit_model
 from classify.fitting.source import FeatureSource, source_on
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, judged_of, rows_of
-from classify.run.record import Measured, Rivals, RunRecord
+from classify.run.record import Rivals, RunRecord
 from embeddings_store.errors import UsageError
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.space import EmbeddingSpace
@@ -39,8 +40,8 @@ class Twin:
 
     model: FittedModel
     people: Predictions
-    metrics: dict[str, Measured]
-    difference: dict[str, Measured]
+    metrics: dict[str, Estimate]
+    difference: dict[str, Estimate]
     told: dict[str, Any]
 
     @property
@@ -198,7 +199,7 @@ def check_twin_of_run(record: RunRecord, stored: Snapshot, twin_cohort: Cohort, 
 
 def judge_twin(
     ours: Predictions, theirs: Predictions, classes: Sequence[str], *, replicates: int, seed: int
-) -> tuple[dict[str, Measured], dict[str, Measured]]:
+) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Give the twin's metrics, and ours minus the twin's, both on the participants that the two predicted.
 
     ours, theirs: participant predictions of one split, each sorted by participant.

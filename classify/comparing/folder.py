@@ -1,6 +1,5 @@
 """A comparison on disk: ``<runs>/comparisons/<id>/`` with comparison.json and leaderboard.csv."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from classify.comparing.leaderboard import at_once, standing
-from classify.judging.bootstrap import TOO_FEW
+from classify.comparing.leaderboard import standing
 from classify.judging.kinds import measures_of
+from classify.run.estimate import TOO_FEW, Estimate, write_record
 from classify.run.published_folder import COMPARISONS, published_folder
 from embeddings_store.plain_text import for_spreadsheets
 
@@ -18,11 +17,11 @@ COMPARISON = "comparison.json"
 LEADERBOARD = "leaderboard.csv"
 
 
-def save_comparison(runs: Path, record: Mapping[str, Any], now: datetime) -> Path:
+def save_comparison(runs: Path, record: dict[str, Any], now: datetime) -> Path:
     """Write a comparison. Raises: RunFolderError where the folder cannot be written."""
     with published_folder(runs, COMPARISONS, now) as (aside, place):
         for_spreadsheets(flatten(record["tasks"])).to_csv(aside / LEADERBOARD, index=False)
-        (aside / COMPARISON).write_text(json.dumps({"id": place.name} | dict(record), indent=2, allow_nan=False))
+        write_record(aside / COMPARISON, {"id": place.name} | record)
     return place
 
 
@@ -42,12 +41,12 @@ def _flat(task: str, line: Mapping[str, Any], board: Mapping[str, Any]) -> dict[
     kind = measures_of(board["classes"])
     measures = {name: line["metrics"][name] for name in kind.overall}
     best, twin = (line[f"difference_to_{other}"] or {} for other in ("best", "random_twin"))
-    measures |= {f"difference_to_best/{name}": at_once(best[name]) if best else {} for name in kind.headline}
-    measures |= {f"difference_to_random_twin/{name}": twin.get(name, {}) for name in kind.headline}
+    measures |= {f"difference_to_best/{name}": best[name].at_once() if best else Estimate() for name in kind.headline}
+    measures |= {f"difference_to_random_twin/{name}": twin.get(name, Estimate()) for name in kind.headline}
     chosen = board["best_of_n"]["corrected"] if line["name"] == board["best"] else {}
-    measures |= {f"corrected/{name}": chosen.get(name, {}) for name in kind.headline}
+    measures |= {f"corrected/{name}": chosen.get(name, Estimate()) for name in kind.headline}
     row |= {"standing": standing(line, board)}
     for name, measured in measures.items():
-        low, high = (TOO_FEW if "too_few" in measured else measured.get(side) for side in ("low", "high"))
-        row |= {name: measured.get("value"), f"{name}/low": low, f"{name}/high": high}
+        low, high = (TOO_FEW, TOO_FEW) if measured.too_few else (measured.low, measured.high)
+        row |= {name: measured.value, f"{name}/low": low, f"{name}/high": high}
     return row

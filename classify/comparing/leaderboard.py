@@ -13,7 +13,6 @@ from jaxtyping import Float64
 
 from classify.errors import CohortError
 from classify.judging.bootstrap import (
-    TOO_FEW,
     Replicates,
     count_people,
     draw_replicates,
@@ -24,8 +23,8 @@ from classify.judging.bootstrap import (
 )
 from classify.judging.kinds import CLASSES, measures_of
 from classify.judging.simultaneous import hold_at_once
+from classify.run.estimate import TOO_FEW, Estimate
 from classify.run.predictions import Predictions, rows_of
-from classify.run.record import Measured
 
 RANKED_BY = CLASSES.headline[0]
 """Of classes; see Measures."""
@@ -133,7 +132,7 @@ def find_best(names: Sequence[str], values: Mapping[str, Values], ranked_by: str
 
 def judge_choice(
     models: Sequence[Entry], drawn: Replicates, values: Mapping[str, Values], classes: Sequence[str]
-) -> dict[str, Measured]:
+) -> dict[str, Estimate]:
     """Judge "take the best on val" itself: choose anew in each replicate, judge on the participants not drawn in it.
 
     The mean headline of the chosen (Tsamardinos et al., Machine Learning 2018: bootstrap bias corrected selection). It
@@ -162,7 +161,7 @@ def add_simultaneous(
     models leads by luck, all of these intervals hold 0 together in 95 % of studies.
     """
     for metric in dict.fromkeys(metric for line in lines for metric in line["difference_to_best"] or {}):
-        others = [line for line in lines if "value" in (line["difference_to_best"] or {}).get(metric, {})]
+        others = [line for line in lines if (line["difference_to_best"] or {}).get(metric, Estimate()).ends]
         apart = {line["name"]: values[line["name"]][metric] - values[best][metric] for line in others}
         family = {
             f"{line['name']} - {model}": values[line["name"]][metric] - values[model][metric]
@@ -174,37 +173,36 @@ def add_simultaneous(
         held = hold_at_once(apart, family, like=pairs)
         for line in others:
             if line["name"] in held:
-                line["difference_to_best"][metric]["simultaneous"] = held[line["name"]]
+                of = line["difference_to_best"]
+                of[metric] = replace(of[metric], simultaneous=held[line["name"]])
 
 
 def _differences(
     values: Mapping[str, Values], name: str, other: str | None, people: Predictions, classes: Sequence[str]
-) -> dict[str, Measured] | None:
+) -> dict[str, Estimate] | None:
     """Give the headline of one line minus another's, None against itself or nobody."""
     if other is None or other == name or other not in values:
         return None
     return paired_differences(values[name], values[other], people, classes)
 
 
-def at_once(measured: Measured) -> Measured:
-    """Give a difference to the best as it is shown: with the interval that holds for all lines, or too few to say."""
-    if "absent" in measured:
-        return measured
-    few = measured.get("too_few") or (None if "simultaneous" in measured else "made before all lines were compared")
-    return {"value": measured["value"]} | (measured.get("simultaneous") or {}) | ({"too_few": few} if few else {})
-
-
 def standing(line: Mapping[str, Any], board: Mapping[str, Any]) -> str:
     """Say how a line stands to the best, by what ranks the board: the same words on page, CSV and terminal."""
     if line["name"] == board["best"]:
         return "best"
-    found = (line["difference_to_best"] or {}).get(board["ranked_by"], {"absent": ""})
-    shown = at_once(found if "differences_hold" in board else found | {"too_few": OLD_BOARD})
-    if "absent" in shown:
+    shown = shown_difference((line["difference_to_best"] or {}).get(board["ranked_by"], Estimate()), board)
+    if shown.value is None:
         return "not compared"
-    if "too_few" in shown:
+    if not shown.interval:
         return TOO_FEW
-    return WORSE if shown["high"] < 0 else "better than the best model" if shown["low"] > 0 else "not shown to be worse"
+    if shown.is_above():
+        return "better than the best model"
+    return WORSE if max(shown.interval) < 0 else "not shown to be worse"
+
+
+def shown_difference(found: Estimate, board: Mapping[str, Any]) -> Estimate:
+    """Return a difference to the best as a page shows it; that of an old board has no interval to be believed."""
+    return (found if "differences_hold" in board else replace(found, too_few=OLD_BOARD)).at_once()
 
 
 def count_worse(board: Mapping[str, Any]) -> str:
@@ -214,5 +212,5 @@ def count_worse(board: Mapping[str, Any]) -> str:
     return f"with all lines taken together, {worse} of the other {len(others)} models are shown to be {WORSE}"
 
 
-def _rank(measured: Measured) -> float:
-    return -measured["value"] if "value" in measured else np.inf
+def _rank(measured: Estimate) -> float:
+    return np.inf if measured.value is None else -measured.value

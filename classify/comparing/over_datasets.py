@@ -6,6 +6,7 @@ datasets were drawn, too, so their spread counts, and few datasets say little.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import stats
 
 from classify.comparing.to_reference import two_sided_p
 from classify.judging.bootstrap import LEVEL_PERCENT, summarise
-from classify.run.record import Measured
+from classify.run.estimate import Estimate
 
 FEWEST_DATASETS = 3
 """Of "datasets like these": two of them give an interval twelve times as wide as their spread, which nobody can use."""
@@ -31,22 +32,21 @@ def mean_difference(
     """
     known = {name: values for name, values in apart.items() if np.isfinite(values[0])}
     if not known:
-        absent: Measured = {"absent": "no dataset has both"}
+        absent = Estimate(absent="no dataset has both")
         return {"datasets": [], "these": absent, "like_these": absent}
     table = np.stack(list(known.values()))
     why = next((f"{name}: {said}" for name in known if (said := (few or {}).get(name))), None)
     return {"datasets": list(known), "these": of_these(table, why), "like_these": of_others_like(table[:, 0])}
 
 
-def of_these(apart: Float64[np.ndarray, "K R"], few: str | None = None) -> dict[str, Any]:
+def of_these(apart: Float64[np.ndarray, "K R"], few: str | None = None) -> Estimate:
     """Give the mean over these datasets: people are drawn anew within each, independently."""
     mean = apart.mean(axis=0)
     measured = summarise(mean, "undefined for one of the datasets", few)
-    believed = "value" in measured and "too_few" not in measured
-    return {**measured} | ({"p": two_sided_p(mean)} if believed else {})
+    return replace(measured, p=two_sided_p(mean)) if measured.interval else measured
 
 
-def of_others_like(estimates: Float64[np.ndarray, " K"]) -> dict[str, Any]:
+def of_others_like(estimates: Float64[np.ndarray, " K"]) -> Estimate:
     """Give the mean over datasets like these: Student's t over one estimate a dataset.
 
     The people's noise is already in each estimate, so it must not be added again; and datasets may be of any sizes:
@@ -55,10 +55,10 @@ def of_others_like(estimates: Float64[np.ndarray, " K"]) -> dict[str, Any]:
     """
     count = len(estimates)
     if count < FEWEST_DATASETS:
-        return {"absent": f"{count} datasets; expected {FEWEST_DATASETS} or more to speak of others like them"}
+        return Estimate(absent=f"{count} datasets; expected {FEWEST_DATASETS} or more to speak of others like them")
     mean, spread = float(estimates.mean()), float(estimates.std(ddof=1) / np.sqrt(count))
     if spread == 0:
-        return {"value": mean, "low": mean, "high": mean, "too_few": "the interval has no width"}
+        return Estimate(mean, mean, mean, too_few="the interval has no width")
     reach = float(stats.t.ppf(0.5 + LEVEL_PERCENT / 200, count - 1)) * spread
     p = float(2 * stats.t.sf(abs(mean) / spread, count - 1))
-    return {"value": mean, "low": mean - reach, "high": mean + reach, "p": p}
+    return Estimate(mean, mean - reach, mean + reach, p=p)

@@ -6,15 +6,15 @@ from typing import Any
 from rich.table import Table
 
 from classify.cohort.splits import NO_TEST, OUT_OF_FOLD
-from classify.comparing.leaderboard import at_once, count_worse, standing
-from classify.judging.bootstrap import TOO_FEW, caution_few
+from classify.comparing.leaderboard import count_worse, standing
+from classify.judging.bootstrap import caution_few
 from classify.judging.kinds import measures_of
+from classify.run.estimate import TOO_FEW, Estimate
 from classify.run.summary import PHANTOM, RESEARCH_ONLY, encoder_lines, format_measured
 from embeddings_store.encoding_cost import ABSENT, cost_of_record
 from embeddings_store.terminal.console import show, show_table
 
 NOT_MEASURED = "–"
-
 
 FEW_CONFIDENT = 0.1
 """Of validation participants: fewer reach the confidence asked for, and the terminal says so."""
@@ -37,20 +37,16 @@ def leaderboard_table(task: str, board: Mapping[str, Any]) -> Table:
     table = Table(title=f"{task}: {board['participants']} participants of val, the same for every line")
     has_twin = any(line["difference_to_random_twin"] for line in board["lines"])
     headline = measures_of(board["classes"]).headline
-    names = [
-        "",
-        *(name.replace("_", " ") for name in headline),
-        f"minus best, {board['ranked_by'].replace('_', ' ')}",
-        "",
-    ]
+    ranked = board["ranked_by"]
+    names = ["", *(name.replace("_", " ") for name in headline), f"minus best, {ranked.replace('_', ' ')}", ""]
     names += ["to random twin"] if has_twin else []
     for name in (*names, "seconds"):
         table.add_column(name)
     for line in board["lines"]:
         cells = [line["name"], *(format_measured(line["metrics"][name], name) for name in headline)]
-        best = (line["difference_to_best"] or {}).get(board["ranked_by"])
-        cells += [format_measured(at_once(best)) if best else NOT_MEASURED, standing(line, board)]
-        cells += [_difference(line, "difference_to_random_twin", board)] if has_twin else []
+        best, twin = ((line[f"difference_to_{other}"] or {}).get(ranked) for other in ("best", "random_twin"))
+        cells += [format_measured(best.at_once()) if best else NOT_MEASURED, standing(line, board)]
+        cells += [format_measured(twin) if twin else NOT_MEASURED] if has_twin else []
         seconds = NOT_MEASURED if line["seconds"] is None else f"{line['seconds']:.1f}"
         table.add_row(*cells, seconds, style="dim" if line["kind"] != "model" else None)
     return table
@@ -126,7 +122,7 @@ def target_lines(record: Mapping[str, Any]) -> list[str]:
                 apart = format_measured(line["difference_to_baselines"][rival][metric])
                 lines.append(f"{line['target']}: {metric}: hardest baseline {rival}, difference {apart}")
     for line in record["targets"]:
-        why = {p["absent"] for found in line["p"].values() for p in found.values() if "absent" in p}
+        why = {p.absent for found in line["p"].values() for p in found.values() if p.absent}
         lines += [f"{line['target']}: a p is absent: {said}" for said in sorted(why)]
         lines.append(f"{line['target']}: run {line['run']}")
     lines += [f"{gap['target']}: absent: {gap['reason']}" for gap in record["absent"]]
@@ -135,10 +131,10 @@ def target_lines(record: Mapping[str, Any]) -> list[str]:
     return [*lines, *([PHANTOM] if record["phantom"] else []), RESEARCH_ONLY]
 
 
-def _adjusted(p: Mapping[str, Any] | None) -> str:
+def _adjusted(p: Estimate | None) -> str:
     if p is None:
         return NOT_MEASURED
-    return f"{p['holm']:.4f}" if "holm" in p else TOO_FEW
+    return TOO_FEW if p.holm is None else f"{p.holm:.4f}"
 
 
 def print_curve(record: Mapping[str, Any]) -> None:
@@ -228,11 +224,6 @@ def _probability_lines(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _difference(line: Mapping[str, Any], name: str, board: Mapping[str, Any]) -> str:
-    measured = (line[name] or {}).get(board["ranked_by"])
-    return format_measured(measured) if measured else NOT_MEASURED
-
-
-def _spread(measured: Mapping[str, Any]) -> str:
-    spread = measured.get("spread")
+def _spread(measured: Estimate) -> str:
+    spread = measured.more.get("spread")
     return f", repeats {spread['low']:.2f} to {spread['high']:.2f}" if spread else ""

@@ -1,6 +1,5 @@
 """The table of several targets on disk: ``<runs>/targets/<id>/`` with targets.json and targets.csv."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -8,16 +7,17 @@ from typing import Any
 
 import pandas as pd
 
+from classify.run.estimate import Estimate, write_record
 from classify.run.published_folder import TARGETS, published_folder
 from embeddings_store.plain_text import for_spreadsheets
 
 TABLE = "targets"
 
 
-def save_targets(runs: Path, record: Mapping[str, Any], now: datetime) -> Path:
+def save_targets(runs: Path, record: dict[str, Any], now: datetime) -> Path:
     """Write record and table, and give the folder. Raises: RunFolderError where the runs cannot be written."""
     with published_folder(runs, TARGETS, now) as (aside, place):
-        (aside / f"{TABLE}.json").write_text(json.dumps({"id": place.name} | dict(record), indent=2, allow_nan=False))
+        write_record(aside / f"{TABLE}.json", {"id": place.name} | record)
         rows = [row_of(line) for line in record["targets"]] + [dict(gap) for gap in record["absent"]]
         for_spreadsheets(pd.DataFrame(rows)).to_csv(aside / f"{TABLE}.csv", index=False)
     return place
@@ -28,9 +28,9 @@ def row_of(line: Mapping[str, Any]) -> dict[str, Any]:
     row = {name: line[name] for name in ("target", "run", "kind", "level")} | {"reason": ""}
     row["participants"] = line["val"].get("participants")
     for metric, measured in line["metrics"].items():
-        row |= {f"{metric}_{part}": measured.get(part) for part in ("value", "low", "high")}
-        row[f"{metric}_absent"] = measured.get("absent", measured.get("too_few", ""))
+        row |= {f"{metric}_{part}": getattr(measured, part) for part in ("value", "low", "high")}
+        row[f"{metric}_absent"] = measured.absent or measured.too_few
         for against, found in line["p"].items():
-            p = found.get(metric, {})
-            row |= {f"{metric}_p_{against}": p.get("value"), f"{metric}_p_{against}_holm": p.get("holm")}
+            p = found.get(metric, Estimate())
+            row |= {f"{metric}_p_{against}": p.value, f"{metric}_p_{against}_holm": p.holm}
     return row

@@ -1,8 +1,7 @@
 """Every line of a table against one that was named before anybody looked: paired differences, p-values, Holm's ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -11,10 +10,11 @@ from classify.comparing.leaderboard import Entry, Values, keep_common
 from classify.judging.bootstrap import draw_replicates, paired_differences, replicate_metrics
 from classify.judging.holm import adjust_holm
 from classify.judging.kinds import measures_of
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
 
-Differences = dict[str, dict[str, Any]]
-"""By metric: value, low, high, p and holm; or absent, with the reason."""
+Differences = dict[str, Estimate]
+"""By metric, with p and holm."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class Drawn:
         return next(iter(self.entries.values())).people
 
     def minus(self, name: str, other: str) -> Differences:
-        """Give the headline of one minus another's."""
+        """Give the headline of one minus another's, with p where the interval is one to be believed."""
         ours, theirs = self.values[name], self.values[other]
-        return with_p(ours, theirs, paired_differences(ours, theirs, self.people, self.classes))
+        found = paired_differences(ours, theirs, self.people, self.classes)
+        return {m: replace(d, p=two_sided_p(ours[m] - theirs[m])) if d.interval else d for m, d in found.items()}
 
 
 def draw_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates: int, seed: int) -> Drawn:
@@ -55,16 +56,6 @@ def compare_to(reference_of: Mapping[str, str], drawn: Drawn) -> dict[str, Diffe
     return found
 
 
-def with_p(ours: Values, theirs: Values, differences: Mapping[str, Any]) -> Differences:
-    """Add p to each difference that has an interval to be believed."""
-    return {
-        metric: measured
-        if "absent" in measured or "too_few" in measured
-        else {**measured, "p": two_sided_p(ours[metric] - theirs[metric])}
-        for metric, measured in differences.items()
-    }
-
-
 def two_sided_p(apart: Float64[np.ndarray, " R"]) -> float:
     """Return twice the share of draws on the other side of 0, as the percentile interval goes; element 0: the estimate.
 
@@ -79,6 +70,6 @@ def two_sided_p(apart: Float64[np.ndarray, " R"]) -> float:
 def add_holm(found: Mapping[str, Differences], metrics: Sequence[str]) -> None:
     """Add holm, and of: how many were adjusted together, to each p."""
     for metric in metrics:
-        known = {name: of[metric]["p"] for name, of in found.items() if "p" in of.get(metric, {})}
+        known = {name: p for name, of in found.items() if metric in of and (p := of[metric].p) is not None}
         for name, adjusted in adjust_holm(known).items():
-            found[name][metric] |= {"holm": adjusted, "of": len(known)}
+            found[name][metric] = replace(found[name][metric], holm=adjusted, of=len(known))

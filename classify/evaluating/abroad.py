@@ -1,19 +1,13 @@
 """People of another place, predicted and judged next to what the run folder allows, and the run's own people."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from classify.baselines.covariates import (
-    baselines_of,
-    choose_baselines,
-    describe_units,
-    predict_baselines,
-    together_of,
-)
+from classify.baselines.covariates import baselines_of, choose_baselines, describe_units, predict_baselines, together_of
 from classify.cohort.questions import Question, Task
 from classify.cohort.table import COLUMNS, Cohort
 from classify.cohort.tables import CohortTables
@@ -25,6 +19,7 @@ from classify.judging.calibration_report import report_levels, shown_by
 from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.split import judge_split
 from classify.judging.transport import compare_calibration, measure_gap, recalibrate, why_not_recalibrated
+from classify.run.estimate import Estimate
 from classify.run.folder import Run
 from classify.run.predictions import Predictions, judged_of, pick_predictions
 from classify.run.record import Missing
@@ -116,7 +111,7 @@ class Judging:
                 **compare_calibration(levels, again, classes, **asked),
             }
         found = {
-            "judged": asdict(said.judged) | {"without_pretraining": said.without},
+            "judged": vars(said.judged) | {"without_pretraining": said.without},
             "baselines_missing": missing,
             "transport": self._gap(people),
             "probabilities": report_levels(levels, None, classes, **asked) if classes else None,
@@ -133,13 +128,13 @@ class Judging:
     def _shown(self, raw: Mapping[str, Predictions]) -> dict[str, Predictions]:
         return {level: self.calibrator.apply(part) if self.calibrator else part for level, part in raw.items()}
 
-    def _gap(self, people: Predictions) -> dict[str, Any]:
+    def _gap(self, people: Predictions) -> dict[str, Any] | Estimate:
         """Compare with the run's own test where it was looked at, else with its val."""
         record, frame = self.abroad.run.record, self.abroad.run.predictions
         split = "test" if record.looks_at_test else "val"
         home = pick_predictions(frame, model=record.fitted.model, level=people.level, split=split)
         if not len(home.label):
-            return {"absent": f"the run has no predictions of {split} at the level {people.level}"}
+            return Estimate(absent=f"the run has no predictions of {split} at the level {people.level}")
         gap = measure_gap(people, home, self.task.classes, replicates=self.replicates, seed=self.seed)
         return {"home": split, "level": people.level, "units": len(people.label), "units_at_home": len(home.label),
                 "gap": gap}  # fmt: skip

@@ -32,8 +32,9 @@ from classify.judging.kinds import measures_of
 from classify.judging.prevalence import Prevalence
 from classify.judging.rivals import compare_with_rivals
 from classify.judging.split import judge_split
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, join_predictions, judged_of, rows_of
-from classify.run.record import Measured, Missing
+from classify.run.record import Missing
 from classify.search.folds import HELD_OUT_FOLDS, smallest_class
 from classify.search.nested import describe_chosen
 from classify.search.search import Chosen
@@ -288,7 +289,7 @@ def _people_of(fits: Sequence[FoldFit], cohort: Cohort, *, number: bool) -> Call
 
 def _with_guessing(
     people: Predictions, others: Mapping[str, Predictions], classes: Sequence[str], asked: Asked
-) -> dict[str, dict[str, Measured]]:
+) -> dict[str, dict[str, Estimate]]:
     """Compare with every rival, and with guessing among them.
 
     What knows nothing lands below chance in folds as easily as above it: a site that goes with the label outside a fold

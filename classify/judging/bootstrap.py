@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
 from classify.judging.kinds import measures_of
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
-from classify.run.record import Measured
 
 LEVEL_PERCENT = 95.0
 LARGEST_DROPPED_SHARE = 0.5
@@ -21,9 +21,6 @@ LARGEST_DROPPED_SHARE = 0.5
 
 FEW_PARTICIPANTS = 10
 """Below this in the smallest class, percentile intervals are too narrow to be taken at their word."""
-
-TOO_FEW = "too few to say"
-"""What is shown in the place of an interval that cannot carry anything; run.json holds its numbers and why."""
 
 COLUMNS_AT_ONCE = 500
 """Bounds the memory: 4,000 volumes x 500 replicates are 16 MB an array."""
@@ -66,37 +63,31 @@ def replicate_metrics(
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def summarise(values: Float64[np.ndarray, " R"], reason: str, few: str | None = None) -> Measured:
+def summarise(values: Float64[np.ndarray, " R"], reason: str, few: str | None = None) -> Estimate:
     """Give the estimate with its percentile interval; ``reason`` is told when the estimate is undefined.
 
     few: why the interval must not be shown ("too_few" of the result); one without width says so by itself.
     """
     estimate, drawn = values[0], values[1:]
     if not np.isfinite(estimate):
-        return {"absent": reason}
+        return Estimate(absent=reason)
     defined = drawn[np.isfinite(drawn)]
     dropped = len(drawn) - len(defined)
     if not len(defined) or dropped > LARGEST_DROPPED_SHARE * len(drawn):
-        return {"absent": f"undefined in {dropped} of {len(drawn)} bootstrap replicates: too few participants"}
+        return Estimate(absent=f"undefined in {dropped} of {len(drawn)} bootstrap replicates: too few participants")
     tail = (100 - LEVEL_PERCENT) / 2
     low, high = np.percentile(defined, [tail, 100 - tail])
-    measured: Measured = {"value": float(estimate), "low": float(low), "high": float(high)}
-    few = few or ("the interval has no width" if low == high else None)
-    return measured | ({"dropped": dropped} if dropped else {}) | ({"too_few": few} if few else {})
+    few = few or ("the interval has no width" if low == high else "")
+    return Estimate(float(estimate), float(low), float(high), dropped or None, few)
 
 
 def measure(
     predictions: Predictions, replicates: Replicates, classes: Sequence[str]
-) -> tuple[dict[str, Measured], dict[str, Float64[np.ndarray, " R"]]]:
+) -> tuple[dict[str, Estimate], dict[str, Float64[np.ndarray, " R"]]]:
     """Give every metric with its interval, and the replicates behind them for paired differences."""
     values = replicate_metrics(predictions, replicates, classes)
     label, few, why_absent = predictions.label, why_too_few(predictions, classes), measures_of(classes).why_absent
     return {name: summarise(drawn, why_absent(name, label, classes), few) for name, drawn in values.items()}, values
-
-
-def paired_difference(ours: Float64[np.ndarray, " R"], theirs: Float64[np.ndarray, " R"], reason: str) -> Measured:
-    """Give ours minus theirs on the same replicates; positive: ours is larger."""
-    return summarise(ours - theirs, reason)
 
 
 def paired_differences(
@@ -104,7 +95,7 @@ def paired_differences(
     theirs: Mapping[str, Float64[np.ndarray, " R"]],
     people: Predictions,
     classes: Sequence[str],
-) -> dict[str, Measured]:
+) -> dict[str, Estimate]:
     """Give the headline of ours minus theirs, judged on these people."""
     few, measures = why_too_few(people, classes), measures_of(classes)
     return {

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from classify.judging.bootstrap import Replicates, draw_replicates, paired_difference, summarise
+from classify.judging.bootstrap import Replicates, draw_replicates, summarise
 from classify.judging.calibrate import Calibrator, Choice, describe_method
 from classify.judging.decision_curve import Shown
 from classify.judging.metrics import CALIBRATION_BINS, bin_of
 from classify.judging.number_calibration import report_numbers
 from classify.judging.prevalence import Prevalence, weigh_units
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, judged_of
-from classify.run.record import Measured
 
 MOST_REPLICATES = 500
 """Of a slope, which takes a small fit each; enough for the ends of a 95 % interval to within a tenth of its width."""
@@ -145,21 +145,21 @@ def _report(
     }
 
 
-def _compare(ours: np.ndarray, theirs: np.ndarray, weights: Float64[np.ndarray, "n R"]) -> dict[str, Measured]:
+def _compare(ours: np.ndarray, theirs: np.ndarray, weights: Float64[np.ndarray, "n R"]) -> dict[str, Estimate]:
     """Return a loss, that of saying the prevalence to everybody, and their difference (negative: ours is better)."""
     values, constant = (loss @ weights / weights.sum(axis=0) for loss in (ours, theirs))
     return {
         "value": summarise(values, "undefined"),
         "constant": summarise(constant, "undefined"),
-        "difference": paired_difference(values, constant, "undefined"),
+        "difference": summarise(values - constant, "undefined"),
     }
 
 
-def _judge_class(positive: np.ndarray, said: np.ndarray, weights: Float64[np.ndarray, "n R"]) -> dict[str, Measured]:
+def _judge_class(positive: np.ndarray, said: np.ndarray, weights: Float64[np.ndarray, "n R"]) -> dict[str, Estimate]:
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = (positive @ weights) / (said @ weights)
     if np.ptp(said) < SMALLEST:
-        slope: Measured = {"absent": SAME}
+        slope = Estimate(absent=SAME)
         return {"observed_expected": summarise(ratio, SAME), "slope": slope, "intercept": slope}
     intercept, slopes = recalibrate(positive, said, weights)
     return {

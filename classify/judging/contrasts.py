@@ -6,8 +6,8 @@ from jaxtyping import Bool, Float64
 from classify.cohort.questions import Task
 from classify.judging.bootstrap import COLUMNS_AT_ONCE, FEW_PARTICIPANTS, Replicates, summarise
 from classify.judging.metrics import auroc_one_vs_rest
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
-from classify.run.record import Measured
 
 SPECIFICITIES = {f"sensitivity_at_specificity_{percent}": percent / 100 for percent in (80, 90, 95)}
 
@@ -19,7 +19,7 @@ def contrast_classes(task: Task) -> dict[str, tuple[int, ...]]:
     return {name: tuple(task.classes.index(one) for one in side) for name, side in task.contrasts.items()}
 
 
-def measure_contrasts(predictions: Predictions, replicates: Replicates, task: Task) -> dict[str, dict[str, Measured]]:
+def measure_contrasts(predictions: Predictions, replicates: Replicates, task: Task) -> dict[str, dict[str, Estimate]]:
     """Return AUROC and sensitivities with intervals of every contrast; the score is the summed probability.
 
     Every replicate chooses its own threshold for a specificity, as the estimate does: both are chosen on the
@@ -28,7 +28,7 @@ def measure_contrasts(predictions: Predictions, replicates: Replicates, task: Ta
     return {name: _measure(predictions, replicates, positive) for name, positive in contrast_classes(task).items()}
 
 
-def _measure(predictions: Predictions, replicates: Replicates, positive: tuple[int, ...]) -> dict[str, Measured]:
+def _measure(predictions: Predictions, replicates: Replicates, positive: tuple[int, ...]) -> dict[str, Estimate]:
     truth = np.isin(predictions.label, positive)
     score = predictions.scores[:, list(positive)].sum(axis=1)
     total = replicates.counts.shape[1]

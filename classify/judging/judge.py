@@ -14,8 +14,9 @@ from classify.judging.kinds import measures_of
 from classify.judging.metrics import OF_ORDER, confusion_counts
 from classify.judging.permutation import PERMUTATIONS, permute_labels
 from classify.judging.rivals import Values, compare_with_rivals
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, judged_of
-from classify.run.record import Judgement, Measured
+from classify.run.record import Judgement
 
 NO_COVARIATES = "{} have no usable value in this cohort; see the baselines that are missing"
 
@@ -54,7 +55,7 @@ def judge(
     )
 
 
-def _measure(part: Predictions, drawn: Replicates, task: Task) -> tuple[dict[str, Measured], Values]:
+def _measure(part: Predictions, drawn: Replicates, task: Task) -> tuple[dict[str, Estimate], Values]:
     """Measure predictions; distances between classes mean nothing where these have no order."""
     table, values = measure(part, drawn, task.classes)
     if task.kind == "nominal":
@@ -62,12 +63,12 @@ def _measure(part: Predictions, drawn: Replicates, task: Task) -> tuple[dict[str
     return table, values
 
 
-def _to_covariates(values: Mapping[str, Values], name: str, people: Predictions, task: Task) -> dict[str, Measured]:
+def _to_covariates(values: Mapping[str, Values], name: str, people: Predictions, task: Task) -> dict[str, Estimate]:
     """Return HEADLINE of a model minus that of the covariates; absent where nothing could be made from them."""
     whole = headline_of(task)
     if whole not in values:
         said = NO_COVARIATES.format(" and ".join(covariates_of(task)) or "covariates")
-        return {metric: {"absent": said} for metric in measures_of(task.classes).headline}
+        return {metric: Estimate(absent=said) for metric in measures_of(task.classes).headline}
     return paired_differences(values[name], values[whole], people, task.classes) if name in values else {}
 
 

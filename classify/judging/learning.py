@@ -1,6 +1,7 @@
 """How a model does when it learns from fewer participants: nested subsets of train, all judged on the same val."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,10 @@ from jaxtyping import Float64, Shaped
 from classify.cohort.splits import strata_of
 from classify.features.table import FeatureTable
 from classify.fitting.model import ModelSpec, fit_model
-from classify.judging.bootstrap import Replicates, draw_replicates, paired_difference, replicate_metrics, summarise
+from classify.judging.bootstrap import Replicates, draw_replicates, replicate_metrics, summarise
 from classify.judging.kinds import measures_of
+from classify.run.estimate import Estimate
 from classify.run.predictions import judged_of
-from classify.run.record import Measured
 from classify.search.folds import why_not_learned
 from embeddings_store.errors import UsageError
 
@@ -107,13 +108,12 @@ def _judge_subset(
     return {name: values[name] for name in measures_of(classes).headline}
 
 
-def _measure(mean: Values, values: Sequence[Values], val: FeatureTable, classes: Sequence[str]) -> dict[str, Measured]:
-    measures = measures_of(classes)
-    return {
-        name: summarise(mean[name], measures.why_absent(name, val.y, classes))
-        | {"spread": _spread(np.array([one[name][0] for one in values]))}
-        for name in measures.headline
-    }
+def _measure(mean: Values, values: Sequence[Values], val: FeatureTable, classes: Sequence[str]) -> dict[str, Estimate]:
+    found = {}
+    for name in (measures := measures_of(classes)).headline:
+        spread = _spread(np.array([one[name][0] for one in values]))
+        found[name] = replace(summarise(mean[name], measures.why_absent(name, val.y, classes)), more={"spread": spread})
+    return found
 
 
 def _spread(found: Float64[np.ndarray, " repeats"]) -> dict[str, float] | None:
@@ -132,7 +132,7 @@ def _compare_to_all(
     measures = measures_of(classes)
     return point | {
         "difference_to_all": {
-            name: paired_difference(curve[fraction][name], curve[ALL][name], measures.why_absent(name, val.y, classes))
+            name: summarise(curve[fraction][name] - curve[ALL][name], measures.why_absent(name, val.y, classes))
             for name in measures.headline
         }
     }

@@ -85,7 +85,7 @@ def _probe(
     if number:
         mean = float(_mean_by_person(person[fitted], wanted[fitted], wanted[fitted])[2].mean())
         return said | {"unit": NUMBERS[target]} | measure_regression(truth[:, 0], score[:, 0], weights, mean)
-    return said | summarise(_auroc(truth, score, weights), "undefined for these units")
+    return said | summarise(_auroc(truth, score, weights), "undefined for these units").to_dict()
 
 
 def encode_number(

@@ -15,6 +15,7 @@ from jaxtyping import Float64
 from classify.cohort.splits import grouped_folds
 from classify.judging.bootstrap import Replicates, draw_replicates, measure, summarise
 from classify.judging.kinds import measures_of
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, judged_of, rows_of, unit_loss, weigh_as_judged
 
 LINE, AS_IS, MEAN = "line", "as-is", "mean"
@@ -126,7 +127,8 @@ def _report(part: Predictions, parameters: Parameters, drawn: Replicates) -> dic
     weights = drawn.weights_of(part.participant, slice(None))
     said = {"parameters": parameters, "before": plain_metrics(part, part.logits), "after": measure(part, drawn, ())[0]}
     if HALF_WIDTH not in parameters:
-        return said | {"interval": {"absent": f"train has too few participants for an interval of {SHARE:.0%}"}}
+        few = f"train has too few participants for an interval of {SHARE:.0%}"
+        return said | {"interval": Estimate(absent=few)}
     inside = (np.abs(part.label - part.probability[:, 0]) <= parameters[HALF_WIDTH]).astype(np.float64)
     held = summarise(inside @ weights / weights.sum(axis=0), "nobody is judged")
     return said | {"interval": {HALF_WIDTH: parameters[HALF_WIDTH], "share": SHARE, "covered": held}}

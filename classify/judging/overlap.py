@@ -9,6 +9,7 @@ from classify.baselines.covariates import headline_of
 from classify.cohort.questions import Task
 from classify.judging.bootstrap import draw_replicates, measure, paired_differences
 from classify.judging.subgroups import count_group
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, rows_of
 
 
@@ -28,28 +29,17 @@ def measure_without(
     """
     if pretrained is None:
         return {}
-    return {people.split: _measure(people, baselines, pretrained, task, replicates, seed)}
-
-
-def _measure(
-    people: Predictions,
-    baselines: Mapping[str, Predictions],
-    pretrained: Set[str],
-    task: Task,
-    replicates: int,
-    seed: int,
-) -> dict[str, Any]:
     classes, whole = task.classes, headline_of(task)
     ours = rows_of(people, ~np.isin(people.participant, list(pretrained)))
     if len(ours.label) == len(people.label):
-        return {"absent": f"nobody of {people.split} was in pretraining: the result stands as it is"}
+        why = f"nobody of {people.split} was in pretraining: the result stands as it is"
+        return {people.split: Estimate(absent=why)}
     if not len(ours.label):
-        return {"absent": f"everybody of {people.split} was in pretraining"}
+        return {people.split: Estimate(absent=f"everybody of {people.split} was in pretraining")}
     drawn = draw_replicates(ours.participant, replicates=replicates, seed=seed)
     table, values = measure(ours, drawn, classes)
     found = {**count_group(ours, classes), "metrics": table}
-    if whole not in baselines:
-        return found
-    beside = baselines[whole]
-    theirs = measure(rows_of(beside, ~np.isin(beside.participant, list(pretrained))), drawn, classes)[1]
-    return found | {"difference_to_age_site": paired_differences(values, theirs, ours, classes)}
+    if beside := baselines.get(whole):
+        theirs = measure(rows_of(beside, ~np.isin(beside.participant, list(pretrained))), drawn, classes)[1]
+        found["difference_to_age_site"] = paired_differences(values, theirs, ours, classes)
+    return {people.split: found}

@@ -8,6 +8,7 @@ from jaxtyping import Float64, Int64
 from scipy.stats import rankdata
 
 from classify.judging.kinds import measures_of, sign_of
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
 
 NULL = (
@@ -20,12 +21,13 @@ COLUMNS_AT_ONCE = 500
 
 
 def permute_labels(people: Predictions, classes: Sequence[str], *, permutations: int, seed: int) -> dict[str, Any]:
-    """Give {"null", "permutations", "seed", "p_values": {metric: {"value"} or {"absent"}}} of participant predictions.
+    """Give {"null", "permutations", "seed", "p_values": {metric: Estimate}} of participant predictions.
 
     One-sided: the share of dealings that do as well or better, the real one among them (Phipson & Smyth 2010).
     """
     rng = np.random.default_rng(seed)
-    real, measures = observed(people, classes), measures_of(classes)
+    measures = measures_of(classes)
+    real = measures.once(people, classes)
     columns = [min(COLUMNS_AT_ONCE, permutations - start) for start in range(0, permutations, COLUMNS_AT_ONCE)]
     if classes:
         blocks = [permuted_metrics(people.scores, people.label, rng, count) for count in columns]
@@ -33,19 +35,12 @@ def permute_labels(people: Predictions, classes: Sequence[str], *, permutations:
         blocks = [permuted_numbers(people.probability[:, 0], people.label, rng, count) for count in columns]
     permuted = {name: np.concatenate([block[name] for block in blocks]) for name in measures.headline}
     p_values = {
-        name: {"value": p_value(sign_of(name) * real[name], sign_of(name) * permuted[name])}
+        name: Estimate(p_value(sign_of(name) * real[name], sign_of(name) * permuted[name]))
         if np.isfinite(real[name])
-        else {"absent": measures.why_absent(name, people.label, classes)}
+        else Estimate(absent=measures.why_absent(name, people.label, classes))
         for name in measures.headline
     }
     return {"null": NULL, "permutations": permutations, "seed": seed, "p_values": p_values}
-
-
-def observed(people: Predictions, classes: Sequence[str]) -> dict[str, float]:
-    """Give the headline metrics under the real labels."""
-    measures = measures_of(classes)
-    once = measures.once(people, classes)
-    return {name: once[name] for name in measures.headline}
 
 
 def p_value(real: float, permuted: Float64[np.ndarray, " P"]) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from classify.judging.bootstrap import paired_difference, summarise
+from classify.judging.bootstrap import summarise
 from classify.judging.number_metrics import absolute_error, r_squared, spearman
 
 MEASURES = ("r_squared", "mean_absolute_error", "spearman")
@@ -24,9 +24,9 @@ def measure_regression(
     undefined = "everybody judged has the same value"
     error, of_mean = (absolute_error(truth, said, weights) for said in (guess, np.full(len(truth), mean_of_train)))
     return {
-        **summarise(r_squared(truth, guess, weights), undefined),
+        **summarise(r_squared(truth, guess, weights), undefined).to_dict(),
         "mean_absolute_error": summarise(error, undefined),
         "spearman": summarise(spearman(truth, guess, weights), undefined),
         "mean_absolute_error_of_the_mean": summarise(of_mean, undefined),
-        "less_error_than_the_mean": paired_difference(of_mean, error, undefined),
+        "less_error_than_the_mean": summarise(of_mean - error, undefined),
     }

@@ -30,8 +30,8 @@ from classify.judging.bootstrap import (
 from classify.judging.kinds import measures_of
 from classify.judging.rivals import Values
 from classify.judging.subgroups import count_group
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, judged_of
-from classify.run.record import Measured
 from classify.search.folds import why_not_learned
 
 LEFT_OUT = ("site", "device")
@@ -120,24 +120,22 @@ class _Leaving:
     def _predict(self, model: FittedModel, judged: FeatureTable) -> Predictions:
         return judged_of(model.predict(judged, classes=len(self.classes), split="val"))
 
-    def _beyond_chance(self, values: Values, chance: Sequence[Predictions], drawn: Replicates) -> dict[str, Measured]:
+    def _beyond_chance(self, values: Values, chance: Sequence[Predictions], drawn: Replicates) -> dict[str, Estimate]:
         """Compare with the mean of the draws; one more draw would lie apart from it by chance as well."""
-        few = why_too_few(chance[0], self.classes)
+        few = why_too_few(chance[0], self.classes) or ""
         found = [replicate_metrics(part, drawn, self.classes) for part in chance]
         reach = NormalDist().inv_cdf(1 - (1 - LEVEL_PERCENT / 100) / (2 * self.lines))
-        said: dict[str, Measured] = {}
+        said: dict[str, Estimate] = {}
         for name in measures_of(self.classes).headline:
             draws = np.stack([one[name] for one in found])
             apart = values[name] - draws.mean(axis=0)
             if not np.isfinite(apart[0]):
-                said[name] = {
-                    "absent": "not defined where a class is missing" if self.classes else "undefined for these units"
-                }
+                undefined = "not defined where a class is missing" if self.classes else "undefined for these units"
+                said[name] = Estimate(absent=undefined)
                 continue
             between = draws[:, 0].var(ddof=1) * (1 + 1 / DRAWS)
             width = reach * float(np.sqrt(np.nanvar(apart[1:]) + between))
-            said[name] = {"value": float(apart[0]), "low": float(apart[0]) - width, "high": float(apart[0]) + width}
-            said[name] |= {"too_few": few} if few else {}
+            said[name] = Estimate(float(apart[0]), float(apart[0]) - width, float(apart[0]) + width, too_few=few)
         return said
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from classify.judging.bootstrap import caution_few, count_people, draw_replicates, measure
 from classify.judging.kinds import measures_of
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
 
 PeopleOf = Callable[[np.ndarray], Predictions]
@@ -42,13 +43,7 @@ def name_age_band(age: float) -> str:
 
 
 def _measure_group(
-    people_of: PeopleOf,
-    groups: pd.DataFrame,
-    by: str,
-    value: str,
-    classes: Sequence[str],
-    replicates: int,
-    seed: int,
+    people_of: PeopleOf, groups: pd.DataFrame, by: str, value: str, classes: Sequence[str], replicates: int, seed: int
 ) -> dict[str, Any]:
     chosen = (groups[by] == value).to_numpy()
     people = people_of(chosen)
@@ -56,7 +51,7 @@ def _measure_group(
     headline = measures_of(classes).headline
     said = {name: measured[name] for name in headline}
     if by == "age_band" and value == UNKNOWN_AGE and chosen.all():
-        said = {name: {"absent": "nobody of this split has a usable age"} for name in headline}
+        said = {name: Estimate(absent="nobody of this split has a usable age") for name in headline}
     return {"by": by, "value": str(value), "volumes": int(chosen.sum()), **count_group(people, classes), **said}
 
 

@@ -14,8 +14,8 @@ from classify.judging.bootstrap import draw_replicates, measure, replicate_metri
 from classify.judging.calibrate import Calibrator, choose_calibrator
 from classify.judging.calibration_report import report_levels
 from classify.judging.metrics import why_absent
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, judged_of
-from classify.run.record import Measured
 
 METHOD = "logistic"
 FEWEST_OF_CLASS = 5
@@ -29,7 +29,7 @@ OF_PROBABILITIES = ("log_loss", "brier", "expected_calibration_error")
 
 def measure_gap(
     away: Predictions, home: Predictions, classes: Sequence[str], *, replicates: int, seed: int
-) -> dict[str, Measured]:
+) -> dict[str, Estimate]:
     """Give every metric away minus at home, from independent draws of both cohorts; below 0: lost on the way.
 
     (Of log_loss, brier, ordinal_error and expected_calibration_error, which are better small, above 0 is the loss.)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from classify.judging.metrics import HEADLINE
+from classify.run.estimate import Estimate
 from classify.run.ledger import COUNTED_HERE
 from classify.run.record import RunRecord
 from classify.run.summary import (
@@ -42,10 +43,11 @@ def external_table(record: RunRecord) -> Table:
     level = next(reversed(judged["metrics"]))
     measured, people = judged["metrics"][level][entry["split"]], entry["sizes"]["participants"]
     table = Table(title=f"{record.fitted.model}, {record.asked.task}: {people} participants of another place")
-    for name in ("", "there", f"minus {transport.get('home', 'home')} of the run"):
+    home = "home" if isinstance(transport, Estimate) else transport["home"]
+    for name in ("", "there", f"minus {home} of the run"):
         table.add_column(name)
     for name in shown_measures(record, measured):
-        gap = transport["gap"][name] if "gap" in transport else transport
+        gap = transport if isinstance(transport, Estimate) else transport["gap"][name]
         table.add_row(name.replace("_", " "), format_measured(measured[name]), format_measured(gap))
     return table
 

@@ -11,7 +11,6 @@
       run.json              the record; a folder without it is no run
 """
 
-import json
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +25,7 @@ import pandas as pd
 from classify.cohort.splits import OUT_OF_FOLD, SPLITS
 from classify.errors import RunFolderError
 from classify.model_files import check_digests, check_finite, digest_files, readable
+from classify.run.estimate import write_record
 from classify.run.record import EXTERNAL, RECORD, RunRecord, read_record
 from embeddings_store.errors import UsageError
 from embeddings_store.publish import place_aside, publish, published
@@ -116,7 +116,7 @@ def save_tables(aside: Path, predictions: pd.DataFrame, cohort: pd.DataFrame, ma
 
 def save_run(aside: Path, record: RunRecord) -> Path:
     """Write the record, then publish the folder under its id. The model and the tables lie there already."""
-    (aside / RECORD).write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
+    write_record(aside / RECORD, record.to_dict())
     return publish(aside, aside.parent.parent / record.id)
 
 
@@ -131,7 +131,7 @@ def update_run(run: Run, record: RunRecord, predictions: pd.DataFrame, *, split:
         with published(run.folder / PREDICTIONS) as aside:
             pd.concat([kept, predictions], ignore_index=True).to_parquet(aside, index=False)
         with published(run.folder / RECORD) as aside:
-            aside.write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False))
+            write_record(aside, record.to_dict())
     except OSError as error:
         raise RunFolderError(
             f"run folder {run.folder.name}: expected a folder that can be written, got: {error.strerror}"

@@ -4,17 +4,18 @@ In run.json the fields of all parts stand side by side: ``record.cohort.splits``
 clinical order; times in UTC; seconds by stage. Fields with a default may be missing in older records.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, Field, StrictBool, TypeAdapter, ValidationError, with_config
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from classify.cohort.splits import OUT_OF_FOLD
 from classify.errors import RunFolderError
 from classify.model_files import read_object
+from classify.run.estimate import Estimate, Measures, lift, plain
 
 RECORD = "run.json"
 MOST_CLASSES = 1000
@@ -25,11 +26,8 @@ Count = Annotated[int, Field(ge=0)]
 Open = dict[str, Any]
 """What a head, a search or a calibration says of itself in words of its own; it is shown, and given back to it."""
 
-Measured = dict[str, Any]
-"""{"value", "low", "high"} and, where replicates were undefined, "dropped"; or {"absent": reason}."""
-
-Measures = dict[str, Measured]
-"""Of each metric."""
+Judged = Annotated[Open, BeforeValidator(lift)]
+"""As Open, and what is measured in it is an Estimate."""
 
 OPEN = ConfigDict(extra="allow")
 
@@ -100,9 +98,9 @@ class Evaluation(TypedDict):
     place: NotRequired[Open]
     sizes: NotRequired[SplitSize]
     absent_classes: NotRequired[list[str]]
-    judged: NotRequired[Open]
-    transport: NotRequired[Open]
-    recalibration: NotRequired[Open]
+    judged: NotRequired[Judged]
+    transport: NotRequired[Annotated[Open | Estimate, BeforeValidator(lift)]]
+    recalibration: NotRequired[Judged]
     novelty: NotRequired[list[Open]]
     baselines_missing: NotRequired[list[Missing]]
     split: NotRequired[str]
@@ -115,7 +113,7 @@ class Evaluation(TypedDict):
     table_notes: NotRequired[list[str]]
     calibration: NotRequired[str | None]
     uncalibrated: NotRequired[Open]
-    probabilities: NotRequired[Open | None]
+    probabilities: NotRequired[Judged | None]
     confusion: NotRequired[dict[str, list[list[Count]]]]
     difference_to_age_site: NotRequired[Measures]
     added_to_age_site: NotRequired[Measures]
@@ -179,7 +177,7 @@ class CohortFacts:
     flow: list[FlowStep] = field(default_factory=list)
     class_weights: dict[str, float] = field(default_factory=dict)
     measurements: Open = field(default_factory=dict)
-    pretraining: Open = field(default_factory=dict)
+    pretraining: Judged = field(default_factory=dict)
     table_notes: list[str] = field(default_factory=list)
     near_copies_allowed: Open = field(default_factory=dict)
     test_people: dict[str, list[str]] = field(default_factory=dict)
@@ -199,12 +197,12 @@ class ModelFacts:
     model: str
     features: FeaturesSeen = field(default_factory=FeaturesSeen)
     parameters: Open = field(default_factory=dict)
-    search: Open | None = None
-    calibration: Open | None = None
-    probes_of_nuisance: list[Open] = field(default_factory=list)
-    robustness: dict[str, list[Open]] | None = None
+    search: Judged | None = None
+    calibration: Judged | None = None
+    probes_of_nuisance: list[Judged] = field(default_factory=list)
+    robustness: dict[str, list[Judged]] | None = None
     seed_sensitivity: Open | None = None
-    cross_validation: Open | None = None
+    cross_validation: Judged | None = None
 
 
 @dataclass(frozen=True)
@@ -222,9 +220,9 @@ class Judgement:
     added_to_age_site: Measures = field(default_factory=dict)
     difference_to_baselines: dict[str, Measures] = field(default_factory=dict)
     contrasts: dict[str, dict[str, Measures]] = field(default_factory=dict)
-    permutation: dict[str, Open] = field(default_factory=dict)
+    permutation: dict[str, Judged] = field(default_factory=dict)
     decision_curves: dict[str, dict[str, Open]] = field(default_factory=dict)
-    subgroups: dict[str, list[Open]] = field(default_factory=dict)
+    subgroups: dict[str, list[Judged]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -237,7 +235,7 @@ class Rivals:
     baselines_missing: list[Missing] = field(default_factory=list)
     difference_to_random_twin: Measures = field(default_factory=dict)
     random_twin: Open | None = None
-    stores: Open | None = None
+    stores: Judged | None = None
 
 
 @dataclass(frozen=True)
@@ -275,8 +273,8 @@ class RunRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of run.json, in plain JSON types."""
-        tree = asdict(self)
-        return {"id": tree.pop("id"), **_flat(tree), "evaluations": tree["evaluations"]}
+        tree = {name: plain(getattr(getattr(self, of), name)) for of, names in part_fields().items() for name in names}
+        return {"id": self.id, **tree, "evaluations": plain(self.evaluations)}
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], name: str) -> "RunRecord":
@@ -307,10 +305,6 @@ def part_fields() -> dict[str, tuple[str, ...]]:
 def read_record(folder: Path) -> RunRecord:
     """Return the record of a run folder. Raises: RunFolderError where it is missing, unfinished or damaged."""
     return RunRecord.from_dict(read_object(folder / RECORD), folder.name)
-
-
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for part in part_fields() for name, value in tree[part].items()}
 
 
 _ADAPTER: TypeAdapter[RunRecord] = TypeAdapter(RunRecord)

@@ -9,12 +9,13 @@ from classify.baselines.covariates import headline_of
 from classify.cohort.questions import Task
 from classify.cohort.splitting import say_splits
 from classify.cohort.tasks import parse_task, task_of_record
-from classify.judging.bootstrap import TOO_FEW, caution_few
+from classify.judging.bootstrap import caution_few
 from classify.judging.kinds import SMALLER_IS_BETTER, measures_of
 from classify.judging.metrics import OF_ORDER
 from classify.judging.rivals import hardest_rival, is_above_all
+from classify.run.estimate import Estimate
 from classify.run.ledger import COUNTED_HERE
-from classify.run.record import FlowStep, Measured, Missing, Open, Resplit, RunRecord, SplitSize
+from classify.run.record import FlowStep, Missing, Open, Resplit, RunRecord, SplitSize
 from embeddings_store.encoder_source import NOT_RECORDED, source_of_record
 from embeddings_store.terminal.console import show, show_table
 
@@ -95,14 +96,14 @@ def pretraining_lines(pretraining: Mapping[str, Any], split: str) -> list[str]:
         )
     if not any(counts.values()):
         lines.append("nobody listed is a participant of this cohort: no overlap, or ids that are written otherwise")
-    without = pretraining["without"].get(split, {})
-    if "metrics" in without:
+    without = pretraining["without"].get(split)
+    if isinstance(without, dict):
         lines.append(
             f"warning: the encoder has seen {counts[split]} of {split}; without them ({without['participants']} left): "
             + ", ".join(f"{name} {format_measured(found, name)}" for name, found in _headline_of(without["metrics"]))
         )
     elif counts[split]:
-        why = without.get("absent", "give --pretrain-participants for the result without them")
+        why = without.absent if without else "give --pretrain-participants for the result without them"
         lines.append(f"warning: the encoder has seen {counts[split]} of {split}; {why}")
     return lines
 
@@ -139,7 +140,7 @@ def shown_of(task: Task) -> list[str]:
     return [name for name in measures_of(task.classes).table if task.kind == "ordered" or name not in OF_ORDER]
 
 
-def _lay_out(title: str, models: Mapping[str, Mapping[str, Measured]], shown: Sequence[str]) -> Table:
+def _lay_out(title: str, models: Mapping[str, Mapping[str, Estimate]], shown: Sequence[str]) -> Table:
     table = Table(title=title)
     for name in ("", *shown):
         table.add_column(name.replace("_", " "))
@@ -148,7 +149,7 @@ def _lay_out(title: str, models: Mapping[str, Mapping[str, Measured]], shown: Se
     return table
 
 
-def _headline_of(measured: Mapping[str, Measured]) -> list[tuple[str, Measured]]:
+def _headline_of(measured: Mapping[str, Estimate]) -> list[tuple[str, Estimate]]:
     """Give the headline of metrics that may be of classes or of a number."""
     headline = measures_of(() if "r2" in measured else ("classes",)).headline
     return [(name, measured[name]) for name in headline]
@@ -207,7 +208,7 @@ def store_lines(stores: Mapping[str, Any]) -> list[str]:
     return [*lines, f"stores: {stores['adds']}"] if lines else []
 
 
-def rival_lines(differences: Mapping[str, Any]) -> list[str]:
+def rival_lines(differences: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
     """Name the baseline that is hardest to beat, and say whether it was beaten, by each metric."""
     lines = []
     metrics = list(dict.fromkeys(metric for of in differences.values() for metric in of))
@@ -234,7 +235,7 @@ def resplit_lines(resplit: Resplit | None) -> list[str]:
     return [f"resplit: {resplit['why']}; the reason given: {resplit['reason']}"] if resplit else []
 
 
-def contrast_lines(contrasts: Mapping[str, Mapping[str, Measured]]) -> list[str]:
+def contrast_lines(contrasts: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
     """Give the AUROC of each two-sided question."""
     return [f"{name}: AUROC {format_measured(measured['auroc'])}" for name, measured in contrasts.items()]
 
@@ -311,20 +312,12 @@ def seed_lines(sensitivity: Mapping[str, Any]) -> list[str]:
 def p_value_line(permutation: Mapping[str, Any]) -> str:
     """Return the p-values of the permuted labels, which know nothing of covariates."""
     said = [
-        f"{metric} {p['value']:.4f}" if "value" in p else f"{metric} absent: {p['absent']}"
+        f"{metric} absent: {p.absent}" if p.value is None else f"{metric} {p.value:.4f}"
         for metric, p in permutation["p_values"].items()
     ]
     return f"p, labels permuted between participants {permutation['permutations']} times: {'; '.join(said)}"
 
 
-def format_measured(measured: Measured | dict[str, Any], metric: str = "") -> str:
-    """Write "0.71 (0.64 to 0.78)", "0.71 (too few to say)", or why there is no number.
-
-    metric: one in the unit of the target has four digits, since the unit may be small.
-    """
-    if "absent" in measured:
-        return f"absent: {measured['absent']}"
-    form = ".4g" if metric in SMALLER_IS_BETTER else ".2f"
-    if "too_few" in measured:
-        return f"{measured['value']:{form}} ({TOO_FEW})"
-    return f"{measured['value']:{form}} ({measured['low']:{form}} to {measured['high']:{form}})"
+def format_measured(measured: Estimate, metric: str = "") -> str:
+    """Write an estimate; of a metric in the unit of the target with four digits, since the unit may be small."""
+    return measured.text("{:.4g}".format if metric in SMALLER_IS_BETTER else "{:.2f}".format)

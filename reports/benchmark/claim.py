@@ -22,8 +22,8 @@ def claim_of(record: Mapping[str, Any]) -> str:
 
 def _said(lines: Mapping[str, Any], claim: str, count: int) -> str:
     measured = [of[METRIC][claim] for of in lines.values()]
-    if not any("p" in one for one in measured):
-        why = next((one.get("too_few") or one.get("absent") for one in measured), "")
+    if all(one.p is None for one in measured):
+        why = next((one.too_few or one.absent for one in measured), "")
         return f"too few to say ({why})"
     parts = [f"shown to be {word}: {', '.join(names)}" for word, names in _named(lines, claim, count).items() if names]
     return "; ".join(parts) if parts else "nothing is shown to be better or worse"
@@ -33,8 +33,8 @@ def _named(lines: Mapping[str, Any], claim: str, count: int) -> dict[str, list[s
     found: dict[str, list[str]] = {"better": [], "worse": []}
     for name, of in lines.items():
         measured = of[METRIC][claim]
-        if measured.get("holm", 1.0) < SHOWN:
+        if measured.holm is not None and measured.holm < SHOWN:
             judged = len(of[METRIC]["datasets"])
             where = "" if judged == count else f" (on {judged} of them)"
-            found["better" if measured["value"] > 0 else "worse"].append(f"{name}{where}")
+            found["better" if measured.value > 0 else "worse"].append(f"{name}{where}")
     return found

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from classify.run.estimate import plain
 from embeddings_store.errors import RunError
 from embeddings_store.plain_text import for_spreadsheets, visible
 from embeddings_store.publish import published
@@ -35,7 +36,7 @@ def write_files(record: Mapping[str, Any], out: Path) -> Path:
             for_spreadsheets(pd.DataFrame(flat_rows(record))).to_csv(aside, index=False)
         _write(out / "benchmark.md", markdown(record, every))
         _write(out / "benchmark.tex", latex(record, every))
-        _write(out / RECORD, json.dumps(record, indent=1, allow_nan=False))
+        _write(out / RECORD, json.dumps(plain(record), indent=1, allow_nan=False))
     except OSError as error:
         raise RunError(
             f"--out {out}: expected a folder to write to, got: {error.strerror}; choose another --out"

@@ -125,7 +125,8 @@ def over_datasets(plan: Plan, boards: Mapping[str, Any], draws: Mapping[str, Dra
                 continue
             lines[name] = {metric: _mean(name, other, metric, first, draws) for metric in CLASSES.headline}
     for claim in ("these", "like_these"):
-        add_holm({name: {metric: of[metric][claim] for metric in of} for name, of in lines.items()}, CLASSES.headline)
+        add_holm(held := {n: {metric: of[metric][claim] for metric in of} for n, of in lines.items()}, CLASSES.headline)
+        lines = {n: {m: one | {claim: held[n][m]} for m, one in of.items()} for n, of in lines.items()}
     return {"boards": first, "lines": lines}
 
 

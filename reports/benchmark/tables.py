@@ -1,12 +1,14 @@
 """The tables of a benchmark, made once from its record: page, Markdown and LaTeX show the same ones."""
 
 from collections.abc import Iterator, Mapping, Set
+from functools import partial
 from typing import Any
 
 from classify.judging.kinds import CLASSES, measures_of
+from classify.run.estimate import Estimate
 from reports.benchmark.plan import FINE_TUNED
 from reports.headline import number
-from reports.runs import Estimate, to_estimate
+from reports.runs import to_estimate
 from reports.validity import TITLES, Cell, PlainTable
 
 Record = Mapping[str, Any]
@@ -53,9 +55,9 @@ def _board(record: Record, name: str, board: Record) -> PlainTable:
             )
         )
     none = ["" for _ in headline[1:]] + ["", ""]
-    rows += [(one["name"], "floor", Estimate(None, reason=one["reason"]), *none) for one in board["floors_missing"]]
+    rows += [(one["name"], "floor", Estimate(absent=one["reason"]), *none) for one in board["floors_missing"]]
     gaps = [gap for gap in record["gaps"] if gap["dataset"] == board["dataset"] and gap["task"] in ("", board["task"])]
-    rows += [(_gap_name(gap), "gap", Estimate(None, reason=gap["reason"]), *none) for gap in gaps]
+    rows += [(_gap_name(gap), "gap", Estimate(absent=gap["reason"]), *none) for gap in gaps]
     people = ", ".join(f"{count} {of}" for of, count in board["per_class"].items())
     caption = (
         f"Split {board['split']}, {board['participants']} participants{f' ({people})' if people else ''}, the same for "
@@ -72,23 +74,23 @@ def _board(record: Record, name: str, board: Record) -> PlainTable:
     return PlainTable(f"board-{anchor(name)}", name, caption, columns, rows, signed=False)
 
 
-def _minus(line: Record, apart: Record | None, reference: str, names: Set[str]) -> Cell:
+def _minus(line: Record, apart: Estimate | None, reference: str, names: Set[str]) -> Cell:
     """Give the difference to the reference; why there is none for a model whose reference is missing here."""
     if apart is not None:
-        return to_estimate(apart)
+        return apart
     frozen = line["kind"] == "model" and not line["name"].startswith(f"{FINE_TUNED}/")
     missing = frozen and f"{reference}/{line['name'].rpartition('/')[2]}" not in names
-    return Estimate(None, reason=f"{reference} has no cell here") if missing else ""
+    return Estimate(absent=f"{reference} has no cell here") if missing else ""
 
 
-def _is(measured: Mapping[str, Any]) -> str:
-    text = p_text(measured)
+def _is(p: float) -> str:
+    text = p_text(Estimate(p=p))
     return text if text.startswith("<") else f"= {text}"
 
 
-def p_text(measured: Mapping[str, Any] | None) -> str:
+def p_text(measured: Estimate | None) -> str:
     """Write a p-value as tables do; "" where there is none."""
-    p = None if measured is None else measured.get("holm", measured.get("p"))
+    p = None if measured is None else measured.p if measured.holm is None else measured.holm
     return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -169,7 +171,7 @@ def _ranks(record: Record) -> Iterator[PlainTable]:
         )
         caption = (
             f"By macro AUROC over {len(found['datasets'])} datasets ({', '.join(found['datasets'])}); 1 is best."
-            f"{out} Friedman's test: p {_is(found['friedman'])}. Two mean ranks that lie closer than "
+            f"{out} Friedman's test: p {_is(found['friedman']['p'])}. Two mean ranks that lie closer than "
             f"the critical difference {found['critical_difference']:.2f} are not shown to differ (Nemenyi, 5 %; "
             "Demsar 2006)."
         )
@@ -221,7 +223,7 @@ def _own(record: Record, board: str, name: str) -> Estimate:
 
 def _away(cell: Record | None) -> Estimate:
     if cell is None or not cell["metrics"]:
-        return Estimate(None, reason=NOT_THERE if cell is None else cell["reason"])
+        return Estimate(absent=NOT_THERE if cell is None else cell["reason"])
     return to_estimate(cell["metrics"]["macro_auroc"])
 
 
@@ -281,14 +283,7 @@ def _sources(record: Record) -> Iterator[PlainTable]:
 
 def cell_text(cell: str | Estimate, *, signed: bool) -> str:
     """Write a cell in plain text."""
-    if isinstance(cell, str):
-        return cell
-    if cell.value is None:
-        return f"absent: {cell.reason}"
-    value = number(cell.value, signed)
-    if cell.has_interval:
-        return f"{value} ({number(cell.low or 0.0, signed)} to {number(cell.high or 0.0, signed)})"
-    return f"{value} ({cell.reason or 'no interval'})"
+    return cell if isinstance(cell, str) else cell.text(partial(number, signed=signed))
 
 
 def _held_against(record: Record, board: Record, name: str) -> tuple[Record, str]:
@@ -308,10 +303,10 @@ def flat_rows(record: Record) -> list[dict[str, Any]]:
                 apart, other = _held_against(record, board, line["name"])
                 told = {"dataset": board["dataset"], "task": board["task"], "split": board["split"]}
                 told |= {"name": line["name"], "kind": line["kind"], "run": line["run"], "metric": metric}
-                told |= {part: measured.get(part) for part in ("value", "low", "high")}
-                told |= {"absent": measured.get("absent", measured.get("too_few", "")), "reference": other}
-                parts = ("value", "low", "high", "p", "holm")
-                found.append(told | {f"minus_reference_{part}": apart.get(metric, {}).get(part) for part in parts})
+                told |= {part: getattr(measured, part) for part in ("value", "low", "high")}
+                told |= {"absent": measured.absent or measured.too_few, "reference": other}
+                minus, parts = apart.get(metric, Estimate()), ("value", "low", "high", "p", "holm")
+                found.append(told | {f"minus_reference_{part}": getattr(minus, part) for part in parts})
     found += [
         {"dataset": gap["dataset"], "task": gap["task"], "name": _gap_name(gap), "kind": "gap", "absent": gap["reason"]}
         for gap in record["gaps"]

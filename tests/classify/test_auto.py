@@ -71,7 +71,7 @@ def test_without_an_effect_it_stays_at_chance_and_repeats_itself(tmp_path: Path)
     study = make_study(160, effect=0.0, seed=2)
     one, two = (run(study, tmp_path / name, "auto", seed=3).record for name in ("one", "two"))
     measured = one.judged.metrics["participant"]["val"]["macro_auroc"]
-    assert measured["low"] < 0.5 < measured["high"]
+    assert measured.low < 0.5 < measured.high
     assert (one.fitted.model, one.fitted.search, one.judged) == (two.fitted.model, two.fitted.search, two.judged)
 
 

@@ -11,10 +11,10 @@ from classify.judging.bootstrap import (
     count_people,
     draw_replicates,
     measure,
-    paired_difference,
     replicate_metrics,
     summarise,
 )
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
 
 CLASSES = ("a", "b", "c", "d")
@@ -75,28 +75,28 @@ def test_repeating_every_scan_does_not_narrow_the_interval() -> None:
     narrow, _ = measure(once, draw_replicates(once.participant, replicates=200, seed=3), CLASSES)
     wide, _ = measure(often, draw_replicates(often.participant, replicates=200, seed=3), CLASSES)
     for end in ("value", "low", "high"):
-        assert wide["accuracy"][end] == pytest.approx(narrow["accuracy"][end], abs=1e-12)
+        assert getattr(wide["accuracy"], end) == pytest.approx(getattr(narrow["accuracy"], end), abs=1e-12)
 
 
 def test_undefined_replicates_are_dropped_and_counted() -> None:
     values = np.array([0.5, *np.linspace(0.4, 0.6, 90), *[np.nan] * 10])
     measured = summarise(values, "unused")
-    assert measured["dropped"] == 10
-    assert 0.4 < measured["low"] < measured["high"] < 0.6
+    assert measured.dropped == 10
+    assert 0.4 < measured.low < measured.high < 0.6
 
 
 def test_too_many_undefined_replicates_make_a_metric_absent() -> None:
     values = np.array([0.5, 0.4, 0.6, *[np.nan] * 8])
-    assert summarise(values, "unused") == {"absent": "undefined in 8 of 10 bootstrap replicates: too few participants"}
-    assert summarise(np.array([np.nan, 0.4]), "no unit of class d") == {"absent": "no unit of class d"}
+    assert summarise(values, "").absent == "undefined in 8 of 10 bootstrap replicates: too few participants"
+    assert summarise(np.array([np.nan, 0.4]), "no unit of class d") == Estimate(absent="no unit of class d")
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
     predictions = make_predictions(40)
     replicates = draw_replicates(predictions.participant, replicates=100, seed=0)
     values = replicate_metrics(predictions, replicates, CLASSES)["accuracy"]
-    nothing = {"value": 0.0, "low": 0.0, "high": 0.0, "too_few": "the interval has no width"}
-    assert paired_difference(values, values, "") == nothing
+    nothing = Estimate(0.0, 0.0, 0.0, too_few="the interval has no width")
+    assert summarise(values - values, "") == nothing
 
 
 def test_a_paired_interval_is_narrower_than_the_two_alone_suggest() -> None:
@@ -104,9 +104,9 @@ def test_a_paired_interval_is_narrower_than_the_two_alone_suggest() -> None:
     replicates = draw_replicates(better.participant, replicates=300, seed=0)
     ours = replicate_metrics(better, replicates, CLASSES)["macro_auroc"]
     theirs = replicate_metrics(worse, replicates, CLASSES)["macro_auroc"]
-    difference = paired_difference(ours, theirs, "")
-    assert difference["low"] > 0
-    assert difference["high"] - difference["low"] < np.ptp(np.percentile(ours, [2.5, 97.5]))
+    difference = summarise(ours - theirs, "")
+    assert difference.low > 0
+    assert difference.high - difference.low < np.ptp(np.percentile(ours, [2.5, 97.5]))
 
 
 def test_few_participants_are_cautioned_by_the_smallest_class() -> None:
@@ -135,7 +135,7 @@ def test_intervals_cover_the_truth_of_simulated_cohorts() -> None:
         replicates = draw_replicates(predictions.participant, replicates=300, seed=cohort)
         measured, _ = measure(predictions, replicates, CLASSES)
         for name, value in truth.items():
-            covered[name] += measured[name]["low"] <= value <= measured[name]["high"]
+            covered[name] += measured[name].low <= value <= measured[name].high
     print("covered of 100:", covered)
     # 95 expected; 88 is three standard errors of a binomial below it.
     assert min(covered.values()) >= 88

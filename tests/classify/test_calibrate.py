@@ -193,11 +193,11 @@ def test_observed_over_expected_and_slope_of_probabilities_that_are_true() -> No
     people = overconfident(3000, temperature=1.0)
     (found,) = report_levels({"participant": people}, None, list("abcd"), replicates=100, seed=0).values()
     for line in found["by_class"].values():
-        assert line["observed_expected"]["value"] == pytest.approx(1, abs=0.08)
-        assert line["slope"]["value"] == pytest.approx(1, abs=0.12)
-        assert line["intercept"]["low"] < 0.1
-        assert line["intercept"]["high"] > -0.1
-    assert found["against_constant"]["brier"]["difference"]["high"] < 0
+        assert line["observed_expected"].value == pytest.approx(1, abs=0.08)
+        assert line["slope"].value == pytest.approx(1, abs=0.12)
+        assert line["intercept"].low < 0.1
+        assert line["intercept"].high > -0.1
+    assert found["against_constant"]["brier"]["difference"].high < 0
     bold = recalibrate(people.label == 1, overconfident(3000).probability[:, 1], np.ones((3000, 1)))
     assert bold[1][0] < 0.6
 
@@ -209,7 +209,7 @@ def test_what_cannot_be_judged_is_absent() -> None:
     assert found["absent"] == "no unit of class b, c, d"
     same = replace(people, probability=np.tile(SHARES, (60, 1)))
     (found,) = report_levels({"participant": same}, None, list("abcd"), replicates=20, seed=0).values()
-    assert "same probability" in found["by_class"]["a"]["slope"]["absent"]
+    assert "same probability" in found["by_class"]["a"]["slope"].absent
 
 
 def test_reliability_counts_everybody_once() -> None:

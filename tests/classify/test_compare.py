@@ -17,16 +17,16 @@ from classify.compare import Compared, compare
 from classify.comparing.leaderboard import count_worse
 from classify.comparing.study_tables import leaderboard_lines, leaderboard_table
 from classify.errors import CohortError, RunFolderError
-from classify.judging.bootstrap import draw_replicates, measure, paired_difference
+from classify.judging.bootstrap import draw_replicates, measure, summarise
 from classify.options import ProbeOptions
 from classify.probe import probe
+from classify.run.estimate import Estimate, plain
 from classify.run.folder import load_run
 from classify.run.predictions import pick_predictions
 from classify.study_options import CompareOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import volume_id
 from embeddings_store.snapshot import Snapshot
-from reports.runs import Estimate
 from reports.validity import comparison_tables
 
 NOW = datetime(2026, 11, 22, 15, 3, 1, tzinfo=UTC)
@@ -93,10 +93,10 @@ def test_the_leaderboard_is_whole_and_lies_on_disk(done: Compared, stores: dict[
     assert {"dummy", "age", "site", "age+site"} <= set(names)
     assert len(names) == len(board["lines"])
     assert board["best"].startswith("good/")
-    assert line(done.record, "good/linear")["difference_to_random_twin"]["macro_auroc"]["value"] > 0.2
+    assert line(done.record, "good/linear")["difference_to_random_twin"]["macro_auroc"].value > 0.2
     assert line(done.record, "random/linear")["difference_to_random_twin"] is None
     assert line(done.record, "good/linear")["seconds"] > 0
-    assert json.loads((done.folder / "comparison.json").read_text()) == done.record
+    assert json.loads((done.folder / "comparison.json").read_text()) == plain(done.record)
     table = pd.read_csv(done.folder / "leaderboard.csv")
     assert table["name"].tolist() == [one["name"] for one in board["lines"]]
     best = table.set_index("name").loc[board["best"]]
@@ -114,9 +114,8 @@ def test_a_difference_is_that_of_the_two_runs(done: Compared) -> None:
     drawn = draw_replicates(people[0].participant, replicates=50, seed=0)
     values = [measure(part, drawn, ("healthy", "rest"))[1]["macro_auroc"] for part in people]
     found = line(done.record, "good/linear")["difference_to_random_twin"]["macro_auroc"]
-    assert {name: found[name] for name in ("value", "low", "high")} == {
-        name: paired_difference(values[0], values[1], "")[name] for name in ("value", "low", "high")
-    }
+    expected = summarise(values[0] - values[1], "")
+    assert (found.value, found.low, found.high) == (expected.value, expected.low, expected.high)
 
 
 def test_cells_are_made_once(done: Compared, begun: Path, study: Study, stores: dict[str, Snapshot]) -> None:
@@ -197,7 +196,7 @@ def test_a_fine_tuned_run_stands_there_with_a_warning(begun: Path, study: Study)
     found = next(one for one in board["lines"] if one["name"] == "tuned")
     assert found["seconds"] == 12.5
     assert found["note"] == "fine-tuned: val chose when its training stopped, so val is too optimistic"
-    assert found["difference_to_best"] is None or found["difference_to_best"]["macro_auroc"]["value"] == 0
+    assert found["difference_to_best"] is None or found["difference_to_best"]["macro_auroc"].value == 0
     assert f"tuned: {found['note']}" in leaderboard_lines(board)
 
 
@@ -257,15 +256,15 @@ def test_page_csv_and_terminal_say_the_same_of_each_line(done: Compared) -> None
     for row in table.rows:
         name, apart, stands = str(row[0]), row[4], row[5]
         assert saved.loc[name, "standing"] == terminal[name][1] == stands
-        if stands != "best" and isinstance(apart, Estimate) and apart.has_interval:
+        if stands != "best" and isinstance(apart, Estimate) and apart.interval:
             assert terminal[name][0] == f"{apart.value:.2f} ({apart.low:.2f} to {apart.high:.2f})"
             wide = [f"difference_to_best/balanced_accuracy{side}" for side in ("", "/low", "/high")]
             expected = [apart.value, apart.low, apart.high]
             np.testing.assert_allclose(saved.loc[name, wide].astype(float), expected)
     corrected = board["best_of_n"]["corrected"]["balanced_accuracy"]
-    assert saved.loc[board["best"], "corrected/balanced_accuracy"] == pytest.approx(corrected["value"])
-    assert f"{corrected['value']:.3f}" in table.caption
-    assert any(f"{corrected['value']:.2f}" in told for told in leaderboard_lines(board))
+    assert saved.loc[board["best"], "corrected/balanced_accuracy"] == pytest.approx(corrected.value)
+    assert f"{corrected.value:.3f}" in table.caption
+    assert any(f"{corrected.value:.2f}" in told for told in leaderboard_lines(board))
     assert count_worse(board) in table.caption
     assert count_worse(board) in leaderboard_lines(board)
 

@@ -38,8 +38,8 @@ def test_auroc_agrees_with_scikit_learn() -> None:
     for name, positive in contrast_classes(TASKS["four-class"]).items():
         score = judged.probability[:, list(positive)].sum(axis=1)
         auroc = measured[name]["auroc"]
-        assert auroc["value"] == pytest.approx(peer.roc_auc_score(np.isin(judged.label, positive), score), abs=1e-9)
-        assert auroc["low"] < auroc["value"] < auroc["high"]
+        assert auroc.value == pytest.approx(peer.roc_auc_score(np.isin(judged.label, positive), score), abs=1e-9)
+        assert auroc.low < auroc.value < auroc.high
 
 
 @pytest.mark.parametrize("specificity", [0.9, 0.95, 1.0])
@@ -65,5 +65,5 @@ def test_a_side_of_few_carries_no_interval(count: int, side: int) -> None:
     judged = people(count)
     drawn = draw_replicates(judged.participant, replicates=50, seed=0)
     found = measure_contrasts(judged, drawn, TASKS["four-class"])["healthy-vs-rest"]["auroc"]
-    assert found.get("too_few") == (f"{side} participants on one side; intervals need 10" if side < 10 else None)
+    assert found.too_few == (f"{side} participants on one side; intervals need 10" if side < 10 else "")
     assert ("too few to say" in format_measured(found)) is (side < 10)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from classify.heads.contract import softmax
-from classify.judging.bootstrap import draw_replicates, measure, paired_difference, replicate_metrics
+from classify.judging.bootstrap import draw_replicates, measure, replicate_metrics, summarise
 from classify.run.predictions import Predictions
 
 BINARY, NOMINAL = ("no", "yes"), ("a", "b", "c")
@@ -47,7 +47,7 @@ def measured_once(
     ours, theirs = draw_eyes(people, classes, rng)
     drawn = draw_replicates(ours.participant, replicates=replicates, seed=seed)
     (found, mine), (_, other) = (measure(one, drawn, classes) for one in (ours, theirs))
-    return {METRIC: found[METRIC], "difference": paired_difference(mine[METRIC], other[METRIC], "")}
+    return {METRIC: found[METRIC], "difference": summarise(mine[METRIC] - other[METRIC], "")}
 
 
 def true_values(classes: tuple[str, ...]) -> dict[str, float]:
@@ -67,7 +67,7 @@ def coverage(people: int, classes: tuple[str, ...], *, cohorts: int, replicates:
     for number in range(cohorts):
         found = measured_once(people, classes, rng, replicates, number)
         for name, value in truth.items():
-            covered[name] += found[name]["low"] <= value <= found[name]["high"]
+            covered[name] += found[name].low <= value <= found[name].high
     return {name: count / cohorts for name, count in covered.items()}
 
 
@@ -89,7 +89,7 @@ def test_eyes_that_count_as_people_would_be_found() -> None:
         for owner in (ours.participant, ours.unit):
             eyes = Predictions("m", "eye", "val", ours.unit, owner, ours.label, ours.logits, ours.probability)
             one = measure(eyes, draw_replicates(owner, replicates=300, seed=number), BINARY)[0][METRIC]
-            widths.append(one["high"] - one["low"])
+            widths.append(one.high - one.low)
         ratios.append(widths[0] / widths[1])
     assert np.mean(ratios) > 1.15
 
@@ -122,5 +122,5 @@ def test_intervals_of_r2_of_eyes_cover_in_300_cohorts() -> None:
     for number in range(300):
         cohort = draw(people)
         found = measure(cohort, draw_replicates(cohort.participant, replicates=500, seed=number), ())[0]["r2"]
-        covered += found["low"] <= true <= found["high"]
+        covered += found.low <= true <= found.high
     assert 0.92 <= covered / 300 <= 0.98, covered / 300

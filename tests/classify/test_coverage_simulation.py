@@ -42,7 +42,7 @@ def coverage(participants: int, *, cohorts: int, replicates: int, seed: int) -> 
         drawn = draw_replicates(cohort.participant, replicates=replicates, seed=number)
         measured, _ = measure(cohort, drawn, CLASSES)
         for name in CHECKED:
-            covered[name] += measured[name]["low"] <= truth[name] <= measured[name]["high"]
+            covered[name] += measured[name].low <= truth[name] <= measured[name].high
     return {name: count / cohorts for name, count in covered.items()}
 
 
@@ -61,7 +61,7 @@ def test_wrong_intervals_would_be_found() -> None:
         cohort = draw_cohort(200, rng)
         drawn = draw_replicates(cohort.participant, replicates=100, seed=number)
         measured = measure(cohort, drawn, CLASSES)[0]["macro_auroc"]
-        covered += measured["low"] <= truth <= measured["high"]
+        covered += measured.low <= truth <= measured.high
     assert covered < 20
 
 

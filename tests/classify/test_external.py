@@ -29,6 +29,7 @@ from classify.predict import predict
 from classify.probe import probe
 from classify.reference.neighbours import KnownVolumes
 from classify.reference.training import TrainingReference
+from classify.run.estimate import Estimate
 from classify.run.external_summary import external_lines, external_table
 from classify.run.folder import load_run
 from classify.run.ledger import LEDGER
@@ -102,7 +103,7 @@ def test_a_run_is_judged_on_people_of_another_place(run: Path, tmp_path: Path) -
     entry = done.record.evaluations[-1]
     assert (entry["kind"], entry["look"], done.looks) == ("external", 1, 1)
     assert entry["sizes"]["participants"] == 56 and entry["recalibration"]["participants"] == 40
-    assert entry["judged"]["metrics"]["participant"][entry["split"]]["macro_auroc"]["low"] > 0.5
+    assert entry["judged"]["metrics"]["participant"][entry["split"]]["macro_auroc"].low > 0.5
     assert entry["transport"]["home"] == "val"
     assert {line["name"] for line in entry["baselines_missing"]} >= {"site", "age+site", "pixels", "embedding+age+site"}
     assert set(entry["judged"]["baselines"]) == {"dummy", "age"}
@@ -128,11 +129,11 @@ def test_the_gap_is_that_of_the_published_predictions_and_its_interval_of_two_bo
     )
     gap = entry["transport"]["gap"]["macro_auroc"]
     areas = [roc_auc_score(part.label, part.scores[:, 1]) for part in (there, home)]
-    assert gap["value"] == pytest.approx(areas[0] - areas[1], abs=1e-9)
+    assert gap.value == pytest.approx(areas[0] - areas[1], abs=1e-9)
     alone = [measure(part, draw_replicates(part.participant, replicates=400, seed=1), ("healthy", "rest"))[0]
              for part in (there, home)]  # fmt: skip
-    widths = [one["macro_auroc"]["high"] - one["macro_auroc"]["low"] for one in alone]
-    assert gap["high"] - gap["low"] == pytest.approx(np.hypot(*widths), rel=0.35)
+    widths = [one["macro_auroc"].high - one["macro_auroc"].low for one in alone]
+    assert gap.high - gap.low == pytest.approx(np.hypot(*widths), rel=0.35)
     assert entry["recalibration"] == {"participants": 0, "absent": "nobody was drawn to recalibrate on"}
 
 
@@ -260,9 +261,9 @@ def test_a_class_that_is_absent_there_leaves_absent_numbers_and_no_recalibration
     entry = look(study, run, written).record.evaluations[-1]
     assert entry["absent_classes"] == ["healthy"]
     metrics = entry["judged"]["metrics"]["participant"][entry["split"]]
-    assert metrics["macro_auroc"] == {"absent": "no unit of class healthy"}
-    assert "low" in metrics["accuracy"] and "too_few" not in metrics["accuracy"]
-    assert entry["transport"]["gap"]["macro_auroc"] == {"absent": "there: no unit of class healthy"}
+    assert metrics["macro_auroc"] == Estimate(absent="no unit of class healthy")
+    assert metrics["accuracy"].interval
+    assert entry["transport"]["gap"]["macro_auroc"] == Estimate(absent="there: no unit of class healthy")
     assert "of 14 participants drawn there are 0 of healthy" in entry["recalibration"]["absent"]
     assert entry["recalibration"]["participants"] == 0 and entry["sizes"]["participants"] == 72
 
@@ -278,7 +279,7 @@ def test_recalibrating_mends_a_moved_prevalence_and_its_people_are_not_judged(ru
     assert len(again.unit) == 200
     assert again.probability.mean(axis=0) == pytest.approx(np.bincount(again.label) / 200, abs=0.08)
     for name, part in (("before", shown), ("after", again)):
-        assert entry["recalibration"][name]["log_loss"]["value"] == pytest.approx(
+        assert entry["recalibration"][name]["log_loss"].value == pytest.approx(
             log_loss(part.label, part.probability), abs=1e-9
         )
 
@@ -320,15 +321,15 @@ def test_the_interval_of_the_gap_covers_the_truth() -> None:
     for number in range(cohorts):
         away, home = binormal(rng, 120, 0.6), binormal(rng, 90, 1.4)
         gap = measure_gap(away, home, ("no", "yes"), replicates=200, seed=number)["macro_auroc"]
-        covered += gap["low"] <= truth <= gap["high"]
+        covered += gap.low <= truth <= gap.high
     assert 0.92 <= covered / cohorts <= 0.98
 
 
 def test_the_draws_of_the_two_cohorts_have_nothing_in_common() -> None:
     people = binormal(np.random.default_rng(0), 80, 1.0)
     gap = measure_gap(people, people, ("no", "yes"), replicates=300, seed=1)["macro_auroc"]
-    assert gap["value"] == 0.0
-    assert gap["low"] < -0.05 and gap["high"] > 0.05, "one cohort against itself is no pair"
+    assert gap.value == 0.0
+    assert gap.low < -0.05 and gap.high > 0.05, "one cohort against itself is no pair"
 
 
 def test_the_page_shows_the_other_place_and_runs_without_one_do_not(run: Path, tmp_path: Path) -> None:

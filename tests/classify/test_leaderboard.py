@@ -1,6 +1,7 @@
 """The leaderboard: differences are paired, the same people stand everywhere, and being first of many is no proof."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from classify.comparing.leaderboard import Entry, Kind, count_worse, rank_entries, standing
 from classify.errors import CohortError
-from classify.judging.bootstrap import draw_replicates, measure, paired_difference
+from classify.judging.bootstrap import draw_replicates, measure, summarise
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, rows_of
 
 CLASSES = ("no", "yes")
@@ -43,7 +45,7 @@ def line(board: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def width(measured: Mapping[str, float]) -> float:
-    return measured["high"] - measured["low"]
+    return measured.high - measured.low
 
 
 def test_differences_equal_a_direct_computation() -> None:
@@ -52,10 +54,10 @@ def test_differences_equal_a_direct_computation() -> None:
     drawn = draw_replicates(PEOPLE, replicates=400, seed=3)
     (_, ours), (_, theirs) = measure(bad, drawn, CLASSES), measure(good, drawn, CLASSES)
     for metric in ("balanced_accuracy", "macro_auroc"):
-        expected = paired_difference(ours[metric], theirs[metric], "")
+        expected = summarise(ours[metric] - theirs[metric], "")
         for kind in ("difference_to_best", "difference_to_random_twin"):
             found = line(board, "bad")[kind][metric]
-            assert {name: found[name] for name in expected} == expected
+            assert replace(found, simultaneous={}) == expected
     assert board["best"] == "good"
     assert [one["name"] for one in board["lines"]] == ["good", "bad"]
     assert line(board, "good")["difference_to_best"] is None
@@ -76,13 +78,13 @@ def test_nobody_is_crowned_where_nothing_is() -> None:
     rng = np.random.default_rng(8)
     board = rank(*(entry(f"model {n}", predicted(rng.normal(size=120))) for n in range(12)), replicates=1000)
     best = line(board, board["best"])["metrics"]["balanced_accuracy"]
-    assert best["value"] > 0.55
+    assert best.value > 0.55
     assert board["best_of_n"]["compared"] == 12
     corrected = board["best_of_n"]["corrected"]["balanced_accuracy"]
-    assert corrected["value"] < best["value"] - 0.03
-    assert corrected["low"] < 0.5 < corrected["high"]
+    assert corrected.value < best.value - 0.03
+    assert corrected.low < 0.5 < corrected.high
     simultaneous = [
-        one["difference_to_best"]["balanced_accuracy"]["simultaneous"]
+        one["difference_to_best"]["balanced_accuracy"].simultaneous
         for one in board["lines"]
         if one["name"] != board["best"]
     ]
@@ -95,8 +97,8 @@ def test_the_choice_among_equals_costs_what_a_simulation_says() -> None:
     for seed in range(12):
         rng = np.random.default_rng(seed)
         board = rank(*(entry(f"{n}", predicted(rng.normal(size=120))) for n in range(8)), replicates=200)
-        best.append(board["lines"][0]["metrics"]["balanced_accuracy"]["value"])
-        corrected.append(board["best_of_n"]["corrected"]["balanced_accuracy"]["value"])
+        best.append(board["lines"][0]["metrics"]["balanced_accuracy"].value)
+        corrected.append(board["best_of_n"]["corrected"]["balanced_accuracy"].value)
     assert np.mean(best) > 0.55
     assert abs(np.mean(corrected) - 0.5) < abs(np.mean(best) - 0.5) / 2
 
@@ -106,10 +108,10 @@ def test_a_clear_winner_stays_one() -> None:
     others = [entry(f"noise {n}", predicted(rng.normal(size=120))) for n in range(6)]
     board = rank(entry("good", predicted(3.0 * LABEL - 1.5 + rng.normal(0, 1, 120))), *others)
     assert board["best"] == "good"
-    assert all(one["difference_to_best"]["balanced_accuracy"]["simultaneous"]["high"] < 0 for one in board["lines"][1:])
+    assert all(one["difference_to_best"]["balanced_accuracy"].simultaneous["high"] < 0 for one in board["lines"][1:])
     assert [standing(one, board) for one in board["lines"]] == ["best", *["worse than the best"] * 6]
     assert "6 of the other 6 models are shown to be worse" in count_worse(board)
-    assert board["best_of_n"]["corrected"]["balanced_accuracy"]["low"] > 0.6
+    assert board["best_of_n"]["corrected"]["balanced_accuracy"].low > 0.6
 
 
 def test_simultaneous_intervals_are_wider_and_hold_the_estimate() -> None:
@@ -117,9 +119,9 @@ def test_simultaneous_intervals_are_wider_and_hold_the_estimate() -> None:
     board = rank(*(entry(f"{n}", predicted(LABEL + rng.normal(size=120))) for n in range(6)), replicates=1000)
     for one in board["lines"][1:]:
         measured = one["difference_to_best"]["macro_auroc"]
-        assert width(measured["simultaneous"]) > width(measured)
-        middle = (measured["simultaneous"]["low"] + measured["simultaneous"]["high"]) / 2
-        assert middle == pytest.approx(measured["value"])
+        ends = list(measured.simultaneous.values())
+        assert np.ptp(ends) > width(measured)
+        assert np.mean(ends) == pytest.approx(measured.value)
 
 
 def test_only_people_that_all_predicted_are_used() -> None:
@@ -139,7 +141,7 @@ def test_a_baseline_has_a_line_and_is_never_the_best() -> None:
     assert board["best"] == "model"
     assert board["best_of_n"]["compared"] == 1
     assert board["lines"][0]["name"] == "age"
-    assert line(board, "age")["difference_to_best"]["balanced_accuracy"]["low"] > 0
+    assert line(board, "age")["difference_to_best"]["balanced_accuracy"].low > 0
 
 
 def test_people_with_two_labels_and_strangers_are_refused() -> None:
@@ -180,8 +182,6 @@ def test_a_line_is_worse_better_or_neither_by_its_interval(low: float, high: flo
     board = rank(entry("good", good), entry("other", other))
     (name,) = {"good", "other"} - {board["best"]}
     found = line(board, name)
-    measured = found["difference_to_best"][board["ranked_by"]]
-    interval = {"value": (low + high) / 2, "low": low, "high": high}
-    measured |= interval | {"simultaneous": interval}
-    measured.pop("too_few", None)
+    apart = Estimate((low + high) / 2, low, high, simultaneous={"low": low, "high": high})
+    found["difference_to_best"][board["ranked_by"]] = apart
     assert standing(found, board) == said

@@ -17,6 +17,7 @@ from classify.cohort.tasks import find_task
 from classify.features.table import FeatureTable, make_features
 from classify.fitting.model import ModelSpec, fit_model
 from classify.judging.learning import check_fractions, draw_subsets, trace_curve
+from classify.run.estimate import plain
 from embeddings_store.errors import UsageError
 
 CLASSES = ("healthy", "lifestyle", "oral", "insulin")
@@ -67,17 +68,17 @@ def test_draws_are_nested_stratified_and_of_whole_people(
 
 def test_the_curve_rises_where_there_is_something_to_learn(tmp_path: Path) -> None:
     points = trace(features(tmp_path, 320, effect=1.2), repeats=5)
-    auroc = [point["macro_auroc"]["value"] for point in points]
+    auroc = [point["macro_auroc"].value for point in points]
     assert auroc[0] + 0.03 < auroc[-1]
     assert min(np.diff(auroc)) > -0.03
-    assert points[0]["difference_to_all"]["macro_auroc"]["value"] == pytest.approx(auroc[0] - auroc[-1])
+    assert points[0]["difference_to_all"]["macro_auroc"].value == pytest.approx(auroc[0] - auroc[-1])
     assert [point["participants"] for point in points] == [16, 32, 64, 96, 128, 160]
     assert [point["volumes"] for point in points] == [64, 128, 256, 384, 512, 640]
 
 
 def test_the_curve_stays_at_chance_where_there_is_nothing(tmp_path: Path) -> None:
     for point in trace(features(tmp_path, 320, effect=0.0, seed=3)):
-        assert point["macro_auroc"]["low"] < 0.5 < point["macro_auroc"]["high"]
+        assert point["macro_auroc"].low < 0.5 < point["macro_auroc"].high
 
 
 def test_all_of_train_is_the_model_itself(tmp_path: Path) -> None:
@@ -87,12 +88,12 @@ def test_all_of_train_is_the_model_itself(tmp_path: Path) -> None:
     people = whole.predict(table.only("val"), classes=4, split="val")["participant"]
     right = people.probability.argmax(axis=1) == people.label
     recall = np.mean([right[people.label == number].mean() for number in range(4)])
-    assert points[-1]["balanced_accuracy"]["value"] == pytest.approx(recall)
+    assert points[-1]["balanced_accuracy"].value == pytest.approx(recall)
     assert points[-1]["repeats"] == 1
-    assert points[-1]["balanced_accuracy"]["spread"] is None
+    assert points[-1]["balanced_accuracy"].more == {"spread": None}
     assert points[0]["repeats"] == 3
-    spread = points[0]["macro_auroc"]["spread"]
-    assert spread["low"] <= points[0]["macro_auroc"]["value"] <= spread["high"]
+    spread = points[0]["macro_auroc"].more["spread"]
+    assert spread["low"] <= points[0]["macro_auroc"].value <= spread["high"]
 
 
 def test_a_point_without_a_class_is_absent_with_its_reason(tmp_path: Path) -> None:
@@ -100,8 +101,8 @@ def test_a_point_without_a_class_is_absent_with_its_reason(tmp_path: Path) -> No
     points = trace(table, fractions=(0.05, 1.0))
     assert points[0]["absent"] == "at 0.05 of train, nobody is healthy, lifestyle, oral, insulin"
     assert "macro_auroc" not in points[0]
-    assert "value" in points[1]["macro_auroc"]
-    json.dumps(points, allow_nan=False)
+    assert points[1]["macro_auroc"].value is not None
+    json.dumps(plain(points), allow_nan=False)
 
 
 @pytest.mark.parametrize("wrong", [(), (0.0, 1.0), (0.5, 1.2), (0.5, 0.5)])

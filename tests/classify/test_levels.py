@@ -53,10 +53,8 @@ def test_the_unit_of_the_label_is_judged_and_no_other(tmp_path: Path, level: str
     assert "participant" not in record.judged.metrics
     found = pick_predictions(load_run(made.folder).predictions, model="linear", level=judged, split="val")
     measured = record.judged.metrics[judged]["val"]
-    assert measured["macro_auroc"]["value"] == pytest.approx(
-        peer.roc_auc_score(found.label, found.scores[:, 1]), abs=1e-9
-    )
-    assert measured["macro_auroc"]["value"] > 0.8
+    assert measured["macro_auroc"].value == pytest.approx(peer.roc_auc_score(found.label, found.scores[:, 1]), abs=1e-9)
+    assert measured["macro_auroc"].value > 0.8
     assert (
         len(found.unit)
         == record.cohort.splits["val"]["per_class"]["no"] + record.cohort.splits["val"]["per_class"]["yes"]
@@ -76,7 +74,7 @@ def test_an_eye_task_is_evaluated_and_predicts_eyes(tmp_path: Path) -> None:
     made = probed(study, tmp_path, labels)
     options = EvaluateOptions(run=made.folder, store="s", labels=labels, split="test", runs=tmp_path / "runs")
     seen = evaluate(options, read=lambda *_: study.stored, tell=print)
-    assert seen.record.judged.metrics["eye"]["test"]["macro_auroc"]["value"] > 0.8
+    assert seen.record.judged.metrics["eye"]["test"]["macro_auroc"].value > 0.8
     table = predict_volumes_of(load_run(made.folder), study.stored, AnswerOptions())
     assert list(dict.fromkeys(table["level"])) == ["volume", "eye"]
     assert table.loc[table["level"] == "eye", "unit"].str.contains(":").all()
@@ -90,15 +88,13 @@ def test_every_head_learns_and_judges_at_the_level(tmp_path: Path, level: str, m
     study, labels = planted(tmp_path, level)
     more = {} if model in {"mil", "dummy"} else {"aggregate": "mean-features"}
     measured = probed(study, tmp_path, labels, model=model, **more).record.judged.metrics
-    assert (measured[{"eye": "eye", "scan": "volume"}[level]]["val"]["macro_auroc"]["value"] > 0.6) == (
-        model != "dummy"
-    )
+    assert (measured[{"eye": "eye", "scan": "volume"}[level]]["val"]["macro_auroc"].value > 0.6) == (model != "dummy")
 
 
 def test_labels_without_effect_stay_at_chance_at_the_level(tmp_path: Path) -> None:
     study, labels = planted(tmp_path, "eye", effect=0.0)
     measured = probed(study, tmp_path, labels).record.judged.metrics["eye"]["val"]["macro_auroc"]
-    assert measured["low"] < 0.5 < measured["high"]
+    assert measured.low < 0.5 < measured.high
 
 
 def test_labels_of_eyes_need_a_store_that_knows_eyes(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def test_the_outer_score_has_an_interval_and_stays_at_chance_without_an_effect(t
     assert nested["participants"] == 48
     assert (nested["splits"], len(nested["chosen"])) == (["train", "val"], nested["outer_folds"])
     auroc = nested["metrics"]["macro_auroc"]
-    assert auroc["low"] <= auroc["value"] <= auroc["high"]
-    assert 0.3 < auroc["value"] < 0.7
+    assert auroc.low <= auroc.value <= auroc.high
+    assert 0.3 < auroc.value < 0.7
     assert any("outer folds" in line for line in search_lines(record))
     with pytest.raises(UsageError, match="--nested: expected --trials"):
         run(study, tmp_path, nested=True)
@@ -59,7 +59,7 @@ def test_seeds_give_a_range_around_their_mean(study: Study, tmp_path: Path) -> N
     assert found is not None
     assert found["seeds"] == [5, 6, 7]
     for metric, line in found["metrics"].items():
-        assert line["by_seed"][0] == record.judged.metrics["participant"]["val"][metric]["value"]
+        assert line["by_seed"][0] == record.judged.metrics["participant"]["val"][metric].value
         assert line["lowest"] <= line["mean"] <= line["highest"]
         assert "low" not in line
     assert len(seed_lines(found)) == 2
@@ -89,7 +89,7 @@ def test_one_site_only_is_said_and_everything_else_is_there(tmp_path: Path) -> N
     record = run(study, tmp_path).record
     missing = {line["name"]: line["reason"] for line in record.rivals.baselines_missing}
     assert "one site (UW)" in missing["site"]
-    assert record.judged.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.7
+    assert record.judged.metrics["participant"]["val"]["macro_auroc"].value > 0.7
 
 
 def test_a_constant_feature_is_counted_and_changes_nothing(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_constant_feature_is_counted_and_changes_nothing(tmp_path: Path) -> No
     study.stored.pooled[..., 3] = 7.0
     record = run(study, tmp_path).record
     assert record.fitted.features["constant"] == 1
-    assert record.judged.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.7
+    assert record.judged.metrics["participant"]["val"]["macro_auroc"].value > 0.7
 
 
 def test_rows_that_are_no_numbers_are_left_out_and_said(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from classify.judging.number_calibration import HALF_WIDTH, SHARE, _report, choo
 from classify.judging.number_metrics import OVERALL, number_metrics, why_absent
 from classify.judging.permutation import permute_labels, permuted_numbers
 from classify.judging.rivals import compare_with_rivals, is_above_all
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
 
 
@@ -78,7 +79,7 @@ def test_what_is_not_defined_is_no_number_and_says_why() -> None:
     assert "everybody is given the same number" in why_absent("calibration_slope", rising, ())
     assert why_absent("r2", rising[:1], ()) == "one unit is judged; this needs two"
     table, _ = measure(predictions(same, rising), draw_replicates(np.arange(5).astype(str), replicates=50, seed=0), ())
-    assert table["r2"] == {"absent": "everybody judged has the same value (7)"}
+    assert table["r2"] == Estimate(absent="everybody judged has the same value (7)")
 
 
 def test_a_task_without_classes_is_of_numbers_and_others_stay_as_they_were() -> None:
@@ -98,9 +99,11 @@ def test_intervals_and_differences_go_by_participant_and_an_error_that_falls_is_
     (table, values), (_, others) = (measure(part, drawn, ()) for part in (ours, theirs))
     alone, _ = measure(predictions(truth[::2], good[::2], people[::2]), drawn, ())
     for name in ("r2", "mean_absolute_error", "root_mean_squared_error", "calibration_slope"):
-        assert table[name] == pytest.approx(alone[name], abs=1e-9)  # a second eye that says the same says nothing new
+        assert table[name].to_dict() == pytest.approx(
+            alone[name].to_dict(), abs=1e-9
+        )  # a second eye that says the same says nothing new
     apart = paired_differences(values, others, ours, ())
-    assert apart["r2"]["low"] > 0 and apart["mean_absolute_error"]["high"] < 0
+    assert apart["r2"].low > 0 and apart["mean_absolute_error"].high < 0
     rivals = compare_with_rivals(values, {"age": others}, ours, ())
     assert is_above_all(rivals, "r2") and is_above_all(rivals, "mean_absolute_error")
     turned = compare_with_rivals(others, {"age": values}, ours, ())
@@ -111,7 +114,7 @@ def test_few_people_are_too_few_to_say_whatever_their_scans() -> None:
     truth = np.arange(18.0)
     people = np.repeat([f"{number}" for number in range(9)], 2)
     table, _ = measure(predictions(truth, truth + 1, people), draw_replicates(people, replicates=50, seed=0), ())
-    assert table["mean_absolute_error"]["too_few"] == "9 participants; intervals need 10"
+    assert table["mean_absolute_error"].too_few == "9 participants; intervals need 10"
 
 
 def test_permuted_numbers_are_those_of_the_metrics_and_a_known_target_is_no_luck() -> None:
@@ -124,8 +127,8 @@ def test_permuted_numbers_are_those_of_the_metrics_and_a_known_target_is_no_luck
         assert all(abs(dealt[name][column] - wanted[name][0]) < 1e-9 for name in dealt)
     known = permute_labels(predictions(truth, truth + said / 10), (), permutations=200, seed=0)["p_values"]
     chance = permute_labels(predictions(truth, said), (), permutations=200, seed=0)["p_values"]
-    assert known["r2"]["value"] == known["mean_absolute_error"]["value"] == pytest.approx(1 / 201)
-    assert chance["r2"]["value"] > 0.02 and chance["mean_absolute_error"]["value"] > 0.02
+    assert known["r2"].value == known["mean_absolute_error"].value == pytest.approx(1 / 201)
+    assert chance["r2"].value > 0.02 and chance["mean_absolute_error"].value > 0.02
 
 
 def held_out(slope: float, shift: float, noise: float, n: int = 400, seed: int = 0) -> Predictions:
@@ -166,7 +169,7 @@ def test_too_few_people_give_no_interval_and_both_outputs_say_so() -> None:
     _, found, _, _ = choose_line("auto", {"participant": part}, seed=0)
     assert HALF_WIDTH not in found["participant"]
     report = _report(part, found["participant"], draw_replicates(part.participant, replicates=20, seed=0))
-    assert report["interval"] == {"absent": "train has too few participants for an interval of 95%"}
+    assert report["interval"] == Estimate(absent="train has too few participants for an interval of 95%")
     summary = {
         "out_of_distribution": {"percentile": 99, "training_volumes": 18, "distance": 1.0}, "levels": {}, "flags": {},
         "withheld": {}, "known_to_the_run": {}, "classes": [], "probabilities": "numbers", "path": "out.csv",

@@ -30,8 +30,9 @@ from embeddings_store.errors import UsageError
 from finetune.options import TrainingOptions
 from finetune.parallel.processes import OneProcess
 from finetune.run.prepared import prepare
-from reports.headline import make_headline
-from reports.runs import read_runs
+from reports.headline import make_headline, number
+from reports.runs import FinishedRun, read_runs
+from reports.validity import validity_tables
 
 REPLICATES = 60
 EFFECT = 10.0
@@ -62,17 +63,17 @@ def test_a_planted_number_is_found_and_the_record_says_so_of_published_predictio
     again = load_run(run.folder)
     assert again.record.to_dict() == json.loads((run.folder / "run.json").read_text())
     table, frame = again.record.judged.metrics["participant"]["val"], again.predictions
-    assert table["r2"]["low"] > 0.4 and table["mean_absolute_error"]["high"] < 4
+    assert table["r2"].low > 0.4 and table["mean_absolute_error"].high < 4
     for name in ("linear", "age", "site", "age+site", "dummy", "embedding+age+site"):
         part = frame[(frame["model"] == name) & (frame["level"] == "participant")]
         own = table if name == "linear" else again.record.judged.baselines[name]["val"]
-        assert own["r2"]["value"] == pytest.approx(peer.r2_score(part["label"], part["probability_0"]), abs=1e-9)
+        assert own["r2"].value == pytest.approx(peer.r2_score(part["label"], part["probability_0"]), abs=1e-9)
         wanted = peer.mean_absolute_error(part["label"], part["probability_0"])
-        assert own["mean_absolute_error"]["value"] == pytest.approx(wanted, abs=1e-9)
+        assert own["mean_absolute_error"].value == pytest.approx(wanted, abs=1e-9)
     judged = again.record.judged
     assert judged.confusion == judged.contrasts["val"] == judged.decision_curves["val"] == {}
-    assert judged.difference_to_age_site["r2"]["low"] > 0 > judged.difference_to_age_site["mean_absolute_error"]["high"]
-    assert judged.permutation["val"]["p_values"]["r2"]["value"] < 0.01
+    assert judged.difference_to_age_site["r2"].low > 0 > judged.difference_to_age_site["mean_absolute_error"].high
+    assert judged.permutation["val"]["p_values"]["r2"].value < 0.01
     assert {line["by"] for line in judged.subgroups["val"]} >= {"site", "device"} and judged.subgroups["val"][0]["r2"]
     assert again.record.cohort.class_weights == {} and "per_class" not in again.record.cohort.splits["train"]
     assert (again.record.asked.classes, again.record.asked.task_definition["kind"]) == ([], "number")
@@ -82,7 +83,10 @@ def test_calibration_search_seeds_and_places_are_told_in_their_form_for_numbers(
     fitted = run.record.fitted
     assert fitted.calibration is not None and fitted.search is not None and fitted.seed_sensitivity is not None
     level = fitted.calibration["levels"]["participant"]
-    assert fitted.calibration["method"] == "line" and level["interval"]["covered"]["value"] > 0.85
+    assert fitted.calibration["method"] == "line" and level["interval"]["covered"].value > 0.85
+    tables = {table.anchor: table for table in validity_tables(FinishedRun(load_run(run.folder)))}
+    shown = {row[0]: row[1] for row in tables["calibration"].rows}["participant"]
+    assert shown == number(level["before"]["root_mean_squared_error"])
     assert set(level["after"]) == set(run.record.judged.metrics["participant"]["val"])
     assert fitted.search["metric"] == "r2" and "squared error" in fitted.search["taken"]
     assert set(fitted.seed_sensitivity["metrics"]) == {"r2", "mean_absolute_error"}
@@ -106,25 +110,23 @@ def test_a_number_that_nobody_knows_stays_at_chance_through_the_search(study: St
         layer="last",
     )
     found = null.record.judged
-    assert (
-        -0.2 < found.metrics["participant"]["val"]["r2"]["value"] < 0.1
-    )  # shrunk to the mean, by search or calibrator
-    assert found.permutation["val"]["p_values"]["r2"]["value"] > 0.01  # one cohort: below 0.05 in one of 20
-    assert found.difference_to_age_site["r2"]["low"] < 0.1
+    assert -0.2 < found.metrics["participant"]["val"]["r2"].value < 0.1  # shrunk to the mean, by search or calibrator
+    assert found.permutation["val"]["p_values"]["r2"].value > 0.01  # one cohort: below 0.05 in one of 20
+    assert found.difference_to_age_site["r2"].low < 0.1
 
 
 def test_the_whole_search_is_judged_on_outer_folds_of_numbers(study: Study, labels: Path, tmp_path: Path) -> None:
     asked = {"trials": 1, "nested": True, "folds": 2, "layer": "last", "pools": ("mean",), "aggregate": "mean-logits"}
     made = ask(study, labels, tmp_path, **asked)
     outer = (made.record.fitted.search or {})["nested"]
-    assert outer["metrics"].keys() == {"r2", "mean_absolute_error"} and outer["metrics"]["r2"]["low"] > 0.3
+    assert outer["metrics"].keys() == {"r2", "mean_absolute_error"} and outer["metrics"]["r2"].low > 0.3
 
 
 def test_the_search_is_the_same_with_workers_and_finds_the_signal(study: Study, labels: Path, tmp_path: Path) -> None:
     asked = {"trials": 4, "model": "linear", "layer": "last", "pools": ("mean",), "aggregate": "learned-weights"}
     alone, many = (ask(study, labels, tmp_path / f"{jobs}", jobs=jobs, **asked) for jobs in (1, 2))
     assert alone.record.judged.metrics == many.record.judged.metrics
-    assert alone.record.judged.metrics["participant"]["val"]["r2"]["value"] > 0.5
+    assert alone.record.judged.metrics["participant"]["val"]["r2"].value > 0.5
     weights = alone.record.fitted.features["aggregation_learned"]["weights"]
     assert len(weights) == 2 and all(0.1 < weight < 10 for weight in weights.values())
 
@@ -138,7 +140,7 @@ def test_pixels_and_brightness_are_baselines_of_numbers_too(study: Study, tmp_pa
     path = write_labels(seen, tmp_path, number)
     options = BaselineOptions(store="x", labels=path, target=TARGET, replicates=REPLICATES)
     found = judge_baselines(options, read=lambda *_: seen.stored, tell=lambda _: None)
-    assert "value" in found["baselines"]["pixels"]["r2"] and found["classes"] == []
+    assert found["baselines"]["pixels"]["r2"].value is not None and found["classes"] == []
     assert found["differences_to_age_site"]["pixels"].keys() == {"r2", "mean_absolute_error"}
     print_baselines(found)
 
@@ -148,10 +150,10 @@ def test_evaluate_looks_at_test_once_and_in_numbers(run: Probed, study: Study, l
         run=run.folder, split="test", runs=run.folder.parent, store="x", labels=labels, replicates=REPLICATES,
     )  # fmt: skip
     looked = evaluate(options, read=lambda *_: study.stored, tell=lambda _: None)
-    assert looked.looks == 1 and looked.record.judged.metrics["participant"]["test"]["r2"]["low"] > 0.3
+    assert looked.looks == 1 and looked.record.judged.metrics["participant"]["test"]["r2"].low > 0.3
     entry = looked.record.evaluations[-1]
     assert entry["confusion"] == {} and "r2" in entry["uncalibrated"]["participant"]
-    assert entry["probabilities"]["participant"]["interval"]["covered"]["value"] > 0.8
+    assert entry["probabilities"]["participant"]["interval"]["covered"].value > 0.8
     assert load_run(run.folder).record.evaluations[-1]["look"] == 1
 
 
@@ -202,9 +204,9 @@ def test_compare_ranks_numbers_by_r2_and_tells_who_is_worse(study: Study, labels
     (board,) = record["tasks"].values()
     assert board["ranked_by"] == "r2" and board["best"] == board["lines"][0]["name"]
     lines = {line["name"]: line for line in board["lines"]}
-    assert lines["a/dummy"]["difference_to_best"]["r2"]["simultaneous"]["high"] < 0
-    assert lines["a/dummy"]["difference_to_best"]["mean_absolute_error"]["simultaneous"]["low"] > 0
-    assert board["best_of_n"]["corrected"]["r2"]["value"] > 0.3
+    assert lines["a/dummy"]["difference_to_best"]["r2"].simultaneous["high"] < 0
+    assert lines["a/dummy"]["difference_to_best"]["mean_absolute_error"].simultaneous["low"] > 0
+    assert board["best_of_n"]["corrected"]["r2"].value > 0.3
     assert "r2" in [column.header for column in leaderboard_table("t", board).columns]
 
 
@@ -218,7 +220,7 @@ def test_a_learning_curve_of_numbers_rises_and_says_where_too_few_are_left(
     record = learning_curve(options, read=lambda *_: study.stored, tell=lambda _: None).record
     few, some, whole = record["points"]
     assert "it takes 10 to learn one" in few["absent"] and some["per_class"] == {}
-    assert whole["r2"]["value"] > 0.5 and some["difference_to_all"]["r2"]["value"] < 0.3
+    assert whole["r2"].value > 0.5 and some["difference_to_all"]["r2"].value < 0.3
     assert "r2 to all of train" in [column.header for column in curve_table(record).columns]
 
 
@@ -236,7 +238,7 @@ def test_a_random_twin_is_fitted_to_the_number_as_well(study: Study, labels: Pat
         replicates=REPLICATES,
     )
     made = probe(options, read=lambda address, *_: stores[address], tell=lambda _: None)
-    assert made.record.rivals.difference_to_random_twin["r2"]["low"] > 0
+    assert made.record.rivals.difference_to_random_twin["r2"].low > 0
 
 
 def test_eyes_and_scans_have_numbers_of_their_own(study: Study, tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ def test_eyes_and_scans_have_numbers_of_their_own(study: Study, tmp_path: Path) 
     table.to_csv(path, index=False)
     made = ask(study, path, tmp_path / "runs", level="eye")
     assert list(made.record.judged.metrics) == ["volume", "eye"]
-    assert made.record.judged.metrics["eye"]["val"]["r2"]["value"] > 0.3
+    assert made.record.judged.metrics["eye"]["val"]["r2"].value > 0.3
     found = answer(made, study, tmp_path / "out.parquet")
     assert set(found["level"]) == {"volume", "eye"}
 

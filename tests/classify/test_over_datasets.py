@@ -11,6 +11,7 @@ from classify.comparing.over_datasets import mean_difference
 from classify.comparing.ranks import critical_difference, friedman, join_alike, rank_models
 from classify.comparing.to_reference import compare_to, draw_entries, two_sided_p
 from classify.judging.holm import adjust_holm
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
 
 CLASSES = ("healthy", "sick")
@@ -32,22 +33,22 @@ def test_each_model_is_compared_with_the_reference_and_adjusted() -> None:
     found = compare_to({"strong": "ref", "equals": "ref"}, drawn) | {"floor": drawn.minus("floor", "ref")}
     for metric in ("balanced_accuracy", "macro_auroc"):
         strong, equal = found["strong"][metric], found["equals"][metric]
-        assert strong["p"] < 0.05 < equal["p"]
-        assert {name: found[name][metric]["holm"] for name in ("strong", "equals")} == adjust_holm(
-            {"strong": strong["p"], "equals": equal["p"]}
+        assert strong.p < 0.05 < equal.p
+        assert {name: found[name][metric].holm for name in ("strong", "equals")} == adjust_holm(
+            {"strong": strong.p, "equals": equal.p}
         )
-        assert strong["of"] == 2
-        assert "holm" not in found["floor"][metric]
+        assert strong.of == 2
+        assert found["floor"][metric].holm is None
         for name in found:
             measured = found[name][metric]
-            assert (measured["p"] < 0.05) == (measured["low"] > 0 or measured["high"] < 0), (name, metric)
+            assert (measured.p < 0.05) == (measured.low > 0 or measured.high < 0), (name, metric)
 
 
 def test_few_people_and_undefined_metrics_have_no_p() -> None:
     few = [entry("ref", 1, people=12), entry("b", 1, people=12)]
     found = draw_entries(few, CLASSES, replicates=50, seed=0).minus("b", "ref")
-    assert "too_few" in found["macro_auroc"]
-    assert "p" not in found["macro_auroc"]
+    assert found["macro_auroc"].too_few
+    assert found["macro_auroc"].p is None
 
 
 def test_p_is_two_sided_symmetric_and_never_zero() -> None:
@@ -65,16 +66,16 @@ def test_the_mean_over_datasets_is_that_of_each_and_t_speaks_of_others() -> None
     }
     found = mean_difference(apart | {"e": np.full(501, np.nan)})
     assert found["datasets"] == list("abcd")
-    assert found["these"]["value"] == pytest.approx(3.0)
-    assert 2.97 < found["these"]["low"] < 3.0 < found["these"]["high"] < 3.03
+    assert found["these"].value == pytest.approx(3.0)
+    assert 2.97 < found["these"].low < 3.0 < found["these"].high < 3.03
     low, high = stats.ttest_1samp([1, 2, 3, 6], 0).confidence_interval()
-    assert (found["like_these"]["low"], found["like_these"]["high"]) == pytest.approx((low, high))
-    assert found["like_these"]["p"] == pytest.approx(stats.ttest_1samp([1, 2, 3, 6], 0).pvalue)
-    assert "expected 3" in mean_difference({"a": apart["a"], "b": apart["b"]})["like_these"]["absent"]
+    assert (found["like_these"].low, found["like_these"].high) == pytest.approx((low, high))
+    assert found["like_these"].p == pytest.approx(stats.ttest_1samp([1, 2, 3, 6], 0).pvalue)
+    assert "expected 3" in mean_difference({"a": apart["a"], "b": apart["b"]})["like_these"].absent
     few = mean_difference(apart, {"b": "3 participants of sick"})["these"]
-    assert few["too_few"] == "b: 3 participants of sick"
-    assert "p" not in few
-    assert mean_difference({})["these"] == {"absent": "no dataset has both"}
+    assert few.too_few == "b: 3 participants of sick"
+    assert few.p is None
+    assert mean_difference({})["these"] == Estimate(absent="no dataset has both")
 
 
 def test_ranks_agree_with_scipy_and_with_demsar() -> None:

@@ -9,6 +9,7 @@ from sklearn import metrics as peer
 
 from classify.heads.contract import softmax
 from classify.judging.permutation import permute_labels, permuted_metrics
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
 
 CLASSES = ("a", "b", "c", "d")
@@ -45,7 +46,7 @@ def test_two_classes_are_judged_by_the_second() -> None:
 def test_p_values_are_uniform_without_an_effect() -> None:
     rng = np.random.default_rng(7)
     found = [
-        permute_labels(people(60, rng), CLASSES, permutations=199, seed=number)["p_values"]["macro_auroc"]["value"]
+        permute_labels(people(60, rng), CLASSES, permutations=199, seed=number)["p_values"]["macro_auroc"].value
         for number in range(200)
     ]
     assert kstest(found, "uniform").pvalue > 0.01
@@ -54,7 +55,7 @@ def test_p_values_are_uniform_without_an_effect() -> None:
 def test_an_effect_has_a_small_p_value() -> None:
     found = permute_labels(people(80, np.random.default_rng(0), shift=1.0), CLASSES, permutations=500, seed=0)
     for p in found["p_values"].values():
-        assert p["value"] == pytest.approx(1 / 501)
+        assert p.value == pytest.approx(1 / 501)
 
 
 def test_a_seed_repeats_itself_and_constant_predictions_prove_nothing() -> None:
@@ -63,11 +64,11 @@ def test_a_seed_repeats_itself_and_constant_predictions_prove_nothing() -> None:
     assert one == two
     constant = replace(judged, logits=np.zeros((30, 4)), probability=np.full((30, 4), 0.25))
     for p in permute_labels(constant, CLASSES, permutations=100, seed=3)["p_values"].values():
-        assert p["value"] == 1.0
+        assert p.value == 1.0
 
 
 def test_a_class_without_anybody_is_absent() -> None:
     judged = people(30, np.random.default_rng(0))
     nobody = replace(judged, label=np.where(judged.label == 3, 2, judged.label))
     found = permute_labels(nobody, CLASSES, permutations=20, seed=0)["p_values"]
-    assert found["macro_auroc"] == {"absent": "no unit of class d"}
+    assert found["macro_auroc"] == Estimate(absent="no unit of class d")

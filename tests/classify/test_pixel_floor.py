@@ -37,7 +37,7 @@ def test_the_verdict_compares_with_the_pixel_floor(tmp_path: Path) -> None:
     """The embedding is a little better than guessing; the pixels are better than it."""
     study = pictured(make_study(192, effect=0.3), effect=30)
     run = finished(study, tmp_path)
-    assert run.record.judged.baselines[PIXELS]["val"]["macro_auroc"]["value"] > 0.85
+    assert run.record.judged.baselines[PIXELS]["val"]["macro_auroc"].value > 0.85
     assert PIXELS in run.rivals("balanced_accuracy")
     said = make_headline([run])
     assert said.verdict == "worse"
@@ -47,7 +47,7 @@ def test_the_verdict_compares_with_the_pixel_floor(tmp_path: Path) -> None:
         store="store", run=run.folder, participants=study.write(tmp_path), split="test", replicates=50
     )
     record = evaluate(options, now=NOW, read=lambda *_: study.stored).record
-    assert record.judged.baselines[PIXELS]["test"]["macro_auroc"]["value"] > 0.8
+    assert record.judged.baselines[PIXELS]["test"]["macro_auroc"].value > 0.8
 
 
 @pytest.mark.parametrize("has_pictures", [True, False])

@@ -104,10 +104,10 @@ class TestAShuffledLabel:
         rng = np.random.default_rng(5)
         study.people["study_group"] = rng.permutation(study.people["study_group"])
         null = probed(study, tmp_path / "null").record
-        assert real.judged.permutation["val"]["p_values"]["macro_auroc"]["value"] < 0.01
-        assert null.judged.permutation["val"]["p_values"]["macro_auroc"]["value"] > 0.05
+        assert real.judged.permutation["val"]["p_values"]["macro_auroc"].value < 0.01
+        assert null.judged.permutation["val"]["p_values"]["macro_auroc"].value > 0.05
         measured = null.judged.metrics["participant"]["val"]["macro_auroc"]
-        assert measured["low"] < 0.5 < measured["high"]
+        assert measured.low < 0.5 < measured.high
 
     def test_of_train_alone_teaches_nothing(self) -> None:
         """One dealing may lean either way along a strong effect; over many dealings nothing is left."""
@@ -152,7 +152,7 @@ class TestAWrongJoin:
             ids = study.people.loc[rows, "participant_id"].to_numpy(object)
             study.people.loc[rows, "participant_id"] = np.roll(ids, 7)
         measured = probed(study, tmp_path).record.judged.metrics["participant"]["val"]["macro_auroc"]
-        assert measured["low"] < 0.5 < measured["high"]
+        assert measured.low < 0.5 < measured.high
 
     def test_of_a_finished_run_gets_no_look_at_test(self, study: Study, tmp_path: Path) -> None:
         run = probed(study, tmp_path, "dummy").folder
@@ -189,7 +189,7 @@ class TestLabelsAfterTheFact:
         ]
         path.write_text("\n".join(["person_id,value_as_number,measurement_source_value", *lines]))
         more = probed(study, tmp_path / "more", measurements=path).record
-        assert more.judged.baselines["HbA1c (ceiling)"]["val"]["macro_auroc"]["value"] == 1.0
+        assert more.judged.baselines["HbA1c (ceiling)"]["val"]["macro_auroc"].value == 1.0
         assert more.judged.metrics == plain.judged.metrics
         assert more.cohort.cohort_sha256 == plain.cohort.cohort_sha256
         for name in ("age+site", "embedding+age+site"):

@@ -96,9 +96,9 @@ def test_nobody_everybody_and_nothing_said_have_their_own_answer() -> None:
     everybody = frozenset(judged.participant.tolist())
     assert measure_without(judged, others, None, TASK, replicates=10, seed=0) == {}
     said = measure_without(judged, others, frozenset(["9"]), TASK, replicates=10, seed=0)["val"]
-    assert said["absent"].startswith("nobody of val")
+    assert said.absent.startswith("nobody of val")
     said = measure_without(judged, others, everybody, TASK, replicates=10, seed=0)["val"]
-    assert said["absent"].startswith("everybody of val")
+    assert said.absent.startswith("everybody of val")
 
 
 @pytest.mark.parametrize("share", [0, 4, 5, 10])

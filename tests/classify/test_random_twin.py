@@ -11,7 +11,7 @@ from classify_study import Study, make_study
 
 from classify.baselines.random_twin import read_checked_twin
 from classify.errors import CohortError
-from classify.judging.bootstrap import draw_replicates, measure, paired_difference
+from classify.judging.bootstrap import draw_replicates, measure, summarise
 from classify.options import ProbeOptions
 from classify.probe import Probed, probe
 from classify.run.folder import load_run
@@ -52,17 +52,17 @@ def study() -> Study:
 def test_the_twin_stands_among_the_baselines(study: Study, tmp_path: Path) -> None:
     done = run(study, tmp_path, twin_of(study))
     record, frame = done.record, load_run(done.folder).predictions
-    assert record.rivals.difference_to_random_twin["macro_auroc"]["low"] > 0
-    assert record.judged.baselines["random twin"]["val"]["macro_auroc"]["low"] < 0.6
+    assert record.rivals.difference_to_random_twin["macro_auroc"].low > 0
+    assert record.judged.baselines["random twin"]["val"]["macro_auroc"].low < 0.6
     assert not any("twin" in line["name"] for line in record.rivals.baselines_missing)
     ours, theirs = (
         pick_predictions(frame, model=m, level="participant", split="val") for m in ("linear", "random twin")
     )
     drawn = draw_replicates(ours.participant, replicates=100, seed=0)
     (_, one), (_, two) = measure(ours, drawn, record.asked.classes), measure(theirs, drawn, record.asked.classes)
-    expected = paired_difference(one["macro_auroc"], two["macro_auroc"], "")
+    expected = summarise(one["macro_auroc"] - two["macro_auroc"], "")
     found = record.rivals.difference_to_random_twin["macro_auroc"]
-    assert {**found, **expected} == found
+    assert (found.value, found.ends) == (expected.value, expected.ends)
     assert record.rivals.random_twin is not None
     assert record.rivals.random_twin["space"] != record.asked.space
     assert record.rivals.random_twin["notes"] == [
@@ -75,7 +75,7 @@ def test_a_twin_that_sees_the_same_is_no_worse(study: Study, tmp_path: Path) -> 
     same = twin_of(study, effect=2.0)
     same = replace(same, pooled=study.stored.pooled)
     difference = run(study, tmp_path, same).record.rivals.difference_to_random_twin
-    assert {name: measured["value"] for name, measured in difference.items()} == {
+    assert {name: measured.value for name, measured in difference.items()} == {
         "balanced_accuracy": 0.0,
         "macro_auroc": 0.0,
     }
@@ -95,7 +95,7 @@ def test_only_people_of_both_stores_are_compared(study: Study, tmp_path: Path) -
     drawn = draw_replicates(ours.participant, replicates=100, seed=0)
     (_, one), (_, two) = measure(ours, drawn, record.asked.classes), measure(theirs, drawn, record.asked.classes)
     found = record.rivals.difference_to_random_twin["macro_auroc"]
-    assert {**found, **paired_difference(one["macro_auroc"], two["macro_auroc"], "")} == found
+    assert found.to_dict() | summarise(one["macro_auroc"] - two["macro_auroc"], "").to_dict() == found.to_dict()
     assert record.rivals.random_twin is not None
     people = record.rivals.random_twin["participants"]["val"]
     assert people < record.cohort.splits["val"]["participants"]

@@ -32,13 +32,13 @@ def test_a_good_guess_beats_the_mean_and_a_blind_one_does_not() -> None:
     weights = np.vstack([np.ones(80), *rng.multinomial(80, np.full(80, 1 / 80), size=200)]).T.astype(np.float64)
     good = measure_regression(truth, truth + rng.normal(0, 2, 80), weights, 60.0)
     blind = measure_regression(truth, rng.normal(60, 9, 80), weights, 60.0)
-    assert good["less_error_than_the_mean"]["low"] > 0 > blind["less_error_than_the_mean"]["high"]
-    assert good["spearman"]["low"] > 0.9
-    assert good["mean_absolute_error"]["value"] < 3 < good["mean_absolute_error_of_the_mean"]["value"]
+    assert good["less_error_than_the_mean"].low > 0 > blind["less_error_than_the_mean"].high
+    assert good["spearman"].low > 0.9
+    assert good["mean_absolute_error"].value < 3 < good["mean_absolute_error_of_the_mean"].value
 
 
 def test_equal_values_are_absent_not_zero() -> None:
     measured = measure_regression(np.full(9, 50.0), np.arange(9.0), np.ones((9, 3)), 50.0)
     assert "absent" in measured
-    assert "absent" in measured["spearman"]
-    assert measured["mean_absolute_error_of_the_mean"]["value"] == 0
+    assert measured["spearman"].absent
+    assert measured["mean_absolute_error_of_the_mean"].value == 0

@@ -66,8 +66,8 @@ def test_an_effect_that_points_the_other_way_at_one_site_is_found_out(tmp_path: 
     step = people["study_group"].map(STUDY_GROUPS.index).to_numpy(np.float32)
     study.stored.pooled[away, ..., 0] -= 4.0 * step[away, None, None]
     done = probed(study, tmp_path)
-    assert line_of(done, "site", "UAB")["without"]["macro_auroc"]["high"] < 0.5
-    assert done.record.judged.metrics["participant"]["val"]["macro_auroc"]["value"] > 0.5
+    assert line_of(done, "site", "UAB")["without"]["macro_auroc"].high < 0.5
+    assert done.record.judged.metrics["participant"]["val"]["macro_auroc"].value > 0.5
 
 
 def test_a_class_that_only_one_site_has_is_absent(tmp_path: Path) -> None:
@@ -101,11 +101,11 @@ def gathered_at_sites(participants: int = 240) -> Study:
 def test_a_site_that_stands_in_for_the_label_is_found_out(tmp_path: Path) -> None:
     done = probed(gathered_at_sites(), tmp_path, task="medicated-vs-not", replicates=300)
     overall = done.record.judged.metrics["participant"]["val"]["macro_auroc"]
-    assert overall["low"] > 0.5
+    assert overall.low > 0.5
     assert done.record.fitted.robustness is not None
     away = [line["without"]["macro_auroc"] for line in done.record.fitted.robustness["site"]]
-    values = [measured["value"] for measured in away if "value" in measured]
+    values = [measured.value for measured in away if measured.value is not None]
     assert len(values) >= 2
-    assert np.mean(values) < overall["value"] - 0.15
+    assert np.mean(values) < overall.value - 0.15
     told = [line for line in done.record.fitted.probes_of_nuisance if line["target"] == "site"]
     assert max(line["value"] for line in told) > 0.8

@@ -165,7 +165,7 @@ def test_a_store_with_a_signal_of_its_own_adds_and_the_run_remembers_both(tmp_pa
         evaluate(EvaluateOptions(store="first", **asked), now=NOW, read=read)
     turned = ("b=second", "a=first")
     seen = evaluate(EvaluateOptions(store=turned, **asked), now=NOW, read=read).record
-    assert seen.judged.metrics["participant"]["test"]["macro_auroc"]["low"] > 0.7, "in the order of the run"
+    assert seen.judged.metrics["participant"]["test"]["macro_auroc"].low > 0.7, "in the order of the run"
 
     with pytest.raises(RunFolderError, match="reads the stores a, b side by side, here is one store"):
         source_of_run(load_run(run), study.stored)

@@ -57,7 +57,7 @@ def run(folder: Path, runs: Path, model: str = "attentive", **options: Any) -> P
 
 
 def auroc(done: Probed) -> float:
-    return float(done.record.judged.metrics["participant"]["val"]["macro_auroc"]["value"])
+    return float(done.record.judged.metrics["participant"]["val"]["macro_auroc"].value)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_a_token_run_is_evaluated_on_test(folder: Path, done: Probed) -> None:
         store="store", run=done.folder, participants=folder / "participants.tsv", split="test", replicates=20
     )
     judged = evaluate(options, now=NOW, read=lambda *_: opened(folder), tell=lambda _: None)
-    assert "value" in judged.record.judged.metrics["participant"]["test"]["macro_auroc"]
+    assert judged.record.judged.metrics["participant"]["test"]["macro_auroc"].value is not None
 
 
 def test_what_does_not_fit_together_is_refused_first(folder: Path, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from finetune_study import IMAGE_SIZE, feed_of, rows_of, trainer_of, write_volum
 
 from classify.features.standardise import Standardiser
 from classify.features.table import FeatureTable
-from classify.judging.bootstrap import draw_replicates, paired_difference, replicate_metrics
+from classify.judging.bootstrap import draw_replicates, replicate_metrics, summarise
+from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions, judged_of
-from classify.run.record import Measured
 from extract.device.cpu import CpuBackend
 from extract.encoder.encoder import Encoder
 from extract.encoder.random_init import random_encoder
@@ -97,8 +97,8 @@ class Grating:
         return judged_of(predict(trainer, self.feed("test", config)))
 
 
-def gain(ours: Predictions, theirs: Predictions) -> Measured:
+def gain(ours: Predictions, theirs: Predictions) -> Estimate:
     """Give ours minus theirs in AUROC, with the paired interval over participants."""
     drawn = draw_replicates(theirs.participant, replicates=1000, seed=0)
     values = [replicate_metrics(one, drawn, CLASSES)[METRIC] for one in (ours, theirs)]
-    return paired_difference(*values, "")
+    return summarise(values[0] - values[1], "")

@@ -110,7 +110,7 @@ def test_the_best_epoch_is_published_and_not_the_last(phantom: Path, tmp_path: P
     record = run(phantom, tmp_path, config=load_config(None, changes=PLAIN, epochs=4)).record
     best = record.fitted.parameters["selection"]["best"]
     assert best != record.fitted.parameters["history"][-1]
-    assert record.judged.metrics["participant"]["val"]["log_loss"]["value"] == pytest.approx(
+    assert record.judged.metrics["participant"]["val"]["log_loss"].value == pytest.approx(
         best["val_log_loss"], abs=1e-4
     )
     assert record.fitted.parameters["history"][-1]["val_log_loss"] > best["val_log_loss"] + 1e-3
@@ -317,7 +317,7 @@ def test_a_store_saves_the_encoding_of_later_stages(
     volumes = run(phantom, tmp_path / "a", stages=("head", "last"), config=config)
     monkeypatch.setattr("extract.encode.BatchEncoder.encode", lambda *_: pytest.fail("a volume was encoded"))
     stored = run(phantom, tmp_path / "b", stages=("head", "last"), config=config, store=store)
-    found = [done.record.judged.metrics["participant"]["val"]["log_loss"]["value"] for done in (volumes, stored)]
+    found = [done.record.judged.metrics["participant"]["val"]["log_loss"].value for done in (volumes, stored)]
     assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
@@ -421,5 +421,5 @@ def test_without_an_effect_the_score_stays_at_chance_and_the_record_compares_the
     done = run(bucket, tmp_path / "runs", task="healthy-vs-rest", stages=("head", "last"),
                config=load_config(None, changes=(*PLAIN, "batch_size=16"), epochs=1), replicates=200)  # fmt: skip
     p_values = done.record.judged.permutation["val"]["p_values"]
-    assert p_values["macro_auroc"]["value"] > 0.01
+    assert p_values["macro_auroc"].value > 0.01
     assert set(done.record.fitted.parameters["stages_compared"]["balanced_accuracy"]) == {"head", "last"}

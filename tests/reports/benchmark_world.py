@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from classify.run.estimate import plain
 from extract.phantom.bucket import generate
 from extract.phantom.plan import parse_plan
 from reports.benchmark.options import BenchmarkOptions
@@ -38,9 +39,11 @@ def make_buckets(folder: Path, people: int = 40, names: tuple[str, ...] = ("here
 
 
 def run_plan(folder: Path, said: list[str] | None = None, **given: Any) -> dict[str, Any]:
-    """Do classify benchmark, and return its record."""
+    """Do classify benchmark, and return its record, in plain JSON types."""
     tell = (lambda _: None) if said is None else said.append
-    return benchmark(BenchmarkOptions(plan=folder / "plan.yaml", device="cpu", **given), tell=tell).record
+    made = benchmark(BenchmarkOptions(plan=folder / "plan.yaml", device="cpu", **given), tell=tell)
+    record: dict[str, Any] = plain(made.record)
+    return record
 
 
 def without_when(record: dict[str, Any]) -> dict[str, Any]:

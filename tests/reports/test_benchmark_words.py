@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
+from classify.run.estimate import lift
 from reports.benchmark.claim import claim_of
 from reports.benchmark.files import escape
 
 
 def record(these: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    line = {"macro_auroc": {"these": these, "like_these": like, "datasets": ["a", "b", "c"]}}
+    line = lift({"macro_auroc": {"these": these, "like_these": like, "datasets": ["a", "b", "c"]}})
     over = {"boards": {"a": "a/x", "b": "b/x", "c": "c/x"}, "lines": {"new/linear": line}}
     return {"plan": {"reference": "old"}, "over_datasets": over}
 

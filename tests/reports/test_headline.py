@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from simulated_run import build_run
 
+from classify.run.estimate import Estimate
 from reports.encoders import encoder_part
 from reports.headline import CLAIMS, judge, make_headline, number, spell
-from reports.runs import Estimate, read_runs
+from reports.runs import read_runs
 
 finite = st.floats(-1, 1)
 
@@ -22,6 +23,7 @@ ABOVE = Estimate(0.5, 0.4, 0.6)
 @given(low=finite, value=finite, high=finite)
 def test_only_an_interval_that_excludes_zero_supports_a_claim(low: float, value: float, high: float) -> None:
     low, value, high = sorted((low, value, high))
+    assume(low < high)
     verdict = judge(ABOVE, Estimate(value, low, high), chance=0.25)
     assert (verdict == "better") == (low > 0)
     assert (verdict == "worse") == (high < 0)
@@ -33,7 +35,7 @@ def test_above_a_poor_baseline_but_not_above_guessing_is_no_claim(own: Estimate)
     assert judge(own, Estimate(0.2, 0.1, 0.3), chance=0.25) == "not above guessing"
 
 
-@pytest.mark.parametrize("unknown", [Estimate(None, reason="r"), Estimate(0.2), Estimate(0.2, 0.1, None)])
+@pytest.mark.parametrize("unknown", [Estimate(absent="r"), Estimate(0.2), Estimate(0.2, 0.1, None)])
 def test_without_an_interval_nothing_is_claimed(unknown: Estimate) -> None:
     assert judge(ABOVE, unknown, chance=0.25) == "not compared"
 

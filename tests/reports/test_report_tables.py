@@ -21,7 +21,7 @@ def test_runs_come_best_first_then_each_baseline_once(tmp_path: Path) -> None:
     rows = results([weak, strong], "participant", "val")
     assert [row.name for row in rows] == ["linear", "mlp", *BASELINES]
     assert [row.estimates[0].value for row in rows[:2]] == [
-        run.record.judged.metrics["participant"]["val"]["balanced_accuracy"]["value"] for run in (strong, weak)
+        run.record.judged.metrics["participant"]["val"]["balanced_accuracy"].value for run in (strong, weak)
     ]
 
 

@@ -12,10 +12,10 @@ import pytest
 from simulated_run import BASELINES, FOUR_CLASSES, build_run
 from simulated_study import NOW, SPACE, simulated_facts, simulated_features
 
+from classify.run.estimate import Estimate, Measures, lift
 from embeddings_store.errors import RunError, UsageError
 from reports.headline import number
 from reports.options import StudyOptions
-from reports.runs import Estimate
 from reports.sections import leans
 from reports.study import StudyPage, write_study
 
@@ -102,11 +102,9 @@ def test_every_section_and_figure_is_there(made: tuple[StudyPage, PageReader]) -
     assert len(page.alts) == len(FIGURES) - 1  # the flow is SVG with a label
 
 
-def numbers_of(measures: dict[str, Any]) -> list[str]:
+def numbers_of(measures: Measures) -> list[str]:
     shown = ("balanced_accuracy", "macro_auroc", "quadratic_weighted_kappa", "accuracy", "log_loss", "brier")
-    return [
-        f"{number(measures[m]['value'])} ({number(measures[m]['low'])} to {number(measures[m]['high'])})" for m in shown
-    ]
+    return [measures[name].text(number) for name in shown]
 
 
 def test_every_number_of_the_records_is_there(made: tuple[StudyPage, PageReader]) -> None:
@@ -121,7 +119,7 @@ def test_every_number_of_the_records_is_there(made: tuple[StudyPage, PageReader]
             for measured in numbers_of(run.record.judged.baselines[name]["val"]):
                 assert measured in page.text
         difference = run.record.judged.difference_to_age_site["balanced_accuracy"]
-        assert f"{number(difference['value'], True)} ({number(difference['low'], True)} to" in page.text
+        assert f"{number(difference.value, True)} ({number(difference.low, True)} to" in page.text
 
 
 def test_what_a_reader_must_know_is_there(made: tuple[StudyPage, PageReader]) -> None:
@@ -270,7 +268,7 @@ def away(value: float, low: float, high: float) -> dict[str, Any]:
 @pytest.mark.parametrize(("value", "overall", "is_said"), [(0.5, 0.8, True), (0.58, 0.66, False), (0.64, 0.8, False)])
 def test_leaning_is_judged_over_all_places_together(value: float, overall: float, is_said: bool) -> None:
     """Each place alone holds chance, as it does with few people; all of them together may not."""
-    lines = [away(value, value - 0.15, value + 0.15) for _ in range(3)]
+    lines = lift([away(value, value - 0.15, value + 0.15) for _ in range(3)])
     assert bool(leans(Estimate(overall, overall - 0.08, overall + 0.08), lines)) is is_said
 
 

@@ -126,10 +126,10 @@ def test_a_mirrored_run_holds_parameters_metrics_tags_and_the_record(
     record = read_runs(tmp_path / "runs")[0].record
     measured = record.judged.metrics["participant"]["val"]["balanced_accuracy"]
     name = "participant/val/balanced_accuracy"
-    assert [row.data.metrics[name + part] for part in ("", "/low", "/high")] == list(measured.values())
+    assert [row.data.metrics[name + part] for part in ("", "/low", "/high")] == [measured.value, *measured.ends]
     assert (
         row.data.metrics["baseline/age_site/val/macro_auroc"]
-        == record.judged.baselines["age+site"]["val"]["macro_auroc"]["value"]
+        == record.judged.baselines["age+site"]["val"]["macro_auroc"].value
     )
     assert "participant/val/recall/healthy" not in row.data.metrics  # absent, never a number
     assert row.data.params["parameters.num_leaves"] == "6"

@@ -99,7 +99,7 @@ def test_the_offline_file_holds_parameters_numbers_tables_and_files(tmp_path: Pa
     assert {name: summary[name] for name in copy.metrics} == dict(copy.metrics)
     measured = run.record.judged.metrics["participant"]["val"]["balanced_accuracy"]
     lines = {line[0]: line[1:] for line in table(tmp_path / "copies", "metrics")["data"]}
-    assert lines["participant/val/balanced_accuracy"] == [measured[name] for name in ("value", "low", "high")]
+    assert lines["participant/val/balanced_accuracy"] == [measured.value, *measured.ends]
     assert "participant/val/recall/healthy" not in lines  # absent, never a number
     trials = table(tmp_path / "copies", "trials")
     assert trials["columns"] == ["trial", "state", "value", "parameters.depth"]

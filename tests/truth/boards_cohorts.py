@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from kept_results import Kept
 
-from classify.comparing.leaderboard import RANKED_BY, add_simultaneous, at_once, find_best
+from classify.comparing.leaderboard import RANKED_BY, add_simultaneous, find_best
 from classify.judging.bootstrap import Replicates, draw_replicates, summarise
 from classify.judging.metrics import HEADLINE
 
@@ -100,8 +100,8 @@ def called_worse(drawn: Drawn, *, replicates: int, seed: int = 0) -> set[str]:
         if name != best
     ]
     add_simultaneous([*lines, {"name": best, "difference_to_best": None}], values, best, list(values))
-    shown = {line["name"]: at_once(line["difference_to_best"][RANKED_BY]) for line in lines}
-    return {name for name, one in shown.items() if one.get("high", 0.0) < 0}
+    shown = {line["name"]: line["difference_to_best"][RANKED_BY].at_once() for line in lines}
+    return {name for name, one in shown.items() if max(one.ends, default=0.0) < 0}
 
 
 def true_balanced_accuracy(worse: float) -> float:

@@ -20,8 +20,8 @@ from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.metrics import HEADLINE
 from classify.judging.robustness import leave_one_out
+from classify.run.estimate import Estimate
 from classify.search.search import SearchPlan, choose_model
-from reports.runs import to_estimate
 from reports.sections import leans
 
 PEOPLE, WIDTH = 480, 24
@@ -115,12 +115,11 @@ def said_of(kind: Kind, seed: int, *, replicates: int = 300) -> set[str]:
         for by, lines in found.items()
         for line in lines
         for metric in HEADLINE
-        if to_estimate(line.get("beyond_chance", {}).get(metric)).has_interval
-        and line["beyond_chance"][metric]["high"] < 0
+        if max(line.get("beyond_chance", {}).get(metric, Estimate()).interval, default=0.0) < 0
     }
     people = model.predict(rows.only("val"), classes=2, split="val")["participant"]
     drawn = draw_replicates(people.participant, replicates=replicates, seed=seed)
-    overall = to_estimate(measure(people, drawn, task.classes)[0]["macro_auroc"])
+    overall = measure(people, drawn, task.classes)[0]["macro_auroc"]
     return below | {f"leans on the {by}" for by, lines in found.items() if leans(overall, lines)}
 
 

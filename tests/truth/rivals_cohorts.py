@@ -34,7 +34,6 @@ from embeddings_store.schema import FACT_COLUMNS, Eye, Note, VolumeRef, site_of,
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.writer import open_writer
 from reports.headline import confirm, hardest, judge
-from reports.runs import to_estimate
 
 TASK = "healthy-vs-rest"
 PEOPLE, TRAIN = 480, 320
@@ -182,12 +181,12 @@ def verdict_of(
     found = compare_with_rivals(values, against, ours, classes)
     rivals = {}
     for name, of in found.items():
-        raw = of[HEADLINE[0]]
-        at_once = raw.get("simultaneous", {}).get("high", -1.0)
-        rivals[name] = to_estimate(raw | ({"high": max(raw["high"], at_once)} if "high" in raw else {}))
+        one = of[HEADLINE[0]]
+        high = max([*one.ends[1:], *list(one.simultaneous.values())[1:]], default=None)
+        rivals[name] = replace(one, high=high)
     rival = hardest(rivals)
-    first = judge(to_estimate(own[HEADLINE[0]]), rivals[rival], chance=0.5)
-    verdict = confirm(first, {name: to_estimate(of[HEADLINE[1]]) for name, of in found.items()})
+    first = judge(own[HEADLINE[0]], rivals[rival], chance=0.5)
+    verdict = confirm(first, {name: of[HEADLINE[1]] for name, of in found.items()})
     return Said(verdict, rival, rivals[rival].value or 0.0)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from classify.options import ProbeOptions
 from classify.probe import probe
+from classify.run.estimate import Estimate
 from embeddings_store.snapshot import read_features_source
 from extract.options import ExtractOptions
 from extract.phantom.broken import KINDS
@@ -29,7 +30,7 @@ def options_of_the_page() -> tuple[int, float, float, int, str]:
     return int(numbers[0]), numbers[1], numbers[2], int(numbers[3]), task
 
 
-def auroc(folder: Path, effect_um: float, seed: int) -> dict[str, float]:
+def auroc(folder: Path, effect_um: float, seed: int) -> Estimate:
     """Go the way of the page: a phantom, a store, a linear probe."""
     from datetime import UTC, datetime
 
@@ -46,8 +47,8 @@ def auroc(folder: Path, effect_um: float, seed: int) -> dict[str, float]:
         store="store", model="linear", participants=bucket / "participants.tsv", task=task, runs=folder / "runs"
     )
     done = probe(options, now=datetime(2026, 11, 29, tzinfo=UTC), read=lambda *_: read_features_source(str(store)))
-    found: dict[str, float] = done.record.judged.metrics["participant"]["val"]["macro_auroc"]
-    assert "too_few" not in found
+    found = done.record.judged.metrics["participant"]["val"]["macro_auroc"]
+    assert not found.too_few
     return found
 
 
@@ -55,7 +56,7 @@ def holds(folder: Path, seed: int) -> tuple[bool, bool]:
     """Say whether the effect's interval lies above chance, and whether that of the control holds it."""
     _, _, effect_um, _, _ = options_of_the_page()
     effect, control = (auroc(folder / name, um, seed) for name, um in (("effect", effect_um), ("control", 0.0)))
-    return effect["low"] > 0.5, control["low"] < 0.5 < control["high"]
+    return effect.low > 0.5, control.low < 0.5 < control.high
 
 
 @pytest.mark.slow
