@@ -37,12 +37,11 @@ from finetune.run.record import (
 from finetune.run.tracked import Follower
 from finetune.training.epochs import BestWeights, Epoch
 from finetune.training.loop import Trainer, predict
-from finetune.training.resume import StateFolder
+from finetune.training.resume import STATES, StateFolder
 from finetune.training.run_stages import Feeds, new_model, train_stages
 
 __all__ = ["OPTIMISTIC", "FinetuneOptions", "Finetuned", "finetune"]
 
-STATE = "state"
 TRAINING = "the step at hand is finished, and the training state is saved; a second signal ends the run at once"
 
 
@@ -145,7 +144,7 @@ def _new_trainer(
     return Trainer(
         model, ready.options.recipe, len(ready.task.classes), ready.options.seed, ready.backend, together,
         BestWeights(), tell, watch,
-        state=StateFolder(ready.work / STATE, ready.inputs.fingerprint), stop=stop,
+        state=StateFolder(ready.work / STATES, ready.inputs.fingerprint), stop=stop,
         compiled=ready.options.compiled,
     )  # fmt: skip
 

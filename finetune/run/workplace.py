@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from embeddings_store.errors import OctProbeError
 from embeddings_store.regular_file import require_regular
 from finetune.errors import DivergedError
 from finetune.parallel.processes import Processes
-from finetune.training.resume import StateFolder
+from finetune.training.resume import STATES, StateFolder
 
 
 @contextmanager
@@ -27,15 +28,22 @@ def work_folder(runs: Path, key: str, processes: Processes) -> Iterator[Path]:
         try:
             yield folder
         except OctProbeError as error:
-            repeats = isinstance(error, DivergedError) or not StateFolder(folder / "state").exists
+            repeats = isinstance(error, DivergedError) or not StateFolder(folder / STATES).exists
             if processes.rank == 0 and repeats:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
                 if is_new:
                     with suppress(OSError):  # another run may have begun there
                         runs.rmdir()
             raise
         if processes.rank == 0:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove it, its state in one step: half a state, which a kill would leave, is damaged to the next run."""
+    with suppress(OSError):
+        (folder / STATES).rename(folder / f"removed-{uuid.uuid4().hex}")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from finetune.model.network import VolumeClassifier, host_weights, whole
 from finetune.training.epochs import BestWeights, Epoch
 from finetune.training.stages import trainable_weights
 
-STATE = "state.json"
+STATES, STATE = "state", "state.json"
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from finetune.model.lora import remove_lora
 from finetune.model.network import VolumeClassifier, host_weights
 from finetune.parallel.processes import OneProcess
 from finetune.recipe.load import load_config
+from finetune.run import workplace
 from finetune.run.workplace import work_folder
 from finetune.training import loop
 from finetune.training.epochs import BestWeights, Epoch
-from finetune.training.resume import Position, StateFolder, collect_tensors
+from finetune.training.resume import STATES, Position, StateFolder, collect_tensors
 from finetune.training.run_stages import Feeds, train_stages
 from finetune.training.stages import new_optimiser, set_trainable
 
@@ -283,6 +284,23 @@ def test_two_runs_of_the_same_kind_do_not_share_a_state(tmp_path: Path) -> None:
         pass
     with work_folder(tmp_path, "0", OneProcess()):
         pass
+
+
+def test_a_kill_while_the_folder_is_removed_leaves_no_half_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path, **_: object) -> None:
+        assert folder.is_dir()
+        raise SystemExit
+
+    monkeypatch.setattr(workplace.shutil, "rmtree", killed)
+    with pytest.raises(SystemExit), work_folder(tmp_path, "0", OneProcess()) as folder:
+        (folder / STATES / "000004").mkdir(parents=True)
+    assert not StateFolder(folder / STATES).exists
+    monkeypatch.undo()
+    with work_folder(tmp_path, "0", OneProcess()):
+        pass
+    assert not folder.exists()
 
 
 def test_what_decides_the_weights_is_in_the_key(phantom: Path, tmp_path: Path) -> None:
