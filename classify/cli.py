@@ -2,7 +2,7 @@
 
 from classify.options import ProbeOptions
 from classify.run_options import BaselineOptions, EvaluateOptions
-from classify.study_commands import study_commands
+from classify.study_commands import emit_folder, study_commands
 from embeddings_store.command_line import Version, verb
 from embeddings_store.shared_options import Json
 from embeddings_store.terminal.console import emit_json, new_app, run_command, show
@@ -45,9 +45,7 @@ def probe_all(options: ProbeOptions, *, json: bool) -> None:
 
     done = probe_targets(options)
     print_targets(done.record)
-    show(f"targets: {done.folder}")
-    if json:
-        emit_json(done.record | {"path": str(done.folder)})
+    emit_folder(done, "targets", json=json)
 
 
 @verb(app)

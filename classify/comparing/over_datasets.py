@@ -6,7 +6,7 @@ datasets were drawn, too, so their spread counts, and few datasets say little.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
@@ -20,10 +20,19 @@ FEWEST_DATASETS = 3
 """Of "datasets like these": two of them give an interval twelve times as wide as their spread, which nobody can use."""
 
 
+@dataclass(frozen=True)
+class MeanDifference:
+    """A difference over those datasets that have both; these, like_these: with p and, of several, holm."""
+
+    datasets: list[str]
+    these: Measured
+    like_these: Measured
+
+
 def mean_difference(
     apart: Mapping[str, Float64[np.ndarray, " R"]], few: Mapping[str, str | None] | None = None
-) -> dict[str, Any]:
-    """Give datasets, these and like_these of differences by dataset: element 0 the estimate, the rest bootstrap draws.
+) -> MeanDifference:
+    """Give the mean of differences by dataset: element 0 the estimate, the rest bootstrap draws.
 
     The draws of different datasets must be of different seeds: their people are other people. A dataset weighs one,
     whatever its size. NaN: undefined there; such a dataset is left out. few: by dataset why its people are too few to
@@ -32,13 +41,13 @@ def mean_difference(
     known = {name: values for name, values in apart.items() if np.isfinite(values[0])}
     if not known:
         absent: Measured = {"absent": "no dataset has both"}
-        return {"datasets": [], "these": absent, "like_these": absent}
+        return MeanDifference([], absent, absent)
     table = np.stack(list(known.values()))
     why = next((f"{name}: {said}" for name in known if (said := (few or {}).get(name))), None)
-    return {"datasets": list(known), "these": of_these(table, why), "like_these": of_others_like(table[:, 0])}
+    return MeanDifference(list(known), of_these(table, why), of_others_like(table[:, 0]))
 
 
-def of_these(apart: Float64[np.ndarray, "K R"], few: str | None = None) -> dict[str, Any]:
+def of_these(apart: Float64[np.ndarray, "K R"], few: str | None = None) -> Measured:
     """Give the mean over these datasets: people are drawn anew within each, independently."""
     mean = apart.mean(axis=0)
     measured = summarise(mean, "undefined for one of the datasets", few)
@@ -46,7 +55,7 @@ def of_these(apart: Float64[np.ndarray, "K R"], few: str | None = None) -> dict[
     return {**measured} | ({"p": two_sided_p(mean)} if believed else {})
 
 
-def of_others_like(estimates: Float64[np.ndarray, " K"]) -> dict[str, Any]:
+def of_others_like(estimates: Float64[np.ndarray, " K"]) -> Measured:
     """Give the mean over datasets like these: Student's t over one estimate a dataset.
 
     The people's noise is already in each estimate, so it must not be added again; and datasets may be of any sizes:

@@ -8,7 +8,6 @@ from datetime import datetime
 from hashlib import sha256
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError
@@ -20,7 +19,7 @@ from classify.judging.transport import measure_gap
 from classify.run.folder import Run, load_run
 from classify.run.inputs import digest_rows
 from classify.run.predictions import pick_predictions
-from classify.run.record import Evaluation
+from classify.run.record import Evaluation, Measures
 from classify.run_options import EvaluateOptions
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.publish import published
@@ -41,8 +40,8 @@ class Moved:
     away: str
     variant: str
     head: str
-    metrics: Mapping[str, Any]
-    gap: Mapping[str, Any]
+    metrics: Measures
+    gap: Measures
     participants: int = 0
     reason: str = ""
 

@@ -1,17 +1,22 @@
 """The sentence of a benchmark, and its tables in LaTeX: what is not known is no finding."""
 
-from typing import Any
-
 import pytest
 
+from classify.comparing.over_datasets import MeanDifference
+from classify.run.record import Measured
 from reports.benchmark.claim import claim_of
 from reports.benchmark.files import escape
+from reports.benchmark.record import BenchmarkRecord, PlanFacts
+from reports.benchmark.results import OverDatasets
 
 
-def record(these: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    line = {"macro_auroc": {"these": these, "like_these": like, "datasets": ["a", "b", "c"]}}
-    over = {"boards": {"a": "a/x", "b": "b/x", "c": "c/x"}, "lines": {"new/linear": line}}
-    return {"plan": {"reference": "old"}, "over_datasets": over}
+def record(these: Measured, like: Measured, judged: str = "abc", lines: int = 1) -> BenchmarkRecord:
+    mean = MeanDifference(list(judged), these, like)
+    over = OverDatasets({name: f"{name}/x" for name in "abc"}, {"new/linear": {"macro_auroc": mean}} if lines else {})
+    return BenchmarkRecord(
+        created="", command=[], plan=PlanFacts("plan", "0" * 64, "old", "val"), phantom=False, sources=[], notes=[],
+        cells=[], gaps=[], boards={}, over_datasets=over, ranks={}, transport=[], cost=[],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -25,7 +30,7 @@ def record(these: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
          ("too few to say (a: 3 participants)", "too few to say (2 datasets)")),
     ],
 )  # fmt: skip
-def test_the_claim_is_what_is_shown(these: dict[str, Any], like: dict[str, Any], said: tuple[str, str]) -> None:
+def test_the_claim_is_what_is_shown(these: Measured, like: Measured, said: tuple[str, str]) -> None:
     first, _, second = claim_of(record(these, like)).partition(" Of datasets like these: ")
     assert first == f"On these 3 datasets, by mean macro AUROC against old with the same head: {said[0]}."
     assert second == f"{said[1]}."
@@ -33,15 +38,11 @@ def test_the_claim_is_what_is_shown(these: dict[str, Any], like: dict[str, Any],
 
 def test_a_claim_on_fewer_datasets_says_so() -> None:
     shown = {"value": 0.1, "p": 0.01, "holm": 0.02}
-    fewer = record(shown, shown)
-    fewer["over_datasets"]["lines"]["new/linear"]["macro_auroc"]["datasets"] = ["a", "b"]
-    assert "shown to be better: new/linear (on 2 of them)" in claim_of(fewer)
+    assert "shown to be better: new/linear (on 2 of them)" in claim_of(record(shown, shown, "ab"))
 
 
 def test_one_encoder_alone_is_compared_with_nothing() -> None:
-    alone = record({}, {})
-    alone["over_datasets"]["lines"] = {}
-    assert claim_of(alone).startswith("Nothing is compared over datasets")
+    assert claim_of(record({}, {}, lines=0)).startswith("Nothing is compared over datasets")
 
 
 def test_latex_shows_text_as_it_is() -> None:

@@ -97,9 +97,9 @@ def test_the_shortcut_of_boards_is_what_compare_computes(setting: Setting) -> No
         entries.append(Entry(f"m{number}", "model", said, {}))
     board = rank_entries(entries, classes, replicates=200, seed=0)
     values = balanced_accuracies(found, draw_replicates(found.person, replicates=200, seed=0))
-    for line in board["lines"]:
-        assert line["metrics"][RANKED_BY]["value"] == pytest.approx(values[line["name"]][RANKED_BY][0], abs=1e-12)
-    named = {line["name"] for line in board["lines"] if standing(line, board) == "worse than the best"}
+    for line in board.lines:
+        assert line.metrics[RANKED_BY]["value"] == pytest.approx(values[line.name][RANKED_BY][0], abs=1e-12)
+    named = {line.name for line in board.lines if standing(line, board) == "worse than the best"}
     assert named == called_worse(found, replicates=200)
 
 
