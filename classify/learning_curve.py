@@ -118,7 +118,7 @@ def learning_curve(
             parameters=dict(chosen.spec.parameters),
             features=asdict(chosen.spec.features),
             aggregation=chosen.spec.aggregation,
-            search=chosen.record,
+            search=as_json(chosen.record) if chosen.record else None,
             split="val",
             val=cohort.sizes()["val"],
             seed=asked.seed,
