@@ -48,7 +48,7 @@ def test_a_choice_is_scored_as_the_local_engine_scores_it(tmp_path: Path) -> Non
     local = choose_model(plan, found.source, runs=tmp_path, facts={}, tell=lambda _: None)
     assert local.record is not None
     (tried,) = local.record.history
-    assert list(score_folds(found, SPACE, tried["parameters"] | {"layer": "last"})) == tried["after_folds"]
+    assert list(score_folds(found, SPACE, tried.parameters | {"layer": "last"})) == tried.after_folds
 
 
 @pytest.mark.slow

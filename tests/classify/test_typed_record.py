@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from classify.comparing.board import ComparisonRecord
+from classify.comparing.target_folder import TargetsRecord
 from classify.errors import RunFolderError
+from classify.learning_curve import CurveRecord
 from classify.run.typed_record import as_json, read_typed
+from reports.benchmark.record import BenchmarkRecord
 from reports.validity import comparison_tables
 
 MEASURED = {"value": 0.75, "low": 0.5, "high": 0.875}
@@ -77,6 +80,12 @@ def _no_tasks(record: dict[str, Any]) -> None:
 
 def _words(record: dict[str, Any]) -> None:
     record["tasks"]["t"]["lines"][0]["seconds"] = "long"
+
+
+@pytest.mark.parametrize("kind", [BenchmarkRecord, ComparisonRecord, CurveRecord, TargetsRecord])
+def test_a_record_without_its_fields_is_one_line(tmp_path: Path, kind: type[Any]) -> None:
+    with pytest.raises(RunFolderError, match=r"^one/comparison.json: the field 'created' is missing; was it written"):
+        read_typed(kind, saved(tmp_path, {"id": "one"}))
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_a_search_looks_at_the_scale_of_a_strength_too(
         people = join_predictions([scorer.predict(spec, fold) for fold in range(3)])
         return log_loss(people.scores, people)
 
-    assert loss(chosen.spec.parameters["C"]) < loss(record["history"][0]["parameters"]["C"]) - 0.2
+    assert loss(chosen.spec.parameters["C"]) < loss(record.history[0].parameters["C"]) - 0.2
 
 
 def test_one_temperature_at_balanced_classes_would_not_have_been_true() -> None:
