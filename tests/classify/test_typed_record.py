@@ -70,6 +70,18 @@ def test_a_comparison_of_an_older_version_is_read(tmp_path: Path) -> None:
     assert encoders.rows == []
 
 
+def test_a_learning_curve_of_an_older_version_is_read(tmp_path: Path) -> None:
+    old = {
+        "id": "one", "created": "2026-11-22", "command": [], "model": "linear", "task": "t", "classes": ["no", "yes"],
+        "space": "s", "cohort_sha256": "c", "phantom": True, "parameters": {"C": 1.0}, "features": {"layer": "last"},
+        "aggregation": "mean", "search": None, "split": "val", "val": {"participants": 3}, "seed": 0, "repeats": 2,
+        "replicates": 50, "points": [{"fraction": 0.5, "participants": 2, "absent": "nobody is yes"}], "said": [],
+        "seconds": {"fit": 1.5},
+    }  # fmt: skip
+    found = read_typed(CurveRecord, saved(tmp_path, old))
+    assert as_json(found) == old | {"resplit": None}
+
+
 def _no_lines(record: dict[str, Any]) -> None:
     del record["tasks"]["t"]["lines"]
 
