@@ -2,7 +2,7 @@
 
 from classify.options import ProbeOptions
 from classify.run_options import BaselineOptions, EvaluateOptions
-from classify.study_commands import study_commands
+from classify.study_commands import emit_folder, study_commands
 from embeddings_store.command_line import Version, verb
 from embeddings_store.shared_options import Json
 from embeddings_store.terminal.console import emit_json, new_app, run_command, show
@@ -41,14 +41,11 @@ def probe(options: ProbeOptions, *, json: Json = False) -> None:
 def probe_all(options: ProbeOptions, *, json: bool) -> None:
     """Do classify probe for several targets."""
     from classify.comparing.study_tables import print_targets
-    from classify.run.estimate import plain
     from classify.targets import probe_targets
 
     done = probe_targets(options)
     print_targets(done.record)
-    show(f"targets: {done.folder}")
-    if json:
-        emit_json(plain(done.record) | {"path": str(done.folder)})
+    emit_folder(done, "targets", json=json)
 
 
 @verb(app)
@@ -79,8 +76,8 @@ def baselines(options: BaselineOptions, *, json: Json = False) -> None:
     Example: classify baselines --store store --participants participants.tsv --measurements measurement.csv
     """
     from classify.judge_baselines import judge_baselines
-    from classify.run.estimate import plain
     from classify.run.summary import print_baselines
+    from classify.run.typed_record import plain
 
     judged = judge_baselines(options)
     print_baselines(judged)

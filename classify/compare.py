@@ -5,17 +5,17 @@ comparison that broke off goes on where it stopped.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from classify.baselines.random_twin import refuse_trained
 from classify.cohort.identity import people_of, same_number_only
 from classify.cohort.tasks import task_of_record
+from classify.comparing.board import AbsentCell, CellRun, CohortOf, ComparisonRecord, TaskBoard
 from classify.comparing.cells import Cell, run_cells
 from classify.comparing.entries import entries_of
 from classify.comparing.folder import save_comparison
@@ -39,7 +39,7 @@ from embeddings_store.terminal.console import say
 class Compared:
     """The saved comparison: its record and its folder."""
 
-    record: dict[str, Any]
+    record: ComparisonRecord
     folder: Path
 
 
@@ -60,7 +60,7 @@ def compare(
     check_options(options := with_stored_labels(options, tuple(options.stores.values()), tell))
     given = [Cell(run.folder.name, "", run, reused=True) for run in finished_runs(options)]
     refuse_other_tasks(options, given)
-    made, absent = list[Cell](), list[dict[str, str]]()
+    made, absent = list[Cell](), list[AbsentCell]()
     clock = clock or partial(datetime.now, UTC)
     twin, read = options.stores.get(options.random_twin or ""), read or reader_at(options.endpoint_url)
     for outcome in run_cells(options, clock, partial(read_random, read, twin) if twin else read, tell):
@@ -70,7 +70,7 @@ def compare(
             absent.append(outcome)
     cells = [*made, *given]
     if not cells:
-        raise CohortError(f"compare: no cell could be made; the first one: {absent[0]['reason']}")
+        raise CohortError(f"compare: no cell could be made; the first one: {absent[0].reason}")
     boards = {}
     for task in dict.fromkeys(cell.task for cell in cells):
         here = [cell for cell in cells if cell.task == task]
@@ -81,36 +81,27 @@ def compare(
             tell(said)
         entries = [entry for cell in here for entry in entries_of(cell, here, options.random_twin)]
         classes = here[0].run.record.asked.classes
-        boards[task] = rank_entries(entries, classes, replicates=options.replicates, seed=options.seed) | {
-            "classes": classes,
-            "cohorts": describe_cohorts(here),
-            "baselines_missing": describe_missing(here),
-            "unlike_train": describe_unlike_train(here),
-            "paired_by_number": by_number,
-        }
+        ranked = rank_entries(entries, classes, replicates=options.replicates, seed=options.seed)
+        boards[task] = TaskBoard(
+            **vars(ranked), classes=classes, cohorts=describe_cohorts(here), baselines_missing=describe_missing(here),
+            unlike_train=describe_unlike_train(here), paired_by_number=by_number,
+        )  # fmt: skip
     now = clock()
-    record = {
-        "created": now.isoformat(timespec="seconds"),
-        "command": list(options.command),
-        "stores": list(options.stores),
-        "random_twin": options.random_twin,
-        **_describe_encoders(cells),
-        "phantom": any(cell.run.record.asked.phantom for cell in cells),
-        "runs": [{"name": cell.name, "run": cell.run.record.id, "reused": cell.reused} for cell in cells],
-        "absent": absent,
-        "tasks": boards,
-    }
-    folder = save_comparison(options.runs, record, now)
-    return Compared({"id": folder.name} | record, folder)
-
-
-def _describe_encoders(cells: list[Cell]) -> dict[str, Any]:
-    """Give the source and the cost of each store's encoder, or of a run's that was given."""
     asked = {cell.store or cell.name: cell.run.record.asked for cell in cells}
-    return {
-        "encoders": {name: one.encoder_source for name, one in asked.items()},
-        "encoding_costs": {name: one.encoding_cost for name, one in asked.items()},
-    }
+    record = ComparisonRecord(
+        created=now.isoformat(timespec="seconds"),
+        command=list(options.command),
+        stores=list(options.stores),
+        random_twin=options.random_twin,
+        encoders={name: one.encoder_source for name, one in asked.items()},
+        encoding_costs={name: one.encoding_cost for name, one in asked.items()},
+        phantom=any(cell.run.record.asked.phantom for cell in cells),
+        runs=[CellRun(cell.name, cell.run.record.id, cell.reused) for cell in cells],
+        absent=absent,
+        tasks=boards,
+    )
+    folder = save_comparison(options.runs, record, now)
+    return Compared(replace(record, id=folder.name), folder)
 
 
 def finished_runs(options: CompareOptions) -> list[Run]:
@@ -267,12 +258,12 @@ def judged_size(record: RunRecord) -> SplitSize:
     return record.cohort.splits[record.judged_split]
 
 
-def describe_cohorts(cells: list[Cell]) -> list[dict[str, Any]]:
+def describe_cohorts(cells: list[Cell]) -> list[CohortOf]:
     """List the different cohorts, and whose they are."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.cohort_sha256, []).append(cell)
     return [
-        {"cohort_sha256": digest, "val": judged_size(same[0].run.record), "names": [cell.name for cell in same]}
+        CohortOf(digest, judged_size(same[0].run.record), [cell.name for cell in same])
         for digest, same in groups.items()
     ]

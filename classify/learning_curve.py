@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from classify.cohort.identity import mark_volumes, with_groups
 from classify.cohort.tables import CohortTables
@@ -15,9 +14,11 @@ from classify.named_tasks import with_stored_labels
 from classify.probe import check_options, plan_search, read_tables_of, search
 from classify.probe_checks import check_kind
 from classify.run.earlier import check_earlier
-from classify.run.estimate import write_record
+from classify.run.estimate import lift
 from classify.run.published_folder import LEARNING_CURVES, published_folder
+from classify.run.record import Count, Judged, Open, Resplit, SplitSize
 from classify.run.stopwatch import Stopwatch
+from classify.run.typed_record import as_json, write_record
 from classify.study_options import CurveOptions
 from embeddings_store.errors import UsageError
 from embeddings_store.terminal.console import say
@@ -33,11 +34,39 @@ OF_ALL = "the parameters were chosen once, on the whole of train: the small subs
 BY_DEFAULT = "the parameters are the head's defaults at every point; nothing was chosen"
 
 
+@dataclass(frozen=True, kw_only=True)
+class CurveRecord:
+    """The record of a learning curve. id: of its folder. points: see trace_curve. said: how to read them."""
+
+    id: str
+    created: str
+    command: list[str]
+    model: str
+    task: str
+    classes: list[str]
+    space: str
+    cohort_sha256: str
+    phantom: bool
+    resplit: Resplit | None = None
+    parameters: Open
+    features: Open
+    aggregation: str
+    search: Judged | None
+    split: str
+    val: SplitSize
+    seed: int
+    repeats: Count
+    replicates: Count
+    points: list[Judged]
+    said: list[str]
+    seconds: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Curve:
     """The saved curve: its record and its folder."""
 
-    record: dict[str, Any]
+    record: CurveRecord
     folder: Path
 
 
@@ -75,30 +104,30 @@ def learning_curve(
             repeats=options.repeats, replicates=asked.replicates, seed=asked.seed, tell=tell,
         )  # fmt: skip
         clock.lap("fit")
-        record = {
-            "id": place.name,
-            "created": now.isoformat(timespec="seconds"),
-            "command": list(asked.command),
-            "model": chosen.spec.model,
-            "task": task.name,
-            "classes": list(task.classes),
-            "space": stored.space_id,
-            "cohort_sha256": cohort.sha256,
-            "phantom": cohort.phantom,
-            "resplit": standing.resplit,
-            "parameters": dict(chosen.spec.parameters),
-            "features": asdict(chosen.spec.features),
-            "aggregation": chosen.spec.aggregation,
-            "search": chosen.record,
-            "split": "val",
-            "val": cohort.sizes()["val"],
-            "seed": asked.seed,
-            "repeats": options.repeats,
-            "replicates": asked.replicates,
-            "points": points,
-            "said": [SAME_JUDGES, SAME_PEOPLE, OF_ALL if chosen.record else BY_DEFAULT],
-            "seconds": clock.seconds(),
-        }
+        record = CurveRecord(
+            id=place.name,
+            created=now.isoformat(timespec="seconds"),
+            command=list(asked.command),
+            model=chosen.spec.model,
+            task=task.name,
+            classes=list(task.classes),
+            space=stored.space_id,
+            cohort_sha256=cohort.sha256,
+            phantom=cohort.phantom,
+            resplit=standing.resplit,
+            parameters=dict(chosen.spec.parameters),
+            features=asdict(chosen.spec.features),
+            aggregation=chosen.spec.aggregation,
+            search=lift(as_json(chosen.record)) if chosen.record else None,
+            split="val",
+            val=cohort.sizes()["val"],
+            seed=asked.seed,
+            repeats=options.repeats,
+            replicates=asked.replicates,
+            points=points,
+            said=[SAME_JUDGES, SAME_PEOPLE, OF_ALL if chosen.record else BY_DEFAULT],
+            seconds=clock.seconds(),
+        )
         write_record(aside / CURVE, record)
     return Curve(record, place)
 

@@ -233,7 +233,7 @@ def search(
     if not options.nested or chosen.record is None:
         return chosen
     nested = score_nested(plan, source, runs=options.runs, facts=facts, replicates=options.replicates, tell=tell)
-    return replace(chosen, record=chosen.record | {"nested": nested})
+    return replace(chosen, record=replace(chosen.record, nested=nested))
 
 
 def judge(

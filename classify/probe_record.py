@@ -15,9 +15,11 @@ from classify.fitting.sensitivity import vary_seeds
 from classify.judging.nuisance import probe_nuisance
 from classify.judging.robustness import leave_one_out
 from classify.options import ProbeOptions
+from classify.run.estimate import lift
 from classify.run.inputs import digest_inputs, digest_rows
 from classify.run.record import Asked, FeaturesSeen, Missing, ModelFacts, Provenance
 from classify.run.stopwatch import Stopwatch
+from classify.run.typed_record import as_json
 from classify.search.search import Chosen
 from embeddings_store.snapshot import Snapshot
 from embeddings_store.terminal.provenance import code_commit, package_versions
@@ -42,7 +44,7 @@ def describe_model(
         model.head.name,
         describe_features(model, features),
         model.head.get_params(),
-        search=chosen.record,
+        search=lift(as_json(chosen.record)) if chosen.record else None,
         calibration=calibration,
         probes_of_nuisance=nuisance,
         robustness=robustness,

@@ -13,6 +13,7 @@ from embeddings_store.terminal.console import emit_json, show
 if TYPE_CHECKING:
     from classify.compare import Compared
     from classify.learning_curve import Curve
+    from classify.targets import Targets
 
 study_commands = typer.Typer()
 
@@ -73,10 +74,10 @@ def predict(options: PredictOptions, *, json: Json = False) -> None:
         emit_json(done.summary)
 
 
-def emit_folder(done: "Compared | Curve", what: str, *, json: bool) -> None:
+def emit_folder(done: "Compared | Curve | Targets", what: str, *, json: bool) -> None:
     """Say where a result was saved, and print its record where that was asked for."""
-    from classify.run.estimate import plain
-
     show(f"{what}: {done.folder}")
     if json:
-        emit_json(plain(done.record) | {"path": str(done.folder)})
+        from classify.run.typed_record import as_json
+
+        emit_json(as_json(done.record) | {"path": str(done.folder)})

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from classify.baselines.covariates import is_rival
-from classify.comparing.target_folder import save_targets
+from classify.comparing.target_folder import AbsentTarget, TargetLine, TargetsRecord, save_targets
 from classify.errors import CohortError
 from classify.features.stores import ReadStore, reader_at
 from classify.judging.bootstrap import draw_replicates, replicate_metrics, why_too_few
@@ -37,7 +36,7 @@ COMPARISONS = ("chance", "baselines")
 class Targets:
     """The saved table: its record and its folder."""
 
-    record: dict[str, Any]
+    record: TargetsRecord
     folder: Path
 
 
@@ -76,59 +75,59 @@ def probe_targets(
     if not runs:
         raise next(iter(absent.values()))
     now = clock()
-    record = {
-        "created": now.isoformat(timespec="seconds"),
-        "command": list(options.command),
-        "model": options.model,
-        "split": VAL,
-        "replicates": options.replicates,
-        "seed": options.seed,
-        "phantom": any(run.record.asked.phantom for run in runs.values()),
-        "encoder_source": next(iter(runs.values())).record.asked.encoder_source,
-        "absent": [{"target": name, "reason": str(error)} for name, error in absent.items()],
-        "targets": compare_targets(runs, replicates=options.replicates, seed=options.seed),
-    }
+    record = TargetsRecord(
+        created=now.isoformat(timespec="seconds"),
+        command=list(options.command),
+        model=options.model,
+        split=VAL,
+        replicates=options.replicates,
+        seed=options.seed,
+        phantom=any(run.record.asked.phantom for run in runs.values()),
+        encoder_source=next(iter(runs.values())).record.asked.encoder_source,
+        absent=[AbsentTarget(name, str(error)) for name, error in absent.items()],
+        targets=compare_targets(runs, replicates=options.replicates, seed=options.seed),
+    )
     folder = save_targets(options.runs, record, now)
-    return Targets({"id": folder.name} | record, folder)
+    return Targets(replace(record, id=folder.name), folder)
 
 
-def compare_targets(runs: dict[str, Run], *, replicates: int, seed: int) -> list[dict[str, Any]]:
+def compare_targets(runs: dict[str, Run], *, replicates: int, seed: int) -> list[TargetLine]:
     """Give one line a target: sizes, metrics, and p-values against chance and the baselines, with Holm's adjusted ones.
 
     p-values are one-sided. Against the baselines: that of the hardest one, so "better" means better than each of them.
     """
     lines = [_line(name, run, replicates=replicates, seed=seed) for name, run in runs.items()]
     for against in COMPARISONS:
-        for metric in dict.fromkeys(metric for line in lines for metric in line["p"][against]):
-            told = {line["target"]: line["p"][against] for line in lines if metric in line["p"][against]}
+        for metric in dict.fromkeys(metric for line in lines for metric in line.p[against]):
+            told = {line.target: line.p[against] for line in lines if metric in line.p[against]}
             known = {name: p for name, of in told.items() if (p := of[metric].value) is not None}
             for name, adjusted in adjust_holm(known).items():
                 told[name][metric] = replace(told[name][metric], holm=adjusted, of=len(known))
     return lines
 
 
-def _line(name: str, run: Run, *, replicates: int, seed: int) -> dict[str, Any]:
+def _line(name: str, run: Run, *, replicates: int, seed: int) -> TargetLine:
     record, frame = run.record, run.predictions
     level = next(reversed(record.judged.metrics))
     metrics, chance = record.judged.metrics[level][VAL], record.judged.permutation[VAL]["p_values"]
     people = pick_predictions(frame, model=record.fitted.model, level=level, split=VAL)
     differences = record.judged.difference_to_baselines
     rivals = [pick_predictions(frame, model=one, level=level, split=VAL) for one in differences if is_rival(one)]
-    return {
-        "target": name,
-        "run": record.id,
-        "kind": record.asked.task_definition.get("kind"),
-        "classes": list(record.asked.classes),
-        "level": level,
-        "val": dict(record.cohort.splits[VAL]),
-        "metrics": {metric: metrics[metric] for metric in chance},
-        "hardest_baseline": {metric: hardest_rival(differences, metric) for metric in chance},
-        "difference_to_baselines": differences,
-        "p": {
+    return TargetLine(
+        target=name,
+        run=record.id,
+        kind=record.asked.task_definition.get("kind"),
+        classes=record.asked.classes,
+        level=level,
+        val=record.cohort.splits[VAL],
+        metrics={metric: metrics[metric] for metric in chance},
+        hardest_baseline={metric: hardest_rival(differences, metric) for metric in chance},
+        difference_to_baselines=differences,
+        p={
             "chance": dict(chance),
             "baselines": _p_of_rivals(people, rivals, record.asked.classes, list(chance), replicates, seed),
         },
-    }
+    )
 
 
 def _p_of_rivals(

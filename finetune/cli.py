@@ -100,13 +100,13 @@ def tune(options: TuneOptions, *, json: Json = False) -> None:
 
     The same command goes on where it was stopped, by either engine. On a cluster, all machines must see --runs.
     """
+    from classify.run.typed_record import as_json
     from finetune.tune import tune as search
 
     found = search(options)
-    best = found.record["best"]["value"]
-    show(f"best of {found.record['trials']} trials: {best:.3f}; use --config {options.study}/best.yaml")
+    show(f"best of {found.record.trials} trials: {found.record.best.value:.3f}; use --config {options.study}/best.yaml")
     if json:
-        emit_json(found.record | {"path": str(found.folder)})
+        emit_json(as_json(found.record) | {"path": str(found.folder)})
 
 
 @dataclass(frozen=True, kw_only=True)

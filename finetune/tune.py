@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from classify.run.typed_record import as_json
 from classify.search.ray_engine import TuneCluster, import_ray, search_with_ray
 from classify.search.study import open_study
 from embeddings_store.errors import UsageError
@@ -22,6 +22,7 @@ from finetune.run.prepared import prepare
 from finetune.search.study import (
     JOURNAL,
     Space,
+    TuneRecord,
     describe_study,
     describe_trial,
     median_rule,
@@ -39,7 +40,7 @@ class Tuned:
     """What a search found. record: trials, the best one and its score, and how it was measured."""
 
     config: FinetuneConfig
-    record: dict[str, Any]
+    record: TuneRecord
     folder: Path
 
 
@@ -71,7 +72,7 @@ def tune(options: TuneOptions, *, tell: Callable[[str], None] = say, at_once: in
             config = recipe_of(options.recipe, study.best().params)
             record = describe_study(study, runner, options.engine)
             with published(folder / RECORD) as aside:
-                aside.write_text(json.dumps(record, indent=2, allow_nan=False))
+                aside.write_text(json.dumps(as_json(record), indent=2, allow_nan=False))
             with published(folder / BEST) as aside:
                 save_config(config, aside)
     return Tuned(config, record, folder)

@@ -68,11 +68,12 @@ def compare(
     True
     """
     from classify.compare import compare as run
+    from classify.run.typed_record import as_json
     from classify.study_options import CompareOptions
 
     named = tuple(f"{name}={address}" for name, address in stores.items())
     given = {"store": named, "participants": Path(participants), "models": models}
-    return run(parse_words(CompareOptions, **given, **options)).record
+    return as_json(run(parse_words(CompareOptions, **given, **options)).record)
 
 
 def evaluate(run: Address, store: Address, participants: Address, *, split: str, **options: Any) -> "Run":

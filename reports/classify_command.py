@@ -20,20 +20,21 @@ def benchmark(options: BenchmarkOptions, *, json: Json = False) -> None:
     What is there already is not made again, so the same command goes on after a stop, and a changed plan makes only
     what the change touches. A cell that cannot be is named in the tables, with its reason. See docs/benchmark.md.
     """
-    from classify.run.estimate import plain
+    from classify.run.typed_record import as_json
     from reports.benchmark.claim import claim_of
+    from reports.benchmark.record import DryRun
     from reports.benchmark.run import benchmark as run
 
     done = run(options)
-    if options.dry_run:
-        show(done.record["said"])
+    if isinstance(done.record, DryRun):
+        show(done.record.said)
     else:
-        for gap in done.record["gaps"]:
-            show(f"absent: {gap['dataset']} {gap['task']} {gap['variant']} {gap['head']}: {gap['reason']}")
+        for gap in done.record.gaps:
+            show(f"absent: {gap.dataset} {gap.task} {gap.variant} {gap.head}: {gap.reason}")
         show(claim_of(done.record))
         show(f"page: {done.page}")
     if json:
-        emit_json(plain(done.record) | {"path": str(done.page)})
+        emit_json(as_json(done.record) | {"path": str(done.page)})
     if done.failed_volumes:
         raise typer.Exit(3)
 

@@ -23,9 +23,9 @@ from classify.fitting.model import load_model
 from classify.heads.contract import STATE
 from classify.judging.kept_calibrator import read_calibrator
 from classify.model_files import digest_files
-from classify.run.estimate import write_record
 from classify.run.folder import COHORT, MODEL, PREDICTIONS
 from classify.run.record import RECORD, RunRecord
+from classify.run.typed_record import write_record
 from embeddings_store.errors import RunError
 from embeddings_store.publish import place_aside
 from reports.runs import FinishedRun

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from classify.comparing.board import ComparisonRecord, Line, TaskBoard
 from classify.comparing.folder import COMPARISON
 from classify.comparing.leaderboard import count_worse, shown_difference, standing
 from classify.judging.calibrate import describe_method
 from classify.judging.kinds import measures_of
-from classify.model_files import read_object, readable
-from classify.run.estimate import ESTIMATE, Estimate, lift
+from classify.model_files import readable
+from classify.run.estimate import ESTIMATE, Estimate
 from classify.run.published_folder import COMPARISONS
+from classify.run.typed_record import read_typed
 from reports.encoders import ENCODER_COLUMNS, WHICH_ENCODER, encoder_rows
 from reports.headline import number, spell
 from reports.page import in_words
@@ -74,9 +76,9 @@ def comparison_tables(runs_dir: Path, task: str) -> list[PlainTable]:
     """Show the newest leaderboard of ``classify compare`` below a runs folder that has this task, and its encoders."""
     for path in sorted((runs_dir / COMPARISONS).glob(f"*/{COMPARISON}"), reverse=True):
         with readable(f"{COMPARISONS}/{path.parent.name}/{COMPARISON}"):
-            record = lift(read_object(path))
-            if board := record["tasks"].get(task):
-                return [_leaderboard(board), _encoders(record.get("encoders", {}), record.get("encoding_costs", {}))]
+            record = read_typed(ComparisonRecord, path)
+            if board := record.tasks.get(task):
+                return [_leaderboard(board), _encoders(record.encoders, record.encoding_costs)]
     return []
 
 
@@ -85,34 +87,31 @@ def _encoders(encoders: Mapping[str, Any], costs: Mapping[str, Any]) -> PlainTab
     return PlainTable("which-encoder", "Which encoder", WHICH_ENCODER, ENCODER_COLUMNS, encoder_rows(encoders, costs))
 
 
-def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
-    headline = measures_of(board["classes"]).headline
+def _leaderboard(board: TaskBoard) -> PlainTable:
+    headline = measures_of(board.classes).headline
     rows: list[tuple[Cell, ...]] = [
         (
-            str(line["name"]),
-            "baseline" if line["kind"] == "baseline" else str(line["model"]),
-            *(to_estimate(line["metrics"].get(name)) for name in headline),
+            line.name,
+            "baseline" if line.kind == "baseline" else line.model,
+            *(to_estimate(line.metrics.get(name)) for name in headline),
             _minus_best(line, board),
             standing(line, board),
-            to_estimate((line["difference_to_random_twin"] or {}).get(headline[0]), "no twin"),
-            "" if line["seconds"] is None else f"{line['seconds']:.1f}",
+            to_estimate((line.difference_to_random_twin or {}).get(headline[0]), "no twin"),
+            "" if line.seconds is None else f"{line.seconds:.1f}",
         )
-        for line in board["lines"]
+        for line in board.lines
     ]
-    chosen = board["best_of_n"]
-    corrected = to_estimate((chosen["corrected"] or {}).get(headline[0]))
+    corrected = to_estimate(board.best_of_n.corrected.get(headline[0]))
     caption = (
-        f"{board['participants']} validation participants, all lines on the same bootstrap draws, best first. "
-        f"{chosen['compared']} models were compared: the number of the first is too optimistic, since it was chosen as "
-        "the best. Where the best is chosen anew in every draw, and judged on the people not drawn, its "
+        f"{board.participants} validation participants, all lines on the same bootstrap draws, best first. "
+        f"{board.best_of_n.compared} models were compared: the number of the first is too optimistic, since it was "
+        "chosen as the best. Where the best is chosen anew in every draw, and judged on the people not drawn, its "
         f"{title_of(headline[0])} is {spell(corrected)}. The intervals of “Minus best” hold for all lines at once, "
         f"whichever model came first by luck: a model is worse than the best only where its interval lies below 0: "
         f"{count_worse(board)}."
     )
-    missing = [f"Not made for {name}: {said}." for name, said in board.get("baselines_missing", {}).items()]
-    caption = " ".join(
-        [caption, *missing, *(f"{said}." for said in board.get("unlike_train", []) + board.get("paired_by_number", []))]
-    )
+    missing = [f"Not made for {name}: {said}." for name, said in board.baselines_missing.items()]
+    caption = " ".join([caption, *missing, *(f"{said}." for said in board.unlike_train + board.paired_by_number)])
     columns = (
         "Model",
         "Kind",
@@ -125,8 +124,8 @@ def _leaderboard(board: Mapping[str, Any]) -> PlainTable:
     return PlainTable("leaderboard", "Leaderboard", caption, columns, rows)
 
 
-def _minus_best(line: Mapping[str, Any], board: Mapping[str, Any]) -> Estimate:
-    found = (line["difference_to_best"] or {}).get(measures_of(board["classes"]).headline[0])
+def _minus_best(line: Line, board: TaskBoard) -> Estimate:
+    found = (line.difference_to_best or {}).get(measures_of(board.classes).headline[0])
     if found is None:
         return Estimate(absent="it is the best")
     return shown_difference(found, board)

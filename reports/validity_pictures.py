@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
 from classify.features.table import FeatureTable
-from classify.learning_curve import CURVE
-from classify.model_files import read_object, readable
-from classify.run.estimate import Estimate, lift
+from classify.learning_curve import CURVE, CurveRecord
+from classify.model_files import readable
+from classify.run.estimate import Estimate
 from classify.run.published_folder import LEARNING_CURVES
+from classify.run.typed_record import read_typed
 from reports.figures import COLOURS, PALE, STYLE, to_data_uri
 from reports.page import in_words
 from reports.pictures import Picture
@@ -77,14 +78,14 @@ def picture_learning_curve(runs_dir: Path, run: FinishedRun) -> Picture | None:
     """Show the newest learning curve of this run's task and cohort, where one was traced."""
     for path in sorted((runs_dir / LEARNING_CURVES).glob(f"*/{CURVE}"), reverse=True):
         with readable(f"{LEARNING_CURVES}/{path.parent.name}/{CURVE}"):
-            curve = lift(read_object(path))
-            if curve["task"] == run.record.asked.task and curve["cohort_sha256"] == run.record.cohort.cohort_sha256:
+            curve = read_typed(CurveRecord, path)
+            if curve.task == run.record.asked.task and curve.cohort_sha256 == run.record.cohort.cohort_sha256:
                 return _learning_picture(curve, run.is_phantom)
     return None
 
 
-def _learning_picture(record: Mapping[str, Any], phantom: bool) -> Picture:
-    points = [point for point in record["points"] if point.get("balanced_accuracy", Estimate()).value is not None]
+def _learning_picture(record: CurveRecord, phantom: bool) -> Picture:
+    points = [point for point in record.points if point.get("balanced_accuracy", Estimate()).value is not None]
     people = [point["participants"] for point in points]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 3.9), layout="constrained")
@@ -99,8 +100,8 @@ def _learning_picture(record: Mapping[str, Any], phantom: bool) -> Picture:
     said = "; ".join(
         f"{n} participants {m['balanced_accuracy'].value:.3f}" for n, m in zip(people, points, strict=True)
     )
-    cautions = " ".join(f"{one[0].upper()}{one[1:]}." for one in record["said"])
-    caption = f"{record['model']}, {record['repeats']} repeats a point. {cautions}"
+    cautions = " ".join(f"{one[0].upper()}{one[1:]}." for one in record.said)
+    caption = f"{record.model}, {record.repeats} repeats a point. {cautions}"
     return Picture("learning-curve", "Learning curve.", caption, f"Learning curve. {said}.", uri)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.cohort.stored_labels import published_with
+from classify.comparing.board import AbsentCell
 from classify.errors import CohortError, LeakError, RunFolderError
 from classify.evaluating.predict_split import DUMMY
 from classify.features.stores import ReadStore
@@ -49,7 +50,7 @@ class Cell:
 
 def run_cells(
     options: CompareOptions, clock: Callable[[], datetime], read: ReadStore, tell: Callable[[str], None]
-) -> Iterator[Cell | dict[str, str]]:
+) -> Iterator[Cell | AbsentCell]:
     """Give every cell, store by store, so that one store is in memory at a time; and why one is absent."""
     stores, models, tasks = options.stores, options.models, options.questions
     if not stores:
@@ -75,7 +76,7 @@ def run_cells(
                     raise
                 except (CohortError, UsageError) as error:  # such as a head on tokens that the store does not keep
                     tell(f"{said}: absent: {error}")
-                    yield {"name": name, "task": asks, "reason": str(error)}
+                    yield AbsentCell(name, asks, str(error))
                     continue
                 cell = Cell(name, store, load_run(made), reused=folder is not None)
                 tell(f"{said}: {cell.seconds or 0.0:.1f} s{', made before' if cell.reused else ''}")

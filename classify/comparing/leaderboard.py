@@ -6,11 +6,11 @@ lines at once, and the best line a number that the choice did not flatter.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
 
+from classify.comparing.board import BestOfN, Board, Kind, Line
 from classify.errors import CohortError
 from classify.judging.bootstrap import (
     Replicates,
@@ -35,7 +35,6 @@ DIFFERENCES_HOLD = "for all lines at once, whichever model came first"
 OLD_BOARD = "made before the choice of the best was allowed for"
 WORSE = "worse than the best"
 
-Kind = Literal["model", "together", "baseline"]
 Values = Mapping[str, Float64[np.ndarray, " R"]]
 
 
@@ -50,13 +49,13 @@ class Entry:
     name: str
     kind: Kind
     people: Predictions
-    told: Mapping[str, Any]
+    told: Mapping[str, str]
     seconds: float | None = None
     twin: str | None = None
 
 
-def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates: int, seed: int) -> dict[str, Any]:
-    """Give the leaderboard of one task: participants, best, best_of_n, lines (best first), said.
+def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates: int, seed: int) -> Board:
+    """Give the leaderboard of one task.
 
     Only participants that every entry predicted are used. Raises: CohortError where there are none, or where two
     entries give a participant different labels.
@@ -70,33 +69,33 @@ def rank_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
     ranked_by = measures.headline[0]
     best = find_best([entry.name for entry in models], values, ranked_by)
     lines = [
-        {
-            "name": entry.name,
-            "kind": entry.kind,
+        Line(
+            name=entry.name,
+            kind=entry.kind,
             **entry.told,
-            "participants": len(set(original.people.participant.tolist())),
-            "seconds": entry.seconds,
-            "metrics": {name: measured[entry.name][0][name] for name in measures.overall},
-            "difference_to_best": _differences(values, entry.name, best, entry.people, classes),
-            "difference_to_random_twin": _differences(values, entry.name, entry.twin, entry.people, classes),
-        }
+            participants=len(set(original.people.participant.tolist())),
+            seconds=entry.seconds,
+            metrics={name: measured[entry.name][0][name] for name in measures.overall},
+            difference_to_best=_differences(values, entry.name, best, entry.people, classes),
+            difference_to_random_twin=_differences(values, entry.name, entry.twin, entry.people, classes),
+        )
         for entry, original in zip(common, entries, strict=True)
     ]
     if best:
         add_simultaneous(lines, values, best, [entry.name for entry in models])
-    lines.sort(key=lambda line: _rank(line["metrics"][ranked_by]))
+    lines.sort(key=lambda line: _rank(line.metrics[ranked_by]))
     corrected = judge_choice(models, drawn, values, classes) if best else {}
-    return {
-        "split": common[0].people.split,
-        "ranked_by": ranked_by,
+    return Board(
+        split=common[0].people.split,
+        ranked_by=ranked_by,
         **count_people(common[0].people, classes),
-        "replicates": replicates,
-        "seed": seed,
-        "best": best,
-        "differences_hold": DIFFERENCES_HOLD,
-        "best_of_n": {"compared": len(models), "corrected": corrected},
-        "lines": lines,
-    }
+        replicates=replicates,
+        seed=seed,
+        best=best,
+        differences_hold=DIFFERENCES_HOLD,
+        best_of_n=BestOfN(len(models), corrected),
+        lines=lines,
+    )
 
 
 def keep_common(entries: Sequence[Entry]) -> list[Entry]:
@@ -152,29 +151,26 @@ def judge_choice(
     return judged
 
 
-def add_simultaneous(
-    lines: Sequence[dict[str, Any]], values: Mapping[str, Values], best: str, models: Sequence[str]
-) -> None:
+def add_simultaneous(lines: Sequence[Line], values: Mapping[str, Values], best: str, models: Sequence[str]) -> None:
     """Add "simultaneous": low and high to each difference to the best, which hold for all lines at once.
 
     Any model could have come first, so the family is every difference of a line to every model: whichever of equal
     models leads by luck, all of these intervals hold 0 together in 95 % of studies.
     """
-    for metric in dict.fromkeys(metric for line in lines for metric in line["difference_to_best"] or {}):
-        others = [line for line in lines if (line["difference_to_best"] or {}).get(metric, Estimate()).ends]
-        apart = {line["name"]: values[line["name"]][metric] - values[best][metric] for line in others}
+    for metric in dict.fromkeys(metric for line in lines for metric in line.difference_to_best or {}):
+        others = [line for line in lines if (line.difference_to_best or {}).get(metric, Estimate()).ends]
+        apart = {line.name: values[line.name][metric] - values[best][metric] for line in others}
         family = {
-            f"{line['name']} - {model}": values[line["name"]][metric] - values[model][metric]
+            f"{line.name} - {model}": values[line.name][metric] - values[model][metric]
             for line in lines
             for model in models
-            if line["name"] != model and np.isfinite(values[line["name"]][metric][0])
+            if line.name != model and np.isfinite(values[line.name][metric][0])
         }
         pairs = [f"{one} - {other}" for one in models for other in models]
         held = hold_at_once(apart, family, like=pairs)
         for line in others:
-            if line["name"] in held:
-                of = line["difference_to_best"]
-                of[metric] = replace(of[metric], simultaneous=held[line["name"]])
+            if (of := line.difference_to_best) and line.name in held:
+                of[metric] = replace(of[metric], simultaneous=held[line.name])
 
 
 def _differences(
@@ -186,11 +182,11 @@ def _differences(
     return paired_differences(values[name], values[other], people, classes)
 
 
-def standing(line: Mapping[str, Any], board: Mapping[str, Any]) -> str:
+def standing(line: Line, board: Board) -> str:
     """Say how a line stands to the best, by what ranks the board: the same words on page, CSV and terminal."""
-    if line["name"] == board["best"]:
+    if line.name == board.best:
         return "best"
-    shown = shown_difference((line["difference_to_best"] or {}).get(board["ranked_by"], Estimate()), board)
+    shown = shown_difference((line.difference_to_best or {}).get(board.ranked_by, Estimate()), board)
     if shown.value is None:
         return "not compared"
     if not shown.interval:
@@ -200,14 +196,14 @@ def standing(line: Mapping[str, Any], board: Mapping[str, Any]) -> str:
     return WORSE if max(shown.interval) < 0 else "not shown to be worse"
 
 
-def shown_difference(found: Estimate, board: Mapping[str, Any]) -> Estimate:
+def shown_difference(found: Estimate, board: Board) -> Estimate:
     """Return a difference to the best as a page shows it; that of an old board has no interval to be believed."""
-    return (found if "differences_hold" in board else replace(found, too_few=OLD_BOARD)).at_once()
+    return (found if board.differences_hold else replace(found, too_few=OLD_BOARD)).at_once()
 
 
-def count_worse(board: Mapping[str, Any]) -> str:
+def count_worse(board: Board) -> str:
     """Say of how many models it is shown that the best one is better."""
-    others = [line for line in board["lines"] if line["kind"] == "model" and line["name"] != board["best"]]
+    others = [line for line in board.lines if line.kind == "model" and line.name != board.best]
     worse = sum(standing(line, board) == WORSE for line in others)
     return f"with all lines taken together, {worse} of the other {len(others)} models are shown to be {WORSE}"
 

@@ -6,8 +6,7 @@ datasets were drawn, too, so their spread counts, and few datasets say little.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -15,16 +14,25 @@ from scipy import stats
 
 from classify.comparing.to_reference import two_sided_p
 from classify.judging.bootstrap import LEVEL_PERCENT, summarise
-from classify.run.estimate import Estimate
+from classify.run.estimate import Estimate, Read
 
 FEWEST_DATASETS = 3
 """Of "datasets like these": two of them give an interval twelve times as wide as their spread, which nobody can use."""
 
 
+@dataclass(frozen=True)
+class MeanDifference:
+    """A difference over those datasets that have both; these, like_these: with p and, of several, holm."""
+
+    datasets: list[str]
+    these: Read
+    like_these: Read
+
+
 def mean_difference(
     apart: Mapping[str, Float64[np.ndarray, " R"]], few: Mapping[str, str | None] | None = None
-) -> dict[str, Any]:
-    """Give datasets, these and like_these of differences by dataset: element 0 the estimate, the rest bootstrap draws.
+) -> MeanDifference:
+    """Give the mean of differences by dataset: element 0 the estimate, the rest bootstrap draws.
 
     The draws of different datasets must be of different seeds: their people are other people. A dataset weighs one,
     whatever its size. NaN: undefined there; such a dataset is left out. few: by dataset why its people are too few to
@@ -33,10 +41,10 @@ def mean_difference(
     known = {name: values for name, values in apart.items() if np.isfinite(values[0])}
     if not known:
         absent = Estimate(absent="no dataset has both")
-        return {"datasets": [], "these": absent, "like_these": absent}
+        return MeanDifference([], absent, absent)
     table = np.stack(list(known.values()))
     why = next((f"{name}: {said}" for name in known if (said := (few or {}).get(name))), None)
-    return {"datasets": list(known), "these": of_these(table, why), "like_these": of_others_like(table[:, 0])}
+    return MeanDifference(list(known), of_these(table, why), of_others_like(table[:, 0]))
 
 
 def of_these(apart: Float64[np.ndarray, "K R"], few: str | None = None) -> Estimate:

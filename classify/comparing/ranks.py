@@ -1,8 +1,8 @@
 """Ranks of models over datasets: Friedman's test, and the critical difference of Nemenyi (Demsar, JMLR 2006)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import factorial
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -12,31 +12,48 @@ ALPHA = 0.05
 FEWEST_DATASETS = 2
 
 
-def rank_models(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Give datasets, ranks (1 is best, mean over datasets), friedman, critical_difference and groups; or absent.
+@dataclass(frozen=True)
+class NoRanks:
+    """Why models are not ranked. datasets: those that have every model; left_out: those that lack one."""
+
+    absent: str
+    datasets: list[str]
+    left_out: list[str]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Mean ranks over datasets, 1 is best; of which datasets, see NoRanks.
+
+    friedman: see friedman. groups: models next to each other in rank that are not shown to differ, as the picture joins
+    them.
+    """
+
+    datasets: list[str]
+    left_out: list[str]
+    ranks: dict[str, float]
+    friedman: dict[str, float]
+    critical_difference: float
+    groups: list[list[str]]
+
+
+def rank_models(scores: Mapping[str, Mapping[str, float]]) -> Ranks | NoRanks:
+    """Rank the models over datasets.
 
     scores: more is better, by dataset and model. Only datasets that have every model count: a rank among fewer models
-    is another rank. left_out: those that lack one. groups: models next to each other in rank that are not shown to
-    differ, as the picture joins them.
+    is another rank.
     """
     models = sorted({name for of in scores.values() for name in of})
     whole = [name for name, of in scores.items() if all(np.isfinite(of.get(model, np.nan)) for model in models)]
     left_out = [name for name in scores if name not in whole]
     if len(models) < 2 or len(whole) < FEWEST_DATASETS:
         why = f"{len(models)} models on {len(whole)} datasets that have all of them; expected 2 of each or more"
-        return {"absent": why, "datasets": whole, "left_out": left_out}
+        return NoRanks(why, whole, left_out)
     table = np.array([[scores[name][model] for model in models] for name in whole])
     each = stats.rankdata(-table, axis=1)
     mean = dict(sorted(zip(models, each.mean(axis=0).tolist(), strict=True), key=lambda one: one[1]))
     reach = critical_difference(len(models), len(whole))
-    return {
-        "datasets": whole,
-        "left_out": left_out,
-        "ranks": mean,
-        "friedman": friedman(each),
-        "critical_difference": reach,
-        "groups": join_alike(list(mean.items()), reach),
-    }
+    return Ranks(whole, left_out, mean, friedman(each), reach, join_alike(list(mean.items()), reach))
 
 
 def friedman(ranks: Float64[np.ndarray, "N k"]) -> dict[str, float]:

@@ -10,10 +10,10 @@ from classify.comparing.leaderboard import Entry, Values, keep_common
 from classify.judging.bootstrap import draw_replicates, paired_differences, replicate_metrics
 from classify.judging.holm import adjust_holm
 from classify.judging.kinds import measures_of
-from classify.run.estimate import Estimate
+from classify.run.estimate import Measures
 from classify.run.predictions import Predictions
 
-Differences = dict[str, Estimate]
+Differences = Measures
 """By metric, with p and holm."""
 
 

@@ -1,9 +1,7 @@
 """A measured number, with its 95 % interval or the reason why there is none; and its one way to and from JSON."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, TypeAdapter
@@ -95,17 +93,3 @@ def lift(tree: Any) -> Any:
         is_one = tree.keys() <= ALONE and tree.keys() & {"value", "absent"}
         return ESTIMATE.validate_python(tree) if is_one else {name: lift(one) for name, one in tree.items()}
     return [lift(one) for one in tree] if isinstance(tree, list) else tree
-
-
-def plain(tree: Any) -> Any:
-    """Return a tree in plain JSON types: what lift was given."""
-    if isinstance(tree, Estimate):
-        return tree.to_dict()
-    if isinstance(tree, Mapping):
-        return {name: plain(one) for name, one in tree.items()}
-    return [plain(one) for one in tree] if isinstance(tree, list | tuple) else tree
-
-
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record as JSON. Raises: OSError; ValueError for a number that is not finite."""
-    path.write_text(json.dumps(plain(record), indent=2, allow_nan=False))

@@ -25,8 +25,8 @@ import pandas as pd
 from classify.cohort.splits import OUT_OF_FOLD, SPLITS
 from classify.errors import RunFolderError
 from classify.model_files import check_digests, check_finite, digest_files, readable
-from classify.run.estimate import write_record
 from classify.run.record import EXTERNAL, RECORD, RunRecord, read_record
+from classify.run.typed_record import write_record
 from embeddings_store.errors import UsageError
 from embeddings_store.publish import place_aside, publish, published
 from embeddings_store.regular_file import require_regular

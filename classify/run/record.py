@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError, with_config
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, with_config
 from typing_extensions import TypedDict
 
 from classify.cohort.splits import OUT_OF_FOLD
-from classify.errors import RunFolderError
 from classify.model_files import read_object
-from classify.run.estimate import Estimate, Measures, lift, plain
+from classify.run.estimate import Estimate, Measures, lift
+from classify.run.typed_record import parse_record, plain
 
 RECORD = "run.json"
 MOST_CLASSES = 1000
@@ -281,17 +281,7 @@ class RunRecord:
         """Read the fields of run.json. name: of the run, for the message. Raises: RunFolderError, in one line."""
         parts = {part: {one: raw[one] for one in names if one in raw} for part, names in part_fields().items()}
         whole = {one: raw[one] for one in ("id", "evaluations") if one in raw}
-        try:
-            return _ADAPTER.validate_python(parts | whole)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = [str(step)[:40] for step in first["loc"] if step not in part_fields()]
-            wrong = f"the field {place[0]!r} is missing" if first["type"] == "missing" and len(place) == 1 else (
-                f"{'.'.join(place[:6])}: {first['msg'][:200]}"
-            )  # fmt: skip
-            raise RunFolderError(
-                f"run folder {name}: {RECORD}: {wrong}; was it written by another version of octprobe?"
-            ) from error
+        return parse_record(cls, parts | whole, f"run folder {name}: {RECORD}", unnamed=part_fields())
 
 
 @cache
@@ -305,6 +295,3 @@ def part_fields() -> dict[str, tuple[str, ...]]:
 def read_record(folder: Path) -> RunRecord:
     """Return the record of a run folder. Raises: RunFolderError where it is missing, unfinished or damaged."""
     return RunRecord.from_dict(read_object(folder / RECORD), folder.name)
-
-
-_ADAPTER: TypeAdapter[RunRecord] = TypeAdapter(RunRecord)

@@ -75,5 +75,5 @@ def describe_chosen(chosen: Chosen) -> dict[str, Any]:
         "parameters": dict(spec.parameters),
         "features": {"layer": spec.features.layer, "pools": list(spec.features.pools)},
         "aggregation": spec.aggregation,
-        "inner_value": chosen.record["best"]["value"] if chosen.record else None,
+        "inner_value": chosen.record.best.value if chosen.record else None,
     }

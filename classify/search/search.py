@@ -23,7 +23,7 @@ from classify.search.ray_engine import Report, TuneCluster, import_ray, search_w
 from classify.search.scoring import FoldScorer, running_score
 from classify.search.spaces import AUTO, GRIDS, SearchSpace, make_space
 from classify.search.study import Study, open_study
-from classify.search.trials import TrialBudget, Tried, best_of, drawing_of, run_trials, tried_in
+from classify.search.trials import SearchRecord, TrialBudget, Tried, best_of, drawing_of, run_trials, tried_in
 from classify.search.workers import one_thread, open_folds
 from embeddings_store.errors import UsageError
 from embeddings_store.grid import Grid
@@ -76,7 +76,7 @@ class Chosen:
     """The spec that did best inside train, and what was tried (None: there was nothing to choose)."""
 
     spec: ModelSpec
-    record: dict[str, Any] | None = None
+    record: SearchRecord | None = None
 
 
 def check_plan(plan: SearchPlan) -> None:
@@ -120,11 +120,13 @@ def choose_model(
         if resumed:
             tell(f"study {folder.name}: resumed at trial {resumed}{f' of {plan.trials}' if plan.trials else ''}")
         tried, stopped_by = _search(plan, study, space, scorer, tell)
-    said = {"engine": plan.engine, "stopped_by": stopped_by, "resumed_at": resumed, "study": folder.name}
-    best = best_of(tried)
+    best, taken = best_of(tried), None
     if STRENGTH in best.parameters:
-        said["taken"], best = _taken_by(classes), _sharpen(plan, space, scorer, best)
-    return _chosen(plan, space, tried, said | {"metric": metric}, best=best)
+        best, taken = _sharpen(plan, space, scorer, best), _taken_by(classes)
+    return _chosen(
+        plan, space, tried, best, engine=plan.engine, stopped_by=stopped_by, resumed_at=resumed, study=folder.name,
+        taken=taken, metric=metric,
+    )  # fmt: skip
 
 
 def _choose_among(
@@ -150,18 +152,13 @@ def _choose_among(
     best, among = compare_rivals([one.model for one in rivals], held_out, seed=plan.seed)
     taken = chosen[best]
     record = taken.record or _default_record(rivals[best], train, among["heads"][best]["value"])
-    return Chosen(taken.spec, record | {"among": among})
+    return Chosen(taken.spec, replace(record, among=among))
 
 
-def _default_record(plan: SearchPlan, train: FeatureSource, value: float) -> dict[str, Any]:
-    space = _space_of(plan, train)
+def _default_record(plan: SearchPlan, train: FeatureSource, value: float) -> SearchRecord:
+    space, metric = _space_of(plan, train), measures_of(train.cohort.task.classes).searched_by
     tried = Tried({}, space.layers[0], space.pools[0], space.aggregations[0], value, ())
-    return (
-        _chosen(
-            plan, space, [tried], {"sampler": "defaults", "metric": measures_of(train.cohort.task.classes).searched_by}
-        ).record
-        or {}
-    )
+    return _describe(plan, space, [tried], tried, sampler="defaults", metric=metric)
 
 
 def _search(
@@ -206,8 +203,8 @@ def study_folder(runs: Path, facts: Mapping[str, Any]) -> Path:
 
 def keep_journal(runs: Path, chosen: Chosen, aside: Path) -> None:
     """Copy the journal of a search into a run folder."""
-    if chosen.record and "study" in chosen.record:
-        shutil.copyfile(runs / STUDIES / chosen.record["study"] / JOURNAL, aside / JOURNAL)
+    if chosen.record and chosen.record.study:
+        shutil.copyfile(runs / STUDIES / chosen.record.study / JOURNAL, aside / JOURNAL)
 
 
 def study_facts(plan: SearchPlan, train: FeatureSource, space: SearchSpace) -> dict[str, Any]:
@@ -255,8 +252,8 @@ def _try_grid(plan: SearchPlan, space: SearchSpace, scorer: FoldScorer, metric: 
         Tried(parameters, space.layers[0], space.pools[0], space.aggregations[0], value, ())
         for parameters, value in zip(GRIDS[plan.model], values, strict=True)
     ]
-    said = {"sampler": "grid", "taken": _taken_by(scorer.classes), "metric": metric}
-    return _chosen(plan, space, tried, said, best=tried[take_sharpest(held_out, values, seed=plan.seed)])
+    best = tried[take_sharpest(held_out, values, seed=plan.seed)]
+    return _chosen(plan, space, tried, best, sampler="grid", taken=_taken_by(scorer.classes), metric=metric)
 
 
 def _taken_by(classes: int) -> str:
@@ -314,18 +311,18 @@ def _predict_fold(plain: ModelSpec, scorer: FoldScorer, grid: list[dict[str, Any
     return [judged_of(model.predict_standardised(fold.held, classes=scorer.classes, split="train")) for model in models]
 
 
-def _chosen(
-    plan: SearchPlan, space: SearchSpace, tried: list[Tried], said: Mapping[str, Any], *, best: Tried | None = None
-) -> Chosen:
-    best = best or best_of(tried)
-    record = {
-        "trials": len(tried),
-        "pruned": sum(one.value is None for one in tried),
-        "best": best.to_dict(),
-        "sampler": "tpe",
-        "folds": plan.folds,
-        "space": space.to_dict(),
+def _chosen(plan: SearchPlan, space: SearchSpace, tried: list[Tried], best: Tried, **said: Any) -> Chosen:
+    spec = space.spec(best.parameters, best.layer, best.pools, best.aggregation)
+    return Chosen(spec, _describe(plan, space, tried, best, **said))
+
+
+def _describe(plan: SearchPlan, space: SearchSpace, tried: list[Tried], best: Tried, **said: Any) -> SearchRecord:
+    return SearchRecord(
+        trials=len(tried),
+        pruned=sum(one.value is None for one in tried),
+        best=best.describe(),
+        folds=plan.folds,
+        space=space.to_dict(),
+        history=[one.describe() for one in tried],
         **said,
-        "history": [one.to_dict() for one in tried],
-    }
-    return Chosen(space.spec(best.parameters, best.layer, best.pools, best.aggregation), record)
+    )

@@ -10,6 +10,8 @@ import numpy as np
 
 from classify.fitting.model import ModelSpec
 from classify.run.predictions import Predictions
+from classify.run.record import Judged, Open
+from classify.run.typed_record import LEFT_OUT
 from classify.search.progress import show_trials
 from classify.search.scoring import running_score
 from classify.search.spaces import SearchSpace
@@ -41,16 +43,52 @@ class Tried:
     value: float | None
     after_folds: tuple[float, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give plain JSON types."""
-        return {
-            "parameters": self.parameters,
-            "features": {"layer": self.layer, "pools": self.pools.split(",") if self.pools else []},
-            "aggregation": self.aggregation,
-            "value": self.value,
-            "state": "complete" if self.value is not None else "pruned",
-            "after_folds": list(self.after_folds),
-        }
+    def describe(self) -> "TrialLine":
+        """Give the trial's line in the record of its search."""
+        return TrialLine(
+            self.parameters,
+            {"layer": self.layer, "pools": self.pools.split(",") if self.pools else []},
+            self.aggregation,
+            self.value,
+            "complete" if self.value is not None else "pruned",
+            list(self.after_folds),
+        )
+
+
+@dataclass(frozen=True)
+class TrialLine:
+    """What a trial was and how it ended, see Tried. state: complete or pruned."""
+
+    parameters: Open
+    features: Open
+    aggregation: str
+    value: float | None
+    state: str
+    after_folds: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRecord:
+    """What was tried. engine, stopped_by, resumed_at, study: of a search by trials. taken: how, of a grid of strengths.
+
+    among: of model auto, see compare_rivals. nested: see score_nested.
+    """
+
+    trials: int
+    pruned: int
+    best: TrialLine
+    sampler: str = "tpe"
+    folds: int
+    space: Open
+    engine: str | None = field(default=None, metadata=LEFT_OUT)
+    stopped_by: str | None = field(default=None, metadata=LEFT_OUT)
+    resumed_at: int | None = field(default=None, metadata=LEFT_OUT)
+    study: str | None = field(default=None, metadata=LEFT_OUT)
+    taken: str | None = field(default=None, metadata=LEFT_OUT)
+    metric: str
+    history: list[TrialLine]
+    among: Judged | None = field(default=None, metadata=LEFT_OUT)
+    nested: Judged | None = field(default=None, metadata=LEFT_OUT)
 
 
 def drawing_of(space: SearchSpace, seed: int) -> Drawing:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from classify.run.record import Open
 from classify.search.ray_engine import Report
 from classify.search.study import Drawing, Study
 from extract.device.backend import Backend
@@ -83,21 +84,50 @@ def median_rule(tune: Any) -> Any:
     )
 
 
-def describe_study(study: Study, runner: TrialRunner, engine: str) -> dict[str, Any]:
-    """Give the record of a search: its trials, the best one, and how they were scored."""
+@dataclass(frozen=True)
+class BestTrial:
+    """The trial with the highest score."""
+
+    number: int
+    value: float
+    parameters: Open
+
+
+@dataclass(frozen=True)
+class TrialLine:
+    """A finished trial. value: None where it was stopped or diverged."""
+
+    number: int
+    state: str
+    value: float | None
+    parameters: Open
+
+
+@dataclass(frozen=True)
+class TuneRecord:
+    """The record of a search: its trials, the best one, and how they were scored."""
+
+    engine: str
+    trials: int
+    states: dict[str, int]
+    best: BestTrial
+    metric: str
+    held_back_participants: int
+    history: list[TrialLine]
+
+
+def describe_study(study: Study, runner: TrialRunner, engine: str) -> TuneRecord:
+    """Give the record of a search."""
     finished, best = study.finished(), study.best()
-    return {
-        "engine": engine,
-        "trials": len(finished),
-        "states": dict(Counter(trial.state.name.lower() for trial in finished)),
-        "best": {"number": best.number, "value": best.value, "parameters": best.params},
-        "metric": "balanced accuracy of held-back participants of train, less 0.001 of their log-loss",
-        "held_back_participants": runner.held_back,
-        "history": [
-            {"number": t.number, "state": t.state.name.lower(), "value": t.value, "parameters": t.params}
-            for t in finished
-        ],
-    }
+    return TuneRecord(
+        engine,
+        len(finished),
+        dict(Counter(trial.state.name.lower() for trial in finished)),
+        BestTrial(best.number, best.value, best.params),
+        "balanced accuracy of held-back participants of train, less 0.001 of their log-loss",
+        runner.held_back,
+        [TrialLine(one.number, one.state.name.lower(), one.value, one.params) for one in finished],
+    )
 
 
 def describe_trial(trial: Any) -> str:

@@ -96,12 +96,11 @@ def _cells(
     tell: Callable[[str], None],
 ) -> Iterator[Made | Gap]:  # fmt: skip
     for found in run_cells(options, clock, read, tell):
-        name = found.name if isinstance(found, Cell) else found["name"]
-        variant, _, head = name.partition("/")
+        variant, _, head = found.name.partition("/")
         if isinstance(found, Cell):
             yield Made(looked.dataset.name, task, variant, head, options.stores[variant], found)
         else:
-            yield Gap(looked.dataset.name, variant, found["reason"], task, head)
+            yield Gap(looked.dataset.name, variant, found.reason, task, head)
 
 
 def open_test(plan: Plan, looked: Looked, made: Made, clock: Callable[[], datetime], read: ReadStore) -> Made | Gap:

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from embeddings_store.arrays import arrays_of
 from embeddings_store.errors import UnreadableError
@@ -13,7 +12,7 @@ from embeddings_store.publish import published
 from embeddings_store.reader import open_reader
 from extract.options import Output
 from extract.pipeline import extract
-from reports.benchmark.look import Looked, Seen
+from reports.benchmark.look import Gap, Looked, Seen
 
 SAMPLE = 4
 """Volumes, the first of the listing."""
@@ -36,6 +35,44 @@ class Sample:
     memory_mb: float
     memory_of: str
     device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumesLeft:
+    """How many volumes of a dataset a store of an encoder lacks, and the bytes that they will take there."""
+
+    dataset: str
+    encoder: str
+    volumes: int
+    missing: int
+    store_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotTimed(VolumesLeft):
+    """Why no time is known."""
+
+    absent: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost(VolumesLeft):
+    """What 1,000 volumes take by the sample, and bytes left to fetch. Other fields: see Sample.
+
+    usd_per_1000: None where the plan gives no price of an hour.
+    """
+
+    seconds_per_1000: float
+    memory_mb: float
+    memory_of: str
+    device: str
+    read_s: float
+    encode_s: float
+    fetch_bytes: float
+    usd_per_1000: float | None
+
+
+CostLine = Cost | NotTimed
 
 
 def sample_all(
@@ -81,7 +118,7 @@ def _measure(looked: Looked, output: Output, path: Path, tell: Callable[[str], N
 
 def cost_lines(
     looked: Sequence[Looked], samples: Mapping[tuple[str, str], Sample | None], usd_per_hour: float | None
-) -> list[dict[str, Any]]:
+) -> list[CostLine]:
     """Give one line a dataset and variant: what 1,000 volumes take, and what is still to do here."""
     return [
         _line(one, seen, samples.get((one.dataset.name, seen.variant.name)), usd_per_hour)
@@ -90,22 +127,21 @@ def cost_lines(
     ]
 
 
-def _line(looked: Looked, seen: Seen, sample: Sample | None, usd_per_hour: float | None) -> dict[str, Any]:
+def _line(looked: Looked, seen: Seen, sample: Sample | None, usd_per_hour: float | None) -> CostLine:
     missing = looked.volumes - rows_of(seen, looked)
     size = sum(array.row_bytes for array in arrays_of(seen.space).all)
-    line: dict[str, Any] = {
-        "dataset": looked.dataset.name, "encoder": seen.variant.name, "volumes": looked.volumes, "missing": missing,
-        "store_bytes": size * missing,
-    }  # fmt: skip
+    left = VolumesLeft(
+        dataset=looked.dataset.name, encoder=seen.variant.name, volumes=looked.volumes, missing=missing,
+        store_bytes=size * missing,
+    )  # fmt: skip
     if sample is None:
-        return line | {"absent": "no volume of the sample came through"}
+        return NotTimed(**vars(left), absent="no volume of the sample came through")
     seconds = VOLUMES * (sample.read_s + sample.encode_s)
-    return line | {
-        "seconds_per_1000": seconds, "memory_mb": sample.memory_mb, "memory_of": sample.memory_of,
-        "device": sample.device, "read_s": sample.read_s, "encode_s": sample.encode_s,
-        "fetch_bytes": sample.size_bytes * missing,
-        "usd_per_1000": None if usd_per_hour is None else usd_per_hour * seconds / 3600,
-    }  # fmt: skip
+    return Cost(
+        **vars(left), seconds_per_1000=seconds, memory_mb=sample.memory_mb, memory_of=sample.memory_of,
+        device=sample.device, read_s=sample.read_s, encode_s=sample.encode_s, fetch_bytes=sample.size_bytes * missing,
+        usd_per_1000=None if usd_per_hour is None else usd_per_hour * seconds / 3600,
+    )  # fmt: skip
 
 
 def rows_of(seen: Seen, looked: Looked) -> int:
@@ -121,28 +157,30 @@ def rows_of(seen: Seen, looked: Looked) -> int:
     return int((index["row"].isin(done) & index["key"].isin(keys)).sum())
 
 
-def hours_of(lines: Sequence[Mapping[str, Any]]) -> float:
+def hours_of(lines: Sequence[CostLine]) -> float:
     """Return the hours that are left: each dataset is read once for all encoders, and each encoder computes."""
     total = 0.0
-    for dataset in dict.fromkeys(line["dataset"] for line in lines):
-        here = [line for line in lines if line["dataset"] == dataset and "absent" not in line]
-        total += max((line["read_s"] * line["missing"] for line in here), default=0.0)
-        total += sum(line["encode_s"] * line["missing"] for line in here)
+    for here in _timed(lines).values():
+        total += max((line.read_s * line.missing for line in here), default=0.0)
+        total += sum(line.encode_s * line.missing for line in here)
     return total / 3600
 
 
-def describe_dry_run(lines: Sequence[Mapping[str, Any]], cells: int, known: int, gaps: Sequence[Any]) -> str:
+def _timed(lines: Sequence[CostLine]) -> dict[str, list[Cost]]:
+    """Give the lines whose times are known, by dataset."""
+    names = dict.fromkeys(line.dataset for line in lines)
+    return {name: [line for line in lines if line.dataset == name and isinstance(line, Cost)] for name in names}
+
+
+def describe_dry_run(lines: Sequence[CostLine], cells: int, known: int, gaps: Sequence[Gap]) -> str:
     """Put what a run would do into lines for a person."""
     said = [
-        f"{line['dataset']}, {line['encoder']}: {line['missing']:,} of {line['volumes']:,} volumes to encode"
-        + (f"; {line['absent']}" if "absent" in line else f", {line['encode_s']:.3g} s each on {line['device']}")
+        f"{line.dataset}, {line.encoder}: {line.missing:,} of {line.volumes:,} volumes to encode"
+        + (f", {line.encode_s:.3g} s each on {line.device}" if isinstance(line, Cost) else f"; {line.absent}")
         for line in lines
     ]
-    fetched = sum(
-        max((one.get("fetch_bytes", 0.0) for one in lines if one["dataset"] == dataset), default=0.0)
-        for dataset in dict.fromkeys(line["dataset"] for line in lines)
-    )
-    stored = sum(line["store_bytes"] for line in lines)
+    fetched = sum(max((line.fetch_bytes for line in here), default=0.0) for here in _timed(lines).values())
+    stored = sum(line.store_bytes for line in lines)
     said += [f"absent: {gap.dataset}, {gap.variant}: {gap.reason}" for gap in gaps]
     return "\n".join(
         [

@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from classify.run.estimate import plain
+from classify.run.typed_record import as_json
 from embeddings_store.errors import RunError
 from embeddings_store.plain_text import for_spreadsheets, visible
 from embeddings_store.publish import published
 from reports.benchmark.claim import claim_of
 from reports.benchmark.pictures import picture_ranks
+from reports.benchmark.record import BenchmarkRecord
 from reports.benchmark.tables import cell_text, flat_rows, make_tables
 from reports.figures import PHANTOM_MARK
 from reports.page import USE_ONLY, publish, render
@@ -26,7 +27,7 @@ LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textascii
 }
 
 
-def write_files(record: Mapping[str, Any], out: Path) -> Path:
+def write_files(record: BenchmarkRecord, out: Path) -> Path:
     """Write everything, and return the page. Raises: RunError where the folder cannot be written."""
     tables = make_tables(record)
     every = [one for part in tables.values() for one in part]
@@ -36,7 +37,7 @@ def write_files(record: Mapping[str, Any], out: Path) -> Path:
             for_spreadsheets(pd.DataFrame(flat_rows(record))).to_csv(aside, index=False)
         _write(out / "benchmark.md", markdown(record, every))
         _write(out / "benchmark.tex", latex(record, every))
-        _write(out / RECORD, json.dumps(plain(record), indent=1, allow_nan=False))
+        _write(out / RECORD, json.dumps(as_json(record), indent=1, allow_nan=False))
     except OSError as error:
         raise RunError(
             f"--out {out}: expected a folder to write to, got: {error.strerror}; choose another --out"
@@ -49,39 +50,39 @@ def _write(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
-def _context(record: Mapping[str, Any], tables: Mapping[str, Sequence[PlainTable]]) -> dict[str, Any]:
-    encoders = [one for one in record["sources"] if one["kind"] == "encoder"]
+def _context(record: BenchmarkRecord, tables: Mapping[str, Sequence[PlainTable]]) -> dict[str, Any]:
+    encoders = [one for one in record.sources if one.kind == "encoder"]
     return {
         "record": record,
         "tables": tables,
         "claim": claim_of(record),
         "pictures": [
-            one for head, found in record["ranks"].items() if (one := picture_ranks(head, found, record["phantom"]))
+            one for head, found in record.ranks.items() if (one := picture_ranks(head, found, record.phantom))
         ],
-        "phantom": record["phantom"],
+        "phantom": record.phantom,
         "untrained": _untrained(record),
         "resplits": (),
-        "encoders": [f"{one['name']}: {one['title']}" for one in encoders],
-        "date": record["created"],
+        "encoders": [f"{one.name}: {one.title}" for one in encoders],
+        "date": record.created,
         "version": version("octprobe"),
     }
 
 
-def _untrained(record: Mapping[str, Any]) -> str:
-    bare = [one["name"] for one in record["sources"] if one["kind"] == "encoder" and one["untrained"]]
+def _untrained(record: BenchmarkRecord) -> str:
+    bare = [one.name for one in record.sources if one.untrained]
     said = "Random weights, or nearly so. Nothing here says what pretraining has learned. This holds for: "
     return f"{said}{', '.join(bare)}." if bare else ""
 
 
-def warnings_of(record: Mapping[str, Any]) -> list[str]:
+def warnings_of(record: BenchmarkRecord) -> list[str]:
     """Return what a reader of any number here must know; the page has banners for it."""
-    phantom = f"{PHANTOM_MARK}: these scans were made by a computer." if record["phantom"] else ""
-    return [one for one in (USE_ONLY, phantom, _untrained(record), *record["notes"]) if one]
+    phantom = f"{PHANTOM_MARK}: these scans were made by a computer." if record.phantom else ""
+    return [one for one in (USE_ONLY, phantom, _untrained(record), *record.notes) if one]
 
 
-def markdown(record: Mapping[str, Any], tables: Iterable[PlainTable]) -> str:
+def markdown(record: BenchmarkRecord, tables: Iterable[PlainTable]) -> str:
     """Write every table as Markdown, in the order of the page."""
-    parts = [f"# Benchmark {record['plan']['name']}", *warnings_of(record), claim_of(record)]
+    parts = [f"# Benchmark {record.plan.name}", *warnings_of(record), claim_of(record)]
     for table in tables:
         lines = [_row(table.columns), "| --- " * len(table.columns) + "|"]
         lines += [_row([cell_text(cell, signed=table.signed) for cell in row]) for row in table.rows]
@@ -93,9 +94,9 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def latex(record: Mapping[str, Any], tables: Iterable[PlainTable]) -> str:
+def latex(record: BenchmarkRecord, tables: Iterable[PlainTable]) -> str:
     r"""Write every table as LaTeX of the package booktabs; longtable breaks over pages."""
-    parts = [f"% Benchmark {record['plan']['name']}, plan {record['plan']['sha256'][:12]}; needs booktabs, longtable"]
+    parts = [f"% Benchmark {record.plan.name}, plan {record.plan.sha256[:12]}; needs booktabs, longtable"]
     parts += [rf"\noindent {escape(one)}" for one in warnings_of(record)]
     for table in tables:
         wide = "l" + "p{0.12\\textwidth}" * (len(table.columns) - 1)

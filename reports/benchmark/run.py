@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from classify.comparing.cells import find_known_runs
 from classify.errors import CohortError
@@ -18,12 +17,13 @@ from embeddings_store.errors import UsageError
 from embeddings_store.terminal.console import say
 from extract.encoder.families import FAMILIES
 from reports.benchmark.cells import RUNS, Made, fill_stores, make_cells, open_test
-from reports.benchmark.cost import cost_lines, describe_dry_run, hours_of, sample_all
+from reports.benchmark.cost import CostLine, cost_lines, describe_dry_run, hours_of, sample_all
 from reports.benchmark.files import write_files
 from reports.benchmark.given import given_cells, open_given
 from reports.benchmark.look import Gap, Looked, look_at
 from reports.benchmark.options import BenchmarkOptions
 from reports.benchmark.plan import Plan, read_plan, require_known
+from reports.benchmark.record import BenchmarkRecord, DryRun, PlanFacts, PlanRead
 from reports.benchmark.results import describe_cells, make_boards, over_datasets, ranks_over_datasets
 from reports.benchmark.sources import count_failed, describe_sources, notes_of
 from reports.benchmark.spread import require_ray, spread_cells
@@ -34,7 +34,7 @@ from reports.benchmark.transport import transport
 class Benchmarked:
     """What came of a plan, and its page; of a dry run the folder that would be filled. failed_volumes: error rows."""
 
-    record: dict[str, Any]
+    record: BenchmarkRecord | DryRun
     page: Path
     failed_volumes: int = 0
 
@@ -79,21 +79,21 @@ def benchmark(
         judged, made = [open_test(plan, by_name[one.dataset], one, clock, read) for one in made], []
         sort_out(judged, made, gaps)
     boards, draws = make_boards(plan, made, split)
-    record = {
-        "created": clock().isoformat(timespec="seconds"),
-        "command": list(options.command),
-        "plan": {"name": plan.name, "sha256": plan.digest, "reference": plan.reference, "judge": plan.judge},
-        "phantom": any(one.cell.run.record.asked.phantom for one in made),
-        "sources": describe_sources(looked, made),
-        "notes": notes_of(plan, made, accounts),
-        "cells": describe_cells(made),
-        "gaps": [vars(gap) for gap in gaps],
-        "boards": boards,
-        "over_datasets": over_datasets(plan, boards, draws),
-        "ranks": ranks_over_datasets(plan, boards, draws),
-        "transport": [vars(one) for one in transport(plan, looked, made, out, clock, read, tell)],
-        "cost": cost,
-    }
+    record = BenchmarkRecord(
+        created=clock().isoformat(timespec="seconds"),
+        command=list(options.command),
+        plan=PlanFacts(plan.name, plan.digest, plan.reference, plan.judge),
+        phantom=any(one.cell.run.record.asked.phantom for one in made),
+        sources=describe_sources(looked, made),
+        notes=notes_of(plan, made, accounts),
+        cells=describe_cells(made),
+        gaps=gaps,
+        boards=boards,
+        over_datasets=over_datasets(plan, boards, draws),
+        ranks=ranks_over_datasets(plan, boards, draws),
+        transport=list(transport(plan, looked, made, out, clock, read, tell)),
+        cost=cost,
+    )
     return Benchmarked(record, write_files(record, out), sum(map(count_failed, accounts.values())))
 
 
@@ -111,19 +111,18 @@ def licensed_names(plan: Plan) -> list[str]:
     return [*dict.fromkeys(one.encoder for one in plan.variants), *FAMILIES]
 
 
-def _dry(plan: Plan, looked: Sequence[Looked], cost: list[dict[str, Any]], gaps: list[Gap], out: Path) -> Benchmarked:
+def _dry(plan: Plan, looked: Sequence[Looked], cost: list[CostLine], gaps: list[Gap], out: Path) -> Benchmarked:
     """Say what would be done, and what of it is there."""
     cells = sum(len(one.seen) * len(one.dataset.tasks) for one in looked) * len(plan.heads)
     known = sum(len(find_known_runs(out / RUNS / one.dataset.name, lambda _: None)) for one in looked)
-    record = {
-        "dry_run": True,
-        "plan": {"name": plan.name, "sha256": plan.digest},
-        "volumes": {one.dataset.name: one.volumes for one in looked},
-        "cells": cells,
-        "runs_there": known,
-        "hours": hours_of(cost),
-        "cost": cost,
-        "gaps": [vars(gap) for gap in gaps],
-        "said": describe_dry_run(cost, cells, known, gaps),
-    }
+    record = DryRun(
+        plan=PlanRead(plan.name, plan.digest),
+        volumes={one.dataset.name: one.volumes for one in looked},
+        cells=cells,
+        runs_there=known,
+        hours=hours_of(cost),
+        cost=cost,
+        gaps=gaps,
+        said=describe_dry_run(cost, cells, known, gaps),
+    )
     return Benchmarked(record, out)

@@ -1,7 +1,8 @@
 """What a benchmark used: datasets and encoders with their licences and citations, and what a reader should know."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from classify.cohort.splitting import say_shared
 from classify.comparing.entries import CHOSEN_ON_VAL
@@ -16,9 +17,36 @@ from reports.encoders import NO_TERMS
 OWN = "as whoever shares it says"
 
 
-def describe_sources(looked: Sequence[Looked], made: Sequence[Made]) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What was used, by its name in the plan, with its terms as far as they are known."""
+
+    name: str
+    kind: Literal["dataset", "encoder"]
+    title: str
+    licence: str
+    citation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSource(Source):
+    """A dataset, and how many volumes of it were listed."""
+
+    volumes: int
+    untrained: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSource(Source):
+    """An encoder. untrained: random weights, or nearly so."""
+
+    weights_sha256: str | None
+    untrained: bool
+
+
+def describe_sources(looked: Sequence[Looked], made: Sequence[Made]) -> list[DatasetSource | WeightsSource]:
     """List every dataset and every encoder that has a cell."""
-    found = [_dataset(one) for one in looked]
+    found: list[DatasetSource | WeightsSource] = [_dataset(one) for one in looked]
     first = {_called(one): one.cell.run.record for one in reversed(made)}
     for name in dict.fromkeys(map(_called, made)):
         found.append(_encoder(name, source_of_record(first[name].asked.encoder_source)))
@@ -30,24 +58,23 @@ def _called(made: Made) -> str:
     return made.name if made.variant == FINE_TUNED else made.variant
 
 
-def _dataset(looked: Looked) -> dict[str, Any]:
+def _dataset(looked: Looked) -> DatasetSource:
     layout = looked.selection.catalogue.listing.layout
     card = load_datasets()[layout].card if layout in dataset_names() else None
-    return {
-        "name": looked.dataset.name, "kind": "dataset", "title": card.title if card else f"layout {layout}",
-        "licence": card.licence if card else OWN, "citation": card.citation if card else OWN,
-        "volumes": looked.volumes, "untrained": False,
-    }  # fmt: skip
+    return DatasetSource(
+        name=looked.dataset.name, kind="dataset", title=card.title if card else f"layout {layout}",
+        licence=card.licence if card else OWN, citation=card.citation if card else OWN, volumes=looked.volumes,
+    )  # fmt: skip
 
 
-def _encoder(name: str, source: EncoderSource | None) -> dict[str, Any]:
-    return {
-        "name": name, "kind": "encoder", "title": f"{source.name} ({source.family})" if source else "not recorded",
-        "licence": (source.licence if source else None) or NO_TERMS,
-        "citation": (source.citation if source else None) or NO_TERMS,
-        "weights_sha256": source.weights_sha256 if source else None,
-        "untrained": bool(source and source.is_untrained),
-    }  # fmt: skip
+def _encoder(name: str, source: EncoderSource | None) -> WeightsSource:
+    return WeightsSource(
+        name=name, kind="encoder", title=f"{source.name} ({source.family})" if source else "not recorded",
+        licence=(source.licence if source else None) or NO_TERMS,
+        citation=(source.citation if source else None) or NO_TERMS,
+        weights_sha256=source.weights_sha256 if source else None,
+        untrained=bool(source and source.is_untrained),
+    )  # fmt: skip
 
 
 def count_failed(account: Mapping[str, Any]) -> int:

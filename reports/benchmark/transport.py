@@ -8,7 +8,6 @@ from datetime import datetime
 from hashlib import sha256
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 from classify.cohort.tasks import task_of_record
 from classify.errors import CohortError
@@ -17,6 +16,7 @@ from classify.features.stores import ReadStore
 from classify.judging.bootstrap import draw_replicates, measure
 from classify.judging.kinds import measures_of
 from classify.judging.transport import measure_gap
+from classify.run.estimate import Measures
 from classify.run.folder import Run, load_run
 from classify.run.inputs import digest_rows
 from classify.run.predictions import pick_predictions
@@ -41,8 +41,8 @@ class Moved:
     away: str
     variant: str
     head: str
-    metrics: Mapping[str, Any]
-    gap: Mapping[str, Any]
+    metrics: Measures
+    gap: Measures
     participants: int = 0
     reason: str = ""
 

@@ -162,9 +162,9 @@ def test_compare_takes_runs_of_one_kind(crossed: Probed, study: Study, place: Pa
     with pytest.raises(UsageError, match=r"cross-validated; .*judged on val: .*compare runs of one kind"):
         compare(CompareOptions(run=runs, runs=place / "runs"), tell=lambda _: None)
     alone = compare(CompareOptions(run=crossed.folder, runs=place / "runs", replicates=40), tell=lambda _: None)
-    board = alone.record["tasks"]["dr"]
-    assert board["split"] == OUT_OF_FOLD
-    assert board["participants"] == PEOPLE
+    board = alone.record.tasks["dr"]
+    assert board.split == OUT_OF_FOLD
+    assert board.participants == PEOPLE
 
 
 def test_a_learning_curve_refuses_folds(study: Study, tmp_path: Path) -> None:
@@ -305,5 +305,5 @@ def test_cross_validated_cells_are_found_again(crossed: Probed, study: Study, pl
         runs=place / "runs", replicates=40,
     )  # fmt: skip
     done = compare(asked, read=lambda *_: study.stored, tell=lambda _: None)
-    assert [one["run"] for one in done.record["runs"]] == [crossed.record.id]
-    assert done.record["tasks"]["dr"]["split"] == OUT_OF_FOLD
+    assert [one.run for one in done.record.runs] == [crossed.record.id]
+    assert done.record.tasks["dr"].split == OUT_OF_FOLD

@@ -115,11 +115,11 @@ def test_a_sound_published_split_is_taken_by_every_verb(tmp_path: Path) -> None:
     assert found["task"] == "north-eye-amd"
     assert any("age" in name for name in found["baselines"])
     curve = CurveOptions(model="linear", store=store, task="amd", runs=runs, fractions=(0.5, 1.0), repeats=1)
-    assert learning_curve(curve).record["task"] == "north-eye-amd"
+    assert learning_curve(curve).record.task == "north-eye-amd"
     table = CompareOptions(store=(f"a={store}",), tasks=("amd", "north_eye/stage"), runs=runs, replicates=50)
     both = compare(table)
-    assert set(both.record["tasks"]) == {"north-eye-amd", "north-eye-stage"}
-    assert all(one["reused"] for one in compare(table).record["runs"])
+    assert set(both.record.tasks) == {"north-eye-amd", "north-eye-stage"}
+    assert all(one.reused for one in compare(table).record.runs)
     assert len(list((runs / "labels").iterdir())) == 1
 
 
@@ -162,7 +162,7 @@ def test_scans_of_equal_voxels_are_one_person_and_with_two_labels_left_out(tmp_p
     assert again.cohort.splits_from["folder"] == record.cohort.splits_from["folder"]
     assert again.cohort.splits == record.cohort.splits, "stores of two encoders share labels and splits"
     both = CompareOptions(store=(f"a={store}", f"b={other}"), tasks=("amd",), runs=runs, replicates=50)
-    assert [one["reused"] for one in compare(both).record["runs"]] == [True, True]
+    assert [one.reused for one in compare(both).record.runs] == [True, True]
 
 
 def test_own_scans_under_two_participants_are_still_refused(tmp_path: Path) -> None:

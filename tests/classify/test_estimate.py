@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classify.errors import RunFolderError
-from classify.run.estimate import ESTIMATE, Estimate, lift, plain
+from classify.run.estimate import ESTIMATE, Estimate, lift
 from classify.run.record import RunRecord
+from classify.run.typed_record import plain
 
 NUMBER = st.floats(-1e6, 1e6)
 MEASURED = st.fixed_dictionaries(

@@ -17,7 +17,7 @@ from classify.cohort.tasks import find_task
 from classify.features.table import FeatureTable, make_features
 from classify.fitting.model import ModelSpec, fit_model
 from classify.judging.learning import check_fractions, draw_subsets, trace_curve
-from classify.run.estimate import plain
+from classify.run.typed_record import plain
 from embeddings_store.errors import UsageError
 
 CLASSES = ("healthy", "lifestyle", "oral", "insulin")

@@ -201,12 +201,12 @@ def test_compare_ranks_numbers_by_r2_and_tells_who_is_worse(study: Study, labels
         replicates=REPLICATES,
     )  # fmt: skip
     record = compare(options, read=lambda *_: study.stored, tell=lambda _: None).record
-    (board,) = record["tasks"].values()
-    assert board["ranked_by"] == "r2" and board["best"] == board["lines"][0]["name"]
-    lines = {line["name"]: line for line in board["lines"]}
-    assert lines["a/dummy"]["difference_to_best"]["r2"].simultaneous["high"] < 0
-    assert lines["a/dummy"]["difference_to_best"]["mean_absolute_error"].simultaneous["low"] > 0
-    assert board["best_of_n"]["corrected"]["r2"].value > 0.3
+    (board,) = record.tasks.values()
+    assert board.ranked_by == "r2" and board.best == board.lines[0].name
+    lines = {line.name: line for line in board.lines}
+    assert lines["a/dummy"].difference_to_best["r2"].simultaneous["high"] < 0
+    assert lines["a/dummy"].difference_to_best["mean_absolute_error"].simultaneous["low"] > 0
+    assert board.best_of_n.corrected["r2"].value > 0.3
     assert "r2" in [column.header for column in leaderboard_table("t", board).columns]
 
 
@@ -218,7 +218,7 @@ def test_a_learning_curve_of_numbers_rises_and_says_where_too_few_are_left(
         replicates=REPLICATES,
     )  # fmt: skip
     record = learning_curve(options, read=lambda *_: study.stored, tell=lambda _: None).record
-    few, some, whole = record["points"]
+    few, some, whole = record.points
     assert "it takes 10 to learn one" in few["absent"] and some["per_class"] == {}
     assert whole["r2"].value > 0.5 and some["difference_to_all"]["r2"].value < 0.3
     assert "r2 to all of train" in [column.header for column in curve_table(record).columns]

@@ -65,17 +65,17 @@ def test_the_mean_over_datasets_is_that_of_each_and_t_speaks_of_others() -> None
         for name, centre in zip("abcd", (1, 2, 3, 6), strict=True)
     }
     found = mean_difference(apart | {"e": np.full(501, np.nan)})
-    assert found["datasets"] == list("abcd")
-    assert found["these"].value == pytest.approx(3.0)
-    assert 2.97 < found["these"].low < 3.0 < found["these"].high < 3.03
+    assert found.datasets == list("abcd")
+    assert found.these.value == pytest.approx(3.0)
+    assert 2.97 < found.these.low < 3.0 < found.these.high < 3.03
     low, high = stats.ttest_1samp([1, 2, 3, 6], 0).confidence_interval()
-    assert (found["like_these"].low, found["like_these"].high) == pytest.approx((low, high))
-    assert found["like_these"].p == pytest.approx(stats.ttest_1samp([1, 2, 3, 6], 0).pvalue)
-    assert "expected 3" in mean_difference({"a": apart["a"], "b": apart["b"]})["like_these"].absent
-    few = mean_difference(apart, {"b": "3 participants of sick"})["these"]
+    assert (found.like_these.low, found.like_these.high) == pytest.approx((low, high))
+    assert found.like_these.p == pytest.approx(stats.ttest_1samp([1, 2, 3, 6], 0).pvalue)
+    assert "expected 3" in mean_difference({"a": apart["a"], "b": apart["b"]}).like_these.absent
+    few = mean_difference(apart, {"b": "3 participants of sick"}).these
     assert few.too_few == "b: 3 participants of sick"
     assert few.p is None
-    assert mean_difference({})["these"] == Estimate(absent="no dataset has both")
+    assert mean_difference({}).these == Estimate(absent="no dataset has both")
 
 
 def test_ranks_agree_with_scipy_and_with_demsar() -> None:
@@ -95,10 +95,10 @@ def test_ranks_agree_with_scipy_and_with_demsar() -> None:
 def test_datasets_that_lack_a_model_are_left_out_of_ranks_and_named() -> None:
     scores = {"d1": {"a": 0.9, "b": 0.8}, "d2": {"a": 0.7, "b": 0.7}, "d3": {"a": 0.6}}
     found = rank_models(scores)
-    assert (found["datasets"], found["left_out"]) == (["d1", "d2"], ["d3"])
-    assert found["ranks"] == {"a": 1.25, "b": 1.75}
-    assert "1 models" in rank_models({"d1": {"a": 1.0}, "d2": {"a": 1.0}})["absent"]
-    assert "1 datasets" in rank_models({"d1": {"a": 1.0, "b": 0.0}, "d2": {"a": 1.0}})["absent"]
+    assert (found.datasets, found.left_out) == (["d1", "d2"], ["d3"])
+    assert found.ranks == {"a": 1.25, "b": 1.75}
+    assert "1 models" in rank_models({"d1": {"a": 1.0}, "d2": {"a": 1.0}}).absent
+    assert "1 datasets" in rank_models({"d1": {"a": 1.0, "b": 0.0}, "d2": {"a": 1.0}}).absent
 
 
 def test_models_in_one_reach_are_joined_once() -> None:

@@ -47,8 +47,8 @@ def test_a_choice_is_scored_as_the_local_engine_scores_it(tmp_path: Path) -> Non
     plan = SearchPlan("linear", layer="last", pool="mean", aggregate="mean-logits", trials=1, folds=2)
     local = choose_model(plan, found.source, runs=tmp_path, facts={}, tell=lambda _: None)
     assert local.record is not None
-    (tried,) = local.record["history"]
-    assert list(score_folds(found, SPACE, tried["parameters"] | {"layer": "last"})) == tried["after_folds"]
+    (tried,) = local.record.history
+    assert list(score_folds(found, SPACE, tried.parameters | {"layer": "last"})) == tried.after_folds
 
 
 @pytest.mark.slow
@@ -66,5 +66,5 @@ def test_trials_one_at_a_time_are_those_of_the_local_engine_and_go_on_where_they
             search_with_ray(study, score_on_ray, (found, SPACE), TuneCluster(None, 1), trials=trials, tell=said.append)
             tried = tried_in(study, SPACE)
     assert local.record is not None
-    assert [one.to_dict() for one in tried] == local.record["history"]
+    assert [one.describe() for one in tried] == local.record.history
     assert said == ["ray: 2 trials, 1 at a time", "ray: 1 trials, 1 at a time"]

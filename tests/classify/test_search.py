@@ -23,6 +23,7 @@ from classify.fitting.model import ModelSpec
 from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
 from classify.run.predictions import Predictions
+from classify.run.typed_record import as_json
 from classify.search.folds import FOLDS, count_folds, make_folds
 from classify.search.journal import hold_study
 from classify.search.scoring import FoldScorer
@@ -59,7 +60,7 @@ def choose(source: FeatureSource, folder: Path, model: str = "linear", **asked: 
 
 def record_of(chosen: Chosen) -> dict[str, Any]:
     assert chosen.record is not None
-    return chosen.record
+    return as_json(chosen.record)
 
 
 def test_folds_share_no_participant_and_hold_everybody_once(study: Study, tmp_path: Path) -> None:

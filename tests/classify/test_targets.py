@@ -11,11 +11,12 @@ import pytest
 from classify_study import make_study
 
 from classify.comparing.study_tables import target_lines, targets_table
+from classify.comparing.target_folder import TargetsRecord
 from classify.errors import CohortError
 from classify.judging.holm import adjust_holm
 from classify.options import ProbeOptions
-from classify.run.estimate import plain
 from classify.run.folder import load_run
+from classify.run.typed_record import as_json, read_typed
 from classify.targets import Targets, probe_targets, split_targets
 from embeddings_store.errors import UsageError
 
@@ -48,27 +49,29 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Targets:
 
 
 def test_each_target_is_a_run_and_a_failing_one_a_named_gap(done: Targets) -> None:
-    assert [line["target"] for line in done.record["targets"]] == ["dr", "noise"]
-    assert [gap["target"] for gap in done.record["absent"]] == ["empty", "nowhere"]
-    assert "expected at least two classes" in done.record["absent"][0]["reason"]
-    assert "no such column" in done.record["absent"][1]["reason"]
-    for line in done.record["targets"]:
-        run = load_run(done.folder.parent.parent / line["run"]).record
-        assert run.asked.task == line["target"]
-        assert line["metrics"]["macro_auroc"] == run.judged.metrics["participant"]["val"]["macro_auroc"]
+    assert [line.target for line in done.record.targets] == ["dr", "noise"]
+    assert [gap.target for gap in done.record.absent] == ["empty", "nowhere"]
+    assert "expected at least two classes" in done.record.absent[0].reason
+    assert "no such column" in done.record.absent[1].reason
+    for line in done.record.targets:
+        run = load_run(done.folder.parent.parent / line.run).record
+        assert run.asked.task == line.target
+        assert line.metrics["macro_auroc"] == run.judged.metrics["participant"]["val"]["macro_auroc"]
 
 
 def test_p_values_are_adjusted_for_the_targets_that_were_tested(done: Targets) -> None:
-    real, noise = done.record["targets"]
-    p = real["p"]["chance"]["macro_auroc"]
+    real, noise = done.record.targets
+    p = real.p["chance"]["macro_auroc"]
     assert p.of == 2 and p.holm == pytest.approx(min(1, 2 * p.value)) and p.holm < 0.05
-    assert noise["p"]["chance"]["macro_auroc"].holm > 0.05
-    assert real["p"]["baselines"]["macro_auroc"].value >= 1 / 201
-    assert noise["p"]["baselines"]["macro_auroc"].value > 0.05
+    assert noise.p["chance"]["macro_auroc"].holm > 0.05
+    assert real.p["baselines"]["macro_auroc"].value >= 1 / 201
+    assert noise.p["baselines"]["macro_auroc"].value > 0.05
 
 
 def test_the_table_is_kept_and_printed(done: Targets) -> None:
-    assert json.loads((done.folder / "targets.json").read_text())["targets"] == plain(done.record["targets"])
+    path = done.folder / "targets.json"
+    assert json.loads(path.read_text()) == as_json(done.record)
+    assert read_typed(TargetsRecord, path) == done.record
     rows = pd.read_csv(done.folder / "targets.csv")
     assert list(rows["target"]) == ["dr", "noise", "empty", "nowhere"]
     assert rows["reason"].str.contains("no such column").any()

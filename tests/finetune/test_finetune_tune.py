@@ -54,17 +54,15 @@ def test_a_search_sees_train_alone_and_goes_on_where_it_stopped(
 ) -> None:
     asked = options(phantom, tmp_path / "runs", config=CONFIG, stages=("head", "last"))
     first = tune(searched(asked, trials=6, study=tmp_path / "study"), tell=lambda line: None)
-    assert first.record["trials"] == len(trained) == 6
+    assert first.record.trials == len(trained) == 6
     again = tune(searched(asked, trials=14, study=tmp_path / "study"), tell=lambda line: None)
-    assert again.record["trials"] == len(trained) == 14
-    assert again.record["history"][:6] == first.record["history"]
-    assert len({str(trial["parameters"]) for trial in again.record["history"]}) == 14
-    assert again.record["states"].get("pruned", 0) > 0
-    assert again.record["best"]["value"] == max(
-        trial["value"] for trial in again.record["history"] if trial["state"] == "complete"
-    )
+    assert again.record.trials == len(trained) == 14
+    assert again.record.history[:6] == first.record.history
+    assert len({str(trial.parameters) for trial in again.record.history}) == 14
+    assert again.record.states.get("pruned", 0) > 0
+    assert again.record.best.value == max(trial.value for trial in again.record.history if trial.state == "complete")
     assert load_config(tmp_path / "study" / "best.yaml") == again.config
-    assert again.config.stages.head.learning_rate == again.record["best"]["parameters"]["learning_rate"]
+    assert again.config.stages.head.learning_rate == again.record.best.parameters["learning_rate"]
     for config, stages, fitted, held in trained:
         people = set(fitted.table.participant) | set(held.table.participant)
         assert len(people) == 8  # of train; val and test have the other half
@@ -88,7 +86,7 @@ def test_a_trial_really_trains(phantom: Path, tmp_path: Path) -> None:
     said: list[str] = []
     asked = options(phantom, tmp_path / "runs", config=CONFIG, stages=("head",))
     found = tune(searched(asked, trials=2, study=tmp_path / "study"), tell=said.append)
-    assert -0.01 <= found.record["best"]["value"] <= 1  # below 0 where the held-back people lack a class
+    assert -0.01 <= found.record.best.value <= 1  # below 0 where the held-back people lack a class
     assert any(line.startswith("trial 2, head 3/3: train loss") for line in said)
     assert list((tmp_path / "runs").iterdir()) == []
 
@@ -113,17 +111,17 @@ def test_ray_goes_on_where_the_local_engine_stopped_and_trains_what_it_trains(ph
     asked = options(phantom, tmp_path / "runs", config=CONFIG, stages=("head",))
     first = tune(searched(asked, trials=1, study=tmp_path / "study"), tell=said.append)
     found = tune(searched(asked, trials=3, study=tmp_path / "study", engine="ray"), tell=said.append, at_once=1)
-    assert (found.record["engine"], found.record["trials"]) == ("ray", 3)
-    assert found.record["history"][0] == first.record["history"][0]
+    assert (found.record.engine, found.record.trials) == ("ray", 3)
+    assert found.record.history[0] == first.record.history[0]
     assert "ray: 2 trials, 1 at a time" in said
     with prepare(asked, OneProcess()) as ready:
         runner = inside_train(ready, asked)
-        for trial in found.record["history"]:
-            again = runner.score(trial["parameters"], ready.backend, lambda epochs, score: None, lambda line: None)
-            assert trial["value"] == pytest.approx(again, abs=1e-6)
+        for trial in found.record.history:
+            again = runner.score(trial.parameters, ready.backend, lambda epochs, score: None, lambda line: None)
+            assert trial.value == pytest.approx(again, abs=1e-6)
     assert load_config(tmp_path / "study" / "best.yaml") == found.config
     done = tune(searched(asked, trials=3, study=tmp_path / "study", engine="ray"), tell=said.append)
-    assert done.record["history"] == found.record["history"]
+    assert done.record.history == found.record.history
 
 
 def test_a_missing_ray_and_an_address_without_it_are_one_message(

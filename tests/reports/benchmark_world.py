@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from classify.run.estimate import plain
+from classify.run.typed_record import as_json
 from extract.phantom.bucket import generate
 from extract.phantom.plan import parse_plan
 from reports.benchmark.options import BenchmarkOptions
@@ -39,11 +39,9 @@ def make_buckets(folder: Path, people: int = 40, names: tuple[str, ...] = ("here
 
 
 def run_plan(folder: Path, said: list[str] | None = None, **given: Any) -> dict[str, Any]:
-    """Do classify benchmark, and return its record, in plain JSON types."""
+    """Do classify benchmark, and return its record as it lies in benchmark.json."""
     tell = (lambda _: None) if said is None else said.append
-    made = benchmark(BenchmarkOptions(plan=folder / "plan.yaml", device="cpu", **given), tell=tell)
-    record: dict[str, Any] = plain(made.record)
-    return record
+    return as_json(benchmark(BenchmarkOptions(plan=folder / "plan.yaml", device="cpu", **given), tell=tell).record)
 
 
 def without_when(record: dict[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from classify.cohort.splits import OUT_OF_FOLD
 from classify.judging.bootstrap import draw_replicates
 from classify.judging.holm import adjust_holm
-from classify.run.estimate import lift
+from classify.run.typed_record import as_json, read_typed
 from embeddings_store.errors import OctProbeError
 from reports.benchmark.options import BenchmarkOptions
+from reports.benchmark.record import BenchmarkRecord
 from reports.benchmark.run import benchmark
 from reports.benchmark.tables import cell_text, make_tables
 
@@ -153,8 +154,10 @@ def test_page_csv_markdown_and_latex_show_the_record(world: tuple[Path, dict[str
     out = folder / "first"
     page, text = ((out / name).read_text() for name in ("benchmark.html", "benchmark.md"))
     latex = (out / "benchmark.tex").read_text()
-    assert json.loads((out / "benchmark.json").read_text()) == json.loads(json.dumps(record))
-    for tables in make_tables(lift(record)).values():
+    assert json.loads((out / "benchmark.json").read_text()) == record
+    read = read_typed(BenchmarkRecord, out / "benchmark.json")
+    assert as_json(read) == record
+    for tables in make_tables(read).values():
         for table in tables:
             assert f'id="{table.anchor}"' in page
             for row in table.rows:
@@ -169,7 +172,7 @@ def test_page_csv_markdown_and_latex_show_the_record(world: tuple[Path, dict[str
             chosen = (lines["dataset"] == board["dataset"]) & (lines["name"] == line["name"])
             value = lines[chosen & (lines["metric"] == "macro_auroc")]["value"].item()
             assert value == pytest.approx(line["metrics"]["macro_auroc"]["value"])
-    assert latex.count(r"\begin{longtable}") == sum(map(len, make_tables(lift(record)).values()))
+    assert latex.count(r"\begin{longtable}") == sum(map(len, make_tables(read).values()))
     assert not re.search(r"(?<!\\)[%&_#]", re.sub(r"^%.*| & |p\{0\.12.*", "", latex, flags=re.MULTILINE))
     assert "://" not in page
     assert "SYNTHETIC PHANTOM" in page

@@ -15,6 +15,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from classify.comparing.cells import Cell
 from classify.judging.bootstrap import draw_replicates
 from classify.run.folder import load_run
+from classify.run.typed_record import read_typed
 from embeddings_store.errors import UsageError
 from extract.encoder_options import EncoderChoice
 from finetune.options import FinetuneOptions
@@ -25,10 +26,10 @@ from reports.benchmark.given import given_cells, open_given
 from reports.benchmark.look import Gap
 from reports.benchmark.options import BenchmarkOptions
 from reports.benchmark.plan import Plan, read_plan
+from reports.benchmark.record import BenchmarkRecord
 from reports.benchmark.results import make_boards
 from reports.benchmark.run import benchmark
 from reports.benchmark.tables import cell_text, make_tables
-from reports.validity import PlainTable
 
 NAME = "tuned"
 PLAN = """
@@ -201,7 +202,7 @@ def test_a_folder_that_is_no_run_of_finetune_stops_before_anything_is_listed(
 
 
 def test_a_run_whose_encoder_has_no_cell_is_held_against_nothing_and_says_why(
-    told: tuple[Plan, Made, Cell],
+    told: tuple[Plan, Made, Cell], world: tuple[Path, dict[str, Any]]
 ) -> None:
     plan, frozen, tuned = told
     space = {**frozen.cell.run.record.asked.embedding_space, "image_size": [8, 32, 32]}
@@ -210,14 +211,8 @@ def test_a_run_whose_encoder_has_no_cell_is_held_against_nothing_and_says_why(
     (own,) = given_cells(plan, {"here": [tuned]}, [frozen])
     boards, _ = make_boards(plan, [replace(frozen, cell=replace(frozen.cell, run=other)), own], None)
     (board,) = boards.values()
-    assert board["fine_tuned"] == {}
-    assert board["began_with"] == {f"fine-tuned/{NAME}": None}
-    record = {"plan": {"reference": "larger"}, "boards": boards, "gaps": []}
-    shown = cell_text(_fine_tuned_of(record).rows[0][2], signed=True)
-    assert shown.startswith("absent: no cell here is of the weights")
-
-
-def _fine_tuned_of(record: dict[str, Any]) -> PlainTable:
-    empty = {"over_datasets": {"lines": {}}, "ranks": {}, "transport": [], "cost": [], "sources": []}
-    (table,) = make_tables(record | empty)["fine_tuned"]
-    return table
+    assert board.fine_tuned == {}
+    assert board.began_with == {f"fine-tuned/{NAME}": None}
+    whole = read_typed(BenchmarkRecord, world[0] / "plan-benchmark" / "benchmark.json")
+    (table,) = make_tables(replace(whole, boards=boards))["fine_tuned"]
+    assert cell_text(table.rows[0][2], signed=True).startswith("absent: no cell here is of the weights")

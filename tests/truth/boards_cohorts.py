@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from kept_results import Kept
 
+from classify.comparing.board import Line
 from classify.comparing.leaderboard import RANKED_BY, add_simultaneous, find_best
 from classify.judging.bootstrap import Replicates, draw_replicates, summarise
 from classify.judging.metrics import HEADLINE
@@ -91,16 +92,20 @@ def called_worse(drawn: Drawn, *, replicates: int, seed: int = 0) -> set[str]:
     values = balanced_accuracies(drawn, draw_replicates(drawn.person, replicates=replicates, seed=seed))
     best = find_best(list(values), values)
     assert best is not None
-    lines = [
-        {
-            "name": name,
-            "difference_to_best": {RANKED_BY: summarise(of[RANKED_BY] - values[best][RANKED_BY], "undefined")},
-        }
+    differences = {
+        name: {RANKED_BY: summarise(of[RANKED_BY] - values[best][RANKED_BY], "undefined")}
         for name, of in values.items()
         if name != best
-    ]
-    add_simultaneous([*lines, {"name": best, "difference_to_best": None}], values, best, list(values))
-    shown = {line["name"]: line["difference_to_best"][RANKED_BY].at_once() for line in lines}
+    }
+    lines = [
+        Line(
+            name=name, kind="model", participants=len(drawn.label), seconds=None, metrics={},
+            difference_to_best=differences.get(name), difference_to_random_twin=None,
+        )
+        for name in values
+    ]  # fmt: skip
+    add_simultaneous(lines, values, best, list(values))
+    shown = {name: of[RANKED_BY].at_once() for name, of in differences.items()}
     return {name for name, one in shown.items() if max(one.ends, default=0.0) < 0}
 
 

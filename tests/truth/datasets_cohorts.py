@@ -72,15 +72,15 @@ def study(truth: tuple[float, ...], draws: int, *, seed: int = 0) -> Study:
     for _ in range(draws):
         these = mean_difference(
             {str(n): differences(rng, p, b) for n, (p, b) in enumerate(zip(SIZES, truth, strict=True))}
-        )["these"]
+        ).these
         sampled = rng.normal(np.mean(truth), SPREAD, len(SIZES))
         others = mean_difference(
             {str(n): differences(rng, p, b) for n, (p, b) in enumerate(zip(SIZES, sampled, strict=True))}
         )
         covered += these.low <= wanted <= these.high
-        like += others["like_these"].low <= population <= others["like_these"].high
+        like += others.like_these.low <= population <= others.like_these.high
         won += these.p < 0.05
-        won_like += others["like_these"].p < 0.05
+        won_like += others.like_these.p < 0.05
     return Study(covered / draws, like / draws, won / draws, won_like / draws)
 
 
@@ -96,7 +96,7 @@ def false_wins(draws: int, *, seed: int = 0) -> float:
         p = {}
         for name in range(ENCODERS):
             found = mean_difference({str(n): differences(rng, people, 0.0) for n, people in enumerate(SIZES)})
-            p[str(name)] = found["these"].p
+            p[str(name)] = found.these.p
         wrong += min(adjust_holm(p).values()) < 0.05
     return wrong / draws
 

@@ -67,7 +67,7 @@ def test_page_and_terminal_say_what_the_functions_say(
         rival=expected.rival, units="participants", first="balanced accuracy", second="macro AUROC"
     )
     apart = done.json["difference_to_baselines"][expected.rival]["balanced_accuracy"]
-    assert apart.value == pytest.approx(expected.difference, abs=1e-12)
+    assert apart["value"] == pytest.approx(expected.difference, abs=1e-12)
     last = "better than each of" if expected.verdict == "better" else "not shown to be better than each of"
     assert f"together: {last}" in " ".join(done.stderr.split())
 
@@ -97,9 +97,9 @@ def test_the_shortcut_of_boards_is_what_compare_computes(setting: Setting) -> No
         entries.append(Entry(f"m{number}", "model", said, {}))
     board = rank_entries(entries, classes, replicates=200, seed=0)
     values = balanced_accuracies(found, draw_replicates(found.person, replicates=200, seed=0))
-    for line in board["lines"]:
-        assert line["metrics"][RANKED_BY].value == pytest.approx(values[line["name"]][RANKED_BY][0], abs=1e-12)
-    named = {line["name"] for line in board["lines"] if standing(line, board) == "worse than the best"}
+    for line in board.lines:
+        assert line.metrics[RANKED_BY].value == pytest.approx(values[line.name][RANKED_BY][0], abs=1e-12)
+    named = {line.name for line in board.lines if standing(line, board) == "worse than the best"}
     assert named == called_worse(found, replicates=200)
 
 

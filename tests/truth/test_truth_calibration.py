@@ -135,12 +135,13 @@ def test_a_search_looks_at_the_scale_of_a_strength_too(
     plan = SearchPlan(head, trials=4, layer="last", pool="mean", aggregate="mean-logits", folds=3, token_grid=grid)
     (tmp_path / "runs").mkdir()
     chosen = choose_model(plan, train, runs=tmp_path / "runs", facts={}, tell=lambda _: None)
-    record = chosen.record or {}
-    assert record["best"]["parameters"].items() >= chosen.spec.parameters.items()
+    record = chosen.record
+    assert record is not None
+    assert record.best.parameters.items() >= chosen.spec.parameters.items()
     assert chosen.spec.features.mirror == bool(mirrored)
     assert chosen.spec.parameters["C"] >= 1e-3
-    assert record["best"]["value"] > max(line["value"] for line in record["history"]) - 0.02
-    assert "log-loss within one standard error" in record["taken"]
+    assert record.best.value > max(line.value for line in record.history) - 0.02
+    assert "log-loss within one standard error" in record.taken
     scorer = FoldScorer(train, classes=4, seed=0, folds=3)
 
     def loss(strength: float) -> float:
@@ -148,7 +149,7 @@ def test_a_search_looks_at_the_scale_of_a_strength_too(
         people = join_predictions([scorer.predict(spec, fold) for fold in range(3)])
         return log_loss(people.scores, people)
 
-    assert loss(chosen.spec.parameters["C"]) < loss(record["history"][0]["parameters"]["C"]) - 0.2
+    assert loss(chosen.spec.parameters["C"]) < loss(record.history[0].parameters["C"]) - 0.2
 
 
 def test_one_temperature_at_balanced_classes_would_not_have_been_true() -> None:
