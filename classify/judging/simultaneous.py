@@ -6,12 +6,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from classify.judging.bootstrap import LARGEST_DROPPED_SHARE, LEVEL_PERCENT
+from classify.run.estimate import Ends
 
 Apart = Mapping[str, Float64[np.ndarray, " R"]]
 
 
-def hold_at_once(apart: Apart, family: Apart | None = None, like: Sequence[str] = ()) -> dict[str, dict[str, float]]:
-    """Give {name: {"low", "high"}} of differences (element 0: the estimate) that all hold at once in 95 % of studies.
+def hold_at_once(apart: Apart, family: Apart | None = None, like: Sequence[str] = ()) -> dict[str, Ends]:
+    """Return by name the ends of differences (element 0: the estimate) that all hold at once in 95 % of studies.
 
     An interval reaches as many standard errors as 95 % of the replicates keep the largest deviation of the family
     within (Romano & Wolf 2005). family: all differences that could have been looked at, such as those to every model

@@ -5,9 +5,17 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, TypeAdapter
+from typing_extensions import TypedDict
 
 TOO_FEW = "too few to say"
 """What is shown in the place of an interval that cannot carry anything; run.json holds its numbers and why."""
+
+
+class Ends(TypedDict):
+    """Both ends of an interval."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,7 @@ class Estimate:
     dropped: int | None = None
     too_few: str = ""
     absent: str = ""
-    simultaneous: Mapping[str, float] = field(default_factory=dict, hash=False)
+    simultaneous: Ends | None = field(default=None, hash=False)
     p: float | None = None
     holm: float | None = None
     of: int | None = None
@@ -48,13 +56,13 @@ class Estimate:
 
     def is_above(self, line: float = 0.0, sign: float = 1.0) -> bool:
         """Tell whether an interval that may be shown is better than a line; sign: -1 where less is better."""
-        return bool(self.interval) and min(sign * end for end in self.interval) > line
+        return bool(self.interval) and min(sign * (end - line) for end in self.interval) > 0
 
     def at_once(self) -> "Estimate":
         """Return a difference as tables of many lines show it: with the interval that holds for all, or too few."""
         few = self.too_few or ("" if self.simultaneous else "made before all lines were compared")
-        both = self.simultaneous.get("low"), self.simultaneous.get("high")
-        return self if self.value is None else Estimate(self.value, *both, too_few=few)
+        low, high = (self.simultaneous["low"], self.simultaneous["high"]) if self.simultaneous else (None, None)
+        return self if self.value is None else Estimate(self.value, low, high, too_few=few)
 
     def text(self, number: Callable[[float], str]) -> str:
         """Write "0.71 (0.64 to 0.78)", "0.71 (too few to say)", or why there is no number."""

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from classify.errors import RunFolderError
 from classify.run.estimate import ESTIMATE, Estimate, lift
@@ -51,7 +52,7 @@ def test_objects_that_hold_more_than_an_estimate_stay_objects() -> None:
 def test_an_interval_is_shown_where_it_can_carry_something(one: Estimate, said: str) -> None:
     assert one.text("{:.2f}".format) == said
     assert one.is_above(0.2) == (one.interval != ())
-    assert one.is_above(-0.8, sign=-1.0) == (one.interval != ()) and not one.is_above(0.3)
+    assert one.is_above(0.8, sign=-1.0) == (one.interval != ()) and not one.is_above(0.3)
 
 
 def test_a_difference_among_many_lines_is_shown_with_the_interval_of_all() -> None:
@@ -71,3 +72,9 @@ def test_a_record_with_a_number_that_is_none_is_refused_in_one_line() -> None:
     raw |= {"metrics": {}, "subgroups": {"val": [{"r2": {"value": "high"}}]}}
     with pytest.raises(RunFolderError, match=r"subgroups.val.0.value: Input should be a valid number"):
         RunRecord.from_dict(raw, "x")
+
+
+@pytest.mark.parametrize("ends", [{}, {"low": 0.1}, {"low": 0.1, "high": "x"}, 3])
+def test_an_interval_of_one_end_is_refused(ends: object) -> None:
+    with pytest.raises(ValidationError):
+        ESTIMATE.validate_python({"value": 0.2, "low": 0.1, "high": 0.3, "simultaneous": ends})

@@ -58,7 +58,7 @@ def test_differences_equal_a_direct_computation() -> None:
         expected = summarise(ours[metric] - theirs[metric], "")
         for kind in ("difference_to_best", "difference_to_random_twin"):
             found = getattr(line(board, "bad"), kind)[metric]
-            assert replace(found, simultaneous={}) == expected
+            assert replace(found, simultaneous=None) == expected
     assert board.best == "good"
     assert [one.name for one in board.lines] == ["good", "bad"]
     assert line(board, "good").difference_to_best is None
