@@ -22,7 +22,6 @@ from classify.evaluating.predict_split import DUMMY, ValJudged, judge_val
 from classify.features.fused import FusedSnapshot, mark_all
 from classify.features.several_stores import name_stores, open_stores
 from classify.features.stores import ReadStore, reader_at
-from classify.features.table import FeatureTable
 from classify.features.tokens import resolve_grid
 from classify.fitting.model import FittedModel, check_aggregation, fit_model
 from classify.fitting.source import FeatureSource, source_on
@@ -103,11 +102,11 @@ def probe(
         chosen = search(options, plan, source, tell)
         keep_journal(options.runs, chosen, aside)
         clock.lap("search")
-        features = source.table(chosen.spec.features)
-        model = fit_model(chosen.spec, features.only("train"), classes=len(task.classes), seed=options.seed)
+        train = source.only("train").table(chosen.spec.features)
+        model = fit_model(chosen.spec, train, classes=len(task.classes), seed=options.seed)
         clock.lap("fit")
         crossed = cross(options, method, source, folds, model, tables, tell) if folds else None
-        val_judged = crossed.judged if crossed else judge(options, method, model, features, cohort, tables, clock)
+        val_judged = crossed.judged if crossed else judge(options, method, model, source, tables, clock)
         clock.lap("evaluate")
         levels, others, said = val_judged.levels, val_judged.others, val_judged.said
         twin = compare_to_twin(options, plan, tables, twin_stored, source, judged_of(levels))
@@ -115,7 +114,7 @@ def probe(
         clock.lap("twin" if twin else "each_store", only_if=beside is not None)
         remembered = remember_train(model.features, source, stored.index, seed=options.seed)
         clock.lap("novelty")
-        fitted = describe_model(options, model, features, cohort, chosen, val_judged.calibration, clock, crossed)
+        fitted = describe_model(options, model, source, chosen, val_judged.calibration, clock, crossed)
         save_parts(aside, model, remembered, val_judged.calibrator, twin)
         rows = rows_of(levels, others, model.head.name, beside)
         save_tables(aside, rows, crossed.with_folds(cohort.table) if crossed else cohort.table, marked)
@@ -237,12 +236,13 @@ def search(
 
 
 def judge(
-    options: ProbeOptions, method: str | None, model: FittedModel, features: FeatureTable, cohort: Cohort,
-    tables: CohortTables, clock: Stopwatch,
+    options: ProbeOptions, method: str | None, model: FittedModel, source: FeatureSource, tables: CohortTables,
+    clock: Stopwatch,
 ) -> ValJudged:  # fmt: skip
     """Judge val."""
+    train, val = (source.only(split).table(model.features) for split in ("train", "val"))
     return judge_val(
-        model, method, features.only("train"), features.only("val"), cohort, prevalence=options.prevalence,
+        model, method, train, val, source.cohort, prevalence=options.prevalence,
         pretrained=tables.pretrained, replicates=options.replicates, seed=options.seed, clock=clock,
     )  # fmt: skip
 

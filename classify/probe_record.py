@@ -12,6 +12,7 @@ from classify.features.table import FeatureTable, count_constant
 from classify.fitting.aggregate import SAID
 from classify.fitting.model import FittedModel
 from classify.fitting.sensitivity import vary_seeds
+from classify.fitting.source import FeatureSource
 from classify.judging.nuisance import probe_nuisance
 from classify.judging.robustness import leave_one_out
 from classify.options import ProbeOptions
@@ -28,27 +29,31 @@ PACKAGES = ("octprobe", "numpy", "pandas", "scikit-learn", "lightgbm", "optuna",
 
 
 def describe_model(
-    options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort, chosen: Chosen,
+    options: ProbeOptions, model: FittedModel, source: FeatureSource, chosen: Chosen,
     calibration: dict[str, Any] | None, clock: Stopwatch, crossed: CrossValidated | None = None,
 ) -> ModelFacts:  # fmt: skip
     """Say what was fitted, and what its features know, beyond the predictions of val."""
     asked = {"replicates": options.replicates, "seed": options.seed}
-    nuisance = [] if crossed else probe_nuisance(features, cohort.measured(), **asked)
+    cohort, classes = source.cohort, source.cohort.task.classes
+    train = source.only("train").table(model.features)
+    val = None if crossed else source.only("val").table(model.features)
+    nuisance = probe_nuisance(train, val, cohort.measured(), **asked) if val else []
     clock.lap("nuisance")
-    table, classes = cohort.table, cohort.task.classes
-    robustness = leave_one_out(model, features, table, classes, **asked) if options.robustness else None
+    whole = source.table(model.features) if options.robustness else None
+    robustness = leave_one_out(model, whole, cohort.table, classes, **asked) if whole else None
     clock.lap("robustness", only_if=options.robustness)
-    seeds = check_seeds(options, model, features, cohort)
-    clock.lap("seeds", only_if=seeds is not None)
+    seeds = range(options.seed, options.seed + options.seeds)
+    sensitivity = vary_seeds(model.spec, train, val, classes, seeds=seeds) if val and len(seeds) > 1 else None
+    clock.lap("seeds", only_if=sensitivity is not None)
     return ModelFacts(
         model.head.name,
-        describe_features(model, features),
+        describe_features(model, train),
         model.head.get_params(),
         search=lift(as_json(chosen.record)) if chosen.record else None,
         calibration=calibration,
         probes_of_nuisance=nuisance,
         robustness=robustness,
-        seed_sensitivity=seeds,
+        seed_sensitivity=sensitivity,
         cross_validation=crossed.record if crossed else None,
     )
 
@@ -61,7 +66,7 @@ def describe_missing(cohort: Cohort) -> list[Missing]:
     ]
 
 
-def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSeen:
+def describe_features(model: FittedModel, train: FeatureTable) -> FeaturesSeen:
     """Say what the head saw, and how scans became participants."""
     return {
         "layer": model.features.layer,
@@ -72,8 +77,8 @@ def describe_features(model: FittedModel, features: FeatureTable) -> FeaturesSee
         "aggregation": SAID[model.aggregation.name],
         "aggregation_learned": model.aggregation.to_dict(),
         "standardise": "within protocol, fitted on train",
-        "dimensions": features.x.shape[1],
-        "constant": count_constant(features, "train"),
+        "dimensions": train.x.shape[1],
+        "constant": count_constant(train),
     }
 
 
@@ -113,13 +118,3 @@ def describe_question(cohort: Cohort, stored: Snapshot) -> Asked:
         },
         stored.cost.to_record() if stored.cost else None,
     )
-
-
-def check_seeds(
-    options: ProbeOptions, model: FittedModel, features: FeatureTable, cohort: Cohort
-) -> dict[str, Any] | None:
-    """Fit again with other seeds, where more than one was asked for."""
-    if options.seeds < 2:
-        return None
-    seeds = range(options.seed, options.seed + options.seeds)
-    return vary_seeds(model.spec, features.only("train"), features.only("val"), cohort.task.classes, seeds=seeds)

@@ -69,7 +69,7 @@ def holders(copied: Mapping[str, list[str]], people: Mapping[str, list[str]]) ->
 
 def people_of(lines: pd.DataFrame) -> People:
     """Give everybody with a line (volume, participant, and those of MARKS that are known)."""
-    person = lines["participant"].map(digest_person)
+    person = lines["participant"].map({one: digest_person(one) for one in lines["participant"].unique()})
     found = [pd.DataFrame({"person": person, "mark": lines["volume"].astype(str)})]
     for name, sign in OF_CONTENT.items():
         if name in lines:

@@ -71,10 +71,15 @@ def _near_copy(one: int, other: int, distance: float, usual: float, by: str = "s
 
 
 def find_near_copies(
-    vectors: Float32[np.ndarray, "n d"], participant: Shaped[np.ndarray, " n"], *, seed: int = 0
+    vectors: Float32[np.ndarray, "all d"],
+    participant: Shaped[np.ndarray, " n"],
+    *,
+    rows: Int64[np.ndarray, " n"] | None = None,
+    seed: int = 0,
 ) -> list[NearCopy]:
     """List pairs of rows of two participants that are near copies, each pair once, first < second.
 
+    rows: where the vector of each participant's scan lies; by default in their order.
     Standardised here. Memory: PROJECTED numbers a row, and blocks of 128 MB. None where there are fewer than
     FEWEST_PEOPLE.
     """
@@ -82,8 +87,9 @@ def find_near_copies(
     if len(people) < FEWEST_PEOPLE:
         return []
     order = np.argsort(owner, kind="stable")
-    scale = Scale.of(vectors)
-    flat = project(scale, vectors, order, seed)
+    place = np.arange(len(owner)) if rows is None else rows
+    scale = Scale.of(vectors, place)
+    flat = project(scale, vectors, place[order], seed)
     cloud = ScanCloud(flat[None], owner[order])
     found = _look_near(cloud, FAR_BELOW, len(people), seed)
     if found is None:
@@ -92,7 +98,7 @@ def find_near_copies(
         ratio=min(_seldom(found.learned, rows=len(owner)), LARGEST_RATIO), far_below=FAR_BELOW, rounding=cloud.rounding
     )
     pairs = [(int(order[a]), int(order[b])) for a, b in cloud.copies_within(limit)]
-    return [_near_copy(a, b, scale.apart(vectors[a], vectors[b]), found.usual) for a, b in pairs]
+    return [_near_copy(a, b, scale.apart(vectors[place[a]], vectors[place[b]]), found.usual) for a, b in pairs]
 
 
 @dataclass(frozen=True)
@@ -217,10 +223,17 @@ class Looked:
 
 
 def look_for_copies(
-    vectors: Float32[np.ndarray, "n d"], participant: Shaped[np.ndarray, " n"], thumbnails: Thumbnails | None
+    vectors: Float32[np.ndarray, "all d"],
+    participant: Shaped[np.ndarray, " n"],
+    thumbnails: Thumbnails | None,
+    rows: Int64[np.ndarray, " n"] | None = None,
 ) -> Looked:
-    """Compare scans of different participants by their vectors and, where the store has them, by their thumbnails."""
-    found = find_near_copies(vectors, participant)
+    """Compare scans of different participants by their vectors and, where the store has them, by their thumbnails.
+
+    rows: where the vector of each scan lies; by default in their order.
+    """
+    place = np.arange(len(participant)) if rows is None else rows
+    found = find_near_copies(vectors, participant, rows=place)
     known = np.flatnonzero(thumbnails.known) if thumbnails is not None else np.array([], np.int64)
     if thumbnails is not None and len(known):
         for one in find_alike_thumbnails(thumbnails.images[known], participant[known]):
@@ -228,13 +241,16 @@ def look_for_copies(
     once: dict[tuple[int, int], NearCopy] = {}
     for one in sorted(found, key=lambda one: one.distance / one.usual):
         once.setdefault((one.first, one.second), one)
-    return Looked(list(once.values()), _why_unseen(vectors, participant, len(known)))
+    return Looked(list(once.values()), _why_unseen(vectors, place, participant, len(known)))
 
 
-def _why_unseen(vectors: Float32[np.ndarray, "n d"], participant: Shaped[np.ndarray, " n"], pictures: int) -> str:
+def _why_unseen(
+    vectors: Float32[np.ndarray, "all d"], place: Int64[np.ndarray, " n"], participant: Shaped[np.ndarray, " n"],
+    pictures: int,
+) -> str:  # fmt: skip
     if pictures == len(participant):
         return ""
-    people, numbers = len(np.unique(participant)), int(Scale.of(vectors).varies.sum())
+    people, numbers = len(np.unique(participant)), int(Scale.of(vectors, place).varies.sum())
     without = f"{len(participant) - pictures} volumes have no thumbnail (extract them again to have it), and"
     if people < FEWEST_PEOPLE:
         return f"near copies could not be looked for: {without} {people} participants are too few to compare vectors"
@@ -261,9 +277,9 @@ def count_once(
         repeated, allowed = (mark.reindex(rows.index, fill_value=False) for mark in marked[:2])
         return repeated, allowed, marked[2]
     participant, split = rows["participant"].to_numpy(str), rows["split"].to_numpy(str)
-    vectors = pooled.reshape(len(pooled), int(np.prod(pooled.shape[1:])))[rows["position"]]
-    pictures = None if thumbnails is None else thumbnails.take(rows["position"].to_numpy())
-    looked = look_for_copies(vectors, participant, pictures)
+    place = rows["position"].to_numpy(np.int64)
+    pictures = None if thumbnails is None else thumbnails.take(place)
+    looked = look_for_copies(pooled.reshape(len(pooled), -1), participant, pictures, place)
     open_pairs = [one for one in looked.found if not vouched.allows(participant[one.first], participant[one.second])]
     across = [one for one in open_pairs if split[one.first] != split[one.second]]
     if across:

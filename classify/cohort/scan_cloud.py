@@ -37,13 +37,13 @@ class Scale:
     spread: Float32[np.ndarray, " d"]
 
     @classmethod
-    def of(cls, vectors: Float32[np.ndarray, "n d"]) -> "Scale":
-        """Learn it from all rows, some at a time."""
-        parts = [slice(first, first + ROWS_AT_ONCE) for first in range(0, len(vectors), ROWS_AT_ONCE)]
-        total = sum(vectors[rows].sum(axis=0, dtype=np.float64) for rows in parts)
-        middle = np.asarray(total / len(vectors), dtype=np.float32)
-        squares = sum(np.square(vectors[rows] - middle).sum(axis=0, dtype=np.float64) for rows in parts)
-        return cls(middle, np.asarray(np.sqrt(squares / len(vectors)), dtype=np.float32))
+    def of(cls, vectors: Float32[np.ndarray, "all d"], rows: Int64[np.ndarray, " n"]) -> "Scale":
+        """Learn it from some rows, a block of them at a time."""
+        parts = [rows[first : first + ROWS_AT_ONCE] for first in range(0, len(rows), ROWS_AT_ONCE)]
+        total = sum(vectors[part].sum(axis=0, dtype=np.float64) for part in parts)
+        middle = np.asarray(total / len(rows), dtype=np.float32)
+        squares = sum(np.square(vectors[part] - middle).sum(axis=0, dtype=np.float64) for part in parts)
+        return cls(middle, np.asarray(np.sqrt(squares / len(rows)), dtype=np.float32))
 
     @property
     def varies(self) -> Bool[np.ndarray, " d"]:
@@ -62,7 +62,7 @@ class Scale:
 
 
 def project(
-    scale: Scale, vectors: Float32[np.ndarray, "n d"], order: Int64[np.ndarray, " n"], seed: int
+    scale: Scale, vectors: Float32[np.ndarray, "all d"], order: Int64[np.ndarray, " n"], seed: int
 ) -> Float32[np.ndarray, "n p"]:
     """Standardise in an order; keep PROJECTED random directions (Johnson & Lindenstrauss 1984): distances to 4 %."""
     width = int(scale.varies.sum())

@@ -18,8 +18,8 @@ from classify.model_files import read_arrays, read_object, readable
 RARE_VOLUMES = 10
 """A protocol with fewer training volumes than this uses the statistics of all training volumes."""
 
-BLOCK_NUMBERS = 4_000_000
-"""Numbers that are worked on at once, in float64: a table of tokens is large, its copies need not be."""
+BLOCK_NUMBERS = 65_536
+"""Numbers that are worked on at once, in float64: few enough to stay in a core's cache."""
 
 MOST_TOKENS = 1_000_000
 
@@ -75,13 +75,15 @@ class Standardiser:
         rows: those that are wanted, or all. No copy is made of them as they came.
         """
         chosen = np.arange(len(x)) if rows is None else rows
-        group_of = {name: number for number, name in enumerate(self.protocols, start=1)}
-        group = np.array([group_of.get(name, 0) for name in protocol[chosen].tolist()], dtype=np.int64)
+        group = np.zeros(len(chosen), np.int64)
+        for number, name in enumerate(self.protocols, start=1):
+            group[protocol[chosen] == name] = number
         out = np.empty((len(chosen), x.shape[1]), dtype=x.dtype)
         for number in np.unique(group):
             for some in _blocks(np.flatnonzero(group == number), x.shape[1]):
-                vectors = x[chosen[some]].reshape(len(some), self.tokens, -1)
-                out[some] = ((vectors - self.mean[number]) / self.scale[number]).reshape(len(some), -1)
+                vectors = x[chosen[some]].reshape(len(some), self.tokens, -1) - self.mean[number]
+                vectors /= self.scale[number]
+                out[some] = vectors.reshape(len(some), -1)
         return out
 
     def looks_raw(self, x: Float[np.ndarray, "n features"]) -> bool:
@@ -151,10 +153,12 @@ def _moments(
     channels = x.shape[1] // tokens
     total, squares = np.zeros(channels), np.zeros(channels)
     for block in _blocks(rows, x.shape[1]):
-        total += x[block].reshape(-1, channels).sum(axis=0, dtype=np.float64)
+        vectors = x[block].reshape(-1, channels).astype(np.float64)
+        total += np.ones(len(vectors)) @ vectors
     mean = total / count
     for block in _blocks(rows, x.shape[1]):
-        squares += ((x[block].reshape(-1, channels) - mean) ** 2).sum(axis=0)
+        apart = x[block].reshape(-1, channels) - mean
+        squares += np.einsum("nc,nc->c", apart, apart)
     return mean, np.sqrt(squares / count)
 
 

@@ -53,7 +53,10 @@ class Aggregation:
 
     def weigh(self, protocol: Shaped[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         """Give the weight of each scan."""
-        return np.array([self.weights.get(name, self.other) for name in protocol.tolist()], dtype=np.float64)
+        weight = np.full(len(protocol), self.other, dtype=np.float64)
+        for name, own in self.weights.items():
+            weight[protocol == name] = own
+        return weight
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types."""

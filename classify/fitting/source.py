@@ -36,6 +36,7 @@ class FeatureSource:
     space: EmbeddingSpace
     read_tokens: ReadTokens | None = None
     _tables: dict[FeatureChoice, FeatureTable] = field(default_factory=dict, repr=False, compare=False)
+    _splits: dict[str, "FeatureSource"] = field(default_factory=dict, repr=False, compare=False)
 
     def table(self, choice: FeatureChoice) -> FeatureTable:
         """Give the raw features of a choice, one row a line of the cohort's table.
@@ -49,8 +50,10 @@ class FeatureSource:
         return self._tables[choice]
 
     def only(self, split: str) -> "FeatureSource":
-        """Keep one split; the vectors of the others are let go."""
-        return self.among((split,))
+        """Return one split, copied at the first wish and then kept: all that looks at it shares its vectors."""
+        if split not in self._splits:
+            self._splits[split] = self.among((split,))
+        return self._splits[split]
 
     def among(self, splits: Sequence[str]) -> "FeatureSource":
         """Keep some splits."""

@@ -31,8 +31,8 @@ class LinearHead(Head):
     """Logistic regression with an L2 penalty; C is the inverse strength (scikit-learn's C).
 
     coef_ [k, d] and intercept_ [k] hold one row a class, also for two classes, so that
-    logits = X @ coef_.T + intercept_ everywhere. tol: about the error of a training logit (multinomial.solve); the
-    default keeps probabilities of rows never seen within 1e-4. device: cpu (NumPy), or where torch is to compute.
+    logits = X @ coef_.T + intercept_ everywhere. tol: about the error of a training logit (multinomial.solve); None
+    keeps probabilities of rows never seen within 1e-4. device: cpu (NumPy), or where torch is to compute.
     """
 
     name = "linear"
@@ -44,7 +44,7 @@ class LinearHead(Head):
         *,
         C: float = 1e-2,
         max_iter: int = 1000,
-        tol: float = 2e-7,
+        tol: float | None = None,
         device: str = "cpu",
         random_state: int | None = 0,
     ) -> None:
@@ -76,7 +76,7 @@ class LinearHead(Head):
         cls, prepared: PreparedRows, candidates: Sequence[Mapping[str, Any]], random_state: int
     ) -> list[Head]:
         heads = [cls(random_state=random_state, **candidate) for candidate in candidates]
-        alike: dict[tuple[str, float, int], list[LinearHead]] = {}
+        alike: dict[tuple[str, float | None, int], list[LinearHead]] = {}
         for head in heads:
             alike.setdefault((head.device, head.tol, head.max_iter), []).append(head)
         for (device, tol, max_iter), together in alike.items():

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from sklearn.exceptions import ConvergenceWarning
 
-from classify.heads.multinomial_lbfgs import Problem, minimise
+from classify.heads.multinomial_lbfgs import Minimum, Problem, minimise
 from embeddings_store.errors import UsageError
 
 SINGLE_FROM = 1_000_000
@@ -25,9 +25,19 @@ SINGLE_FROM = 1_000_000
 SINGLE_TOL, SINGLE_PASSES = 5e-7, 200
 """How far single precision is trusted (its rounding noise is about 1e-7), and for how long."""
 
+TOL, EASY_TOL, EASY_PASSES = 2e-7, 1e-5, 20
+"""What keeps probabilities of rows never seen within 1e-4: the easier of a large part where so few passes reach it,
+since the scale then is about that of the Hessian, and a small gradient a small error of every logit."""
 
-ROWS_AT_ONCE = 4096
+
+ROWS_AT_ONCE = 1024
 """Of a large part on the CPU: as many are in float64 at once."""
+
+GRAM_ROWS = 32
+"""Rows a feature from which a large part on the CPU learns its eigenbasis: more cost more than they save in passes."""
+
+NEAR_ZERO = 10.0
+"""Spreads that a mean may be from 0 before rows are centred ahead of their products in single precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +57,9 @@ class Solution:
 class Design:
     """A training part in its eigenbasis, ready for any C; arrays of xp (numpy, or torch on a device).
 
-    rows: centred, float64 [n, d]; of large parts on the CPU CentredRows, which are made a block
-    at a time. basis: orthonormal [d, m]. spectrum: eigenvalues [m] of the weighted Gram matrix.
-    single: rows @ basis as float32 [n, m], or None for small parts. target: weighted one-hot labels [k, n].
+    rows: centred, float64 [n, d]; of large parts on the CPU CentredRows. basis: orthonormal [d, m]. spectrum: about the
+    eigenvalues [m] of the weighted Gram matrix. single: float32 matrices whose product is rows @ basis [n, m], or
+    None for small parts. target: weighted one-hot labels [k, n].
     """
 
     xp: Any
@@ -65,9 +75,9 @@ class Design:
 
 @dataclass(frozen=True, slots=True)
 class CentredRows:
-    """Rows less their weighted mean, as a float64 matrix that is never there as a whole: products go through blocks.
+    """Rows less a mean, as a matrix that is never there as a whole: of x no copy is made.
 
-    In float32 rows take half the memory, and a block stays in the processor's cache.
+    dtype: float64, in which a block of rows at a time is, or float32 as x is.
     """
 
     x: Float[np.ndarray, "n d"]
@@ -76,37 +86,43 @@ class CentredRows:
     device: str = "cpu"
     __array_ufunc__ = None  # an array on the left leaves the product to this
 
-    @classmethod
-    def of(cls, x: Float[np.ndarray, "n d"], weights: Float64[np.ndarray, " n"]) -> "CentredRows":
-        """Find the mean."""
-        total = sum(weights[rows] @ x[rows].astype(np.float64) for rows in _blocks(len(x)))
-        return cls(x, np.asarray(total / weights.sum()))
-
-    def __matmul__(self, matrix: Float64[np.ndarray, "d q"]) -> Float64[np.ndarray, "n q"]:
-        """Give rows @ matrix."""
-        return np.concatenate([self._centred(rows) @ matrix for rows in _blocks(len(self.x))])
-
-    def __rmatmul__(self, matrix: Float64[np.ndarray, "q n"]) -> Float64[np.ndarray, "q d"]:
-        """Give matrix @ rows."""
-        return np.asarray(sum(matrix[:, rows] @ self._centred(rows) for rows in _blocks(len(self.x))))
-
-    def products(self, weights: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "d d"]:
-        """Give the weighted Gram matrix: each block's in float32, their sum in float64."""
-        total = np.zeros((self.x.shape[1], self.x.shape[1]))
-        for rows in _blocks(len(self.x)):
-            heavy = self._centred(rows).astype(np.float32) * np.sqrt(weights[rows]).astype(np.float32)[:, None]
-            total += heavy.T @ heavy
-        return total
-
-    def turned(self, basis: Float64[np.ndarray, "d m"]) -> Float32[np.ndarray, "n m"]:
-        """Give rows @ basis, rounded."""
-        single, out = basis.astype(np.float32), np.empty((len(self.x), basis.shape[1]), np.float32)
-        for rows in _blocks(len(self.x)):
-            out[rows] = self._centred(rows).astype(np.float32) @ single
+    def __matmul__(self, matrix: Float[np.ndarray, "d q"]) -> Float[np.ndarray, "n q"]:
+        """Return rows @ matrix."""
+        out = np.empty((len(self.x), matrix.shape[1]), self.dtype)
+        for rows, block in self._blocks():
+            np.matmul(block, matrix, out=out[rows])
+        out -= self.mean @ matrix
         return out
 
-    def _centred(self, rows: slice) -> Float64[np.ndarray, "b d"]:
-        return np.asarray(self.x[rows] - self.mean)
+    def __rmatmul__(self, matrix: Float[np.ndarray, "q n"]) -> Float[np.ndarray, "q d"]:
+        """Return matrix @ rows."""
+        total = np.zeros((len(matrix), self.x.shape[1]))
+        for rows, block in self._blocks():
+            total += matrix[:, rows] @ block
+        return np.asarray(total - matrix.sum(axis=1, dtype=np.float64)[:, None] * self.mean, self.dtype)
+
+    def products(self, weights: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "d d"]:
+        """Return the weighted Gram matrix, of GRAM_ROWS a feature evenly spaced: a scale to work in, and no result.
+
+        Products of a block are made in float32 and summed in float64.
+        """
+        step = max(1, len(self.x) // (GRAM_ROWS * self.x.shape[1]))
+        some, root = self.x[::step], np.sqrt(weights[::step])
+        total = np.zeros((self.x.shape[1], self.x.shape[1]))
+        for rows in _blocks(len(some)):
+            heavy = ((some[rows] - self.mean) * root[rows, None]).astype(np.float32)
+            total += heavy.T @ heavy
+        return total * (weights.sum() / (root @ root))
+
+    def _blocks(self) -> Iterator[tuple[slice, Float[np.ndarray, "b d"]]]:
+        if self.dtype == self.x.dtype:
+            yield slice(None), self.x
+            return
+        wide = np.empty((min(ROWS_AT_ONCE, len(self.x)), self.x.shape[1]), self.dtype)
+        for rows in _blocks(len(self.x)):
+            block = wide[: len(self.x[rows])]
+            block[:] = self.x[rows]
+            yield rows, block
 
 
 def make_design(
@@ -126,17 +142,17 @@ def make_design(
     target[codes, np.arange(len(codes))] = weights
     weight, large = place(weights, "float64"), x.size >= SINGLE_FROM
     if large and xp is np and len(x) >= x.shape[1]:
-        rows: Any = CentredRows.of(x, weight)
+        rows, rounded = _large_rows(x, weight)
         mean = rows.mean
         basis, spectrum = _own_directions(xp, rows.products(weight))
-        single = rows.turned(basis)
+        single = (rounded, basis.astype(np.float32))
     else:
         rows = place(x, "float64")
         mean = weight @ rows / weight.sum()
         rows = rows - mean
         rounded = place(rows, "float32") if large else rows
         basis, spectrum = _eigenbasis(xp, rounded * xp.sqrt(place(weight, "float32" if large else "float64"))[:, None])
-        single = rounded @ place(basis, "float32") if large else None
+        single = (rounded @ place(basis, "float32"),) if large else None
     return Design(
         xp=xp,
         rows=rows,
@@ -150,25 +166,29 @@ def make_design(
     )
 
 
-def solve(design: Design, strengths: Sequence[float], *, tol: float, max_iter: int) -> list[Solution]:
+def solve(design: Design, strengths: Sequence[float], *, tol: float | None, max_iter: int) -> list[Solution]:
     """Find the optimum of every C in strengths, all at once.
 
     tol: norm of the gradient in the scale of the bound, over the root of the summed weights: about the error of a
-    training logit. It is checked in float64. Warns: ConvergenceWarning where max_iter passes did not reach it.
+    training logit, checked in float64; None: TOL, or EASY_TOL of large parts, which float32 is enough for.
+    Warns: ConvergenceWarning where max_iter passes did not reach it.
     Raises: ValueError where a C is not positive.
     """
     if not all(0 < strength < np.inf for strength in strengths):
         raise ValueError(f"C: expected positive finite numbers, got {', '.join(f'{one:g}' for one in strengths)}")
-    problem = _problem(design, strengths)
-    reach = tol * float(design.weights.sum()) ** 0.5
-    start, passes = problem.origin(), np.zeros(len(strengths), dtype=np.int64)
+    problem, unit = _problem(design, strengths), float(design.weights.sum()) ** 0.5
+    easy, tol = (0.0, tol) if tol else (EASY_TOL, TOL)
+    found, settled = Minimum.at(problem.origin()), np.zeros(len(strengths), dtype=bool)
     if design.single is not None:
-        trusted = max(reach, SINGLE_TOL * float(design.weights.sum()) ** 0.5)
-        first = minimise(problem.in_single(design.single), start, tol=trusted, max_iter=min(max_iter, SINGLE_PASSES))
-        start, passes = first.point, first.passes
-    found = minimise(problem, start, tol=reach, max_iter=max_iter)
-    gradient = found.gradient / float(design.weights.sum()) ** 0.5
-    if (worst := gradient.max()) > tol:
+        trusted, most = max(tol, SINGLE_TOL), min(max_iter, SINGLE_PASSES)
+        single = problem.in_single(design.single)
+        found = minimise(single, found.point, tol=trusted * unit, max_iter=most, easy=(easy * unit, EASY_PASSES))
+        settled = (found.gradient <= easy * unit) & (found.passes <= EASY_PASSES)
+    if not settled.all():
+        rest = minimise(problem.only(~settled), found.point[:, ~settled], tol=tol * unit, max_iter=max_iter)
+        found.take(rest, ~settled)
+    gradient = found.gradient / unit
+    if (worst := gradient[~settled].max(initial=0.0)) > tol:
         warnings.warn(
             f"logistic regression: a gradient norm of {worst:.1e} after {max_iter} passes, expected at most {tol:.1e}; "
             f"raise max_iter, standardise the features or lower C",
@@ -178,8 +198,17 @@ def solve(design: Design, strengths: Sequence[float], *, tol: float, max_iter: i
     coef, intercept = problem.unscale(found.point)
     return [
         Solution(slopes, levels, int(count), float(norm))
-        for slopes, levels, count, norm in zip(coef, intercept, passes + found.passes, gradient, strict=True)
+        for slopes, levels, count, norm in zip(coef, intercept, found.passes, gradient, strict=True)
     ]
+
+
+def _large_rows(x: Float[np.ndarray, "n d"], weights: Float64[np.ndarray, " n"]) -> tuple[CentredRows, CentredRows]:
+    """Return centred rows in double and in single precision, which share x where it is float32 and near 0."""
+    mean = CentredRows(x, np.zeros(x.shape[1])).__rmatmul__(weights[None])[0] / weights.sum()
+    near = np.abs(mean) <= NEAR_ZERO * x[:: max(1, len(x) // ROWS_AT_ONCE)].std(axis=0, dtype=np.float64)
+    if x.dtype == np.float32 and near.all():
+        return CentredRows(x, mean), CentredRows(x, mean, np.float32)
+    return CentredRows(x, mean), CentredRows((x - mean).astype(np.float32), np.zeros(len(mean)), np.float32)
 
 
 def _problem(design: Design, strengths: Sequence[float]) -> Problem:

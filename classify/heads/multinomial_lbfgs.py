@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 MEMORY = 10
 ENOUGH = 0.9
@@ -34,10 +34,10 @@ class Problem:
     intercept_scale: float
     mean: Any
 
-    def in_single(self, rotated: Any) -> "Problem":
+    def in_single(self, chain: tuple[Any, ...]) -> "Problem":
         """Give the same problem with all that has n rows in float32; points and gradients stay float64."""
-        single = {name: self._cast(getattr(self, name), rotated) for name in ("target", "weights", "contrast")}
-        return replace(self, chain=(rotated,), **single)
+        single = {name: self._cast(getattr(self, name), chain[0]) for name in ("target", "weights", "contrast")}
+        return replace(self, chain=chain, **single)
 
     def only(self, kept: Any) -> "Problem":
         """Keep some of the problems."""
@@ -96,6 +96,16 @@ class Minimum:
     gradient: Float64[np.ndarray, " problems"]
     passes: Int64[np.ndarray, " problems"]
 
+    @classmethod
+    def at(cls, point: Any) -> "Minimum":
+        """Begin at a point of which nothing is known."""
+        return cls(point, np.full(point.shape[1], np.inf), np.zeros(point.shape[1], dtype=np.int64))
+
+    def take(self, rest: "Minimum", chosen: Bool[np.ndarray, " problems"]) -> None:
+        """Let some of the problems end where they went on to."""
+        self.point[:, chosen], self.gradient[chosen] = rest.point, rest.gradient
+        self.passes[chosen] += rest.passes
+
 
 @dataclass(slots=True)
 class _State:
@@ -120,8 +130,11 @@ class _State:
         self.memory = [(step[:, chosen], change[:, chosen], inverse[chosen]) for step, change, inverse in self.memory]
 
 
-def minimise(problem: Problem, start: Any, *, tol: float, max_iter: int) -> Minimum:
-    """Go downhill from start until every gradient's norm is at most tol, or for max_iter passes over the rows."""
+def minimise(problem: Problem, start: Any, *, tol: float, max_iter: int, easy: tuple[float, int] = (0.0, 0)) -> Minimum:
+    """Go downhill from start until every gradient's norm is at most tol, or for max_iter passes over the rows.
+
+    easy: a larger norm that is enough for what reaches it within some passes.
+    """
     logits = problem.logits(start)
     gradient = problem.gradient(problem.residual(logits), start)
     state = _State(problem, np.arange(start.shape[1]), start, logits, gradient, [])
@@ -129,7 +142,7 @@ def minimise(problem: Problem, start: Any, *, tol: float, max_iter: int) -> Mini
     norm, passes = np.zeros(start.shape[1]), np.zeros(start.shape[1], dtype=np.int64)
     for done_passes in range(max_iter + 1):
         norms = state.norms()
-        left = norms > tol
+        left = norms > (max(tol, easy[0]) if done_passes <= easy[1] else tol)
         done = ~left if done_passes < max_iter else np.ones_like(left)
         if done.any():
             ended = state.number[done]

@@ -19,7 +19,7 @@ class TokensLinearHead(LinearHead):
         tokens: int = 1,
         C: float = 1e-3,
         max_iter: int = 1000,
-        tol: float = 2e-7,
+        tol: float | None = None,
         device: str = "cpu",
         random_state: int | None = 0,
     ) -> None:

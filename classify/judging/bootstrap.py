@@ -22,8 +22,8 @@ LARGEST_DROPPED_SHARE = 0.5
 FEW_PARTICIPANTS = 10
 """Below this in the smallest class, percentile intervals are too narrow to be taken at their word."""
 
-COLUMNS_AT_ONCE = 500
-"""Bounds the memory: 4,000 volumes x 500 replicates are 16 MB an array."""
+NUMBERS_AT_ONCE, COLUMNS_AT_ONCE = 2_000_000, 500
+"""Units x replicates that are weighed at once: 16 MB an array."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Replicates:
         place = np.searchsorted(self.participant, participant)
         return self.counts[place, columns].astype(np.float64)
 
+    def columns(self, units: int) -> list[slice]:
+        """Return which replicates of so many units to weigh together, so that memory is bounded."""
+        total, step = self.counts.shape[1], max(1, min(COLUMNS_AT_ONCE, NUMBERS_AT_ONCE // max(1, units)))
+        return [slice(first, min(first + step, total)) for first in range(0, total, step)]
+
 
 def draw_replicates(participant: Shaped[np.ndarray, " n"], *, replicates: int, seed: int) -> Replicates:
     """Draw as many participants as there are, with replacement, for each replicate."""
@@ -51,14 +56,9 @@ def replicate_metrics(
     predictions: Predictions, replicates: Replicates, classes: Sequence[str]
 ) -> dict[str, Float64[np.ndarray, " R"]]:
     """Compute every metric in every replicate; element 0 is the estimate, NaN is undefined."""
-    total = replicates.counts.shape[1]
     blocks = [
-        measures_of(classes).compute(
-            predictions,
-            replicates.weights_of(predictions.participant, slice(start, min(start + COLUMNS_AT_ONCE, total))),
-            classes,
-        )
-        for start in range(0, total, COLUMNS_AT_ONCE)
+        measures_of(classes).compute(predictions, replicates.weights_of(predictions.participant, some), classes)
+        for some in replicates.columns(len(predictions.unit))
     ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 

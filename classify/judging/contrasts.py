@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from classify.cohort.questions import Task
-from classify.judging.bootstrap import COLUMNS_AT_ONCE, FEW_PARTICIPANTS, Replicates, summarise
+from classify.judging.bootstrap import FEW_PARTICIPANTS, Replicates, summarise
 from classify.judging.metrics import auroc_one_vs_rest
 from classify.run.estimate import Estimate
 from classify.run.predictions import Predictions
@@ -31,10 +31,9 @@ def measure_contrasts(predictions: Predictions, replicates: Replicates, task: Ta
 def _measure(predictions: Predictions, replicates: Replicates, positive: tuple[int, ...]) -> dict[str, Estimate]:
     truth = np.isin(predictions.label, positive)
     score = predictions.scores[:, list(positive)].sum(axis=1)
-    total = replicates.counts.shape[1]
     parts: dict[str, list[np.ndarray]] = {"auroc": [], **{name: [] for name in SPECIFICITIES}}
-    for start in range(0, total, COLUMNS_AT_ONCE):
-        weights = replicates.weights_of(predictions.participant, slice(start, min(start + COLUMNS_AT_ONCE, total)))
+    for some in replicates.columns(len(truth)):
+        weights = replicates.weights_of(predictions.participant, some)
         parts["auroc"].append(auroc_one_vs_rest(truth, score, weights))
         for name, specificity in SPECIFICITIES.items():
             parts[name].append(sensitivity_at(truth, score, weights, specificity))

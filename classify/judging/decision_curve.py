@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from classify.cohort.questions import Task
-from classify.judging.bootstrap import COLUMNS_AT_ONCE, LEVEL_PERCENT, Replicates
+from classify.judging.bootstrap import LEVEL_PERCENT, Replicates
 from classify.judging.contrasts import contrast_classes
 from classify.judging.prevalence import weigh_units
 from classify.run.predictions import Predictions
@@ -53,8 +53,7 @@ def _curve(
     if truth.all() or not truth.any():
         return {"absent": "no participant on one side of the contrast"}
     score = people.probability[:, list(positive)].sum(axis=1)
-    thresholds, total = np.array(THRESHOLDS), replicates.counts.shape[1]
-    blocks = [slice(start, min(start + COLUMNS_AT_ONCE, total)) for start in range(0, total, COLUMNS_AT_ONCE)]
+    thresholds, blocks = np.array(THRESHOLDS), replicates.columns(len(truth))
     weights = (replicates.weights_of(people.participant, block) * weight[:, None] for block in blocks)
     drawn = np.hstack([net_benefit(truth, score, some, thresholds) for some in weights])
     tail = (100 - LEVEL_PERCENT) / 2

@@ -125,8 +125,9 @@ def auroc_one_vs_rest(
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
     sorted_weights, sorted_positive = weights[order], positive[order]
-    above = np.add.reduceat(sorted_weights * sorted_positive[:, None], starts, axis=0)
-    below = np.add.reduceat(sorted_weights * ~sorted_positive[:, None], starts, axis=0)
+    above, below = (sorted_weights * side[:, None] for side in (sorted_positive, ~sorted_positive))
+    if len(starts) < len(order):
+        above, below = (np.add.reduceat(side, starts, axis=0) for side in (above, below))
     won = above * (np.cumsum(below, axis=0) - below / 2)
     pairs = above.sum(axis=0) * below.sum(axis=0)
     with np.errstate(invalid="ignore"):

@@ -1,6 +1,6 @@
 """What the embedding knows besides the label: site, device, protocol, laterality, age and so on, by ridge probes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,56 +36,92 @@ SAME_NUMBER = "everybody whose {} is known in train, or in val, has the same"
 ABSENT_VALUES = f"fewer than two values with {FEWEST_PARTICIPANTS} participants in train and in val"
 
 
-def probe_nuisance(features: FeatureTable, table: pd.DataFrame, *, replicates: int, seed: int) -> list[dict[str, Any]]:
+Rows = Callable[[Int64[np.ndarray, " b"]], Float32[np.ndarray, "b d"]]
+"""Gives the features of some rows."""
+
+
+def probe_nuisance(
+    train: FeatureTable, val: FeatureTable, table: pd.DataFrame, *, replicates: int, seed: int
+) -> list[dict[str, Any]]:
     """Fit on train, judge on val, twice a target: features as stored (standardised over all) and as the heads see them.
 
-    features: raw, one row a line of table (the cohort, with hba1c and bmi where measurements were given). A line:
-    target, features, level, values, metric (macro_auroc; r_squared for a number), chance, and the measure with its
-    interval or the reason why there is none; for a number also its unit and what measure_regression gives. Of patch
-    tokens it is their mean that is probed.
+    train, val: raw features, one row a line of their split in table (the cohort, with hba1c and bmi where measurements
+    were given). A line: target, features, level, values, metric (macro_auroc; r_squared for a number), chance, and
+    the measure with its interval or the reason why there is none; for a number also its unit and what
+    measure_regression gives. Of patch tokens it is their mean that is probed.
     """
-    pooled = features.pooled()
+    parts = [train.pooled(), val.pooled()]
+    table = pd.concat([table[table["split"] == split] for split in ("train", "val")], ignore_index=True)
+    person = table["participant"].to_numpy(str)
     targets = TARGETS | {name: "participant" for name in NUMBERS if name in table.columns}
-    train, val = ((table["split"] == split).to_numpy() for split in ("train", "val"))
-    drawn = draw_replicates(features.participant[val], replicates=replicates, seed=seed)
-    nowhere = np.full(len(features.y), "all")
+    asked = {target: _ask(target, table) for target in targets}
+    known = [one for one in asked.values() if not one.absent]
+    drawn = draw_replicates(val.participant, replicates=replicates, seed=seed)
     lines = []
-    for name, protocol in ((AS_STORED, nowhere), (AS_SEEN, features.protocol)):
-        ridge = Ridges(Standardiser.fit(pooled.x, protocol, rows=np.flatnonzero(train)).transform(pooled.x, protocol))
+    for name, protocols in (
+        (AS_STORED, [np.full(len(part.y), "all") for part in parts]),
+        (AS_SEEN, [part.protocol for part in parts]),
+    ):
+        scores = iter(guess(standardised_rows(parts, protocols), person, known))
         for target, level in targets.items():
-            line = {"target": target, "features": name, "level": level}
-            lines.append(line | _probe(target, ridge, table, train, val, drawn, level))
+            line = {"target": target, "features": name, "level": level} | asked[target].said
+            lines.append(line if asked[target].absent else line | _judge(asked[target], next(scores), person, drawn))
     return lines
 
 
-def _probe(
-    target: str,
-    ridge: "Ridges",
-    table: pd.DataFrame,
-    train: Bool[np.ndarray, " n"],
-    val: Bool[np.ndarray, " n"],
-    drawn: Replicates,
-    level: str,
-) -> dict[str, Any]:
+def standardised_rows(parts: Sequence[FeatureTable], protocols: Sequence[Shaped[np.ndarray, " m"]]) -> Rows:
+    """Return what standardises rows of train, or of val, which are numbered after them; no copy of all is made."""
+    standardiser, count = Standardiser.fit(parts[0].x, protocols[0]), len(parts[0].y)
+
+    def rows(chosen: Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b d"]:
+        of = int(chosen[0] >= count)
+        return standardiser.transform(parts[of].x, protocols[of], chosen - of * count)
+
+    return rows
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is guessed of each row, which rows are fitted on and which are judged, or why it cannot be asked."""
+
+    name: str
+    wanted: Float64[np.ndarray, "n t"]
+    fitted: Bool[np.ndarray, " n"]
+    judged: Bool[np.ndarray, " n"]
+    said: dict[str, Any]
+
+    @property
+    def absent(self) -> bool:
+        """Whether it cannot be asked."""
+        return "absent" in self.said
+
+
+def _ask(target: str, table: pd.DataFrame) -> Target:
     number = target in NUMBERS
     values, usable, wanted = (encode_number if number else encode_values)(table, target)
     said = {"values": values, "metric": "r_squared" if number else "macro_auroc", "chance": 0.0 if number else 0.5}
-    fitted, judged = train & usable, val & usable
+    fitted, judged = ((table["split"] == split).to_numpy() & usable for split in ("train", "val"))
     if len(values) == 1 or not fitted.any() or not judged.any():
-        return said | {"absent": ABSENT_NUMBER.format(target) if number else ABSENT_VALUES}
-    if number and min(len(np.unique(wanted[fitted])), len(np.unique(wanted[judged]))) < 2:
-        return said | {"absent": SAME_NUMBER.format(target)}
-    person = table["participant"].to_numpy(str)
-    score = ridge.scores(wanted, person, fitted, judged)
-    who, truth = person[judged], wanted[judged]
-    if level == "participant":
+        said["absent"] = ABSENT_NUMBER.format(target) if number else ABSENT_VALUES
+    elif number and min(len(np.unique(wanted[fitted])), len(np.unique(wanted[judged]))) < 2:
+        said["absent"] = SAME_NUMBER.format(target)
+    return Target(target, wanted, fitted, judged, said)
+
+
+def _judge(
+    target: Target, score: Float64[np.ndarray, "m t"], person: Shaped[np.ndarray, " n"], drawn: Replicates
+) -> dict[str, Any]:
+    who, truth = person[target.judged], target.wanted[target.judged]
+    if (TARGETS | dict.fromkeys(NUMBERS, "participant"))[target.name] == "participant":
         who, score, truth = _mean_by_person(who, score, truth)
-    weights = drawn.weights_of(who, slice(None))
-    said |= {"units": len(who)}
-    if number:
-        mean = float(_mean_by_person(person[fitted], wanted[fitted], wanted[fitted])[2].mean())
-        return said | {"unit": NUMBERS[target]} | measure_regression(truth[:, 0], score[:, 0], weights, mean)
-    return said | summarise(_auroc(truth, score, weights), "undefined for these units").to_dict()
+    said: dict[str, Any] = {"units": len(who)}
+    if unit := NUMBERS.get(target.name):
+        owner, wanted = person[target.fitted], target.wanted[target.fitted]
+        mean = float(_mean_by_person(owner, wanted, wanted)[2].mean())
+        weights = drawn.weights_of(who, slice(None))
+        return said | {"unit": unit} | measure_regression(truth[:, 0], score[:, 0], weights, mean)
+    parts = [_auroc(truth, score, drawn.weights_of(who, some)) for some in drawn.columns(len(who))]
+    return said | summarise(np.concatenate(parts), "undefined for these units").to_dict()
 
 
 def encode_number(
@@ -112,66 +148,50 @@ def shared_values(table: pd.DataFrame, target: str) -> list[str]:
     return [str(value) for value in counts.index[(counts >= FEWEST_PARTICIPANTS).all(axis=1)]]
 
 
-class Ridges:
-    """Weighted ridge regressions on the same features in closed form.
+def guess(
+    features: Rows, participant: Shaped[np.ndarray, " n"], targets: Sequence[Target]
+) -> list[Float64[np.ndarray, "m t"]]:
+    """Return what a weighted ridge, in closed form, says of the judged rows of each target; a participant weighs one.
 
-    What targets that are known of the same rows share is kept. Sums are in float64, of some rows at a time.
+    Targets that are known of the same rows are fitted together: every row is asked for once.
     """
-
-    def __init__(self, x: Float32[np.ndarray, "n d"]) -> None:
-        self._x = x
-        self._kept: tuple[Bool[np.ndarray, " n"], Moments] | None = None
-
-    def scores(
-        self,
-        wanted: Float64[np.ndarray, "n t"],
-        participant: Shaped[np.ndarray, " n"],
-        fitted: Bool[np.ndarray, " n"],
-        judged: Bool[np.ndarray, " n"],
-    ) -> Float64[np.ndarray, "m t"]:
-        """Fit on some rows, where every participant weighs one, and predict others."""
-        if self._kept is None or not np.array_equal(self._kept[0], fitted):
-            rows = np.flatnonzero(fitted)
-            weights = unit_weights(np.zeros(len(rows), np.int64), participant[fitted], balanced=False)
-            self._kept = fitted, Moments.of(self._x, rows, weights)
-        moments = self._kept[1]
-        mean = moments.weights @ wanted[fitted] / moments.weights.sum()
-        apart = moments.weights[:, None] * (wanted[fitted] - mean)
-        crossed = sum(self._x[rows].T.astype(np.float64) @ apart[at] for at, rows in _blocks(moments.rows))
-        slopes = np.linalg.solve(moments.gram, crossed - np.outer(moments.centre, apart.sum(axis=0)))
-        found = [(self._x[rows] - moments.centre) @ slopes for _, rows in _blocks(np.flatnonzero(judged))]
-        return np.asarray(np.concatenate(found) + mean)
+    together: dict[bytes, list[int]] = {}
+    for place, target in enumerate(targets):
+        together.setdefault(target.fitted.tobytes(), []).append(place)
+    found: dict[int, Float64[np.ndarray, "m t"]] = {}
+    for places in together.values():
+        wanted = np.hstack([targets[place].wanted for place in places])
+        judged = np.any([targets[place].judged for place in places], axis=0)
+        scores = np.empty((len(judged), wanted.shape[1]))
+        _fill(scores, features, participant, wanted, targets[places[0]].fitted, np.flatnonzero(judged))
+        ends = np.cumsum([targets[place].wanted.shape[1] for place in places])
+        for place, own in zip(places, np.split(scores, ends[:-1], axis=1), strict=True):
+            found[place] = own[targets[place].judged]
+    return [found[place] for place in range(len(targets))]
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Of some rows: their weights and weighted mean, and their products with the penalty."""
-
-    rows: Int64[np.ndarray, " m"]
-    weights: Float64[np.ndarray, " m"]
-    centre: Float64[np.ndarray, " d"]
-    gram: Float64[np.ndarray, "d d"]
-
-    @classmethod
-    def of(
-        cls, x: Float32[np.ndarray, "n d"], rows: Int64[np.ndarray, " m"], weights: Float64[np.ndarray, " m"]
-    ) -> "Moments":
-        """Sum them up."""
-        width = x.shape[1]
-        total, products = np.zeros(width), np.zeros((width, width))
-        for at, some in _blocks(rows):
-            block = x[some].astype(np.float64)
-            heavy = block * weights[at][:, None]
-            total += heavy.sum(axis=0)
-            products += heavy.T @ block
-        centre = total / weights.sum()
-        gram = products - np.outer(centre, total) + SHRINKAGE * weights.sum() * np.eye(width)
-        return cls(rows, weights, centre, gram)
-
-
-def _blocks(rows: Int64[np.ndarray, " m"]) -> Iterator[tuple[slice, Int64[np.ndarray, " b"]]]:
+def _fill(
+    scores: Float64[np.ndarray, "n t"], features: Rows, participant: Shaped[np.ndarray, " n"],
+    wanted: Float64[np.ndarray, "n t"], fitted: Bool[np.ndarray, " n"], judged: Int64[np.ndarray, " m"],
+) -> None:  # fmt: skip
+    """Fit on some rows and write down what that says of others; sums are in float64, of some rows at a time."""
+    rows = np.flatnonzero(fitted)
+    weights = unit_weights(np.zeros(len(rows), np.int64), participant[rows], balanced=False)
+    mean = weights @ wanted[rows] / weights.sum()
+    width = features(rows[:1]).shape[1]
+    total, products, crossed = np.zeros(width), np.zeros((width, width)), np.zeros((width, wanted.shape[1]))
     for first in range(0, len(rows), ROWS_AT_ONCE):
-        yield slice(first, first + ROWS_AT_ONCE), rows[first : first + ROWS_AT_ONCE]
+        some, root = rows[first : first + ROWS_AT_ONCE], np.sqrt(weights[first : first + ROWS_AT_ONCE])
+        heavy = features(some) * root[:, None]
+        total += root @ heavy
+        products += heavy.T @ heavy  # of a matrix by itself, half is computed
+        crossed += heavy.T @ (root[:, None] * (wanted[some] - mean))
+    centre = total / weights.sum()
+    gram = products - np.outer(centre, total) + SHRINKAGE * weights.sum() * np.eye(width)
+    slopes = np.linalg.solve(gram, crossed - np.outer(centre, weights @ (wanted[rows] - mean)))
+    for first in range(0, len(judged), ROWS_AT_ONCE):
+        some = judged[first : first + ROWS_AT_ONCE]
+        scores[some] = (features(some) - centre) @ slopes + mean
 
 
 def _mean_by_person(

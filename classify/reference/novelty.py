@@ -172,7 +172,8 @@ def _project(
     """Give the components of rows, and the length of what lies outside them."""
     centred = x - centre
     inside = centred @ components.T
-    return inside, np.linalg.norm(centred - inside @ components, axis=1)
+    outside = np.einsum("nd,nd->n", centred, centred) - np.einsum("nc,nc->n", inside, inside)
+    return inside, np.sqrt(np.clip(outside, 0, None))
 
 
 def _coordinates(

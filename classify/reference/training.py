@@ -105,5 +105,5 @@ def remember_train(
         choice = FeatureChoice(features.layer, source.space.plain_pools[:1])
     train = (source.cohort.table["split"] == "train").to_numpy()
     return TrainingReference.fit(
-        choice, source.table(choice).only("train"), index.iloc[source.cohort.position[train]], seed=seed
+        choice, source.only("train").table(choice), index.iloc[source.cohort.position[train]], seed=seed
     )

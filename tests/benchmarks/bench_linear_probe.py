@@ -81,7 +81,7 @@ def _row(folds: Sequence[Fold], volumes: int, width: int, peer: Peer, goal: Goal
         partial(our_grid, parts, held),
         partial(peer.grid, parts, held),
         rounds=rounds,
-        agree=partial(_near_the_optimum, our_grid(parts, held, tol=LinearHead().tol / 1000)),
+        agree=partial(_near_the_optimum, our_grid(parts, held, tol=2e-10)),
         warm_up=rounds > 1,
     )
     work = f"linear probe, {len(CANDIDATES)} strengths x {len(folds)} grouped folds, {volumes} x {width}, random"

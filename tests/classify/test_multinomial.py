@@ -1,5 +1,6 @@
 """The batched solver finds the optimum that scikit-learn finds, whatever the shape, the weights and the company."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -100,11 +101,52 @@ def test_single_precision_goes_the_way_and_double_precision_ends_it(monkeypatch:
     monkeypatch.setattr(multinomial, "ROWS_AT_ONCE", 128)
     both = make_design(x, codes, weights, 4)
     assert double.single is None
-    assert both.single.dtype == np.float32
+    assert {np.dtype(matrix.dtype) for matrix in both.single} == {np.dtype(np.float32)}
     one, two = (solve(design, STRENGTHS, tol=1e-9, max_iter=1000) for design in (double, both))
     for ours, theirs in zip(probabilities(x, one), probabilities(x, two), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     assert max(solution.gradient for solution in two) <= 1e-9
+
+
+@pytest.mark.parametrize("signal", [0.5, 2.5])
+@pytest.mark.parametrize(("people", "scans"), [(360, 1), (360, 8), (90, 24)])
+def test_what_few_passes_reach_is_near_for_new_rows(
+    people: int, scans: int, signal: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    d, rng = 60, np.random.default_rng(0)
+    codes = np.repeat(np.arange(people) % 4, scans)
+    rows = np.repeat(rng.normal(size=(people, d)), scans, axis=0) + rng.normal(size=(people * scans, d))
+    rows[:, :8] += signal * codes[:, None]
+    x = ((rows - rows.mean(axis=0)) / rows.std(axis=0)).astype(np.float32)
+    new, weights = 1.5 * rng.normal(size=(2000, d)), np.full(len(codes), 1 / scans)
+    monkeypatch.setattr(multinomial, "SINGLE_FROM", 1)
+    design = make_design(x, codes, weights, 4)
+    usual, exact = (solve(design, STRENGTHS, tol=tol, max_iter=3000) for tol in (None, 1e-9))
+    easy = [one.gradient > multinomial.TOL for one in usual]
+    assert any(easy)
+    both = zip(easy, probabilities(new, usual), probabilities(new, exact), strict=True)
+    for ours, best in (pair for was_easy, *pair in both if was_easy):
+        np.testing.assert_allclose(ours, best, atol=1e-4)
+    if signal > 1:  # classes nearly apart: large strengths need many passes, and so go on to the end
+        assert not easy[-1]
+
+
+@pytest.mark.parametrize(("off", "shared"), [(1.0, True), (3000.0, False)])
+def test_rows_far_from_zero_are_centred_before_they_are_rounded(
+    off: float, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, codes, weights = make_rows(600, 20, 4)
+    monkeypatch.setattr(multinomial, "SINGLE_FROM", 1)
+    rounded = ((x - x.mean(axis=0)) / x.std(axis=0) + off).astype(np.float32)
+    design = make_design(rounded, codes, weights, 4)
+    assert np.shares_memory(design.single[0].x, rounded) == shared
+    exact = make_design(rounded.astype(np.float64), codes, weights, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours, best = (solve(one, STRENGTHS, tol=1e-8, max_iter=1000) for one in (design, exact))
+    for one, other in zip(ours, best, strict=True):
+        np.testing.assert_allclose(one.coef, other.coef, atol=1e-6)
+        assert one.passes <= other.passes + 8
 
 
 @pytest.mark.parametrize("single_from", [1, 10**9])

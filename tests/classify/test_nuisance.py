@@ -12,7 +12,7 @@ from classify.cohort.join import join_cohort
 from classify.cohort.participants import read_participants
 from classify.cohort.tasks import TASKS
 from classify.features.table import make_features
-from classify.judging.nuisance import AS_SEEN, AS_STORED, FEWEST_PARTICIPANTS, SHRINKAGE, Ridges, probe_nuisance
+from classify.judging.nuisance import AS_SEEN, AS_STORED, FEWEST_PARTICIPANTS, SHRINKAGE, Target, guess, probe_nuisance
 from classify.judging.regression import r_squared
 
 
@@ -21,7 +21,7 @@ def probed(study: Study, folder: Any) -> dict[tuple[str, str], dict[str, Any]]:
         study.stored.index, study.stored.pooled, read_participants(study.write(folder)), TASKS["four-class"]
     )
     features = make_features(cohort, study.stored.pooled, study.stored.space, layer="last", pools=["mean"])
-    lines = probe_nuisance(features, cohort.table, replicates=100, seed=0)
+    lines = probe_nuisance(features.only("train"), features.only("val"), cohort.table, replicates=100, seed=0)
     return {(line["target"], line["features"]): line for line in lines}
 
 
@@ -59,13 +59,16 @@ def test_the_ridge_is_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     x, person = rng.normal(size=(50, 6)).astype(np.float32), np.repeat([f"{number}" for number in range(25)], 2)
     wanted, wide = rng.normal(size=(50, 2)), x.astype(np.float64)
-    every, ridge = np.ones(50, dtype=bool), Ridges(x)
-    for known in (every, np.arange(50) < 40, every):  # each time from what was kept, where the rows are the same
-        for column in ([0, 1], [1]):
-            alone = Ridge(alpha=SHRINKAGE * known.sum() / 2, solver="cholesky")
-            alone.fit(wide[known], wanted[known][:, column], sample_weight=np.full(known.sum(), 0.5))
-            found = ridge.scores(wanted[:, column], person, known, every)
-            np.testing.assert_allclose(found, alone.predict(wide).reshape(found.shape), atol=1e-10)
+    every, some = np.ones(50, dtype=bool), np.arange(50) < 40
+    asked = [
+        Target("age", wanted[:, column], known, judged, {})  # those of the same rows are fitted together
+        for known in (every, some, every)
+        for column, judged in (([0, 1], every), ([1], some))
+    ]
+    for target, found in zip(asked, guess(lambda rows: x[rows], person, asked), strict=True):
+        alone = Ridge(alpha=SHRINKAGE * target.fitted.sum() / 2, solver="cholesky")
+        alone.fit(wide[target.fitted], target.wanted[target.fitted], sample_weight=np.full(target.fitted.sum(), 0.5))
+        np.testing.assert_allclose(found, alone.predict(wide[target.judged]).reshape(found.shape), atol=1e-10)
 
 
 def test_r_squared_agrees_with_scikit_learn() -> None:

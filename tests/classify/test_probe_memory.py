@@ -65,7 +65,8 @@ def remembered(source: FeatureSource) -> None:
 
 
 def guessed(source: FeatureSource) -> None:
-    nuisance.probe_nuisance(source.table(CHOICE), source.cohort.table, replicates=10, seed=0)
+    train, val = (source.only(split).table(CHOICE) for split in ("train", "val"))
+    nuisance.probe_nuisance(train, val, source.cohort.table, replicates=10, seed=0)
 
 
 @pytest.mark.parametrize(
