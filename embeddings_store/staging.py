@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import UInt8
 from numpy import ndarray
 from obstore.store import LocalStore
 
-from embeddings_store.storage import Storage
+from embeddings_store.storage import BLOCK_BYTES, Storage
 
 MODE = 0o666  # the umask takes from it, as for any new file
 
@@ -77,7 +76,8 @@ def stage(storage: Storage, path: str, start: UInt8[ndarray, " bytes"]) -> Stage
     return staged
 
 
-def _write_all(descriptor: int, data: Any) -> None:
+def _write_all(descriptor: int, data: UInt8[ndarray, " bytes"]) -> None:
+    """Write it block by block: for one large write Linux looks for large pieces of memory, at five times the cost."""
     written = 0
     while written < data.size:
-        written += os.write(descriptor, data[written:].data)
+        written += os.write(descriptor, data[written : written + BLOCK_BYTES].data)
