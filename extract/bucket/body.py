@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from io import BytesIO
 from time import monotonic
 from typing import Any
 
@@ -50,18 +51,28 @@ class Body:
 
     def __init__(self, wanted: Wanted, start: int = 0, stop: int | None = None) -> None:
         self.name, self.size, self.etag = volume_id(wanted.key), wanted.size, wanted.etag
-        self.received = bytearray()
+        self._came = BytesIO()  # unlike a bytearray, it gives out what came without a copy
         self.md5 = b""
         self._start, self._stop = start, stop
         self._etag_is_md5 = self._weak = False
         self._ranges = True
+
+    @property
+    def received(self) -> int:
+        """Count the bytes that came."""
+        return self._came.tell()
+
+    @property
+    def data(self) -> bytes:
+        """Give what came."""
+        return self._came.getvalue()
 
     def conditions(self) -> dict[str, str]:
         """Say what to ask for next: nothing for a whole object from its start, else a range of the same object."""
         if self._stop is None and not self.received:
             return {}
         last = "" if self._stop is None else self._stop - 1
-        conditions = {"Range": f"bytes={self._start + len(self.received)}-{last}"}
+        conditions = {"Range": f"bytes={self._start + self.received}-{last}"}
         # A weak ETag never fits If-Match (RFC 9110, 13.1.1); it is compared when the answer comes.
         return conditions | ({"IfMatch": f'"{self.etag}"'} if self.etag and not self._weak else {})
 
@@ -71,18 +82,18 @@ class Body:
         Raises: FetchError when the object is another one now; RangeRefused; an error of the body; SteppedAsideError.
         """
         self._check_unchanged(response)
-        start, before = monotonic(), len(self.received)
+        start, before = monotonic(), self.received
         # StreamingBody.read would wait for a whole chunk, however slowly it trickles; read1 gives what is there.
         stream = response["Body"]._raw_stream
-        while len(self.received) < self._expected:
+        while self.received < self._expected:
             elapsed = monotonic() - start
             if elapsed > PATIENCE_S:
-                _require_progress((len(self.received) - before) / elapsed, place)
-                start, before = monotonic(), len(self.received)
+                _require_progress((self.received - before) / elapsed, place)
+                start, before = monotonic(), self.received
             chunk = stream.read1(CHUNK_BYTES)
             if not chunk:
                 raise BrokenBodyError
-            self.received += chunk
+            self._came.write(chunk)
             place.note(len(chunk))
             if place.must_wait and self._can_go_on_later:
                 raise SteppedAsideError
@@ -91,10 +102,10 @@ class Body:
         """Compare a whole object's md5 with its ETag, where that may be one. Raises: OtherDigestError."""
         if self._stop is not None:
             return
-        digest = hashlib.md5(self.received, usedforsecurity=False)
+        digest = hashlib.md5(self.data, usedforsecurity=False)
         self.md5 = digest.digest()
         if self.etag_may_be_md5 and digest.hexdigest() != self.etag:
-            raise OtherDigestError(f"the {len(self.received):,} bytes that came do not have the md5 of the object")
+            raise OtherDigestError(f"the {self.received:,} bytes that came do not have the md5 of the object")
 
     @property
     def etag_may_be_md5(self) -> bool:
@@ -103,11 +114,11 @@ class Body:
 
     def is_beyond_its_end(self, error: ClientError | BotoCoreError) -> bool:
         """Tell whether the server has no more bytes, though the first answer promised some."""
-        return bool(self.received) and is_beyond_end(error)
+        return self.received > 0 and is_beyond_end(error)
 
     def describe(self) -> str:
         """Say how much came."""
-        return f"got {len(self.received):,} of {self._expected:,} bytes"
+        return f"got {self.received:,} of {self._expected:,} bytes"
 
     @property
     def _expected(self) -> int:
@@ -116,7 +127,7 @@ class Body:
     @property
     def _can_go_on_later(self) -> bool:
         """Tell whether the rest can be asked for by itself: some is left, and it is sure to be of the same object."""
-        return self._ranges and bool(self.etag) and len(self.received) < self._expected
+        return self._ranges and bool(self.etag) and self.received < self._expected
 
     def _check_unchanged(self, response: Any) -> None:
         told = response.get("ETag", "")
@@ -134,18 +145,18 @@ class Body:
                 raise SpoiledBodyError(f"expected {self.size:,} bytes, but the server announced {size:,}")
             raise FetchError(f"{self.name}: {CHANGED}")
         self.etag, self.size, self._etag_is_md5 = etag, size, _is_md5(etag, response)
-        if self._stop is not None and response["ContentLength"] != self._expected - len(self.received):
+        if self._stop is not None and response["ContentLength"] != self._expected - self.received:
             raise SpoiledBodyError(f"expected {self._expected:,} bytes of the object, the server announced others")
 
     def _size_in(self, response: Any) -> int:
         """Read the whole object's size. Raises: RangeRefused when a range was asked for, and everything came."""
         if self._stop is None:
-            return len(self.received) + int(response["ContentLength"])
+            return self.received + int(response["ContentLength"])
         found = _CONTENT_RANGE.fullmatch(response.get("ContentRange", ""))
         if found is None:
             raise RangeRefused
         first, _, size = map(int, found.groups())
-        if first != self._start + len(self.received):
+        if first != self._start + self.received:
             raise SpoiledBodyError(f"expected the bytes from {self._start:,}, got those from {first:,}")
         return size
 

@@ -170,7 +170,7 @@ class S3Source:
                     raise RangeRefused from error  # an empty object has no range at all
                 raise
         self.gate.succeed()
-        return FetchedRange(start, bytes(body.received), body.size, body.etag)
+        return FetchedRange(start, body.data, body.size, body.etag)
 
     @contextmanager
     def _explained(self, wanted: Wanted) -> Iterator[None]:
@@ -189,13 +189,13 @@ class S3Source:
 
     def _fetch(self, wanted: Wanted, place: Place) -> Fetched:
         body = self._receive(wanted, lambda: Body(wanted), place)
-        return Fetched(bytes(body.received), body.size, body.etag, body.md5)
+        return Fetched(body.data, body.size, body.etag, body.md5)
 
     def _receive(self, wanted: Wanted, new_body: Callable[[], Body], place: Place) -> Body:
         """Ask until the body is whole and right, and give up only when one try after the other brings nothing."""
         body, tries, problem = new_body(), Tries(), ""
         while not tries.are_over:
-            before = len(body.received)
+            before = body.received
             response = self._ask(wanted.key, body, tries)
             try:
                 problem = self._take(wanted.key, response, body, place)
@@ -206,9 +206,9 @@ class S3Source:
                 problem = f"{error}, {BODY_ATTEMPTS} times"
                 body = new_body()
             if not problem:
-                self.counts.add(received_bytes=len(body.received))
+                self.counts.add(received_bytes=body.received)
                 return body
-            tries.end(len(body.received) - before)
+            tries.end(body.received - before)
         if self._witnesses.are_refused_too(wanted.key):
             raise BucketError(f"bucket {self.name}: {problem}; nor does anything else come: try again later")
         raise FetchError(f"{volume_id(wanted.key)}: {problem}")
