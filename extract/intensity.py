@@ -1,7 +1,7 @@
 """How bright a scan is in the units of its file: what a preset's normalisation takes away, kept beside the vectors."""
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from embeddings_store.grid import Grid
 from embeddings_store.schema import Intensity
@@ -30,11 +30,27 @@ class BrightnessSample:
         """Give mean, standard deviation and percentiles, as numpy.percentile does by default; at the end, and once."""
         values = self._values.reshape(-1)
         mean, sd = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-        values.sort()  # one sort is faster than three selections
         places = np.array(PERCENTILES) / 100 * (len(values) - 1)
-        points = np.unique([np.floor(places), np.ceil(places)]).astype(np.int64)
-        low, median, high = np.interp(places, points, values[points])
+        ranks = np.unique([np.floor(places), np.ceil(places)]).astype(np.int64)
+        low, median, high = np.interp(places, ranks, pick_ranks(values, ranks))
         return Intensity(float(mean), float(sd), float(low), float(median), float(high))
+
+
+def pick_ranks(values: Float32[np.ndarray, " n"], ranks: Int[np.ndarray, " k"]) -> Float32[np.ndarray, " k"]:
+    """Give the values that a sort would put at these ranks, ascending ones.
+
+    Counted by their upper 16 bits, in the order of the numbers; only what shares these with a rank is sorted.
+    """
+    bits = (values.view(np.int32) >> 16).astype(np.int16)
+    keys = (bits ^ (bits >> 15 | -0x8000)).view(np.uint16)  # of negative numbers the larger bits are the smaller one
+    up_to = np.cumsum(np.bincount(keys, minlength=1 << 16))
+    found = np.empty(len(ranks), np.float32)
+    wanted = np.searchsorted(up_to, ranks, side="right")
+    for key in np.unique(wanted):
+        alike = np.sort(values[keys == key])
+        here = wanted == key
+        found[here] = alike[ranks[here] - up_to[key] + len(alike)]
+    return found
 
 
 def measure_stored(voxels: Voxels, blend: Blend, image_size: Grid) -> Intensity:

@@ -9,11 +9,13 @@ import torch
 from dicom_files import compress, layered_volume, make_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pydicom.uid import JPEGLSLossless
 from torch.nn.functional import interpolate
 
 from embeddings_store.schema import Eye, Intensity, Note
 from extract.dicom.reader import read_dicom
+from extract.intensity import pick_ranks
 from extract.moments import Moments
 from extract.pictures import even_frames
 from extract.preprocess import frame_chooser, preprocess, preprocess_and_measure
@@ -81,6 +83,12 @@ def test_preprocess_gives_the_same_input_without_it() -> None:
     volume = read_dicom(make_file(layered_volume(20)))
     image = preprocess_and_measure(volume, PRESETS["pretrain"], SIZE).image
     np.testing.assert_array_equal(preprocess(volume, PRESETS["pretrain"], SIZE), image)
+
+
+@given(arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e3, 1e3, width=32)), st.data())
+def test_ranks_are_picked_as_from_sorted_values(values: Any, data: Any) -> None:
+    ranks = np.array(sorted(data.draw(st.sets(st.integers(0, len(values) - 1), min_size=1, max_size=6))))
+    np.testing.assert_array_equal(pick_ranks(values, ranks), np.sort(values)[ranks])
 
 
 class TestMoments:
