@@ -1,4 +1,4 @@
-"""Trilinear resize, a few output slices at a time: only frames that the interpolation touches, in the stored type."""
+"""Trilinear resize, one output slice at a time: only frames that the interpolation touches, in the stored type."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float32, Int, Shaped
-
-SLICES_AT_ONCE = 4  # so few output slices stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,19 @@ def plan_blend(stored: int, depth: int) -> Blend:
 
 def resize_slices(
     frames: Shaped[np.ndarray, "n rows columns"], blend: Blend, out: Float32[np.ndarray, "D H W"]
-) -> Iterator[Float32[np.ndarray, "k H W"]]:
-    """Fill ``out``, and yield it part by part while the part is in the cache: blend frames, then resize in-plane.
+) -> Iterator[Float32[np.ndarray, "1 H W"]]:
+    """Fill ``out``, and yield it slice by slice while it is in the cache: blend frames, then resize in-plane.
 
     Values are relative to the first voxel (add ``origin_of``), so that a constant volume is exactly zero.
     """
     origin = origin_of(frames)
-    blended = np.empty((SLICES_AT_ONCE, *frames.shape[1:]), np.float32)
-    step = np.empty(frames.shape[1:], np.float32)
-    for start in range(0, len(out), SLICES_AT_ONCE):
-        part = out[start : start + SLICES_AT_ONCE]
-        for target, at in zip(blended, range(start, start + len(part)), strict=False):
-            _blend(frames[blend.lower[at]], frames[blend.upper[at]], blend.weight[at], origin, target, step)
-        _resize_planes(blended[: len(part)], part)
+    blended, step = np.empty((2, 1, *frames.shape[1:]), np.float32)
+    for at in range(len(out)):
+        part = out[at : at + 1]
+        whole = part if part.shape == blended.shape else blended
+        _blend(frames[blend.lower[at]], frames[blend.upper[at]], blend.weight[at], origin, whole[0], step[0])
+        if whole is blended:
+            _resize_planes(blended, part)
         yield part
 
 

@@ -1,6 +1,7 @@
 """The encoder must see what it was pretrained on."""
 
 import json
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from extract.dicom.reader import read_dicom
 from extract.errors import PreprocessError
 from extract.preprocess import frame_chooser, frames_needed, preprocess
 from extract.preset import PRESETS, Preset, load_preset
+from extract.resize import plan_blend, resize_slices
 from extract.volume import Volume
 
 PRETRAIN, FINETUNE = PRESETS["pretrain"], PRESETS["finetune_v0"]
@@ -133,6 +135,16 @@ class TestPretrain:
         voxels = layered_volume(*shape, dtype)
         result = preprocess(whole(voxels), PRETRAIN, size)
         np.testing.assert_allclose(result, as_torch_does(voxels, size), rtol=0, atol=2e-5)
+
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+    def test_frames_of_the_encoders_size_are_blended_alone(self, dtype: str) -> None:
+        """To the last bit as from twice as many columns, of which each two are equal and halved."""
+        voxels = layered_volume(20, 40, 44, dtype)
+        alone, interpolated = np.empty((2, 8, 40, 44), np.float32)
+        blend = plan_blend(20, 8)
+        deque(resize_slices(voxels, blend, alone), maxlen=0)
+        deque(resize_slices(voxels.repeat(2, axis=2), blend, interpolated), maxlen=0)
+        np.testing.assert_array_equal(alone, interpolated)
 
     @given(st.sampled_from([77, 255, 40001]), st.integers(2, 30))
     def test_a_constant_volume_gives_exact_zeros(self, value: int, count: int) -> None:
