@@ -28,4 +28,7 @@ def _average(values: Float32[np.ndarray, "a b c"], axis: int, count: int) -> Flo
     first = np.arange(count) * values.shape[axis] // count
     end = np.maximum(np.append(first[1:], values.shape[axis]), first + 1)
     parts = np.moveaxis(values, axis, 0)
-    return np.stack([parts[a:b].mean(axis=0) for a, b in zip(first, end, strict=True)], axis=axis)
+    cells = np.empty((count, *parts.shape[1:]), values.dtype)
+    for cell, a, b in zip(cells, first, end, strict=True):
+        parts[a:b].mean(axis=0, out=cell)
+    return np.moveaxis(cells, 0, axis)
