@@ -152,7 +152,8 @@ def _busy_row(rate: float, encoder: Encoder, settings: Settings) -> Row:
         goal=Goal(ratio=0.95),
         rounds=1,
         notes=f"the ratio is the share of its time that it is busy; batches of {BATCH}, tokens and pools come back; "
-        f"{1000 * cpu / count:.1f} CPU ms a volume without decoding; {device.pieces} inputs in the ring",
+        f"{1000 * cpu / count:.1f} CPU ms a volume without decoding, {1000 * device.launch_s / count:.1f} of them for "
+        f"the calls of operators; {device.pieces} inputs in the ring",
     )
 
 

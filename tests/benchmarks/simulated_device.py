@@ -1,18 +1,19 @@
 """A device of known speed: it computes nothing, and takes as long as it would, on a clock and a link of its own."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from dataclasses import replace
 from threading import Lock
-from time import perf_counter, sleep
+from time import perf_counter, sleep, thread_time
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from extract.device.backend import Batch, Precision
 from extract.device.eager import Eager
 from extract.device.host_ring import HostRing
+from extract.encoder.module import EncoderModule
 
 LINK_BYTES_PER_S = 25e9
 """What page-locked copies reach over PCIe 4.0 x16."""
@@ -22,6 +23,7 @@ class SimulatedDevice(Eager):
     """Forwards of ``rate`` volumes/s, one after another; copies beside them. Tensors on it have a shape and no numbers.
 
     Host work is what it would be for a GPU: inputs are made in a ring, operators are called one by one, results wait.
+    launch_s: CPU seconds that calling those of the encoder took.
     """
 
     name = "cuda"
@@ -34,11 +36,12 @@ class SimulatedDevice(Eager):
         self._results: dict[tuple[Any, ...], np.ndarray] = {}
         self._lock = Lock()
         self._asked = 0
+        self.launch_s = 0.0
         self.start_again()
 
     def start_again(self) -> None:
         """Set the clock to where nothing was asked yet."""
-        self._arrived = self._free = self.begun = 0.0
+        self._arrived = self._free = self.begun = self.launch_s = 0.0
 
     @property
     def ended(self) -> float:
@@ -50,8 +53,22 @@ class SimulatedDevice(Eager):
         """How many inputs the ring holds."""
         return self._ring.pieces
 
-    def prepare(self, module: nn.Module) -> Any:
-        return deepcopy(module).to("meta", torch.bfloat16)
+    def prepare(self, module: EncoderModule) -> Any:
+        """Give what calls the operators of the module, each on a single token.
+
+        Those of tensors without numbers are written in Python, and took more of the host than the whole of its work.
+        """
+        own = module.architecture
+        one = type(module)(replace(own, image_size=own.patch, width=12 * own.heads, mlp_width=12 * own.heads))
+
+        def forward(volumes: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+            begun = thread_time()
+            one(torch.zeros(len(volumes), 1, *own.patch), layers)
+            self.launch_s += thread_time() - begun
+            tokens = torch.empty(len(volumes), own.token_count, own.width, dtype=torch.bfloat16, device="meta")
+            return dict.fromkeys(layers, tokens)
+
+        return forward
 
     def room(self, shape: Sequence[int]) -> np.ndarray:
         return self._ring.take(shape)
