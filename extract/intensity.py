@@ -47,9 +47,12 @@ def pick_ranks(values: Float32[np.ndarray, " n"], ranks: Int[np.ndarray, " k"]) 
     found = np.empty(len(ranks), np.float32)
     wanted = np.searchsorted(up_to, ranks, side="right")
     for key in np.unique(wanted):
-        alike = np.sort(values[keys == key])
-        here = wanted == key
-        found[here] = alike[ranks[here] - up_to[key] + len(alike)]
+        alike, here = keys == key, wanted == key
+        count, one = np.count_nonzero(alike), values[alike.argmax()]
+        if np.count_nonzero(values == one) == count:  # black, of which there is much in many scans
+            found[here] = one
+        else:
+            found[here] = np.sort(values[alike])[ranks[here] - up_to[key] + count]
     return found
 
 

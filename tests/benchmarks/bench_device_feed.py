@@ -2,11 +2,14 @@
 
 The engine, its batches, the way to the device and back, the checks of the results and the thumbnails are the real ones.
 Where the device's speed is the question, volumes come decoded, so that few cores can feed a fast device; what decoding
-costs is a row of its own, in CPU seconds a volume, from which follow the cores that a device needs.
+costs is a row of its own, in CPU seconds a volume, from which follow the cores that a device needs; so is the whole
+way from the file of a volume to its row.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import process_time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +24,9 @@ from embeddings_store.grid import Grid
 from embeddings_store.index import IndexRow
 from embeddings_store.machine import usable_cores
 from embeddings_store.schema import Eye, Note, ParticipantId, RowFacts, VolumeFailure, VolumeRef, volume_id
+from embeddings_store.space import EmbeddingSpace
+from embeddings_store.writer import open_writer
+from extract.bucket.folder import FolderSource
 from extract.bucket.source import Fetched, TransferCounts
 from extract.device.cpu import CpuBackend
 from extract.device.host_ring import HostRing
@@ -32,7 +38,7 @@ from extract.encoder_options import EncoderChoice
 from extract.engines.local import run_local
 from extract.engines.work import Pass
 from extract.engines.workers import Workers
-from extract.load import DecodedVolume
+from extract.load import DecodedVolume, new_loader
 from extract.preprocess import Room, frame_chooser, plain_room, preprocess_and_measure
 from extract.preset import PRESETS, Recipe
 from extract.progress import Progress
@@ -48,6 +54,7 @@ PRESET = PRESETS["pretrain"]
 RATES, QUICK_RATES = (20.0, 50.0, 100.0), (50.0,)
 SECONDS = 6
 BATCH = 16
+POOLS = ("mean", "max", "std")
 FACTS = RowFacts(1, 1, 1, None, Eye.LEFT, Note.NONE)
 
 
@@ -98,37 +105,53 @@ def measure(settings: Settings) -> list[Row]:
     encoder = random_encoder("random:tiny" if settings.quick else "random:base", size)
     rows = [_busy_row(rate, encoder, settings) for rate in (QUICK_RATES if settings.quick else RATES)]
     shrink = {"explicit": 8 if settings.quick else 1, "j2k": 8 if settings.quick else 1 if settings.full else 2}
-    return rows + [_cost_row(syntax, shrink[syntax], size, settings) for syntax in shrink]
+    rows += [_cost_row(syntax, shrink[syntax], size, settings) for syntax in shrink]
+    return [*rows, _chain_row(encoder, settings)]
 
 
 def prepare(device: SimulatedDevice | CpuBackend, encoder: Encoder) -> BatchEncoder:
     grid = encoder.architecture.grid
-    return BatchEncoder(encoder, device, pools=("mean", "max", "std"), token_grid=grid, batch_size=BATCH)
+    return BatchEncoder(encoder, device, pools=POOLS, token_grid=grid, batch_size=BATCH)
 
 
 def feed(
     device: SimulatedDevice | CpuBackend, encoder: Encoder, batches: BatchEncoder, count: int, data: bytes = b""
 ) -> Rows:
     """Do a pass over ``count`` volumes."""
-    space = build_space(
-        encoder, PRESET.to_dict(), layers=("last",), pools=("mean",), token_grid=None, precision=device.precision
-    )
     written, recipe = Rows(), Recipe(PRESET, encoder.architecture.image_size)
-    opened = OpenedEncoder("memory", encoder, batches, space, EncoderChoice(encoder="random:base"), recipe)
-    target: Any = Target(opened, cast("StoreWriter", written), {})
-    threads = Workers(fetch=4, decode=usable_cores(), encode=1, write=2, forward_threads=1, budget_bytes=4_000_000_000)
     loader = cast("VolumeLoader", Volumes(recipe, device.room, data))
-    jobs = [_job(number) for number in range(count)]
-    run_local(
-        Pass(jobs, [target], loader, device, StageClock(), TransferCounts(), Progress(count), StopRequest()), threads
-    )
+    jobs = [Job(ref, {0: IndexRow(number, ref)}) for number, ref in enumerate(_refs(count, 0))]
+    _do_pass(device, encoder, batches, cast("StoreWriter", written), loader, jobs)
     return written
 
 
-def _job(number: int) -> Job:
-    name = f"{number}.dcm"
-    ref = VolumeRef(name, 0, "", volume_id(name), ParticipantId("1001"), Eye.LEFT, "d", "p")
-    return Job(ref, {0: IndexRow(number, ref)})
+def _do_pass(
+    device: SimulatedDevice | CpuBackend,
+    encoder: Encoder,
+    batches: BatchEncoder,
+    writer: "StoreWriter",
+    loader: "VolumeLoader",
+    jobs: Sequence[Job],
+) -> None:
+    recipe = Recipe(PRESET, encoder.architecture.image_size)
+    choice = EncoderChoice(encoder="random:base")
+    opened = OpenedEncoder("memory", encoder, batches, _space(device, encoder), choice, recipe)
+    target: Any = Target(opened, writer, {})
+    threads = Workers(fetch=4, decode=usable_cores(), encode=1, write=2, forward_threads=1, budget_bytes=4_000_000_000)
+    progress = Progress(len(jobs))
+    run_local(Pass(jobs, [target], loader, device, StageClock(), TransferCounts(), progress, StopRequest()), threads)
+
+
+def _space(device: SimulatedDevice | CpuBackend, encoder: Encoder) -> EmbeddingSpace:
+    return build_space(
+        encoder, PRESET.to_dict(), layers=("last",), pools=POOLS, token_grid=encoder.architecture.grid,
+        precision=device.precision,
+    )  # fmt: skip
+
+
+def _refs(count: int, size_bytes: int) -> list[VolumeRef]:
+    names = [f"{number}.dcm" for number in range(count)]
+    return [VolumeRef(one, size_bytes, "", volume_id(one), ParticipantId("1001"), Eye.LEFT, "d", "p") for one in names]
 
 
 def _busy_row(rate: float, encoder: Encoder, settings: Settings) -> Row:
@@ -175,6 +198,38 @@ def _cost_row(syntax: str, shrink: int, size: Grid, settings: Settings) -> Row:
         ours=spent,
         rounds=rounds,
         notes=f"cores that decode for a device of 20, 50 and 100 volumes/s: {cores}",
+    )
+
+
+def _chain_row(encoder: Encoder, settings: Settings) -> Row:
+    """Take volumes of the encoder's own size from files to rows, past a device that takes no time."""
+    size, count = encoder.architecture.image_size, BATCH if settings.quick else 2 * BATCH
+    device, data = SimulatedDevice(1e9), phantom_file("explicit", 1, shape=size)
+    batches = prepare(device, encoder)
+    with TemporaryDirectory(dir=settings.folder) as scratch:
+        bucket, refs = Path(scratch) / "bucket", _refs(count, len(data))
+        bucket.mkdir()
+        for ref in refs:
+            (bucket / ref.key).write_bytes(data)
+        recipe, writer = Recipe(PRESET, size), open_writer(f"{scratch}/store", _space(device, encoder), worker={})
+        loader = new_loader(FolderSource(bucket), recipe, StageClock(), room=device.room)
+        writer.add_volumes(refs)
+        jobs = [Job(line.ref, {0: line}) for line in writer.missing_rows()]
+        feed(device, encoder, batches, 3 * BATCH)  # from here on the ring is full
+        spent = process_time()
+        _do_pass(device, encoder, batches, writer, loader, jobs)
+        spent = (process_time() - spent) / count
+        if writer.missing_rows():
+            raise ValueError(f"{len(writer.missing_rows())} of {count} rows were not written")
+    cores = ", ".join(f"{rate * spent:.1f}" for rate in RATES)
+    return Row(
+        id="P21",
+        work=f"native file of {'x'.join(map(str, size))} in a folder -> a row of pools and tokens",
+        peer="none",
+        unit="CPU s",
+        ours=spent,
+        rounds=1,
+        notes=f"all that the host does for a volume; cores for a device of 20, 50 and 100 volumes/s: {cores}",
     )
 
 

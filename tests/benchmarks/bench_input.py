@@ -84,10 +84,12 @@ def _memory(path: Path, name: str, words: dict[str, str], cut: str) -> Row:
     return memory_row(ours, peer, goal=MEMORY_GOAL, notes=[cut], **words)
 
 
-def phantom_file(syntax: str, shrink: int) -> bytes:
-    """Make one scan with all of its frames, rows and columns cut down."""
+def phantom_file(syntax: str, shrink: int, *, shape: Grid | None = None) -> bytes:
+    """Make one scan with all of its frames, rows and columns cut down; shape: of the voxels, in place of that."""
     smaller = PROTOCOL.scaled(1 / shrink)
     protocol = replace(smaller, frames=PROTOCOL.frames, frame_mm=PROTOCOL.frame_mm)
+    if shape is not None:
+        protocol = replace(PROTOCOL, **dict(zip(("frames", "rows", "columns"), shape, strict=True)))
     scan = make_scan(
         draw_eye(0, 1001, Eye.RIGHT),
         protocol,
