@@ -10,6 +10,7 @@ from threading import Lock
 
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import ObjectInfo
+from embeddings_store.storage import BLOCK_BYTES
 from extract.bucket.source import Fetched, Source, Wanted
 
 MD5_BYTES = 16
@@ -109,7 +110,8 @@ def _publish(path: Path, fetched: Fetched) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(fetched.md5)
-            file.write(fetched.data)
+            for start in range(0, len(fetched.data), BLOCK_BYTES):  # as rows are written: embeddings_store/staging.py
+                file.write(memoryview(fetched.data)[start : start + BLOCK_BYTES])
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
