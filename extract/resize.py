@@ -76,7 +76,8 @@ def _blend(
         np.copyto(step, upper)
         step -= out
         step *= weight
-    out -= origin
+    if origin != 0:  # scans often begin in black
+        out -= origin
     if weight > 0:
         out += step
 
