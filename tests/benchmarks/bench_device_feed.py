@@ -73,11 +73,15 @@ class Rows:
 
 @dataclass
 class Volumes:
-    """A loader whose volumes come from memory: ``data``, a DICOM file; without it they are there already, decoded."""
+    """A loader whose volumes come from memory: ``data``, a DICOM file; without it they are there already, decoded.
+
+    known: where in memory zeros stand for a volume.
+    """
 
     recipe: Recipe
     room: Room
     data: bytes = b""
+    known: set[int] = field(default_factory=set)
 
     def input_bytes(self, recipe: Recipe) -> int:
         return 4 * int(np.prod(recipe.image_size))
@@ -90,7 +94,9 @@ class Volumes:
             image = make_input(fetched.data, self.recipe, self.room)
         else:
             image = self.room((1, *self.recipe.image_size))
-            image.fill(0)  # what lay in that memory before may be no number
+            if image.ctypes.data not in self.known:
+                self.known.add(image.ctypes.data)
+                image.fill(0)  # what lay in that memory before may be no number
         return DecodedVolume({self.recipe: image}, {self.recipe: FACTS}, b"\0" * 16, 1)
 
 
