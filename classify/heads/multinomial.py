@@ -112,7 +112,7 @@ class CentredRows:
         for rows in _blocks(len(some)):
             heavy = ((some[rows] - self.mean) * root[rows, None]).astype(np.float32)
             total += heavy.T @ heavy
-        return total * (weights.sum() / (root @ root))
+        return np.asarray(total * (weights.sum() / (root @ root)))
 
     def _blocks(self) -> Iterator[tuple[slice, Float[np.ndarray, "b d"]]]:
         if self.dtype == self.x.dtype:
@@ -145,7 +145,7 @@ def make_design(
         rows, rounded = _large_rows(x, weight)
         mean = rows.mean
         basis, spectrum = _own_directions(xp, rows.products(weight))
-        single = (rounded, basis.astype(np.float32))
+        single: tuple[Any, ...] | None = (rounded, basis.astype(np.float32))
     else:
         rows = place(x, "float64")
         mean = weight @ rows / weight.sum()
