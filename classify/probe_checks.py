@@ -60,7 +60,7 @@ def rivals_of(pools: tuple[str, ...], aggregate: str, source: FeatureSource) -> 
     def fits(name: str) -> bool:
         head = HEADS[name]
         return (
-            (name != "ordinal" or (source.cohort.task.kind == "ordered" and len(source.cohort.task.classes) > 2))
+            (name != "ordinal" or source.cohort.task.is_ordered)
             and (not head.pools_scans or several)
             and (not head.reads_tokens or (source.space.token_grid is not None and pools == (AUTO,)))
             and (aggregate in (AUTO, MEAN_LOGITS) or aggregate in aggregations_of(name))

@@ -48,7 +48,7 @@ def _explain(run: FinishedRun, everything: FeatureTable) -> Explanation:
     table = everything.only("val")
     found, probability = EXPLAINERS[run.model](run, everything.only("train"), table)
     _check_reproduces(run, table, probability)
-    outputs = run.classes if found.values.shape[1] == len(run.classes) else run.classes[1:]
+    outputs = run.classes[-found.values.shape[1] :]  # one score is that of the second class, or of the highest
     if not np.abs(found.values).max() > 0:
         raise RunError("the head uses no feature at all: it gives every volume the same score")
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in group_shares(found, table.names).items())
@@ -65,7 +65,10 @@ def _explain(run: FinishedRun, everything: FeatureTable) -> Explanation:
 
 def _explain_lgbm(run: FinishedRun, _train: FeatureTable, table: FeatureTable) -> tuple[ShapValues, np.ndarray]:
     booster = load_booster(run.folder)
-    return explain_trees(booster, table.x.astype(np.float64)), np.asarray(booster.predict(table.x))
+    found = explain_trees(booster, table.x.astype(np.float64))
+    if found.values.shape[1] == 1 < len(run.classes) - 1:  # ordered: the head knows the cut points along the one score
+        return found, load_model(run.run).head.predict_proba(table.x)
+    return found, np.asarray(booster.predict(table.x))
 
 
 def _explain_linear(run: FinishedRun, train: FeatureTable, table: FeatureTable) -> tuple[ShapValues, np.ndarray]:

@@ -62,6 +62,11 @@ class Task:
         """Whether the target is a number and no class."""
         return self.kind == "number"
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether there are more than two classes, in an order."""
+        return self.kind == "ordered" and len(self.classes) > 2
+
     def number_of(self, text: str) -> float | None:
         """Read a value of a target that is a number; a limit such as >89 counts as it; None where it is none."""
         found = read_number(text)

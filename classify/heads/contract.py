@@ -170,7 +170,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         return self
 
     def _scale(self) -> dict[str, Any]:
-        """Give what head.json says of a number's scale."""
+        """Give what head.json says as well: of a number its scale."""
         return {}
 
     def _take_scale(self, state: Mapping[str, Any]) -> None:

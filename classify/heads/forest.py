@@ -19,7 +19,10 @@ class ForestHead(Head):
 
     kind: extra draws the cuts of a tree at random, random looks for the best cut in a bootstrap sample of the rows.
     max_features: share of the features that a split may choose among. min_leaf_share: smallest leaf, as a share of the
-    training rows. Learned: the nodes of all trees under each other; feature, threshold, children [nodes, 2] (a leaf has
+    training rows. ordered: whether cuts are to tell class numbers apart, by squared error; the leaves hold the classes'
+    shares all the same.
+
+    Learned: the nodes of all trees under each other; feature, threshold, children [nodes, 2] (a leaf has
     itself for both), value [nodes, k] (the classes' shares) and roots [trees].
     """
 
@@ -37,12 +40,14 @@ class ForestHead(Head):
         max_features: float = 0.1,
         min_leaf_share: float = 0.01,
         kind: str = "extra",
+        ordered: bool = False,
         random_state: int | None = 0,
     ) -> None:
         self.n_estimators = n_estimators
         self.max_features = max_features
         self.min_leaf_share = min_leaf_share
         self.kind = kind
+        self.ordered = ordered
         self.random_state = random_state
 
     def _fit(
@@ -52,22 +57,35 @@ class ForestHead(Head):
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],  # noqa: ARG002 - nothing is held back
     ) -> None:
-        from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+        from sklearn import ensemble
 
         if self.kind not in KINDS:
             raise ValueError(f"ForestHead: kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        grower = ExtraTreesClassifier if self.kind == "extra" else RandomForestClassifier
+        grower = {
+            ("extra", False): ensemble.ExtraTreesClassifier, ("random", False): ensemble.RandomForestClassifier,
+            ("extra", True): ensemble.ExtraTreesRegressor, ("random", True): ensemble.RandomForestRegressor,
+        }  # fmt: skip
         used = weights > 0
-        forest = grower(
+        x, y, heaviness = rows[used], codes[used], weights[used] / weights[used].mean()
+        forest = grower[self.kind, self.ordered](
             self.n_estimators,
             max_features=self.max_features,
             min_samples_leaf=max(1, round(self.min_leaf_share * int(used.sum()))),
             random_state=0 if self.random_state is None else self.random_state,
-        ).fit(rows[used], codes[used], weights[used] / weights[used].mean())
-        self._take([one.tree_ for one in forest.estimators_], forest.classes_)
+        ).fit(x, y, heaviness)
+        self._take([one.tree_ for one in forest.estimators_])
+        self.value_ = np.zeros((len(self.feature_), len(self.classes_)))
+        if self.ordered:
+            for leaf in (forest.apply(x) + self.roots_).T:
+                np.add.at(self.value_, (leaf, y), heaviness)
+        else:
+            self.value_[:, forest.classes_] = np.concatenate([one.tree_.value[:, 0] for one in forest.estimators_])
+        total = self.value_.sum(axis=1, keepdims=True)
+        self.value_ = np.where(total > 0, self.value_, 1.0)  # no row ends within a tree
+        self.value_ /= self.value_.sum(axis=1, keepdims=True)
 
-    def _take(self, trees: list[Any], known: Int64[np.ndarray, " seen"]) -> None:
-        """Put the nodes of the trees under each other. known: the classes that had weight."""
+    def _take(self, trees: list[Any]) -> None:
+        """Put the nodes of the trees under each other."""
         sizes = np.array([tree.node_count for tree in trees])
         self.roots_ = np.cumsum(sizes) - sizes
         self.feature_ = np.concatenate([np.maximum(tree.feature, 0) for tree in trees]).astype(np.int64)
@@ -77,9 +95,6 @@ class ForestHead(Head):
             [tree.children_left for tree in trees], [tree.children_right for tree in trees])]  # fmt: skip
         leaf = np.concatenate([tree.children_left < 0 for tree in trees])
         self.children_ = np.where(leaf[:, None], own[:, None], np.column_stack(both))
-        shares = np.concatenate([tree.value[:, 0] for tree in trees])
-        self.value_ = np.zeros((len(own), len(self.classes_)))
-        self.value_[:, known] = shares / shares.sum(axis=1, keepdims=True)
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
         seen = rows.astype(np.float32)  # the precision that scikit-learn compares in

@@ -1,5 +1,6 @@
 """Gradient-boosted trees (LightGBM) with settings that are safe for hundreds of participants."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from classify.heads.contract import ARRAYS, CheckedRows, Head, TrainingRows
+from classify.heads.lgbm_order import OrderedLoss
 from classify.heads.lgbm_text import check_trees
+from classify.heads.ordinal import shares_between
 from classify.heads.principal import Components, find_components
 from classify.model_files import read_arrays
 
@@ -52,12 +55,15 @@ class LgbmHead(Head):
 
     Defaults are for few participants and many features: small trees, large leaves, a tenth of the features a tree.
     min_child_share: smallest leaf, as a share of the training rows. pca: how many principal components of the
-    training rows to take in place of the features; 0 for the features themselves.
+    training rows to take in place of the features; 0 for the features themselves. ordered: whether the classes lie in
+    their order along one score, which one tree a round raises or lowers, with cut points between them; else a tree a
+    round for each class. Learned: booster_, components_ and, where ordered, cuts_ [k-1] (None where nothing varies).
     """
 
     name = "lgbm"
     booster_: Any
     components_: Components | None
+    cuts_: Float64[np.ndarray, " cuts"] | None = None
 
     def __init__(
         self,
@@ -70,6 +76,7 @@ class LgbmHead(Head):
         bagging_fraction: float = 0.7,
         lambda_l2: float = 10.0,
         pca: int = 0,
+        ordered: bool = False,
         random_state: int | None = 0,
     ) -> None:
         self.n_estimators = n_estimators
@@ -80,6 +87,7 @@ class LgbmHead(Head):
         self.bagging_fraction = bagging_fraction
         self.lambda_l2 = lambda_l2
         self.pca = pca
+        self.ordered = ordered
         self.random_state = random_state
 
     @classmethod
@@ -88,15 +96,31 @@ class LgbmHead(Head):
         return PreparedTrees(cls()._check(part.x, part.y, part.weights, part.groups))
 
     def fit_prepared(self, prepared: PreparedTrees) -> Head:
-        """Learn from prepared rows."""
+        """Learn from prepared rows. Raises: ValueError for an order of the classes of a number, which has none."""
         import lightgbm
 
+        if self.ordered and self.is_number:
+            raise ValueError(f"{type(self).__name__}: expected ordered=False, a number has no classes")
         checked = prepared.checked
         self.classes_, self.n_features_in_ = checked.classes, checked.rows.shape[1]
         self.components_, data = prepared.binned(self.pca)
         settings = self._settings(len(checked.rows))
+        self.cuts_ = None
+        # Where no feature varies, LightGBM takes no loss but its own, which says how frequent the classes are.
+        if self.ordered and any(data.feature_num_bin(number) for number in range(data.num_feature())):
+            return self._fit_order(checked, data, settings)
         # Without keep_training_booster, LightGBM writes every model as text and reads it again: a quarter of the time.
         self.booster_ = lightgbm.train(settings, data, num_boost_round=self.n_estimators, keep_training_booster=True)
+        return self
+
+    def _fit_order(self, checked: CheckedRows, data: Any, settings: dict[str, Any]) -> Head:
+        import lightgbm
+
+        loss = OrderedLoss(checked.codes, checked.weights / checked.weights.mean(), len(checked.classes))
+        self.booster_ = lightgbm.Booster({**settings, "objective": "none", "num_class": 1}, data)
+        for _ in range(self.n_estimators):
+            self.booster_.update(fobj=loss)
+        self.cuts_ = loss.cuts
         return self
 
     def _fit(
@@ -134,7 +158,23 @@ class LgbmHead(Head):
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
         turned = rows if self.components_ is None else self.components_.project(rows)
-        return np.asarray(self.booster_.predict(turned, num_threads=1)).reshape(len(rows), len(self.classes_))
+        found = np.asarray(self.booster_.predict(turned, num_threads=1))
+        if self.cuts_ is not None:
+            return shares_between(self.cuts_, found)
+        return found.reshape(len(rows), len(self.classes_))
+
+    def _scale(self) -> dict[str, Any]:
+        return {} if self.cuts_ is None else {"cuts": self.cuts_.tolist()}
+
+    def _take_scale(self, state: Mapping[str, Any]) -> None:
+        """Read the cut points too. Raises: ValueError where they are no rising numbers between the classes."""
+        self.cuts_ = np.asarray(state["cuts"], dtype=np.float64) if "cuts" in state else None
+        if self.cuts_ is not None and not (
+            self.cuts_.shape == (len(self.classes_) - 1,)
+            and np.isfinite(self.cuts_).all()
+            and (np.diff(self.cuts_) > 0).all()
+        ):
+            raise ValueError(f"expected {len(self.classes_) - 1} rising cut points, got {state['cuts']}")
 
     def _write(self, folder: Path) -> None:
         (folder / MODEL).write_text(self.booster_.model_to_string())
@@ -152,5 +192,6 @@ class LgbmHead(Head):
         checked = check_trees(
             (folder / MODEL).read_text(encoding="utf-8"),
             classes=len(self.classes_), features=features, most_rounds=self.n_estimators,
+            ordered=self.cuts_ is not None,
         )  # fmt: skip
         self.booster_ = lightgbm.Booster(model_str=checked)

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float64, Int64
 
+OBJECTIVE = "objective"
 HEADER = (
-    "version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx", "objective", "feature_names",
+    "version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx", OBJECTIVE, "feature_names",
     "feature_infos", "tree_sizes",
 )  # fmt: skip
 WHOLE = ("split_feature", "decision_type", "left_child", "right_child", "internal_count", "leaf_count")
@@ -28,28 +29,30 @@ _WHOLE = re.compile(r"-?\d{1,9}(?: -?\d{1,9})*")
 _REAL = re.compile(r"-?\d[-+.e\d]*(?: -?\d[-+.e\d]*)*")
 
 
-def check_trees(text: str, *, classes: int, features: int, most_rounds: int) -> str:
+def check_trees(text: str, *, classes: int, features: int, most_rounds: int, ordered: bool = False) -> str:
     """Return header and trees of a model's text, and no more of it.
 
-    classes: 1 of a number. most_rounds: each has a tree per class. Raises: ValueError where anything is not as
+    classes: 1 of a number. most_rounds: each has a tree per class. ordered: one tree for all classes, fitted by a loss
+    that LightGBM has no name for. Raises: ValueError where anything is not as
     LightGBM writes it: other fields or lengths, features, children, leaves or counts that cannot be.
     """
     try:
-        return _checked(text, classes, features, most_rounds)
+        return _checked(text, 1 if ordered else classes, features, most_rounds, ordered=ordered)
     except ValueError as error:
         raise ValueError(f"expected whole trees of LightGBM, got a text that was cut or changed: {error}") from None
 
 
-def _checked(text: str, classes: int, features: int, most_rounds: int) -> str:
+def _checked(text: str, classes: int, features: int, most_rounds: int, *, ordered: bool) -> str:
     head, found, _ = text.partition("\n\n")
     if not (text.isascii() and found and text.rstrip().endswith(LAST)):
         raise ValueError("it has no end")
     kind, *lines = head.split("\n")
-    header = _fields(lines, HEADER)
+    header = _fields(lines, tuple(name for name in HEADER if name != OBJECTIVE or not ordered))
     wanted = {
         "num_class": str(classes), "num_tree_per_iteration": str(classes), "max_feature_idx": str(features - 1),
-        "objective": "regression" if classes == 1 else f"multiclass num_class:{classes}",
     }  # fmt: skip
+    if not ordered:
+        wanted[OBJECTIVE] = "regression" if classes == 1 else f"multiclass num_class:{classes}"
     if unlike := [name for name, value in wanted.items() if header[name] != value]:
         raise ValueError(f"{unlike[0]}: expected {wanted[unlike[0]]!r}")
     if kind != "tree" or any(len(header[name].split(" ")) != features for name in ("feature_names", "feature_infos")):

@@ -69,9 +69,7 @@ class OrdinalHead(Head):
         self.classes_, self.n_features_in_ = checked.classes, checked.rows.shape[1]
         basis, moments, rows = prepared.basis
         weights, width = checked.weights, len(moments)
-        share = np.cumsum(np.bincount(checked.codes, weights, minlength=len(self.classes_)))[:-1] / weights.sum()
-        clipped = np.clip(share, 1e-3, 1 - 1e-3)
-        cuts = np.maximum.accumulate(np.log(clipped / (1 - clipped)) + 1e-3 * np.arange(len(share)))
+        cuts = cuts_of_shares(checked.codes, weights, len(self.classes_))
         tail = np.r_[cuts[0], np.log(np.maximum(np.diff(cuts), 1e-3))]
         # In these units the loss curves alike along every direction, so that few steps are enough.
         unit = np.r_[
@@ -102,9 +100,7 @@ class OrdinalHead(Head):
         self.fit_prepared(PreparedRows(CheckedRows(rows, self.classes_, codes, weights, people)))
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
-        below = expit(self.cuts_[None, :] - (rows.astype(np.float64) @ self.coef_)[:, None])
-        edges = np.hstack([np.zeros((len(rows), 1)), below, np.ones((len(rows), 1))])
-        return np.diff(edges, axis=1)
+        return shares_between(self.cuts_, rows.astype(np.float64) @ self.coef_)
 
     def _write(self, folder: Path) -> None:
         np.savez(folder / ARRAYS, coef=self.coef_, cuts=self.cuts_)
@@ -112,6 +108,21 @@ class OrdinalHead(Head):
     def _read(self, folder: Path) -> None:
         arrays = read_arrays(folder / ARRAYS)
         self.coef_, self.cuts_ = arrays["coef"], arrays["cuts"]
+
+
+def cuts_of_shares(
+    codes: Int64[np.ndarray, " n"], weights: Float64[np.ndarray, " n"], classes: int
+) -> Float64[np.ndarray, " cuts"]:
+    """Give the cut points of a head that knows how frequent the classes are and nothing else; they rise."""
+    share = np.cumsum(np.bincount(codes, weights, minlength=classes))[:-1] / weights.sum()
+    clipped = np.clip(share, 1e-3, 1 - 1e-3)
+    return np.asarray(np.maximum.accumulate(np.log(clipped / (1 - clipped)) + 1e-3 * np.arange(len(share))))
+
+
+def shares_between(cuts: Float64[np.ndarray, " cuts"], score: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n k"]:
+    """Give the probability of each class for rows of such scores."""
+    below = expit(cuts[None, :] - score[:, None])
+    return np.diff(np.hstack([np.zeros((len(score), 1)), below, np.ones((len(score), 1))]), axis=1)
 
 
 def unpack(

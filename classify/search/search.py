@@ -237,6 +237,7 @@ def _space_of(plan: SearchPlan, train: FeatureSource) -> SearchSpace:
         token_grid=plan.token_grid,
         device=plan.device,
         views=plan.views,
+        ordered=train.cohort.task.is_ordered,
     )
 
 

@@ -5,7 +5,7 @@ cut off and continued is the study that ran through, on however many workers. A 
 one line: what a killed process had begun leaves nothing behind.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,13 +23,13 @@ from embeddings_store.errors import RunError
 class Drawing:
     """How the trials of a study are drawn.
 
-    draw: lets an Optuna trial draw a value for everything. first: what trial 0 takes where it is known. startup: trials
+    draw: lets an Optuna trial draw a value for everything. first: what trials 0, 1 and so on take. startup: trials
     drawn at random before TPE models anything. together: trials of a round, which know nothing of each other.
     """
 
     draw: Callable[[Any], None]
     seed: int
-    first: Mapping[str, Any] | None = None
+    first: Sequence[Mapping[str, Any]] = ()
     startup: int = 10
     together: int = 1
     pruner: Any = None
@@ -84,8 +84,8 @@ class Study:
             direction="maximize", sampler=sampler, pruner=one.pruner or optuna.pruners.NopPruner()
         )
         known.add_trials(self.finished()[: number - number % one.together])
-        if number == 0 and one.first is not None:
-            known.enqueue_trial(dict(one.first))
+        if number < len(one.first):
+            known.enqueue_trial(dict(one.first[number]))
         trial = known.ask()
         one.draw(trial)
         return trial

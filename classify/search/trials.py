@@ -92,8 +92,8 @@ class SearchRecord:
 
 
 def drawing_of(space: SearchSpace, seed: int) -> Drawing:
-    """Draw from a space; the first trial takes the head's defaults, and a round of trials run side by side."""
-    return Drawing(space.draw, seed, first=space.defaults(), together=TOGETHER)
+    """Draw from a space; first what it names, and a round of trials run side by side."""
+    return Drawing(space.draw, seed, first=space.tried_first(), together=TOGETHER)
 
 
 def tried_in(study: Study, space: SearchSpace) -> list[Tried]:

@@ -25,9 +25,9 @@ HEADS_HERE = ("linear", "knn", "forest")
 @pytest.fixture
 def few_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("classify.probe.rivals_of", lambda *_: list(HEADS_HERE))
-    monkeypatch.setattr(inspect.unwrap(HEADS["forest"].__init__), "__kwdefaults__", {
-        "n_estimators": 20, "max_features": 0.5, "min_leaf_share": 0.02, "kind": "extra", "random_state": 0,
-    })  # fmt: skip
+    made_by = inspect.unwrap(HEADS["forest"].__init__)
+    quick = {"n_estimators": 20, "max_features": 0.5, "min_leaf_share": 0.02}
+    monkeypatch.setattr(made_by, "__kwdefaults__", {**(made_by.__kwdefaults__ or {}), **quick})
 
 
 @pytest.mark.usefixtures("few_heads")

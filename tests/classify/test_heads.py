@@ -142,6 +142,11 @@ class TestLgbm(HeadContract):
         return HEADS["lgbm"](n_estimators=60, feature_fraction=1.0)
 
 
+class TestOrderedLgbm(HeadContract):
+    def make(self) -> Head:
+        return HEADS["lgbm"](n_estimators=60, feature_fraction=1.0, ordered=True)
+
+
 class TestMlp(HeadContract):
     def make(self) -> Head:
         return HEADS["mlp"](width=16, max_epochs=15, batch_size=16, learning_rate=1e-2)
@@ -170,6 +175,16 @@ class TestForest(HeadContract):
 class TestRandomForest(HeadContract):
     def make(self) -> Head:
         return HEADS["forest"](n_estimators=40, max_features=1.0, min_leaf_share=0.1, kind="random")
+
+
+class TestOrderedForest(HeadContract):
+    def make(self) -> Head:
+        return HEADS["forest"](n_estimators=40, max_features=1.0, min_leaf_share=0.1, ordered=True)
+
+
+class TestOrderedRandomForest(HeadContract):
+    def make(self) -> Head:
+        return HEADS["forest"](n_estimators=40, max_features=1.0, min_leaf_share=0.1, kind="random", ordered=True)
 
 
 class TestTokensLinear(HeadContract):

@@ -28,7 +28,7 @@ from classify.search.folds import FOLDS, count_folds, make_folds
 from classify.search.journal import hold_study
 from classify.search.scoring import FoldScorer
 from classify.search.search import STUDIES, Chosen, SearchPlan, check_plan, choose_model
-from classify.search.spaces import GRIDS, SPACES, SearchSpace, is_inside
+from classify.search.spaces import GRIDS, SPACES, Among, SearchSpace, is_inside
 from classify.search.study import Drawing
 from classify.search.study import Study as OptunaStudy
 from classify.search.trials import (
@@ -105,13 +105,15 @@ def test_a_head_without_a_grid_keeps_its_defaults(study: Study, tmp_path: Path) 
 @pytest.mark.parametrize("model", ["lgbm", "mlp"])
 def test_trials_stay_in_their_space_and_begin_with_the_defaults(tmp_path: Path, model: str) -> None:
     train = train_source(make_study(32, effect=2.0), tmp_path)
+    space = {**SPACES[model], **({"ordered": Among((False, True))} if model == "lgbm" else {})}
     record = record_of(choose(train, tmp_path, model, trials=3, seed=7, folds=2))
     for tried in record["history"]:
-        assert set(tried["parameters"]) == set(SPACES[model])
-        assert all(is_inside(tried["parameters"][name], one) for name, one in SPACES[model].items())
-    first = record["history"][0]
+        assert set(tried["parameters"]) == set(space)
+        assert all(is_inside(tried["parameters"][name], one) for name, one in space.items())
+    first, second, _ = record["history"]
     own = HEADS[model]().get_params()
-    assert first["parameters"] == {name: own[name] for name in SPACES[model]}
+    assert first["parameters"] == {name: own[name] for name in space}
+    assert (second["parameters"] == {**first["parameters"], "ordered": True}) == (model == "lgbm")
     assert first["aggregation"] == "mean-logits"
     assert first["features"] == {"layer": "last", "pools": ["mean"]}
 

@@ -16,7 +16,7 @@ from classify.search.study import Drawing, Study, open_study
 from embeddings_store.errors import RunError, UsageError
 
 SPACE = SearchSpace("knn", SPACES["knn"], ("last", "1"), ("mean",), ("mean-logits",))
-DRAWING = Drawing(SPACE.draw, 0, first=SPACE.defaults(), together=4)
+DRAWING = Drawing(SPACE.draw, 0, first=SPACE.tried_first(), together=4)
 
 KILLED = """
 import os, signal, sys

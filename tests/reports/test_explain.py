@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from simulated_run import build_run
 from simulated_study import simulated_features
 
 import octprobe
+from classify.heads.lgbm import LgbmHead
 from embeddings_store.errors import RunError, UsageError
 from reports.explain import ROWS_AT_ONCE, ShapValues, explain_linear, explain_trees, load_booster
 from reports.explanations import EXPLAINERS, explain_study
@@ -120,6 +122,18 @@ def test_the_surest_volume_may_be_one_of_the_other_class(run: FinishedRun, monke
     monkeypatch.setattr("reports.explanations.picture_explanation", draw)
     explain_study([run], simulated_features)
     assert drawn == [1]
+
+
+def test_ordered_trees_are_explained_by_their_one_score(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = simulated_features(run.run)
+    head = LgbmHead(n_estimators=20, feature_fraction=1.0, ordered=True).fit(table.x, table.y)
+    monkeypatch.setattr("reports.explanations.load_booster", lambda _: head.booster_)
+    monkeypatch.setattr("reports.explanations.load_model", lambda _: SimpleNamespace(head=head))
+    seen = list[np.ndarray]()
+    monkeypatch.setattr("reports.explanations._check_reproduces", lambda *given: seen.append(given[2]))
+    explanation = explain_study([run], lambda _: table)
+    assert explanation.values.output_names == [run.classes[-1]]
+    np.testing.assert_array_equal(seen[0], head.predict_proba(table.only("val").x))
 
 
 def test_pictures_are_the_same_each_time(run: FinishedRun) -> None:
