@@ -238,6 +238,7 @@ def _space_of(plan: SearchPlan, train: FeatureSource) -> SearchSpace:
         device=plan.device,
         views=plan.views,
         ordered=train.cohort.task.is_ordered,
+        protocols=train.cohort.table["protocol"].nunique(),
     )
 
 

@@ -199,17 +199,19 @@ def make_space(
     device: str = "cpu",
     views: int = 0,
     ordered: bool = False,
+    protocols: int = 2,
 ) -> SearchSpace:
     """Read --layer, --pool and --aggregate: auto is everything where it is searched, else last, mean and mean-logits.
 
-    layers, pools: those of the store. ordered: whether more than two classes stand in an order.
+    layers, pools: those of the store. ordered: whether more than two classes stand in an order. protocols: how many
+    there are in train; of one, what a protocol weighs changes nothing.
 
     Raises: UsageError where the head cannot have the aggregation.
     """
     checked = aggregate if aggregate == AUTO else check_aggregation(model, aggregate)
     possible = aggregations_of(model)
     order = {ORDERED: Among((False, True))} if ordered and model in WITH_ORDER else {}
-    if smallest_class < FEWEST_TO_LEARN:
+    if smallest_class < FEWEST_TO_LEARN or protocols < 2:
         possible = tuple(name for name in possible if name not in LEARNED)
     return SearchSpace(
         model,

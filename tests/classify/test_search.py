@@ -118,6 +118,13 @@ def test_trials_stay_in_their_space_and_begin_with_the_defaults(tmp_path: Path, 
     assert first["features"] == {"layer": "last", "pools": ["mean"]}
 
 
+def test_what_a_protocol_weighs_is_not_searched_where_there_is_one(tmp_path: Path) -> None:
+    train = train_source(make_study(32), tmp_path)
+    alike = replace(train.cohort, table=train.cohort.table.assign(protocol="one"))
+    record = record_of(choose(replace(train, cohort=alike), tmp_path, trials=1, folds=2))
+    assert record["space"]["aggregations"] == ["mean-logits", "mean-features"]
+
+
 def test_features_and_aggregation_are_searched_and_the_informative_layer_is_found(tmp_path: Path) -> None:
     """Layer 1 holds zeros in this study, and its mean pool nothing else: only last can be right."""
     chosen = choose(train_source(make_study(96, effect=2.0), tmp_path), tmp_path, trials=12, folds=2)
