@@ -119,7 +119,7 @@ def test_trials_stay_in_their_space_and_begin_with_the_defaults(tmp_path: Path, 
 
 
 def test_what_a_protocol_weighs_is_not_searched_where_there_is_one(tmp_path: Path) -> None:
-    train = train_source(make_study(32), tmp_path)
+    train = train_source(make_study(96), tmp_path)
     alike = replace(train.cohort, table=train.cohort.table.assign(protocol="one"))
     record = record_of(choose(replace(train, cohort=alike), tmp_path, trials=1, folds=2))
     assert record["space"]["aggregations"] == ["mean-logits", "mean-features"]
