@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -38,10 +40,14 @@ from classify.run.predictions import Predictions, join_predictions
 from classify.run.record import RECORD
 from classify.search.folds import HELD_OUT_FOLDS, Fold, TrainingPart, deal_folds
 from embeddings_store.errors import UsageError
+from embeddings_store.machine import usable_cores
 
 __all__ = ["FeatureChoice", "FittedModel", "ModelSpec", "fit_model", "load_model", "predict_out_of_fold"]
 
 STATE = "model.json"
+MOST_ASIDE = 4
+"""Folds that are fitted side by side, each with a standardised copy of its rows, where a head uses one core."""
+
 LEARNERS = {BEST_PROTOCOL: learn_best_protocol, LEARNED_WEIGHTS: learn_weights}
 
 
@@ -172,13 +178,19 @@ def predict_held_out(model: FittedModel, train: FeatureTable, *, classes: int, s
     has one participant.
     """
     whole = model.predict(train, classes=classes, split="train")
-    parts = []
-    for fold in deal_folds(train, seed, folds=HELD_OUT_FOLDS):
+
+    def hold_back(fold: Fold) -> dict[str, Predictions]:
         fitted = fit_on(model.spec, fold.fit, classes=classes, seed=seed)
         own = fitted.predict_standardised(fold.fit.rows, classes=classes, split="train")
         held = fitted.predict_standardised(fold.held, classes=classes, split="train")
-        parts.append({level: _speak_like(whole[level], own[level], held[level]) for level in held})
-        del fold  # or it would be held while the next one is made
+        return {level: _speak_like(whole[level], own[level], held[level]) for level in held}
+
+    folds, parts = deal_folds(train, seed, folds=HELD_OUT_FOLDS), list[dict[str, Predictions]]()
+    at_once = min(MOST_ASIDE, usable_cores()) if model.head.fits_aside else 1
+    with ThreadPoolExecutor(at_once) as threads:
+        while some := list(islice(folds, at_once)):
+            parts += threads.map(hold_back, some)
+            some.clear()  # or they would be held while the next ones are made
     return {level: join_predictions([part[level] for part in parts]) for level in whole}
 
 

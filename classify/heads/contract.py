@@ -65,6 +65,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     pools_scans = False  # whether it takes all scans of an eye or participant at once, by predict_bags
     keeps_rows = False  # whether it is saved with rows of training participants in it
     is_number = False  # whether it predicts a number, see number_form
+    fits_aside = False  # whether a fit uses one core and leaves Python alone, so that threads may fit side by side
     reads_tokens = False  # whether its rows are patch tokens side by side, as many as its parameter ``tokens`` says
     most_tokens: int | None = None  # of a volume, where no grid is asked for; None: as many as features.tokens says
     classes_: np.ndarray

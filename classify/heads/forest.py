@@ -27,6 +27,7 @@ class ForestHead(Head):
     """
 
     name = "forest"
+    fits_aside = True
     feature_: Int64[np.ndarray, " nodes"]
     threshold_: Float64[np.ndarray, " nodes"]
     children_: Int64[np.ndarray, "nodes 2"]

@@ -1,6 +1,8 @@
 """Embedding with age and site: logits of train come from heads that did not see the participant, and all three help."""
 
 from pathlib import Path
+from threading import Lock
+from time import sleep
 
 import numpy as np
 import pytest
@@ -57,6 +59,36 @@ def test_nobody_is_predicted_by_a_head_that_saw_them(tmp_path: Path) -> None:
     assert sorted(people.participant) == sorted(set(train.participant))
     right = np.mean(people.logits.argmax(axis=1) == people.label)
     assert right == pytest.approx(0.25, abs=0.17)
+
+
+@pytest.mark.parametrize(("model", "ordered"), [("lgbm", False), ("lgbm", True), ("forest", False)])
+def test_folds_side_by_side_are_those_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, ordered: bool
+) -> None:
+    train = joined(make_study(96), tmp_path)[1].only("train")
+    fitted = fit_model(ModelSpec(model, {"n_estimators": 10, "ordered": ordered}), train, classes=4, seed=0)
+    together, at_once, most = Lock(), 0, 0
+
+    def count(spec: ModelSpec, part: TrainingPart, *, classes: int, seed: int) -> FittedModel:
+        nonlocal at_once, most
+        with together:
+            at_once += 1
+            most = max(most, at_once)
+        sleep(0.05)
+        found = fit_on(spec, part, classes=classes, seed=seed)
+        with together:
+            at_once -= 1
+        return found
+
+    monkeypatch.setattr("classify.fitting.model.fit_on", count)
+    held_out, seen = [], []
+    for cores in (1, 3):
+        monkeypatch.setattr("classify.fitting.model.usable_cores", lambda cores=cores: cores)
+        most = 0
+        held_out.append(predict_held_out(fitted, train, classes=4, seed=0)["volume"])
+        seen.append(most)
+    assert seen == [1, 3]
+    np.testing.assert_array_equal(held_out[0].logits, held_out[1].logits)
 
 
 def test_an_embedding_without_an_effect_adds_nothing(tmp_path: Path) -> None:
