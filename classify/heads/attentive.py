@@ -84,7 +84,7 @@ class AttentiveNetwork:
         vector = (seen @ weights["value"]).transpose(1, 2).flatten(2) + weights["residual"][:, None]
         normed = torch.nn.functional.layer_norm(vector, (self.width,))
         normed = normed * weights["scale"][:, None] + weights["shift"][:, None]
-        shown = normed if keep is None else normed * keep
+        shown = normed if keep is None else normed * keep.mT
         return shown @ weights["weight"].transpose(1, 2) + weights["bias"][:, None]
 
 
@@ -108,7 +108,7 @@ class AttentiveHead(NetworkHead):
         positions: bool = True,
         learning_rate: float | None = None,
         weight_decay: float | None = None,
-        dropout: float = 0.5,
+        dropout: float = 0.7,
         batch_size: int | None = None,
         max_epochs: int = 100,
         patience: int = 6,
@@ -180,11 +180,11 @@ class AttentiveHead(NetworkHead):
         codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
-    ) -> tuple[Units, Int64[np.ndarray, " u"]]:
+    ) -> Units:
         import torch
 
         grid = torch.from_numpy(np.require(rows, np.float32, ["C", "W"])).reshape(len(rows), self.tokens, -1)
-        return Units(lambda positions: (grid[positions],), codes, weights, np.zeros(len(codes), bool)), people
+        return Units(lambda positions: (grid[positions],), codes, weights, people, self._at_once(rows))
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
         import torch
@@ -194,11 +194,14 @@ class AttentiveHead(NetworkHead):
             logits = [network.logits(weights, (part,), None).numpy() for part in self._blocks(rows)]
         return mean_of_members(np.concatenate(logits, axis=1))
 
+    def _at_once(self, rows: np.ndarray) -> int:
+        return max(1, int(BLOCK_BYTES / (8 * rows.shape[1])))
+
     def _blocks(self, rows: np.ndarray) -> Iterator[Any]:
         """Give tokens [b, T, C] in float64, a few volumes at a time."""
         import torch
 
-        step = max(1, int(BLOCK_BYTES / (8 * rows.shape[1])))
+        step = self._at_once(rows)
         for first in range(0, len(rows), step):
             block = np.asarray(rows[first : first + step], dtype=np.float64)
             yield torch.from_numpy(block).reshape(len(block), self.tokens, -1)

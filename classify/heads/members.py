@@ -2,12 +2,13 @@
 
 A member is one candidate of learning rate, weight decay and dropout, and a number that its first weights are drawn by.
 All members see the same batches in the same order and draw the same random numbers for dropout, so a member comes out
-the same in whatever company it was trained.
+the same in whatever company it was trained. Units that are held back from a member weigh nothing in its loss.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -46,7 +47,7 @@ class Network(Protocol):
     """A function with weights. Weights of members lie side by side: [M, ...]; logits are [M, units, k].
 
     dropped: length of the vector that dropout acts on. start(rng): the weights of one member. logits: keep
-    [M, units, dropped] multiplies that vector; None: all of it is kept.
+    [M or 1, dropped, units] multiplies that vector; None: all of it is kept.
     """
 
     @property
@@ -61,82 +62,115 @@ class Network(Protocol):
 class Units:
     """What is classified: volumes or bags of scans. take(positions): their inputs, first axis as the positions.
 
-    held: units that only the early stopping looks at.
+    owner: the participant of each. at_once: how many are looked at together where nothing is learned.
     """
 
     take: Callable[[Any], tuple[Any, ...]]
     codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"]
     weights: Float64[np.ndarray, " n"]
-    held: Bool[np.ndarray, " n"]
+    owner: Int64[np.ndarray, " n"]
+    at_once: int
 
 
-@dataclass
-class Trained:
-    """One member at its best or last epoch: its weights (no member axis), on the CPU, held-back loss and that epoch."""
+@dataclass(frozen=True)
+class Found:
+    """The smallest held-back loss of a member, and the epoch, from 1, after which it had that."""
 
     loss: float = float("inf")
-    epoch: int = 0
-    weights: dict[str, Any] = field(default_factory=dict)
+    epoch: int = 1
 
 
 @dataclass
 class _State:
-    """Members that still learn: who they are, weights [M, ...] and AdamW's moments."""
+    """Members that still learn: who they are, weights [M, all numbers of one] and AdamW's moments.
+
+    shapes: of one member's weights, those that decay first; decayed: how many numbers these are. alike: whether all
+    have the same dropout.
+    """
 
     number: list[int]
-    weights: dict[str, Any]
-    first: dict[str, Any]
-    second: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    decayed: int
+    flat: Any
+    first: Any
+    second: Any
     rate: Any
     decay: Any
     dropout: Any
+    alike: bool
     steps: int = 0
 
+    def weights(self, flat: Any) -> dict[str, Any]:
+        """Give the weights [M, ...] of all by name, as views."""
+        parts = flat.split([prod(shape) for shape in self.shapes.values()], dim=1)
+        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
-def train_members(network: Network, units: Units, members: Sequence[Member], schedule: Schedule) -> list[Trained]:
-    """Train every member until its held-back loss stops falling; give the best epoch of each, in their order."""
+
+def find_epochs(
+    network: Network,
+    units: Units,
+    held: Bool[np.ndarray, "parts n"],
+    members: Sequence[Member],
+    schedule: Schedule,
+) -> list[Found]:
+    """Train every member once without each part, until its held-back loss stops falling; in the order of members.
+
+    Its loss is that of all units that are in a part, each by the network that did not see it.
+    """
     import torch
 
-    held = torch.split(torch.from_numpy(np.flatnonzero(units.held)), schedule.batch_size)
+    parts, apart = len(held), torch.from_numpy(held).to(schedule.device)
+    looked_at = _even(torch.from_numpy(np.flatnonzero(held.any(axis=0))), units.at_once)
+    best = [Found() for _ in members]
     with one_thread():
-        state = _start(network, members, schedule)
-        best = [Trained(weights=_weights_of(state, place)) for place in range(len(members))]
-        for epoch in _epochs(network, state, units, schedule):
-            losses = _held_losses(network, state, units, held, schedule.device)
-            for place, (number, loss) in enumerate(zip(state.number, losses, strict=True)):
-                if loss < best[number].loss:
-                    best[number] = Trained(loss, epoch, _weights_of(state, place))
-            _keep_going(state, [epoch - best[number].epoch < schedule.patience for number in state.number])
+        state = _start(network, [member for member in members for _ in range(parts)], schedule)
+        for epoch in _epochs(network, state, units, schedule, ~apart):
+            going = state.number[::parts]
+            for number, loss in zip(
+                going, _held_losses(network, state, units, looked_at, apart, schedule), strict=True
+            ):
+                if loss < best[number // parts].loss:
+                    best[number // parts] = Found(loss, epoch)
+            _keep_going(state, [epoch - best[number // parts].epoch < schedule.patience for number in state.number])
     return best
 
 
 def train_for(
     network: Network, units: Units, members: Sequence[Member], epochs: Sequence[int], schedule: Schedule
-) -> list[Trained]:
-    """Train every member for its own number of epochs, in their order; nothing is looked at on the way."""
+) -> list[dict[str, Any]]:
+    """Train every member on all units for its own number of epochs; weights (no member axis), on the CPU, in order."""
+    last: list[dict[str, Any]] = [{} for _ in members]
     with one_thread():
         state = _start(network, members, schedule)
-        last = [Trained() for _ in members]
         for epoch in _epochs(network, state, units, replace(schedule, max_epochs=max(epochs))):
-            for place, number in enumerate(state.number):
+            for number, flat in zip(state.number, state.flat, strict=True):
                 if epoch == epochs[number]:
-                    last[number] = Trained(epoch=epoch, weights=_weights_of(state, place))
+                    own = state.weights(flat[None].clone().cpu())
+                    last[number] = {name: value[0] for name, value in own.items()}
             _keep_going(state, [epoch < epochs[number] for number in state.number])
     return last
 
 
-def _epochs(network: Network, state: _State, units: Units, schedule: Schedule) -> Iterator[int]:
-    """Take the steps of an epoch, and give its number, while there are members that still learn."""
+def _epochs(network: Network, state: _State, units: Units, schedule: Schedule, seen: Any = None) -> Iterator[int]:
+    """Take the steps of an epoch, and give its number, while there are members that still learn.
+
+    seen [parts, n]: what each of a candidate's members learns from; None: all.
+    """
     import torch
 
     rng = torch.Generator().manual_seed(schedule.seed)
-    kept = torch.from_numpy(np.flatnonzero(~units.held))
     for epoch in range(1, schedule.max_epochs + 1):
         if not state.number:
             return
-        for batch in torch.split(kept[torch.randperm(len(kept), generator=rng)], schedule.batch_size):
-            _learn(network, state, units, batch, rng, schedule.device)
+        for batch in _even(torch.randperm(len(units.codes), generator=rng), schedule.batch_size):
+            _learn(network, state, units, batch, seen, rng, schedule.device)
         yield epoch
+
+
+def _even(positions: Any, size: int) -> Sequence[Any]:
+    """Split positions into parts of at most this size, as even as can be: none is too small to normalise over."""
+    split: Sequence[Any] = positions.tensor_split(max(1, -(-len(positions) // size)))
+    return split
 
 
 def _start(network: Network, members: Sequence[Member], schedule: Schedule) -> _State:
@@ -146,61 +180,61 @@ def _start(network: Network, members: Sequence[Member], schedule: Schedule) -> _
         number: network.start(torch.Generator().manual_seed(schedule.seed + APART * number))
         for number in {member.start for member in members}
     }
-    each = [drawn[member.start] for member in members]
-    weights = {name: torch.stack([one[name] for one in each]).to(schedule.device) for name in each[0]}
-    first, second = ({name: torch.zeros_like(value) for name, value in weights.items()} for _ in range(2))
+    one = drawn[members[0].start]
+    names = sorted(one, key=lambda name: one[name].ndim < 2)  # biases, scales and shifts are not decayed
+    shapes = {name: tuple(one[name].shape) for name in names}
+    flat = torch.stack([torch.cat([drawn[member.start][name].flatten() for name in names]) for member in members])
+    flat = flat.to(schedule.device)
     values = [(member.learning_rate, member.weight_decay, member.dropout) for member in members]
-    rate, decay, dropout = torch.tensor(values, dtype=torch.float32, device=schedule.device).unbind(dim=1)
-    return _State(list(range(len(members))), weights, first, second, rate, decay, dropout)
+    rate, decay, dropout = torch.tensor(values, dtype=torch.float32, device=schedule.device).unsqueeze(2).unbind(dim=1)
+    decayed = sum(value.numel() for value in one.values() if value.ndim > 1)
+    first, second = torch.zeros_like(flat), torch.zeros_like(flat)
+    alike = len({member.dropout for member in members}) == 1
+    return _State(list(range(len(members))), shapes, decayed, flat, first, second, rate, decay, dropout, alike)
 
 
-def _learn(network: Network, state: _State, units: Units, batch: Any, rng: Any, device: str) -> None:
+def _learn(network: Network, state: _State, units: Units, batch: Any, seen: Any, rng: Any, device: str) -> None:
     """Take one step of every member on one batch."""
     import torch
 
-    for value in state.weights.values():
-        value.requires_grad_(True)
-    drawn = torch.rand(len(batch), network.dropped, generator=rng).to(device)
-    share = state.dropout[:, None, None]
-    logits = network.logits(state.weights, _inputs(units, batch, device), (drawn >= share) / (1 - share))
+    drawn = torch.rand(network.dropped, len(batch), generator=rng).to(device)
+    share = (state.dropout[:1] if state.alike else state.dropout)[:, :, None]
+    flat = state.flat.detach().requires_grad_()
+    logits = network.logits(state.weights(flat), _inputs(units, batch, device), (drawn >= share) / (1 - share))
     loss, weight = _losses(logits, units, batch, device)
-    gradients = torch.autograd.grad((loss * weight).mean(dim=1).sum(), list(state.weights.values()))
-    with torch.no_grad():
-        for value in state.weights.values():
-            value.requires_grad_(False)
-        _step(state, dict(zip(state.weights, gradients, strict=True)))
+    if seen is not None:
+        weight = weight * seen[:, batch].repeat(len(logits) // len(seen), 1)
+    (gradient,) = torch.autograd.grad((loss * weight).mean(dim=1).sum(), [flat])
+    _step(state, gradient)
 
 
-def _step(state: _State, gradients: Mapping[str, Any]) -> None:
-    """Take AdamW's step (Loshchilov & Hutter, ICLR 2019, algorithm 2), each member by its own rate and decay.
-
-    Biases, scales and shifts (one axis besides the member's) are not decayed.
-    """
+def _step(state: _State, gradient: Any) -> None:
+    """Take AdamW's step (Loshchilov & Hutter, ICLR 2019, algorithm 2), each member by its own rate and decay."""
     state.steps += 1
-    corrections = [1 - moment**state.steps for moment in MOMENTS]
-    for name, gradient in gradients.items():
-        value, first, second = state.weights[name], state.first[name], state.second[name]
-        shape = (-1, *[1] * (value.ndim - 1))
-        rate = state.rate.reshape(shape)
-        if value.ndim > 2:
-            value.mul_(1 - rate * state.decay.reshape(shape))
-        first.lerp_(gradient, 1 - MOMENTS[0])
-        second.mul_(MOMENTS[1]).addcmul_(gradient, gradient, value=1 - MOMENTS[1])
-        spread = (second / corrections[1]).sqrt_().add_(EPSILON)
-        value.sub_(rate / corrections[0] * first / spread)
+    one, two = (1 - moment**state.steps for moment in MOMENTS)
+    state.flat[:, : state.decayed].mul_(1 - state.rate * state.decay)
+    state.first.lerp_(gradient, 1 - MOMENTS[0])
+    state.second.mul_(MOMENTS[1]).addcmul_(gradient, gradient, value=1 - MOMENTS[1])
+    spread = (state.second / two).sqrt_().add_(EPSILON)
+    state.flat.addcdiv_(state.first * (state.rate / -one), spread)
 
 
-def _held_losses(network: Network, state: _State, units: Units, batches: Sequence[Any], device: str) -> list[float]:
-    """Give each member's weighted mean loss of the held-back units."""
+def _held_losses(
+    network: Network, state: _State, units: Units, batches: Sequence[Any], held: Any, schedule: Schedule
+) -> list[float]:
+    """Give each candidate's weighted mean loss of the units of all parts, each by the member that did not see it."""
     import torch
 
-    total, heaviness = torch.zeros(len(state.number), dtype=torch.float64), 0.0
+    candidates, heaviness = len(state.number) // len(held), 0.0
+    total = torch.zeros(candidates, dtype=torch.float64)
     with torch.inference_mode():
+        weights = state.weights(state.flat)
         for batch in batches:
-            logits = network.logits(state.weights, _inputs(units, batch, device), None)
-            loss, weight = _losses(logits, units, batch, device)
-            total += (loss * weight).sum(dim=1).double().cpu()
-            heaviness += float(weight.sum())
+            logits = network.logits(weights, _inputs(units, batch, schedule.device), None)
+            loss, weight = _losses(logits, units, batch, schedule.device)
+            counted = weight * held[:, batch]
+            total += (loss.unflatten(0, (candidates, -1)) * counted).sum(dim=(1, 2)).double().cpu()
+            heaviness += float(counted.sum())
     return [float(value) for value in total / max(heaviness, float(np.finfo(np.float64).tiny))]
 
 
@@ -209,26 +243,15 @@ def _losses(logits: Any, units: Units, batch: Any, device: str) -> tuple[Any, An
     import torch
 
     wanted = torch.from_numpy(units.codes)[batch].to(device).expand(len(logits), -1)
-    loss = losses_of(logits.flatten(0, 1), wanted.flatten())
     weight = torch.from_numpy(units.weights)[batch].float().to(device)
-    return loss.reshape(wanted.shape), weight
-
-
-def losses_of(logits: Any, wanted: Any) -> Any:
-    """Give the cross-entropy of logits [n, k] and class codes [n], or the squared error where these are numbers."""
-    import torch
-
     if wanted.is_floating_point():
-        return (logits[:, 0] - wanted.to(logits.dtype)) ** 2
-    return torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+        return (logits[:, :, 0] - wanted.to(logits.dtype)) ** 2, weight
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+    return loss.reshape(wanted.shape), weight
 
 
 def _inputs(units: Units, batch: Any, device: str) -> tuple[Any, ...]:
     return tuple(part.to(device) for part in units.take(batch))
-
-
-def _weights_of(state: _State, place: int) -> dict[str, Any]:
-    return {name: value[place].detach().clone().cpu() for name, value in state.weights.items()}
 
 
 def _keep_going(state: _State, going: Sequence[bool]) -> None:
@@ -237,10 +260,8 @@ def _keep_going(state: _State, going: Sequence[bool]) -> None:
         return
     places = [place for place, still in enumerate(going) if still]
     state.number = [state.number[place] for place in places]
-    for part in (state.weights, state.first, state.second):
-        for name, value in part.items():
-            part[name] = value[places].clone()
-    state.rate, state.decay, state.dropout = (value[places] for value in (state.rate, state.decay, state.dropout))
+    for name in ("flat", "first", "second", "rate", "decay", "dropout"):
+        setattr(state, name, getattr(state, name)[places])
 
 
 @contextmanager

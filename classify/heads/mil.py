@@ -61,7 +61,7 @@ class MilNetwork:
         """Classify bags, scans [B, S, d] and which of them are real [B, S]: logits [M, B, k]."""
         hidden, share = self.attend(weights, inputs)
         vector = (share.unsqueeze(-2) @ hidden).squeeze(-2)
-        shown = vector if keep is None else vector * keep
+        shown = vector if keep is None else vector * keep.mT
         return shown @ weights["weight"].transpose(1, 2) + weights["bias"][:, None]
 
 
@@ -133,15 +133,14 @@ class MilHead(NetworkHead):
         codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
-    ) -> tuple[Units, Int64[np.ndarray, " u"]]:
+    ) -> Units:
         places = _places(people)
         code = codes[places[:, 0]]
         if (codes != code[people]).any():
             raise ValueError("MilHead: every row of a group must have the label of the group, got a mixed group")
         scans = np.asarray(rows, dtype=np.float32)
-        heaviness = np.bincount(people, weights)
-        held = np.zeros(len(code), bool)
-        return Units(lambda bags: _take(scans, places[bags.numpy()]), code, heaviness, held), np.arange(len(code))
+        heaviness, owner = np.bincount(people, weights), np.arange(len(code))
+        return Units(lambda bags: _take(scans, places[bags.numpy()]), code, heaviness, owner, BLOCK_BAGS)
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
         return self._forward(rows, np.arange(len(rows))[:, None])[0]

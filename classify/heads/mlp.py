@@ -1,48 +1,106 @@
-"""A small multilayer perceptron with batch normalisation and dropout, in torch; by default C-512-256-n."""
+"""A small multilayer perceptron with batch normalisation and dropout, in torch; by default C-64-32-n."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
-from classify.cohort.splits import grouped_folds
-from classify.heads.contract import Head
-from classify.heads.device import find_device
-from classify.heads.members import APART, losses_of, one_thread
-from classify.heads.network import BATCHES, MODEL, STEPS, mean_of_members
+from classify.heads.members import Units
+from classify.heads.network import MODEL, NetworkHead, mean_of_members
 
-Seen = tuple[Any, ...]
-"""Rows, class codes and weights."""
+AT_ONCE = 4096
+BLOCK = 4
+"""Numbers of a hidden layer's parts in the names of its weights: linear, normalisation, rectifier, dropout."""
+
+NORM_EPSILON = 1e-5
 
 
-class MlpHead(Head):
-    """Hidden layers that halve from ``width``, AdamW, for as many epochs as held-back participants ask for.
+@dataclass(frozen=True)
+class MlpNetwork:
+    """Weights, of hidden layer l: 4l.weight [out, in]; 4l+1.weight, .bias [out]; of the last one weight and bias.
 
-    depth: hidden layers; 0 leaves the linear one. hold_out: one participant in this many is held back, stratified by
-    class. patience: epochs without a better held-back loss before it stops. ensemble: how many networks are then
-    trained on everybody for the best number of epochs; their probabilities are averaged. batch_size: None for as many
-    steps an epoch as the other networks take. device: cpu, cuda or auto; where it learns, not what.
+    A hidden layer has no bias: normalisation would take it away. Where 4l+1.running_mean and .running_var are among the
+    weights a layer is normalised by them, else by the units that are seen together.
+    """
+
+    sizes: tuple[int, ...]
+    classes: int
+
+    @property
+    def dropped(self) -> int:
+        """Dropout acts on what each hidden layer gives."""
+        return sum(self.sizes[1:])
+
+    def start(self, rng: Any) -> dict[str, Any]:
+        """Draw the weights of one member, as torch draws those of a linear layer."""
+        import torch
+
+        def draw(*shape: int, fan_in: int) -> Any:
+            return (2 * torch.rand(*shape, generator=rng) - 1) / fan_in**0.5
+
+        weights = {}
+        for number, (wide, narrow) in enumerate(pairwise(self.sizes)):
+            weights[f"{BLOCK * number}.weight"] = draw(narrow, wide, fan_in=wide)
+            weights[f"{BLOCK * number + 1}.weight"] = torch.ones(narrow)
+            weights[f"{BLOCK * number + 1}.bias"] = torch.zeros(narrow)
+        last = BLOCK * (len(self.sizes) - 1)
+        weights[f"{last}.weight"] = draw(self.classes, self.sizes[-1], fan_in=self.sizes[-1])
+        weights[f"{last}.bias"] = draw(self.classes, fan_in=self.sizes[-1])
+        return weights
+
+    def hidden(self, weights: Mapping[str, Any], rows: Any, layers: int, keep: Any = None) -> Any:
+        """Give what the first layers make of rows [B, d]: [M, out, B], or [d, B] of none."""
+        import torch
+
+        seen, first = rows.mT, 0
+        for number, width in enumerate(self.sizes[1 : layers + 1]):
+            norm = f"{BLOCK * number + 1}."
+            summed = weights[f"{BLOCK * number}.weight"] @ seen
+            mean, spread = (weights.get(norm + name) for name in ("running_mean", "running_var"))
+            normed = torch.batch_norm(
+                summed.reshape(1, -1, summed.shape[2]), weights[norm + "weight"].flatten(),
+                weights[norm + "bias"].flatten(), None if mean is None else mean.flatten(),
+                None if spread is None else spread.flatten(), mean is None, 0.0, NORM_EPSILON, False,
+            )  # fmt: skip
+            seen = normed.reshape(summed.shape).relu()
+            if keep is not None:
+                seen = seen * keep[:, first : first + width]
+            first += width
+        return seen
+
+    def logits(self, weights: Mapping[str, Any], inputs: tuple[Any, ...], keep: Any) -> Any:
+        """Classify rows [B, d]: logits [M, B, k]."""
+        (rows,) = inputs
+        last = BLOCK * (len(self.sizes) - 1)
+        seen = self.hidden(weights, rows, len(self.sizes) - 1, keep)
+        return (weights[f"{last}.weight"] @ seen).mT + weights[f"{last}.bias"][:, None]
+
+
+class MlpHead(NetworkHead):
+    """Hidden layers that halve from ``width``.
+
+    depth: hidden layers; 0 leaves the linear one. Other parameters: see NetworkHead.
     """
 
     name = "mlp"
-    networks_: list[Any]
 
     def __init__(
         self,
         *,
-        width: int = 512,
+        width: int = 64,
         depth: int = 2,
-        dropout: float = 0.5,
-        learning_rate: float = 1e-3,
+        dropout: float = 0.6,
+        learning_rate: float = 1e-2,
         weight_decay: float = 1e-2,
         batch_size: int | None = None,
         max_epochs: int = 100,
         patience: int = 6,
         hold_out: int = 5,
-        ensemble: int = 3,
+        ensemble: int = 8,
         device: str = "cpu",
         random_state: int | None = 0,
     ) -> None:
@@ -59,134 +117,68 @@ class MlpHead(Head):
         self.device = device
         self.random_state = random_state
 
-    def _fit(
+    def _network(self) -> MlpNetwork:
+        hidden = (max(1, self.width // 2**level) for level in range(self.depth))
+        return MlpNetwork((self.n_features_in_, *hidden), len(self.classes_))
+
+    def _units(
         self,
         rows: np.ndarray,
         codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
-    ) -> None:
-        seed = 0 if self.random_state is None else self.random_state
-        held = grouped_folds(people, codes, folds=self.hold_out, seed=seed) == 0
-        seen = rows.astype(np.float32), codes, (weights / weights.mean()).astype(np.float32)
-        with one_thread():
-            self.n_iter_ = self._find_epochs(seen, held, seed)
-            everybody = tuple(torch_of(part, find_device(self.device)) for part in seen)
-            self.networks_ = []
-            for start in range(self.ensemble):
-                *_, network = self._epochs(everybody, seed + APART * start, self.n_iter_)
-                self.networks_.append(network.cpu().eval())
-
-    def _find_epochs(self, seen: Seen, held: Bool[np.ndarray, " n"], seed: int) -> int:
-        """Give the epoch, at least the first, after which the held-back loss fell no more."""
-        device = find_device(self.device)
-        kept, out = (tuple(torch_of(part[chosen], device) for part in seen) for chosen in (~held, held))
-        best_loss, best_epoch = np.inf, 1
-        for epoch, network in enumerate(self._epochs(kept, seed, self.max_epochs), 1):
-            loss = self._mean_loss(network, *out)
-            if loss < best_loss:
-                best_loss, best_epoch = loss, epoch
-            if epoch - best_epoch >= self.patience:
-                break
-        return best_epoch
-
-    def _epochs(self, seen: Seen, seed: int, count: int) -> Iterator[Any]:
-        """Train a network, and give it after each epoch."""
+    ) -> Units:
         import torch
 
-        x, y, w = seen
-        size = self.batch_size or int(np.clip(len(x) // STEPS, *BATCHES))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = self._build(np.random.default_rng(seed)).to(x.device)
-            order = torch.Generator().manual_seed(seed)
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
-        )
-        for _ in range(count):
-            network.train()
-            for batch in torch.split(torch.randperm(len(x), generator=order), size):
-                if len(batch) < 2:  # batch normalisation needs two rows
-                    continue
-                optimiser.zero_grad()
-                loss = losses_of(network(x[batch]), y[batch])
-                (loss * w[batch]).mean().backward()
-                optimiser.step()
-            yield network
+        x = torch.from_numpy(np.require(rows, np.float32, ["C", "W"]))
+        return Units(lambda positions: (x[positions],), codes, weights, people, AT_ONCE)
 
-    def _mean_loss(self, network: Any, x: Any, y: Any, w: Any) -> float:
+    def _settle(self, weights: dict[str, Any], units: Units) -> dict[str, Any]:
+        """Add the mean and variance of each hidden layer over all units, one layer after the other."""
         import torch
 
-        network.eval()
-        with torch.inference_mode():
-            loss = losses_of(network(x), y)
-        return float((loss * w).sum() / w.sum())
+        network, exact = self._network(), {name: value.double() for name, value in weights.items()}
+        places = torch.split(torch.arange(len(units.codes)), AT_ONCE)
+        for number in range(self.depth):
+            sums = [
+                (exact[f"{BLOCK * number}.weight"] @ network.hidden(exact, units.take(some)[0].double(), number))
+                for some in places
+            ]
+            spread, mean = torch.var_mean(torch.cat(sums, dim=2), dim=2)
+            exact |= {f"{BLOCK * number + 1}.running_mean": mean, f"{BLOCK * number + 1}.running_var": spread}
+        return {name: value.float() for name, value in exact.items()}
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
         import torch
 
-        x = torch.from_numpy(rows.astype(np.float32))
+        weights, network = self._exact_weights(), self._network()
         with torch.inference_mode():
-            logits = np.stack([network(x).numpy().astype(np.float64) for network in self.networks_])
-        return mean_of_members(logits)
-
-    def _build(self, rng: np.random.Generator | None = None) -> Any:
-        """Make the network; rng: draws what is dropped in training, None where it is only asked."""
-        from torch import nn
-
-        sizes = (self.n_features_in_, *(max(1, self.width // 2**level) for level in range(self.depth)))
-        hidden = [
-            layer
-            for wide, narrow in pairwise(sizes)
-            for layer in (nn.Linear(wide, narrow), nn.BatchNorm1d(narrow), nn.ReLU(), _make_dropout(self.dropout, rng))
-        ]
-        return nn.Sequential(*hidden, nn.Linear(sizes[-1], len(self.classes_)))
+            parts = torch.split(torch.from_numpy(np.asarray(rows, np.float64)), AT_ONCE)
+            logits = [network.logits(weights, (part,), None).numpy() for part in parts]
+        return mean_of_members(np.concatenate(logits, axis=1))
 
     def _write(self, folder: Path) -> None:
         from safetensors.torch import save_file
 
-        kept = {
-            f"{number}/{name}": tensor.contiguous()
-            for number, network in enumerate(self.networks_)
-            for name, tensor in network.state_dict().items()
+        named = {
+            f"{number}/{name}": one.contiguous()
+            for name, value in self.weights_.items()
+            for number, one in enumerate(value)
         }
-        save_file(kept, folder / MODEL)
+        save_file(named, folder / MODEL)
 
     def _read(self, folder: Path) -> None:
+        import torch
         from safetensors.torch import load_file
 
         found = load_file(folder / MODEL)
         if not any("/" in name for name in found):  # a run of before: one network
-            found = {f"0/{name}": tensor for name, tensor in found.items()}
+            found = {f"0/{name}": value for name, value in found.items()}
         self.ensemble = 1 + max(int(name.split("/")[0]) for name in found)
-        self.networks_ = [self._build() for _ in range(self.ensemble)]
-        for number, network in enumerate(self.networks_):
-            own = {name.split("/")[1]: tensor for name, tensor in found.items() if name.startswith(f"{number}/")}
-            network.load_state_dict(own)
-            network.eval()
-
-
-def torch_of(part: np.ndarray, device: str) -> Any:
-    """Give an array to a device."""
-    import torch
-
-    return torch.from_numpy(part).to(device)
-
-
-def _make_dropout(share: float, rng: np.random.Generator | None) -> Any:
-    """Make dropout from NumPy's random bytes: torch draws its own on a CPU so slowly that it takes a third of a step.
-
-    share: rounded to the next 256th.
-    """
-    import torch
-
-    dropped = round(256 * share)
-
-    class ByteDropout(torch.nn.Module):
-        def forward(self, x: Any) -> Any:
-            if not self.training or rng is None or not dropped:
-                return x
-            bytes_ = np.frombuffer(rng.bytes(x.numel()), dtype=np.uint8).reshape(x.shape)
-            return x * torch.from_numpy((bytes_ >= dropped) * np.float32(256 / (256 - dropped))).to(x.device)
-
-    return ByteDropout()
+        names = sorted({name.split("/")[1] for name in found if not name.endswith("num_batches_tracked")})
+        weights = {name: torch.stack([found[f"{one}/{name}"] for one in range(self.ensemble)]) for name in names}
+        for number in range(self.depth):  # a run of before has biases that normalisation takes away
+            bias = weights.pop(f"{BLOCK * number}.bias", None)
+            if bias is not None:
+                weights[f"{BLOCK * number + 1}.running_mean"] -= bias
+        self.weights_ = weights

@@ -1,4 +1,4 @@
-"""What the attentive probe and the bag head share: candidates trained at once, and weights kept as safetensors."""
+"""What perceptron, attentive probe and bag head share: candidates trained at once, weights kept as safetensors."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from classify.cohort.splits import grouped_folds
 from classify.heads.contract import Head, TrainingRows, softmax
 from classify.heads.device import find_device
-from classify.heads.members import Member, Network, Schedule, Trained, Units, train_for, train_members
+from classify.heads.members import Found, Member, Network, Schedule, Units, find_epochs, train_for
 
 MODEL = "head.safetensors"
 
@@ -20,22 +20,22 @@ LEARNING_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 WEIGHT_DECAYS = (0.1, 1.0, 10.0)
 """Tried together where a head is not told which: decay is decoupled, so a step shrinks a weight by rate times decay."""
 
-STEPS = 32
+STEPS = 8
 BATCHES = (32, 256)
 """Smaller batches than a cohort needs cost time and nothing else: a step takes as long for 32 units as for 100."""
 
-
 FINALISTS, LOOKS = 3, 3
-"""Candidates that are looked at again, and on how many different parts that were held back, the first one included."""
+"""Candidates that are looked at on more than one part that was held back, and on how many."""
 
 
 class NetworkHead(Head):
     """AdamW for as many epochs as held-back participants of its own training rows ask for, then on all of them.
 
-    learning_rate, weight_decay: None trains every one of LEARNING_RATES, WEIGHT_DECAYS at once; the FINALISTS with the
-    smallest held-back loss are trained again with other participants held back, and the one with the smallest mean
-    loss is kept. hold_out: one participant in this many is held back at a time, stratified by class. ensemble: how many
-    networks of different first weights are then trained on everybody, for the mean of the best epochs; their
+    learning_rate, weight_decay: None trains every one of LEARNING_RATES, WEIGHT_DECAYS at once; of more than FINALISTS
+    those with the smallest held-back loss go on. hold_out: one participant in this many is held back at a time,
+    stratified by class. A finalist is trained LOOKS times side by side, each time without others, and the one with the
+    smallest loss of all who were held back is kept. patience: epochs without a better loss before it stops. ensemble:
+    how many networks of different first weights are then trained on everybody for the best number of epochs; their
     probabilities are averaged. batch_size: None for STEPS an epoch, within BATCHES. device: cpu, cuda or auto; only
     where it is computed. Learned: member_ (the candidate that was kept), n_iter_ (its epochs), weights_ [ensemble, *].
     """
@@ -80,15 +80,15 @@ class NetworkHead(Head):
     ) -> None:
         company = self._company or (self,)
         course = self._course(rows, codes, weights, people)
-        tried = [course.hold_back([member for head in company for member in head._members()], 0)]
-        finals = [sorted(head._members(), key=lambda one: tried[0][one].loss)[:FINALISTS] for head in company]
-        tried += [course.hold_back([member for some in finals for member in some], part) for part in course.others]
+        first = course.look([one for head in company for one in head._members() if len(head._members()) > FINALISTS], 1)
+        finals = [sorted(head._members(), key=lambda one: first.get(one, Found()).loss)[:FINALISTS] for head in company]
+        found = course.look([member for some in finals for member in some], LOOKS)
         for head, some in zip(company, finals, strict=True):
-            head.member_ = min(some, key=lambda one: float(np.mean([found[one].loss for found in tried])))
-            head.n_iter_ = max(1, round(float(np.mean([found[head.member_].epoch for found in tried]))))
+            head.member_ = min(some, key=lambda one: found[one].loss)
+            head.n_iter_ = found[head.member_].epoch
             head.classes_, head.n_features_in_ = self.classes_, self.n_features_in_
         for head, grown in zip(company, course.finish(company), strict=True):
-            head.weights_ = grown
+            head.weights_ = head._settle(grown, course.units)
 
     def _members(self) -> list[Member]:
         rates = LEARNING_RATES if self.learning_rate is None else (self.learning_rate,)
@@ -96,10 +96,9 @@ class NetworkHead(Head):
         return [Member(rate, decay, self.dropout) for rate in rates for decay in decays]
 
     def _course(self, rows: np.ndarray, codes: np.ndarray, weights: np.ndarray, people: np.ndarray) -> "_Course":
-        network = self._network()
-        units, owner = self._units(rows, codes, weights, people)
+        network, units = self._network(), self._units(rows, codes, weights, people)
         seed = 0 if self.random_state is None else self.random_state
-        part = grouped_folds(owner, units.codes, folds=self.hold_out, seed=seed)
+        part = grouped_folds(units.owner, units.codes, folds=self.hold_out, seed=seed)
         batch_size = self.batch_size or int(np.clip(len(units.codes) // STEPS, *BATCHES))
         schedule = Schedule(batch_size, self.max_epochs, self.patience, seed, find_device(self.device))
         return _Course(network, replace(units, weights=units.weights / units.weights.mean()), part, schedule)
@@ -111,8 +110,12 @@ class NetworkHead(Head):
         codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
-    ) -> tuple[Units, Int64[np.ndarray, " u"]]:
-        """Say what is classified (nothing held back yet), and the participant of each unit."""
+    ) -> Units:
+        """Say what is classified."""
+
+    def _settle(self, weights: dict[str, Any], units: Units) -> dict[str, Any]:  # noqa: ARG002 - most have nothing to
+        """Learn from all units what no step does."""
+        return weights
 
     @abstractmethod
     def _network(self) -> Network:
@@ -156,16 +159,13 @@ class _Course:
     part: Int64[np.ndarray, " u"]
     schedule: Schedule
 
-    @property
-    def others(self) -> list[int]:
-        """The parts besides the first one that are looked at, of those that somebody is in."""
-        return [number for number in range(1, LOOKS) if (self.part == number).any()]
-
-    def hold_back(self, members: Sequence[Member], number: int) -> dict[Member, Trained]:
-        """Train without the units of one part; two heads may ask for the same member."""
+    def look(self, members: Sequence[Member], parts: int) -> dict[Member, Found]:
+        """Train without the units of each of the first parts; two heads may ask for the same member."""
+        if not members:
+            return {}
         different = list(dict.fromkeys(members))
-        units = replace(self.units, held=self.part == number)
-        return dict(zip(different, train_members(self.network, units, different, self.schedule), strict=True))
+        held = np.stack([self.part == number for number in range(parts) if number == 0 or (self.part == number).any()])
+        return dict(zip(different, find_epochs(self.network, self.units, held, different, self.schedule), strict=True))
 
     def finish(self, heads: Sequence[NetworkHead]) -> list[dict[str, Any]]:
         """Train what the heads have chosen on everybody, from as many starts as each averages."""
@@ -174,7 +174,7 @@ class _Course:
         asked = [(replace(head.member_, start=start), head.n_iter_) for head in heads for start in range(head.ensemble)]
         members, epochs = zip(*asked, strict=True)
         found = iter(train_for(self.network, self.units, members, epochs, self.schedule))
-        own = [[next(found).weights for _ in range(head.ensemble)] for head in heads]
+        own = [[next(found) for _ in range(head.ensemble)] for head in heads]
         return [{name: torch.stack([one[name] for one in some]) for name in some[0]} for some in own]
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from classify.heads.attentive import AttentiveHead, AttentiveNetwork
 from classify.heads.contract import TrainingRows
 from classify.heads.linear import LinearHead
-from classify.heads.members import Member, Network, Schedule, Trained, Units, train_for, train_members
+from classify.heads.members import Found, Member, Network, Schedule, Units, find_epochs, train_for
 
 TOKENS, CHANNELS, TELLING = 16, 24, 5
 QUICK = {"tokens": TOKENS, "learning_rate": 1e-2, "weight_decay": 1.0, "max_epochs": 8}
@@ -87,40 +87,77 @@ def test_candidates_of_another_shape_train_apart() -> None:
 
 def test_the_candidate_with_the_smallest_loss_over_three_parts_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = make_tokens(150)
-    seen: list[dict[Member, float]] = []
+    seen: list[dict[Member, Found]] = []
     parts: list[np.ndarray] = []
 
-    def watch(network: Network, units: Units, members: list[Member], schedule: Schedule) -> list[Trained]:
-        trained = train_members(network, units, members, schedule)
-        seen.append(dict(zip(members, (one.loss for one in trained), strict=True)))
-        parts.append(units.held)
-        return trained
+    def watch(
+        network: Network, units: Units, held: np.ndarray, members: list[Member], schedule: Schedule
+    ) -> list[Found]:
+        found = find_epochs(network, units, held, members, schedule)
+        seen.append(dict(zip(members, found, strict=True)))
+        parts.append(held)
+        return found
 
-    monkeypatch.setattr("classify.heads.network.train_members", watch)
+    monkeypatch.setattr("classify.heads.network.find_epochs", watch)
     found = AttentiveHead(tokens=TOKENS, max_epochs=6).fit(x, y)
-    assert [len(losses) for losses in seen] == [12, 3, 3]
-    assert set(seen[1]) == set(seen[2]) == set(sorted(seen[0], key=lambda one: seen[0][one])[:3])
-    assert found.member_ == min(seen[1], key=lambda one: sum(losses[one] for losses in seen))
-    assert np.sum(parts, axis=0).max() == 1
+    assert [(len(of_member), len(held)) for of_member, held in zip(seen, parts, strict=True)] == [(12, 1), (3, 3)]
+    assert set(seen[1]) == set(sorted(seen[0], key=lambda one: seen[0][one].loss)[:3])
+    assert found.member_ == min(seen[1], key=lambda one: seen[1][one].loss)
+    assert found.n_iter_ == seen[1][found.member_].epoch
+    assert parts[1].sum(axis=0).max() == 1
     named = {"learning_rate": found.member_.learning_rate, "weight_decay": found.member_.weight_decay}
     alone = AttentiveHead(tokens=TOKENS, max_epochs=6, **named).fit(x, y)
     np.testing.assert_allclose(alone.predict_proba(x), found.predict_proba(x), rtol=0, atol=1e-5)
 
 
-def test_it_ends_on_everybody_for_the_mean_of_the_best_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_candidate_alone_is_looked_at_on_all_parts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search fits thousands of such candidates."""
+    x, y = make_tokens(60)
+    runs: list[int] = []
+
+    def watch(network: Network, units: Units, held: np.ndarray, members: object, schedule: object) -> list[Found]:
+        runs.append(len(held))
+        return [Found(0.0, 1)]
+
+    monkeypatch.setattr("classify.heads.network.find_epochs", watch)
+    AttentiveHead(**QUICK).fit(x, y)
+    assert runs == [3]
+
+
+def units_of(x: np.ndarray, y: np.ndarray) -> Units:
+    grid = torch.from_numpy(x).reshape(len(x), TOKENS, CHANNELS)
+    return Units(lambda rows: (grid[rows],), y, np.ones(len(y)), np.arange(len(y)), 7)
+
+
+def test_what_is_held_back_is_not_learned_from() -> None:
+    """Labels mean nothing and are learned by heart: whoever is held back is guessed no better than by chance."""
+    x, _ = make_tokens(60)
+    y = np.random.default_rng(1).permutation(60) % 2
+    network, member = AttentiveNetwork(TOKENS, CHANNELS, 2, 16, 2), Member(3e-2, 0.0, 0.0)
+    held = np.stack([np.arange(60) % 5 == part for part in range(3)])
+    (found,) = find_epochs(network, units_of(x, y), held, [member], Schedule(30, 60, 60, 0, "cpu"))
+    assert found.loss > 0.9 * np.log(2)
+    (weights,) = train_for(network, units_of(x, y), [member], [60], Schedule(30, 60, 60, 0, "cpu"))
+    logits = network.logits(
+        {name: value[None] for name, value in weights.items()}, units_of(x, y).take(range(60)), None
+    )
+    assert torch.nn.functional.cross_entropy(logits[0], torch.from_numpy(y)) < 0.1
+
+
+def test_it_ends_on_everybody_for_as_many_epochs_as_did_best(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = make_tokens(100, effect=1.0)
     asked: list[tuple[list[Member], list[int], int]] = []
 
     def watch(
         network: Network, units: Units, members: list[Member], epochs: list[int], schedule: Schedule
-    ) -> list[Trained]:
-        asked.append((list(members), list(epochs), int(units.held.sum())))
+    ) -> list[dict[str, torch.Tensor]]:
+        asked.append((list(members), list(epochs), len(units.codes)))
         return train_for(network, units, members, epochs, schedule)
 
     monkeypatch.setattr("classify.heads.network.train_for", watch)
     head = AttentiveHead(**QUICK | {"max_epochs": 40, "patience": 5}).fit(x, y)
-    ((members, epochs, held),) = asked
-    assert held == 0
+    ((members, epochs, learned_from),) = asked
+    assert learned_from == 100
     assert [member.start for member in members] == [0, 1, 2]
     assert epochs == [head.n_iter_] * 3
     assert 1 <= head.n_iter_ < 35
@@ -130,15 +167,12 @@ def test_it_ends_on_everybody_for_the_mean_of_the_best_epochs(monkeypatch: pytes
 
 def test_a_member_is_the_same_whenever_its_company_ends() -> None:
     x, y = make_tokens(60)
-    grid = torch.from_numpy(x).reshape(60, TOKENS, CHANNELS)
     network = AttentiveNetwork(TOKENS, CHANNELS, 2, 8, 2, positions=True)
-    units = Units(lambda rows: (grid[rows],), y, np.ones(60), np.zeros(60, bool))
     members, schedule = [Member(1e-2, 1.0, 0.3), Member(1e-3, 1.0, 0.3, 1)], Schedule(16, 9, 5, 7, "cpu")
-    short, long = train_for(network, units, members, [2, 5], schedule)
-    (alone,) = train_for(network, units, members[1:], [5], schedule)
-    assert (short.epoch, long.epoch) == (2, 5)
-    for name, value in alone.weights.items():
-        np.testing.assert_allclose(long.weights[name], value, rtol=0, atol=1e-6)
+    _, long = train_for(network, units_of(x, y), members, [2, 5], schedule)
+    (alone,) = train_for(network, units_of(x, y), members[1:], [5], schedule)
+    for name, value in alone.items():
+        np.testing.assert_allclose(long[name], value, rtol=0, atol=1e-6)
 
 
 def test_places_are_learned_where_tokens_do_not_tell_them() -> None:
@@ -176,17 +210,13 @@ def test_a_run_of_before_has_one_network_and_no_places(tmp_path: Path) -> None:
 def test_a_step_is_that_of_adamw() -> None:
     """Trained for one epoch of one batch and no dropout, weights move as torch's own optimiser moves them."""
     x, y = make_tokens(40)
-    grid = torch.from_numpy(x).reshape(40, TOKENS, CHANNELS)
     network = AttentiveNetwork(TOKENS, CHANNELS, heads=2, width=8, classes=2, positions=True)
-    held = np.arange(40) < 10
-    units = Units(lambda rows: (grid[rows],), y, np.ones(40), held)
-    (trained,) = train_members(network, units, [Member(1e-2, 3.0, 0.0)], Schedule(30, 1, 5, 7, "cpu"))
+    (trained,) = train_for(network, units_of(x, y), [Member(1e-2, 3.0, 0.0)], [1], Schedule(40, 1, 5, 7, "cpu"))
 
     weights = {name: value[None] for name, value in network.start(torch.Generator().manual_seed(7)).items()}
     leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
-    loss = torch.nn.functional.cross_entropy(
-        network.logits(leaves, (grid[~held],), None)[0], torch.from_numpy(y[~held])
-    )
+    grid = torch.from_numpy(x).reshape(40, TOKENS, CHANNELS)
+    loss = torch.nn.functional.cross_entropy(network.logits(leaves, (grid,), None)[0], torch.from_numpy(y))
     loss.backward()
     decayed = [value for value in leaves.values() if value.ndim > 2]
     plain = [value for value in leaves.values() if value.ndim <= 2]
@@ -194,7 +224,7 @@ def test_a_step_is_that_of_adamw() -> None:
         [{"params": decayed, "weight_decay": 3.0}, {"params": plain, "weight_decay": 0.0}], lr=1e-2
     ).step()
     for name, value in leaves.items():
-        np.testing.assert_allclose(trained.weights[name], value[0].detach(), rtol=0, atol=2e-6)
+        np.testing.assert_allclose(trained[name], value[0].detach(), rtol=0, atol=2e-6)
 
 
 def test_attention_is_that_of_a_transformer_with_one_query() -> None:
@@ -221,11 +251,11 @@ def test_held_back_participants_are_whole(monkeypatch: pytest.MonkeyPatch) -> No
     people = np.repeat(np.arange(30), 3)
     seen: list[np.ndarray] = []
 
-    def watch(network: Network, units: Units, members: object, schedule: object) -> list[Trained]:
-        seen.append(units.held)
-        return [Trained(0.0, 1, network.start(torch.Generator()))]
+    def watch(network: Network, units: Units, held: np.ndarray, members: object, schedule: object) -> list[Found]:
+        seen.extend(held)
+        return [Found(0.0, 1)]
 
-    monkeypatch.setattr("classify.heads.network.train_members", watch)
+    monkeypatch.setattr("classify.heads.network.find_epochs", watch)
     AttentiveHead(**QUICK).fit(x, np.repeat(y[:30], 3), None, people)
     assert len(seen) == 3
     for held in seen:

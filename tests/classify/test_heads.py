@@ -1,11 +1,13 @@
 """Every head is a scikit-learn classifier, repeats itself per seed, and survives its folder without pickle."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -233,41 +235,59 @@ def test_the_ordinal_head_recovers_its_own_model() -> None:
     np.testing.assert_allclose(head.cuts_, [-1.0, 0.5, 2.0], atol=0.08)
 
 
-def test_the_mlp_counts_epochs_on_participants_it_did_not_fit_and_ends_on_everybody(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen, sizes, whole = {}, [], mlp.MlpHead._epochs
+def layers_of(folder: Path, sizes: tuple[int, ...], classes: int) -> list[torch.nn.Module]:
+    """Give the networks of a folder as torch's own layers; linear ones before a normalisation may have no bias."""
+    networks, found = [], load_file(folder / "head.safetensors")
+    for number in sorted({name.split("/")[0] for name in found}):
+        hidden = [
+            layer
+            for wide, narrow in pairwise(sizes)
+            for layer in (
+                torch.nn.Linear(wide, narrow), torch.nn.BatchNorm1d(narrow), torch.nn.ReLU(), torch.nn.Dropout()
+            )
+        ]  # fmt: skip
+        network = torch.nn.Sequential(*hidden, torch.nn.Linear(sizes[-1], classes))
+        torch.nn.init.zeros_(network[0].bias)
+        torch.nn.init.zeros_(network[4].bias)
+        own = {name.split("/")[1]: value for name, value in found.items() if name.startswith(number)}
+        assert not network.load_state_dict(own, strict=False).unexpected_keys
+        networks.append(network.eval())
+    return networks
 
-    def watch(self: mlp.MlpHead, rows: tuple[np.ndarray, ...], seed: int, count: int) -> object:
-        sizes.append((len(rows[0]), count))
-        return whole(self, rows, seed, count)
 
-    find = mlp.MlpHead._find_epochs
-    monkeypatch.setattr(
-        mlp.MlpHead,
-        "_find_epochs",
-        lambda self, rows, held, seed: seen.update(held=held) or find(self, rows, held, seed),
-    )
-    monkeypatch.setattr(mlp.MlpHead, "_epochs", watch)
+def test_an_mlp_is_that_of_torchs_own_layers_and_normalises_by_all_rows(tmp_path: Path) -> None:
     x, y, people = make_rows(4)
     head = mlp.MlpHead(width=16, max_epochs=9).fit(x, y, None, people)
-    assert 0.1 < seen["held"].mean() < 0.3
-    assert not set(people[seen["held"]]) & set(people[~seen["held"]])
-    assert sizes == [(int((~seen["held"]).sum()), 9), *[(len(y), head.n_iter_)] * 3]
+    head.save(tmp_path)
+    networks = layers_of(tmp_path, (8, 16, 8), 4)
+    assert len(networks) == head.ensemble
+    rows = torch.from_numpy(x)
+    with torch.inference_mode():
+        theirs = torch.stack([network(rows).softmax(dim=1) for network in networks]).mean(dim=0)
+        for network in networks:
+            summed = network[:5](rows)
+            np.testing.assert_allclose(network[1].running_mean, network[0](rows).mean(dim=0), atol=1e-6)
+            np.testing.assert_allclose(network[5].running_mean, summed.mean(dim=0), atol=1e-5)
+            np.testing.assert_allclose(network[5].running_var, summed.var(dim=0), rtol=1e-4)
+    np.testing.assert_allclose(head.predict_proba(x), theirs, atol=1e-6)
 
 
 def test_an_mlp_of_before_is_one_network(tmp_path: Path) -> None:
     x, y, people = make_rows(3)
     head = mlp.MlpHead(width=8, max_epochs=4, ensemble=1).fit(x, y, None, people)
     head.save(tmp_path)
-    kept = {name.split("/")[1]: value for name, value in load_file(tmp_path / "head.safetensors").items()}
-    save_file(kept, tmp_path / "head.safetensors")
+    network = layers_of(tmp_path, (8, 8, 4), 3)[0]
+    with torch.no_grad():
+        for linear, norm in ((network[0], network[1]), (network[4], network[5])):
+            linear.bias += 0.7
+            norm.running_mean += 0.7
+    save_file(network.state_dict(), tmp_path / "head.safetensors")
     state = json.loads((tmp_path / "head.json").read_text())
     del state["parameters"]["ensemble"]
     (tmp_path / "head.json").write_text(json.dumps(state))
     again = load_head(tmp_path)
     assert again.get_params()["ensemble"] == 1
-    np.testing.assert_allclose(again.predict_proba(x), head.predict_proba(x), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(again.predict_proba(x), head.predict_proba(x), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["extra", "random"])
