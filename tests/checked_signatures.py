@@ -6,6 +6,8 @@ checks what has no array, and jaxtyping adds its memory of axis names to what ha
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import is_dataclass
+from functools import wraps
 from inspect import isclass, isgeneratorfunction
 from typing import Any, ForwardRef, get_args
 
@@ -23,16 +25,40 @@ def check_signatures(modules: Sequence[str]) -> None:
 
 def _checked(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
     def decorate(named: Any) -> Any:
-        function = getattr(named, "__func__", named)
-        parts = [part for hint in getattr(function, "__annotations__", {}).values() for part in _parts(hint)]
-        # A generator is checked late, among the axes of whoever asks it; jaxtyping passes over names it cannot find.
-        hard = isclass(named) or isgeneratorfunction(function) or any(isinstance(p, str | ForwardRef) for p in parts)
-        if hard:
+        if is_dataclass(named) and not _is_hard(named.__init__):
+            named.__init__ = decorate(named.__init__)
+            return named
+        if isclass(named) or _is_hard(named):
             return _jaxtyped(typechecker=typechecker)(named)
         found = beartype(named)
-        return _jaxtyped(typechecker=None)(found) if any(map(_is_array, parts)) else found
+        return _remembering(found) if any(map(_is_array, _hints(named))) else found
 
     return decorate
+
+
+def _remembering(checked: Any) -> Any:
+    """Give axes of one name one length in each call, as jaxtyping does; no name here speaks of an argument."""
+    if isinstance(checked, staticmethod | classmethod):
+        return type(checked)(_remembering(checked.__func__))
+
+    @wraps(checked)
+    def remembering(*arguments: Any, **named: Any) -> Any:
+        with _jaxtyped("context"):
+            return checked(*arguments, **named)
+
+    return remembering
+
+
+def _is_hard(named: Any) -> bool:
+    """A generator is checked late, among the axes of whoever asks it; jaxtyping passes over names it cannot find."""
+    is_generator = isgeneratorfunction(getattr(named, "__func__", named))
+    return is_generator or any(isinstance(part, str | ForwardRef) for part in _hints(named))
+
+
+def _hints(named: Any) -> list[Any]:
+    """Give all that the hints of a function are made of."""
+    hints = getattr(getattr(named, "__func__", named), "__annotations__", {})
+    return [part for hint in hints.values() for part in _parts(hint)]
 
 
 def _parts(hint: Any) -> Iterator[Any]:

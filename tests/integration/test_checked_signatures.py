@@ -10,6 +10,7 @@ from jaxtyping import TypeCheckError
 
 from classify.features.standardise import Standardiser
 from embeddings_store.plain_text import visible
+from extract.bucket.source import ObjectInfo
 
 NUMBER: Any = 3
 ROWS = np.zeros((4, 6), np.float32)
@@ -19,11 +20,12 @@ ROWS = np.zeros((4, 6), np.float32)
     "call",
     [
         lambda: visible(NUMBER),
+        lambda: ObjectInfo(NUMBER, 1, ""),
         lambda: Standardiser.fit(ROWS[0], np.array(["a"] * 6)),
         lambda: Standardiser.fit(ROWS.astype(np.int64), np.array(["a"] * 4)),
         lambda: Standardiser.fit(ROWS, np.array(["a"] * 4)).transform(ROWS, np.array(["a"] * 3)),
     ],
-    ids=["type", "dimensions", "dtype", "one name, two lengths"],
+    ids=["type", "field", "dimensions", "dtype", "one name, two lengths"],
 )
 def test_a_call_that_its_signature_excludes_fails(call: Callable[[], Any]) -> None:
     with pytest.raises((BeartypeCallHintViolation, TypeCheckError)):
