@@ -2,10 +2,17 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+import pytest
+from console_scripts import console_scripts
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,16 @@ class Finished:
 
 
 Command = Callable[..., Finished]
+
+
+def run_here(name: str, *arguments: object) -> Finished:
+    """Run a console script inside this process, where a fixture of a whole module cannot have ``command``."""
+    script = next(script for script in console_scripts() if script.name == name)
+    out, err = StringIO(), StringIO()
+    with patch.object(sys, "argv", [name, *map(str, arguments)]), redirect_stdout(out), redirect_stderr(err):  # noqa: SIM117
+        with pytest.raises(SystemExit) as left:
+            script.load()()
+    return Finished(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
 
 NUMBER = re.compile(r"(?<![A-Za-z0-9])(?<!\d\.)\d+(?![A-Za-z0-9])")

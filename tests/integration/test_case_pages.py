@@ -2,23 +2,21 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from time import perf_counter
 
 import pandas as pd
 import pytest
 from chromium import open_page
+from command_line import run_here
 
 HOSTILE = "zz<img src=x onerror=alert(1)>"
 SCANS = ("heidelberg_spectralis", "spectralis_ppol_mac_hr")
 
 
-def run(name: str, *arguments: object, code: int = 0) -> str:
-    script = Path(sys.executable).parent / name
-    done = subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
+def run(name: str, *arguments: object) -> str:
+    done = run_here(name, *arguments)
+    assert done.code == 0, done.stderr
     return done.stdout
 
 

@@ -1,12 +1,11 @@
 """Through the whole pipeline: an effect that was planted in one sector of a phantom is found there (synthetic data)."""
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_here
 
 from classify.features.tokens import with_tokens
 from classify.fitting.model import load_model
@@ -27,9 +26,8 @@ IMAGE_SIZE = "32,32,96"
 
 
 def run(name: str, *arguments: object) -> None:
-    script = Path(sys.executable).parent / name
-    done = subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = run_here(name, *arguments)
+    assert done.code == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
