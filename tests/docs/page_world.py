@@ -69,7 +69,7 @@ def prepare(folder: Path, programs: Path) -> None:
     """Make everything that a page may start with; called once a session."""
     path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     run = Typed(folder, os.environ | SURROUNDINGS | {"PATH": path, "XDG_CACHE_HOME": str(folder / ".cache")})
-    made = f"--participants {PARTICIPANTS} --scale 0.1 --effect 20 --seed 7 --measurements"
+    made = f"--participants {PARTICIPANTS} --scale 0.06 --effect 20 --seed 7 --measurements"
     run.shell(f"oct-phantom --out bucket {made} --devices topcon_maestro2,zeiss_cirrus")
     run.python(CHECKPOINT)
     run.shell("extract-embeddings --bucket bucket --checkpoint best.pt --store store")
@@ -109,7 +109,7 @@ CHECKPOINT = """
 import torch
 from extract.encoder.random_init import random_encoder
 
-made = random_encoder("random:tiny,seed=1", None)
+made = random_encoder("random:tiny,seed=1", (16, 96, 96))
 weights = {f"context_encoder.{name}": tensor.clone() for name, tensor in made.module.state_dict().items()}
 config = {"image_size": list(made.architecture.image_size), "num_heads": made.architecture.heads}
 torch.save({"epoch": 40, "step": 9000, "loss": 0.2, "config": config, "model_state_dict": weights}, "best.pt")
