@@ -46,10 +46,11 @@ def coverage(participants: int, *, cohorts: int, replicates: int, seed: int) -> 
     return {name: count / cohorts for name, count in covered.items()}
 
 
-def test_intervals_cover_in_a_short_simulation() -> None:
-    found = coverage(200, cohorts=200, replicates=500, seed=1)
-    # 95 % expected; 0.888 is four standard errors of a binomial below it.
-    assert min(found.values()) >= 0.888, found
+@pytest.mark.parametrize("participants", [100, 200])
+def test_intervals_cover_in_a_short_simulation(participants: int) -> None:
+    found = coverage(participants, cohorts=200, replicates=500, seed=1)
+    # 95 % expected; both bounds are three standard errors of a binomial from it.
+    assert all(0.904 <= share < 0.996 for share in found.values()), found
 
 
 def test_wrong_intervals_would_be_found() -> None:
@@ -66,7 +67,8 @@ def test_wrong_intervals_would_be_found() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("participants", [100, *(pytest.param(n, marks=pytest.mark.long) for n in (200, 400))])
+@pytest.mark.long
+@pytest.mark.parametrize("participants", [100, 200, 400])
 def test_intervals_cover_in_500_cohorts_of_2000_replicates(participants: int) -> None:
     found = coverage(participants, cohorts=500, replicates=2000, seed=3)
     print(participants, found)
