@@ -16,22 +16,26 @@ CHANCE = {"balanced_accuracy": 0.25, "macro_auroc": 0.5}
 SEED = 4
 QUICK = ("dummy", "linear", "lgbm", "tokens-linear")
 OTHERS = tuple(head for head in HEADS if head not in QUICK)
+SMALL, LARGE = ("16,64,64", 300), ("32,96,96", 1000)
+"""What an encoder sees, and replicates; the 42 intervals were of the large form."""
+
+Form = tuple[str, int]
 
 
-def study(folder: Path, command: Command, effect_um: int) -> Path:
+def study(folder: Path, command: Command, form: Form, effect_um: int) -> Path:
     """Generate a phantom bucket with this effect and encode it."""
     phantom = command(
         *("oct-phantom", "--out", folder / "bucket", "--participants", PARTICIPANTS, "--scale", "0.06"),
         *("--devices", "zeiss_cirrus,heidelberg_spectralis", "--effect", effect_um, "--seed", SEED),
     )
     assert phantom.code == 0, phantom.stderr
-    store = ("--store", folder / "store", "--encoder", "random:tiny", "--tokens", "4x2x2")
+    store = ("--store", folder / "store", "--encoder", "random:tiny", "--tokens", "4x2x2", "--image-size", form[0])
     encoded = command("extract-embeddings", "--bucket", folder / "bucket", *store)
     assert encoded.code == 0, encoded.stderr
     return folder
 
 
-def probe(folder: Path, command: Command, model: str) -> dict[str, Any]:
+def probe(folder: Path, command: Command, form: Form, model: str) -> dict[str, Any]:
     """Give the participant-level metrics on val."""
     done = command(
         *("classify", "probe", "--model", model, "--store", folder / "store", "--runs", folder / "runs", "--json"),
@@ -45,18 +49,20 @@ def probe(folder: Path, command: Command, model: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("models", [QUICK, pytest.param(OTHERS, marks=pytest.mark.long)], ids=["quick", "others"])
-def test_no_effect_no_head_finds_one(tmp_path: Path, command: Command, models: tuple[str, ...]) -> None:
-    folder = study(tmp_path, command, effect_um=0)
+@pytest.mark.parametrize(
+    ("form", "models"), [(SMALL, QUICK), pytest.param(LARGE, OTHERS, marks=pytest.mark.long)], ids=["quick", "others"]
+)
+def test_no_effect_no_head_finds_one(tmp_path: Path, command: Command, form: Form, models: tuple[str, ...]) -> None:
+    folder = study(tmp_path, command, form, effect_um=0)
     for model in models:
-        metrics = probe(folder, command, model)
+        metrics = probe(folder, command, form, model)
         for name, chance in CHANCE.items():
             assert metrics[name]["low"] <= chance <= metrics[name]["high"], f"{model}: {name} {metrics[name]}"
 
 
 @pytest.mark.slow
 def test_an_effect_is_found(tmp_path: Path, command: Command) -> None:
-    folder = study(tmp_path, command, effect_um=12)
+    folder = study(tmp_path, command, SMALL, effect_um=12)
     for model in ("linear", "lgbm"):
-        assert probe(folder, command, model)["macro_auroc"]["low"] > CHANCE["macro_auroc"]
-    assert probe(folder, command, "dummy")["macro_auroc"]["value"] == CHANCE["macro_auroc"]
+        assert probe(folder, command, SMALL, model)["macro_auroc"]["low"] > CHANCE["macro_auroc"]
+    assert probe(folder, command, SMALL, "dummy")["macro_auroc"]["value"] == CHANCE["macro_auroc"]
