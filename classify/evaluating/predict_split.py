@@ -16,6 +16,7 @@ from classify.judging.calibration_report import report_calibration, report_numbe
 from classify.judging.decision_curve import AS_THE_HEAD
 from classify.judging.prevalence import state_prevalence
 from classify.judging.split import JudgedSplit, judge_split
+from classify.on_cores import one_thread
 from classify.run.predictions import Predictions, join_predictions, judged_of
 from classify.run.stopwatch import Stopwatch
 from classify.search.folds import HELD_OUT_FOLDS, smallest_class
@@ -91,10 +92,12 @@ def judge_val(
     held_out = hold_out(model, train, cohort, seed=seed)
     clock.lap("held_out")
     stated = None if cohort.task.is_number else state_prevalence(prevalence, cohort)
-    fitted = calibrate_on(method, held_out, stated.shares if stated else (), seed=seed)
+    with one_thread():  # numbers are few from here on, and a second thread waits longer than it works
+        fitted = calibrate_on(method, held_out, stated.shares if stated else (), seed=seed)
     levels = predict_calibrated(model, fitted, val, cohort, "val")
     clock.lap("calibrate")
-    others = predict_beside(judged_of(held_out), judged_of(levels), cohort, model.head.name)
+    with one_thread():
+        others = predict_beside(judged_of(held_out), judged_of(levels), cohort, model.head.name)
     clock.lap("covariates")
     said = judge_split(
         levels, others, cohort,

@@ -7,6 +7,7 @@ others still does.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
 
 from classify.model_files import read_arrays, read_object, readable
+from classify.on_cores import on_cores, parts_of
 
 RARE_VOLUMES = 10
 """A protocol with fewer training volumes than this uses the statistics of all training volumes."""
@@ -79,11 +81,15 @@ class Standardiser:
         for number, name in enumerate(self.protocols, start=1):
             group[protocol[chosen] == name] = number
         out = np.empty((len(chosen), x.shape[1]), dtype=x.dtype)
-        for number in np.unique(group):
-            for some in _blocks(np.flatnonzero(group == number), x.shape[1]):
-                vectors = x[chosen[some]].reshape(len(some), self.tokens, -1) - self.mean[number]
-                vectors /= self.scale[number]
-                out[some] = vectors.reshape(len(some), -1)
+
+        def fill(part: slice) -> None:
+            for number in np.unique(group[part]):
+                for some in _blocks(part.start + np.flatnonzero(group[part] == number), x.shape[1]):
+                    vectors = x[chosen[some]].reshape(len(some), self.tokens, -1) - self.mean[number]
+                    vectors /= self.scale[number]
+                    out[some] = vectors.reshape(len(some), -1)
+
+        on_cores(fill, parts_of(len(out)))
         return out
 
     def looks_raw(self, x: Float[np.ndarray, "n features"]) -> bool:
@@ -151,14 +157,20 @@ def _moments(
     """Give mean and standard deviation of the vectors in some rows, in two passes."""
     count = len(rows) * tokens
     channels = x.shape[1] // tokens
-    total, squares = np.zeros(channels), np.zeros(channels)
-    for block in _blocks(rows, x.shape[1]):
-        vectors = x[block].reshape(-1, channels).astype(np.float64)
-        total += np.ones(len(vectors)) @ vectors
-    mean = total / count
-    for block in _blocks(rows, x.shape[1]):
-        apart = x[block].reshape(-1, channels) - mean
-        squares += np.einsum("nc,nc->c", apart, apart)
+
+    def add(part: slice, mean: Float64[np.ndarray, " d"] | None = None) -> Float64[np.ndarray, " d"]:
+        total = np.zeros(channels)
+        for block in _blocks(rows[part], x.shape[1]):
+            vectors = x[block].reshape(-1, channels)
+            if mean is None:
+                total += vectors.astype(np.float64).sum(axis=0)
+            else:
+                apart = vectors - mean
+                total += np.einsum("nc,nc->c", apart, apart)
+        return total
+
+    mean = np.sum(on_cores(add, parts_of(len(rows))), axis=0) / count
+    squares = np.sum(on_cores(partial(add, mean=mean), parts_of(len(rows))), axis=0)
     return mean, np.sqrt(squares / count)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64
 from classify.heads.contract import ARRAYS, CheckedRows, Head, TrainingRows, softmax
 from classify.heads.multinomial import ROWS_AT_ONCE, Design, Solution, make_design, solve
 from classify.model_files import read_arrays
+from classify.on_cores import one_thread
 
 
 class PreparedRows:
@@ -61,7 +62,8 @@ class LinearHead(Head):
 
     def fit_prepared(self, prepared: PreparedRows) -> Head:
         """Learn from prepared rows."""
-        (solution,) = solve(prepared.design(self.device), [self.C], tol=self.tol, max_iter=self.max_iter)
+        with one_thread():
+            (solution,) = solve(prepared.design(self.device), [self.C], tol=self.tol, max_iter=self.max_iter)
         return self._take(solution, prepared.checked)
 
     @classmethod

@@ -17,6 +17,7 @@ from jaxtyping import Float, Float64, Int64
 from sklearn.exceptions import ConvergenceWarning
 
 from classify.heads.multinomial_lbfgs import Minimum, Problem, minimise
+from classify.on_cores import on_cores, parts_of
 from embeddings_store.errors import UsageError
 
 SINGLE_FROM = 1_000_000
@@ -89,16 +90,22 @@ class CentredRows:
     def __matmul__(self, matrix: Float[np.ndarray, "d q"]) -> Float[np.ndarray, "n q"]:
         """Return rows @ matrix."""
         out = np.empty((len(self.x), matrix.shape[1]), self.dtype)
-        for rows, block in self._blocks():
-            np.matmul(block, matrix, out=out[rows])
+
+        def fill(part: slice) -> None:
+            for rows, block in self._blocks(part):
+                np.matmul(block, matrix, out=out[rows])
+
+        on_cores(fill, parts_of(len(out)))
         out -= self.mean @ matrix
         return out
 
     def __rmatmul__(self, matrix: Float[np.ndarray, "q n"]) -> Float[np.ndarray, "q d"]:
         """Return matrix @ rows."""
-        total = np.zeros((len(matrix), self.x.shape[1]))
-        for rows, block in self._blocks():
-            total += matrix[:, rows] @ block
+
+        def product(part: slice) -> Float[np.ndarray, "q d"]:
+            return np.asarray(sum(matrix[:, rows] @ block for rows, block in self._blocks(part)))
+
+        total = sum(product.astype(np.float64) for product in on_cores(product, parts_of(len(self.x))))
         return np.asarray(total - matrix.sum(axis=1, dtype=np.float64)[:, None] * self.mean, self.dtype)
 
     def products(self, weights: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "d d"]:
@@ -114,12 +121,12 @@ class CentredRows:
             total += heavy.T @ heavy
         return np.asarray(total * (weights.sum() / (root @ root)))
 
-    def _blocks(self) -> Iterator[tuple[slice, Float[np.ndarray, "b d"]]]:
+    def _blocks(self, part: slice) -> Iterator[tuple[slice, Float[np.ndarray, "b d"]]]:
         if self.dtype == self.x.dtype:
-            yield slice(None), self.x
+            yield part, self.x[part]
             return
-        wide = np.empty((min(ROWS_AT_ONCE, len(self.x)), self.x.shape[1]), self.dtype)
-        for rows in _blocks(len(self.x)):
+        wide = np.empty((min(ROWS_AT_ONCE, part.stop - part.start), self.x.shape[1]), self.dtype)
+        for rows in _blocks(part.stop, part.start):
             block = wide[: len(self.x[rows])]
             block[:] = self.x[rows]
             yield rows, block
@@ -248,8 +255,8 @@ def _own_directions(xp: Any, products: Any) -> tuple[Any, Any]:
     return vectors, xp.clip(spectrum, 0, None)
 
 
-def _blocks(rows: int) -> Iterator[slice]:
-    return (slice(first, first + ROWS_AT_ONCE) for first in range(0, rows, ROWS_AT_ONCE))
+def _blocks(stop: int, start: int = 0) -> Iterator[slice]:
+    return (slice(first, min(first + ROWS_AT_ONCE, stop)) for first in range(start, stop, ROWS_AT_ONCE))
 
 
 def _contrasts(classes: int) -> Float64[np.ndarray, "contrasts k"]:

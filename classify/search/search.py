@@ -16,6 +16,7 @@ from classify.fitting.model import ModelSpec, fit_grid
 from classify.fitting.source import FeatureSource
 from classify.judging.bootstrap import draw_replicates, replicate_metrics
 from classify.judging.kinds import measures_of
+from classify.on_cores import one_thread
 from classify.run.predictions import Predictions, join_predictions, judged_of, unit_loss
 from classify.search.among import compare_rivals
 from classify.search.folds import smallest_class
@@ -24,7 +25,7 @@ from classify.search.scoring import FoldScorer, running_score
 from classify.search.spaces import AUTO, GRIDS, SearchSpace, make_space
 from classify.search.study import Study, open_study
 from classify.search.trials import SearchRecord, TrialBudget, Tried, best_of, drawing_of, run_trials, tried_in
-from classify.search.workers import one_thread, open_folds
+from classify.search.workers import open_folds
 from embeddings_store.errors import UsageError
 from embeddings_store.grid import Grid
 from embeddings_store.publish import published

@@ -15,6 +15,7 @@ import numpy as np
 
 from classify.fitting.model import ModelSpec
 from classify.fitting.source import FeatureSource
+from classify.on_cores import one_thread
 from classify.run.predictions import Predictions
 from classify.search.scoring import FoldScorer
 from embeddings_store.errors import RunError
@@ -155,12 +156,3 @@ def _end_with(parent: int) -> None:
 def _predict_own(spec: ModelSpec, number: int) -> Predictions:
     with one_thread():
         return _own[0].predict(spec, number)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let BLAS and OpenMP use one thread, so that sums are made in the same order with any number of workers."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
-
-    with threadpool_limits(limits=1):
-        yield

@@ -14,12 +14,12 @@ from classify.errors import CohortError
 from classify.features.table import FeatureTable
 from classify.fitting.model import FittedModel, ModelSpec, fit_grid, fit_model
 from classify.heads.linear import LinearHead
+from classify.on_cores import one_thread
 from classify.run.predictions import join_predictions, judged_of
 from classify.search.folds import make_folds
 from classify.search.scoring import running_score
 from classify.search.search import take_sharpest
 from classify.search.spaces import GRIDS
-from classify.search.workers import one_thread
 from finetune.model.network import VolumeClassifier
 from finetune.recipe.config import FinetuneConfig
 

@@ -83,7 +83,8 @@ def test_folds_side_by_side_are_those_one_after_the_other(
     monkeypatch.setattr("classify.fitting.model.fit_on", count)
     held_out, seen = [], []
     for cores in (1, 3):
-        monkeypatch.setattr("classify.fitting.model.usable_cores", lambda cores=cores: cores)
+        for module in ("classify.fitting.model", "classify.on_cores"):
+            monkeypatch.setattr(f"{module}.usable_cores", lambda cores=cores: cores)
         most = 0
         held_out.append(predict_held_out(fitted, train, classes=4, seed=0)["volume"])
         seen.append(most)
