@@ -11,19 +11,20 @@ from typing import TypeVar
 
 from embeddings_store.machine import usable_cores
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 PART_ROWS = 16_384
 """Rows that a thread works on before it takes others: enough to pay for a thread, whatever the number of cores."""
 
 
-def on_cores(function: Callable[[T], R], items: Iterable[T], *, most: int | None = None) -> list[R]:
+def on_cores(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Apply a function to items side by side, in as many threads as there are cores; results are in order.
 
-    most: threads at most, where each holds much. What it calls has to leave Python alone, as NumPy and LightGBM do.
+    What it calls has to leave Python alone, as NumPy and LightGBM do.
     """
     waiting = list(items)
-    threads = min(usable_cores(), len(waiting), most or len(waiting))
+    threads = min(usable_cores(), len(waiting))
     if threads < 2:
         return [function(item) for item in waiting]
     with ThreadPoolExecutor(threads) as pool:

@@ -14,13 +14,12 @@ from jaxtyping import Float32, Float64, Int64
 from classify.cohort.splits import grouped_folds
 from classify.features.standardise import Standardiser
 from classify.features.table import FeatureTable
-from classify.on_cores import on_cores, one_thread
 
 COMPONENTS = 64
 """Principal components at most, and no more than train has people for, see PEOPLE_PER_COMPONENT."""
 
 PEOPLE_PER_COMPONENT = 5
-FOLDS, FOLDS_AT_ONCE = 5, 4
+FOLDS = 5
 THRESHOLD_PERCENTILE = 99.0
 """Of the distances of train: about 1 of 100 ordinary volumes lies above."""
 
@@ -86,8 +85,7 @@ class NoveltyDetector:
         components, kind = count_components(train), kinds_of(train.y)
         fold = grouped_folds(train.participant, train.y, folds=FOLDS, seed=seed)
         known = np.zeros(len(train.y))
-
-        def measure(number: int) -> None:
+        for number in np.unique(fold):
             fit, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             inner = Standardiser.fit(train.x, train.protocol, rows=fit)
             gaussians = Gaussians.fit(standardised_blocks(train, fit, inner), kind[fit], components=components)
@@ -95,8 +93,6 @@ class NoveltyDetector:
                 [gaussians.distance(block) for block in standardised_blocks(train, held, inner)()]
             )
 
-        with one_thread():
-            on_cores(measure, np.unique(fold).tolist(), most=FOLDS_AT_ONCE)
         every = np.arange(len(train.y))
         whole = Gaussians.fit(standardised_blocks(train, every, standardiser), kind, components=components)
         return cls(whole, np.sort(known))
