@@ -1,8 +1,7 @@
 """Types of all signatures are checked in tests, and shapes where a signature names arrays; in production neither costs.
 
 jaxtyping binds and checks every call twice, array or not, which was a third of the time of tests/classify/test_lock.py.
-Here beartype alone
-checks what has no array, and jaxtyping adds its memory of axis names to what has.
+Here beartype alone checks what has no array, and jaxtyping adds its memory of axis names to what has.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +11,11 @@ from inspect import isclass, isgeneratorfunction
 from typing import Any, ForwardRef, get_args
 
 import jaxtyping
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 
 _jaxtyped = jaxtyping.jaxtyped
+_of_a_field = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
+"""Of a dataclass: what readers of files take for damage is a TypeError, as jaxtyping's is."""
 
 
 def check_signatures(modules: Sequence[str]) -> None:
@@ -30,7 +31,7 @@ def _checked(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
             return named
         if isclass(named) or _is_hard(named):
             return _jaxtyped(typechecker=typechecker)(named)
-        found = beartype(named)
+        found = (_of_a_field if named.__name__ == "__init__" else beartype)(named)
         return _remembering(found) if any(map(_is_array, _hints(named))) else found
 
     return decorate

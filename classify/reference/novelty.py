@@ -173,7 +173,7 @@ def _project(
     """Give the components of rows, and the length of what lies outside them."""
     centred = x - centre
     inside = centred @ components.T
-    outside = np.einsum("nd,nd->n", centred, centred) - np.einsum("nc,nc->n", inside, inside)
+    outside = np.einsum("nf,nf->n", centred, centred) - np.einsum("nc,nc->n", inside, inside)
     return inside, np.sqrt(np.clip(outside, 0, None))
 
 
