@@ -1,6 +1,7 @@
 """Multinomial logistic regression: the linear probe."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Float64, Int64
 from classify.heads.contract import ARRAYS, CheckedRows, Head, TrainingRows, softmax
 from classify.heads.multinomial import ROWS_AT_ONCE, Design, Solution, make_design, solve
 from classify.model_files import read_arrays
-from classify.on_cores import one_thread
+from classify.on_cores import PART_ROWS, one_thread
 
 
 class PreparedRows:
@@ -62,7 +63,8 @@ class LinearHead(Head):
 
     def fit_prepared(self, prepared: PreparedRows) -> Head:
         """Learn from prepared rows."""
-        with one_thread():
+        # To ask every loaded library for its threads takes longer than a fit on few rows.
+        with one_thread() if len(prepared.checked.rows) > PART_ROWS else nullcontext():
             (solution,) = solve(prepared.design(self.device), [self.C], tol=self.tol, max_iter=self.max_iter)
         return self._take(solution, prepared.checked)
 

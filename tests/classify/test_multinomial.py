@@ -108,6 +108,21 @@ def test_single_precision_goes_the_way_and_double_precision_ends_it(monkeypatch:
     assert max(solution.gradient for solution in two) <= 1e-9
 
 
+def test_narrow_directions_take_no_more_passes_for_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(900, 60)) @ (rng.normal(size=(60, 60)) * 10.0 ** -np.linspace(0, 4, 60)[:, None])).astype(
+        np.float32
+    )
+    x, codes, weights = x / x.std(axis=0), rng.integers(0, 4, 900), np.ones(900)
+    exact = solve(make_design(x, codes, weights, 4), [10.0], tol=None, max_iter=3000)
+    monkeypatch.setattr(multinomial, "SINGLE_FROM", 1)
+    ahead = solve(make_design(x, codes, weights, 4), [10.0], tol=None, max_iter=3000)
+    monkeypatch.setattr(multinomial, "TURNED_TO", 0)
+    inside = solve(make_design(x, codes, weights, 4), [10.0], tol=None, max_iter=3000)
+    assert ahead[0].passes <= exact[0].passes + 5
+    assert inside[0].passes <= exact[0].passes + multinomial.SINGLE_PASSES[1]
+
+
 @pytest.mark.parametrize("signal", [0.5, 2.5])
 @pytest.mark.parametrize(("people", "scans"), [(360, 1), (360, 8), (90, 24)])
 def test_what_few_passes_reach_is_near_for_new_rows(
@@ -137,6 +152,7 @@ def test_rows_far_from_zero_are_centred_before_they_are_rounded(
 ) -> None:
     x, codes, weights = make_rows(600, 20, 4)
     monkeypatch.setattr(multinomial, "SINGLE_FROM", 1)
+    monkeypatch.setattr(multinomial, "TURNED_TO", 0)
     rounded = ((x - x.mean(axis=0)) / x.std(axis=0) + off).astype(np.float32)
     design = make_design(rounded, codes, weights, 4)
     assert np.shares_memory(design.single[0].x, rounded) == shared

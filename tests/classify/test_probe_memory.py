@@ -76,6 +76,7 @@ def test_a_stage_takes_few_times_its_features(
     source: FeatureSource, monkeypatch: pytest.MonkeyPatch, stage: Callable[[FeatureSource], None], copies: float
 ) -> None:
     monkeypatch.setattr(multinomial, "SINGLE_FROM", 1)
+    monkeypatch.setattr(multinomial, "TURNED_TO", 0)
     monkeypatch.setitem(GRIDS, "linear", GRID)
     for module in (multinomial, linear, nuisance, novelty):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", 128)
