@@ -37,6 +37,8 @@ def make_record(
 ) -> dict[str, Any]:
     """Join new rows with earlier ones of the same versions of others; a benchmark replaces all its rows of one size.
 
+    A package that is not installed now is no other version: the earlier rows stay, and what they say of it.
+
     Each row keeps the date and commit of its own measurement, and the digest of the code that it measured.
     provisional: some row was measured while more was waiting to run than there are cores.
     """
@@ -44,7 +46,9 @@ def make_record(
     stamped: list[dict[str, Any]] = [
         {**row, "date": today.isoformat(), "commit": commit, "sources": sources_digest(row["bench"])} for row in rows
     ]
-    kept = list(earlier["rows"]) if earlier and _of_others(earlier["versions"]) == _of_others(versions) else []
+    kept = list(earlier["rows"]) if earlier and not changed_versions(earlier["versions"], versions) else []
+    if earlier and kept:
+        versions = {**earlier["versions"], **versions}
     replaced = {(row["bench"], row["full"]) for row in stamped}
     stamped += [row for row in kept if (row["bench"], row["full"]) not in replaced]
     ordered = sorted(stamped, key=lambda row: (int(row["id"].removeprefix("P")), row["full"]))
@@ -56,9 +60,9 @@ def make_record(
     }
 
 
-def _of_others(versions: Mapping[str, str]) -> dict[str, str]:
-    """Return the versions of all but this project, whose code each row knows by commit and digest."""
-    return {name: version for name, version in versions.items() if name != "octprobe"}
+def changed_versions(earlier: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Name the packages that both know with another version, but this project, whose code rows know by commit."""
+    return [name for name in earlier if name in now and name != "octprobe" and earlier[name] != now[name]]
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -11,9 +11,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from result_file import RESULTS, machine_name, make_record, read_record, write_record
+from result_file import PACKAGES, RESULTS, changed_versions, machine_name, make_record, read_record, write_record
 from result_table import describe_run, markdown_table, replace_block, summary_table
 from settings import Settings, pinned_environment
+
+from embeddings_store.terminal.provenance import package_versions
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "performance.md"
@@ -78,6 +80,8 @@ def _publish(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         return
     path = _result_path(options)
     earlier = None if options.quick else read_record(path)
+    if earlier and (changed := changed_versions(earlier["versions"], package_versions(PACKAGES))):
+        print(f"{len(earlier['rows'])} earlier rows were of another {', '.join(changed)}: dropped", file=sys.stderr)
     record = make_record(rows, earlier, today=date.today(), cores=os.cpu_count() or 1)
     measured = [row for row in record["rows"] if row["bench"] in {new["bench"] for new in rows}]
     print(f"{markdown_table(measured)}\n\n{describe_run({**record, 'rows': measured})}")

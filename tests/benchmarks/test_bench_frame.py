@@ -198,6 +198,14 @@ def test_benchmarks_of_one_kind_keep_each_others_rows() -> None:
     assert len(make_record(two[:1], first, today=TODAY, cores=2)["rows"]) == 2
 
 
+def test_rows_stay_where_a_package_is_not_installed_now() -> None:
+    first = make_record([stored(id="P2", bench="bench_input")], None, today=TODAY, cores=2)
+    first["versions"]["a peer that is not here"] = "1"
+    second = make_record([stored()], first, today=TODAY, cores=2)
+    assert [row["id"] for row in second["rows"]] == ["P1", "P2"]
+    assert second["versions"]["a peer that is not here"] == "1"
+
+
 def test_rows_of_other_versions_are_dropped() -> None:
     first = make_record([stored(id="P2", bench="bench_input")], None, today=TODAY, cores=2)
     first["versions"]["numpy"] = "0"
