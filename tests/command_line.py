@@ -34,12 +34,12 @@ Command = Callable[..., Finished]
 
 
 def run_here(name: str, *arguments: object) -> Finished:
-    """Run a console script inside this process, where a fixture of a whole module cannot have ``command``."""
+    """Run a console script inside this process; tests have it as ``command``, fixtures of a module by this name."""
     script = next(script for script in console_scripts() if script.name == name)
     out, err = StringIO(), StringIO()
-    with patch.object(sys, "argv", [name, *map(str, arguments)]), redirect_stdout(out), redirect_stderr(err):  # noqa: SIM117
-        with pytest.raises(SystemExit) as left:
-            script.load()()
+    typed = patch.object(sys, "argv", [name, *map(str, arguments)])
+    with typed, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+        script.load()()
     return Finished(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
 

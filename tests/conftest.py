@@ -2,7 +2,6 @@
 
 import gc
 import signal
-import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from b2_rules import refuse_what_b2_refuses
 from checked_signatures import check_signatures
-from command_line import Command, Finished
-from console_scripts import console_scripts
+from command_line import Command, run_here
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -105,19 +103,9 @@ def _notes_are_heard() -> Iterator[None]:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def command() -> Command:
     """Run a console script inside this process, as a user would type it: command("classify", "probe", ...)."""
-
-    def run(name: str, *arguments: object) -> Finished:
-        script = next(script for script in console_scripts() if script.name == name)
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            script.load()()
-        written = capsys.readouterr()
-        return Finished(int(left.value.code or 0), written.out, written.err)
-
-    return run
+    return run_here
 
 
 @pytest.fixture(scope="session")

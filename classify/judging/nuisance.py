@@ -54,8 +54,8 @@ def probe_nuisance(
     table = pd.concat([table[table["split"] == split] for split in ("train", "val")], ignore_index=True)
     person = table["participant"].to_numpy(str)
     targets = TARGETS | {name: "participant" for name in NUMBERS if name in table.columns}
-    asked = {target: _ask(target, table) for target in targets}
-    known = [one for one in asked.values() if not one.absent]
+    asked = [_ask(target, level, table) for target, level in targets.items()]
+    known = [one for one in asked if not one.absent]
     drawn = draw_replicates(val.participant, replicates=replicates, seed=seed)
     lines = []
     for name, protocols in (
@@ -63,9 +63,9 @@ def probe_nuisance(
         (AS_SEEN, [part.protocol for part in parts]),
     ):
         scores = iter(guess(standardised_rows(parts, protocols), person, known))
-        for target, level in targets.items():
-            line = {"target": target, "features": name, "level": level} | asked[target].said
-            lines.append(line if asked[target].absent else line | _judge(asked[target], next(scores), person, drawn))
+        for one in asked:
+            line = {"target": one.name, "features": name, "level": one.level} | one.said
+            lines.append(line if one.absent else line | _judge(one, next(scores), person, drawn))
     return lines
 
 
@@ -85,6 +85,7 @@ class Target:
     """What is guessed of each row, which rows are fitted on and which are judged, or why it cannot be asked."""
 
     name: str
+    level: str
     wanted: Float64[np.ndarray, "n t"]
     fitted: Bool[np.ndarray, " n"]
     judged: Bool[np.ndarray, " n"]
@@ -96,7 +97,7 @@ class Target:
         return "absent" in self.said
 
 
-def _ask(target: str, table: pd.DataFrame) -> Target:
+def _ask(target: str, level: str, table: pd.DataFrame) -> Target:
     number = target in NUMBERS
     values, usable, wanted = (encode_number if number else encode_values)(table, target)
     said = {"values": values, "metric": "r_squared" if number else "macro_auroc", "chance": 0.0 if number else 0.5}
@@ -105,14 +106,14 @@ def _ask(target: str, table: pd.DataFrame) -> Target:
         said["absent"] = ABSENT_NUMBER.format(target) if number else ABSENT_VALUES
     elif number and min(len(np.unique(wanted[fitted])), len(np.unique(wanted[judged]))) < 2:
         said["absent"] = SAME_NUMBER.format(target)
-    return Target(target, wanted, fitted, judged, said)
+    return Target(target, level, wanted, fitted, judged, said)
 
 
 def _judge(
     target: Target, score: Float64[np.ndarray, "m t"], person: Shaped[np.ndarray, " n"], drawn: Replicates
 ) -> dict[str, Any]:
     who, truth = person[target.judged], target.wanted[target.judged]
-    if (TARGETS | dict.fromkeys(NUMBERS, "participant"))[target.name] == "participant":
+    if target.level == "participant":
         who, score, truth = _mean_by_person(who, score, truth)
     said: dict[str, Any] = {"units": len(who)}
     if unit := NUMBERS.get(target.name):

@@ -61,7 +61,7 @@ def test_the_ridge_is_scikit_learns() -> None:
     wanted, wide = rng.normal(size=(50, 2)), x.astype(np.float64)
     every, some = np.ones(50, dtype=bool), np.arange(50) < 40
     asked = [
-        Target("age", wanted[:, column], known, judged, {})  # those of the same rows are fitted together
+        Target("age", "participant", wanted[:, column], known, judged, {})  # those of the same rows are fitted together
         for known in (every, some, every)
         for column, judged in (([0, 1], every), ([1], some))
     ]
