@@ -23,14 +23,13 @@ from embeddings_store.errors import UsageError
 SINGLE_FROM = 1_000_000
 """Rows x features from which single precision does the way and double precision only the end: half the time."""
 
-SINGLE_TOL, SINGLE_PASSES = 5e-7, (200, 40)
-"""How far single precision is trusted (its rounding noise is about 1e-7), and for how long: for less where rows are not
-turned ahead, because the noise of their widest directions then reaches the narrowest."""
+SINGLE_TOL, SINGLE_PATIENCE = 5e-7, 8
+"""How far single precision is trusted (its rounding noise is about 1e-7), and for how many passes without a smaller
+gradient: of rows that are not turned ahead, the noise of the widest directions reaches the narrowest."""
 
 TOL, EASY_TOL, EASY_PASSES = 2e-7, 1e-5, 20
 """What keeps probabilities of rows never seen within 1e-4: the easier of a large part where so few passes reach it,
 since the scale then is about that of the Hessian, and a small gradient a small error of every logit."""
-
 
 TURNED_TO = 16_384
 """Rows of a large part on the CPU up to which they are turned into the eigenbasis ahead, as one more copy."""
@@ -192,9 +191,10 @@ def solve(design: Design, strengths: Sequence[float], *, tol: float | None, max_
     easy, tol = (0.0, tol) if tol else (EASY_TOL, TOL)
     found, settled = Minimum.at(problem.origin()), np.zeros(len(strengths), dtype=bool)
     if design.single is not None:
-        trusted, most = max(tol, SINGLE_TOL), min(max_iter, SINGLE_PASSES[len(design.single) > 1])
-        single = problem.in_single(design.single)
-        found = minimise(single, found.point, tol=trusted * unit, max_iter=most, easy=(easy * unit, EASY_PASSES))
+        single, reach = problem.in_single(design.single), max(tol, SINGLE_TOL) * unit
+        found = minimise(
+            single, found.point, tol=reach, max_iter=max_iter, easy=(easy * unit, EASY_PASSES), patience=SINGLE_PATIENCE
+        )
         settled = (found.gradient <= easy * unit) & (found.passes <= EASY_PASSES)
     if not settled.all():
         rest = minimise(problem.only(~settled), found.point[:, ~settled], tol=tol * unit, max_iter=max_iter)

@@ -130,19 +130,32 @@ class _State:
         self.memory = [(step[:, chosen], change[:, chosen], inverse[chosen]) for step, change, inverse in self.memory]
 
 
-def minimise(problem: Problem, start: Any, *, tol: float, max_iter: int, easy: tuple[float, int] = (0.0, 0)) -> Minimum:
+def minimise(
+    problem: Problem,
+    start: Any,
+    *,
+    tol: float,
+    max_iter: int,
+    easy: tuple[float, int] = (0.0, 0),
+    patience: int | None = None,
+) -> Minimum:
     """Go downhill from start until every gradient's norm is at most tol, or for max_iter passes over the rows.
 
-    easy: a larger norm that is enough for what reaches it within some passes.
+    easy: a larger norm that is enough for what reaches it within some passes. patience: passes without a smaller norm
+    after which a problem is left where it is.
     """
     logits = problem.logits(start)
     gradient = problem.gradient(problem.residual(logits), start)
     state = _State(problem, np.arange(start.shape[1]), start, logits, gradient, [])
     end = start * 1
     norm, passes = np.zeros(start.shape[1]), np.zeros(start.shape[1], dtype=np.int64)
+    best, since = np.full(start.shape[1], np.inf), np.zeros(start.shape[1], dtype=np.int64)
     for done_passes in range(max_iter + 1):
         norms = state.norms()
         left = norms > (max(tol, easy[0]) if done_passes <= easy[1] else tol)
+        since[state.number] = np.where(norms < best[state.number], 0, since[state.number] + 1)
+        best[state.number] = np.minimum(norms, best[state.number])
+        left &= (since[state.number] < patience) if patience else True
         done = ~left if done_passes < max_iter else np.ones_like(left)
         if done.any():
             ended = state.number[done]

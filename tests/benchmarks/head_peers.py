@@ -44,6 +44,15 @@ class RidgeOnNumber(Ridge):
         return np.exp(log_softmax(-away, axis=1))
 
 
+class Neighbours(KNeighborsClassifier):
+    """Nearest rows, or all where there are fewer."""
+
+    def fit(self, X: Any, y: Any) -> "Neighbours":
+        self.n_neighbors = min(self.n_neighbors, len(X))
+        super().fit(X, y)
+        return self
+
+
 def _forest(kind: type) -> Space:
     def make(trial: Any) -> Any:
         return kind(
@@ -77,7 +86,7 @@ PEERS: Mapping[str, Space] = {
         (t.suggest_int("width", 32, 256, log=True),), alpha=t.suggest_float("alpha", 1e-4, 10, log=True),
         learning_rate_init=t.suggest_float("rate", 1e-4, 1e-2, log=True), max_iter=60, random_state=0,
     ),
-    "KNeighbors by cosine": lambda t: KNeighborsClassifier(t.suggest_int("k", 5, 150, log=True), metric="cosine"),
+    "KNeighbors by cosine": lambda t: Neighbours(t.suggest_int("k", 5, 150, log=True), metric="cosine"),
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as peer
 
 from classify.heads.contract import softmax
+from classify.judging import bootstrap
 from classify.judging.bootstrap import (
     FEW_PARTICIPANTS,
     caution_few,
@@ -31,7 +32,9 @@ def make_predictions(participants: int, *, scans: int = 1, seed: int = 0, shift:
     return Predictions("m", "volume", "val", unit, person, label, logits, softmax(logits))
 
 
-def test_the_vectorised_bootstrap_equals_an_explicit_loop() -> None:
+@pytest.mark.parametrize("at_once", [500, 7])
+def test_the_vectorised_bootstrap_equals_an_explicit_loop(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "COLUMNS_AT_ONCE", at_once)
     predictions = make_predictions(24, scans=3)
     replicates = draw_replicates(predictions.participant, replicates=60, seed=1)
     got = replicate_metrics(predictions, replicates, CLASSES)

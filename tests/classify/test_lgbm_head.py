@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from classify.heads import load_head
+from classify.heads import lgbm, load_head
 from classify.heads.contract import TrainingRows
 from classify.heads.lgbm import LgbmHead
 from classify.heads.principal import find_components
@@ -72,3 +72,12 @@ def test_a_head_on_components_survives_its_folder(tmp_path: Path) -> None:
 def test_more_components_than_there_are_is_all_of_them() -> None:
     part = make_part(n=60, d=4)
     assert LgbmHead(n_estimators=2, pca=50).fit(part.x, part.y).booster_.num_feature() == 4
+
+
+def test_rows_asked_of_in_parts_are_those_asked_of_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(90, 6)).astype(np.float32), np.arange(90) % 3
+    head = LgbmHead(n_estimators=5).fit(x, y)
+    whole = head.predict_proba(x)
+    monkeypatch.setattr(lgbm, "ASKED_AT_ONCE", 7)
+    np.testing.assert_array_equal(head.predict_proba(x), whole)

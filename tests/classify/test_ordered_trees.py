@@ -68,6 +68,12 @@ def test_who_knows_the_order_ranks_fresh_rows_better(name: str) -> None:
     assert ordered > plain + 0.005
 
 
+def test_a_leaf_counts_rows_by_what_they_weigh() -> None:
+    trunk = HEADS["forest"](n_estimators=3, min_leaf_share=1.0, ordered=True).fit(np.ones((80, 2)), CODES, WEIGHTS)
+    shares = np.bincount(CODES, WEIGHTS) / WEIGHTS.sum()
+    np.testing.assert_allclose(trunk.predict_proba(np.ones((1, 2)))[0], shares)
+
+
 def test_the_order_is_searched_where_there_is_one() -> None:
     def space(model: str, *, ordered: bool) -> SearchSpace:
         return make_space(

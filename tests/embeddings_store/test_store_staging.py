@@ -14,7 +14,7 @@ from embeddings_store.leftovers import abandoned_files
 from embeddings_store.reader import open_reader
 from embeddings_store.row_checks import RowError
 from embeddings_store.staging import stage, staging
-from embeddings_store.storage import Storage, open_storage
+from embeddings_store.storage import BLOCK_BYTES, Storage, open_storage
 from embeddings_store.writer import StoreWriter, open_writer
 
 # Two layers of 1.5 MB: large enough to be summed in a thread while they are written.
@@ -31,14 +31,16 @@ def aside(folder: Path) -> list[Path]:
     return list(folder.rglob("*#*"))
 
 
-def test_it_is_seen_when_it_is_published_and_whole_then(storage: Storage) -> None:
+@pytest.mark.parametrize("size", [len(DATA), 2 * BLOCK_BYTES + 5])
+def test_it_is_seen_when_it_is_published_and_whole_then(storage: Storage, size: int) -> None:
+    data = np.resize(DATA, size)
     storage.put("x/other", b"")
-    staged = stage(storage, "x/object", DATA)
+    staged = stage(storage, "x/object", data)
     assert storage.get("x/object") is None
     assert storage.list_paths("x") == ["x/other"]
     staged.publish(b"end")
     staged.discard()
-    assert bytes(storage.get("x/object") or b"") == DATA.tobytes() + b"end"
+    assert bytes(storage.get("x/object") or b"") == data.tobytes() + b"end"
 
 
 def test_what_is_staged_looks_like_any_other_file_aside(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from source_contract import SourceContract
 
 from embeddings_store.errors import UsageError
+from embeddings_store.storage import BLOCK_BYTES
 from extract.bucket.folder import FolderSource
 from extract.bucket.object_cache import MD5_BYTES, CachedSource
 from extract.bucket.source import ObjectInfo, Source
@@ -59,6 +60,14 @@ def test_the_second_fetch_asks_for_nothing(bucket: FolderSource, tmp_path: Path)
     second = [cached(bucket, tmp_path / "c").fetch(info) for info in infos]
     assert first == second
     assert bucket.counts.get_requests == len(infos)
+
+
+def test_an_object_larger_than_one_write_is_kept_whole(bucket: FolderSource, tmp_path: Path) -> None:
+    write(tmp_path / "bucket", "k0", os.urandom(2 * BLOCK_BYTES + 5))
+    info = next(iter(bucket.list_objects()))
+    first, second = (CachedSource(bucket, tmp_path / "c", limit_bytes=10**8, place="here").fetch(info) for _ in "ab")
+    assert first == second
+    assert bucket.counts.get_requests == 1
 
 
 def test_another_place_or_etag_is_another_object(bucket: FolderSource, tmp_path: Path) -> None:

@@ -72,6 +72,10 @@ def test_refused_across_splits_counted_once_within_and_vouched_for() -> None:
     repeated, allowed, _ = count_once(rows, pooled, Vouched())
     assert np.flatnonzero(repeated).tolist() == [len(vectors)]
     assert not allowed.any()
+    order = np.random.default_rng(1).permutation(len(pooled) + 5)[: len(pooled)]  # as a store has them, others between
+    stored = np.zeros((len(pooled) + 5, *pooled.shape[1:]), np.float32)
+    stored[order] = pooled
+    assert np.flatnonzero(count_once(rows.assign(position=order), stored, Vouched())[0]).tolist() == [len(vectors)]
     rows.loc[len(vectors), "split"] = "val"
     with pytest.raises(LeakError, match=r"1000 \(train\) and 2000 \(val\)"):
         count_once(rows, pooled, Vouched())
