@@ -26,6 +26,8 @@ def check_signatures(modules: Sequence[str]) -> None:
 
 def _checked(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
     def decorate(named: Any) -> Any:
+        if "<locals>" in named.__qualname__:  # made, and so checked, anew at each call of what it stands in
+            return named
         if is_dataclass(named) and not _is_hard(named.__init__):
             named.__init__ = decorate(named.__init__)
             return named

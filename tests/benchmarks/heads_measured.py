@@ -8,8 +8,18 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from classify.heads import HEADS
+from classify.search.spaces import AUTO
+
 Cohort = tuple[str, int, int, int]
 NAMED_BY = ("structure", "size", "classes", "seed", "trials", "width", "model")
+OWN_PEER = {
+    "linear": "LogisticRegression", "ordinal": "Ridge on the class number", "knn": "KNeighbors by cosine",
+    "lgbm": "LightGBM", "forest": "ExtraTrees", "mlp": "MLPClassifier",
+    "attentive": "attentive with positions", "tokens-linear": "LogisticRegression on tokens",
+}  # fmt: skip
+"""What a user would take in place of a head of ours."""
+
 BLOCK = re.compile(r"<!-- heads -->.*?<!-- /heads -->", re.DOTALL)
 
 
@@ -30,32 +40,50 @@ def draw_table(cells: Iterable[Mapping[str, Any]], order: Iterable[str], *, tria
     """Draw a line a model and a column a structure, of one setting of the searches.
 
     A column's means rest on the same cohorts in every line: those that the most models were measured on. A model that
-    lacks one of them has no mean there.
+    lacks one of them has no mean there. The last column and the last line are differences on the same cohorts.
     """
     known = [cell for cell in cells if (cell["trials"], cell["width"]) == (trials, width)]
-    models = [name for name in order if any(cell["model"] == name for cell in known)]
+    by_model = {name: {_cohort(cell): cell for cell in known if cell["model"] == name} for name in order}
     columns = {one: _common_of(known, one) for one in dict.fromkeys(cell["structure"] for cell in known)}
+    truth = {_cohort(cell): cell["bayes"] for cell in known}
     lines = [
         f"{trials} trials a search, vectors of {width} numbers. *cohorts*: how many a column's means rest on, the same",
-        "in each line; -: not measured on all of them. *seconds*: of search and fit, a mean over what the line has.",
+        "in each line; -: not measured on all of them. *seconds*: of the processor for search and fit, a mean over what",
+        "the line has. *above its peer*: mean difference and standard error over all cohorts that both were measured on.",
         "",
-        f"| model | {' | '.join(columns)} | seconds |",
-        "|---" * (len(columns) + 2) + "|",
-        f"| cohorts | {' | '.join(str(len(common)) for common in columns.values())} | |",
+        f"| model | {' | '.join(columns)} | seconds | above its peer |",
+        "|---" * (len(columns) + 3) + "|",
+        f"| cohorts | {' | '.join(str(len(common)) for common in columns.values())} | | |",
+        f"| Bayes | {' | '.join(_mean(truth[one] for one in common) for common in columns.values())} | | |",
     ]
-    bayes = [
-        _mean({_cohort(cell): cell["bayes"] for cell in known if _cohort(cell) in common}.values())
-        for common in columns.values()
-    ]
-    lines.append(f"| Bayes | {' | '.join(bayes)} | |")
-    for model in models:
-        own = {_cohort(cell): cell for cell in known if cell["model"] == model}
+    for model, own in by_model.items():
         whole = [[own[one] for one in common] if common <= set(own) else [] for common in columns.values()]
         scores = [_mean(cell["score"] for cell in found) for found in whole]
-        seconds = [cell["seconds"] for found in whole for cell in found]
-        if seconds:
-            lines.append(f"| {model} | {' | '.join(scores)} | {np.mean(seconds):.0f} |")
+        if any(whole):
+            seconds = np.mean([cell["seconds"] for found in whole for cell in found])
+            above = _difference(own, by_model.get(OWN_PEER.get(model, ""), {}))
+            lines.append(f"| {model} | {' | '.join(scores)} | {seconds:.0f} | {above} |")
+    above_best = [_above_best(by_model, common) for common in columns.values()]
+    lines.append(f"| `{AUTO}` above the best peer there | {' | '.join(above_best)} | | |")
     return "\n".join(lines)
+
+
+def _above_best(by_model: Mapping[str, Mapping[Cohort, Mapping[str, Any]]], common: frozenset[Cohort]) -> str:
+    """Compare auto with the peer that is best on average on these cohorts."""
+    peers = [own for name, own in by_model.items() if name not in HEADS and name != AUTO and common <= set(own)]
+    if not peers or not common <= set(by_model.get(AUTO, {})):
+        return "-"
+    best = max(peers, key=lambda own: float(np.mean([own[one]["score"] for one in common])))
+    return _difference({one: by_model[AUTO][one] for one in common}, best)
+
+
+def _difference(own: Mapping[Cohort, Mapping[str, Any]], other: Mapping[Cohort, Mapping[str, Any]]) -> str:
+    """Give the mean difference on common cohorts and, from two on, its standard error."""
+    found = [own[one]["score"] - other[one]["score"] for one in own if one in other]
+    if not found:
+        return "-"
+    error = f" ± {np.std(found, ddof=1) / len(found) ** 0.5:.3f}" if len(found) > 1 else ""
+    return f"{np.mean(found):+.3f}{error}"
 
 
 def _cohort(cell: Mapping[str, Any]) -> Cohort:

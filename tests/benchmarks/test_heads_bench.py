@@ -28,13 +28,44 @@ def test_a_column_compares_models_on_the_same_cohorts() -> None:
     both = [cell("a", 0, 0.6), cell("a", 1, 0.8), cell("b", 0, 0.5), cell("b", 1, 0.7)]
     more = [cell("b", 2, 1.0), cell("c", 3, 0.9), cell("d", 0, 0.9, trials=0), cell("a", 0, 0.1, width=9)]
     found = lines_of(draw_table([*both, *more, cell("a", 0, 0.55, structure="sparse")], "abcd", trials=16, width=8))
-    assert found["model"] == ["dense", "sparse", "seconds"]
-    assert found["cohorts"] == ["2", "1", ""]
-    assert found["a"] == ["0.700", "0.550", "1"]
-    assert found["b"] == ["0.600", "-", "1"]
+    assert found["model"] == ["dense", "sparse", "seconds", "above its peer"]
+    assert found["cohorts"] == ["2", "1", "", ""]
+    assert found["a"] == ["0.700", "0.550", "1", "-"]
+    assert found["b"] == ["0.600", "-", "1", "-"]
     assert not {"c", "d"} & set(found)
     found = lines_of(draw_table([*both, cell("c", 1, 0.9)], "abcd", trials=16, width=8))
     assert [found[name][0] for name in ("cohorts", "a", "b", "c")] == ["1", "0.800", "0.700", "0.900"]
+
+
+def test_differences_are_taken_on_the_same_cohorts() -> None:
+    """auto is beside the best peer of a structure, a head beside its own on every cohort that both have."""
+    cells = [
+        cell("linear", 0, 0.625), cell("linear", 1, 0.75), cell("linear", 2, 0.125),
+        cell("LogisticRegression", 0, 0.5), cell("LogisticRegression", 1, 0.75),
+        cell("SVC", 0, 0.375), cell("SVC", 1, 0.75), cell("auto", 0, 0.625), cell("auto", 1, 0.75),
+    ]  # fmt: skip
+    found = lines_of(draw_table(cells, ("linear", "auto", "LogisticRegression", "SVC"), trials=16, width=8))
+    assert found["linear"][-1] == "+0.062 ± 0.062"
+    assert found["auto"][-1] == "-"
+    assert found["`auto` above the best peer there"] == ["+0.062 ± 0.062", "", ""]
+
+
+def small(model: str, **given: Any) -> dict[str, Any]:
+    return {"structure": "dense", "size": 60, "classes": 2, "seed": 0, "trials": 2, "width": 4, "model": model} | given
+
+
+def test_auto_is_the_head_that_did_best_inside_train_and_is_not_measured_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(heads, "rivals_of", lambda *_: ["linear", "knn"])
+    rivals = [small(name) for name in ("linear", "knn")]
+    known = {name_of(one): one | heads.measure(one) for one in rivals}
+    found = heads._auto_of(small("auto"), known)
+    whole = heads.measure(small("auto"))
+    assert found is not None
+    assert {**found, "seconds": 0} == {**whole, "seconds": 0}
+    assert found["inside"] == max(one["inside"] for one in known.values())
+    assert heads._auto_of(small("auto", seed=1), known) is None
 
 
 def test_a_cell_is_named_by_all_that_its_number_depends_on() -> None:
