@@ -48,8 +48,9 @@ def draw_table(cells: Iterable[Mapping[str, Any]], order: Iterable[str], *, tria
     truth = {_cohort(cell): cell["bayes"] for cell in known}
     lines = [
         f"{trials} trials a search, vectors of {width} numbers. *cohorts*: how many a column's means rest on, the same",
-        "in each line; -: not measured on all of them. *seconds*: of the processor for search and fit, a mean over what",
-        "the line has. *above its peer*: mean difference and standard error over all cohorts that both were measured on.",
+        "in each line; -: not measured on all of them. *seconds*: of the processor for search and fit, a mean over",
+        "what the line has. *above its peer*: mean difference over all cohorts that both were measured on, and its",
+        "standard error.",
         "",
         f"| model | {' | '.join(columns)} | seconds | above its peer |",
         "|---" * (len(columns) + 3) + "|",
