@@ -12,12 +12,18 @@ from embeddings_store.publish import ASIDE, place_aside
 from extract.phantom.broken import Damage, break_bucket
 from extract.phantom.measurements import MEASUREMENTS, measurements_text
 from extract.phantom.participants import Participant, draw_participants
-from extract.phantom.plan import Plan
+from extract.phantom.plan import EYES, Plan
 from extract.phantom.scanners import PROTOCOLS
 from extract.phantom.tables import ManifestRow, manifest_text, participants_text
 from extract.phantom.worker import Written, write_participant
 
 TABLE = "participants.tsv"
+
+SCAN_VOXELS = 100_000
+"""What a scan costs beyond its voxels, in voxels."""
+
+PROCESS_VOXELS = 30_000_000
+"""Two seconds of work: a process takes half a second to start, and as long of a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,13 @@ def generate(plan: Plan, out: Path, workers: int, advance: Callable[[], None]) -
         rows = len(people) + sum(len(one.people) for one in damage.values())
         _publish(side, out)
     return Summary(rows, len(written), size, plan.seed, {kind: one.keys for kind, one in damage.items()})
+
+
+def count_workers(plan: Plan, most: int) -> int:
+    """Give how many processes pay for their start."""
+    shapes = [plan.protocol(name) for name in plan.protocols]
+    voxels = sum(SCAN_VOXELS + one.rows * one.columns * one.frames for one in shapes)
+    return min(most, 1 + plan.participants * len(EYES) * voxels // PROCESS_VOXELS)
 
 
 def _all_scans(

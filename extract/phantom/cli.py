@@ -87,7 +87,11 @@ class PhantomOptions(Options):
     seed: Seed = 0
     workers: Annotated[
         int,
-        typer.Option(help="Processes; 0: one per processor. Never changes a byte.", min=0, rich_help_panel=COMPUTING),
+        typer.Option(
+            help="Processes; 0: one per processor, fewer for a small bucket. Never changes a byte.",
+            min=0,
+            rich_help_panel=COMPUTING,
+        ),
     ] = 0
 
 
@@ -98,6 +102,7 @@ def phantom(options: PhantomOptions, *, json: Json = False) -> None:
     Example: oct-phantom --out bucket --participants 60 --scale 0.2 --effect 12 --seed 7
     """
     from extract.phantom.broken import KINDS
+    from extract.phantom.bucket import count_workers
     from extract.phantom.plan import parse_plan
 
     plan = parse_plan(
@@ -111,7 +116,7 @@ def phantom(options: PhantomOptions, *, json: Json = False) -> None:
         raise UsageError(f"--montage: expected an existing folder for the picture, got {montage.parent}; make it first")
     if montage is not None:
         require("matplotlib", "--montage")
-    summary = _generate(plan, out, options.workers or usable_cores())
+    summary = _generate(plan, out, options.workers or count_workers(plan, usable_cores()))
     if montage is not None:
         from extract.phantom.montage import write_montage
 

@@ -54,6 +54,11 @@ def scans(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*.dcm") if not path.name.startswith("."))
 
 
+def test_a_small_bucket_is_made_by_one_process_and_a_large_one_by_as_many_as_there_are() -> None:
+    assert [bucket.count_workers(plan_of(participants=12, scale=scale), 8) for scale in (0.05, 1.0)] == [1, 8]
+    assert bucket.count_workers(plan_of(participants=1000, scale=0.05), 8) == 8
+
+
 def test_same_seed_same_bytes_whatever_the_number_of_workers(tmp_path: Path) -> None:
     make(tmp_path / "one", workers=1, devices=("zeiss_cirrus",), breaks=("all",))
     make(tmp_path / "two", workers=2, devices=("zeiss_cirrus",), breaks=("all",))
