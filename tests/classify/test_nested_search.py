@@ -21,7 +21,7 @@ NARROW = {"layer": "last", "aggregate": "mean-logits"}
 def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Probed:
     folder.mkdir(exist_ok=True)
     said: list[str] = options.pop("said", [])
-    asked = {"replicates": 20, "runs": folder / "runs", "participants": study.write(folder)} | options
+    asked = {"replicates": 20, "jobs": 1, "runs": folder / "runs", "participants": study.write(folder)} | options
     return probe(
         ProbeOptions(store="store", model=model, **asked), now=NOW, read=lambda *_: study.stored, tell=said.append
     )

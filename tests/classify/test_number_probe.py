@@ -49,7 +49,7 @@ def labels(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(study: Study, labels: Path, runs: Path, **more: object) -> Probed:
-    asked = {"model": "linear", "replicates": REPLICATES} | more
+    asked = {"model": "linear", "replicates": REPLICATES, "jobs": 1} | more
     options = ProbeOptions(store="x", labels=labels, target=TARGET, runs=runs, **asked)  # type: ignore[arg-type]
     return probe(options, read=lambda *_: study.stored, tell=lambda _: None)
 

@@ -28,7 +28,7 @@ BESIDE = {"dummy", "age", "site", "age+site"}
 
 def run(study: Study, folder: Path, model: str = "linear", **options: Any) -> Probed:
     folder.mkdir(exist_ok=True)
-    asked = {"replicates": 50, "runs": folder / "runs", "participants": study.write(folder)} | options
+    asked = {"replicates": 50, "jobs": 1, "runs": folder / "runs", "participants": study.write(folder)} | options
     return probe(ProbeOptions(store="store", model=model, **asked), now=NOW, read=lambda *_: study.stored)
 
 
@@ -53,6 +53,7 @@ def same_numbers(one: Probed, two: Probed) -> bool:
     return all(first[name] == second[name] for name in first.keys() - unlike)
 
 
+@pytest.mark.usefixtures("little_held_out")
 @pytest.mark.parametrize("model", [name for name, head in HEADS.items() if not head.reads_tokens])
 def test_a_run_folder_is_complete(study: Study, tmp_path: Path, model: str) -> None:
     done = run(study, tmp_path, model)
@@ -125,6 +126,7 @@ def test_the_record_has_the_fields_that_reports_read(study: Study, tmp_path: Pat
     assert np.sum(record["confusion"]["participant"]) == 16
 
 
+@pytest.mark.usefixtures("little_held_out")
 @pytest.mark.parametrize("model", ["linear", "lgbm", "mlp"])
 def test_heads_find_an_effect_beyond_age_and_site(tmp_path: Path, model: str) -> None:
     done = run(make_study(96, effect=2.0), tmp_path, model)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from classify_study import CHANNELS, Study, make_study
+from classify_study import CHANNELS, Study, hold_out_little, make_study
 from command_line import Command
 from token_study import GRID, TELLING, fill_token_store, make_token_study
 
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _one_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_candidate(monkeypatch: pytest.MonkeyPatch, little_held_out: None) -> None:
     """Keep the runs short; ``done`` was made before with all of them."""
     monkeypatch.setattr("classify.heads.network.LEARNING_RATES", (1e-2,))
     monkeypatch.setattr("classify.heads.network.WEIGHT_DECAYS", (1.0,))
@@ -63,7 +63,9 @@ def auroc(done: Probed) -> float:
 @pytest.fixture(scope="module")
 def done(folder: Path) -> Probed:
     """A run of the attentive probe as the command line makes it when told nothing else."""
-    return run(folder, folder / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        hold_out_little(patch)
+        return run(folder, folder / "runs")
 
 
 def test_the_attentive_probe_sees_what_mean_pooling_loses(folder: Path, tmp_path: Path, done: Probed) -> None:

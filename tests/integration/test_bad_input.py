@@ -4,17 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import Command, Finished
+from command_line import Command, Finished, run_here
 from rclone_server import rclone_s3
 
-ENCODER = ("--encoder", "random:tiny", "--tokens", "none")
+ENCODER = ("--encoder", "random:tiny", "--image-size", "16,48,48", "--tokens", "none")
 
 
-@pytest.fixture
-def bucket(tmp_path: Path, command: Command) -> Path:
-    done = command("oct-phantom", "--out", tmp_path / "bucket", "--participants", 8, "--scale", "0.03")
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("buckets") / "bucket"
+    done = run_here("oct-phantom", "--out", folder, "--participants", 2, "--scale", "0.03")
     assert done.code == 0, done.stderr
-    return tmp_path / "bucket"
+    return folder
 
 
 def refused(done: Finished, *words: str, code: int = 1) -> None:
@@ -32,7 +33,7 @@ def test_wrong_credentials_and_missing_buckets(
     tmp_path: Path, bucket: Path, command: Command, s3_credentials: Callable[[str, str], None]
 ) -> None:
     store = tmp_path / "store"
-    with rclone_s3(tmp_path) as (endpoint, access_key, secret_key):
+    with rclone_s3(bucket.parent) as (endpoint, access_key, secret_key):
         line = ("extract-embeddings", "--endpoint-url", endpoint, "--store", store, *ENCODER)
         s3_credentials(access_key, "not-the-secret")
         wrong = command(*line, "--bucket", "bucket")

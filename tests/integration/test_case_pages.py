@@ -37,7 +37,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     people.write_text("\n".join(lines) + "\n")
     (bucket / "retinal_oct" / "manifest.tsv").unlink()
-    run("extract-embeddings", "--bucket", bucket, "--store", store, "--encoder", "random:tiny", "--tokens", "full")
+    run("extract-embeddings", "--bucket", bucket, "--store", store, "--encoder", "random:tiny", "--tokens", "full",
+        "--image-size", "16,48,48")  # fmt: skip
     run("classify", "probe", "--model", "linear", "--store", store, "--participants", people, "--runs", runs)
     run("reports", "study", "--store", store, "--runs", runs, "--out", out)
     started = perf_counter()

@@ -58,7 +58,8 @@ def options(
         s3_credentials(access_key, secret_key)
 
         def make(**changed: Any) -> ExtractOptions:
-            usual = {"store": str(tmp_path / "store"), "encoder": "random:tiny", "tokens": "none", "streams": 4}
+            usual = {"store": str(tmp_path / "store"), "tokens": "none", "streams": 4}
+            usual |= {"encoder": "random:tiny", "image_size": "16,48,48"}
             return parse_words(ExtractOptions, **{"bucket": "eye", "endpoint_url": endpoint, **usual, **changed})
 
         yield make

@@ -57,7 +57,7 @@ def run(tmp_path: Path, s3_credentials: Callable[[str, str], None]) -> Iterator[
     def extract_through(plan: FaultPlan) -> dict[str, Any]:
         with rclone_s3(tmp_path / "buckets") as (server, *keys), fault_proxy(server, plan) as endpoint:
             s3_credentials(*keys)
-            usual = {"encoder": "random:tiny", "tokens": "none", "streams": STREAMS}
+            usual = {"encoder": "random:tiny", "image_size": "16,48,48", "tokens": "none", "streams": STREAMS}
             return extract(
                 parse_words(ExtractOptions, bucket="eye", endpoint_url=endpoint, store=str(tmp_path / "store"), **usual)
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import Command
 
-PARTICIPANTS = 24
+PARTICIPANTS = 14
 KILLS = 3
 
 

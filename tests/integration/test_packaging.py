@@ -50,10 +50,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of a new environment with the wheel alone; dependencies are those of this one, by a path file."""
     folder = tmp_path_factory.mktemp("clean")
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     programs = folder / "bin"
     (wheel,) = built.glob("*.whl")
-    run([programs / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], folder)
+    installs = [sys.executable, "-m", "pip", "--python", programs / "python", "install"]
+    run([*installs, "--quiet", "--no-deps", "--no-index", wheel], folder)
     site = Path(
         run(
             [programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import Command
+from command_line import Command, run_here
 
 PARTICIPANTS = 6
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -32,11 +32,12 @@ cli.main()
 """
 
 
-@pytest.fixture
-def bucket(tmp_path: Path, command: Command) -> Path:
-    done = command("oct-phantom", "--out", tmp_path / "bucket", "--participants", PARTICIPANTS, "--scale", "0.05")
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom") / "bucket"
+    done = run_here("oct-phantom", "--out", folder, "--participants", PARTICIPANTS, "--scale", "0.05")
     assert done.code == 0, done.stderr
-    return tmp_path / "bucket"
+    return folder
 
 
 def arguments(bucket: Path, store: Path) -> list[str]:
