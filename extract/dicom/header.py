@@ -65,6 +65,7 @@ COMPARED: Final = ("SeriesInstanceUID", "ConcatenationUID", "SOPInstanceUIDOfCon
 Nothing but these two lists is parsed of a file: no name, birth date, identifier or UID of a patient, study or instance.
 """
 
+READ_TAGS: Final[list[BaseTag | int]] = [Tag(keyword) for keyword in (*ALLOWED, *COMPARED)]
 PIXEL_DATA: Final = 0x7FE00010
 FLOAT_PIXEL_DATA: Final = 0x7FE00008
 ITEM_BYTES: Final = b"\xfe\xff\x00\xe0"  # (FFFE,E000), which begins a series of items
@@ -152,11 +153,10 @@ def read_header(data: FileBytes, source: str, *, size: int | None = None) -> Hea
     implicit = is_implicit(data, start, syntax)
     stream: Any = data if isinstance(data, mmap) else BytesIO(data)
     stream.seek(start)
-    tags: list[BaseTag | int] = [Tag(keyword) for keyword in (*ALLOWED, *COMPARED)]
     try:
         with quiet_pydicom():
             elements = read_dataset(
-                stream, implicit, _is_little_endian(syntax), stop_when=_at_pixels, specific_tags=tags
+                stream, implicit, _is_little_endian(syntax), stop_when=_at_pixels, specific_tags=READ_TAGS
             )
     except FOREIGN_ERRORS as error:
         raise NotDicom(f"{source}: the DICOM header breaks off or is damaged ({type(error).__name__})") from error
