@@ -4,6 +4,7 @@ import gc
 import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,16 @@ def _notes_are_heard() -> Iterator[None]:
     from embeddings_store.terminal.console import notes_on_stderr
 
     with notes_on_stderr():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _botocore_reads_once() -> Iterator[None]:
+    """botocore parses its descriptions of AWS for each session, and every source has one: half of a test of a bucket."""
+    from botocore.loaders import JSONFileLoader
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", staticmethod(cache(JSONFileLoader().load_file)))
         yield
 
 

@@ -83,6 +83,7 @@ def test_an_eye_task_is_evaluated_and_predicts_eyes(tmp_path: Path) -> None:
     assert "participant" not in set(nothing["level"])
 
 
+@pytest.mark.usefixtures("little_held_out")
 @pytest.mark.parametrize(("level", "model"), [("eye", "mil"), ("eye", "knn"), ("scan", "lgbm"), ("eye", "dummy")])
 def test_every_head_learns_and_judges_at_the_level(tmp_path: Path, level: str, model: str) -> None:
     study, labels = planted(tmp_path, level)
