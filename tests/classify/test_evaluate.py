@@ -1,6 +1,7 @@
 """The locked test split: every look is counted before it happens, and a wrong cohort never gets one."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,10 +34,7 @@ def probed(study: Study, folder: Path, model: str = "linear", **options: Any) ->
     """Make a run; the first one in its folder without options is a copy, where a test before has made the same."""
     if options or (folder / "runs").exists():
         return new_run(study, folder, model, **options)
-    stored, digest = study.stored, sha256(model.encode())
-    for part in (study.people.to_csv(), stored.index.to_csv(), stored.pooled.tobytes(), stored.space.id):
-        digest.update(part if isinstance(part, bytes) else part.encode())
-    kept = folder.parent / f"first-run-{digest.hexdigest()}"
+    kept = folder.parent / f"first-run-{sha256(pickle.dumps((model, study))).hexdigest()}"
     if not kept.exists():
         kept.mkdir()
         new_run(study, kept, model)

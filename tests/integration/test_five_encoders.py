@@ -22,7 +22,7 @@ SLICES = 4
 @pytest.fixture
 def stores(tmp_path: Path, reference: Path, command: Command) -> dict[str, Path]:
     """Make the bucket and all stores."""
-    made = command("oct-phantom", "--out", tmp_path / "bucket", "--participants", 24, "--scale", 0.12, "--devices",
+    made = command("oct-phantom", "--out", tmp_path / "bucket", "--participants", 16, "--scale", 0.12, "--devices",
                    "zeiss_cirrus", "--effect", 20, "--workers", 1)  # fmt: skip
     assert made.code == 0, made.stderr
     stores = {name: tmp_path / name for name in FILES}
