@@ -7,7 +7,7 @@ from time import perf_counter
 
 import pandas as pd
 import pytest
-from chromium import open_page
+from chromium import Open
 from command_line import run_here
 
 HOSTILE = "zz<img src=x onerror=alert(1)>"
@@ -104,7 +104,7 @@ def test_somebody_whom_the_run_never_saw_gets_what_predict_says(study: Path, tmp
         assert f"{100 * float(probability):.0f}&nbsp;%" in text
 
 
-def test_a_case_page_works_in_a_browser_from_disk(study: Path) -> None:
+def test_a_case_page_works_in_a_browser_from_disk(study: Path, open_page: Open) -> None:
     with open_page(cases(study)[1]) as opened:
         page = opened.page
         viewer = page.locator("[data-viewer]").first
@@ -125,14 +125,14 @@ def test_a_case_page_works_in_a_browser_from_disk(study: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1440, False), (1024, True), (820, False), (390, True)])
-def test_no_page_is_wider_than_its_screen(study: Path, width: int, *, dark: bool) -> None:
+def test_no_page_is_wider_than_its_screen(study: Path, width: int, open_page: Open, *, dark: bool) -> None:
     for path in (study / "study.html", cases(study)[0]):
         with open_page(path, width=width, dark=dark) as opened:
             assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
             assert opened.said == []
 
 
-def test_tables_of_the_study_page_sort(study: Path) -> None:
+def test_tables_of_the_study_page_sort(study: Path, open_page: Open) -> None:
     with open_page(study / "study.html") as opened:
         table = opened.page.locator("table[data-sortable]").first
         button = table.locator("thead button").first
@@ -144,7 +144,7 @@ def test_tables_of_the_study_page_sort(study: Path) -> None:
         assert opened.said == []
 
 
-def test_every_table_of_data_sorts_by_every_column_and_by_keyboard(study: Path) -> None:
+def test_every_table_of_data_sorts_by_every_column_and_by_keyboard(study: Path, open_page: Open) -> None:
     with open_page(study / "study.html") as opened:
         assert opened.page.locator("table:not([data-sortable])").count() == 0
         for table in opened.page.locator("table[data-sortable]").all():
@@ -160,7 +160,7 @@ def test_every_table_of_data_sorts_by_every_column_and_by_keyboard(study: Path) 
         assert opened.said == []
 
 
-def test_a_case_page_prints(study: Path, tmp_path: Path) -> None:
+def test_a_case_page_prints(study: Path, tmp_path: Path, open_page: Open) -> None:
     with open_page(cases(study)[0]) as opened:
         printed = opened.page.pdf()
     assert printed.startswith(b"%PDF")

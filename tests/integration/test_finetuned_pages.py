@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from chromium import open_page
+from chromium import Open
 from command_line import Command
 from test_case_pages import run
 
@@ -73,7 +73,7 @@ def test_every_map_is_exported_for_every_scan(made: Path) -> None:
     assert all(Path(path).stat().st_size > 0 for path in record["maps"])
 
 
-def test_one_map_is_shown_at_a_time(made: Path) -> None:
+def test_one_map_is_shown_at_a_time(made: Path, open_page: Open) -> None:
     with open_page(page(made)) as opened:
         viewer = opened.page.locator("[data-viewer]").first
 
@@ -95,7 +95,7 @@ def test_one_map_is_shown_at_a_time(made: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1440, False), (1024, True), (820, False), (390, True)])
-def test_it_is_no_wider_than_its_screen(made: Path, width: int, *, dark: bool) -> None:
+def test_it_is_no_wider_than_its_screen(made: Path, width: int, open_page: Open, *, dark: bool) -> None:
     with open_page(page(made), width=width, dark=dark) as opened:
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
         assert opened.said == []
