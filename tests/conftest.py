@@ -105,7 +105,7 @@ def _notes_are_heard() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _botocore_reads_once() -> Iterator[None]:
-    """botocore parses its descriptions of AWS for each session, and every source has one: half of a test of a bucket."""
+    """botocore parses its descriptions of AWS for each session: half of the time of a test that opens a bucket."""
     from botocore.loaders import JSONFileLoader
 
     with pytest.MonkeyPatch.context() as patch:
