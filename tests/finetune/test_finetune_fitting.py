@@ -10,7 +10,7 @@ from finetune_study import plain_standardiser, small_encoder
 from embeddings_store.errors import UsageError
 from extract.device.cpu import CpuBackend
 from extract.encoder.encoder import Encoder
-from extract.encoder.random_init import random_encoder
+from extract.encoder.random_init import ARCHITECTURES
 from finetune.model.network import VolumeClassifier
 from finetune.recipe.config import FinetuneConfig, StageConfig
 from finetune.recipe.fitting import OWN_BYTES, count_step, describe_fit, fit_recipe
@@ -18,7 +18,7 @@ from finetune.recipe.load import load_config
 from finetune.training.run_stages import choose_workers
 from finetune.training.stages import set_trainable
 
-FULL = random_encoder("random:base").architecture
+FULL = ARCHITECTURES["base"]
 STAGES = ("head", "last", "all")
 
 
