@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float64, Int64
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -196,10 +196,9 @@ def _short(name: str) -> str:
 
 def to_data_uri(figure: Figure, phantom: bool) -> str:
     """Give the figure as SVG inside an address, marked where it shows a phantom."""
-    FigureCanvasAgg(figure)
     if phantom:
         figure.supxlabel(PHANTOM_MARK, x=0.995, ha="right", fontsize=9, color="#B00020", weight="bold")
     out = io.BytesIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    figure.savefig(out, format="svg", metadata=nothing)
+    FigureCanvasSVG(figure).print_svg(out, metadata=nothing)  # savefig would draw all of it twice, to the same bytes
     return "data:image/svg+xml;base64," + b64encode(out.getvalue()).decode()
