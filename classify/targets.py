@@ -15,7 +15,7 @@ from classify.baselines.covariates import is_rival
 from classify.comparing.target_folder import AbsentTarget, TargetLine, TargetsRecord, save_targets
 from classify.errors import CohortError
 from classify.features.stores import ReadStore, reader_at
-from classify.judging.bootstrap import draw_replicates, replicate_metrics, why_too_few
+from classify.judging.bootstrap import draw_replicates, replicate_headline, why_too_few
 from classify.judging.holm import adjust_holm
 from classify.judging.kinds import sign_of
 from classify.judging.rivals import hardest_rival
@@ -143,8 +143,8 @@ def _p_of_rivals(
     if why:
         return {metric: Estimate(absent=why) for metric in metrics}
     drawn = draw_replicates(people.participant, replicates=replicates, seed=seed)
-    ours = replicate_metrics(people, drawn, classes)
-    theirs = [replicate_metrics(rival, drawn, classes) for rival in rivals]
+    ours = replicate_headline(people, drawn, classes)
+    theirs = [replicate_headline(rival, drawn, classes) for rival in rivals]
     found: dict[str, Estimate] = {}
     for metric in metrics:
         apart = np.stack([sign_of(metric) * (ours[metric] - one[metric]) for one in theirs])

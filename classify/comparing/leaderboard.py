@@ -18,7 +18,7 @@ from classify.judging.bootstrap import (
     draw_replicates,
     measure,
     paired_differences,
-    replicate_metrics,
+    replicate_headline,
     summarise,
 )
 from classify.judging.kinds import CLASSES, measures_of
@@ -138,7 +138,7 @@ def judge_choice(
     errs on the low side, since about a third of the people chooses less well than all of them.
     """
     left_out = Replicates(drawn.participant, (drawn.counts[:, 1:] == 0).astype(np.int64))
-    outside = {entry.name: replicate_metrics(entry.people, left_out, classes) for entry in models}
+    outside = {entry.name: replicate_headline(entry.people, left_out, classes) for entry in models}
     headline = measures_of(classes).headline
     inside = np.stack([values[entry.name][headline[0]][1:] for entry in models])
     chosen = np.where(np.isfinite(inside), inside, -np.inf).argmax(axis=0)

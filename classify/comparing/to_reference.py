@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from classify.comparing.leaderboard import Entry, Values, keep_common
-from classify.judging.bootstrap import draw_replicates, paired_differences, replicate_metrics
+from classify.judging.bootstrap import draw_replicates, paired_differences, replicate_headline
 from classify.judging.holm import adjust_holm
 from classify.judging.kinds import measures_of
 from classify.run.estimate import Measures
@@ -42,7 +42,7 @@ def draw_entries(entries: Sequence[Entry], classes: Sequence[str], *, replicates
     common = {entry.name: entry for entry in keep_common(entries)}
     drawn = draw_replicates(next(iter(common.values())).people.participant, replicates=replicates, seed=seed)
     return Drawn(
-        common, {name: replicate_metrics(entry.people, drawn, classes) for name, entry in common.items()}, classes
+        common, {name: replicate_headline(entry.people, drawn, classes) for name, entry in common.items()}, classes
     )
 
 

@@ -4,7 +4,7 @@ A replicate is a column of multiplicities (how often each participant was drawn)
 so thousands of replicates cost a few matrix products. Column 0 counts everybody once: it is the estimate itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,22 @@ def replicate_metrics(
     predictions: Predictions, replicates: Replicates, classes: Sequence[str]
 ) -> dict[str, Float64[np.ndarray, " R"]]:
     """Compute every metric in every replicate; element 0 is the estimate, NaN is undefined."""
+    return _in_blocks(measures_of(classes).compute, predictions, replicates, classes)
+
+
+def replicate_headline(
+    predictions: Predictions, replicates: Replicates, classes: Sequence[str]
+) -> dict[str, Float64[np.ndarray, " R"]]:
+    """Do it for the headline alone, which takes a small part of the time."""
+    return _in_blocks(measures_of(classes).compute_headline, predictions, replicates, classes)
+
+
+def _in_blocks(
+    compute: Callable[[Predictions, np.ndarray, Sequence[str]], dict[str, np.ndarray]],
+    predictions: Predictions, replicates: Replicates, classes: Sequence[str],
+) -> dict[str, np.ndarray]:  # fmt: skip
     blocks = [
-        measures_of(classes).compute(predictions, replicates.weights_of(predictions.participant, some), classes)
+        compute(predictions, replicates.weights_of(predictions.participant, some), classes)
         for some in replicates.columns(len(predictions.unit))
     ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

@@ -26,7 +26,8 @@ class Measures:
 
     headline: whose differences are shown; the first ranks a leaderboard. table: of the terminal.
     overall: all that are not of one class.
-    searched_by: what a search maximises. compute(predictions, weights, classes): every metric of every weighting.
+    searched_by: what a search maximises, one of the headline. compute(predictions, weights, classes): every metric of
+    every weighting; compute_headline: the headline alone, for whoever asks for no more.
     why_absent(metric, label, classes): why a metric of these units is undefined.
     """
 
@@ -35,29 +36,38 @@ class Measures:
     overall: tuple[str, ...]
     searched_by: str
     compute: Callable[[Predictions, Weights, Sequence[str]], Values]
+    compute_headline: Callable[[Predictions, Weights, Sequence[str]], Values]
     why_absent: Callable[[str, np.ndarray, Sequence[str]], str]
 
     def once(self, people: Predictions, classes: Sequence[str]) -> dict[str, float]:
-        """Give the headline and searched_by of predictions, every unit counting once; NaN is undefined."""
-        values = self.compute(people, np.ones((len(people.label), 1)), classes)
-        return {name: float(values[name][0]) for name in dict.fromkeys((*self.headline, self.searched_by))}
+        """Give the headline of predictions, every unit counting once; NaN is undefined."""
+        values = self.compute_headline(people, np.ones((len(people.label), 1)), classes)
+        return {name: float(value[0]) for name, value in values.items()}
 
 
 def _of_classes(people: Predictions, weights: Weights, classes: Sequence[str]) -> Values:
     return metrics.all_metrics(people.label, people.probability, weights, classes, scores=people.scores)
 
 
+def _headline_of_classes(people: Predictions, weights: Weights, classes: Sequence[str]) -> Values:
+    return metrics.headline_metrics(people.label, people.scores, weights, classes)
+
+
 def _of_number(people: Predictions, weights: Weights, classes: Sequence[str]) -> Values:  # noqa: ARG001 - has none
     return number_metrics.number_metrics(people.label, people.probability[:, 0], weights)
 
 
+def _headline_of_number(people: Predictions, weights: Weights, classes: Sequence[str]) -> Values:  # noqa: ARG001
+    return number_metrics.headline_metrics(people.label, people.probability[:, 0], weights)
+
+
 CLASSES = Measures(
     metrics.HEADLINE, (*metrics.HEADLINE, "quadratic_weighted_kappa"), metrics.OVERALL, "macro_auroc", _of_classes,
-    metrics.why_absent,
+    _headline_of_classes, metrics.why_absent,
 )  # fmt: skip
 NUMBERS = Measures(
     number_metrics.HEADLINE, (*number_metrics.HEADLINE, "spearman"), number_metrics.OVERALL, "r2", _of_number,
-    number_metrics.why_absent,
+    _headline_of_number, number_metrics.why_absent,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Shaped
 from classify.cohort.splits import strata_of
 from classify.features.table import FeatureTable
 from classify.fitting.model import ModelSpec, fit_model
-from classify.judging.bootstrap import Replicates, draw_replicates, replicate_metrics, summarise
+from classify.judging.bootstrap import Replicates, draw_replicates, replicate_headline, summarise
 from classify.judging.kinds import measures_of
 from classify.run.estimate import Estimate
 from classify.run.predictions import judged_of
@@ -104,8 +104,7 @@ def _judge_subset(
     """Fit everything on the volumes of some people, the standardiser too; give the headline on val."""
     model = fit_model(spec, train.where(np.isin(train.participant, people)), classes=len(classes), seed=seed)
     predicted = judged_of(model.predict(val, classes=len(classes), split="val"))
-    values = replicate_metrics(predicted, replicated, classes)
-    return {name: values[name] for name in measures_of(classes).headline}
+    return replicate_headline(predicted, replicated, classes)
 
 
 def _measure(mean: Values, values: Sequence[Values], val: FeatureTable, classes: Sequence[str]) -> dict[str, Estimate]:

@@ -40,17 +40,15 @@ def number_metrics(
     Agrees with scikit-learn's r2_score, mean_absolute_error, root_mean_squared_error, SciPy's spearmanr and
     statsmodels' OLS; tests hold them to 1e-9.
     """
-    centre = truth.mean() if len(truth) else 0.0
-    x, y = shown - centre, truth - centre  # variances of large numbers would be lost in rounding
+    centre = _centre(truth)
+    x, y = shown - centre, truth - centre
     total = weights.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         bias = (x - y) @ weights / total
         squares = ((x - y)[:, None] - bias) ** 2
         apart = LIMITS * np.sqrt((squares * weights).sum(axis=0) / np.where(total > 1, total - 1, np.nan))
         slope = _slope(x, y, weights)
-        return {
-            "r2": r_squared(y, x, weights),
-            "mean_absolute_error": absolute_error(y, x, weights),
+        return headline_metrics(truth, shown, weights) | {
             "root_mean_squared_error": np.sqrt((y - x) ** 2 @ weights / total),
             "spearman": spearman(y, x, weights),
             "calibration_slope": slope,
@@ -59,6 +57,15 @@ def number_metrics(
             "bland_altman_low": bias - apart,
             "bland_altman_high": bias + apart,
         }
+
+
+def headline_metrics(
+    truth: Float64[np.ndarray, " n"], shown: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "n R"]
+) -> dict[str, Values]:
+    """Compute HEADLINE alone of every replicate, as number_metrics does."""
+    centre = _centre(truth)
+    x, y = shown - centre, truth - centre
+    return {"r2": r_squared(y, x, weights), "mean_absolute_error": absolute_error(y, x, weights)}
 
 
 def why_absent(metric: str, label: Float64[np.ndarray, " n"], classes: Sequence[str]) -> str:  # noqa: ARG001 - has none
@@ -70,6 +77,11 @@ def why_absent(metric: str, label: Float64[np.ndarray, " n"], classes: Sequence[
     if np.ptp(label) == 0:
         return f"everybody judged has the same value ({label[0]:g})"
     return f"everybody is given the same number, which {metric.replace('_', ' ')} says nothing of"
+
+
+def _centre(truth: Float64[np.ndarray, " n"]) -> float:
+    """Return what is taken off, since variances of large numbers would be lost in rounding."""
+    return float(truth.mean()) if len(truth) else 0.0
 
 
 def _slope(x: Float64[np.ndarray, " n"], y: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "n R"]) -> Values:

@@ -24,7 +24,7 @@ from classify.judging.bootstrap import (
     draw_replicates,
     measure,
     paired_differences,
-    replicate_metrics,
+    replicate_headline,
     why_too_few,
 )
 from classify.judging.kinds import measures_of
@@ -123,7 +123,7 @@ class _Leaving:
     def _beyond_chance(self, values: Values, chance: Sequence[Predictions], drawn: Replicates) -> dict[str, Estimate]:
         """Compare with the mean of the draws; one more draw would lie apart from it by chance as well."""
         few = why_too_few(chance[0], self.classes) or ""
-        found = [replicate_metrics(part, drawn, self.classes) for part in chance]
+        found = [replicate_headline(part, drawn, self.classes) for part in chance]
         reach = NormalDist().inv_cdf(1 - (1 - LEVEL_PERCENT / 100) / (2 * self.lines))
         said: dict[str, Estimate] = {}
         for name in measures_of(self.classes).headline:

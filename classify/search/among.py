@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from classify.errors import CohortError
-from classify.judging.bootstrap import draw_replicates, replicate_metrics
+from classify.judging.bootstrap import draw_replicates, replicate_headline
 from classify.judging.kinds import measures_of
 from classify.run.predictions import Predictions
 
@@ -24,7 +24,7 @@ def compare_rivals(models: Sequence[str], held_out: Sequence[Predictions], *, se
     people = held_out[0]
     metric = measures_of(people.numbered).searched_by
     drawn = draw_replicates(people.participant, replicates=REPLICATES, seed=seed)
-    scores = np.stack([replicate_metrics(one, drawn, people.numbered)[metric] for one in held_out])
+    scores = np.stack([replicate_headline(one, drawn, people.numbered)[metric] for one in held_out])
     value = np.where(np.isfinite(scores[:, 0]), scores[:, 0], -np.inf)
     if not np.isfinite(value).any():
         raise CohortError(f"auto: no head has a {metric} on participants held out of train")

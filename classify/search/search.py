@@ -14,7 +14,7 @@ import numpy as np
 from classify.features.table import unit_weights
 from classify.fitting.model import ModelSpec, fit_grid
 from classify.fitting.source import FeatureSource
-from classify.judging.bootstrap import draw_replicates, replicate_metrics
+from classify.judging.bootstrap import draw_replicates, replicate_headline
 from classify.judging.kinds import measures_of
 from classify.on_cores import one_thread
 from classify.run.predictions import Predictions, join_predictions, judged_of, unit_loss
@@ -293,7 +293,7 @@ def take_sharpest(held_out: Sequence[Predictions], values: Sequence[float], *, s
     people = held_out[best]
     drawn = draw_replicates(people.participant, replicates=ERROR_REPLICATES, seed=seed)
     searched_by = measures_of(people.numbered).searched_by
-    scores = [replicate_metrics(one, drawn, people.numbered)[searched_by] for one in held_out]
+    scores = [replicate_headline(one, drawn, people.numbered)[searched_by] for one in held_out]
     error = [np.nanstd(scores[best][1:] - one[1:]) for one in scores]
     near = [n for n, value in enumerate(values) if values[best] - value <= error[n] + 1e-12]
     weights = unit_weights(people.label, people.unit)
