@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_pages import ROOT, Block
+from warm_scripts import PACKAGES
 
-PACKAGES = ("octprobe", "embeddings_store", "extract", "classify", "finetune", "reports")
-PARTICIPANTS = 60
+PARTICIPANTS = 40
 BLOCK_LIMIT_S = 120
 
 
@@ -42,9 +42,8 @@ class World:
 
         own_source: the packages are those in the folder itself, which the page changes.
         """
-        programs = [*([] if own_source else [str(self.programs)]), str(Path(sys.executable).parent), os.environ["PATH"]]
         return SURROUNDINGS | {
-            "PATH": ":".join(programs),
+            "PATH": ":".join([str(self.programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": str(folder if own_source else ROOT),
             "HOME": str(folder),
             "XDG_CACHE_HOME": str(folder / ".cache"),
@@ -109,7 +108,7 @@ CHECKPOINT = """
 import torch
 from extract.encoder.random_init import random_encoder
 
-made = random_encoder("random:tiny,seed=1", (16, 96, 96))
+made = random_encoder("random:tiny,seed=1", (16, 48, 96))
 weights = {f"context_encoder.{name}": tensor.clone() for name, tensor in made.module.state_dict().items()}
 config = {"image_size": list(made.architecture.image_size), "num_heads": made.architecture.heads}
 torch.save({"epoch": 40, "step": 9000, "loss": 0.2, "config": config, "model_state_dict": weights}, "best.pt")
@@ -136,7 +135,7 @@ class Typed:
         self._run(["bash", "-euo", "pipefail", "-c", text], text)
 
     def python(self, text: str) -> None:
-        self._run([sys.executable, "-W", "error", "-c", text], text)
+        self._run(["python", "-c", text], text)
 
     def patch(self, text: str) -> None:
         (self.folder / "block.diff").write_text(text, encoding="utf-8")

@@ -2,12 +2,16 @@
 
 import re
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from command_options import named_options, scripts
 from markdown_pages import PAGES, ROOT, Block, Page, parse_page, read_page
 from page_world import Typed, World
+
+from classify.run.estimate import Estimate
+from classify.run.folder import load_run
 
 NEEDS = {
     "make": "make, pip and a package index",
@@ -29,6 +33,25 @@ def needless(page: Page) -> list[Block]:
     return [block for block in page.blocks if (block.language in RUN or block.title) and not block.needs]
 
 
+def auroc_of(runs: Path) -> Estimate:
+    """Return what the linear probe of a folder of runs reached on val."""
+    (folder,) = runs.glob("*-linear-*")
+    found = load_run(folder).record.judged.metrics["participant"]["val"]["macro_auroc"]
+    assert not found.too_few
+    return found
+
+
+def effect_is_found_and_control_is_chance(folder: Path) -> None:
+    """tests/truth/test_tutorial_control.py asks the same of five other seeds."""
+    effect, control = auroc_of(folder / "runs"), auroc_of(folder / "null-runs")
+    assert effect.low > 0.5
+    assert control.low < 0.5 < control.high
+
+
+SAID: Mapping[str, Callable[[Path], None]] = {"docs/tutorial.md": effect_is_found_and_control_is_chance}
+"""What a page says of the results of its own commands."""
+
+
 @pytest.mark.s3
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in TYPED if needless(page)], ids=lambda page: page.name)
@@ -37,6 +60,8 @@ def test_a_page_can_be_typed(page: Page, world: World, tmp_path: Path) -> None:
     typed = Typed(tmp_path, world.environment(tmp_path, own_source="source" in page.starts_with))
     for block in needless(page):
         typed.block(block)
+    if page.name in SAID:
+        SAID[page.name](tmp_path)
 
 
 @pytest.mark.parametrize("page", [read_page(path) for path in PAGES], ids=lambda page: page.name)

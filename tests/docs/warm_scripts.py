@@ -1,24 +1,31 @@
 """Console scripts without their start: one process imports everything once, and forks for every command that is typed.
 
 Starting Python with torch and pandas takes longer than what most commands of the pages do. A program of the same name
-as each console script hands its words, folder, environment and streams to that process, and leaves with its exit code.
+as each console script, and one named python, hands its words, folder, environment and streams to that process, and
+leaves with its exit code.
 """
 
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # where it runs as a program
 from console_scripts import console_scripts
 
+ROOT = Path(__file__).parent.parent.parent
+PACKAGES = ("octprobe", "embeddings_store", "extract", "classify", "finetune", "reports")
 SCRIPTS = ("extract-embeddings", "classify", "finetune", "reports", "oct-phantom")
 IMPORTED = (
     "extract.pipeline", "extract.dry_run", "extract.doctor.run", "extract.doctor.show", "extract.single",
@@ -43,7 +50,7 @@ def warm_scripts(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
     """Give a folder of programs that answer as long as the block lasts."""
     folder.mkdir()
     address = str(folder / "line")
-    for name in SCRIPTS:
+    for name in (*SCRIPTS, "python"):
         (folder / name).write_text(CLIENT.format(python=sys.executable, name=name, address=address))
         (folder / name).chmod(0o755)
     with subprocess.Popen([sys.executable, __file__, address], env=environment, stdout=subprocess.PIPE) as server:
@@ -55,8 +62,12 @@ def warm_scripts(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
             server.kill()
 
 
+def load_scripts() -> dict[str, Callable[[], object]]:
+    return {point.name: point.load() for point in console_scripts() if point.name in SCRIPTS}
+
+
 def _serve(address: str) -> NoReturn:
-    loaded = {point.name: point.load() for point in console_scripts() if point.name in SCRIPTS}
+    loaded = load_scripts()
     for module in IMPORTED:
         import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child: its answer says that it is done
@@ -88,14 +99,37 @@ def _answer(line: socket.socket, loaded: dict) -> NoReturn:
     sys.argv = [asked["name"], *asked["words"]]
     code: object = 1
     try:
-        loaded[asked["name"]]()
+        code = _run(asked, loaded)
     except SystemExit as left:
         code = left.code
+    except BaseException:  # noqa: BLE001 - as the interpreter itself does
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         line.sendall(str(code if isinstance(code, int) else int(code is not None)).encode())
         os._exit(0)
+
+
+def _run(asked: Mapping[str, Any], loaded: Mapping[str, Callable[[], object]]) -> object:
+    """Do what was typed; packages in another folder than ours, which a page changes, are read from there."""
+    if (source := asked["environment"]["PYTHONPATH"]) != str(ROOT):
+        for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+            del sys.modules[name]
+        sys.path.insert(0, source)
+        loaded = load_scripts()
+    return _python(*asked["words"]) if asked["name"] == "python" else loaded[asked["name"]]()
+
+
+def _python(first: str, *more: str) -> None:
+    """Run a file, or the text after -c, whose warnings are errors."""
+    sys.path.insert(0, str(Path.cwd()))
+    if first != "-c":
+        runpy.run_path(first, run_name="__main__")
+        return
+    warnings.simplefilter("error")
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    exec(compile(more[0], "<string>", "exec"), vars(main))
 
 
 if __name__ == "__main__":

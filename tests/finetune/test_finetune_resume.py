@@ -1,10 +1,9 @@
 """A run that is killed with SIGKILL goes on where it was, and ends with the very same weights."""
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,44 +38,37 @@ CONFIG = load_config(  # without MONAI, whose import takes longer than the train
 )  # fmt: skip
 STEPS_AN_EPOCH = 16 // 4
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import finetune.training.loop as loop
-import finetune_study as study
-from test_finetune_resume import CONFIG
-
-stage, epoch, step = {where!r}
-taken = loop._take_step
-
-def take_step(parallel, optimiser, feed, parts, volumes, config, *, first):
-    found = taken(parallel, optimiser, feed, parts, volumes, config, first=first)
-    steps.append(None)
-    if current == [stage, epoch] and len(steps) == step:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return found
-
-steps, current = [], None
-run_epoch = loop._run_epoch
-
-def watched(trainer, parallel, optimiser, feed, position):
-    global current
-    current = [position.stage, position.epoch]
-    steps.clear()
-    return run_epoch(trainer, parallel, optimiser, feed, position)
-
-loop._take_step, loop._run_epoch = take_step, watched
-study.run(Path({bucket!r}), Path({runs!r}), stages={stages!r}, config=CONFIG)
-"""
-
 
 def kill_at(where: tuple[str, int, int], stages: tuple[str, ...], bucket: Path, runs: Path) -> None:
     """Run in a process of its own, which kills itself with SIGKILL after a step."""
-    tests = str(Path(__file__).parent)
-    code = KILLED.format(tests=tests, where=where, bucket=str(bucket), runs=str(runs), stages=stages)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    child = multiprocessing.get_context("fork").Process(target=run_until, args=(where, stages, bucket, runs))
+    child.start()
+    child.join(120)
+    assert child.exitcode == -signal.SIGKILL
+
+
+def run_until(where: tuple[str, int, int], stages: tuple[str, ...], bucket: Path, runs: Path) -> None:
+    """Kill this process after a step of an epoch of a stage."""
+    torch.set_num_threads(1)
+    *epoch, last = where
+    steps: list[None] = []
+    current: list[Any] = []
+    take_step, run_epoch = loop._take_step, loop._run_epoch
+
+    def counted(*given: Any, **named: Any) -> Any:
+        found = take_step(*given, **named)
+        steps.append(None)
+        if current == epoch and len(steps) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    def watched(trainer: Any, parallel: Any, optimiser: Any, feed: Any, position: Position) -> Any:
+        current[:] = [position.stage, position.epoch]
+        steps.clear()
+        return run_epoch(trainer, parallel, optimiser, feed, position)
+
+    loop._take_step, loop._run_epoch = counted, watched
+    run(bucket, runs, stages=stages, config=CONFIG)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
