@@ -8,6 +8,7 @@ exact, the correlation that of the field to within the curvature of the map, and
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -44,10 +45,12 @@ def grain_on_grid(
     return Grain(looks, psf_um[0] / pixel_um[0], psf_um[1] / pixel_um[1])
 
 
+@lru_cache(maxsize=64)
 def gamma_quantiles(looks: float) -> Float64[np.ndarray, " bins"]:
-    """Tabulate Gamma(looks) with mean 1 at the quantiles of the standard normal between -5 and 5."""
+    """Tabulate Gamma(looks) with mean 1 at the quantiles of the standard normal between -5 and 5; not to be written."""
     z = np.linspace(-REACH, REACH, BINS)
     quantiles: Float64[np.ndarray, " bins"] = np.maximum(gammaincinv(looks, ndtr(z)) / looks, 1e-6)
+    quantiles.flags.writeable = False  # all scans of a protocol share it
     return quantiles
 
 
