@@ -1,4 +1,4 @@
-"""Two phantom buckets and a plan of three tiny random encoders: a benchmark that ends in seconds."""
+"""Two phantom buckets and a plan of two tiny random encoders: a benchmark that ends in seconds."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,11 @@ datasets:
   there: {bucket: there, participants: there/participants.tsv, tasks: [healthy-vs-rest]}
 encoders:
   volumes: {family: "random:tiny", image_size: [4, 32, 32]}
-  retfound: {family: "random:tiny,family=retfound", image_size: [2, 32, 32]}
   dinov2: {family: "random:tiny,family=dinov2", slices: [centre, 2]}
   nofile: {family: mirage, checkpoint: not_here.pth}
 heads: [linear]
-reference: retfound
-replicates: 40
+reference: volumes
+replicates: 20
 usd_per_hour: 2.0
 same: {sick: [here/healthy-vs-rest, there/healthy-vs-rest]}
 """

@@ -88,7 +88,7 @@ def test_the_page_says_that_a_published_split_shares_people(tmp_path: Path) -> N
 
 def test_fewer_slices_are_held_against_all_of_them_in_order(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, PLAN.replace("slices: [centre, 2]", "slices: [16, all, centre]"))
-    names = ("retfound", "dinov2@all", "dinov2@16", "dinov2@centre")
+    names = ("volumes", "dinov2@all", "dinov2@16", "dinov2@centre")
     run = run_in(tmp_path)
     made = [Made("here", "t", name, "linear", "", Cell(name, "", run, reused=True)) for name in names]
     assert list(_fewer_slices(plan, made).items()) == [
