@@ -15,7 +15,7 @@ PEERS = {
 }
 """Packages of peers that a benchmark compares with."""
 
-LONG = ("p3", "p10", "p13", "p14", "p17", "p25", "partial", "report")
+LONG = ("p2", "p3", "p10", "p13", "p14", "p17", "p25", "partial", "report")
 """Of ten seconds and more."""
 MODULES = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in bench.BENCHMARKS]

@@ -278,7 +278,9 @@ def test_leaning_is_judged_over_all_places_together(value: float, overall: float
 )
 def test_a_head_that_leans_on_the_site_is_said(tmp_path: Path, lows: tuple[float, ...], is_said: bool) -> None:
     lines = [away(0.52, low, 0.7) | {"held_out": site} for site, low in zip(("UW", "UAB", "UCSD"), lows, strict=True)]
-    build_run(tmp_path / "runs", "a", strength=2.0, participants=400, change={"robustness": {"site": lines}})
+    build_run(
+        tmp_path / "runs", "a", model="ordinal", strength=2.0, participants=400, change={"robustness": {"site": lines}}
+    )
     study, page = make(tmp_path)
     assert any("no site that it was not trained on" in warning for warning in study.warnings) is is_said
     assert ("may go with the site" in page.text) is is_said
@@ -297,7 +299,7 @@ def test_places_with_too_few_people_are_no_sign_that_nothing_leans(tmp_path: Pat
     ]
     few += [{"held_out": "x", "participants": 9, "without": {"macro_auroc": {"absent": "no unit of class healthy"}}}]
     alone = [{"held_out": "one", "participants": 9, "absent": "all of train is device one: nothing is left to fit on"}]
-    build_run(tmp_path / "runs", "a", change={"robustness": {"site": [*lines, *few], "device": alone}})
+    build_run(tmp_path / "runs", "a", model="ordinal", change={"robustness": {"site": [*lines, *few], "device": alone}})
     study, page = make(tmp_path)
     expected = f"leans on the site cannot be known: of {known + 2} sites, {known} hold enough of each class"
     assert any(expected in warning for warning in study.warnings) is is_said

@@ -38,7 +38,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def extract(command: Command, bucket: Path, store: Path) -> None:
     done = command("extract-embeddings", "--bucket", bucket, "--store", store, "--encoder", "random:tiny",
-                   "--tokens", "none")  # fmt: skip
+                   "--image-size", "16,48,48", "--tokens", "none")  # fmt: skip
     assert done.code == 0, done.stderr
 
 
@@ -94,15 +94,15 @@ def simulate_thumbnails(rng: np.random.Generator, people: int, scans: int) -> tu
     knots = (4, 6, 6)
     axes = zip((8, 32, 32), knots, strict=True)
     grid = [np.linspace(0, 1, size)[:, None] * (count - 1) - np.arange(count) for size, count in axes]
-    hats = [np.maximum(1 - np.abs(part), 0) for part in grid]
+    hats = [np.maximum(1 - np.abs(part), 0).astype(np.float32) for part in grid]
 
     def smooth(count: int) -> np.ndarray:
-        return np.einsum("nabc,xa,yb,zc->nxyz", rng.standard_normal((count, *knots)), *hats, optimize=True)
+        return np.einsum("nabc,xa,yb,zc->nxyz", rng.standard_normal((count, *knots), np.float32), *hats, optimize=True)
 
     person = np.repeat(smooth(people), 2 * scans, axis=0)
     eye = np.repeat(smooth(2 * people), scans, axis=0)
     pictures = 128 + 30 * person + 15 * eye + 6 * smooth(2 * people * scans)
-    pictures += 3 * rng.standard_normal(pictures.shape)
+    pictures += 3 * rng.standard_normal(pictures.shape, np.float32)
     return np.clip(pictures, 0, 255).astype(np.uint8), np.repeat([f"{n:04d}" for n in range(people)], 2 * scans)
 
 
