@@ -200,5 +200,6 @@ def to_data_uri(figure: Figure, phantom: bool) -> str:
         figure.supxlabel(PHANTOM_MARK, x=0.995, ha="right", fontsize=9, color="#B00020", weight="bold")
     out = io.BytesIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    FigureCanvasSVG(figure).print_svg(out, metadata=nothing)  # savefig would draw all of it twice, to the same bytes
+    canvas: Any = FigureCanvasSVG(figure)  # its method has no types
+    canvas.print_svg(out, metadata=nothing)  # savefig would draw all of it twice, to the same bytes
     return "data:image/svg+xml;base64," + b64encode(out.getvalue()).decode()
