@@ -123,7 +123,9 @@ def test_the_head_alone_leaves_the_encoder_as_it_was(phantom: Path, tmp_path: Pa
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(phantom: Path, tmp_path: Path) -> None:
-    one, two, other = (run(phantom, tmp_path / str(n), seed=seed) for n, seed in enumerate((3, 3, 4)))
+    one, two, other = (
+        run(phantom, tmp_path / str(n), seed=seed, stages=("head", "last")) for n, seed in enumerate((3, 3, 4))
+    )
     assert same_numbers(one, two)
     assert weights_of(one) == weights_of(two)
     assert weights_of(one)["weight"] != weights_of(other)["weight"]
@@ -241,14 +243,15 @@ def test_a_copy_of_a_scan_is_left_out(phantom: Path, tmp_path: Path) -> None:
 
 
 def test_kept_volumes_are_not_read_again(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run(phantom, tmp_path / "runs", cache_dir=tmp_path / "cache")
+    asked = {"cache_dir": tmp_path / "cache", "stages": ("last",)}
+    first = run(phantom, tmp_path / "runs", **asked)
     fetch = FolderSource.fetch
 
     def fetch_tables_alone(source: FolderSource, info: ObjectInfo) -> Any:
         return pytest.fail("a volume was read") if info.key.endswith(".dcm") else fetch(source, info)
 
     monkeypatch.setattr(FolderSource, "fetch", fetch_tables_alone)
-    assert same_numbers(first, run(phantom, tmp_path / "runs", cache_dir=tmp_path / "cache"))
+    assert same_numbers(first, run(phantom, tmp_path / "runs", **asked))
 
 
 def test_more_blocks_than_there_are_is_refused(phantom: Path, tmp_path: Path) -> None:
