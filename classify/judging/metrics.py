@@ -59,9 +59,7 @@ def all_metrics(
         right = np.einsum("ccr->cr", counts)
         recall, precision = right / counts.sum(axis=1), right / counts.sum(axis=0)
         f1 = np.where(counts.sum(axis=1) > 0, 2 * right / (counts.sum(axis=1) + counts.sum(axis=0)), np.nan)
-        overall = {
-            "balanced_accuracy": recall.mean(axis=0),
-            "macro_auroc": np.mean(auroc, axis=0) if len(classes) > 2 else auroc[1],
+        overall = _headline(recall, auroc) | {
             "quadratic_weighted_kappa": _quadratic_weighted_kappa(counts),
             "accuracy": right.sum(axis=0) / counts.sum(axis=(0, 1)),
             "ordinal_error": _mean(np.abs(label - ranking.argmax(axis=1)).astype(np.float64), weights),
@@ -86,8 +84,15 @@ def headline_metrics(
     judged = range(len(classes)) if len(classes) > 2 else (1,)
     auroc = [auroc_one_vs_rest(label == c, scores[:, c], weights) for c in judged]
     with np.errstate(invalid="ignore", divide="ignore"):
-        recall = np.einsum("ccr->cr", counts) / counts.sum(axis=1)
-    return {"balanced_accuracy": recall.mean(axis=0), "macro_auroc": np.mean(auroc, axis=0)}
+        return _headline(np.einsum("ccr->cr", counts) / counts.sum(axis=1), auroc)
+
+
+def _headline(
+    recall: Float64[np.ndarray, "k R"], auroc: Sequence[Float64[np.ndarray, " R"]]
+) -> dict[str, Float64[np.ndarray, " R"]]:
+    """Give HEADLINE from what holds of each class; of two classes the second ranks."""
+    ranked = np.mean(auroc, axis=0) if len(auroc) > 2 else auroc[-1]
+    return {"balanced_accuracy": recall.mean(axis=0), "macro_auroc": ranked}
 
 
 def why_absent(metric: str, label: Int64[np.ndarray, " n"], classes: Sequence[str]) -> str:

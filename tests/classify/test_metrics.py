@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as peer
 
-from classify.judging.metrics import all_metrics, auroc_one_vs_rest, why_absent
+from classify.judging.metrics import HEADLINE, all_metrics, auroc_one_vs_rest, headline_metrics, why_absent
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -24,6 +24,10 @@ def tied_predictions(draw: st.DrawFn, classes: int) -> tuple[np.ndarray, np.ndar
 def ours(label: np.ndarray, probability: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
     weights = np.ones(len(label)) if weights is None else weights
     values = all_metrics(label, probability, weights[:, None], CLASSES[: probability.shape[1]])
+    alone = headline_metrics(label, probability, weights[:, None], CLASSES[: probability.shape[1]])
+    assert tuple(alone) == HEADLINE
+    for name in HEADLINE:
+        np.testing.assert_array_equal(alone[name], values[name])
     return {name: float(value[0]) for name, value in values.items()}
 
 
