@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known[key] = cell | (_auto_of(cell, known) or measure(cell))
         print(f"{key}: {known[key]['score']:.3f} in {known[key]['seconds']:.0f} s", flush=True)
         with published(options.out) as aside:
-            aside.write_text(json.dumps(known, indent=1))
+            lines = (f"{json.dumps(name)}: {json.dumps(one)}" for name, one in known.items())
+            aside.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     table = draw_table(known.values(), (*OURS, *PEERS, *TOKEN_PEERS), trials=options.trials, width=options.width)
     print(table)
     if options.draw:
