@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import heads
+import numpy as np
 import pytest
+from head_peers import PEERS
 from heads_measured import draw_table, name_of, replace_table
+from optuna.trial import FixedTrial
+from sklearn.base import clone
 
 
 def cell(model: str, seed: int, score: float, *, structure: str = "dense", trials: int = 16, width: int = 8,
@@ -38,7 +42,7 @@ def test_a_column_compares_models_on_the_same_cohorts() -> None:
 
 
 def test_differences_are_taken_on_the_same_cohorts() -> None:
-    """auto is beside the best peer of a structure, a head beside its own on every cohort that both have."""
+    """auto is compared with the best peer of a structure, a head with its own on every cohort that both have."""
     cells = [
         cell("linear", 0, 0.625), cell("linear", 1, 0.75), cell("linear", 2, 0.125),
         cell("LogisticRegression", 0, 0.5), cell("LogisticRegression", 1, 0.75),
@@ -48,6 +52,12 @@ def test_differences_are_taken_on_the_same_cohorts() -> None:
     assert found["linear"][-1] == "+0.062 ± 0.062"
     assert found["auto"][-1] == "-"
     assert found["`auto` above the best peer there"] == ["+0.062 ± 0.062", "", ""]
+
+
+def test_a_peer_of_more_neighbours_than_rows_takes_all_rows() -> None:
+    x, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2
+    found = clone(PEERS["KNeighbors by cosine"](FixedTrial({"k": 84}))).fit(x, y).predict_proba(x[:2])
+    np.testing.assert_allclose(found, 0.5)
 
 
 def small(model: str, **given: Any) -> dict[str, Any]:

@@ -99,6 +99,12 @@ def test_a_class_without_units_makes_metrics_undefined_never_a_half() -> None:
     assert why_absent("precision/b", label, CLASSES) == "b is never predicted"
 
 
+def test_of_two_classes_the_second_ranks_whatever_the_scores() -> None:
+    label, scores = np.arange(6) % 2, np.array([[5.0, 0.1], [0.0, 0.2], [1.0, 0.3], [2.0, 0.4], [6.0, 0.5], [4.0, 0.6]])
+    found = all_metrics(label, np.full((6, 2), 0.5), np.ones((6, 1)), CLASSES[:2], scores=scores)
+    assert found["macro_auroc"][0] == found["auroc/b"][0] != found["auroc/a"][0]
+
+
 def test_auroc_of_one_side_only_is_nan() -> None:
     value = auroc_one_vs_rest(np.array([True, True]), np.array([0.1, 0.2]), np.ones((2, 1)))
     assert np.isnan(value[0])
