@@ -21,6 +21,7 @@ from classify.cohort.questions import Level
 from classify.cohort.table import NOT_IN
 from classify.cohort.units import EYE, PARTICIPANT, name_eyes
 from classify.errors import CohortError
+from classify.features.table import sum_rows
 from embeddings_store.encoder_source import EncoderSource, Training
 from embeddings_store.errors import UsageError
 from embeddings_store.schema import Note
@@ -157,9 +158,7 @@ def _mean_units(stored: Snapshot, level: Level) -> Snapshot:
 
 def _mean_by(x: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     names, inverse, counts = np.unique(unit, return_inverse=True, return_counts=True)
-    total = np.zeros((len(names), x.shape[1]))
-    np.add.at(total, inverse, x)
-    return names, total / counts[:, None]
+    return names, sum_rows(inverse, x, len(names)) / counts[:, None]
 
 
 def _names(values: "pd.Series[str]") -> str:

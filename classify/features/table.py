@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Shaped
+from jaxtyping import Float, Float32, Float64, Int64, Shaped
+from scipy.sparse import csc_array
 
 from classify.cohort.table import Cohort
 from classify.cohort.units import PARTICIPANT, name_units
@@ -206,6 +207,14 @@ def unit_weights(
         _, class_number, people_of_class = np.unique(label[first], return_inverse=True, return_counts=True)
         weight_of_person = len(first) / (len(people_of_class) * people_of_class[class_number])
     return np.asarray((weight_of_person / volumes)[inverse], dtype=np.float64)
+
+
+def sum_rows(
+    group: Int64[np.ndarray, " n"], rows: Float[np.ndarray, "n d"], groups: int
+) -> Float64[np.ndarray, "groups d"]:
+    """Add up the rows of each group, numbered from 0, in their order; 0 for a group without rows."""
+    there = csc_array((np.ones(len(group)), group, np.arange(len(group) + 1)), shape=(groups, len(group)))
+    return np.asarray(there @ rows)
 
 
 def _find(option: str, name: str, stored: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from classify.cohort.units import EYE, PARTICIPANT, VOLUME, name_eyes
-from classify.features.table import FeatureTable
+from classify.features.table import FeatureTable, sum_rows
 from classify.heads.contract import Head, softmax
 from classify.run.predictions import Predictions
 
@@ -127,8 +127,7 @@ def first_rows(table: FeatureTable, unit: Shaped[np.ndarray, " n"]) -> FeatureTa
 def mean_rows(table: FeatureTable, unit: Shaped[np.ndarray, " n"]) -> FeatureTable:
     """Average the features of each unit; everything else is that of its first row."""
     inverse, counts = np.unique(unit, return_inverse=True, return_counts=True)[1:]
-    total = np.zeros((len(counts), table.x.shape[1]))
-    np.add.at(total, inverse, table.x)
+    total = sum_rows(inverse, table.x, len(counts))
     return replace(first_rows(table, unit), x=(total / counts[:, None]).astype(np.float32))
 
 
@@ -151,8 +150,7 @@ def _mean_by(
     names, first, inverse = np.unique(unit, return_index=True, return_inverse=True)
     nobody = np.bincount(inverse, weight, minlength=len(names)) == 0
     used = np.where(nobody[inverse], 1.0, weight)
-    logits = np.zeros((len(names), parts.logits.shape[1]))
-    np.add.at(logits, inverse, parts.logits * used[:, None])
+    logits = sum_rows(inverse, parts.logits * used[:, None], len(names))
     logits /= np.bincount(inverse, used, minlength=len(names))[:, None]
     person, label = parts.participant[first], parts.label[first]
     return Predictions(parts.model, level, parts.split, names, person, label, logits, softmax(logits))

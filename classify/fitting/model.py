@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from math import prod
@@ -18,7 +19,6 @@ from classify.fitting.aggregate import (
     AGGREGATIONS,
     BEST_PROTOCOL,
     BY_HEAD,
-    LEARNED,
     LEARNED_WEIGHTS,
     MEAN_FEATURES,
     MEAN_LOGITS,
@@ -34,7 +34,7 @@ from classify.fitting.protocol_weights import ScanPredictions, learn_best_protoc
 from classify.heads import HEADS, find_head, read_head
 from classify.heads.contract import Head, softmax
 from classify.model_files import read_object, readable
-from classify.on_cores import on_cores
+from classify.on_cores import on_cores, one_thread
 from classify.run.folder import MODEL, Run
 from classify.run.predictions import Predictions, join_predictions
 from classify.run.record import RECORD
@@ -46,7 +46,8 @@ __all__ = ["FeatureChoice", "FittedModel", "ModelSpec", "fit_model", "load_model
 
 STATE = "model.json"
 MOST_ASIDE = 4
-"""Folds that are fitted side by side, each with a standardised copy of its rows, where a head uses one core."""
+"""Folds that are fitted side by side, each with a standardised copy of its rows, where a head uses one core; of patch
+tokens two, see features.tokens.COPIES."""
 
 LEARNERS = {BEST_PROTOCOL: learn_best_protocol, LEARNED_WEIGHTS: learn_weights}
 
@@ -120,24 +121,21 @@ def fit_on(spec: ModelSpec, part: TrainingPart, *, classes: int, seed: int) -> F
     head_class = find_head(spec.model, number=not classes)
     head = head_class(random_state=seed, **_parameters(spec))
     head.fit_prepared(part.prepared(head_class, of_people=spec.aggregation == MEAN_FEATURES))
-    return FittedModel(spec.features, part.standardiser, head, _fit_aggregation(spec, part, classes, seed))
+    return FittedModel(spec.features, part.standardiser, head, _fit_aggregation(spec, part, head, classes, seed))
 
 
 def fit_grid(
     spec: ModelSpec, parts: Sequence[TrainingPart], candidates: Sequence[Mapping[str, Any]], *, classes: int, seed: int
 ) -> list[list[FittedModel]]:
-    """Fit every candidate's parameters on every part: fitted[part][candidate], each the same as by fit_on.
-
-    Heads are fitted together where the aggregation does not need predictions of its own.
-    """
-    if spec.aggregation in LEARNED:
-        specs = [replace(spec, parameters=candidate) for candidate in candidates]
-        return [[fit_on(one, part, classes=classes, seed=seed) for one in specs] for part in parts]
-    head_class, aggregation = find_head(spec.model, number=not classes), _fit_aggregation(spec, parts[0], classes, seed)
+    """Fit every candidate's parameters on every part: fitted[part][candidate], each the same as by fit_on."""
+    head_class, specs = find_head(spec.model, number=not classes), [replace(spec, parameters=one) for one in candidates]
     rows = [part.rows_for(head_class, of_people=spec.aggregation == MEAN_FEATURES) for part in parts]
-    fitted = head_class.fit_grid(rows, [_parameters(replace(spec, parameters=one)) for one in candidates], seed)
+    fitted = head_class.fit_grid(rows, [_parameters(one) for one in specs], seed)
     return [
-        [FittedModel(spec.features, part.standardiser, head, aggregation) for head in heads]
+        [
+            FittedModel(spec.features, part.standardiser, head, _fit_aggregation(one, part, head, classes, seed))
+            for one, head in zip(specs, heads, strict=True)
+        ]
         for part, heads in zip(parts, fitted, strict=True)
     ]
 
@@ -186,10 +184,12 @@ def predict_held_out(model: FittedModel, train: FeatureTable, *, classes: int, s
         return {level: _speak_like(whole[level], own[level], held[level]) for level in held}
 
     folds, parts = deal_folds(train, seed, folds=HELD_OUT_FOLDS), list[dict[str, Predictions]]()
-    at_once = min(MOST_ASIDE, usable_cores()) if model.head.fits_aside else 1
-    while some := list(islice(folds, at_once)):
-        parts += on_cores(hold_back, some)
-        some.clear()  # or they would be held while the next ones are made
+    most = 2 if model.head.reads_tokens else MOST_ASIDE
+    at_once = min(most, usable_cores()) if model.head.fits_aside else 1
+    with one_thread() if at_once > 1 else nullcontext():
+        while some := list(islice(folds, at_once)):
+            parts += on_cores(hold_back, some)
+            some.clear()  # or they would be held while the next ones are made
     return {level: join_predictions([part[level] for part in parts]) for level in whole}
 
 
@@ -251,15 +251,23 @@ def _parameters(spec: ModelSpec) -> dict[str, Any]:
     return dict(spec.parameters) | ({"tokens": prod(grid)} if grid else {})
 
 
-def _fit_aggregation(spec: ModelSpec, part: TrainingPart, classes: int, seed: int) -> Aggregation:
-    if HEADS[spec.model].pools_scans:
+def _fit_aggregation(spec: ModelSpec, part: TrainingPart, head: Head, classes: int, seed: int) -> Aggregation:
+    """Learn what the scans count from what was not known when they were predicted; head: fitted on the part."""
+    if head.pools_scans:
         return Aggregation(BY_HEAD)
     if spec.aggregation not in LEARNERS:
         return Aggregation(spec.aggregation)
-    plain = ModelSpec(spec.model, spec.parameters, spec.features)
-    levels = predict_out_of_fold(plain, part.inner, classes=classes, seed=seed)
-    scans = ScanPredictions.join([level["volume"] for level in levels], [fold.held for fold in part.inner])
-    weights, other = LEARNERS[spec.aggregation](scans)
+    if head.holds_back:
+        known = head.held_out_proba(part.rows.x)
+        there = np.isfinite(known).all(axis=1)
+        there |= not there.any()  # a head that diverged says so below
+        rows = part.rows.where(there)
+        held = [(_predict_level(known[there], head, rows, VOLUME, classes, "train"), rows)]
+    else:
+        plain = replace(spec, aggregation=MEAN_LOGITS)
+        levels = predict_out_of_fold(plain, part.inner, classes=classes, seed=seed)
+        held = [(level[VOLUME], fold.held) for level, fold in zip(levels, part.inner, strict=True)]
+    weights, other = LEARNERS[spec.aggregation](ScanPredictions.join(*zip(*held, strict=True)))
     return Aggregation(spec.aggregation, weights, other)
 
 

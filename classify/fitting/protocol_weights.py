@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64, Shaped
 from scipy.optimize import minimize
 
 from classify.cohort.units import EYE, PARTICIPANT, name_eyes
-from classify.features.table import FeatureTable, unit_weights
+from classify.features.table import FeatureTable, sum_rows, unit_weights
 from classify.fitting.aggregate import aggregate_levels
 from classify.heads.contract import softmax
 from classify.judging.kinds import measures_of
@@ -89,9 +89,9 @@ class _ParticipantLoss:
     def __call__(self, parameters: Float64[np.ndarray, " p"]) -> tuple[float, Float64[np.ndarray, " p"]]:
         scale, weight = np.exp(parameters[0]), np.exp(parameters[1:])[self.code]
         total = np.bincount(self.eye_of_scan, weight, minlength=self.n_eyes)
-        eye = _sum_by(self.eye_of_scan, self.logits * weight[:, None], self.n_eyes) / total[:, None]
+        eye = sum_rows(self.eye_of_scan, self.logits * weight[:, None], self.n_eyes) / total[:, None]
         share = 1.0 / self.eyes_of_person[self.person_of_eye]
-        mean = _sum_by(self.person_of_eye, eye * share[:, None], len(self.eyes_of_person))
+        mean = sum_rows(self.person_of_eye, eye * share[:, None], len(self.eyes_of_person))
         loss, by_scaled = self._judge(scale * mean)
         by_eye = scale * by_scaled[self.person_of_eye] * share[:, None]
         away = self.logits - eye[self.eye_of_scan]
@@ -128,11 +128,3 @@ class _NumberLoss(_ParticipantLoss):
         away = centred - self.truth
         away = away - (away * weight).sum() / weight.sum()
         return float((away**2 * weight).sum() / 2), away * weight
-
-
-def _sum_by(
-    group: Int64[np.ndarray, " n"], rows: Float64[np.ndarray, "n k"], groups: int
-) -> Float64[np.ndarray, "g k"]:
-    total = np.zeros((groups, rows.shape[1]))
-    np.add.at(total, group, rows)
-    return total

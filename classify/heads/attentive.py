@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.heads.members import Units
-from classify.heads.network import NetworkHead, mean_of_members
+from classify.heads.network import NetworkHead
 
 BLOCK_BYTES = 64e6
 """Tokens that are predicted at once, in float64."""
@@ -111,9 +111,9 @@ class AttentiveHead(NetworkHead):
         dropout: float = 0.7,
         batch_size: int | None = None,
         max_epochs: int = 100,
-        patience: int = 6,
-        hold_out: int = 5,
-        ensemble: int = 3,
+        patience: int | None = None,
+        hold_out: int | None = None,
+        networks: int | None = None,
         device: str = "cpu",
         random_state: int | None = 0,
     ) -> None:
@@ -128,7 +128,7 @@ class AttentiveHead(NetworkHead):
         self.max_epochs = max_epochs
         self.patience = patience
         self.hold_out = hold_out
-        self.ensemble = ensemble
+        self.networks = networks
         self.device = device
         self.random_state = random_state
 
@@ -184,15 +184,14 @@ class AttentiveHead(NetworkHead):
         import torch
 
         grid = torch.from_numpy(np.require(rows, np.float32, ["C", "W"])).reshape(len(rows), self.tokens, -1)
-        return Units(lambda positions: (grid[positions],), codes, weights, people, self._at_once(rows))
+        return Units(lambda positions: (grid.index_select(0, positions),), codes, weights, people, self._at_once(rows))
 
-    def _probability(self, rows: np.ndarray) -> np.ndarray:
+    def _logits(self, rows: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
         import torch
 
-        weights, network = self._exact_weights(), self._network()
+        network = self._network()
         with torch.inference_mode():
-            logits = [network.logits(weights, (part,), None).numpy() for part in self._blocks(rows)]
-        return mean_of_members(np.concatenate(logits, axis=1))
+            return np.concatenate([network.logits(weights, (part,), None).numpy() for part in self._blocks(rows)], 1)
 
     def _at_once(self, rows: np.ndarray) -> int:
         return max(1, int(BLOCK_BYTES / (8 * rows.shape[1])))

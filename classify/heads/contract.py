@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     keeps_rows = False  # whether it is saved with rows of training participants in it
     is_number = False  # whether it predicts a number, see number_form
     fits_aside = False  # whether a fit uses one core and leaves Python alone, so that threads may fit side by side
+    sketch: Mapping[str, Any] = MappingProxyType({})  # parameters of fits that candidates of a search are compared by
+    holds_back = False  # whether it learns by parts of its rows, and says of each what the others say: held_out_proba
     reads_tokens = False  # whether its rows are patch tokens side by side, as many as its parameter ``tokens`` says
     most_tokens: int | None = None  # of a volume, where no grid is asked for; None: as many as features.tokens says
     classes_: np.ndarray
@@ -129,6 +132,13 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         """
         raise NotImplementedError(f"{type(self).__name__} predicts rows; pools_scans is False")
 
+    def held_out_proba(self, X: Any) -> Float64[np.ndarray, "n k"]:
+        """Give the probability of each class for rows that it was fitted on, by what did not see their participants.
+
+        A row that has none is not a number. Raises: NotImplementedError where the head learns from all rows at once.
+        """
+        raise NotImplementedError(f"{type(self).__name__} learns from all rows at once; holds_back is False")
+
     def predict(self, X: Any) -> np.ndarray:
         """Give the most probable class."""
         likeliest = self.predict_proba(X).argmax(axis=1)
@@ -152,7 +162,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         state = read_object(folder / STATE)
         with readable(f"{folder.name}/{STATE}"):
             require_regular_below(folder)
-            self.set_params(**state["parameters"])
+            self._take_parameters(state["parameters"])
             self.classes_, self.n_features_in_ = np.asarray(state["classes"]), state["features"]
             if (
                 self.classes_.dtype != np.int64
@@ -169,6 +179,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
                 raise ValueError(f"expected an answer for {len(self.classes_)} classes, got one of {answer.shape}")
             check_finite("its answer to a row of zeros", answer)
         return self
+
+    def _take_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Read the parameters of a folder."""
+        self.set_params(**parameters)
 
     def _scale(self) -> dict[str, Any]:
         """Give what head.json says as well: of a number its scale."""

@@ -1,14 +1,14 @@
 """Many small networks of one shape trained at once: each batch is read once for all of them.
 
-A member is one candidate of learning rate, weight decay and dropout, and a number that its first weights are drawn by.
-All members see the same batches in the same order and draw the same random numbers for dropout, so a member comes out
-the same in whatever company it was trained. Units that are held back from a member weigh nothing in its loss.
+A member is one candidate of learning rate, weight decay and dropout without one part of the units: these weigh nothing
+in its loss. Each part has first weights of its own. All members see the same batches in the same order and draw the
+same random numbers for dropout, so a member comes out the same in whatever company it was trained.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import dataclass
+from math import isfinite, prod
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,17 +23,16 @@ APART = 1_000_003
 
 @dataclass(frozen=True)
 class Member:
-    """One candidate. start: which first weights it has."""
+    """One candidate."""
 
     learning_rate: float
     weight_decay: float
     dropout: float
-    start: int = 0
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How all members are trained. patience: epochs without a better held-back loss before a member stops."""
+    """How all members are trained. patience: epochs without a better held-back loss before a candidate stops."""
 
     batch_size: int
     max_epochs: int
@@ -73,19 +72,20 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The smallest held-back loss of a member, and the epoch, from 1, after which it had that."""
+class Trained:
+    """A candidate where its held-back loss is smallest: the epoch, from 1, and the weights [parts, ...] of then."""
 
-    loss: float = float("inf")
-    epoch: int = 1
+    loss: float
+    epoch: int
+    weights: dict[str, Any]
 
 
 @dataclass
 class _State:
-    """Members that still learn: who they are, weights [M, all numbers of one] and AdamW's moments.
+    """Members that still learn: the candidate of each, weights [M, all numbers of one] and AdamW's moments.
 
-    shapes: of one member's weights, those that decay first; decayed: how many numbers these are. alike: whether all
-    have the same dropout.
+    The parts of a candidate lie side by side. shapes: of one member's weights, those that decay first; decayed: how
+    many numbers these are. alike: whether all have the same dropout.
     """
 
     number: list[int]
@@ -106,55 +106,38 @@ class _State:
         return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
 
-def find_epochs(
+def train_members(
     network: Network,
     units: Units,
     held: Bool[np.ndarray, "parts n"],
-    members: Sequence[Member],
+    candidates: Sequence[Member],
     schedule: Schedule,
-) -> list[Found]:
-    """Train every member once without each part, until its held-back loss stops falling; in the order of members.
+) -> list[Trained]:
+    """Train every candidate once without each part, until its held-back loss stops falling; in the order of candidates.
 
-    Its loss is that of all units that are in a part, each by the network that did not see it.
+    Its loss is that of all units that are in a part, each by the network that did not see it. Weights are on the CPU.
     """
     import torch
 
     parts, apart = len(held), torch.from_numpy(held).to(schedule.device)
-    looked_at = _even(torch.from_numpy(np.flatnonzero(held.any(axis=0))), units.at_once)
-    best = [Found() for _ in members]
+    looked_at = [_even(torch.from_numpy(np.flatnonzero(own)), units.at_once) for own in held]
     with one_thread():
-        state = _start(network, [member for member in members for _ in range(parts)], schedule)
+        state = _start(network, candidates, parts, schedule)
+        best: dict[int, Trained] = {}
         for epoch in _epochs(network, state, units, schedule, ~apart):
-            going = state.number[::parts]
-            for number, loss in zip(
-                going, _held_losses(network, state, units, looked_at, apart, schedule), strict=True
-            ):
-                if loss < best[number // parts].loss:
-                    best[number // parts] = Found(loss, epoch)
-            _keep_going(state, [epoch - best[number // parts].epoch < schedule.patience for number in state.number])
-    return best
+            losses = _held_losses(network, state, units, looked_at, schedule.device)
+            now = state.flat.unflatten(0, (-1, parts))
+            for number, loss, flat in zip(state.number[::parts], losses, now, strict=True):
+                if number not in best or loss < best[number].loss:
+                    best[number] = Trained(loss, epoch, state.weights(flat.clone().cpu()))
+            _keep_going(state, [epoch - best[number].epoch < schedule.patience for number in state.number])
+    return [best[number] for number in range(len(candidates))]
 
 
-def train_for(
-    network: Network, units: Units, members: Sequence[Member], epochs: Sequence[int], schedule: Schedule
-) -> list[dict[str, Any]]:
-    """Train every member on all units for its own number of epochs; weights (no member axis), on the CPU, in order."""
-    last: list[dict[str, Any]] = [{} for _ in members]
-    with one_thread():
-        state = _start(network, members, schedule)
-        for epoch in _epochs(network, state, units, replace(schedule, max_epochs=max(epochs))):
-            for number, flat in zip(state.number, state.flat, strict=True):
-                if epoch == epochs[number]:
-                    own = state.weights(flat[None].clone().cpu())
-                    last[number] = {name: value[0] for name, value in own.items()}
-            _keep_going(state, [epoch < epochs[number] for number in state.number])
-    return last
-
-
-def _epochs(network: Network, state: _State, units: Units, schedule: Schedule, seen: Any = None) -> Iterator[int]:
+def _epochs(network: Network, state: _State, units: Units, schedule: Schedule, seen: Any) -> Iterator[int]:
     """Take the steps of an epoch, and give its number, while there are members that still learn.
 
-    seen [parts, n]: what each of a candidate's members learns from; None: all.
+    seen [parts, n]: what each of a candidate's members learns from.
     """
     import torch
 
@@ -173,24 +156,22 @@ def _even(positions: Any, size: int) -> Sequence[Any]:
     return split
 
 
-def _start(network: Network, members: Sequence[Member], schedule: Schedule) -> _State:
+def _start(network: Network, candidates: Sequence[Member], parts: int, schedule: Schedule) -> _State:
     import torch
 
-    drawn = {
-        number: network.start(torch.Generator().manual_seed(schedule.seed + APART * number))
-        for number in {member.start for member in members}
-    }
-    one = drawn[members[0].start]
+    drawn = [network.start(torch.Generator().manual_seed(schedule.seed + APART * part)) for part in range(parts)]
+    one = drawn[0]
     names = sorted(one, key=lambda name: one[name].ndim < 2)  # biases, scales and shifts are not decayed
     shapes = {name: tuple(one[name].shape) for name in names}
-    flat = torch.stack([torch.cat([drawn[member.start][name].flatten() for name in names]) for member in members])
-    flat = flat.to(schedule.device)
-    values = [(member.learning_rate, member.weight_decay, member.dropout) for member in members]
+    flat = torch.stack([torch.cat([part[name].flatten() for name in names]) for part in drawn])
+    flat = flat.repeat(len(candidates), 1).to(schedule.device)
+    values = [(one.learning_rate, one.weight_decay, one.dropout) for one in candidates for _ in range(parts)]
     rate, decay, dropout = torch.tensor(values, dtype=torch.float32, device=schedule.device).unsqueeze(2).unbind(dim=1)
     decayed = sum(value.numel() for value in one.values() if value.ndim > 1)
     first, second = torch.zeros_like(flat), torch.zeros_like(flat)
-    alike = len({member.dropout for member in members}) == 1
-    return _State(list(range(len(members))), shapes, decayed, flat, first, second, rate, decay, dropout, alike)
+    alike = len({member.dropout for member in candidates}) == 1
+    owner = [number for number in range(len(candidates)) for _ in range(parts)]
+    return _State(owner, shapes, decayed, flat, first, second, rate, decay, dropout, alike)
 
 
 def _learn(network: Network, state: _State, units: Units, batch: Any, seen: Any, rng: Any, device: str) -> None:
@@ -202,8 +183,7 @@ def _learn(network: Network, state: _State, units: Units, batch: Any, seen: Any,
     flat = state.flat.detach().requires_grad_()
     logits = network.logits(state.weights(flat), _inputs(units, batch, device), (drawn >= share) / (1 - share))
     loss, weight = _losses(logits, units, batch, device)
-    if seen is not None:
-        weight = weight * seen[:, batch].repeat(len(logits) // len(seen), 1)
+    weight = weight * seen[:, batch].repeat(len(logits) // len(seen), 1)
     (gradient,) = torch.autograd.grad((loss * weight).mean(dim=1).sum(), [flat])
     _step(state, gradient)
 
@@ -220,22 +200,25 @@ def _step(state: _State, gradient: Any) -> None:
 
 
 def _held_losses(
-    network: Network, state: _State, units: Units, batches: Sequence[Any], held: Any, schedule: Schedule
+    network: Network, state: _State, units: Units, held: Sequence[Sequence[Any]], device: str
 ) -> list[float]:
-    """Give each candidate's weighted mean loss of the units of all parts, each by the member that did not see it."""
+    """Give each candidate's weighted mean loss of the units of all parts, each by the member that did not see it.
+
+    held: of each part its units, in batches. The loss is infinite where it is no number, so that any other is better.
+    """
     import torch
 
-    candidates, heaviness = len(state.number) // len(held), 0.0
-    total = torch.zeros(candidates, dtype=torch.float64)
+    total, heaviness = torch.zeros(len(state.number) // len(held), dtype=torch.float64), 0.0
     with torch.inference_mode():
-        weights = state.weights(state.flat)
-        for batch in batches:
-            logits = network.logits(weights, _inputs(units, batch, schedule.device), None)
-            loss, weight = _losses(logits, units, batch, schedule.device)
-            counted = weight * held[:, batch]
-            total += (loss.unflatten(0, (candidates, -1)) * counted).sum(dim=(1, 2)).double().cpu()
-            heaviness += float(counted.sum())
-    return [float(value) for value in total / max(heaviness, float(np.finfo(np.float64).tiny))]
+        for part, batches in enumerate(held):
+            weights = state.weights(state.flat[part :: len(held)])
+            for batch in batches:
+                logits = network.logits(weights, _inputs(units, batch, device), None)
+                loss, weight = _losses(logits, units, batch, device)
+                total += (loss * weight).sum(dim=1).double().cpu()
+                heaviness += float(weight.sum())
+    mean = total / max(heaviness, float(np.finfo(np.float64).tiny))
+    return [value if isfinite(value) else float("inf") for value in mean.tolist()]
 
 
 def _losses(logits: Any, units: Units, batch: Any, device: str) -> tuple[Any, Any]:

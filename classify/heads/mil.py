@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64, Shaped
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.heads.members import Units
-from classify.heads.network import NetworkHead, mean_of_members
+from classify.heads.network import NetworkHead, mean_of_networks
 
 BLOCK_BAGS = 256
 
@@ -84,9 +84,9 @@ class MilHead(NetworkHead):
         dropout: float = 0.5,
         batch_size: int | None = None,
         max_epochs: int = 100,
-        patience: int = 6,
-        hold_out: int = 5,
-        ensemble: int = 3,
+        patience: int | None = None,
+        hold_out: int | None = None,
+        networks: int | None = None,
         device: str = "cpu",
         random_state: int | None = 0,
     ) -> None:
@@ -98,7 +98,7 @@ class MilHead(NetworkHead):
         self.max_epochs = max_epochs
         self.patience = patience
         self.hold_out = hold_out
-        self.ensemble = ensemble
+        self.networks = networks
         self.device = device
         self.random_state = random_state
 
@@ -108,14 +108,14 @@ class MilHead(NetworkHead):
         """Give the names of the groups, sorted, and the probability of each class of classes_ for the rows of each."""
         rows = self._rows(X)
         names, bag = np.unique(groups, return_inverse=True)
-        probability, _ = self._forward(rows, _places(bag))
-        return names, probability
+        logits, _ = self._forward(rows, _places(bag), self._exact_weights())
+        return names, mean_of_networks(logits)
 
     def scan_weights(self, X: Any, groups: Shaped[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         """Give how much each row counts in its bag; 1 over a bag."""
         rows = self._rows(X)
         places = _places(np.unique(groups, return_inverse=True)[1])
-        _, share = self._forward(rows, places)
+        _, share = self._forward(rows, places, self._exact_weights())
         out = np.empty(len(rows))
         out[places[places >= 0]] = share[places >= 0]
         return out
@@ -142,15 +142,15 @@ class MilHead(NetworkHead):
         heaviness, owner = np.bincount(people, weights), np.arange(len(code))
         return Units(lambda bags: _take(scans, places[bags.numpy()]), code, heaviness, owner, BLOCK_BAGS)
 
-    def _probability(self, rows: np.ndarray) -> np.ndarray:
-        return self._forward(rows, np.arange(len(rows))[:, None])[0]
+    def _logits(self, rows: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
+        return self._forward(rows, np.arange(len(rows))[:, None], weights)[0]
 
     def _forward(
-        self, rows: np.ndarray, places: Int64[np.ndarray, "bags scans"]
-    ) -> tuple[Float64[np.ndarray, "bags k"], Float64[np.ndarray, "bags scans"]]:
+        self, rows: np.ndarray, places: Int64[np.ndarray, "bags scans"], weights: Mapping[str, Any]
+    ) -> tuple[Float64[np.ndarray, "networks bags k"], Float64[np.ndarray, "bags scans"]]:
         import torch
 
-        weights, network = self._exact_weights(), self._network()
+        network = self._network()
         logits, shares = [], []
         with torch.inference_mode():
             for first in range(0, len(places), BLOCK_BAGS):
@@ -158,7 +158,7 @@ class MilHead(NetworkHead):
                 logits.append(network.logits(weights, block, None).numpy())
                 share = network.attend(weights, block)[1].mean(dim=0).numpy()
                 shares.append(np.pad(share, ((0, 0), (0, places.shape[1] - share.shape[1]))))
-        return mean_of_members(np.concatenate(logits, axis=1)), np.concatenate(shares)
+        return np.concatenate(logits, axis=1), np.concatenate(shares)
 
 
 def _places(bag: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "bags scans"]:

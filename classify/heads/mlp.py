@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from classify.heads.members import Units
-from classify.heads.network import MODEL, NetworkHead, mean_of_members
+from classify.heads.network import MODEL, NetworkHead
 
 AT_ONCE = 4096
 BLOCK = 4
@@ -98,9 +98,9 @@ class MlpHead(NetworkHead):
         weight_decay: float = 1e-2,
         batch_size: int | None = None,
         max_epochs: int = 100,
-        patience: int = 6,
-        hold_out: int = 5,
-        ensemble: int = 8,
+        patience: int = 4,
+        hold_out: int | None = None,
+        networks: int | None = None,
         device: str = "cpu",
         random_state: int | None = 0,
     ) -> None:
@@ -113,7 +113,7 @@ class MlpHead(NetworkHead):
         self.max_epochs = max_epochs
         self.patience = patience
         self.hold_out = hold_out
-        self.ensemble = ensemble
+        self.networks = networks
         self.device = device
         self.random_state = random_state
 
@@ -131,7 +131,7 @@ class MlpHead(NetworkHead):
         import torch
 
         x = torch.from_numpy(np.require(rows, np.float32, ["C", "W"]))
-        return Units(lambda positions: (x[positions],), codes, weights, people, AT_ONCE)
+        return Units(lambda positions: (x.index_select(0, positions),), codes, weights, people, AT_ONCE)
 
     def _settle(self, weights: dict[str, Any], units: Units) -> dict[str, Any]:
         """Add the mean and variance of each hidden layer over all units, one layer after the other."""
@@ -148,14 +148,13 @@ class MlpHead(NetworkHead):
             exact |= {f"{BLOCK * number + 1}.running_mean": mean, f"{BLOCK * number + 1}.running_var": spread}
         return {name: value.float() for name, value in exact.items()}
 
-    def _probability(self, rows: np.ndarray) -> np.ndarray:
+    def _logits(self, rows: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
         import torch
 
-        weights, network = self._exact_weights(), self._network()
+        network = self._network()
         with torch.inference_mode():
             parts = torch.split(torch.from_numpy(np.asarray(rows, np.float64)), AT_ONCE)
-            logits = [network.logits(weights, (part,), None).numpy() for part in parts]
-        return mean_of_members(np.concatenate(logits, axis=1))
+            return np.concatenate([network.logits(weights, (part,), None).numpy() for part in parts], axis=1)
 
     def _write(self, folder: Path) -> None:
         from safetensors.torch import save_file
@@ -174,9 +173,9 @@ class MlpHead(NetworkHead):
         found = load_file(folder / MODEL)
         if not any("/" in name for name in found):  # a run of before: one network
             found = {f"0/{name}": value for name, value in found.items()}
-        self.ensemble = 1 + max(int(name.split("/")[0]) for name in found)
+        networks = 1 + max(int(name.split("/")[0]) for name in found)
         names = sorted({name.split("/")[1] for name in found if not name.endswith("num_batches_tracked")})
-        weights = {name: torch.stack([found[f"{one}/{name}"] for one in range(self.ensemble)]) for name in names}
+        weights = {name: torch.stack([found[f"{one}/{name}"] for one in range(networks)]) for name in names}
         for number in range(self.depth):  # a run of before has biases that normalisation takes away
             bias = weights.pop(f"{BLOCK * number}.bias", None)
             if bias is not None:

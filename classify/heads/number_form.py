@@ -68,6 +68,10 @@ class NumberForm(RegressorMixin):  # type: ignore[misc]  # scikit-learn has no t
         names, answer = super().predict_bags(X, groups)
         return names, self._in_unit(answer)
 
+    def held_out_proba(self, X: Any) -> Float64[np.ndarray, "n 1"]:
+        """Give the number of rows that it was fitted on, by what did not see their participants."""
+        return self._in_unit(super().held_out_proba(X))
+
     def predict(self, X: Any) -> Float64[np.ndarray, " n"]:
         """Give the number of each row."""
         return np.asarray(self.predict_proba(X)[:, 0])

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from classify.features.standardise import Standardiser
-from classify.features.table import FeatureTable, unit_weights
+from classify.features.table import FeatureTable, sum_rows, unit_weights
 from classify.judging.bootstrap import Replicates, draw_replicates, summarise
 from classify.judging.metrics import auroc_one_vs_rest
 from classify.judging.regression import measure_regression
@@ -199,9 +199,7 @@ def _mean_by_person(
     who: Shaped[np.ndarray, " n"], score: Float64[np.ndarray, "n t"], truth: Float64[np.ndarray, "n t"]
 ) -> tuple[Shaped[np.ndarray, " p"], Float64[np.ndarray, "p t"], Float64[np.ndarray, "p t"]]:
     people, first, place, count = np.unique(who, return_index=True, return_inverse=True, return_counts=True)
-    total = np.zeros((len(people), score.shape[1]))
-    np.add.at(total, place, score)
-    return people, total / count[:, None], truth[first]
+    return people, sum_rows(place, score, len(people)) / count[:, None], truth[first]
 
 
 def _auroc(

@@ -184,7 +184,7 @@ def score_on_ray(shared: tuple[FoldScorer, SearchSpace], params: Mapping[str, An
 
 def score_folds(scorer: FoldScorer, space: SearchSpace, params: Mapping[str, Any]) -> tuple[float, ...]:
     """Score one choice fold by fold; shorter than the number of folds where a head gave no numbers."""
-    spec = space.spec(**space.choice(params))
+    spec = space.trial(params)
     parts: list[Predictions] = []
     scores: list[float] = []
     with one_thread():
@@ -240,6 +240,7 @@ def _space_of(plan: SearchPlan, train: FeatureSource) -> SearchSpace:
         views=plan.views,
         ordered=train.cohort.task.is_ordered,
         protocols=train.cohort.table["protocol"].nunique(),
+        volumes=len(train.cohort.table),
     )
 
 

@@ -1,7 +1,7 @@
 """What may be chosen: ranges for Optuna, grids without it, and the layers, pools and aggregations of a store."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ SPACES: Mapping[str, Mapping[str, Range | Among]] = {
         "min_leaf_share": ("log", 0.001, 0.05),
     },
     "mlp": {
-        "width": ("log int", 16.0, 256.0),
+        "width": ("log int", 16.0, 128.0),
         "depth": ("int", 2.0, 3.0),
         "dropout": ("linear", 0.2, 0.8),
         "learning_rate": ("log", 1e-3, 3e-2),
@@ -92,6 +92,10 @@ GRIDS: Mapping[str, list[dict[str, Any]]] = {
 }
 """Tried without --trials, from the smoothest head on; of equals the first is taken."""
 
+SKETCHED_FROM = 4000
+"""Volumes of train from which on trials of a head are compared by its sketch: with fewer the time does not matter, and
+two networks rank a choice by accident more than five do."""
+
 FEWEST_TO_LEARN = 10
 """Participants of the smallest class below which auto leaves out aggregations that learn from folds inside folds."""
 
@@ -100,8 +104,9 @@ FEWEST_TO_LEARN = 10
 class SearchSpace:
     """Everything that a trial chooses: the head's ranges, and names of layers, pools and aggregations.
 
-    device: where heads that can compute elsewhere do; views: how many augmented views they learn from. Neither is part
-    of what is chosen. pools: several pools with commas between stand side by side. One name leaves nothing to choose.
+    device: where heads that can compute elsewhere do; views: how many augmented views they learn from; sketch: other
+    parameters under which choices are scored. None of these is part of what is chosen. pools: several pools with commas
+    between stand side by side. One name leaves nothing to choose.
     """
 
     model: str
@@ -112,6 +117,7 @@ class SearchSpace:
     token_grid: tuple[int, int, int] | None = None
     device: str = "cpu"
     views: int = 0
+    sketch: Mapping[str, Any] = field(default_factory=dict)
 
     def spec(self, parameters: Mapping[str, Any], layer: str, pools: str, aggregation: str) -> ModelSpec:
         """Make the spec of one choice."""
@@ -120,6 +126,11 @@ class SearchSpace:
         own = {name: value for name, value in parameters.items() if name != MIRROR}
         moved = {"device": self.device} if self.device != "cpu" and "device" in HEADS[self.model]().get_params() else {}
         return ModelSpec(self.model, {**own, **moved}, features, aggregation)
+
+    def trial(self, params: Mapping[str, Any]) -> ModelSpec:
+        """Make the spec that a trial's choice is scored by."""
+        spec = self.spec(**self.choice(params))
+        return replace(spec, parameters={**spec.parameters, **self.sketch})
 
     @property
     def first(self) -> ModelSpec:
@@ -164,6 +175,7 @@ class SearchSpace:
             "aggregations": list(self.aggregations),
             "token_grid": list(self.token_grid) if self.token_grid else None,
             "views": self.views,
+            **({"sketch": dict(self.sketch)} if self.sketch else {}),
         }
 
 
@@ -200,11 +212,12 @@ def make_space(
     views: int = 0,
     ordered: bool = False,
     protocols: int = 2,
+    volumes: int = 0,
 ) -> SearchSpace:
     """Read --layer, --pool and --aggregate: auto is everything where it is searched, else last, mean and mean-logits.
 
     layers, pools: those of the store. ordered: whether more than two classes stand in an order. protocols: how many
-    there are in train; of one, what a protocol weighs changes nothing.
+    there are in train; of one, what a protocol weighs changes nothing. volumes: of train; see SKETCHED_FROM.
 
     Raises: UsageError where the head cannot have the aggregation.
     """
@@ -222,6 +235,7 @@ def make_space(
         token_grid,
         device,
         views,
+        dict(HEADS[model].sketch) if volumes >= SKETCHED_FROM else {},
     )
 
 

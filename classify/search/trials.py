@@ -190,7 +190,7 @@ def _try_round(
 
 def _begin(study: Study, space: SearchSpace, number: int) -> _Attempt:
     trial = study.ask(number)
-    return _Attempt(trial, space.spec(**space.choice(trial.params)))
+    return _Attempt(trial, space.trial(trial.params))
 
 
 def _keep_busy(attempts: Sequence[_Attempt], workers: FoldWorkers) -> list[_Attempt]:

@@ -82,6 +82,7 @@ def test_the_attentive_probe_sees_what_mean_pooling_loses(folder: Path, tmp_path
     assert looked.argmax() == np.ravel_multi_index(TELLING, GRID)
 
 
+@pytest.mark.usefixtures("done")  # which makes the snapshot
 def test_the_same_seed_gives_the_same_numbers(folder: Path, tmp_path: Path) -> None:
     one, two = (run(folder, tmp_path, token_grid=(1, 2, 1), seed=3).record.to_dict() for _ in range(2))
     assert all(one[name] == two[name] for name in one.keys() - {"id", "seconds", "model_sha256"})

@@ -174,7 +174,7 @@ def test_a_mirrored_left_eye_is_shown_as_it_is() -> None:
         names=("t",) * count * CHANNELS,
         tokens=count,
     )
-    parameters = {"tokens": count, "max_epochs": 12, "learning_rate": 1e-2, "weight_decay": 1e-2, "ensemble": 1}
+    parameters = {"tokens": count, "max_epochs": 12, "learning_rate": 1e-2, "weight_decay": 1e-2}
     plain = fit_model(ModelSpec("attentive", parameters, FeatureChoice("last", (), GRID)), table, classes=2, seed=0)
     model = replace(plain, features=replace(plain.features, mirror=True))
     image = np.ascontiguousarray(simulated.tokens[1][:, :, ::-1])
