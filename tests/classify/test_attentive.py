@@ -233,6 +233,25 @@ def test_attention_is_that_of_a_transformer_with_one_query() -> None:
     np.testing.assert_allclose(own.out_proj(ours).detach(), seen[:, 0], atol=1e-12)
 
 
+@pytest.mark.parametrize(("people", "asked", "networks"), [(199, None, 10), (200, None, 5), (60, 4, 4)])
+def test_few_participants_are_held_back_in_tenths(people: int, asked: int | None, networks: int) -> None:
+    x, y = make_tokens(people)
+    head = AttentiveHead(**QUICK | {"hold_out": asked, "max_epochs": 1}).fit(x, y)
+    assert len(head.weights_["bias"]) == networks == len(np.unique(head.held_by_))
+    two = AttentiveHead(**QUICK | {"hold_out": asked, "max_epochs": 1, "networks": 2}).fit(x, y)
+    for name, value in two.weights_.items():
+        np.testing.assert_allclose(value, head.weights_[name][:2], rtol=0, atol=1e-4)
+    assert np.isnan(two.held_out_proba(x)[:, 0]).mean() == pytest.approx(1 - 2 / networks, abs=0.05)
+
+
+@pytest.mark.parametrize(("volumes", "epochs"), [(60, 40), (2560, 8)])
+def test_patience_is_counted_in_steps(volumes: int, epochs: int) -> None:
+    """Two steps an epoch of 60, ten of 2,560: 80 steps without a better loss end it."""
+    head = AttentiveHead(tokens=TOKENS, learning_rate=1e-2)
+    units = Units(tuple, np.zeros(volumes, np.int64), np.ones(volumes), np.arange(volumes), 7)
+    assert head._schedule(units).patience == epochs
+
+
 def test_held_back_participants_are_whole() -> None:
     x, y = make_tokens(90)
     people = np.repeat(np.arange(30), 3)

@@ -13,8 +13,9 @@ from classify.cohort.participants import read_participants
 from classify.cohort.tasks import STUDY_GROUPS, TASKS
 from classify.errors import RunFolderError
 from classify.features.table import FeatureChoice, FeatureTable
-from classify.fitting.aggregate import AGGREGATIONS, LEARNED, mean_eyes, mean_units
+from classify.fitting.aggregate import AGGREGATIONS, LEARNED, from_probability, mean_eyes, mean_units
 from classify.fitting.model import STATE, FittedModel, ModelSpec, check_aggregation, fit_grid, fit_model, load_model
+from classify.fitting.protocol_weights import ScanPredictions, learn_weights
 from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
 from classify.heads.knn import KnnHead
@@ -107,6 +108,25 @@ def test_what_an_aggregation_learns_is_learned_inside_the_training_part(tmp_path
     assert models[0].aggregation.weights
     whole = fit_model(spec, changed, classes=4, seed=0).aggregation
     assert aggregation == "best-protocol" or whole != models[0].aggregation
+
+
+def test_networks_learn_an_aggregation_from_whom_they_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is fitted for it: the weights are those of what each network says of the participants it did not see."""
+    train = table_of(make_study(96, effect=0.7), tmp_path).only("train")
+    monkeypatch.setattr("classify.fitting.model.predict_out_of_fold", None)
+    fitted = fit_model(ModelSpec("mlp", {"networks": 2}, aggregation="learned-weights"), train, classes=4, seed=0)
+    rows = train.standardised(fitted.standardiser)
+    known = fitted.head.held_out_proba(rows.x)
+    seen = rows.where(np.isfinite(known[:, 0]))
+    assert 0 < len(np.unique(seen.participant)) < len(np.unique(rows.participant)) / 2
+    scans = from_probability(
+        known[np.isfinite(known[:, 0])], fitted.head.classes_, 4,
+        model="mlp", level="volume", split="train", unit=seen.volume, table=seen,
+    )  # fmt: skip
+    assert fitted.aggregation.weights == learn_weights(ScanPredictions.join([scans], [seen]))[0]
+    assert len(fitted.aggregation.weights) > 1
 
 
 @pytest.mark.parametrize("aggregation", list(AGGREGATIONS))

@@ -19,7 +19,7 @@ from classify.cohort.tasks import TASKS
 from classify.errors import CohortError
 from classify.features.table import FeatureChoice
 from classify.fitting.aggregate import AGGREGATIONS, LEARNED
-from classify.fitting.model import ModelSpec
+from classify.fitting.model import ModelSpec, predict_out_of_fold
 from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
 from classify.run.predictions import Predictions
@@ -140,6 +140,25 @@ def test_features_and_aggregation_are_searched_and_the_informative_layer_is_foun
 def test_a_small_class_leaves_out_what_learns_from_folds_inside_folds(tmp_path: Path) -> None:
     record = record_of(choose(train_source(make_study(64), tmp_path), tmp_path, trials=2))
     assert not set(record["space"]["aggregations"]) & set(LEARNED)
+
+
+@pytest.mark.parametrize(("lacking", "sketch"), [(0, {"networks": 2}), (1, {})])
+def test_many_volumes_are_searched_by_sketches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: int, sketch: dict[str, int]
+) -> None:
+    train = train_source(make_study(96), tmp_path)
+    asked: list[dict[str, object]] = []
+
+    def watch(spec: ModelSpec, *rest: object, **named: object) -> object:
+        asked.append(dict(spec.parameters))
+        return predict_out_of_fold(spec, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("classify.search.spaces.SKETCHED_FROM", len(train.cohort.table) + lacking)
+    monkeypatch.setattr("classify.search.scoring.predict_out_of_fold", watch)
+    chosen = choose(train, tmp_path, model="mlp", trials=1, folds=2)
+    assert [{name: one[name] for name in one if name == "networks"} for one in asked] == [sketch] * 2
+    assert record_of(chosen)["space"].get("sketch", {}) == sketch
+    assert "networks" not in chosen.spec.parameters
 
 
 def test_the_same_seed_gives_the_same_trials_with_one_worker_or_two(tmp_path: Path) -> None:
