@@ -244,9 +244,9 @@ def test_few_participants_are_held_back_in_tenths(people: int, asked: int | None
     assert np.isnan(two.held_out_proba(x)[:, 0]).mean() == pytest.approx(1 - 2 / networks, abs=0.05)
 
 
-@pytest.mark.parametrize(("volumes", "epochs"), [(60, 40), (2560, 8)])
-def test_patience_is_counted_in_steps(volumes: int, epochs: int) -> None:
-    """Two steps an epoch of 60, ten of 2,560: 80 steps without a better loss end it."""
+@pytest.mark.parametrize(("volumes", "epochs"), [(60, 10), (2560, 8)])
+def test_patience_is_counted_in_epochs_or_steps(volumes: int, epochs: int) -> None:
+    """Two steps an epoch of 60, ten of 2,560: ten epochs or 80 steps without a better loss end it."""
     head = AttentiveHead(tokens=TOKENS, learning_rate=1e-2)
     units = Units(tuple, np.zeros(volumes, np.int64), np.ones(volumes), np.arange(volumes), 7)
     assert head._schedule(units).patience == epochs
