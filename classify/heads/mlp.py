@@ -98,7 +98,7 @@ class MlpHead(NetworkHead):
         weight_decay: float = 1e-2,
         batch_size: int | None = None,
         max_epochs: int = 100,
-        patience: int = 4,
+        patience: int | None = None,
         hold_out: int | None = None,
         networks: int | None = None,
         device: str = "cpu",
