@@ -156,6 +156,13 @@ _PACK: dict[str, Callable[[np.ndarray], dict[str, np.ndarray]]] = {
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     require_regular(path)
+    try:
+        return _load_arrays(path)
+    except SystemError:  # Python before 3.11.8 miscounts where two threads read a header at once: cpython issue 106905
+        return _load_arrays(path)
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
         return dict(kept)
 
