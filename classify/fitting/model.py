@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from math import prod
@@ -34,7 +33,7 @@ from classify.fitting.protocol_weights import ScanPredictions, learn_best_protoc
 from classify.heads import HEADS, find_head, read_head
 from classify.heads.contract import Head, softmax
 from classify.model_files import read_object, readable
-from classify.on_cores import on_cores, one_thread
+from classify.on_cores import on_cores
 from classify.run.folder import MODEL, Run
 from classify.run.predictions import Predictions, join_predictions
 from classify.run.record import RECORD
@@ -186,10 +185,9 @@ def predict_held_out(model: FittedModel, train: FeatureTable, *, classes: int, s
     folds, parts = deal_folds(train, seed, folds=HELD_OUT_FOLDS), list[dict[str, Predictions]]()
     most = 2 if model.head.reads_tokens else MOST_ASIDE
     at_once = min(most, usable_cores()) if model.head.fits_aside else 1
-    with one_thread() if at_once > 1 else nullcontext():
-        while some := list(islice(folds, at_once)):
-            parts += on_cores(hold_back, some)
-            some.clear()  # or they would be held while the next ones are made
+    while some := list(islice(folds, at_once)):
+        parts += on_cores(hold_back, some)
+        some.clear()  # or they would be held while the next ones are made
     return {level: join_predictions([part[level] for part in parts]) for level in whole}
 
 

@@ -68,7 +68,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     is_number = False  # whether it predicts a number, see number_form
     fits_aside = False  # whether a fit uses one core and leaves Python alone, so that threads may fit side by side
     sketch: Mapping[str, Any] = MappingProxyType({})  # parameters of fits that candidates of a search are compared by
-    holds_back = False  # whether it learns by parts of its rows, and says of each what the others say: held_out_proba
+    holds_back = False  # whether parts of it saw no row of some participants, and predict these by held_out_proba
     reads_tokens = False  # whether its rows are patch tokens side by side, as many as its parameter ``tokens`` says
     most_tokens: int | None = None  # of a volume, where no grid is asked for; None: as many as features.tokens says
     classes_: np.ndarray
@@ -135,7 +135,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     def held_out_proba(self, X: Any) -> Float64[np.ndarray, "n k"]:
         """Give the probability of each class for rows that it was fitted on, by what did not see their participants.
 
-        A row that has none is not a number. Raises: NotImplementedError where the head learns from all rows at once.
+        NaN for a row that everything saw. Raises: NotImplementedError where holds_back is False.
         """
         raise NotImplementedError(f"{type(self).__name__} learns from all rows at once; holds_back is False")
 

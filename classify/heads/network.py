@@ -79,14 +79,15 @@ class NetworkHead(Head):
     def held_out_proba(self, X: Any) -> Float64[np.ndarray, "n k"]:
         """Give the probability of each class for rows that it was fitted on, each by the network that did not see it.
 
-        X: the rows of fit, or the first of them. A row that all networks saw has none: not a number. Raises: sklearn's
-        NotFittedError for a head that was read.
+        X: the rows of fit, or the first of them. NaN for a row that all networks saw. Raises: sklearn's NotFittedError
+        for a head that was read.
         """
         check_is_fitted(self, "held_by_")
         rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         weights, found = self._exact_weights(), np.full((len(rows), len(self.classes_)), np.nan)
-        for number in np.unique(self.held_by_[self.held_by_ >= 0]):
-            own = np.flatnonzero(self.held_by_[: len(rows)] == number)
+        by = self.held_by_[: len(rows)]
+        for number in np.unique(by[by >= 0]):
+            own = np.flatnonzero(by == number)
             alone = {name: value[number : number + 1] for name, value in weights.items()}
             found[own] = mean_of_networks(self._logits(rows[own], alone))
         return found

@@ -24,7 +24,7 @@ from classify.fitting.source import FeatureSource
 from classify.heads import HEADS
 from classify.run.predictions import Predictions
 from classify.run.typed_record import as_json
-from classify.search.folds import FOLDS, count_folds, make_folds
+from classify.search.folds import FOLDS, Fold, count_folds, make_folds
 from classify.search.journal import hold_study
 from classify.search.scoring import FoldScorer
 from classify.search.search import STUDIES, Chosen, SearchPlan, check_plan, choose_model
@@ -149,9 +149,9 @@ def test_many_volumes_are_searched_by_sketches(
     train = train_source(make_study(96), tmp_path)
     asked: list[dict[str, object]] = []
 
-    def watch(spec: ModelSpec, *rest: object, **named: object) -> object:
+    def watch(spec: ModelSpec, folds: list[Fold], *, classes: int, seed: int) -> list[dict[str, Predictions]]:
         asked.append(dict(spec.parameters))
-        return predict_out_of_fold(spec, *rest, **named)  # type: ignore[arg-type]
+        return predict_out_of_fold(spec, folds, classes=classes, seed=seed)
 
     monkeypatch.setattr("classify.search.spaces.SKETCHED_FROM", len(train.cohort.table) + lacking)
     monkeypatch.setattr("classify.search.scoring.predict_out_of_fold", watch)

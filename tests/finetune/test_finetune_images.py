@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,11 +50,11 @@ def test_a_slip_of_the_interpreter_costs_a_second_look(
     ImageCache(tmp_path, "recipe", "float32").write(volume)
     load, left = np.load, [faults]
 
-    def slip(*arguments: object, **named: object) -> object:
+    def slip(*arguments: Any, **named: Any) -> Any:
         left[0] -= 1
         if left[0] >= 0:
             raise SystemError("AST constructor recursion depth mismatch")
-        return load(*arguments, **named)  # type: ignore[arg-type]
+        return load(*arguments, **named)
 
     monkeypatch.setattr("finetune.data.images.np.load", slip)
     if faults > 1:
