@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from embeddings_store.index import (
 from embeddings_store.kinds import put_kind
 from embeddings_store.layout import (
     NO_ATTRIBUTES,
+    StoreLayout,
     check_same_space,
     create_layout,
     load_layout,
@@ -88,10 +90,7 @@ def writer_on(
     found = load_layout(storage)
     if found is None:
         create_layout(storage, space, capacity, attributes)
-        # Another process may have made it at the same moment: what lies there counts.
-        found = load_layout(storage)
-    if found is None:
-        raise StoreError(f"{storage.url} does not give back what was written to it")
+        found = _made_layout(storage)
     check_same_space(storage, found.space, space)
     grow_store(storage, found)
     storage = packed(storage)
@@ -100,6 +99,21 @@ def writer_on(
     storage.put(f"workers/{worker_id}.json", sealed_json(record))
     versions = dict(worker.get("versions", {}))
     return StoreWriter(storage, found.space, found.capacity, found.arrays, worker_id, versions, clock)
+
+
+def _made_layout(storage: Storage) -> StoreLayout:
+    """Read what was just made: another process may have made it at the same moment, so what lies there counts.
+
+    Looks again for a second: while one process writes a document anew, some gateways (rclone) have none for a moment.
+    """
+    for pause in (0.02, 0.2, 0.8):
+        with suppress(StoreError):
+            if found := load_layout(storage):
+                return found
+        time.sleep(pause)
+    if found := load_layout(storage):
+        return found
+    raise StoreError(f"{storage.url} does not give back what was written to it")
 
 
 def clear_errors(

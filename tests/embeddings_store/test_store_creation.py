@@ -31,6 +31,21 @@ class SlowStorage(Storage):
         Storage.put(self, path, *parts)
 
 
+@dataclass(frozen=True, slots=True)
+class ReplacingStorage(Storage):
+    """A gateway that has no document for a moment while another process writes it anew, as rclone does."""
+
+    document: str = ""
+    gone: list[int] = field(default_factory=lambda: [2])
+
+    def get(self, path: str) -> memoryview | None:
+        body = Storage.get(self, path)
+        if path == self.document and body is not None and self.gone[0]:
+            self.gone[0] -= 1
+            return None
+        return body
+
+
 def race(storage: Storage, spaces: list[EmbeddingSpace], seed: int) -> list[EmbeddingSpace | str]:
     """Let one thread a space make the store; give what each got, "refused" for a SpaceMismatchError."""
     results: list[EmbeddingSpace | str] = ["nothing"] * len(spaces)
@@ -67,6 +82,18 @@ def test_two_creators_of_one_space_do_not_wait_for_each_other() -> None:
     storage = memory_storage()
     assert race(storage, [SPACE, SPACE], 0) == [SPACE, SPACE]
     assert claims(storage) == []
+
+
+@pytest.mark.parametrize("document", ["zarr.json", "pooled/zarr.json"])
+def test_a_document_that_another_process_writes_anew_is_looked_for_again(document: str) -> None:
+    storage = memory_storage()
+    assert writer_on(ReplacingStorage(storage.url, storage.objects, document), SPACE, 10, WORKER).space == SPACE
+
+
+def test_a_place_that_gives_nothing_back_is_refused() -> None:
+    storage = memory_storage()
+    with pytest.raises(StoreError, match="does not give back what was written to it"):
+        writer_on(ReplacingStorage(storage.url, storage.objects, "zarr.json", [99]), SPACE, 10, WORKER)
 
 
 def test_a_claim_of_a_killed_run_with_other_settings_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
