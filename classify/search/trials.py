@@ -31,6 +31,14 @@ FIRST_JUDGED = 4
 JUDGED_BY = 100
 """Held-out participants that a trial has predicted before it may be stopped: fewer rank trials by accident."""
 
+BEHIND = 0.125
+"""A trial also stops where it lies further behind the best whole one, after as many folds, than this over the root of
+the participants predicted: about a quarter of the standard error of one score, for both have predicted the same people.
+Over again on 15 searches of seven heads (743 phantom participants, 50 trials), it saved 7 to 35 % of the fits (lgbm 35,
+attentive 23, mlp 14), and never stopped the one that was best in the end; half as much stopped one for another that was
+worse by 0.002.
+"""
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -170,8 +178,8 @@ class _Attempt:
             return
         self.scores.append(score)
         self.trial.report(score, len(self.scores) - 1)
-        judged = sum(len(one.label) for one in self.parts) >= JUDGED_BY
-        self.over = len(self.scores) == folds or (judged and falls_behind(self.scores, earlier))
+        people = sum(len(one.label) for one in self.parts)
+        self.over = len(self.scores) == folds or falls_behind(self.scores, people, earlier)
 
 
 def _try_round(
@@ -207,7 +215,15 @@ def _end(study: Study, space: SearchSpace, attempt: _Attempt, folds: int) -> Tri
     return _read(study.end(attempt.trial, attempt.scores[-1] if whole else None), space, complete=whole)
 
 
-def falls_behind(scores: Sequence[float], earlier: Sequence[Tried]) -> bool:
-    """Say whether a trial's running score is below the best part of what earlier trials had after as many folds."""
-    rivals = [one.after_folds[len(scores) - 1] for one in earlier if len(one.after_folds) >= len(scores)]
-    return len(earlier) >= FIRST_JUDGED and scores[-1] < float(np.percentile(rivals, 100 - KEPT_PERCENT))
+def falls_behind(scores: Sequence[float], people: int, earlier: Sequence[Tried]) -> bool:
+    """Say whether a trial's running score is below the best part of what earlier trials had after as many folds.
+
+    Or further behind the best of them than chance explains, see BEHIND. people: who it has predicted.
+    """
+    whole = [one for one in earlier if one.value is not None]
+    if len(earlier) < FIRST_JUDGED or people < JUDGED_BY or not whole:
+        return False
+    last = len(scores) - 1
+    rivals = [one.after_folds[last] for one in earlier if len(one.after_folds) > last]
+    near_best = best_of(whole).after_folds[last] - BEHIND / people**0.5
+    return bool(scores[-1] < max(near_best, float(np.percentile(rivals, 100 - KEPT_PERCENT))))

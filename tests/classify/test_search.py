@@ -32,6 +32,7 @@ from classify.search.spaces import GRIDS, SPACES, Among, SearchSpace, is_inside
 from classify.search.study import Drawing
 from classify.search.study import Study as OptunaStudy
 from classify.search.trials import (
+    BEHIND,
     FIRST_JUDGED,
     JUDGED_BY,
     TrialBudget,
@@ -205,9 +206,9 @@ def test_a_round_of_trials_that_was_cut_in_two_is_the_round_that_ran_together(
     whole = record_of(choose(train, tmp_path / "whole", trials=6 * TOGETHER, **asked))
     rivals: list[int] = []
 
-    def judge(scores: Sequence[float], earlier: Sequence[Tried]) -> bool:
+    def judge(scores: Sequence[float], people: int, earlier: Sequence[Tried]) -> bool:
         rivals.append(len(earlier))
-        return falls_behind(scores, earlier)
+        return falls_behind(scores, people, earlier)
 
     monkeypatch.setattr("classify.search.trials.falls_behind", judge)
     for trials in range(1, 6 * TOGETHER + 1):
@@ -246,7 +247,8 @@ def test_hopeless_trials_are_stopped_early_and_recorded_so(tmp_path: Path) -> No
     record = record_of(choose(train, tmp_path, trials=STARTUP_TRIALS + 10, folds=4, **asked))
     pruned = [line for line in record["history"] if line["state"] == "pruned"]
     assert record["pruned"] == len(pruned) > 0
-    assert all(line["value"] is None and len(line["after_folds"]) == ceil(4 * JUDGED_BY / people) for line in pruned)
+    assert {line["value"] for line in pruned} == {None}
+    assert min(len(line["after_folds"]) for line in pruned) == ceil(4 * JUDGED_BY / people)
     assert all(line["state"] == "complete" for line in record["history"][:FIRST_JUDGED])
     best = max(line["value"] for line in record["history"] if line["value"] is not None)
     assert record["best"]["value"] == best
@@ -286,15 +288,29 @@ def test_a_trial_knows_of_no_other_of_its_round(tmp_path: Path) -> None:
     assert suggested[0] == suggested[1]
 
 
+def tried(value: float, after_folds: tuple[float, ...], *, whole: bool = True) -> Tried:
+    return Tried({}, "last", "mean", "mean-logits", value if whole else None, after_folds)
+
+
 def test_a_trial_falls_behind_below_the_best_quarter_after_as_many_folds() -> None:
     scores = [0.1 * number for number in range(10)]
-    earlier = [Tried({}, "last", "mean", "mean-logits", None, (score,) * (1 + (score > 0.45))) for score in scores]
-    assert falls_behind([0.6], earlier)
-    assert not falls_behind([0.7], earlier)
-    assert falls_behind([0.9, 0.6], earlier), "its last score counts, not its best"
-    assert not falls_behind([0.0], earlier[: FIRST_JUDGED - 1]), (
+    earlier = [tried(score, (score,) * (1 + (score > 0.45)), whole=score == 0.5) for score in scores]
+    assert falls_behind([0.6], JUDGED_BY, earlier)
+    assert not falls_behind([0.7], JUDGED_BY, earlier)
+    assert falls_behind([0.9, 0.6], JUDGED_BY, earlier), "its last score counts, not its best"
+    assert not falls_behind([0.0], JUDGED_BY, earlier[: FIRST_JUDGED - 1]), (
         "nothing is stopped before there is something to compare with"
     )
+    assert not falls_behind([0.0], JUDGED_BY - 1, earlier), "so few participants rank trials by accident"
+
+
+@pytest.mark.parametrize("people", [JUDGED_BY, 4 * JUDGED_BY])
+def test_a_trial_falls_behind_the_best_by_more_than_chance_explains(people: int) -> None:
+    margin = BEHIND / people**0.5
+    earlier = [tried(0.5, (0.5, 0.5)), tried(0.8, (0.7, 0.8)), *[tried(0.1, (0.1,), whole=False)] * 20]
+    assert not falls_behind([0.7 - 0.9 * margin], people, earlier)
+    assert falls_behind([0.7 - 1.1 * margin], people, earlier)
+    assert falls_behind([0.9, 0.8 - 1.1 * margin], people, earlier)
 
 
 @pytest.mark.parametrize(("minutes", "rounds"), [(3.0, 2), (0.0, 1)])
