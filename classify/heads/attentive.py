@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.heads.members import Units
 from classify.heads.network import NetworkHead
+from classify.heads.principal import Components, find_components
 
 BLOCK_BYTES = 64e6
 """Tokens that are predicted at once, in float64."""
@@ -25,6 +26,9 @@ POSITION_SCALE = 4.0
 
 START_SPREAD = 0.02
 """Standard deviation of a fresh query, as in V-JEPA."""
+
+TURNED_BY = 10_000
+"""Tokens that principal components are found by: enough for the first of a thousand channels."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +92,32 @@ class AttentiveNetwork:
         return shown @ weights["weight"].transpose(1, 2) + weights["bias"][:, None]
 
 
+def first_components(tokens: Float[np.ndarray, "m C"], weights: Float64[np.ndarray, " n"], count: int) -> Components:
+    """Find the first components of the tokens of n weighted volumes, m/n a volume, by at most TURNED_BY of them.
+
+    Directions are scaled so that the coordinates of the tokens have a mean square of 1.
+    """
+    drawn = np.random.default_rng(0).permutation(len(tokens))[:TURNED_BY]
+    weight = weights[drawn // (len(tokens) // len(weights))]
+    found = find_components(tokens[drawn], weight).first(count)
+    square = np.average((found.project(tokens[drawn]) ** 2).mean(axis=1), weights=weight)
+    return Components(found.mean, found.directions / (np.sqrt(square) or 1.0))
+
+
 class AttentiveHead(NetworkHead):
     """Rows are the tokens of a volume, one after another: X [n, tokens*C].
 
     heads: queries, each of which looks at places of its own. width: length of the vector that is classified, shared by
-    the heads. positions: whether a query learns places of the grid too, besides what tokens hold.
-    Other parameters: see NetworkHead.
+    the heads. positions: whether a query learns places of the grid too, besides what tokens hold. pca: how many
+    principal components of the training tokens it learns from, in place of their channels; 0 for these themselves.
+    Channels of an encoder mostly repeat each other: of 192, on phantom volumes (random weights, 743 participants), 16
+    components were better by 0.045 of macro AUROC and four times as fast. Other parameters: see NetworkHead. Learned:
+    weights_ are those of the channels, whatever it learned from.
     """
 
     name = "attentive"
     reads_tokens = True
+    _turn: Components | None = None
 
     def __init__(
         self,
@@ -106,6 +126,7 @@ class AttentiveHead(NetworkHead):
         heads: int = 4,
         width: int = 64,
         positions: bool = True,
+        pca: int = 0,
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         dropout: float = 0.7,
@@ -121,6 +142,7 @@ class AttentiveHead(NetworkHead):
         self.heads = heads
         self.width = width
         self.positions = positions
+        self.pca = pca
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.dropout = dropout
@@ -167,12 +189,26 @@ class AttentiveHead(NetworkHead):
             )
         if self.width % self.heads:
             raise ValueError(f"AttentiveHead: width must be a multiple of heads, got {self.width} and {self.heads}")
-        channels = self.n_features_in_ // self.tokens
+        channels = self.n_features_in_ // self.tokens if self._turn is None else len(self._turn.directions)
         return AttentiveNetwork(self.tokens, channels, self.heads, self.width, len(self.classes_), self.positions)
 
     def _read(self, folder: Path) -> None:
         super()._read(folder)
         self.positions = "position" in self.weights_  # there are none in a run of before
+
+    def _fit(
+        self,
+        rows: np.ndarray,
+        codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
+        weights: Float64[np.ndarray, " n"],
+        people: Int64[np.ndarray, " n"],
+    ) -> None:
+        self._turn = None
+        if self.pca:
+            self._network()  # refuses rows that are no tokens
+            self._turn = first_components(rows.reshape(len(rows) * self.tokens, -1), weights, self.pca)
+        super()._fit(rows, codes, weights, people)
+        self._turn = None
 
     def _units(
         self,
@@ -184,7 +220,29 @@ class AttentiveHead(NetworkHead):
         import torch
 
         grid = torch.from_numpy(np.require(rows, np.float32, ["C", "W"])).reshape(len(rows), self.tokens, -1)
+        if self._turn is not None:
+            mean, directions = (torch.from_numpy(part).float() for part in (self._turn.mean, self._turn.directions))
+            grid = (grid - mean) @ directions.T
         return Units(lambda positions: (grid.index_select(0, positions),), codes, weights, people, self._at_once(rows))
+
+    def _settle(self, weights: dict[str, Any], units: Units) -> dict[str, Any]:
+        """Give the weights of the same function of channels, where components were learned from.
+
+        A mean taken off every token changes no attention, only what is seen.
+        """
+        import torch
+
+        if self._turn is None:
+            return super()._settle(weights, units)
+        mean, directions = (torch.from_numpy(part) for part in (self._turn.mean, self._turn.directions))
+        exact = {name: value.double() for name, value in weights.items()}
+        value = directions.T @ exact["value"]
+        turned = {
+            "query": exact["query"] @ directions,
+            "value": value,
+            "residual": exact["residual"] - (mean @ value).flatten(1),
+        }
+        return weights | {name: part.float() for name, part in turned.items()}
 
     def _logits(self, rows: np.ndarray, weights: Mapping[str, Any]) -> np.ndarray:
         import torch

@@ -61,6 +61,7 @@ SPACES: Mapping[str, Mapping[str, Range | Among]] = {
         MIRROR: Among((False, True)),
         "heads": Among((4, 1, 16, 32)),
         "positions": Among((True, False)),
+        "pca": Among((0, 16, 64)),
         "dropout": ("linear", 0.2, 0.8),
         "learning_rate": ("log", 1e-3, 3e-2),
         "weight_decay": ("log", 0.03, 30.0),

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
-from classify.heads.attentive import AttentiveHead, AttentiveNetwork
+from classify.heads.attentive import TURNED_BY, AttentiveHead, AttentiveNetwork, first_components
 from classify.heads.linear import LinearHead
 from classify.heads.members import Member, Network, Schedule, Trained, Units, train_members
 
@@ -105,6 +105,38 @@ def test_a_candidate_alone_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> N
     seen = watch_training(monkeypatch)
     AttentiveHead(**QUICK).fit(x, y)
     assert [len(held) for held, _, _ in seen] == [5]
+
+
+@pytest.mark.parametrize("count", [4, CHANNELS, 10 * CHANNELS])
+def test_what_was_learned_from_components_is_kept_as_weights_of_the_channels(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = make_tokens(100)
+    x = x + np.float32(3)  # a mean that they take off
+    seen = watch_training(monkeypatch)
+    head = AttentiveHead(**QUICK, pca=count).fit(x, y)
+    assert head.weights_["query"].shape == (5, 4, CHANNELS)
+    found = head.held_out_proba(x)
+    assert -np.log(found[np.arange(100), y]).mean() == pytest.approx(seen[-1][2][0].loss, abs=1e-4)
+    turn = first_components(x.reshape(-1, CHANNELS), np.ones(100), count)
+    assert turn.directions.shape == (min(count, CHANNELS), CHANNELS)
+    beyond = np.linalg.svd(turn.directions)[2][count:]
+    moved = x + np.tile(5 * beyond.sum(axis=0), TOKENS).astype(np.float32)
+    np.testing.assert_allclose(head.predict_proba(moved), head.predict_proba(x), atol=1e-4)
+
+
+def test_components_are_of_all_places_and_have_a_mean_square_of_one() -> None:
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(3 * TURNED_BY, 6)) * [9, 5, 1, 1, 1, 0]
+    tokens[:TURNED_BY, 2] *= 7  # over all tokens less than the second
+    tokens += 2
+    found = first_components(tokens, np.ones(TURNED_BY // 10), 2)
+    assert np.abs(found.directions).argmax(axis=1).tolist() == [0, 1]
+    assert (found.project(tokens) ** 2).mean() == pytest.approx(1, abs=0.05)
+    weights = np.repeat([1.0, 0.0], TURNED_BY // 20)
+    tokens[len(tokens) // 2 :, 5] += rng.normal(scale=99, size=len(tokens) // 2)
+    assert np.abs(first_components(tokens, weights, 1).directions[0]).argmax() == 0, "what weighs nothing is not seen"
+    assert np.isfinite(first_components(np.ones((20, 3)), np.ones(10), 2).directions).all()
 
 
 def test_who_was_held_back_is_predicted_by_the_network_that_did_not_see_them() -> None:
