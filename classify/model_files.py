@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 from jaxtyping import Shaped
-from numpy.lib import format as npy
 
 from classify.errors import RunFolderError
+from embeddings_store.numpy_file import read_header, read_numpy
 from embeddings_store.regular_file import require_regular, require_regular_below
 
 LARGEST_JSON = 1 << 28
@@ -70,8 +70,7 @@ def read_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
             for member in archive.infolist():
                 with archive.open(member) as stream:
                     _check_length(stream, member)
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+        found: dict[str, np.ndarray] = read_numpy(path)
         for name, array in found.items():
             check_finite(name, array)
         return found
@@ -116,9 +115,7 @@ def find_unlike(folder: Path, wanted: Mapping[str, str]) -> list[str]:
 
 def _check_length(stream: Any, member: zipfile.ZipInfo) -> None:
     """Raises: ValueError for an array that is shorter or longer than its header says, before memory is taken for it."""
-    version = npy.read_magic(stream)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    shape, _, dtype = read_header(stream)
     expected = stream.tell() + math.prod(shape) * dtype.itemsize
     if dtype.hasobject or member.compress_type != zipfile.ZIP_STORED or expected != member.file_size:
         raise ValueError(f"{member.filename}: expected {expected} plain bytes of shape {shape}, got {member.file_size}")

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32
-from numpy.lib import format as npy
 
 from embeddings_store.errors import UsageError
+from embeddings_store.numpy_file import read_header, read_numpy
 from embeddings_store.publish import published
 from embeddings_store.regular_file import require_regular
 from embeddings_store.terminal.console import say
@@ -91,8 +91,7 @@ def _is_preprocessed(file: Path) -> bool:
     try:
         require_regular(file)
         with file.open("rb") as stream:
-            is_first = npy.read_magic(stream) == (1, 0)
-            shape, _, dtype = (npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0)(stream)
+            shape, _, dtype = read_header(stream)
     except (OSError, ValueError, EOFError):
         return True  # what cannot be read is refused as one
     return bool(len(shape) > 3 and dtype == np.float32)
@@ -101,8 +100,7 @@ def _is_preprocessed(file: Path) -> bool:
 def _load_array(file: Path) -> Float32[np.ndarray, "B C D H W"]:
     """Read a preprocessed array; its shape may say the image size that a checkpoint leaves open."""
     try:
-        require_regular(file)
-        array: np.ndarray = np.load(file, allow_pickle=False)
+        array: np.ndarray = read_numpy(file)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         reason = "it holds no plain numbers" if "pickle" in str(error) else error  # NumPy advises to load it unsafely
         raise UsageError(f"{file}: expected a .npy array, got a file that cannot be read as one ({reason})") from error

@@ -10,6 +10,7 @@ from jaxtyping import Float64
 
 from embeddings_store.errors import RunError, UsageError
 from embeddings_store.extras import require
+from embeddings_store.numpy_file import read_numpy
 from embeddings_store.publish import published
 from reports.explain import ShapValues
 
@@ -61,9 +62,9 @@ def read_explanation(path: Path | str) -> Any:
     True
     """
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as saved:
-            fields = {name: saved[name] for name in _FIELDS}
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        saved = read_numpy(Path(path))
+        fields = {name: saved[name] for name in _FIELDS}
+    except (OSError, ValueError, EOFError, KeyError, IndexError, BadZipFile) as error:
         # NumPy advises to load a strange file unsafely, so its own words are left out.
         reason = error.strerror if isinstance(error, OSError) else "another file, or a part of one"
         raise UsageError(f"{path}: expected the explanation.npz that reports study writes, got: {reason}") from error

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Shaped
-from numpy.lib import format as npy_format
 
+from embeddings_store import numpy_file
+from embeddings_store.numpy_file import LONGEST_HEADER
 from extract.errors import DamagedScan, RefusedScan
 from extract.readers.contract import Request, ScanFile
 from extract.readers.foreign import damage, quiet
@@ -14,7 +15,6 @@ from extract.readers.one_file import OneFile
 from extract.readers.stack import Stack, arrange, require_size, stack_of
 
 MAGIC: Final = b"\x93NUMPY"
-LONGEST_HEADER: Final = 10_000  # NumPy's own limit for files of strangers
 
 
 class Npy(OneFile):
@@ -44,14 +44,7 @@ def read_array(data: Any, source: str) -> Shaped[np.ndarray, "..."]:
 def read_header(stream: Any, source: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Give shape, whether the first axis runs fastest, and type. Raises: DamagedScan."""
     with damage(source, "array's header"), quiet():
-        version = npy_format.read_magic(stream)
-        read = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"version {version}")
-        shape, fortran, dtype = read(stream, max_header_size=LONGEST_HEADER)
-        if any(not isinstance(length, int) or length < 0 for length in shape):
-            raise ValueError("a negative length")
-    return shape, fortran, dtype
+        return numpy_file.read_header(stream)
 
 
 def require_plain(dtype: np.dtype[Any], source: str) -> None:

@@ -9,11 +9,12 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 from jaxtyping import Shaped
 
+from embeddings_store.numpy_file import LONGEST_HEADER
 from extract.errors import DamagedScan, RefusedScan
 from extract.readers.choice import choose_array
 from extract.readers.contract import MOST_LABELS, Inside, Request, ScanFile
 from extract.readers.foreign import damage
-from extract.readers.npy import LONGEST_HEADER, as_array, read_header, require_bytes, require_plain
+from extract.readers.npy import as_array, read_header, require_bytes, require_plain
 from extract.readers.one_file import OneFile, only
 from extract.readers.stack import Stack, arrange, require_size, stack_of
 

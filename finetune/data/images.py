@@ -14,8 +14,8 @@ from jaxtyping import Float32, UInt8
 
 from embeddings_store.errors import RunError
 from embeddings_store.index import IndexRow
+from embeddings_store.numpy_file import read_numpy
 from embeddings_store.publish import published
-from embeddings_store.regular_file import require_regular
 from embeddings_store.schema import Eye, Intensity, Note, Reading, RowFacts, VolumeRef
 from extract.load import LoadedVolume
 
@@ -49,7 +49,7 @@ class ImageCache:
         if not path.is_file():
             return None
         try:
-            kept = _read_arrays(path)
+            kept = read_numpy(path)
             volume = LoadedVolume(line, _unpack(kept), _read_facts(kept), b"", line.ref.size)
         except _DAMAGED:
             return None
@@ -108,7 +108,7 @@ class ImageCache:
     ) -> tuple[UInt8[np.ndarray, "1 D H W"] | Float32[np.ndarray, "1 D H W"], Float32[np.ndarray, " 2"]]:
         """Read one volume as it is kept, with its scale: see to_levels. Raises RunError as image does."""
         try:
-            kept = _read_arrays(self.paths[volume])
+            kept = read_numpy(self.paths[volume])
             return (kept["image"], UNSCALED) if "image" in kept else (kept["levels"], kept["scale"])
         except _DAMAGED as error:
             raise RunError(
@@ -152,19 +152,6 @@ _PACK: dict[str, Callable[[np.ndarray], dict[str, np.ndarray]]] = {
     "uint8": _pack_levels,
     "float32": lambda image: {"image": image},
 }
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    require_regular(path)
-    try:
-        return _load_arrays(path)
-    except SystemError:  # Python before 3.11.8 miscounts where two threads read a header at once: cpython issue 106905
-        return _load_arrays(path)
-
-
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-        return dict(kept)
 
 
 def _unpack(kept: Mapping[str, np.ndarray]) -> Float32[np.ndarray, "1 D H W"]:

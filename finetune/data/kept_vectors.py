@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from embeddings_store.errors import RunError
+from embeddings_store.numpy_file import read_numpy
 from embeddings_store.publish import published
-from embeddings_store.regular_file import require_regular
 from embeddings_store.schema import VolumeRef
 
 DAMAGED = (OSError, ValueError, EOFError)
@@ -25,8 +25,7 @@ class KeptVectors:
     def read(self, ref: VolumeRef) -> Float32[np.ndarray, " C"] | None:
         """Give the vector of an object as it lies in the bucket now, or None; a damaged one is made again."""
         try:
-            require_regular(self._path(ref))
-            found: np.ndarray = np.load(self._path(ref), allow_pickle=False)
+            found: np.ndarray = read_numpy(self._path(ref))
         except DAMAGED:
             return None
         return found if found.ndim == 1 and found.dtype == np.float32 and np.isfinite(found).all() else None

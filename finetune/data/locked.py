@@ -15,6 +15,7 @@ from classify.cohort.tables import CohortTables
 from classify.errors import CohortError, RunFolderError
 from classify.evaluating.look import TEST
 from classify.run.folder import MODEL, Run
+from embeddings_store.numpy_file import read_numpy
 from embeddings_store.regular_file import require_regular
 from embeddings_store.terminal.console import say
 from embeddings_store.thumbnails import Thumbnails, thumbnails_of
@@ -145,8 +146,7 @@ def _thumbnails_of_run(run: Run) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
     try:
-        require_regular(path)
-        with np.load(path, allow_pickle=False) as kept:
-            return dict(zip(kept["volume"].tolist(), kept["images"], strict=True))
+        kept = read_numpy(path)
+        return dict(zip(kept["volume"].tolist(), kept["images"], strict=True))
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise RunFolderError(f"run {run.record.id}: {THUMBNAILS_FILE} cannot be read; make the run again") from error

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -40,29 +39,6 @@ def test_a_volume_comes_back_exactly_in_float32(tmp_path: Path, volume: LoadedVo
     assert (kept.line, kept.facts.notes, kept.facts.frames) == (LINE, volume.facts.notes, 61)
     assert kept.facts.intensity == volume.facts.intensity
     assert (later.stack([REF.volume, REF.volume]) == np.stack([volume.image] * 2)).all()
-
-
-@pytest.mark.parametrize("faults", [1, 2])
-def test_a_slip_of_the_interpreter_costs_a_second_look(
-    tmp_path: Path, volume: LoadedVolume, monkeypatch: pytest.MonkeyPatch, faults: int
-) -> None:
-    """Python before 3.11.8 may raise SystemError where two threads read a header (cpython issue 106905)."""
-    ImageCache(tmp_path, "recipe", "float32").write(volume)
-    load, left = np.load, [faults]
-
-    def slip(*arguments: Any, **named: Any) -> Any:
-        left[0] -= 1
-        if left[0] >= 0:
-            raise SystemError("AST constructor recursion depth mismatch")
-        return load(*arguments, **named)
-
-    monkeypatch.setattr("finetune.data.images.np.load", slip)
-    if faults > 1:
-        with pytest.raises(SystemError, match="mismatch"):
-            ImageCache(tmp_path, "recipe", "float32").read(LINE)
-    else:
-        kept = ImageCache(tmp_path, "recipe", "float32").read(LINE)
-        assert kept is not None and (kept.image == volume.image).all()
 
 
 def test_uint8_rounds_to_half_a_level_and_gives_the_same_ever_after(tmp_path: Path, volume: LoadedVolume) -> None:
