@@ -109,7 +109,7 @@ def test_a_candidate_alone_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("count", [4, CHANNELS, 10 * CHANNELS])
 def test_what_was_learned_from_components_is_kept_as_weights_of_the_channels(
-    count: int, monkeypatch: pytest.MonkeyPatch
+    count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     x, y = make_tokens(100)
     x = x + np.float32(3)  # a mean that they take off
@@ -123,6 +123,8 @@ def test_what_was_learned_from_components_is_kept_as_weights_of_the_channels(
     beyond = np.linalg.svd(turn.directions)[2][count:]
     moved = x + np.tile(5 * beyond.sum(axis=0), TOKENS).astype(np.float32)
     np.testing.assert_allclose(head.predict_proba(moved), head.predict_proba(x), atol=1e-4)
+    head.save(tmp_path)
+    np.testing.assert_array_equal(AttentiveHead().load(tmp_path).predict_proba(x), head.predict_proba(x))
 
 
 def test_components_are_of_all_places_and_have_a_mean_square_of_one() -> None:
