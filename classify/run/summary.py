@@ -270,12 +270,12 @@ def search_lines(search: Mapping[str, Any]) -> list[str]:
 def describe_search(search: Mapping[str, Any]) -> str:
     """Say in a few words how parameters, and with auto the head, were chosen."""
     heads = len((search.get("among") or {}).get("heads", []))
-    among = f", and the best of {heads} heads" if heads else ""
+    among = f", and one of {heads} heads" if heads else ""
     return f"{search.get('trials')} trials by {search.get('metric')}{among}"
 
 
 def among_lines(among: Mapping[str, Any], metric: str) -> list[str]:
-    """Say which heads auto chose among, the best first, and by how much the best value flatters it."""
+    """Say which heads auto chose among, the best first, which it took, and by how much its value flatters it."""
     heads = sorted(among.get("heads", []), key=lambda one: -(one["value"] or 0.0))
     if not heads:
         return []
@@ -283,8 +283,10 @@ def among_lines(among: Mapping[str, Any], metric: str) -> list[str]:
         f"{one['model']} {'absent' if one['value'] is None else format(one['value'], '.3f')}" for one in heads
     )
     cost = among.get("cost_of_choosing")
-    flattered = "" if cost is None else f"; the best is {cost:.3f} too high for having been chosen among {len(heads)}"
-    return [f"auto: {metric} inside train: {told}{flattered}"]
+    taken = among.get("taken", heads[0]["model"])  # a run of before took the best
+    why = "" if taken == heads[0]["model"] else f"; {taken} is taken, which is simpler and as good but for chance"
+    flattered = "" if cost is None else f"; {taken} is {cost:.3f} too high for having been chosen among {len(heads)}"
+    return [f"auto: {metric} inside train: {told}{why}{flattered}"]
 
 
 def fold_lines(crossed: Mapping[str, Any]) -> list[str]:

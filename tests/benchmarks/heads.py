@@ -17,6 +17,7 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+import numpy as np
 from head_peers import PEERS, search_peer
 from head_signals import GRID, STRUCTURES, Drawn, draw
 from heads_measured import NAMED_BY, draw_table, macro_auroc, name_of, replace_table
@@ -26,6 +27,7 @@ from classify.features.table import FeatureChoice
 from classify.fitting.model import fit_model
 from classify.heads import HEADS
 from classify.probe_checks import rivals_of
+from classify.search.among import take_among
 from classify.search.folds import FOLDS
 from classify.search.scoring import deal_folds
 from classify.search.search import SearchPlan, choose_model
@@ -104,7 +106,8 @@ def _auto_of(cell: dict[str, Any], known: dict[str, dict[str, Any]]) -> dict[str
     rivals = [known.get(name_of(cell | {"model": name}), {}) for name in _rivals_of(drawn)]
     if not all("inside" in one for one in rivals):
         return None
-    best = max(rivals, key=lambda one: float(one["inside"]))
+    inside = np.array([[float(one["inside"])] for one in rivals])
+    best = rivals[int(take_among([one["model"] for one in rivals], inside, cell["size"])[0])]
     return {name: best[name] for name in ("bayes", "score", "inside", "chosen")} | {
         "seconds": sum(one["seconds"] for one in rivals)
     }

@@ -17,7 +17,7 @@ from classify.probe_checks import rivals_of
 from classify.run.folder import load_run
 from classify.run.predictions import Predictions
 from classify.run.summary import among_lines, describe_search, search_lines
-from classify.search.among import compare_rivals
+from classify.search.among import NEAR, compare_rivals, take_among
 
 HEADS_HERE = ("linear", "knn", "forest")
 
@@ -38,14 +38,15 @@ def test_the_head_that_did_best_inside_train_is_the_run(study: Study, tmp_path: 
     assert record is not None
     heads = record["among"]["heads"]
     assert [one["model"] for one in heads] == list(HEADS_HERE)
-    best = max(heads, key=lambda one: one["value"])["model"]
-    assert done.record.fitted.model == best == load_model(load_run(done.folder)).head.name
+    best, taken = max(heads, key=lambda one: one["value"])["model"], record["among"]["taken"]
+    assert taken in (best, "linear")
+    assert done.record.fitted.model == taken == load_model(load_run(done.folder)).head.name
     assert 0 <= record["among"]["cost_of_choosing"] < 0.1
     assert sum(line.startswith("auto: ") for line in said) == 3
     (line,) = (line for line in search_lines(record) if line.startswith("auto: "))
     assert line.split("train: ")[1].startswith(best)
-    assert describe_search(record).endswith(" by macro_auroc, and the best of 3 heads")
-    alone = run(study, tmp_path / "alone", best).record
+    assert describe_search(record).endswith(" by macro_auroc, and one of 3 heads")
+    alone = run(study, tmp_path / "alone", taken).record
     assert alone.judged.metrics["participant"] == done.record.judged.metrics["participant"]
 
 
@@ -126,6 +127,23 @@ def test_choosing_among_many_equals_costs_what_the_best_of_them_gains() -> None:
     clear, said = compare_rivals(["a", "b"], [guesses(1), guesses(2, effect=2.0)], seed=0)
     assert clear == 1
     assert said["cost_of_choosing"] < 0.005
+
+
+def test_a_simple_head_is_taken_where_a_better_one_is_ahead_by_chance() -> None:
+    models, near = ["lgbm", "linear", "ordinal", "mlp"], NEAR / 10
+    ahead = np.array(
+        [[0.9 * near, 1.1 * near, 0.0, 0.0], [0.0] * 4, [-0.1, -0.1, 0.01, -np.inf], [-0.2, -0.2, 0.0, 0.5]]
+    )
+    assert take_among(models, 0.7 + ahead, 100).tolist() == [1, 0, 2, 3]
+    assert take_among(models, 0.7 + ahead, 400).tolist() == [0, 0, 2, 3], "of more people less is chance"
+    assert take_among(["lgbm", "mlp"], 0.7 + ahead[[0, 3]], 100).tolist() == [0, 0, 0, 1]
+    taken, said = compare_rivals(["lgbm", "linear"], [guesses(2, effect=1.02), guesses(2, effect=1.0)], seed=0)
+    values = [one["value"] for one in said["heads"]]
+    assert 0 < values[0] - values[1] < NEAR / 200**0.5, "the cohort shows what it should"
+    assert (taken, said["taken"]) == (1, "linear")
+    (line,) = among_lines(said, "macro_auroc")
+    assert line.startswith("auto: macro_auroc inside train: lgbm 0.")
+    assert "; linear is taken, which is simpler and as good but for chance; linear is 0.0" in line
 
 
 def test_a_head_without_numbers_is_absent_and_none_at_all_an_error() -> None:
