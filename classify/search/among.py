@@ -16,7 +16,7 @@ REPLICATES = 500
 SIMPLE = ("linear", "ordinal")
 NEAR = 0.2
 """One of these is taken before a better head that gains less than this over the root of the participants: 0.02 of 100.
-On 77 cohorts of known truth (tests/benchmarks/heads.py, 8 trials) heads that were taken so reached 0.002 ± 0.001 more of
+On 77 cohorts of known truth (tests/benchmarks/heads.py, 8 trials) heads taken so reached 0.002 ± 0.001 more of
 macro AUROC than the best inside train, whose lead is often luck; 0.3 and 0.4 gave 0.003 ± 0.002.
 """
 
