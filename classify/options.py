@@ -32,7 +32,7 @@ CORES = usable_cores()
 HeadName = Literal["linear", "mlp", "lgbm", "forest", "ordinal", "knn", "tokens-linear", "attentive", "mil", "dummy"]
 
 ModelName = Literal[HeadName, "auto"]
-MODEL_HELP = "The head, or auto: each that fits is searched; the best inside train is taken, of near equals a simple one."
+MODEL_HELP = "The head, or auto: those that fit are searched; the best inside train, or a simple one as good, is taken."
 
 
 def parse_token_grid(text: str) -> tuple[int, int, int]:
