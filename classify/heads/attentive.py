@@ -196,20 +196,6 @@ class AttentiveHead(NetworkHead):
         super()._read(folder)
         self.positions = "position" in self.weights_  # there are none in a run of before
 
-    def _fit(
-        self,
-        rows: np.ndarray,
-        codes: Int64[np.ndarray, " n"] | Float64[np.ndarray, " n"],
-        weights: Float64[np.ndarray, " n"],
-        people: Int64[np.ndarray, " n"],
-    ) -> None:
-        self._turn = None
-        if self.pca:
-            self._network()  # refuses rows that are no tokens
-            self._turn = first_components(rows.reshape(len(rows) * self.tokens, -1), weights, self.pca)
-        super()._fit(rows, codes, weights, people)
-        self._turn = None
-
     def _units(
         self,
         rows: np.ndarray,
@@ -219,8 +205,11 @@ class AttentiveHead(NetworkHead):
     ) -> Units:
         import torch
 
+        self._turn = None
+        self._network()  # refuses rows that are no tokens
         grid = torch.from_numpy(np.require(rows, np.float32, ["C", "W"])).reshape(len(rows), self.tokens, -1)
-        if self._turn is not None:
+        if self.pca:
+            self._turn = first_components(rows.reshape(len(rows) * self.tokens, -1), weights, self.pca)
             mean, directions = (torch.from_numpy(part).float() for part in (self._turn.mean, self._turn.directions))
             grid = (grid - mean) @ directions.T
         return Units(lambda positions: (grid.index_select(0, positions),), codes, weights, people, self._at_once(rows))
@@ -232,9 +221,10 @@ class AttentiveHead(NetworkHead):
         """
         import torch
 
-        if self._turn is None:
+        turn, self._turn = self._turn, None
+        if turn is None:
             return super()._settle(weights, units)
-        mean, directions = (torch.from_numpy(part) for part in (self._turn.mean, self._turn.directions))
+        mean, directions = (torch.from_numpy(part) for part in (turn.mean, turn.directions))
         exact = {name: value.double() for name, value in weights.items()}
         value = directions.T @ exact["value"]
         turned = {

@@ -135,7 +135,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     def held_out_proba(self, X: Any) -> Float64[np.ndarray, "n k"]:
         """Give the probability of each class for rows that it was fitted on, by what did not see their participants.
 
-        NaN for a row that everything saw. Raises: NotImplementedError where holds_back is False.
+        NaN for a row that every part of the head saw. Raises: NotImplementedError where holds_back is False.
         """
         raise NotImplementedError(f"{type(self).__name__} learns from all rows at once; holds_back is False")
 

@@ -99,8 +99,8 @@ class NetworkHead(Head):
         weights: Float64[np.ndarray, " n"],
         people: Int64[np.ndarray, " n"],
     ) -> None:
-        network, units = self._network(), self._units(rows, codes, weights, people)
-        units = replace(units, weights=units.weights / units.weights.mean())
+        units = self._units(rows, codes, weights, people)
+        units, network = replace(units, weights=units.weights / units.weights.mean()), self._network()
         schedule, candidates = self._schedule(units), self._candidates()
         folds = self.hold_out or (FEW_HOLD_OUT if len(np.unique(units.owner)) < MANY else HOLD_OUT)
         part = grouped_folds(units.owner, units.codes, folds=folds, seed=schedule.seed)

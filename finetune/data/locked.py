@@ -148,5 +148,5 @@ def _thumbnails_of_run(run: Run) -> dict[str, np.ndarray]:
     try:
         kept = read_numpy(path)
         return dict(zip(kept["volume"].tolist(), kept["images"], strict=True))
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, IndexError, BadZipFile) as error:
         raise RunFolderError(f"run {run.record.id}: {THUMBNAILS_FILE} cannot be read; make the run again") from error
